@@ -1,0 +1,78 @@
+# The doors of this project. On a fresh Debian with Python 3.11 nothing else need be prepared.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check bench format proto docs upgrade clean env env-dev browser \
+        check-format check-lint check-types check-layers check-proto check-docs
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: env ## Run Valkey, server and agent, and one command through them; ONCE=1 ends by itself
+	@exec $(BIN)/distributor demo $(if $(ONCE),--once)
+
+test: env-dev ## Run every test; PYTEST_ARGS=... to choose
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: check-format check-lint check-types check-layers check-proto check-docs ## Everything but the tests
+	@echo "check: all passed"
+
+bench: env ## Measure throughput, latency and memory
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+format: env-dev ## Format Python and proto files
+	@$(BIN)/ruff check --select I --fix --quiet .
+	@$(BIN)/ruff format .
+	@$(BIN)/buf format --write
+
+proto: env-dev ## Generate distributor/v1 from proto/
+	@scripts/generate_proto.sh
+
+docs: env-dev ## Write the generated parts of docs/
+	@$(BIN)/python -m scripts.settings_table
+
+upgrade: env-dev ## Renew constraints.txt with the latest versions permitted
+	@scripts/upgrade.sh
+
+clean: ## Remove the environment and everything generated that is not committed
+	rm -rf .venv build dist *.egg-info bench/results
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+env:
+	@scripts/setup.sh run
+
+env-dev:
+	@scripts/setup.sh dev
+
+browser: ## Provide the Chromium that browser tests drive
+	@scripts/setup_browser.sh
+
+check-format: env-dev
+	@echo "check: format"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/buf format --diff --exit-code
+
+check-lint: env-dev
+	@echo "check: lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/buf lint
+
+check-types: env-dev
+	@echo "check: types"
+	@$(BIN)/mypy --strict distributor scripts
+
+check-layers: env-dev
+	@echo "check: layers"
+	@$(BIN)/lint-imports --no-logo
+
+check-proto: env-dev
+	@echo "check: proto"
+	@scripts/generate_proto.sh --check
+	@scripts/check_breaking.sh
+
+check-docs: env-dev
+	@echo "check: docs"
+	@$(BIN)/python -m scripts.settings_table --check

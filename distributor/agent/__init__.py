@@ -1,0 +1,9 @@
+"""What an agent author imports."""
+
+from __future__ import annotations
+
+from distributor.agent.agent import Agent
+from distributor.agent.command_context import CommandContext, CommandFailed, Completed, Handler
+from distributor.agent.handlers.exec_program import ExecPolicy
+
+__all__ = ["Agent", "CommandContext", "CommandFailed", "Completed", "ExecPolicy", "Handler"]

@@ -1,0 +1,58 @@
+"""What the session decides and the runtime does."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+
+class StopCause(Enum):
+    """Why a running handler is asked to end."""
+
+    CANCELLED = "cancelled"
+    TIME_LIMIT = "time_limit"
+    AGENT_STOPPED = "agent_stopped"
+    DISOWNED = "disowned"
+
+
+class StartCommand(NamedTuple):
+    """Call the handler. The record holds the command already."""
+
+    assignment: gateway.Assignment
+
+
+class StopCommand(NamedTuple):
+    """Ask the handler to end."""
+
+    command_id: str
+    cause: StopCause
+
+
+class OutputRoom(NamedTuple):
+    """The command may have room for more output."""
+
+    command_id: str
+
+
+class SessionOpened(NamedTuple):
+    """The server said Welcome."""
+
+    epoch: int
+    server_version: str
+
+
+class ServerDrains(NamedTuple):
+    """Finish what runs, then connect again after this many seconds."""
+
+    reconnect_after: float
+
+
+class ServerStops(NamedTuple):
+    """Finish what runs, then leave for good."""
+
+    reason: str
+
+
+Action = StartCommand | StopCommand | OutputRoom | SessionOpened | ServerDrains | ServerStops

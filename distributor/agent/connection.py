@@ -1,0 +1,114 @@
+"""Keeps the agent connected: one stream after the other, with pauses that grow while it does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import grpc
+from grpc import aio
+
+from distributor.agent.actions import Action
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.gateway_stream import EndKind, GatewayStream, StreamEnd
+from distributor.agent.session_state import SessionState
+from distributor.errors import InvalidArgument
+from distributor.model.retry_policy import RetryPolicy
+from distributor.transport import channel_options
+from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS: Final = 20.0
+
+# Each attempt has a channel of its own and shares no connection state: our pauses are then the only ones.
+_OPTIONS: Final = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+
+
+class Plan(NamedTuple):
+    """What to do after a stream that was open: leave for good, or connect again after `delay` seconds.
+
+    A delay of None is for the backoff to decide.
+    """
+
+    leave: bool = False
+    delay: float | None = None
+
+
+class Connection:
+    """Opens one stream after the other until it is to leave. Owns the channel of the moment.
+
+    `open_session` makes the state of each new stream, `act` does what that decides, `plan` is asked after each.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        session: CurrentSession,
+        open_session: Callable[[], SessionState],
+        act: Callable[[Action], None],
+        plan: Callable[[StreamEnd], Plan],
+    ) -> None:
+        self._server = server
+        self._session = session
+        self._open_session = open_session
+        self._act = act
+        self._plan = plan
+        self._policy = RetryPolicy()
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Stay connected. Raises InvalidArgument when the server says that this agent can never attach."""
+        while True:
+            end = await self._attempt()
+            plan = Plan()
+            if end and end.welcomed:
+                self._failures = 0
+                plan = self._plan(end)
+            if plan.leave:
+                return
+            await asyncio.sleep(self._backoff(end) if plan.delay is None else plan.delay)
+
+    async def _attempt(self) -> StreamEnd | None:
+        async with aio.insecure_channel(self._server, options=_OPTIONS) as channel:
+            if not await _ready(channel):
+                return None
+            call = AgentGatewayServiceStub(channel).Connect()
+            return await GatewayStream(call, self._open_session(), self._session, self._act).run()
+
+    def _backoff(self, end: StreamEnd | None) -> float:
+        if end and not end.welcomed and end.code is grpc.StatusCode.INVALID_ARGUMENT:
+            raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
+        self._failures += 1
+        delay = self._policy.delay_ms(self._failures, random.random()) / 1000
+        logger.warning("%s; trying again in %.1f s", self._failure(end), delay)
+        return delay
+
+    def _failure(self, end: StreamEnd | None) -> str:
+        if end is None:
+            return f"The server at {self._server} cannot be reached"
+        if end.kind is EndKind.SILENT:
+            return f"The server at {self._server} has gone silent, the stream was dropped"
+        if end.code is grpc.StatusCode.ALREADY_EXISTS:
+            return f"Another live agent has this agent id: {end.details}"
+        if end.welcomed:
+            return f"The stream to {self._server} ended ({end.code.name}: {end.details or 'no details'})"
+        return f"The server at {self._server} refused the agent ({end.code.name}: {end.details or 'no details'})"
+
+
+async def _ready(channel: aio.Channel) -> bool:
+    """Wait for the channel to connect; False when it fails or takes too long."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            state = channel.get_state(try_to_connect=True)
+            while state is not grpc.ChannelConnectivity.READY:
+                if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                    return False
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""Drives one stream: moves messages between gRPC and the session state, decides nothing.
+
+One task reads and one writes. Neither is ever cancelled inside `read` or `write`, because that kills the stream and
+leaks native memory; to drop a stream, the call as a whole is cancelled and both tasks then end by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+import grpc
+from grpc import aio
+
+from distributor.agent.actions import Action, SessionOpened
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.session_state import Phase, SessionState
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+logger = logging.getLogger(__name__)
+
+Call = aio.StreamStreamCall[gateway.ConnectRequest, gateway.ConnectResponse]
+
+WELCOME_SECONDS: Final = 30.0
+GOODBYE_SECONDS: Final = 5.0
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_STREAM_ERRORS: Final = (grpc.RpcError, asyncio.InvalidStateError)
+
+
+def now() -> float:
+    """Seconds of a clock that only goes forward, and where the system has one, also while the host sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+class EndKind(Enum):
+    """How a stream ended."""
+
+    GOODBYE = auto()
+    SILENT = auto()
+    LOST = auto()
+
+
+class StreamEnd(NamedTuple):
+    """How a stream ended, whether it had been opened by a Welcome, and the server's status if it gave one."""
+
+    kind: EndKind
+    welcomed: bool
+    code: grpc.StatusCode
+    details: str
+
+
+class GatewayStream:
+    """One stream from Hello to its end. `run()` once."""
+
+    def __init__(self, call: Call, state: SessionState, session: CurrentSession, act: Callable[[Action], None]) -> None:
+        self._call = call
+        self._state = state
+        self._session = session
+        self._act = act
+        self._welcomed = asyncio.Event()
+        self._ended = False
+        self._silent = False
+
+    async def run(self) -> StreamEnd:
+        """Run the stream to its end. Cancelling this drops the stream; nothing of it is left when it returns."""
+        self._session.attach(self._state)
+        reader = asyncio.create_task(self._read(), name="agent stream reader")
+        writer = asyncio.create_task(self._write(), name="agent stream writer")
+        ticker = asyncio.create_task(self._tick(), name="agent stream heartbeats")
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            # After the Goodbye the server ends its side as well; a failed writer means that the call is over.
+            await asyncio.wait({reader}, timeout=GOODBYE_SECONDS)
+        finally:
+            self._session.detach()
+            self._ended = True
+            self._session.bell.set()
+            self._call.cancel()
+            ticker.cancel()
+            await asyncio.wait({reader, writer, ticker})
+        for task in (reader, writer):
+            if not task.cancelled() and (error := task.exception()):
+                # A fault of ours or a message that makes no sense: running work is worth more than this stream.
+                logger.error("The stream was dropped because of an error", exc_info=error)
+        return await self._end()
+
+    async def _end(self) -> StreamEnd:
+        kind = EndKind.LOST
+        if self._state.phase is Phase.GONE:
+            kind = EndKind.GOODBYE
+        elif self._silent:
+            kind = EndKind.SILENT
+        return StreamEnd(kind, self._welcomed.is_set(), await self._call.code(), await self._call.details() or "")
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._call.read()
+                if not isinstance(message, gateway.ConnectResponse):
+                    return
+                for action in self._state.receive(message, now()):
+                    self._act(action)
+                    if isinstance(action, SessionOpened):
+                        self._welcomed.set()
+                # The tasks that the actions made run before the writer wakes: what is ready then travels together.
+                self._session.bell.set()
+        except _STREAM_ERRORS:
+            return
+        except asyncio.CancelledError:
+            # Of the call, not of this task: nobody cancels this task.
+            return
+
+    async def _write(self) -> None:
+        try:
+            await self._call.write(self._state.hello(now()))
+            while not self._ended:
+                message = self._state.take()
+                if message is not None:
+                    await self._call.write(message)
+                elif self._state.phase is Phase.GONE:
+                    await self._call.done_writing()
+                    return
+                else:
+                    self._session.bell.clear()
+                    await self._session.bell.wait()
+        except _STREAM_ERRORS:
+            return
+        except asyncio.CancelledError:
+            return
+
+    async def _tick(self) -> None:
+        try:
+            async with asyncio.timeout(WELCOME_SECONDS):
+                await self._welcomed.wait()
+            while True:
+                await asyncio.sleep(self._state.heartbeat_interval)
+                if self._state.silent(now()):
+                    break
+                self._state.heartbeat(now(), _load())
+                self._session.bell.set()
+        except TimeoutError:
+            logger.debug("The server sent no Welcome within %g s", WELCOME_SECONDS)
+        self._silent = True
+        self._call.cancel()
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

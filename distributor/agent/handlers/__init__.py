@@ -1,0 +1,1 @@
+"""The handlers that every agent brings along."""

@@ -1,0 +1,142 @@
+"""EXEC: run a program and stream what it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from distributor.agent.command_context import CommandContext, CommandFailed, Completed
+from distributor.agent.handlers.exec_params import INHERITED, read_params
+from distributor.agent.process_group import ProcessGroup, Program
+from distributor.errors import ConfigurationError
+
+EXEC: Final = "EXEC"
+
+LEFTOVER_SECONDS: Final = 0.5
+"""How long what a program left running in its group may take to end by itself."""
+
+LAST_OUTPUT_SECONDS: Final = 1.0
+"""How long a stopped command waits for the server to take its last output before the rest is dropped."""
+
+SIGNAL_EXIT_BASE: Final = 128
+"""A program killed by signal n gets the exit code 128 + n, as shells report it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecPolicy:
+    """What the operator of this host lets EXEC do.
+
+    `allowed_programs` are names or paths; empty allows every program. It says which programs may be started, not
+    what they may do. `stop_grace` is the seconds between TERM and KILL.
+    """
+
+    allowed_programs: tuple[str, ...] = ()
+    stop_grace: float = 5.0
+
+
+class ExecHandler:
+    """Runs programs, each in its own process group, as `params` say: argv, env, cwd, stdin (see `exec_params`).
+
+    Exit code 0 is completed, any other failed with `exit_nonzero`; a signal is failed with `killed_by_signal`.
+    """
+
+    def __init__(self, policy: ExecPolicy) -> None:
+        self._policy = policy
+        self._allowed = frozenset(_resolved(name) for name in policy.allowed_programs)
+        self._groups: set[ProcessGroup] = set()
+
+    async def __call__(self, command: CommandContext) -> Completed:
+        """Run the program of `command` to its end."""
+        group = await self._start(self._program(command))
+        self._groups.add(group)
+        copying = asyncio.create_task(_copy_output(group, command))
+        try:
+            await group.exited()
+            left_running = not await group.gone(within=LEFTOVER_SECONDS)
+            if left_running:
+                await group.stop(self._policy.stop_grace)
+            await group.drained()
+            # Waited for, not awaited: a cancel of this handler must not cancel the copying.
+            await asyncio.wait({copying})
+        except asyncio.CancelledError:
+            await group.stop(self._policy.stop_grace)
+            await self._last_output(group, copying)
+            raise
+        finally:
+            copying.cancel()
+            self._groups.remove(group)
+            group.close()
+        return _outcome(group.returncode, {"killed_leftover_processes": True} if left_running else None)
+
+    def kill_all(self) -> None:
+        """Kill whatever runs, without waiting: for an agent that ends at once."""
+        for group in self._groups:
+            group.kill()
+
+    def _program(self, command: CommandContext) -> Program:
+        asked = read_params(command.params, guarded=bool(self._allowed))
+        env = _inherited_environment() | asked.env
+        name = asked.argv[0]
+        found = shutil.which(os.path.join(asked.cwd or "", name) if "/" in name else name, path=env.get("PATH"))
+        if found is None:
+            raise CommandFailed("program_not_found", f"there is no program {name!r} that this agent could run")
+        if self._allowed and os.path.realpath(found) not in self._allowed:
+            raise CommandFailed("program_not_allowed", f"this host does not allow EXEC to start {name!r}")
+        return Program(os.path.abspath(found), asked.argv, env, asked.cwd, asked.stdin)
+
+    async def _start(self, program: Program) -> ProcessGroup:
+        starting = asyncio.ensure_future(ProcessGroup.start(program))
+        try:
+            # Shielded, so that a cancel in this moment cannot leave behind a process that nobody knows of.
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            group = await starting
+            await group.stop(self._policy.stop_grace)
+            group.close()
+            raise
+        except OSError as error:
+            raise CommandFailed(
+                "program_not_started", f"{program.argv[0]!r} did not start: {error.strerror}"
+            ) from error
+
+    async def _last_output(self, group: ProcessGroup, copying: asyncio.Task[None]) -> None:
+        try:
+            async with asyncio.timeout(LAST_OUTPUT_SECONDS):
+                await group.drained()
+                await asyncio.wait({copying})
+        except TimeoutError:
+            # Nobody takes it; the result says how much was delivered.
+            return
+
+
+async def _copy_output(group: ProcessGroup, command: CommandContext) -> None:
+    while pieces := await group.output.next():
+        for piece in pieces:
+            await command.output(piece.data, piece.stream)
+
+
+def _outcome(returncode: int, data: Mapping[str, bool] | None) -> Completed:
+    if returncode == 0:
+        return Completed(data, exit_code=0)
+    if returncode > 0:
+        raise CommandFailed("exit_nonzero", f"exited with {returncode}", exit_code=returncode, data=data)
+    number = -returncode
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    raise CommandFailed("killed_by_signal", f"killed by {name}", exit_code=SIGNAL_EXIT_BASE + number, data=data)
+
+
+def _inherited_environment() -> dict[str, str]:
+    environment = os.environ  # noqa: TID251  # no settings of ours: what any program expects of its host
+    return {name: environment[name] for name in INHERITED if name in environment}
+
+
+def _resolved(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise ConfigurationError(f"the allowed program {name!r} is not on this host")
+    return os.path.realpath(found)

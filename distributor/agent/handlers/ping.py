@@ -1,0 +1,22 @@
+"""PING: is the agent there, and which one is it?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from distributor import __version__
+from distributor.agent.command_context import CommandContext, Handler
+
+
+def ping_handler(agent_id: str) -> Handler:
+    """A handler that answers with the agent's id, its version and its clock."""
+
+    async def ping(command: CommandContext) -> object:
+        return {
+            "pong": True,
+            "agent_id": agent_id,
+            "agent_version": __version__,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+
+    return ping

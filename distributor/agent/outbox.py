@@ -1,0 +1,107 @@
+"""What waits to be sent on one stream: everything that is ready goes into one message.
+
+A message costs about 100 µs of CPU whatever it carries, so an instant command's Received, Started and Result travel
+together with those of its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from distributor.agent.output_window import Chunk
+from distributor.agent.record import CommandRecord, HeldCommand
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+MAX_PARTS: Final = 20
+"""Of each kind in one message, as the protocol says."""
+
+MAX_OUTPUT_BYTES: Final = 256 * 1024
+"""Output in one message: a flood of it delays the next heartbeat and result by no more than this."""
+
+MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
+"""Results in one message, so that it stays below the size limit of the transport."""
+
+
+class Outbox:
+    """Parts ready for the next messages of one stream. A plain value: it neither sends nor waits."""
+
+    def __init__(self, record: CommandRecord) -> None:
+        self.heartbeat: gateway.Heartbeat | None = None
+        self.received: deque[gateway.Received] = deque()
+        self.started: deque[gateway.Started] = deque()
+        self.refused: deque[gateway.Refused] = deque()
+        self.cancel_reports: deque[gateway.CancelReport] = deque()
+        self._record = record
+        self._results: deque[str] = deque()
+        self._with_output: dict[str, None] = {}
+
+    def add_output(self, command_id: str) -> None:
+        """Say that the command has output to send."""
+        self._with_output[command_id] = None
+
+    def add_result(self, command_id: str) -> None:
+        """Say that the command has a result to send. It leaves after the last of the command's output."""
+        self._results.append(command_id)
+
+    def take(self, max_chunk_bytes: int) -> gateway.ConnectRequest | None:
+        """The next message, or None when nothing waits."""
+        message = gateway.ConnectRequest()
+        if self.heartbeat is not None:
+            message.heartbeat.CopyFrom(self.heartbeat)
+            self.heartbeat = None
+        for _ in range(min(MAX_PARTS, len(self.cancel_reports))):
+            message.cancel_reports.append(self.cancel_reports.popleft())
+        for _ in range(min(MAX_PARTS, len(self.received))):
+            message.received.append(self.received.popleft())
+        for _ in range(min(MAX_PARTS, len(self.refused))):
+            message.refused.append(self.refused.popleft())
+        # A Started or a Result must not overtake its own Received: the parts of a message are read in order, so
+        # they may share one, but while more than one message of Received waits, the rest waits behind it.
+        if not self.received:
+            for _ in range(min(MAX_PARTS, len(self.started))):
+                message.started.append(self.started.popleft())
+        if not self.received and not self.started:
+            self._take_output(message, max_chunk_bytes)
+            self._take_results(message)
+        return message if message.ListFields() else None
+
+    def _take_output(self, message: gateway.ConnectRequest, max_chunk_bytes: int) -> None:
+        budget = MAX_OUTPUT_BYTES
+        while self._with_output and budget > 0 and len(message.output) < MAX_PARTS:
+            command_id = next(iter(self._with_output))
+            del self._with_output[command_id]
+            held = self._record.get(command_id)
+            chunk = held.window.take(min(max_chunk_bytes, budget)) if held and not held.disowned else None
+            if held and chunk:
+                budget -= len(chunk.data)
+                message.output.append(_output(held, chunk))
+                if held.window.unsent:
+                    # To the end of the line: a chatty command does not silence the others.
+                    self._with_output[command_id] = None
+
+    def _take_results(self, message: gateway.ConnectRequest) -> None:
+        budget = MAX_RESULT_BYTES
+        for _ in range(len(self._results)):
+            if len(message.results) >= MAX_PARTS or budget <= 0:
+                return
+            command_id = self._results.popleft()
+            held = self._record.get(command_id)
+            if not held or not held.result:
+                continue
+            size = held.result.ByteSize()
+            if held.window.unsent or (size > budget and message.results):
+                self._results.append(command_id)
+                continue
+            budget -= size
+            message.results.append(held.result)
+
+
+def _output(held: HeldCommand, chunk: Chunk) -> gateway.Output:
+    return gateway.Output(
+        command_id=held.command_id,
+        lease_id=held.lease_id,
+        stream=chunk.stream,
+        offset=chunk.offset,
+        data=chunk.data,
+    )

@@ -1,0 +1,91 @@
+"""The output of one command between its handler and the server: pure, bounded, resendable."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from distributor.v1 import command_pb2
+
+COALESCE_BYTES: Final = 10_240
+MAX_CHUNKS: Final = 1_024
+"""Bounds the memory that many tiny chunks of alternating streams would take beside their bytes."""
+
+
+class Chunk(NamedTuple):
+    """A piece of output; `offset` counts over both streams in the order written."""
+
+    stream: command_pb2.OutputStream.ValueType
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The offset just behind it."""
+        return self.offset + len(self.data)
+
+
+class OutputWindow:
+    """Keeps what the server has not acknowledged, so that a new stream can send it again.
+
+    acknowledged ≤ sent ≤ written; all bytes from `acknowledged` to `written` are held.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.written = 0
+        self._chunks: deque[Chunk] = deque()
+        self._sent_chunks = 0
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there is anything to send now."""
+        return self._sent_chunks < len(self._chunks)
+
+    def room(self, limit: int) -> int:
+        """How many more bytes may be written while at most `limit` are unacknowledged."""
+        if len(self._chunks) >= MAX_CHUNKS:
+            return 0
+        return max(0, limit - (self.written - self.acknowledged))
+
+    def append(self, stream: command_pb2.OutputStream.ValueType, data: bytes) -> None:
+        """Add output. Small neighbours of one stream that were not sent yet become one chunk."""
+        last = self._chunks[-1] if self.unsent else None
+        if last and last.stream == stream and len(last.data) + len(data) <= COALESCE_BYTES:
+            self._chunks[-1] = Chunk(stream, last.offset, last.data + data)
+        else:
+            self._chunks.append(Chunk(stream, self.written, data))
+        self.written += len(data)
+
+    def take(self, most: int) -> Chunk | None:
+        """The next chunk to send, at most `most` bytes, or None. It is held until acknowledged."""
+        if not self.unsent:
+            return None
+        chunk = self._chunks[self._sent_chunks]
+        if len(chunk.data) > most:
+            rest = Chunk(chunk.stream, chunk.offset + most, chunk.data[most:])
+            chunk = Chunk(chunk.stream, chunk.offset, chunk.data[:most])
+            self._chunks[self._sent_chunks] = chunk
+            self._chunks.insert(self._sent_chunks + 1, rest)
+        self._sent_chunks += 1
+        return chunk
+
+    def acknowledge(self, offset: int) -> None:
+        """Forget what lies before `offset`. Offsets already acknowledged or never written are ignored."""
+        if not self.acknowledged < offset <= self.written:
+            return
+        self.acknowledged = offset
+        while self._chunks and self._chunks[0].end <= offset:
+            self._chunks.popleft()
+            self._sent_chunks = max(0, self._sent_chunks - 1)
+        if self._chunks and self._chunks[0].offset < offset:
+            cut = self._chunks[0]
+            self._chunks[0] = Chunk(cut.stream, offset, cut.data[offset - cut.offset :])
+
+    def rewind(self, offset: int) -> None:
+        """A new stream begins: the server has everything before `offset`, send the rest again.
+
+        What was acknowledged before is gone, also where the server asks for it again.
+        """
+        self.acknowledge(offset)
+        self._sent_chunks = 0

@@ -1,0 +1,194 @@
+"""A program in a session and process group of its own, with everything it starts.
+
+Two limits of what a plain process can do about others. A descendant that moves to a session of its own (a daemon)
+leaves the group and is not stopped with it. If the agent itself is killed by SIGKILL, nobody is left to stop the
+group: run the agent under a supervisor that ends its control group, as systemd does by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, cast
+
+from distributor.agent.process_output import ProcessOutput
+
+POLL_FIRST_SECONDS: Final = 0.005
+POLL_MOST_SECONDS: Final = 0.1
+KILL_AGAIN_SECONDS: Final = 1.0
+ESCAPED_SECONDS: Final = 0.5
+"""How long a pipe may stay open and silent after the group is gone; only an escaped descendant can hold it."""
+
+
+class Program(NamedTuple):
+    """What to start. `executable` is an absolute path; `stdin` None means none at all."""
+
+    executable: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str | None = None
+    stdin: bytes | None = None
+
+
+class ProcessGroup(asyncio.SubprocessProtocol):
+    """One started program. The caller calls `close()` in the end, when nothing of it runs any more."""
+
+    def __init__(self) -> None:
+        self.output = ProcessOutput()
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._exited = asyncio.Event()
+        self._pipes_open = {1, 2}
+        self._pipes_closed = asyncio.Event()
+
+    @classmethod
+    async def start(cls, program: Program) -> ProcessGroup:
+        """Start `program`. Raises OSError as the system gives it, such as FileNotFoundError."""
+        transport, group = await asyncio.get_running_loop().subprocess_exec(
+            cls,
+            *program.argv,
+            executable=program.executable,
+            stdin=subprocess.DEVNULL if program.stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(program.env),
+            cwd=program.cwd,
+            start_new_session=True,
+        )
+        stdin = cast("asyncio.WriteTransport | None", transport.get_pipe_transport(0))
+        if stdin and program.stdin is not None:
+            stdin.write(program.stdin)
+            stdin.write_eof()
+        return group
+
+    @property
+    def pid(self) -> int:
+        """Process id of the program, which is the id of its group."""
+        return self._started.get_pid()
+
+    @property
+    def returncode(self) -> int:
+        """As `subprocess` gives it: minus the number of the signal that killed it. Valid once it exited."""
+        return cast("int", self._started.get_returncode())
+
+    async def exited(self) -> None:
+        """Wait until the program itself has ended; others of its group may still run."""
+        await self._exited.wait()
+
+    async def gone(self, within: float | None = None) -> bool:
+        """Wait until nothing of the group runs; False if something still does after `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._exited.wait()
+                await group_gone(self.pid)
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self, grace: float) -> None:
+        """TERM to the whole group, `grace` seconds, KILL; returns once nothing of the group runs."""
+        self._signal(signal.SIGTERM)
+        # A stopped process would not see the TERM until somebody continues it.
+        self._signal(signal.SIGCONT)
+        if await self.gone(within=grace):
+            return
+        self.kill()
+        while not await self.gone(within=KILL_AGAIN_SECONDS):
+            # Again, for what was forked while the first was delivered.
+            self.kill()
+
+    def kill(self) -> None:
+        """KILL to the whole group, without waiting."""
+        self._signal(signal.SIGKILL)
+
+    async def drained(self) -> None:
+        """Wait until all output of the gone group was read into `output`, then end `output`."""
+        while not self._pipes_closed.is_set():
+            try:
+                async with asyncio.timeout(ESCAPED_SECONDS):
+                    await self._pipes_closed.wait()
+            except TimeoutError:
+                if self.output.empty:
+                    break
+        self.output.close()
+
+    def close(self) -> None:
+        """Close the pipes."""
+        self.output.close()
+        self._started.close()
+
+    # Called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The program was started."""
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+        self.output.on_pause = self._pause
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """The program printed something."""
+        self.output.add("stdout" if fd == 1 else "stderr", data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """A pipe reached its end."""
+        self._pipes_open.discard(fd)
+        if not self._pipes_open:
+            self._pipes_closed.set()
+
+    def process_exited(self) -> None:
+        """The program itself ended and was reaped."""
+        self._exited.set()
+
+    @property
+    def _started(self) -> asyncio.SubprocessTransport:
+        if self._transport is None:
+            raise RuntimeError("the program was not started")
+        return self._transport
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            # Gone, or of another user by now: the caller waits and sees.
+            return
+
+    def _pause(self, paused: bool) -> None:
+        for fd in self._pipes_open:
+            pipe = cast("asyncio.ReadTransport | None", self._started.get_pipe_transport(fd))
+            if pipe and not pipe.is_closing():
+                (pipe.pause_reading if paused else pipe.resume_reading)()
+
+
+async def group_gone(pgid: int) -> None:
+    """Wait until nothing of the group runs. The system tells nobody but parents, so this asks again and again."""
+    pause = POLL_FIRST_SECONDS
+    while group_runs(pgid):
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, POLL_MOST_SECONDS)
+
+
+def group_runs(pgid: int) -> bool:
+    """Whether any process of the group still runs; what has ended but was not reaped does not count."""
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    processes = Path("/proc")
+    if not (processes / "self" / "stat").exists():
+        return True
+    # In a container whose first process does not reap, ended orphans stay in the group for ever.
+    return any(_runs_in(entry, pgid) for entry in processes.iterdir() if entry.name.isdigit())
+
+
+def _runs_in(entry: Path, pgid: int) -> bool:
+    try:
+        stat = (entry / "stat").read_text(errors="replace")
+    except OSError:
+        return False
+    # The name in parentheses may hold anything, so count from its end: state, parent, group.
+    state, _, group = stat[stat.rindex(")") + 2 :].split(" ", 3)[:3]
+    return int(group) == pgid and state not in "ZX"

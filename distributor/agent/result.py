@@ -1,0 +1,83 @@
+"""How a handler ended, as the Result that the server gets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from distributor.agent.actions import StopCause
+from distributor.agent.command_context import CommandFailed, Completed
+from distributor.agent.json_values import UnfitValue, fill_value, json_size
+from distributor.agent.record import HeldCommand
+from distributor.model.command import MAX_REASON_MESSAGE
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+
+_STOPPED: Final = {
+    StopCause.CANCELLED: (command_pb2.COMMAND_STATUS_CANCELLED, "cancelled", "stopped as asked"),
+    StopCause.AGENT_STOPPED: (command_pb2.COMMAND_STATUS_CANCELLED, "agent_stopped", "the agent was told to stop"),
+    StopCause.TIME_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "time_limit", "it ran longer than its time limit"),
+    # Never sent: the server does not want to hear of a disowned command.
+    StopCause.DISOWNED: (command_pb2.COMMAND_STATUS_CANCELLED, "disowned", "the server gave it up"),
+}
+
+
+def completed(held: HeldCommand, value: object, max_bytes: int) -> gateway.Result:
+    """The handler returned `value`. Failed instead if it is not JSON, or more than `max_bytes` of it."""
+    outcome = value if isinstance(value, Completed) else Completed(value)
+    result = _result(held, command_pb2.COMMAND_STATUS_COMPLETED)
+    _set_exit_code(result, outcome.exit_code)
+    _set_data(result, outcome.data, max_bytes)
+    return result
+
+
+def failed(held: HeldCommand, error: BaseException, max_bytes: int) -> gateway.Result:
+    """The handler raised `error`: its own words for CommandFailed, type and text for anything else."""
+    result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
+    if isinstance(error, CommandFailed):
+        _set_reason(result, error.code, error.message)
+        _set_exit_code(result, error.exit_code)
+        _set_data(result, error.data, max_bytes)
+        result.transient = error.transient
+    else:
+        _set_reason(result, "handler_error", f"{type(error).__name__}: {error}")
+    return result
+
+
+def stopped(held: HeldCommand, cause: StopCause) -> gateway.Result:
+    """The handler ended after it was asked to, however it did."""
+    status, code, message = _STOPPED[cause]
+    result = _result(held, status)
+    _set_reason(result, code, message)
+    return result
+
+
+def _result(held: HeldCommand, status: command_pb2.CommandStatus.ValueType) -> gateway.Result:
+    return gateway.Result(
+        command_id=held.command_id, lease_id=held.lease_id, status=status, output_bytes=held.window.written
+    )
+
+
+def _set_reason(result: gateway.Result, code: str, message: str) -> None:
+    result.reason.code = code
+    result.reason.message = message[:MAX_REASON_MESSAGE].encode("utf-8", "replace").decode()
+
+
+def _set_exit_code(result: gateway.Result, exit_code: int | None) -> None:
+    if exit_code is not None:
+        result.exit_code = exit_code
+
+
+def _set_data(result: gateway.Result, data: object, max_bytes: int) -> None:
+    if data is None:
+        return
+    try:
+        size = json_size(data)
+        if size <= max_bytes:
+            fill_value(result.data, data)
+            return
+        code, message = "result_too_large", f"the handler's value is {size:,} bytes of JSON, the limit is {max_bytes:,}"
+    except UnfitValue as error:
+        code, message = "invalid_result", str(error)
+    result.ClearField("data")
+    result.status = command_pb2.COMMAND_STATUS_FAILED
+    _set_reason(result, code, message)

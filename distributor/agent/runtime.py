@@ -1,0 +1,152 @@
+"""One agent process at work: joins the connection, the running commands and the ways to leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from distributor.agent.actions import (
+    Action,
+    OutputRoom,
+    ServerDrains,
+    ServerStops,
+    SessionOpened,
+    StartCommand,
+    StopCause,
+    StopCommand,
+)
+from distributor.agent.command_context import Handler
+from distributor.agent.connection import Connection, Plan
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.gateway_stream import EndKind, StreamEnd, now
+from distributor.agent.handlers.stop import STOP
+from distributor.agent.record import CommandRecord
+from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.agent.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+FINISH_SECONDS: Final = 30.0
+"""How long running work may go on after a signal, before it is cancelled."""
+
+SETTLE_SECONDS: Final = 10.0
+"""How long the last results may wait for their acknowledgement once nothing runs any more."""
+
+
+class AgentRuntime:
+    """Runs one agent until it leaves. `run()` once; the other methods belong to the same event loop."""
+
+    def __init__(self, profile: AgentProfile, server: str, handlers: Mapping[str, Handler]) -> None:
+        self._profile = profile
+        self._server = server
+        self._record = CommandRecord()
+        self._session = CurrentSession()
+        self._handlers = dict(handlers)
+        self._workload = Workload(self._handlers, self._record, self._session)
+        self._connection = Connection(server, self._session, self._open_session, self._act, self._plan)
+        self._leaving = ""
+        self._left = asyncio.Event()
+        self._finish_timer: asyncio.TimerHandle | None = None
+        self._reconnect_at: float | None = None
+
+    def add_handler(self, command_type: str, handler: Handler) -> None:
+        """One more handler; for those that act on the runtime itself."""
+        self._handlers[command_type] = handler
+
+    async def run(self) -> None:
+        """Serve until the agent leaves. Raises InvalidArgument when the server can never accept this agent.
+
+        If this is cancelled, running commands are stopped first.
+        """
+        connecting = asyncio.create_task(self._connection.run(), name="agent connection")
+        leaver = asyncio.create_task(self._leave_at_last(), name="agent leaving")
+        try:
+            done, _ = await asyncio.wait({connecting, leaver}, return_when=asyncio.FIRST_COMPLETED)
+            if connecting in done:
+                connecting.result()
+        finally:
+            if self._finish_timer:
+                self._finish_timer.cancel()
+            try:
+                self._workload.stop_all(StopCause.AGENT_STOPPED)
+                await self._workload.ended()
+            finally:
+                connecting.cancel()
+                leaver.cancel()
+                await asyncio.wait({connecting, leaver})
+                self._report_lost()
+
+    def leave(self, reason: str, cancel: bool = False, within: float | None = None) -> None:
+        """Take no more work; go once everything has ended and every result is acknowledged.
+
+        `cancel` stops running work now (but a STOP command, which is what asks), `within` after that many seconds.
+        """
+        if not self._leaving:
+            logger.info("Leaving: %s; %d commands are running", reason, self._record.running)
+        self._leaving = self._leaving or reason
+        if self._session.state:
+            self._session.state.leave(self._leaving, now())
+            self._session.bell.set()
+        self._left.set()
+        if cancel:
+            self._cancel_work()
+        elif within is not None and self._finish_timer is None:
+            self._finish_timer = asyncio.get_running_loop().call_later(within, self._cancel_work)
+
+    async def others_ended(self) -> None:
+        """Wait until nothing runs but STOP commands."""
+        await self._workload.ended(excluded_types={STOP})
+
+    def _cancel_work(self) -> None:
+        self._workload.stop_all(StopCause.AGENT_STOPPED, excluded_types={STOP})
+
+    async def _leave_at_last(self) -> None:
+        """Once leaving, wait for the last results to settle, but not for ever."""
+        await self._left.wait()
+        await self._workload.ended()
+        if self._session.state is None and self._record.empty:
+            return
+        await asyncio.sleep(SETTLE_SECONDS)
+
+    def _report_lost(self) -> None:
+        if not self._record.empty:
+            logger.warning("Left with %d results that the server has not acknowledged", self._record.unacknowledged)
+
+    def _open_session(self) -> SessionState:
+        state = SessionState(self._profile, self._record)
+        if self._leaving:
+            state.leave(self._leaving, now())
+        return state
+
+    def _plan(self, end: StreamEnd) -> Plan:
+        """What to do after a stream that was open."""
+        if self._leaving and (end.kind is EndKind.GOODBYE or self._record.empty):
+            return Plan(leave=True)
+        reconnect_at, self._reconnect_at = self._reconnect_at, None
+        if reconnect_at is None:
+            return Plan()
+        # The server said that it goes; if it went before we were idle, there is no reason to wait for the others.
+        return Plan(delay=max(0.0, reconnect_at - now()) if end.kind is EndKind.GOODBYE else 0.0)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case StartCommand(assignment):
+                self._workload.start(assignment)
+            case StopCommand(command_id, cause):
+                self._workload.stop(command_id, cause)
+            case OutputRoom(command_id):
+                self._workload.output_room(command_id)
+            case SessionOpened(epoch, version):
+                logger.info("Connected to %s (%s), session %d", self._server, version or "unknown version", epoch)
+            case ServerDrains(after):
+                self._drain(after)
+            case ServerStops(reason):
+                self.leave(reason or "the server told the agent to stop")
+
+    def _drain(self, after: float) -> None:
+        logger.info("The server drains: reconnecting in %g s or when idle, whichever is later", after)
+        self._reconnect_at = now() + after
+        if self._session.state:
+            self._session.state.leave("the server drains", now())

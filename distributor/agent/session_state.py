@@ -1,0 +1,287 @@
+"""The agent's side of one stream as a state machine without I/O, clock or loop.
+
+    connecting ──hello()──► greeted ──Welcome──► open ──leave()──► leaving ──nothing held──► gone
+
+`receive()` takes a message and returns what to do about it; `take()` gives the next message to send. Times are
+seconds of a clock that only goes forward, and must go on while the host sleeps: the freshness rule depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from distributor.agent.actions import (
+    Action,
+    OutputRoom,
+    ServerDrains,
+    ServerStops,
+    SessionOpened,
+    StartCommand,
+    StopCause,
+    StopCommand,
+)
+from distributor.agent.outbox import Outbox
+from distributor.agent.record import MAX_HELD, CommandRecord, HeldCommand
+from distributor.model.command import Reason
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+SILENT_INTERVALS: Final = 3
+DEFAULT_HEARTBEAT_INTERVAL: Final = 10.0
+DEFAULT_OUTPUT_LIMIT: Final = 262_144
+MAX_CHUNK_BYTES: Final = 65_536
+
+
+class Phase(Enum):
+    """Where the stream is in its life."""
+
+    CONNECTING = auto()
+    GREETED = auto()
+    OPEN = auto()
+    LEAVING = auto()
+    GONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProfile:
+    """What an agent says of itself in each Hello."""
+
+    agent_id: str
+    instance_id: str
+    capacity: int
+    types: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    agent_version: str = ""
+    denied: Mapping[str, Reason] = field(default_factory=dict)
+    """Types that the agent knows but the host does not allow, and why."""
+
+
+class SessionState:
+    """One stream. The record outlives it; everything else begins anew with the next stream."""
+
+    def __init__(self, profile: AgentProfile, record: CommandRecord) -> None:
+        self.phase = Phase.CONNECTING
+        self.accepting = True
+        self.heartbeat_interval = DEFAULT_HEARTBEAT_INTERVAL
+        self.output_limit = DEFAULT_OUTPUT_LIMIT
+        self.max_result_bytes = DEFAULT_OUTPUT_LIMIT
+        self._profile = profile
+        self._record = record
+        self._outbox = Outbox(record)
+        self._max_chunk_bytes = MAX_CHUNK_BYTES
+        self._start_within = 0.0
+        self._sequence = 0
+        self._sent_at: dict[int, float] = {}
+        self._heard_at = 0.0
+        self._goodbye = ""
+
+    @property
+    def credit(self) -> int:
+        """How many more commands would be accepted now."""
+        if not self.accepting:
+            return 0
+        room = self._profile.capacity - self._record.running
+        return max(0, min(room, MAX_HELD - self._record.running - self._record.unacknowledged))
+
+    @property
+    def _open(self) -> bool:
+        return self.phase in (Phase.OPEN, Phase.LEAVING)
+
+    # What the agent says
+
+    def hello(self, now: float) -> gateway.ConnectRequest:
+        """The first message: who we are, what runs, which results are unacknowledged."""
+        self.phase = Phase.GREETED
+        self._sent_at[0] = self._heard_at = now
+        mine = [held for held in self._record.held if not held.disowned]
+        hello = gateway.Hello(
+            agent_id=self._profile.agent_id,
+            instance_id=self._profile.instance_id,
+            labels=self._profile.labels,
+            capacity=self._profile.capacity,
+            types=self._profile.types,
+            running=[_listed(held) for held in mine if held.running],
+            unacknowledged=[_listed(held) for held in mine if not held.running],
+            agent_version=self._profile.agent_version,
+        )
+        return gateway.ConnectRequest(hello=hello)
+
+    def heartbeat(self, now: float, load: float = 0.0) -> None:
+        """Put a heartbeat into the next message. One that was not sent yet is brought up to date: none is left out."""
+        if self._outbox.heartbeat is None:
+            self._sequence += 1
+        oldest = now - self._start_within
+        self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
+        self._sent_at[self._sequence] = now
+        self._outbox.heartbeat = gateway.Heartbeat(
+            sequence=self._sequence, credit=self.credit, running=self._record.running, load=load
+        )
+
+    def stop_accepting(self, now: float) -> None:
+        """Refuse further commands from now on, and tell the server not to send any."""
+        if self.accepting:
+            self.accepting = False
+            if self.phase is Phase.OPEN:
+                self.heartbeat(now)
+
+    def leave(self, reason: str, now: float) -> None:
+        """Stop accepting; once nothing runs and every result is acknowledged, say Goodbye."""
+        self.stop_accepting(now)
+        self._goodbye = self._goodbye or reason
+        if self.phase is Phase.OPEN:
+            self.phase = Phase.LEAVING
+
+    def output_written(self, command_id: str) -> None:
+        """The command has new output in its window. Before the Welcome this is no news: the record tells it then."""
+        if self._open:
+            self._outbox.add_output(command_id)
+
+    def finished(self, command_id: str) -> None:
+        """The command's result is in the record. Before the Welcome this is no news either."""
+        if self._open:
+            self._outbox.add_result(command_id)
+
+    def take(self) -> gateway.ConnectRequest | None:
+        """The next message to send, or None when nothing waits. After a Goodbye there is none."""
+        if not self._open:
+            return None
+        message = self._outbox.take(self._max_chunk_bytes)
+        if message is None and self.phase is Phase.LEAVING and self._record.empty:
+            self.phase = Phase.GONE
+            message = gateway.ConnectRequest(goodbye=gateway.Goodbye(reason=self._goodbye))
+        return message
+
+    def silent(self, now: float) -> bool:
+        """Whether the server has answered nothing for three heartbeat intervals."""
+        return now - self._heard_at >= SILENT_INTERVALS * self.heartbeat_interval
+
+    # What the server says
+
+    def receive(self, message: gateway.ConnectResponse, now: float) -> list[Action]:
+        """Take in one message; its parts count in the order of their numbers. Returns what to do, in order."""
+        actions: list[Action] = []
+        if message.HasField("welcome"):
+            actions += self._welcome(message.welcome, now)
+        if message.HasField("heartbeat_reply"):
+            self._heard_at = now
+        for cancel in message.cancels:
+            actions += self._cancel(cancel.command_id)
+        for ack in message.result_acks:
+            self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
+        for output_ack in message.output_acks:
+            actions += self._output_acknowledged(output_ack)
+        for assignment in message.commands.assignments:
+            actions += self._assigned(assignment, message.commands.after_heartbeat, now)
+        if message.HasField("drain"):
+            actions.append(ServerDrains(message.drain.reconnect_after.ToTimedelta().total_seconds()))
+        if message.HasField("stop"):
+            actions.append(ServerStops(message.stop.reason))
+        return actions
+
+    def _welcome(self, welcome: gateway.Welcome, now: float) -> list[Action]:
+        if self.phase is not Phase.GREETED:
+            return []
+        self._heard_at = now
+        self._apply_limits(welcome)
+        verdicts = {verdict.command_id: verdict for verdict in welcome.verdicts}
+        actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version)]
+        for held in self._record.held:
+            if not held.disowned:
+                actions += self._reconcile(held, verdicts.get(held.command_id))
+        self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN
+        if not self.accepting:
+            # Until told otherwise the server takes all of the capacity for free.
+            self.heartbeat(now)
+        return actions
+
+    def _apply_limits(self, welcome: gateway.Welcome) -> None:
+        # A zero is a field that the server did not fill in.
+        interval = welcome.heartbeat_interval.ToTimedelta().total_seconds()
+        self.heartbeat_interval = interval or self.heartbeat_interval
+        self._start_within = welcome.start_within.ToTimedelta().total_seconds()
+        limits = welcome.limits
+        self.output_limit = limits.max_unacknowledged_output_bytes or self.output_limit
+        self.max_result_bytes = limits.max_result_bytes or self.max_result_bytes
+        self._max_chunk_bytes = limits.max_output_chunk_bytes or self._max_chunk_bytes
+
+    def _reconcile(self, held: HeldCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
+        """Obey the server's word on one listed command; what it does not mention is kept."""
+        if verdict and verdict.verdict == gateway.VERDICT_STOP:
+            if not held.running:
+                self._record.forget(held.command_id)
+                return []
+            held.disowned = True
+            return [StopCommand(held.command_id, StopCause.DISOWNED)]
+        held.window.rewind(verdict.output_offset if verdict else held.window.acknowledged)
+        if held.window.unsent:
+            self._outbox.add_output(held.command_id)
+        if not held.running:
+            self._outbox.add_result(held.command_id)
+        return [OutputRoom(held.command_id)]
+
+    def _cancel(self, command_id: str) -> list[Action]:
+        held = self._record.get(command_id)
+        # With a result on its way the command is as good as stopped: "unknown" would let the server drop the result.
+        known = held is not None and not held.disowned
+        finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
+        self._outbox.cancel_reports.append(gateway.CancelReport(command_id=command_id, finding=finding))
+        return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
+
+    def _output_acknowledged(self, ack: gateway.OutputAck) -> list[Action]:
+        held = self._record.get(ack.command_id)
+        if not held:
+            return []
+        held.window.acknowledge(ack.offset)
+        return [OutputRoom(ack.command_id)]
+
+    def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
+        command_id, lease_id = assignment.command.command_id, assignment.lease_id
+        refusal = self._refusal(assignment, after_heartbeat, now)
+        if refusal:
+            refusal.command_id, refusal.lease_id = command_id, lease_id
+            self._outbox.refused.append(refusal)
+            return []
+        self._record.start(command_id, lease_id)
+        self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
+        self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))
+        return [StartCommand(assignment)]
+
+    def _refusal(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> gateway.Refused | None:
+        command = assignment.command
+        if self._record.was_started(command.command_id):
+            return _refused(gateway.REFUSAL_CODE_DUPLICATE, "duplicate", "this agent has started the command before")
+        denied = self._profile.denied.get(command.type)
+        if denied:
+            return _refused(gateway.REFUSAL_CODE_UNSUPPORTED, *denied)
+        if command.type not in self._profile.types:
+            return _refused(
+                gateway.REFUSAL_CODE_UNSUPPORTED,
+                "unsupported_type",
+                f"this agent has no handler for {command.type}, it has {', '.join(self._profile.types)}",
+            )
+        sent_at = self._sent_at.get(after_heartbeat)
+        if sent_at is None or now - sent_at >= self._start_within:
+            return _refused(
+                gateway.REFUSAL_CODE_STALE, "stale", f"the command was under way for over {self._start_within:g} s"
+            )
+        if not self.accepting:
+            return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent takes no more commands")
+        if self.credit == 0:
+            return _refused(
+                gateway.REFUSAL_CODE_BUSY,
+                "busy",
+                f"the agent runs {self._record.running} of at most {self._profile.capacity} commands",
+            )
+        return None
+
+
+def _refused(code: gateway.RefusalCode.ValueType, reason: str, message: str) -> gateway.Refused:
+    refused = gateway.Refused(code=code)
+    refused.reason.code, refused.reason.message = reason, message[:1024]
+    return refused
+
+
+def _listed(held: HeldCommand) -> gateway.RunningCommand:
+    return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.window.written)

@@ -1,0 +1,1 @@
+"""Composition roots: arguments to settings to objects to run."""

@@ -1,0 +1,87 @@
+"""`command-agent`: the reference agent, with PING, STOP and, where the operator allows it, EXEC."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distributor import __version__
+from distributor.agent import Agent, ExecPolicy
+from distributor.cli.exit_codes import exit_code_of
+from distributor.errors import ConfigurationError, DistributorError
+from distributor.model.command import shown
+from distributor.observability.logging import configure_logging
+from distributor.settings import AgentSettings, load_agent_settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--agent", "--agent-id", "agent_id", metavar="ID", help="Name of this agent; the host's name if not given."
+)
+@click.option("--server", metavar="HOST:PORT", help="The server to attach to.")
+@click.option("--capacity", type=int, metavar="N", help="How many commands to run at once.")
+@click.option("--allow-exec", is_flag=True, default=None, help="Let EXEC start programs on this host.")
+@click.option(
+    "--allow-program",
+    "allowed_programs",
+    multiple=True,
+    metavar="NAME|PATH",
+    help="Let EXEC start this program; once given, only those. Repeatable.",
+)
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Tell this about the agent. Repeatable.")
+@click.option("--log-format", type=click.Choice(["console", "json"]), help="How log lines look.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with an [agent] table.",
+)
+@click.version_option(__version__, prog_name="command-agent")
+def main(config: Path | None, **options: Any) -> None:
+    """Attach to a server and run the commands it sends, until a STOP command, SIGTERM or Ctrl-C.
+
+    The first signal lets running commands finish for up to 30 seconds; the second cancels them; the third ends the
+    agent at once.
+    """
+    try:
+        settings = load_agent_settings(config, **_given(options))
+        configure_logging(settings.log_format, settings.log_level)
+        build_agent(settings).run()
+    except DistributorError as error:
+        click.echo(f"command-agent: {error.message}", err=True)
+        sys.exit(exit_code_of(error))
+
+
+def build_agent(settings: AgentSettings) -> Agent:
+    """The agent that `settings` describe. Raises ConfigurationError if they contradict themselves or the host."""
+    if settings.allowed_programs and not settings.allow_exec:
+        raise ConfigurationError("allowed programs mean nothing without allow_exec, give --allow-exec as well")
+    policy = ExecPolicy(settings.allowed_programs, settings.stop_grace) if settings.allow_exec else None
+    return Agent(
+        settings.agent_id,
+        server=settings.server,
+        capacity=settings.capacity,
+        labels=settings.labels,
+        exec_policy=policy,
+    )
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """What the command line says, without what it leaves to the environment and the settings file."""
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if "labels" in given:
+        given["labels"] = dict(_pair(label) for label in given["labels"])
+    return given
+
+
+def _pair(label: str) -> tuple[str, str]:
+    name, equals, value = label.partition("=")
+    if not name or not equals:
+        raise ConfigurationError(f"--label must be name=value, not {shown(label)}")
+    return name, value
+
+
+if __name__ == "__main__":
+    main()

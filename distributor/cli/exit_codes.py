@@ -1,0 +1,57 @@
+"""What the exit codes of every program of this project mean."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from distributor import errors
+
+
+class ExitCode(IntEnum):
+    """One meaning each. 130 and 141 are what a shell reports for a program ended by SIGINT and SIGPIPE."""
+
+    SUCCESS = 0
+    FAILED = 1
+    USAGE = 2
+    TIMEOUT = 3
+    NOT_FOUND = 4
+    UNAVAILABLE = 5
+    REFUSED = 6
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+MEANINGS: Final[dict[ExitCode, str]] = {
+    ExitCode.SUCCESS: "success; when waiting: every command completed",
+    ExitCode.FAILED: "a command that was waited for failed, timed out or was cancelled",
+    ExitCode.USAGE: "wrong usage: an argument or a setting",
+    ExitCode.TIMEOUT: "the wait was over before the commands were (--timeout)",
+    ExitCode.NOT_FOUND: "no such command or agent",
+    ExitCode.UNAVAILABLE: "the server cannot be reached or cannot serve",
+    ExitCode.REFUSED: "the server refused: invalid, not in this state, or a limit is reached",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C; commands go on",
+    ExitCode.BROKEN_PIPE: "the reader of the output went away",
+}
+
+_BY_ERROR: Final[tuple[tuple[type[errors.DistributorError], ExitCode], ...]] = (
+    (errors.InvalidArgument, ExitCode.REFUSED),
+    (errors.NotFound, ExitCode.NOT_FOUND),
+    (errors.AlreadyExists, ExitCode.REFUSED),
+    (errors.FailedPrecondition, ExitCode.REFUSED),
+    (errors.ResourceExhausted, ExitCode.REFUSED),
+    (errors.PermissionDenied, ExitCode.REFUSED),
+    (errors.Aborted, ExitCode.REFUSED),
+    (errors.Unavailable, ExitCode.UNAVAILABLE),
+    (errors.ConfigurationError, ExitCode.USAGE),
+)
+
+
+def exit_code_of(error: errors.DistributorError) -> ExitCode:
+    """The exit code that tells of `error`; one that the tree does not name is the server's own failure."""
+    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.UNAVAILABLE)
+
+
+def exit_codes_help() -> str:
+    """The table for `--help`, a line each."""
+    return "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items())

@@ -1,0 +1,1 @@
+"""The parts of `command-sender`: arguments, what it does with them, and how it shows the outcome."""

@@ -1,0 +1,180 @@
+"""Kinds of arguments: how each is spelt, and what is said where it is not. Imports nothing slow."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final, NoReturn
+
+import click
+
+from distributor.model.command import (
+    COMMAND_TYPE_PATTERN,
+    IDEMPOTENCY_KEY_PATTERN,
+    MAX_DURATION_MS,
+    MAX_PRIORITY,
+    NAMED_PRIORITIES,
+    InvalidField,
+    check_agent_id,
+    check_command_id,
+    shown,
+)
+
+_DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_LONGEST_SECONDS: Final = MAX_DURATION_MS / 1000
+
+
+class Spelling(click.ParamType[Any]):
+    """An argument that `parse` understands; a ValueError of it is the complaint."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value; what is not text was parsed before."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except InvalidField as error:
+            self.fail(str(error).removeprefix(f"{error.field} "), param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: a number with ms, s, m, h or d after it, seconds without; more than 0, at most 30 days."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"must be a duration such as 500ms, 30s, 5m, 2h or 1d, not {shown(text)}")
+    seconds = float(match[1]) * _UNIT_SECONDS[match[2] or "s"]
+    if not 0.001 <= seconds <= _LONGEST_SECONDS:
+        raise ValueError(f"must be 1ms to 30d, not {shown(text)}")
+    return seconds
+
+
+def parse_instant(text: str) -> int:
+    """Milliseconds since the epoch: a time with its zone (RFC 3339), or a duration, meaning that long ago."""
+    if _DURATION.fullmatch(text):
+        return round((time.time() - parse_duration(text)) * 1000)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ValueError(f"must be a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h, not {shown(text)}")
+    return round(instant.timestamp() * 1000)
+
+
+def parse_priority(text: str) -> int:
+    """0 to 100, or a name for one of them."""
+    if text in NAMED_PRIORITIES:
+        return NAMED_PRIORITIES[text]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= MAX_PRIORITY):
+        raise ValueError(f"must be 0 to {MAX_PRIORITY}, low, normal or high, not {shown(text)}")
+    return int(text)
+
+
+def parse_agent_id(text: str) -> str:
+    """A well-spelt agent id."""
+    check_agent_id(text)
+    return text
+
+
+def parse_command_id(text: str) -> str:
+    """A well-spelt command id."""
+    check_command_id(text)
+    return text
+
+
+def parse_type(text: str) -> str:
+    """A well-spelt command type."""
+    if not COMMAND_TYPE_PATTERN.fullmatch(text):
+        raise ValueError(f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(text)}")
+    return text
+
+
+def parse_idempotency_key(text: str) -> str:
+    """A well-spelt idempotency key."""
+    if not IDEMPOTENCY_KEY_PATTERN.fullmatch(text):
+        raise ValueError("must be 1 to 128 printable ASCII characters without spaces")
+    return text
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """NAME=VALUE; the value stays text, whatever it looks like, commas and further equals signs included."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"must be NAME=VALUE, not {shown(text)}")
+    return name, value
+
+
+def parse_json_object(text: str) -> dict[str, Any]:
+    """A JSON object: itself, @FILE, or - for standard input."""
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        text = _read(text[1:])
+    return json_object(text)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """`text` as a JSON object. Raises ValueError."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("nests too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a JSON object, not {shown(text.strip())}")
+    return value
+
+
+def merged_params(pairs: Sequence[tuple[str, str]], objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All params of a command. Raises ValueError for a name given twice."""
+    params: dict[str, Any] = {}
+    for name, value in chain(pairs, *(one.items() for one in objects)):
+        if name in params:
+            raise ValueError(f"the param {shown(name)} is given twice")
+        params[name] = value
+    return params
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"is not valid JSON: {name} is not a JSON number")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("has a name twice in one object")
+    return members
+
+
+AGENT_ID: Final = Spelling("agent id", parse_agent_id)
+COMMAND_ID: Final = Spelling("command id", parse_command_id)
+TYPE: Final = Spelling("type", parse_type)
+DURATION: Final = Spelling("duration", parse_duration)
+INSTANT: Final = Spelling("time", parse_instant)
+PRIORITY: Final = Spelling("priority", parse_priority)
+IDEMPOTENCY_KEY: Final = Spelling("key", parse_idempotency_key)
+PAIR: Final = Spelling("name=value", parse_pair)
+JSON_OBJECT: Final = Spelling("json", parse_json_object)

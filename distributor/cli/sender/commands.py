@@ -1,0 +1,262 @@
+"""The commands of `command-sender` as click sees them: arguments in, a call of what does it. Imports nothing slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from distributor.cli.sender import arguments
+from distributor.cli.sender.running import Connection
+from distributor.cli.sender.screen import Format, Screen
+from distributor.cli.sender.send_options import SendOptions, WaitOptions
+from distributor.model.command import OfflinePolicy
+from distributor.model.lifecycle import CommandStatus
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _one_of(words: type[StrEnum]) -> click.Choice[str]:
+    # Given the enum itself, click would want its names in place of its values.
+    return click.Choice([word.value for word in words])
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    assert parameter.name is not None
+    context.ensure_object(Connection).set(parameter.name, value)
+
+
+def connection_options(command: F) -> F:
+    """--server and --config, which every command takes, before or after its name."""
+    for decorate in (
+        click.option(
+            "--server",
+            metavar="HOST:PORT",
+            expose_value=False,
+            callback=_remember,
+            help="The server to call. [env: DISTRIBUTOR_SERVER; default: 127.0.0.1:50051]",
+        ),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            expose_value=False,
+            callback=_remember,
+            help="A TOML file with settings. [env: DISTRIBUTOR_CONFIG]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=_one_of(Format),
+    default=Format.TABLE.value,
+    show_default=True,
+    help="A table for people, one JSON document, or a JSON document per line.",
+)
+ids_argument = click.argument("command_ids", metavar="ID...", type=arguments.COMMAND_ID, nargs=-1, required=True)
+
+
+def stay_options(command: F) -> F:
+    """What bounds a wait and what its exit code tells."""
+    for decorate in (
+        click.option("--timeout", type=arguments.DURATION, help="Give up waiting after this long; the commands go on."),
+        click.option(
+            "--passthrough-exit-code", is_flag=True, help="Exit with the code that the remote program exited with."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.command()
+@click.option("--agent", type=arguments.AGENT_ID, multiple=True, help="The agent to run it. May be repeated.")
+@click.option("--type", type=arguments.TYPE, help="The handler to call, such as EXEC, PING or STOP.")
+@click.option(
+    "--params",
+    type=arguments.PAIR,
+    multiple=True,
+    help="A param of the handler; the value stays text. May be repeated.",
+)
+@click.option(
+    "--params-json",
+    type=arguments.JSON_OBJECT,
+    multiple=True,
+    metavar="JSON|@FILE|-",
+    help="Params as a JSON object: itself, in a file, or on standard input.",
+)
+@click.option(
+    "--input",
+    type=click.File(encoding="utf-8"),
+    help="Queue a command for each line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
+    "maxRuns, idempotencyKey. What a line leaves out is taken from the options. - is standard input.",
+)
+@click.option(
+    "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"
+)
+@click.option("--priority", type=arguments.PRIORITY, help="0 to 100, low, normal or high; higher first.")
+@click.option("--time-limit", type=arguments.DURATION, help="How long it may run.")
+@click.option("--queue-ttl", type=arguments.DURATION, help="How long it may wait in the queue.")
+@click.option("--offline", type=_one_of(OfflinePolicy), help="What to do while the agent is not connected.")
+@click.option("--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queues once, however often it is sent.")
+@click.option("--wait", is_flag=True, help="Wait until every command has ended and show the results.")
+@click.option("--follow", is_flag=True, help="Wait, and show the output as it comes.")
+@stay_options
+@output_option
+@connection_options
+@click.argument("argv", metavar="[-- PROGRAM [ARG]...]", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def send(connection: Connection, /, output: str, **given: Any) -> int:
+    """Queue commands. This is what command-sender does when no COMMAND is named.
+
+    What follows -- is a program to run, with its arguments: an EXEC command.
+
+    \b
+    command-sender --agent=agent123 --type=STOP --params=reason=test
+    command-sender send --agent web-1 --agent web-2 --follow -- uname -a
+    """
+    waiting = WaitOptions(**{field.name: given.pop(field.name) for field in fields(WaitOptions)})
+    drafts = SendOptions(**given).drafts()
+    waiting.check(len(drafts), output)
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender import queueing
+
+        return queueing.send(client, Screen(output), drafts, waiting)
+
+    return connection.run(action)
+
+
+@click.command()
+@ids_argument
+@output_option
+@connection_options
+@click.pass_obj
+def get(connection: Connection, command_ids: Sequence[str], output: str) -> int:
+    """Show commands: status, and when each stage was passed."""
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender import reading
+
+        return reading.get(client, Screen(output), command_ids)
+
+    return connection.run(action)
+
+
+@click.command()
+@ids_argument
+@output_option
+@connection_options
+@click.pass_obj
+def result(connection: Connection, command_ids: Sequence[str], output: str) -> int:
+    """Show how commands ended."""
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender import reading
+
+        return reading.result(client, Screen(output), command_ids)
+
+    return connection.run(action)
+
+
+@click.command()
+@ids_argument
+@stay_options
+@output_option
+@connection_options
+@click.pass_obj
+def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
+    """Follow commands to their end: all of their output, also what is past."""
+    waiting = WaitOptions(follow=True, **given)
+    waiting.check(len(set(command_ids)), output)
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender.staying import Stay
+
+        return Stay(client, Screen(output), command_ids, waiting).run()
+
+    return connection.run(action)
+
+
+@click.command(name="list")
+@click.option("--agent", type=arguments.AGENT_ID, help="Only commands of this agent.")
+@click.option("--status", type=_one_of(CommandStatus), multiple=True, help="Only these. May be repeated.")
+@click.option("--type", type=arguments.TYPE, help="Only commands of this type.")
+@click.option("--since", type=arguments.INSTANT, help="Queued at this time or later; 2h means two hours ago.")
+@click.option("--until", type=arguments.INSTANT, help="Queued before this time.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--page-token", default="", help="Go on where an earlier list ended.")
+@output_option
+@connection_options
+@click.pass_obj
+def list_commands(connection: Connection, /, output: str, limit: int, page_token: str, **given: Any) -> int:
+    """List commands, newest first."""
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender import reading
+        from distributor.client import CommandFilter
+
+        where = CommandFilter(
+            agent_id=given["agent"] or "",
+            statuses=[CommandStatus(status) for status in given["status"]],
+            type=given["type"] or "",
+            queued_after_ms=given["since"] or 0,
+            queued_before_ms=given["until"] or 0,
+        )
+        return reading.list_commands(client, Screen(output), where, limit, page_token)
+
+    return connection.run(action)
+
+
+@click.command()
+@ids_argument
+@click.option("--reason", default="", help="For people; it is kept with the command.")
+@output_option
+@connection_options
+@click.pass_obj
+def cancel(connection: Connection, command_ids: Sequence[str], reason: str, output: str) -> int:
+    """Cancel commands; one that runs is stopped by its agent."""
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender import reading
+
+        return reading.cancel(client, Screen(output), command_ids, reason)
+
+    return connection.run(action)
+
+
+@click.command()
+@click.argument("agent_id", metavar="[ID]", type=arguments.AGENT_ID, required=False)
+@output_option
+@connection_options
+@click.pass_obj
+def agents(connection: Connection, agent_id: str | None, output: str) -> int:
+    """List agents, or show one."""
+
+    def action(client: Any) -> Any:
+        from distributor.cli.sender import reading
+
+        return reading.agents(client, Screen(output), agent_id)
+
+    return connection.run(action)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> int:
+    """Print the completion script of a shell: eval "$(command-sender completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    name = context.find_root().info_name or ""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    variable = f"_{name}_COMPLETE".replace("-", "_").upper()
+    click.echo(kind(context.find_root().command, {}, name, variable).source())
+    return 0

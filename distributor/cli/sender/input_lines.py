@@ -1,0 +1,91 @@
+"""Commands from a file: a JSON object on each line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Final
+
+import click
+
+from distributor.cli.sender import arguments
+from distributor.model.command import OfflinePolicy
+
+
+def read_lines(file: IO[str]) -> Iterator[dict[str, Any]]:
+    """The fields of each command. Blank lines are skipped. Raises UsageError naming the line and what is wrong."""
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            if line.strip():
+                yield _fields(line)
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--input line {number + 1} is not UTF-8") from error
+    except ValueError as error:
+        raise click.UsageError(f"--input line {number} {error}") from error
+    if not number:
+        raise click.UsageError("--input has no commands")
+
+
+def _fields(line: str) -> dict[str, Any]:
+    fields = {}
+    for name, value in arguments.json_object(line).items():
+        if name not in _NAMES:
+            raise ValueError(f"has the unknown name {json.dumps(name)}; known are {', '.join(_NAMES)}")
+        field, parse = _NAMES[name]
+        try:
+            fields[field] = parse(value)
+        except ValueError as error:
+            # The checks of ids name their field themselves.
+            raise ValueError(f"{name} {str(error).removeprefix(f'{field} ')}") from error
+    return fields
+
+
+def _text(parse: Callable[[str], Any]) -> Callable[[object], Any]:
+    def parse_text(value: object) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"must be text, not {json.dumps(value)}")
+        return parse(value)
+
+    return parse_text
+
+
+def _text_or_number(parse: Callable[[str], Any]) -> Callable[[object], Any]:
+    def parse_either(value: object) -> Any:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"must be text or a number, not {json.dumps(value)}")
+        return parse(str(value))
+
+    return parse_either
+
+
+def _params(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be an object, not {json.dumps(value)}")
+    return value
+
+
+def _max_runs(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"must be a whole number, not {json.dumps(value)}")
+    return value
+
+
+def _offline(text: str) -> str:
+    if text not in list(OfflinePolicy):
+        raise ValueError(f"must be queue or fail, not {json.dumps(text)}")
+    return text
+
+
+_NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
+    "agentId": ("agent_id", _text(arguments.parse_agent_id)),
+    "type": ("type", _text(arguments.parse_type)),
+    "params": ("params", _params),
+    "priority": ("priority", _text_or_number(arguments.parse_priority)),
+    "timeLimit": ("time_limit_seconds", _text_or_number(arguments.parse_duration)),
+    "queueTtl": ("queue_ttl_seconds", _text_or_number(arguments.parse_duration)),
+    "offline": ("offline", _text(_offline)),
+    "maxRuns": ("max_runs", _max_runs),
+    "idempotencyKey": ("idempotency_key", _text(arguments.parse_idempotency_key)),
+}

@@ -1,0 +1,127 @@
+"""Queues commands, says what became of them, and stays for them if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distributor.cli.exit_codes import ExitCode, exit_code_of
+from distributor.cli.sender.json_forms import command_form, refusal_form
+from distributor.cli.sender.screen import Screen
+from distributor.cli.sender.send_options import WaitOptions
+from distributor.cli.sender.staying import Stay
+from distributor.cli.sender.tables import agent_whereabouts
+from distributor.client import CommandClient, CommandRequest, CommandStatus, OfflinePolicy, Queued, QueuedCommand
+from distributor.errors import DistributorError
+
+_ERRORS_SHOWN = 10
+
+
+async def send(
+    client: CommandClient, screen: Screen, drafts: Sequence[dict[str, Any]], options: WaitOptions
+) -> ExitCode | int:
+    """Queue the commands that `drafts` give the fields of."""
+    requests = [_request(draft) for draft in drafts]
+    if len(requests) == 1:
+        return await _send_one(client, screen, requests[0], options)
+    return await _send_many(client, screen, requests, options)
+
+
+async def _send_one(
+    client: CommandClient, screen: Screen, request: CommandRequest, options: WaitOptions
+) -> ExitCode | int:
+    queued = await client.queue(request)
+    if options.stays:
+        screen.message(_queued_text(queued))
+        return await Stay(client, screen, [queued.command.command_id], options).run()
+    if screen.for_people:
+        screen.text(_queued_text(queued))
+        screen.message(f"watch it with: command-sender watch {queued.command.command_id}")
+    else:
+        form = command_form(queued.command) | {"alreadyQueued": queued.already_queued}
+        (screen.document if screen.format == "json" else screen.record)(form)
+    return ExitCode.SUCCESS
+
+
+async def _send_many(
+    client: CommandClient, screen: Screen, requests: Sequence[CommandRequest], options: WaitOptions
+) -> ExitCode | int:
+    outcomes = await client.queue_many(requests)
+    queued = [outcome for outcome in outcomes if isinstance(outcome, Queued)]
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, DistributorError)]
+    if not options.stays:
+        _show_outcomes(screen, list(zip(requests, outcomes, strict=True)))
+    agents = len({request.agent_id for request in requests})
+    screen.message(f"queued {len(queued):,} of {_count(len(requests), 'command')} for {_count(agents, 'agent')}")
+    _show_refusals(screen, requests, outcomes)
+    code: ExitCode | int = ExitCode.SUCCESS
+    if options.stays and queued:
+        code = await Stay(client, screen, [one.command_id for one in queued], options).run()
+    return exit_code_of(refusals[0]) if refusals else code
+
+
+def _show_outcomes(screen: Screen, outcomes: Sequence[tuple[CommandRequest, Queued | DistributorError]]) -> None:
+    if screen.for_people:
+        for request, outcome in outcomes:
+            if isinstance(outcome, Queued):
+                screen.text(_outcome_text(request, outcome))
+        return
+    forms = [_outcome_form(request, outcome) for request, outcome in outcomes]
+    if screen.format == "json":
+        screen.document(forms)
+    else:
+        for form in forms:
+            screen.record(form)
+
+
+def _show_refusals(
+    screen: Screen, requests: Sequence[CommandRequest], outcomes: Sequence[Queued | DistributorError]
+) -> None:
+    lines = [
+        f"{request.type} for {request.agent_id} was not queued: {outcome}"
+        for request, outcome in zip(requests, outcomes, strict=True)
+        if isinstance(outcome, DistributorError)
+    ]
+    for line in lines[:_ERRORS_SHOWN]:
+        screen.error(line)
+    if len(lines) > _ERRORS_SHOWN:
+        screen.error(f"{_count(len(lines) - _ERRORS_SHOWN, 'more command')} not queued")
+
+
+def _request(draft: dict[str, Any]) -> CommandRequest:
+    return CommandRequest(**draft | {"offline": OfflinePolicy(draft.get("offline", OfflinePolicy.QUEUE))})
+
+
+def _queued_text(queued: QueuedCommand) -> str:
+    command, state = queued.command, queued.command.state
+    verb = "was queued before" if queued.already_queued else "queued"
+    if state.status is not CommandStatus.QUEUED:
+        rest = f"and {state.status} by now"
+    elif state.agent_away_since_ms or not state.agent_known:
+        rest = f"(the agent is {agent_whereabouts(state)}; the command waits for it)"
+    else:
+        rest = "(the agent is connected)"
+    return f"{command.command_id} {verb}: {command.type} for {command.agent_id} {rest}"
+
+
+def _outcome_text(request: CommandRequest, queued: Queued) -> str:
+    verb = "was queued before" if queued.already_queued else "queued"
+    whereabouts = "connected" if queued.agent_connected else "away; the command waits for it"
+    return f"{queued.command_id} {verb}: {request.type} for {request.agent_id} (the agent is {whereabouts})"
+
+
+def _outcome_form(request: CommandRequest, outcome: Queued | DistributorError) -> dict[str, Any]:
+    if isinstance(outcome, DistributorError):
+        return refusal_form(request, outcome)
+    return {
+        "commandId": outcome.command_id,
+        "agentId": request.agent_id,
+        "type": request.type,
+        "status": CommandStatus.QUEUED.value,
+        "alreadyQueued": outcome.already_queued,
+        "agentConnected": outcome.agent_connected,
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

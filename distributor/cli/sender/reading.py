@@ -1,0 +1,138 @@
+"""Shows commands, results and agents; cancels commands."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from distributor.cli.exit_codes import ExitCode, exit_code_of
+from distributor.cli.sender import tables
+from distributor.cli.sender.json_forms import agent_form, command_form, result_form, state_form, summary_form
+from distributor.cli.sender.screen import Screen
+from distributor.client import CommandClient, CommandFilter, CommandState, CommandStatus, CommandSummary
+from distributor.errors import DistributorError, Unavailable
+
+T = TypeVar("T")
+
+MAX_PAGE: Final = 1_000
+
+
+async def get(client: CommandClient, screen: Screen, command_ids: Sequence[str]) -> ExitCode:
+    """Show commands with the time of each stage."""
+    return await _show_each(
+        screen,
+        command_ids,
+        client.get,
+        lambda _, command: command_form(command),
+        lambda _, command: tables.command_text(screen, command),
+    )
+
+
+async def result(client: CommandClient, screen: Screen, command_ids: Sequence[str]) -> ExitCode:
+    """Show how commands ended."""
+    return await _show_each(
+        screen,
+        command_ids,
+        client.result,
+        lambda _, result: result_form(result),
+        lambda _, result: tables.result_text(screen, result),
+    )
+
+
+async def cancel(client: CommandClient, screen: Screen, command_ids: Sequence[str], reason: str) -> ExitCode:
+    """Cancel commands and show what that came to."""
+    return await _show_each(
+        screen,
+        command_ids,
+        lambda command_id: client.cancel(command_id, reason),
+        lambda command_id, state: {"commandId": command_id, **state_form(state)},
+        lambda command_id, state: f"{command_id} {_cancel_text(state)}",
+    )
+
+
+async def list_commands(
+    client: CommandClient, screen: Screen, where: CommandFilter, limit: int, page_token: str
+) -> ExitCode:
+    """Show up to `limit` commands, newest first, beginning at `page_token`."""
+    rows: list[CommandSummary] = []
+    token = page_token
+    while len(rows) < limit:
+        page = await client.list_page(where, page_size=min(limit - len(rows), MAX_PAGE), page_token=token)
+        rows += page.items
+        token = page.next_page_token
+        if not token:
+            break
+    if screen.for_people:
+        screen.text(tables.summaries_table(screen, rows))
+    elif screen.format == "json":
+        screen.document({"commands": [summary_form(row) for row in rows], "nextPageToken": token})
+    else:
+        for row in rows:
+            screen.record(summary_form(row))
+    if token:
+        screen.message(f"there are more: --page-token {token}")
+    return ExitCode.SUCCESS
+
+
+async def agents(client: CommandClient, screen: Screen, agent_id: str | None) -> ExitCode:
+    """Show every agent, or one."""
+    if agent_id is not None:
+        agent = await client.agent(agent_id)
+        _show(screen, agent_form(agent), tables.agent_text(agent))
+        return ExitCode.SUCCESS
+    rows = [agent async for agent in client.agents()]
+    if screen.for_people:
+        screen.text(tables.agents_table(rows))
+    elif screen.format == "json":
+        screen.document({"agents": [agent_form(row) for row in rows]})
+    else:
+        for row in rows:
+            screen.record(agent_form(row))
+    return ExitCode.SUCCESS
+
+
+async def _show_each(
+    screen: Screen,
+    command_ids: Sequence[str],
+    fetch: Callable[[str], Awaitable[T]],
+    form: Callable[[str, T], dict[str, Any]],
+    text: Callable[[str, T], str],
+) -> ExitCode:
+    """Show what `fetch` gives for each id. One that fails is an error line and does not keep the others back."""
+    code = ExitCode.SUCCESS
+    forms = []
+    for number, command_id in enumerate(command_ids):
+        try:
+            value = await fetch(command_id)
+        except Unavailable:
+            raise
+        except DistributorError as error:
+            screen.error(str(error))
+            code = code or exit_code_of(error)
+            continue
+        if screen.for_people:
+            screen.text(("\n" if number else "") + text(command_id, value))
+        elif screen.format == "jsonl":
+            screen.record(form(command_id, value))
+        else:
+            forms.append(form(command_id, value))
+    if screen.format == "json" and (forms or len(command_ids) > 1):
+        screen.document(forms[0] if len(command_ids) == 1 else forms)
+    return code
+
+
+def _show(screen: Screen, form: dict[str, Any], text: str) -> None:
+    if screen.for_people:
+        screen.text(text)
+    elif screen.format == "json":
+        screen.document(form)
+    else:
+        screen.record(form)
+
+
+def _cancel_text(state: CommandState) -> str:
+    if state.status is CommandStatus.ASSIGNED:
+        return "is being stopped by its agent"
+    if state.status is CommandStatus.CANCELLED:
+        return "is cancelled"
+    return f"had ended: {state.status}"

@@ -1,0 +1,92 @@
+"""Where things go: data to stdout, messages to stderr; colour on terminals only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import click
+
+from distributor.model.lifecycle import CommandStatus
+
+_COLOURS = {
+    CommandStatus.COMPLETED: "green",
+    CommandStatus.FAILED: "red",
+    CommandStatus.TIMEOUT: "red",
+    CommandStatus.CANCELLED: "yellow",
+}
+
+
+class Format(StrEnum):
+    """How data is shown: for people, as one JSON document, or as a JSON document per line."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Screen:
+    """The output of one call of the program. Raises BrokenPipeError once nobody reads stdout."""
+
+    def __init__(self, format: str) -> None:
+        self.format = Format(format)
+
+    @property
+    def for_people(self) -> bool:
+        """Whether the data is a table."""
+        return self.format is Format.TABLE
+
+    def text(self, text: str) -> None:
+        """Data for people."""
+        self.raw(f"{text}\n".encode(sys.stdout.encoding, "backslashreplace"))
+
+    def record(self, record: dict[str, Any]) -> None:
+        """One JSON document on a line of its own."""
+        self.text(json.dumps(record, ensure_ascii=False))
+
+    def document(self, document: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """The one JSON document of this call."""
+        self.text(json.dumps(document, ensure_ascii=False, indent=2))
+
+    def raw(self, data: bytes, *, to_stderr: bool = False) -> None:
+        """Bytes of a command's output, exactly as they are, at once."""
+        stream = (sys.stderr if to_stderr else sys.stdout).buffer
+        rest = memoryview(data)
+        # With PYTHONUNBUFFERED there is no buffer below, and a write to a pipe may take a part only.
+        while rest:
+            rest = rest[stream.write(rest) :]
+        stream.flush()
+
+    def message(self, text: str) -> None:
+        """Something to know that is not data."""
+        click.echo(printable(text), err=True)
+
+    def error(self, text: str) -> None:
+        """What went wrong, on one line."""
+        show_error(text)
+
+    def status(self, status: CommandStatus) -> str:
+        """The word for a status, coloured on a terminal."""
+        colour = _COLOURS.get(status)
+        return click.style(status.value, fg=colour) if colour and self._coloured else status.value
+
+    @cached_property
+    def _coloured(self) -> bool:
+        if not sys.stdout.isatty():
+            return False
+        from rich.console import Console
+
+        return not Console().no_color
+
+
+def show_error(text: str) -> None:
+    """One line on stderr."""
+    click.echo(f"error: {printable(' '.join(text.split()))}", err=True)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: what agents say must not drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

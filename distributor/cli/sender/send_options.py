@@ -1,0 +1,114 @@
+"""What `send` was asked for, checked as a whole before anything is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import click
+
+from distributor.cli.sender.arguments import merged_params
+
+MAX_COMMANDS: Final = 100_000
+MAX_FOLLOWED: Final = 200
+"""Commands whose output can be followed at once: each is a stream of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitOptions:
+    """Whether and how to stay until the commands have ended."""
+
+    wait: bool = False
+    follow: bool = False
+    timeout: float | None = None
+    passthrough_exit_code: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self.wait or self.follow
+
+    def check(self, count: int, output: str) -> None:
+        """Raise UsageError where the options do not go together for `count` commands shown as `output`."""
+        if self.timeout is not None and not self.stays:
+            raise click.UsageError("--timeout bounds --wait and --follow; what bounds the run is --time-limit")
+        if self.passthrough_exit_code and not self.stays:
+            raise click.UsageError("--passthrough-exit-code needs --wait or --follow")
+        if self.passthrough_exit_code and count != 1:
+            raise click.UsageError(f"--passthrough-exit-code needs exactly one command, not {count:,}")
+        if self.follow and count > MAX_FOLLOWED:
+            raise click.UsageError(
+                f"at most {MAX_FOLLOWED} commands can be followed at once, not {count:,}; --wait takes more"
+            )
+        if self.follow and output == "json":
+            raise click.UsageError("output is shown as it comes: use -o jsonl or -o table, not json")
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """The options of `send`. What is None is left to the server's default; lines of `input` go before options."""
+
+    agent: Sequence[str]
+    type: str | None
+    params: Sequence[tuple[str, str]]
+    params_json: Sequence[dict[str, Any]]
+    argv: Sequence[str]
+    input: IO[str] | None
+    repeat: int
+    priority: int | None
+    time_limit: float | None
+    queue_ttl: float | None
+    offline: str | None
+    idempotency_key: str | None
+
+    def drafts(self) -> list[dict[str, Any]]:
+        """The fields of each command to queue. Raises UsageError."""
+        lines = list(self._input_lines()) if self.input else [{}]
+        drafts = [
+            {"params": self._params(), **self._given(), **line, "agent_id": agent_id}
+            for line in lines
+            for agent_id in self._agents_of(line)
+            for _ in range(self.repeat)
+        ]
+        if len(drafts) > MAX_COMMANDS:
+            raise click.UsageError(f"one call queues at most {MAX_COMMANDS:,} commands, not {len(drafts):,}")
+        if any(not draft.get("type") for draft in drafts):
+            raise click.UsageError("Missing option '--type'.")
+        if self.idempotency_key and len(drafts) != 1:
+            raise click.UsageError(f"--idempotency-key names one command, and this queues {len(drafts):,}")
+        return drafts
+
+    def _agents_of(self, line: dict[str, Any]) -> Sequence[str]:
+        agents = [line["agent_id"]] if "agent_id" in line else self.agent
+        if not agents:
+            raise click.UsageError("Missing option '--agent'.")
+        return agents
+
+    def _given(self) -> dict[str, Any]:
+        fields = {
+            "type": self.type or ("EXEC" if self.argv else None),
+            "priority": self.priority,
+            "time_limit_seconds": self.time_limit,
+            "queue_ttl_seconds": self.queue_ttl,
+            "offline": self.offline,
+            "idempotency_key": self.idempotency_key,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _params(self) -> dict[str, Any]:
+        objects = list(self.params_json)
+        if self.argv:
+            if self.type not in (None, "EXEC"):
+                raise click.UsageError(f"a program to run is for --type EXEC, not {self.type}")
+            objects.append({"argv": list(self.argv)})
+        try:
+            return merged_params(self.params, objects)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+
+    def _input_lines(self) -> Iterator[dict[str, Any]]:
+        from distributor.cli.sender.input_lines import read_lines
+
+        assert self.input is not None
+        return read_lines(self.input)

@@ -1,0 +1,139 @@
+"""Staying until commands have ended: waiting for them, or following their output."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Final
+
+from distributor.cli.exit_codes import ExitCode
+from distributor.cli.sender import tables
+from distributor.cli.sender.json_forms import result_form
+from distributor.cli.sender.output_views import view_of
+from distributor.cli.sender.progress import EndingProgress
+from distributor.cli.sender.screen import Screen
+from distributor.cli.sender.send_options import WaitOptions
+from distributor.client import CommandClient, CommandResult, CommandStatus
+
+_RESULTS_AT_ONCE: Final = 32
+_IDS_NAMED: Final = 5
+
+
+class Stay:
+    """One wait for some commands. Whatever ends it early leaves the commands running, and says which."""
+
+    def __init__(self, client: CommandClient, screen: Screen, command_ids: Sequence[str], options: WaitOptions) -> None:
+        self._client = client
+        self._screen = screen
+        self._ids = list(dict.fromkeys(command_ids))
+        self._options = options
+        self._ended: set[str] = set()
+        self._results: dict[str, CommandResult] = {}
+
+    async def run(self) -> ExitCode | int:
+        """Wait, show how the commands ended, and give the exit code that tells it."""
+        try:
+            await (self._follow() if self._options.follow else self._wait())
+        except asyncio.CancelledError:
+            self._screen.message(f"interrupted; left running: {self._unended()}")
+            raise
+        except TimeoutError as error:
+            self._show_results()
+            self._screen.error(f"{error}; left running: {self._unended()}")
+            return ExitCode.TIMEOUT
+        self._show_results()
+        return self._exit_code()
+
+    async def _wait(self) -> None:
+        if len(self._ids) == 1:
+            self._results[self._ids[0]] = await self._client.wait(self._ids[0], self._options.timeout)
+            return
+        # A bar, and data that comes meanwhile, would overwrite each other on one terminal.
+        live = self._screen.format != "jsonl" or not sys.stdout.isatty()
+        with EndingProgress(self._screen, len(self._ids), live=live) as progress, _first_error_alone():
+            async with asyncio.TaskGroup() as fetches:
+                timeout = await self._fetch_as_they_end(progress, fetches)
+            if timeout is not None:
+                raise timeout
+
+    async def _fetch_as_they_end(self, progress: EndingProgress, fetches: asyncio.TaskGroup) -> TimeoutError | None:
+        """Start fetching each result once its command has ended. A timeout is returned, so that fetches complete."""
+        room = asyncio.Semaphore(_RESULTS_AT_ONCE)
+        try:
+            async with aclosing(self._client.wait_many(self._ids, self._options.timeout)) as endings:
+                async for command_id, state in endings:
+                    self._ended.add(command_id)
+                    progress.ended(state.status)
+                    await room.acquire()
+                    fetches.create_task(self._fetch(command_id)).add_done_callback(lambda _: room.release())
+        except TimeoutError as error:
+            return error
+        return None
+
+    async def _fetch(self, command_id: str) -> None:
+        result = await self._client.result(command_id)
+        self._results[command_id] = result
+        if self._screen.format == "jsonl":
+            self._screen.record(result_form(result))
+
+    async def _follow(self) -> None:
+        if len(self._ids) == 1:
+            await self._follow_one(self._ids[0])
+            return
+        live = not sys.stdout.isatty()
+        with EndingProgress(self._screen, len(self._ids), live=live) as progress, _first_error_alone():
+            async with asyncio.TaskGroup() as tasks:
+                for command_id in self._ids:
+                    tasks.create_task(self._follow_one(command_id, progress))
+
+    async def _follow_one(self, command_id: str, progress: EndingProgress | None = None) -> None:
+        view = view_of(self._screen, command_id, one_of_many=progress is not None)
+        async with aclosing(self._client.watch(command_id, timeout_seconds=self._options.timeout)) as updates:
+            async for update in updates:
+                view.show(update)
+                if isinstance(update, CommandResult):
+                    self._ended.add(command_id)
+                    self._results[command_id] = update
+                    if progress:
+                        progress.ended(update.status)
+
+    def _show_results(self) -> None:
+        """What was not shown as it came."""
+        results = [self._results[one] for one in self._ids if one in self._results]
+        if self._options.follow or not results:
+            return
+        match self._screen.format:
+            case "table" if len(self._ids) == 1:
+                self._screen.text(tables.result_text(self._screen, results[0]))
+            case "table":
+                self._screen.text(tables.results_table(self._screen, results))
+            case "json":
+                forms = [result_form(result) for result in results]
+                self._screen.document(forms[0] if len(self._ids) == 1 else forms)
+            case "jsonl" if len(self._ids) == 1:
+                self._screen.record(result_form(results[0]))
+
+    def _exit_code(self) -> ExitCode | int:
+        if self._options.passthrough_exit_code:
+            code = self._results[self._ids[0]].exit_code
+            if code is not None:
+                # A code that a process cannot end with, such as that of a signal, still means failure.
+                return code if 0 <= code <= 255 else ExitCode.FAILED
+        ended_well = all(result.status is CommandStatus.COMPLETED for result in self._results.values())
+        return ExitCode.SUCCESS if ended_well else ExitCode.FAILED
+
+    def _unended(self) -> str:
+        unended = [one for one in self._ids if one not in self._ended]
+        more = len(unended) - _IDS_NAMED
+        return " ".join(unended[:_IDS_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+@contextmanager
+def _first_error_alone() -> Iterator[None]:
+    """The first error of a task group as itself, not in a group: the others come from the same server."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None

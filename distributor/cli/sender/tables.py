@@ -1,0 +1,193 @@
+"""Values as text for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from distributor.cli.sender.json_forms import time_text
+from distributor.cli.sender.screen import Screen, printable
+from distributor.client import Agent, Command, CommandResult, CommandState, CommandSummary, JsonValue, Receipts
+
+_STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
+
+
+def span_text(ms: int) -> str:
+    """A length of time in at most two units."""
+    seconds = ms / 1000
+    if ms < 1_000:
+        return f"{ms} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table: columns as wide as they need, two spaces apart. Cells may carry colour."""
+    cells = [[name.upper() for name in header], *rows]
+    widths = [max(len(click.unstyle(row[index])) for row in cells) for index in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def summaries_table(screen: Screen, summaries: Sequence[CommandSummary]) -> str:
+    """The rows of a list."""
+    return columns(
+        ("command", "agent", "type", "status", "priority", "queued", "reason"),
+        [
+            (
+                summary.command_id,
+                summary.agent_id,
+                summary.type,
+                screen.status(summary.state.status),
+                str(summary.priority),
+                _time(summary.state.receipts.queued_ms),
+                summary.state.reason.code,
+            )
+            for summary in summaries
+        ],
+    )
+
+
+def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
+    """How many commands ended."""
+    return columns(
+        ("command", "agent", "status", "exit", "output", "reason"),
+        [
+            (
+                result.command_id,
+                result.agent_id,
+                screen.status(result.status),
+                "-" if result.exit_code is None else str(result.exit_code),
+                f"{result.output_bytes:,} B",
+                result.reason.code,
+            )
+            for result in results
+        ],
+    )
+
+
+def agents_table(agents: Sequence[Agent]) -> str:
+    """The rows of a list of agents."""
+    return columns(
+        ("agent", "status", "running", "queued", "last seen", "version", "types"),
+        [
+            (
+                agent.agent_id,
+                agent.status.value,
+                f"{agent.running}/{agent.capacity}",
+                str(agent.queued),
+                _time(agent.last_seen_ms),
+                printable(agent.version),
+                printable(" ".join(agent.types)),
+            )
+            for agent in agents
+        ],
+    )
+
+
+def agent_text(agent: Agent) -> str:
+    """One agent, a line for each thing known."""
+    lines = [
+        ("agent", agent.agent_id),
+        ("status", agent.status.value),
+        ("running", f"{agent.running} of {agent.capacity}"),
+        ("queued", str(agent.queued)),
+        ("types", " ".join(agent.types)),
+        ("labels", " ".join(f"{name}={value}" for name, value in sorted(agent.labels.items()))),
+        ("version", agent.version),
+        ("epoch", str(agent.epoch)),
+        ("connected", _time(agent.connected_ms)),
+        ("last seen", _time(agent.last_seen_ms)),
+        ("away since", _time(agent.away_since_ms)),
+    ]
+    return _labelled(lines)
+
+
+def command_text(screen: Screen, command: Command) -> str:
+    """One command with the time it took from stage to stage."""
+    state = command.state
+    lines = [
+        ("command", command.command_id),
+        ("agent", command.agent_id),
+        ("type", command.type),
+        ("status", screen.status(state.status)),
+        ("reason", _reason(state.reason.code, state.reason.message)),
+        ("priority", str(command.priority)),
+        ("attempt", str(state.attempt)),
+        ("time limit", span_text(round(command.time_limit_seconds * 1000))),
+        ("params", _json(command.params) if command.params else ""),
+        ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
+        ("cancel", f"asked for at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
+        ("agent is", agent_whereabouts(state) if not state.receipts.assigned_ms else ""),
+    ]
+    return _labelled(lines) + "\n" + timeline(state.receipts)
+
+
+def timeline(receipts: Receipts) -> str:
+    """When each stage was passed, and how long after the one before."""
+    lines, before = [], 0
+    for stage, ms in zip(_STAGES, receipts, strict=True):
+        if ms:
+            lines.append(f"  {stage:<12}  {time_text(ms)}" + (f"  +{span_text(max(0, ms - before))}" if before else ""))
+            before = ms
+    return "\n".join(lines)
+
+
+def result_text(screen: Screen, result: CommandResult) -> str:
+    """How one command ended."""
+    dropped = f", the first {result.output_dropped_bytes:,} are not kept" if result.output_dropped_bytes else ""
+    lines = [
+        ("command", result.command_id),
+        ("agent", result.agent_id),
+        ("type", result.type),
+        ("status", screen.status(result.status)),
+        ("reason", _reason(result.reason.code, result.reason.message)),
+        ("exit code", "" if result.exit_code is None else str(result.exit_code)),
+        ("data", "" if result.data is None else _json(result.data)),
+        ("output", f"{result.output_bytes:,} bytes{dropped}" if result.output_bytes else ""),
+        ("finished", _time(result.finished_ms)),
+    ]
+    return _labelled(lines)
+
+
+def ending_text(result: CommandResult) -> str:
+    """How one command ended, in a few words."""
+    exit_code = "" if result.exit_code is None else f", exit code {result.exit_code}"
+    reason = _reason(result.reason.code, result.reason.message)
+    return f"{result.status.value}{exit_code}" + (f" ({reason})" if reason else "")
+
+
+def agent_whereabouts(state: CommandState) -> str:
+    """Where the agent of a queued command is."""
+    if state.agent_away_since_ms:
+        return f"away since {time_text(state.agent_away_since_ms)}"
+    return "connected" if state.agent_known else "not known yet: it has never connected"
+
+
+def _labelled(lines: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"{label:<12}  {text}" for label, text in lines if text)
+
+
+def _reason(code: str, message: str) -> str:
+    return printable(f"{code}: {message}" if code and message else code or message)
+
+
+def _json(value: JsonValue) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _time(ms: int) -> str:
+    return time_text(ms) if ms else ""

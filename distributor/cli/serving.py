@@ -1,0 +1,61 @@
+"""`distributor serve`: one server, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Coroutine
+from typing import Any
+
+from distributor.cli.server_process import ServerProcess
+from distributor.cli.signals import StopSignals
+from distributor.observability.logging import get_logger
+from distributor.settings import ServerSettings, split_address
+
+logger = get_logger()
+
+
+async def serve_until_stopped(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises what a background loop failed with."""
+    with StopSignals() as signals:
+        async with ServerProcess(settings) as server:
+            announce(server, settings)
+            await first_of(signals.wait(), server.run())
+
+
+def announce(server: ServerProcess, settings: ServerSettings) -> None:
+    """Say where the server is, and who can reach it."""
+    host, _ = split_address(settings.listen)
+    logger.info(
+        "serving",
+        grpc=f"{host}:{server.port}",
+        http=f"{split_address(settings.http_listen)[0]}:{server.http_port}",
+        valkey="at valkey_url" if settings.valkey_url else f"embedded, in {settings.data_dir}",
+    )
+    for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
+        if not is_loopback(address):
+            logger.warning("open to whoever reaches it: callers are not asked who they are", **{name: address})
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach it."""
+    host, _ = split_address(address)
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def first_of(*coroutines: Coroutine[Any, Any, None]) -> int:
+    """Wait for the first to end, cancel the others; returns which it was, or raises what any of them failed with."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return min(tasks.index(task) for task in done)

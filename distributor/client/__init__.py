@@ -1,0 +1,59 @@
+"""What a Python service imports to queue commands, wait for them, watch, cancel and list them.
+
+    from distributor.client import CommandClient, CommandRequest
+
+Everything here is a plain typed value or the client itself; failures are errors of `distributor.errors`, and a
+`TimeoutError` where a wait was bounded.
+"""
+
+from __future__ import annotations
+
+from distributor.client.command_client import CommandClient
+from distributor.client.options import ClientOptions
+from distributor.client.values import (
+    Agent,
+    AgentStatus,
+    Command,
+    CommandFilter,
+    CommandRequest,
+    CommandResult,
+    CommandState,
+    CommandSummary,
+    JsonValue,
+    OutputChunk,
+    OutputGap,
+    OutputStream,
+    Page,
+    Queued,
+    QueuedCommand,
+    QueueOutcome,
+    Update,
+)
+from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.lifecycle import CommandStatus
+
+__all__ = [
+    "Agent",
+    "AgentStatus",
+    "ClientOptions",
+    "Command",
+    "CommandClient",
+    "CommandFilter",
+    "CommandRequest",
+    "CommandResult",
+    "CommandState",
+    "CommandStatus",
+    "CommandSummary",
+    "JsonValue",
+    "OfflinePolicy",
+    "OutputChunk",
+    "OutputGap",
+    "OutputStream",
+    "Page",
+    "QueueOutcome",
+    "Queued",
+    "QueuedCommand",
+    "Reason",
+    "Receipts",
+    "Update",
+]

@@ -1,0 +1,107 @@
+"""gRPC failures to errors of `distributor.errors`: the reverse of `rpc.status`.
+
+What the server says in the status details (ErrorInfo, BadRequest, RetryInfo) becomes reason, metadata, field and
+retry_after_seconds. A failure without details comes from the transport or from another server: the code decides alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from distributor import errors
+from distributor.v1 import command_service_pb2
+
+DOMAIN: Final = "command-distributor"
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+M = TypeVar("M", bound=Message)
+
+_BY_CODE: Final[dict[str, type[errors.DistributorError]]] = {
+    "INVALID_ARGUMENT": errors.InvalidArgument,
+    "OUT_OF_RANGE": errors.InvalidArgument,
+    "NOT_FOUND": errors.NotFound,
+    "ALREADY_EXISTS": errors.AlreadyExists,
+    "FAILED_PRECONDITION": errors.FailedPrecondition,
+    "UNIMPLEMENTED": errors.FailedPrecondition,
+    "RESOURCE_EXHAUSTED": errors.ResourceExhausted,
+    "PERMISSION_DENIED": errors.PermissionDenied,
+    "UNAUTHENTICATED": errors.PermissionDenied,
+    "ABORTED": errors.Aborted,
+    "UNAVAILABLE": errors.Unavailable,
+    "DEADLINE_EXCEEDED": errors.Unavailable,
+    # We never cancel a call and then look at its error, so the server did: it is going away.
+    "CANCELLED": errors.Unavailable,
+}
+
+
+def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
+    """The error that `failure`, of a call to the server at `target`, stands for.
+
+    Takes the failures of grpc and of grpc.aio alike: both can be asked for code, details and trailing metadata.
+    """
+    assert isinstance(failure, grpc.Call | grpc.aio.AioRpcError)
+    code = failure.code().name
+    text = " ".join((failure.details() or "").split())
+    details = _details(failure)
+    info = _unpack(details, error_details_pb2.ErrorInfo())
+    if not info.reason:
+        text = _transport_text(code, text, target)
+    return _BY_CODE.get(code, errors.DistributorError)(
+        text or code,
+        reason=info.reason if info.domain == DOMAIN else code,
+        field=_field(details),
+        metadata=dict(info.metadata),
+        retry_after_seconds=_retry_after(details),
+    )
+
+
+def error_of_outcome(wire: command_service_pb2.QueueError) -> errors.DistributorError:
+    """The error that one of many queued commands was answered with."""
+    kind = _BY_CODE.get(wire.code, errors.DistributorError)
+    return kind(wire.message or wire.code, reason=wire.reason, field=wire.field)
+
+
+def _details(failure: grpc.Call | grpc.aio.AioRpcError) -> status_pb2.Status:
+    # Not grpc_status.rpc_status.from_call: it raises where the details do not match the call, and this must not fail.
+    for key, value in failure.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            with suppress(DecodeError):
+                return status_pb2.Status.FromString(value)
+    return status_pb2.Status()
+
+
+def _unpack(details: status_pb2.Status, message: M) -> M:
+    """The first detail of the type of `message`, or `message` itself, which is empty."""
+    for detail in details.details:
+        with suppress(DecodeError):
+            if detail.Unpack(message):
+                break
+    return message
+
+
+def _field(details: status_pb2.Status) -> str:
+    violations = _unpack(details, error_details_pb2.BadRequest()).field_violations
+    return violations[0].field if violations else ""
+
+
+def _retry_after(details: status_pb2.Status) -> float | None:
+    info = _unpack(details, error_details_pb2.RetryInfo())
+    return info.retry_delay.ToMilliseconds() / 1000 if info.HasField("retry_delay") else None
+
+
+def _transport_text(code: str, text: str, target: str) -> str:
+    match code:
+        case "UNAVAILABLE" | "CANCELLED":
+            # The transport tells a chain of causes; the last is the one to act on.
+            return f"the server at {target} cannot be reached: {text.rpartition(': ')[2] or 'it went away'}"
+        case "DEADLINE_EXCEEDED":
+            return f"the server at {target} did not answer in time"
+        case "UNIMPLEMENTED":
+            return f"the server at {target} does not know this call; is it older than this client?"
+        case _:
+            return text

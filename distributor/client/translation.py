@@ -1,0 +1,223 @@
+"""Wire messages to values and back, one function per kind of thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from distributor.client import values
+from distributor.client.json_values import plain_struct, plain_value, struct_of
+from distributor.client.status import error_of_outcome
+from distributor.errors import DistributorError, InvalidArgument
+from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.lifecycle import CommandStatus
+from distributor.v1 import command_pb2, command_service_pb2
+
+N = TypeVar("N", bound=int)
+T = TypeVar("T")
+
+_MAX_INT32 = 2**31 - 1
+
+_STATUSES = {
+    command_pb2.COMMAND_STATUS_QUEUED: CommandStatus.QUEUED,
+    command_pb2.COMMAND_STATUS_ASSIGNED: CommandStatus.ASSIGNED,
+    command_pb2.COMMAND_STATUS_COMPLETED: CommandStatus.COMPLETED,
+    command_pb2.COMMAND_STATUS_FAILED: CommandStatus.FAILED,
+    command_pb2.COMMAND_STATUS_TIMEOUT: CommandStatus.TIMEOUT,
+    command_pb2.COMMAND_STATUS_CANCELLED: CommandStatus.CANCELLED,
+}
+_WIRE_STATUSES = {status: number for number, status in _STATUSES.items()}
+_WIRE_OFFLINE = {
+    OfflinePolicy.QUEUE: command_pb2.OFFLINE_POLICY_QUEUE,
+    OfflinePolicy.FAIL: command_pb2.OFFLINE_POLICY_FAIL,
+}
+_AGENT_STATUSES = {
+    command_service_pb2.AGENT_STATUS_ONLINE: values.AgentStatus.ONLINE,
+    command_service_pb2.AGENT_STATUS_BUSY: values.AgentStatus.BUSY,
+    command_service_pb2.AGENT_STATUS_OFFLINE: values.AgentStatus.OFFLINE,
+}
+_WIRE_AGENT_STATUSES = {status: number for number, status in _AGENT_STATUSES.items()}
+
+
+def wire_request(request: values.CommandRequest, idempotency_key: str) -> command_service_pb2.QueueCommandRequest:
+    """A request to queue `request` under `idempotency_key`. Raises InvalidArgument for what has no wire form."""
+    command = command_pb2.Command(
+        agent_id=request.agent_id,
+        type=request.type,
+        params=struct_of(request.params, "command.params"),
+        offline_policy=_WIRE_OFFLINE[request.offline],
+        max_runs=_int32(request.max_runs or 0, "command.max_runs"),
+    )
+    if request.priority is not None:
+        command.priority = _int32(request.priority, "command.priority")
+    if request.time_limit_seconds is not None:
+        command.time_limit.CopyFrom(_duration(request.time_limit_seconds, "command.time_limit"))
+    if request.queue_ttl_seconds is not None:
+        command.queue_ttl.CopyFrom(_duration(request.queue_ttl_seconds, "command.queue_ttl"))
+    return command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
+
+
+def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFilter:
+    """The wire form of a filter."""
+    wire = command_service_pb2.CommandFilter(
+        agent_id=filter_.agent_id,
+        statuses=[_WIRE_STATUSES[status] for status in filter_.statuses],
+        type=filter_.type,
+    )
+    if filter_.queued_after_ms:
+        wire.queued_after.FromMilliseconds(filter_.queued_after_ms)
+    if filter_.queued_before_ms:
+        wire.queued_before.FromMilliseconds(filter_.queued_before_ms)
+    return wire
+
+
+def wire_agent_status(status: values.AgentStatus) -> command_service_pb2.AgentStatus.ValueType:
+    """The wire number of an agent's status."""
+    return _WIRE_AGENT_STATUSES[status]
+
+
+def command_of(wire: command_pb2.Command, state: command_pb2.CommandState) -> values.Command:
+    """A command and its state as one value."""
+    fail = wire.offline_policy == command_pb2.OFFLINE_POLICY_FAIL
+    return values.Command(
+        command_id=wire.command_id,
+        agent_id=wire.agent_id,
+        type=wire.type,
+        params=plain_struct(wire.params),
+        priority=wire.priority,
+        time_limit_seconds=wire.time_limit.ToMilliseconds() / 1000,
+        queue_ttl_seconds=wire.queue_ttl.ToMilliseconds() / 1000,
+        offline=OfflinePolicy.FAIL if fail else OfflinePolicy.QUEUE,
+        max_runs=wire.max_runs,
+        state=state_of(state),
+    )
+
+
+def state_of(wire: command_pb2.CommandState) -> values.CommandState:
+    """What changes about a command."""
+    return values.CommandState(
+        status=_known(_STATUSES, wire.status),
+        attempt=wire.attempt,
+        receipts=_receipts(wire.receipts),
+        reason=_reason(wire.reason),
+        cancel_ms=_ms(wire.cancel_time),
+        agent_away_since_ms=_ms(wire.agent_away_since),
+        agent_known=wire.agent_known,
+        output_bytes=wire.output_bytes,
+    )
+
+
+def summary_of(wire: command_service_pb2.CommandSummary) -> values.CommandSummary:
+    """One row of a list."""
+    return values.CommandSummary(wire.command_id, wire.agent_id, wire.type, wire.priority, state_of(wire.state))
+
+
+def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> values.QueueOutcome:
+    """What became of one of many. `own_key`: the key was the caller's, so its earlier use is worth telling."""
+    if wire.WhichOneof("outcome") == "command_id":
+        return values.Queued(wire.command_id, wire.already_queued and own_key, wire.agent_connected)
+    return error_of_outcome(wire.error)
+
+
+def result_of(wire: command_pb2.CommandResult) -> values.CommandResult:
+    """How a command ended."""
+    return values.CommandResult(
+        command_id=wire.command_id,
+        agent_id=wire.agent_id,
+        type=wire.type,
+        status=_known(_STATUSES, wire.status),
+        attempt=wire.attempt,
+        reason=_reason(wire.reason),
+        exit_code=wire.exit_code if wire.HasField("exit_code") else None,
+        data=plain_value(wire.data),
+        output_bytes=wire.output_bytes,
+        output_dropped_bytes=wire.output_dropped_bytes,
+        finished_ms=_ms(wire.finish_time),
+    )
+
+
+def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update | None:
+    """One step of a watched command; None for a kind that this version does not know."""
+    match wire.WhichOneof("update"):
+        case "command":
+            return summary_of(wire.command)
+        case "output":
+            return _chunk(wire.output)
+        case "gap":
+            return values.OutputGap(wire.gap.begin_offset, wire.gap.end_offset)
+        case "result":
+            return result_of(wire.result)
+        case _:
+            return None
+
+
+def agent_of(wire: command_service_pb2.Agent) -> values.Agent:
+    """One agent."""
+    return values.Agent(
+        agent_id=wire.agent_id,
+        status=_known(_AGENT_STATUSES, wire.status),
+        epoch=wire.epoch,
+        capacity=wire.capacity,
+        running=wire.running,
+        queued=wire.queued,
+        types=tuple(wire.types),
+        labels=dict(wire.labels),
+        connected_ms=_ms(wire.connect_time),
+        last_seen_ms=_ms(wire.last_seen_time),
+        away_since_ms=_ms(wire.away_since),
+        version=wire.agent_version,
+    )
+
+
+def _known(table: Mapping[N, T], number: N) -> T:
+    if number not in table:
+        raise DistributorError(f"the server speaks of a status {number} that this client does not know; update it")
+    return table[number]
+
+
+def _chunk(wire: command_pb2.OutputChunk) -> values.OutputChunk:
+    stderr = wire.stream == command_pb2.OUTPUT_STREAM_STDERR
+    stream = values.OutputStream.STDERR if stderr else values.OutputStream.STDOUT
+    return values.OutputChunk(wire.command_id, stream, wire.offset, wire.data, _ms(wire.receive_time))
+
+
+def _receipts(wire: command_pb2.Receipts) -> Receipts:
+    return Receipts(
+        _ms(wire.queue_time),
+        _ms(wire.assign_time),
+        _ms(wire.send_time),
+        _ms(wire.acknowledge_time),
+        _ms(wire.start_time),
+        _ms(wire.finish_time),
+    )
+
+
+def _reason(wire: command_pb2.Reason) -> Reason:
+    return Reason(wire.code, wire.message)
+
+
+def _ms(wire: Timestamp) -> int:
+    return wire.ToMilliseconds() if _is_set(wire) else 0
+
+
+def _is_set(wire: Message) -> bool:
+    return wire.ByteSize() > 0
+
+
+def _duration(seconds: float, field: str) -> Duration:
+    duration = Duration()
+    try:
+        duration.FromMilliseconds(round(seconds * 1000))
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{field} cannot be {seconds} seconds", reason="INVALID_DURATION", field=field) from error
+    return duration
+
+
+def _int32(number: int, field: str) -> int:
+    if not -_MAX_INT32 <= number <= _MAX_INT32:
+        raise InvalidArgument(f"{field} cannot be {number}", reason="OUT_OF_RANGE", field=field)
+    return number

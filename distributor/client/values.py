@@ -1,0 +1,200 @@
+"""What the client takes and gives: frozen values, no wire messages.
+
+Times are milliseconds since the epoch by the clock of the store, 0 where unset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from distributor.errors import DistributorError
+from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.lifecycle import CommandStatus
+
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+"""Plain JSON. Whole numbers come back as int, since the wire knows one kind of number."""
+
+T = TypeVar("T")
+
+NO_RECEIPTS: Final = Receipts()
+NO_REASON: Final = Reason()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """One thing to do on one agent. What is None is left to the server's default.
+
+    `params` go to the handler. `time_limit_seconds` bounds the run, `queue_ttl_seconds` the wait for it. The same
+    `idempotency_key` with the same command queues once; without one the client mints a key for its own retries.
+    """
+
+    agent_id: str
+    type: str
+    params: Mapping[str, JsonValue] = field(default_factory=dict)
+    priority: int | None = None
+    time_limit_seconds: float | None = None
+    queue_ttl_seconds: float | None = None
+    offline: OfflinePolicy = OfflinePolicy.QUEUE
+    max_runs: int | None = None
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandState:
+    """Everything about a command that changes.
+
+    `agent_away_since_ms` and `agent_known` are about the agent while the command is queued; `agent_known` says
+    whether it has ever connected. `cancel_ms` is set once a cancel was asked for.
+    """
+
+    status: CommandStatus
+    attempt: int = 0
+    receipts: Receipts = NO_RECEIPTS
+    reason: Reason = NO_REASON
+    cancel_ms: int = 0
+    agent_away_since_ms: int = 0
+    agent_known: bool = False
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSummary:
+    """One row of a list, and what each change of a watched command tells."""
+
+    command_id: str
+    agent_id: str
+    type: str
+    priority: int
+    state: CommandState
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as the server has it. `params` are kept until the command has ended."""
+
+    command_id: str
+    agent_id: str
+    type: str
+    params: Mapping[str, JsonValue]
+    priority: int
+    time_limit_seconds: float
+    queue_ttl_seconds: float
+    offline: OfflinePolicy
+    max_runs: int
+    state: CommandState
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedCommand:
+    """The answer to one queued command. `already_queued`: the caller's idempotency key had been used for it before."""
+
+    command: Command
+    already_queued: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """One of many was queued. `already_queued` as in QueuedCommand."""
+
+    command_id: str
+    already_queued: bool
+    agent_connected: bool
+
+
+QueueOutcome: TypeAlias = Queued | DistributorError
+"""What became of one of many: it was queued, or the error says why not."""
+
+
+class OutputStream(StrEnum):
+    """Which of the two streams of a program a piece of output came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """A piece of output, bytes exact. `offset` is where it begins, counted over both streams."""
+
+    command_id: str
+    stream: OutputStream
+    offset: int
+    data: bytes
+    received_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputGap:
+    """Output from `begin_offset` up to `end_offset` is not kept."""
+
+    begin_offset: int
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a command ended. `exit_code` is None where no program exited; `data` is what the handler returned."""
+
+    command_id: str
+    agent_id: str
+    type: str
+    status: CommandStatus
+    attempt: int
+    reason: Reason
+    exit_code: int | None
+    data: JsonValue
+    output_bytes: int
+    output_dropped_bytes: int
+    finished_ms: int
+
+
+Update: TypeAlias = CommandSummary | OutputChunk | OutputGap | CommandResult
+"""One step of a watched command. A CommandResult is the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFilter:
+    """Which commands to list: every field that is set must match; any of `statuses`."""
+
+    agent_id: str = ""
+    statuses: Sequence[CommandStatus] = ()
+    type: str = ""
+    queued_after_ms: int = 0
+    queued_before_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some of a list. `next_page_token` is empty on the last page; a page may be empty and still have a next one."""
+
+    items: Sequence[T]
+    next_page_token: str
+
+
+class AgentStatus(StrEnum):
+    """How an agent is doing: connected with room, connected without, or not connected."""
+
+    ONLINE = "online"
+    BUSY = "busy"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A named executor. `away_since_ms` is 0 while it is connected; `epoch` grows with each of its sessions."""
+
+    agent_id: str
+    status: AgentStatus
+    epoch: int
+    capacity: int
+    running: int
+    queued: int
+    types: Sequence[str]
+    labels: Mapping[str, str]
+    connected_ms: int
+    last_seen_ms: int
+    away_since_ms: int
+    version: str

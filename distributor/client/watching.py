@@ -1,0 +1,143 @@
+"""Streams of updates that survive the server going away: each byte of output and each ending comes once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from distributor.client.options import ClientOptions
+from distributor.client.reconnecting import Deadline, Reconnecting
+from distributor.client.status import error_of
+from distributor.client.translation import summary_of, update_of
+from distributor.client.values import CommandResult, CommandSummary, OutputChunk, OutputGap, Update
+from distributor.errors import Unavailable
+from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandsRequest
+
+if TYPE_CHECKING:
+    from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
+
+MAX_WATCHED: Final = 1_000
+"""Commands in one WatchCommands call, by protocol."""
+
+_BUFFERED: Final = 1_000
+
+
+class WatchPosition:
+    """How far a caller has seen one command: makes a reopened stream continue instead of repeat. Does no I/O."""
+
+    def __init__(self, output_offset: int) -> None:
+        self.output_offset = output_offset
+        self._last_summary: CommandSummary | None = None
+
+    def advance(self, update: Update) -> Update | None:
+        """What of `update` is new, or None."""
+        match update:
+            case OutputChunk():
+                return self._advance_output(update)
+            case OutputGap():
+                self.output_offset = max(self.output_offset, update.end_offset)
+            case CommandSummary():
+                if update == self._last_summary:
+                    return None
+                self._last_summary = update
+        return update
+
+    def _advance_output(self, chunk: OutputChunk) -> OutputChunk | None:
+        seen = max(0, self.output_offset - chunk.offset)
+        if seen >= len(chunk.data):
+            return None
+        self.output_offset = chunk.offset + len(chunk.data)
+        return replace(chunk, offset=chunk.offset + seen, data=chunk.data[seen:]) if seen else chunk
+
+
+class Watching:
+    """Opens streams, and opens them again."""
+
+    def __init__(self, stub: CommandServiceAsyncStub, target: str, options: ClientOptions) -> None:
+        self._stub = stub
+        self._target = target
+        self._options = options
+
+    async def updates(self, request: WatchCommandRequest, deadline: Deadline) -> AsyncGenerator[Update, None]:
+        """The updates of one command, from `request.output_offset`, up to and with its result."""
+        position = WatchPosition(request.output_offset)
+        reconnecting = Reconnecting(self._options, deadline)
+        while True:
+            cut = None
+            request.output_offset = position.output_offset
+            call = self._stub.WatchCommand(request, timeout=deadline.remaining_seconds)
+            try:
+                async for message in call:
+                    reconnecting.progressed()
+                    update = update_of(message)
+                    if update is not None and (update := position.advance(update)) is not None:
+                        yield update
+                    if isinstance(update, CommandResult):
+                        return
+            except grpc.aio.AioRpcError as failure:
+                cut = error_of(failure, self._target)
+            finally:
+                call.cancel()
+            await reconnecting.pause(cut or self._ended_early())
+
+    async def endings(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandSummary, None]:
+        """Each of the commands once, when it has ended, in the order in which they end."""
+        distinct = list(dict.fromkeys(command_ids))
+        arrivals: asyncio.Queue[CommandSummary | Exception] = asyncio.Queue(_BUFFERED)
+        # No TaskGroup: a generator must not yield inside one (PEP 789).
+        tasks = [
+            asyncio.create_task(self._collect(set(distinct[start : start + MAX_WATCHED]), arrivals, deadline))
+            for start in range(0, len(distinct), MAX_WATCHED)
+        ]
+        try:
+            for _ in distinct:
+                arrival = await arrivals.get()
+                if isinstance(arrival, Exception):
+                    raise arrival
+                yield arrival
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _collect(
+        self, waiting: set[str], arrivals: asyncio.Queue[CommandSummary | Exception], deadline: Deadline
+    ) -> None:
+        """Put the ending of each of `waiting` into `arrivals`, or what prevents it."""
+        reconnecting = Reconnecting(self._options, deadline)
+        try:
+            while True:
+                cut = None
+                try:
+                    async for summary in self._changes(sorted(waiting), reconnecting, deadline):
+                        if summary.state.status.terminal and summary.command_id in waiting:
+                            waiting.remove(summary.command_id)
+                            await arrivals.put(summary)
+                except grpc.aio.AioRpcError as failure:
+                    cut = error_of(failure, self._target)
+                if not waiting:
+                    return
+                await reconnecting.pause(cut or self._ended_early())
+        except Exception as error:  # noqa: BLE001 - the consumer raises it
+            await arrivals.put(error)
+
+    async def _changes(
+        self, command_ids: Sequence[str], reconnecting: Reconnecting, deadline: Deadline
+    ) -> AsyncGenerator[CommandSummary, None]:
+        """What one stream tells. It ends by itself when all of `command_ids` have ended."""
+        request = WatchCommandsRequest(command_ids=command_ids)
+        call = self._stub.WatchCommands(request, timeout=deadline.remaining_seconds)
+        try:
+            async for message in call:
+                reconnecting.progressed()
+                for wire in message.commands:
+                    yield summary_of(wire)
+        finally:
+            call.cancel()
+
+    def _ended_early(self) -> Unavailable:
+        return Unavailable(f"the server at {self._target} ended the stream before the command had ended")

@@ -1,0 +1,236 @@
+"""What agents say about their commands, checked and brought to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import (
+    CommandStore,
+    Ending,
+    EndingOutcome,
+    OutputLog,
+    OutputPiece,
+    Progress,
+    Release,
+)
+from distributor.model.agent_session import AgentSession
+from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
+from distributor.model.lifecycle import TERMINAL, CommandStatus
+from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+
+class Held(NamedTuple):
+    """A command under the lease that the agent got it with."""
+
+    command_id: str
+    lease_id: str
+
+
+class RefusalKind(StrEnum):
+    """Why an agent did not start a command."""
+
+    BUSY = "busy"
+    UNSUPPORTED = "unsupported"
+    DUPLICATE = "duplicate"
+    EXPIRED = "expired"
+    STALE = "stale"
+
+
+_TRY_AGAIN: Final = frozenset({RefusalKind.BUSY, RefusalKind.STALE})
+
+
+class Refusal(NamedTuple):
+    """A command that the agent has not started and will not."""
+
+    held: Held
+    kind: RefusalKind
+    reason: Reason
+
+
+class ReportedEnding(NamedTuple):
+    """How a command ended, in the words of the agent. `data_json` is JSON text or empty."""
+
+    held: Held
+    status: CommandStatus | None
+    reason: Reason
+    exit_code: int | None
+    data_json: str
+    output_bytes: int
+    transient: bool
+
+
+class Report(NamedTuple):
+    """One message of an agent, but for heartbeats. `not_found` has ids that a cancel did not find."""
+
+    received: Sequence[Held] = ()
+    started: Sequence[Held] = ()
+    refusals: Sequence[Refusal] = ()
+    outputs: Sequence[OutputPiece] = ()
+    endings: Sequence[ReportedEnding] = ()
+    not_found: Sequence[str] = ()
+
+
+class ResultAnswer(NamedTuple):
+    """What became of one reported ending. `fault` is empty unless it was rejected."""
+
+    command_id: str
+    outcome: EndingOutcome
+    fault: Reason = Reason()
+
+
+class Answers(NamedTuple):
+    """What to tell the agent: about each ending, and up to where output is safe (command id, offset)."""
+
+    results: list[ResultAnswer]
+    outputs: list[tuple[str, int]]
+
+
+class AgentReports:
+    """Takes reports to the store. One call at a time for each session, so its reports are stored in order."""
+
+    def __init__(
+        self,
+        store: CommandStore,
+        output_log: OutputLog,
+        doorbell: Doorbell,
+        retry_policy: RetryPolicy,
+        max_result_bytes: int = 262_144,
+    ) -> None:
+        self._store = store
+        self._output_log = output_log
+        self._doorbell = doorbell
+        self._retry_policy = retry_policy
+        self._max_result_bytes = max_result_bytes
+        self._random = random.Random()
+
+    async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
+        """Store a report; `now` in monotonic milliseconds.
+
+        Returns when everything in it is stored. Raises Unavailable when Valkey is away: nothing is answered then, and
+        the agent reports again once it is attached anew.
+        """
+        progressed = _note_progress(session, report, now)
+        output_answers = await self._append(report.outputs) if report.outputs else []
+        for ending in report.endings:
+            progressed.pop(ending.held.command_id, None)
+        if progressed:
+            await self._store.progress([_progress(session, held) for held in progressed.values()])
+        if report.refusals or report.not_found:
+            await asyncio.gather(self._refused(session, report.refusals), self._not_found(session, report.not_found))
+        results = await self._finish(session, report.endings) if report.endings else []
+        if session.more_waiting and session.credit > 0:
+            self._doorbell.ring(session.agent_id)
+        return Answers(results, output_answers)
+
+    async def _append(self, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
+        safe = await self._output_log.append(pieces)
+        answers: dict[str, int] = {}
+        for piece, offset in zip(pieces, safe, strict=True):
+            # Output of a command that is no longer the agent's is of no use to anybody: it may forget it.
+            answers[piece.command_id] = piece.offset + len(piece.data) if offset is None else offset
+        return list(answers.items())
+
+    async def _finish(self, session: AgentSession, reported: Sequence[ReportedEnding]) -> list[ResultAnswer]:
+        faults = [self._fault(ending) for ending in reported]
+        endings = [self._ending(session, ending, fault) for ending, fault in zip(reported, faults, strict=True)]
+        # The agent has room again from here on, whatever the store makes of the result.
+        for ending in reported:
+            session.ended(ending.held.command_id)
+        outcomes = await self._store.finish(endings)
+        return [
+            ResultAnswer(ending.held.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
+            for ending, outcome, fault in zip(reported, outcomes, faults, strict=True)
+        ]
+
+    def _ending(self, session: AgentSession, reported: ReportedEnding, fault: Reason | None) -> Ending:
+        progress = _progress(session, reported.held)
+        if fault is not None or reported.status is None:
+            return Ending(progress, CommandStatus.FAILED, fault or Reason(), output_bytes=max(0, reported.output_bytes))
+        worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
+        return Ending(
+            progress,
+            reported.status,
+            _tidy(reported.reason),
+            reported.exit_code,
+            reported.data_json,
+            reported.output_bytes,
+            self._retry_policy.delay_ms(1, self._random.random()) if worth_a_rerun else None,
+        )
+
+    def _fault(self, reported: ReportedEnding) -> Reason | None:
+        """What makes this result one that cannot be kept; its command fails with this reason."""
+        if reported.status not in TERMINAL:
+            return Reason("invalid_result", "the agent reported a result whose status is not a terminal one")
+        if len(reported.data_json) > self._max_result_bytes:
+            return Reason(
+                "result_too_large",
+                f"the result's data is {len(reported.data_json):,} bytes, the limit is {self._max_result_bytes:,}",
+            )
+        if reported.output_bytes < 0:
+            return Reason("invalid_result", "the agent reported a negative number of bytes of output")
+        return None
+
+    async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
+        releases, endings = [], []
+        for held, kind, reason in refusals:
+            stated = _tidy(reason if reason.code else Reason(kind.value, reason.message))
+            if kind in _TRY_AGAIN:
+                delay_ms = self._retry_policy.delay_ms(1, self._random.random())
+                releases.append(Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated))
+            else:
+                status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
+                endings.append(Ending(_progress(session, held), status, stated))
+            session.ended(held.command_id)
+        await asyncio.gather(self._store.release(releases), self._store.finish(endings))
+
+    async def _not_found(self, session: AgentSession, command_ids: Sequence[str]) -> None:
+        """A cancel met nothing: the agent lost the command, or its result is on the way and will come too late."""
+        endings = []
+        for command_id in command_ids:
+            item = session.in_flight.get(command_id)
+            if item is not None:
+                held = Held(command_id, item.lease_id)
+                reason = Reason("cancelled", "cancelled; the agent did not have it")
+                endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
+                session.ended(command_id)
+        await self._store.finish(endings)
+
+
+_FAULTS: Final = {
+    EndingOutcome.UNKNOWN: Reason("unknown_command", "there is no such command, or it is no longer kept"),
+    EndingOutcome.FOREIGN: Reason("foreign_command", "the command is another agent's"),
+    EndingOutcome.STALE: Reason("stale_lease", "the command was given out again since"),
+}
+
+
+def _note_progress(session: AgentSession, report: Report, now: float) -> dict[str, Held]:
+    progressed: dict[str, Held] = {}
+    for held in report.received:
+        if session.received(held.command_id, held.lease_id, now):
+            progressed[held.command_id] = held
+    for held in report.started:
+        if session.started(held.command_id, held.lease_id, now):
+            progressed[held.command_id] = held
+    return progressed
+
+
+def _progress(session: AgentSession, held: Held) -> Progress:
+    return Progress(held.command_id, session.agent_id, held.lease_id, *session.stages(held.command_id, held.lease_id))
+
+
+def _tidy(reason: Reason) -> Reason:
+    """A reason that can be stored: a code that is a word, a message of bounded length."""
+    code, message = reason
+    if code and not REASON_CODE_PATTERN.fullmatch(code):
+        code = "unspecified"
+    if len(message) > MAX_REASON_MESSAGE:
+        message = message[: MAX_REASON_MESSAGE - 1] + "…"
+    return Reason(code, message)

@@ -1,0 +1,110 @@
+"""Gives queued commands to attached agents."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import Claim, ClaimRequest, CommandStore, Release
+from distributor.errors import DistributorError, Unavailable
+from distributor.model.assignment import assign
+from distributor.model.command import Reason
+from distributor.observability.logging import get_logger
+from distributor.observability.metrics import Metrics
+
+logger = get_logger()
+
+WAIT_AFTER_FAILURE_SECONDS = 0.5
+
+
+class CommandDistributor:
+    """Claims for agents attached here, as much as each has credit for, and hands it to their streams.
+
+    Looks at once at agents that the doorbell names, and every `polling_interval` seconds at all of them. One look
+    is under way at a time, so an agent is never claimed for twice over.
+    """
+
+    def __init__(
+        self,
+        store: CommandStore,
+        registry: AgentRegistry,
+        doorbell: Doorbell,
+        metrics: Metrics,
+        *,
+        polling_interval: float = 5.0,
+        batch_size: int = 20,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._doorbell = doorbell
+        self._metrics = metrics
+        self._polling_interval = polling_interval
+        self._batch_size = batch_size
+        self._turn = 0
+
+    async def run(self) -> None:
+        """Look whenever there is reason to, until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_poll = loop.time()
+        while True:
+            await self._doorbell.wait(max(0.0, next_poll - loop.time()))
+            rung: Iterable[str] = self._doorbell.take()
+            if loop.time() >= next_poll:
+                next_poll = loop.time() + self._polling_interval
+                rung = [agent.session.agent_id for agent in self._registry]
+            try:
+                await self.run_once(rung)
+            except Unavailable as error:
+                logger.warning("cannot claim commands", error=str(error))
+                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+            except DistributorError:
+                logger.exception("a look for commands failed")
+                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+
+    async def run_once(self, agent_ids: Iterable[str]) -> int:
+        """Claim for these agents and deliver; returns the number of commands delivered."""
+        room: list[tuple[str, int]] = []
+        for agent_id in agent_ids:
+            agent = self._registry.get(agent_id)
+            if agent is not None:
+                # Whatever comes while this agent has no room is found when its next result makes room.
+                agent.session.more_waiting = True
+                room.append((agent_id, agent.session.credit))
+        offers = assign(room, self._batch_size, self._turn)
+        self._turn += 1
+        if not offers:
+            return 0
+        claims = await self._store.claim(
+            [
+                ClaimRequest(agent_id, agent.session.epoch, most, secrets.token_hex(8))
+                for agent_id, most in offers
+                if (agent := self._registry.get(agent_id)) is not None
+            ]
+        )
+        asked = dict(offers)
+        for claim in claims:
+            await self._deliver(claim, asked[claim.agent_id])
+        return sum(len(claim.commands) for claim in claims)
+
+    async def _deliver(self, claim: Claim, asked: int) -> None:
+        agent = self._registry.get(claim.agent_id)
+        if claim.superseded:
+            if agent is not None:
+                agent.end(Farewell.SUPERSEDED)
+            return
+        self._metrics.poll_batch(len(claim.commands))
+        if agent is None or not agent.deliver(claim):
+            await self._release(claim)
+            return
+        agent.session.more_waiting = len(claim.commands) >= asked
+        if agent.session.more_waiting and agent.session.credit > 0:
+            self._doorbell.ring(claim.agent_id)
+
+    async def _release(self, claim: Claim) -> None:
+        reason = Reason("not_delivered", "the connection ended before the agent had the command")
+        await self._store.release(
+            [Release(item.command_id, claim.agent_id, claim.lease_id, 0, reason) for item in claim.commands]
+        )

@@ -1,0 +1,210 @@
+"""What callers can do with commands and agents."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import (
+    AgentInfo,
+    AgentPresence,
+    CommandQuery,
+    CommandReader,
+    CommandStore,
+    NewCommand,
+    Page,
+    Queued,
+    QueueOutcome,
+)
+from distributor.dispatch.refusals import checked_page_size, no_such_command, refusal, valid
+from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
+from distributor.model.command import (
+    MAX_REASON_MESSAGE,
+    CommandDraft,
+    CommandLimits,
+    CommandResult,
+    CommandState,
+    InvalidField,
+    check_agent_id,
+    check_command_id,
+    check_draft,
+)
+from distributor.model.ids import CommandIdMint
+
+
+class QueueRequest(NamedTuple):
+    """A draft, and how to write it down for its agent once it has an id."""
+
+    draft: CommandDraft
+    encode: Callable[[str], bytes]
+
+
+class CommandService:
+    """The use cases of callers, over ports. Safe for concurrent use on one event loop."""
+
+    def __init__(
+        self,
+        store: CommandStore,
+        reader: CommandReader,
+        doorbell: Doorbell,
+        limits: CommandLimits | None = None,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._doorbell = doorbell
+        self._limits = limits or CommandLimits()
+        self._mint = CommandIdMint()
+
+    # Queueing
+
+    async def queue(self, request: QueueRequest) -> Queued:
+        """Store one command. Raises what is wrong with it."""
+        (outcome,) = await self.queue_many([request])
+        if isinstance(outcome, DistributorError):
+            raise outcome
+        return outcome
+
+    async def queue_many(self, requests: Sequence[QueueRequest]) -> list[Queued | DistributorError]:
+        """Store up to 1,000 commands, each or nothing of it; answers each.
+
+        Raises InvalidArgument for more than that, and Unavailable or ResourceExhausted for the whole call when
+        Valkey is away or full.
+        """
+        self.check_batch(len(requests))
+        answers: list[Queued | DistributorError | None] = [None] * len(requests)
+        commands: list[NewCommand] = []
+        places: list[int] = []
+        now_ms = time.time_ns() // 1_000_000
+        randomness = secrets.token_bytes(8 * len(requests))
+        for place, request in enumerate(requests):
+            try:
+                check_draft(request.draft, self._limits)
+            except InvalidField as error:
+                answers[place] = InvalidArgument(str(error), field=error.field, reason=error.reason)
+                continue
+            random = int.from_bytes(randomness[8 * place : 8 * place + 8], "big")
+            commands.append(self._new_command(request, now_ms, random))
+            places.append(place)
+        for place, command, queued in zip(places, commands, await self._store.enqueue(commands), strict=True):
+            answers[place] = self._answer(command.draft, queued)
+        return [answer for answer in answers if answer is not None]
+
+    def check_batch(self, count: int) -> None:
+        """Raise InvalidArgument for more commands than one call may queue."""
+        if count > self._limits.max_batch:
+            raise InvalidArgument(
+                f"requests has {count:,} commands, the limit is {self._limits.max_batch:,}; nothing was queued",
+                field="requests",
+                reason="BATCH_TOO_LARGE",
+            )
+
+    def _new_command(self, request: QueueRequest, now_ms: int, random: int) -> NewCommand:
+        draft, encode = request
+        # The digest is of the request alone, so it is taken before there is an id in it.
+        digest = hashlib.sha256(encode("")).hexdigest() if draft.idempotency_key else ""
+        command_id = self._mint.mint(now_ms, random)
+        return NewCommand(command_id, draft, encode(command_id), digest)
+
+    def _answer(self, draft: CommandDraft, queued: Queued) -> Queued | DistributorError:
+        error = refusal(draft, queued)
+        if error is not None:
+            return error
+        if queued.outcome is QueueOutcome.QUEUED:
+            self._doorbell.ring(draft.agent_id)
+        return queued
+
+    # Reading
+
+    async def get(self, command_id: str) -> tuple[CommandState, bytes | None]:
+        """The state of a command, and the command as stored; None of it once it has ended."""
+        state = await self.state(command_id)
+        return state, None if state.status.terminal else await self._reader.encoded(command_id)
+
+    async def state(self, command_id: str) -> CommandState:
+        """The state of a command. Raises NotFound."""
+        valid(check_command_id, command_id)
+        (state,) = await self._reader.states([command_id])
+        if state is None:
+            raise no_such_command(command_id)
+        return state
+
+    async def presence(self, agent_id: str) -> AgentPresence:
+        """Whether an agent is there, and if not, since when."""
+        return await self._reader.presence(agent_id)
+
+    async def output_bytes(self, command_id: str) -> int:
+        """Bytes of output received so far."""
+        return await self._reader.output_bytes(command_id)
+
+    async def result(self, command_id: str) -> CommandResult:
+        """The result of a command. Raises NotFound, and FailedPrecondition while it has not ended."""
+        valid(check_command_id, command_id)
+        (result,) = await self._reader.results([command_id])
+        if result is not None:
+            return result
+        state = await self.state(command_id)
+        if state.status.terminal:
+            raise no_such_command(command_id)
+        raise FailedPrecondition(
+            f"command {command_id} has not ended: it is {state.status}",
+            field="command_id",
+            reason="NOT_ENDED",
+            metadata={"status": state.status},
+        )
+
+    async def page(self, query: CommandQuery, page_token: str, page_size: int) -> Page:
+        """Commands, newest first. Raises InvalidArgument for a page token that is none, or a filter out of range."""
+        if query.agent_id:
+            valid(check_agent_id, query.agent_id, "filter.agent_id")
+        if (
+            query.queued_from_ms is not None
+            and query.queued_until_ms is not None
+            and query.queued_until_ms <= query.queued_from_ms
+        ):
+            raise InvalidArgument(
+                "filter.queued_before must be after filter.queued_after", field="filter", reason="EMPTY_TIME_RANGE"
+            )
+        return await self._reader.page(query, page_token, checked_page_size(page_size, 50))
+
+    # Changing
+
+    async def cancel(self, command_id: str, message: str) -> CommandState:
+        """Cancel a queued command, or ask its agent to stop it. Raises NotFound."""
+        valid(check_command_id, command_id)
+        if len(message) > MAX_REASON_MESSAGE:
+            raise InvalidArgument(
+                f"reason is {len(message):,} characters, the limit is {MAX_REASON_MESSAGE:,}",
+                field="reason",
+                reason="REASON_TOO_LONG",
+            )
+        state = await self._store.cancel(command_id, message or "cancelled on request")
+        if state is None:
+            raise no_such_command(command_id)
+        return state
+
+    # Agents
+
+    async def agent(self, agent_id: str) -> AgentInfo:
+        """What is known of an agent. Raises NotFound."""
+        valid(check_agent_id, agent_id)
+        (agent,) = await self._reader.agents([agent_id])
+        if agent is None:
+            raise NotFound(
+                f"agent '{agent_id}' has never connected, or not for a long time",
+                field="agent_id",
+                reason="UNKNOWN_AGENT",
+            )
+        return agent
+
+    async def agents(self, after: str, page_size: int) -> tuple[list[AgentInfo], str]:
+        """Agents by id after the one named, and the id to go on after ("" at the end)."""
+        if after:
+            valid(check_agent_id, after, "page_token")
+        most = checked_page_size(page_size, 100)
+        agent_ids = await self._reader.agent_ids(after, most)
+        found = [agent for agent in await self._reader.agents(agent_ids) if agent is not None]
+        return found, agent_ids[-1] if len(agent_ids) == most else ""

@@ -1,0 +1,129 @@
+"""What callers see of commands as they go: states, output, result."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final, NamedTuple
+
+from distributor.dispatch.ports import CommandReader, OutputLog, StoredChunk
+from distributor.dispatch.refusals import bounded, no_such_command, valid
+from distributor.dispatch.watches import Watch, Watches
+from distributor.errors import InvalidArgument
+from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id
+
+OUTPUT_BYTES_IN_A_READ: Final = 262_144
+
+
+class Gap(NamedTuple):
+    """Output that is no longer kept: from `begin`, up to before `end`."""
+
+    begin: int
+    end: int
+
+
+Update = CommandState | StoredChunk | Gap | CommandResult
+
+
+class CommandWatcher:
+    """Watches over ports. Each watch subscribes first and reads afterwards, so nothing falls between the two."""
+
+    def __init__(self, reader: CommandReader, output_log: OutputLog, watches: Watches) -> None:
+        self._reader = reader
+        self._output_log = output_log
+        self._watches = watches
+
+    async def watch(self, command_id: str, output_offset: int, with_output: bool) -> AsyncGenerator[Update, None]:
+        """The state of a command now and at each change, its output from an offset, and its result at the end.
+
+        The terminal state comes after all output, the result last. Raises NotFound, and InvalidArgument for a
+        negative offset.
+        """
+        valid(check_command_id, command_id)
+        if output_offset < 0:
+            raise InvalidArgument(
+                f"output_offset must not be negative, not {output_offset:,}",
+                field="output_offset",
+                reason="OFFSET_OUT_OF_RANGE",
+            )
+        watch = self._watches.open([command_id])
+        try:
+            (state,) = await self._states([command_id])
+            if not state.status.terminal:
+                yield state
+            while True:
+                if with_output:
+                    async for piece in self._output_from(command_id, output_offset):
+                        output_offset = piece.end if isinstance(piece, Gap) else piece.offset + len(piece.data)
+                        yield piece
+                if state.status.terminal:
+                    yield state
+                    yield await self._result(command_id)
+                    return
+                latest = await self._next_state(watch, state)
+                if latest != state and not latest.status.terminal:
+                    yield latest
+                state = latest
+        finally:
+            self._watches.close(watch, [command_id])
+
+    async def watch_many(
+        self, command_ids: Sequence[str], agent_ids: Sequence[str]
+    ) -> AsyncGenerator[list[CommandState], None]:
+        """States as they change: of these commands until all have ended, else of these agents' commands, else of all.
+
+        With `command_ids`, the first list has the state of each. Raises NotFound for the first that is unknown.
+        """
+        bounded("command_ids", command_ids)
+        bounded("agent_ids", agent_ids)
+        for command_id in command_ids:
+            valid(check_command_id, command_id, "command_ids")
+        for agent_id in agent_ids:
+            valid(check_agent_id, agent_id, "agent_ids")
+        watch = self._watches.open(command_ids, agent_ids)
+        try:
+            alive = set(command_ids)
+            watch.stale = True
+            while True:
+                if not watch.stale:
+                    await watch.wait()
+                states, _ = watch.take()
+                if watch.stale:
+                    watch.stale = False
+                    states = await self._states(list(alive))
+                if states or not command_ids:
+                    yield states
+                alive.difference_update(state.command_id for state in states if state.status.terminal)
+                if command_ids and not alive:
+                    return
+        finally:
+            self._watches.close(watch, command_ids, agent_ids)
+
+    async def _next_state(self, watch: Watch, state: CommandState) -> CommandState:
+        """The latest state once something has happened: the same one where it was only output."""
+        await watch.wait()
+        states, _ = watch.take()
+        if watch.stale:
+            watch.stale = False
+            states = await self._states([state.command_id])
+        return states[-1] if states else state
+
+    async def _output_from(self, command_id: str, offset: int) -> AsyncGenerator[StoredChunk | Gap, None]:
+        while chunks := await self._output_log.read(command_id, offset, OUTPUT_BYTES_IN_A_READ):
+            for chunk in chunks:
+                if chunk.offset > offset:
+                    yield Gap(offset, chunk.offset)
+                yield chunk
+                offset = chunk.offset + len(chunk.data)
+
+    async def _states(self, command_ids: Sequence[str]) -> list[CommandState]:
+        states = await self._reader.states(command_ids)
+        for command_id, state in zip(command_ids, states, strict=True):
+            if state is None:
+                raise no_such_command(command_id)
+        return [state for state in states if state is not None]
+
+    async def _result(self, command_id: str) -> CommandResult:
+        (result,) = await self._reader.results([command_id])
+        if result is None:
+            raise no_such_command(command_id)
+        return result

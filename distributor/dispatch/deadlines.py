@@ -1,0 +1,58 @@
+"""Acts on deadlines as they pass: expiry, missing acknowledgements, run limits, retries that are due."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import CommandStore
+from distributor.errors import DistributorError
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+LONGEST_WAIT_SECONDS = 1.0
+"""A deadline that somebody sets meanwhile is acted on at most this much late."""
+SHORTEST_WAIT_SECONDS = 0.02
+
+
+class Deadlines:
+    """One loop of each replica; whoever comes first acts, and only once."""
+
+    def __init__(self, store: CommandStore, doorbell: Doorbell, retry_policy: RetryPolicy) -> None:
+        self._store = store
+        self._doorbell = doorbell
+        self._retry_policy = retry_policy
+        self._random = random.Random()
+
+    async def run(self) -> None:
+        """Act until cancelled."""
+        while True:
+            try:
+                wait = await self.run_once()
+            except DistributorError as error:
+                logger.warning("cannot look at deadlines", error=str(error))
+                wait = LONGEST_WAIT_SECONDS
+            await asyncio.sleep(wait)
+
+    async def run_once(self) -> float:
+        """Act on what is due; returns the seconds to wait before the next look."""
+        policy = self._retry_policy
+        delays = [policy.delay_ms(attempt, self._random.random()) for attempt in range(1, policy.attempts + 1)]
+        next_ms, done = await self._store.due(delays)
+        for command in done:
+            if command.status is CommandStatus.QUEUED:
+                self._doorbell.ring(command.agent_id)
+            else:
+                logger.info(
+                    "a deadline ended a command",
+                    command_id=command.command_id,
+                    agent_id=command.agent_id,
+                    status=command.status.value,
+                )
+        if next_ms is None:
+            return LONGEST_WAIT_SECONDS
+        return min(max(next_ms / 1000, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)

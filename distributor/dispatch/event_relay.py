@@ -1,0 +1,105 @@
+"""Reads the event stream and tells whoever must know: watchers, agents with a cancel coming, the distributor."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import EventLog, Fact, Facts
+from distributor.dispatch.watches import Watches
+from distributor.errors import DistributorError
+from distributor.model.event import AgentChanged, CommandChanged, EventKind
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.logging import get_logger
+from distributor.observability.metrics import Metrics
+
+logger = get_logger()
+
+WAIT_AFTER_FAILURE_SECONDS = 0.5
+
+
+class EventRelay:
+    """One loop of each replica. It makes no change itself, so reading an event twice does no harm."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        replica: str,
+        registry: AgentRegistry,
+        doorbell: Doorbell,
+        watches: Watches,
+        metrics: Metrics,
+    ) -> None:
+        self._log = log
+        self._replica = replica
+        self._registry = registry
+        self._doorbell = doorbell
+        self._watches = watches
+        self._metrics = metrics
+        self._position = ""
+
+    async def run(self) -> None:
+        """Relay until cancelled, from the newest event on."""
+        while True:
+            try:
+                if not self._position:
+                    self._position = await self._log.last_position()
+                # Whatever was trimmed while we were away was missed, so watchers read the states anew.
+                self._watches.resync()
+                async for facts in self._log.tail(self._position):
+                    self._position = facts.position
+                    self.relay(facts)
+            except DistributorError as error:
+                logger.warning("cannot read events", error=str(error))
+                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+
+    async def catch_up(self) -> None:
+        """Begin at the newest event. Called before anything is served, so that no event is missed."""
+        self._position = await self._log.last_position()
+
+    def relay(self, facts: Facts) -> None:
+        """Tell everybody about one change."""
+        ours = facts.origin == self._replica
+        for fact in facts.facts:
+            self._watches.note(fact)
+            match fact.kind:
+                case EventKind.QUEUED | EventKind.RELEASED:
+                    if not ours and self._registry.get(fact.agent_id) is not None:
+                        self._doorbell.ring(fact.agent_id)
+                case EventKind.CANCEL_REQUESTED:
+                    self._cancel(fact)
+                case EventKind.FINISHED:
+                    self._finished(fact, ours)
+                case EventKind.AGENT:
+                    self._agent_changed(fact)
+                case _:
+                    pass
+        self._metrics.events_lag(max(0.0, time.time() - int(facts.position.partition("-")[0]) / 1000))
+
+    def _cancel(self, fact: Fact) -> None:
+        agent = self._registry.get(fact.agent_id)
+        event = fact.event()
+        if agent is not None and isinstance(event, CommandChanged):
+            agent.cancel(fact.subject, event.state.reason.message)
+
+    def _finished(self, fact: Fact, ours: bool) -> None:
+        agent = self._registry.get(fact.agent_id)
+        if agent is not None and fact.subject in agent.session.in_flight:
+            # Ended over the agent's head: by its deadline. The agent stops what it may still run of it.
+            event = fact.event()
+            if isinstance(event, CommandChanged) and event.state.status is CommandStatus.TIMEOUT:
+                agent.cancel(fact.subject, event.state.reason.message)
+                agent.session.ended(fact.subject)
+                self._doorbell.ring(fact.agent_id)
+        if ours:
+            event = fact.event()
+            if isinstance(event, CommandChanged):
+                self._metrics.command_finished(event.state.status, event.state.receipts)
+
+    def _agent_changed(self, fact: Fact) -> None:
+        agent = self._registry.get(fact.subject)
+        event = fact.event()
+        if agent is not None and isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
+            agent.end(Farewell.SUPERSEDED)

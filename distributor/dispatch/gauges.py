@@ -1,0 +1,44 @@
+"""Samples what can only be asked, not counted: how much is queued, and whether Valkey answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from distributor.dispatch.ports import CommandReader
+from distributor.errors import DistributorError
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.metrics import Metrics
+
+SAMPLE_EVERY_SECONDS = 1.0
+
+
+class Gauges:
+    """One loop. Also the judge of whether the store is reachable: `fault` says what is wrong, or is None."""
+
+    def __init__(self, reader: CommandReader, metrics: Metrics) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self.fault: str | None = "not asked yet"
+        self.changed = asyncio.Event()
+        """Set whenever `fault` comes or goes; whoever waits for it clears it."""
+
+    async def run(self) -> None:
+        """Sample every second until cancelled."""
+        while True:
+            await self.run_once()
+            await asyncio.sleep(SAMPLE_EVERY_SECONDS)
+
+    async def run_once(self) -> None:
+        """Ask once."""
+        was = self.fault
+        try:
+            depth = await self._reader.depth()
+        except DistributorError as error:
+            self.fault = str(error)
+        else:
+            self.fault = None
+            for status, count in depth.by_status.items():
+                self._metrics.commands(status, count)
+            self._metrics.queue(depth.by_status[CommandStatus.QUEUED], depth.oldest_queued_age_ms / 1000)
+        if (was is None) != (self.fault is None):
+            self.changed.set()

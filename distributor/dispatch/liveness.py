@@ -1,0 +1,35 @@
+"""Ends the streams of agents that have fallen silent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+LOOK_EVERY_SECONDS = 1.0
+
+
+class Liveness:
+    """One loop over the agents attached here. Heartbeats come on the stream, so a deaf agent is a silent one."""
+
+    def __init__(self, registry: AgentRegistry, offline_after: float = 30.0) -> None:
+        self._registry = registry
+        self._offline_after_ms = offline_after * 1000
+
+    async def run(self) -> None:
+        """Look every second until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            self.run_once(time.monotonic() * 1000)
+
+    def run_once(self, now: float) -> int:
+        """End the streams that are silent for too long; returns how many. `now` in monotonic milliseconds."""
+        silent = [agent for agent in self._registry if agent.session.silent_since(now) > self._offline_after_ms]
+        for agent in silent:
+            logger.warning("agent is silent, ending its stream", agent_id=agent.session.agent_id)
+            agent.end(Farewell.SILENT)
+        return len(silent)

@@ -1,0 +1,99 @@
+"""The errors that callers are told, each built in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from distributor.dispatch.ports import AgentPresence, Queued, QueueOutcome
+from distributor.errors import (
+    AlreadyExists,
+    DistributorError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+)
+from distributor.model.command import CommandDraft, InvalidField
+
+MOST_IDS: Final = 1_000
+MOST_IN_A_PAGE: Final = 1_000
+
+
+def valid(check: Callable[..., None], *arguments: str) -> None:
+    """Run a check of the model and raise what it finds as an InvalidArgument."""
+    try:
+        check(*arguments)
+    except InvalidField as error:
+        raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
+
+
+def bounded(field: str, ids: Sequence[str]) -> None:
+    """Raise InvalidArgument for more than 1,000 ids."""
+    if len(ids) > MOST_IDS:
+        raise InvalidArgument(
+            f"{field} has {len(ids):,} ids, the limit is {MOST_IDS:,}", field=field, reason="TOO_MANY_IDS"
+        )
+
+
+def no_such_command(command_id: str) -> NotFound:
+    """The command is unknown, or was and is forgotten."""
+    return NotFound(
+        f"there is no command {command_id}, or it is no longer kept", field="command_id", reason="UNKNOWN_COMMAND"
+    )
+
+
+def agent_offline(agent_id: str, agent: AgentPresence) -> FailedPrecondition:
+    """The agent is away and the command was not to wait."""
+    if not agent.known:
+        return FailedPrecondition(
+            f"agent '{agent_id}' has never connected, and the command was not to wait for it",
+            field="command.agent_id",
+            reason="AGENT_OFFLINE",
+        )
+    return FailedPrecondition(
+        f"agent '{agent_id}' is not connected, and the command was not to wait for it",
+        field="command.agent_id",
+        reason="AGENT_OFFLINE",
+        metadata={"away_since_ms": str(agent.away_since_ms)},
+    )
+
+
+def checked_page_size(page_size: int, default: int) -> int:
+    """The page size asked for, or the default for 0. Raises InvalidArgument outside 0 to 1,000."""
+    if not 0 <= page_size <= MOST_IN_A_PAGE:
+        raise InvalidArgument(
+            f"page_size must be 0 to {MOST_IN_A_PAGE:,}, not {page_size:,}",
+            field="page_size",
+            reason="PAGE_SIZE_OUT_OF_RANGE",
+        )
+    return page_size or default
+
+
+def refusal(draft: CommandDraft, queued: Queued) -> DistributorError | None:
+    """Why the store did not queue a command; None where it did."""
+    match queued.outcome:
+        case QueueOutcome.QUEUED | QueueOutcome.ALREADY_QUEUED:
+            return None
+        case QueueOutcome.KEY_TAKEN:
+            return AlreadyExists(
+                f"idempotency_key was used for another request, command {queued.command_id}",
+                field="idempotency_key",
+                reason="IDEMPOTENCY_KEY_TAKEN",
+                metadata={"command_id": queued.command_id},
+            )
+        case QueueOutcome.AGENT_OFFLINE:
+            return agent_offline(draft.agent_id, queued.agent)
+        case QueueOutcome.QUEUE_FULL:
+            return ResourceExhausted(
+                f"the queue of agent '{draft.agent_id}' is full (queue_limit)",
+                field="command.agent_id",
+                reason="QUEUE_FULL",
+                retry_after_seconds=5.0,
+            )
+        case QueueOutcome.UNSUPPORTED_TYPE:
+            return InvalidArgument(
+                f"agent '{draft.agent_id}' has no handler for commands of type '{draft.type}'",
+                field="command.type",
+                reason="UNSUPPORTED_TYPE",
+            )

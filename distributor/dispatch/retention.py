@@ -1,0 +1,39 @@
+"""Sweeps what is no longer kept out of the indexes. The keys of ended commands go by themselves, by their TTL."""
+
+from __future__ import annotations
+
+import asyncio
+
+from distributor.dispatch.ports import CommandStore
+from distributor.errors import DistributorError
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+
+class Retention:
+    """One loop of each replica, every `cleanup_interval` seconds."""
+
+    def __init__(self, store: CommandStore, cleanup_interval: float = 3_600.0) -> None:
+        self._store = store
+        self._cleanup_interval = cleanup_interval
+
+    async def run(self) -> None:
+        """Sweep until cancelled, first at once."""
+        while True:
+            try:
+                swept = await self.run_once()
+                if swept:
+                    logger.info("swept what is no longer kept", entries=swept)
+            except DistributorError as error:
+                logger.warning("cannot sweep", error=str(error))
+            await asyncio.sleep(self._cleanup_interval)
+
+    async def run_once(self) -> int:
+        """Sweep everything, a bounded part at a time; returns how many entries went."""
+        swept, after = 0, ""
+        while True:
+            count, after = await self._store.forget(after)
+            swept += count
+            if not after and not count:
+                return swept

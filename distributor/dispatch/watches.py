@@ -1,0 +1,148 @@
+"""Who watches what. Pure bookkeeping: the event relay feeds it, the callers' streams drain it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+
+from distributor.dispatch.ports import Fact
+from distributor.errors import ResourceExhausted
+from distributor.model.command import CommandState
+from distributor.model.event import CommandChanged, EventKind
+from distributor.observability.metrics import Metrics
+
+MOST_PENDING = 10_000
+_OF_COMMANDS = frozenset(EventKind) - {EventKind.AGENT}
+
+
+class Watch:
+    """What changed since the watcher last looked: the latest state of each command, not every one between.
+
+    So the memory of a slow watcher is bounded by the number of commands it watches, and it always learns the last
+    state. A watcher of everything that falls more than MOST_PENDING commands behind is told so and ends.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Fact] = {}
+        self._output: dict[str, Fact] = {}
+        self._failure: Exception | None = None
+        self._event = asyncio.Event()
+        self.stale = False
+        """Events may have been missed: read the states anew."""
+
+    def note(self, fact: Fact) -> None:
+        """Something happened to a command that is watched."""
+        if fact.kind == EventKind.OUTPUT:
+            self._output[fact.subject] = fact
+        else:
+            self._pending[fact.subject] = fact
+        if len(self._pending) > MOST_PENDING:
+            self.fail(
+                ResourceExhausted(
+                    f"the watcher fell more than {MOST_PENDING:,} commands behind; watch again",
+                    reason="WATCHER_TOO_SLOW",
+                )
+            )
+            self._pending.clear()
+        self._event.set()
+
+    def resync(self) -> None:
+        """Events may have been missed."""
+        self.stale = True
+        self._event.set()
+
+    def fail(self, error: Exception) -> None:
+        """The watch cannot go on."""
+        self._failure = error
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return once there is something to take. Raises what the watch failed with."""
+        await self._event.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def take(self) -> tuple[list[CommandState], bool]:
+        """The changed states, and whether there was output."""
+        pending, self._pending = self._pending, {}
+        output = bool(self._output)
+        self._output.clear()
+        self._event.clear()
+        events = (fact.event() for fact in pending.values())
+        return [event.state for event in events if isinstance(event, CommandChanged)], output
+
+
+class Watches:
+    """All watches of this replica: by command, by agent, and of everything. Finding them costs one look-up a fact."""
+
+    def __init__(self, metrics: Metrics, most: int = 1_000) -> None:
+        self._metrics = metrics
+        self._most = most
+        self._by_subject: dict[str, set[Watch]] = {}
+        self._by_agent: dict[str, set[Watch]] = {}
+        self._of_all: set[Watch] = set()
+        self._open: set[Watch] = set()
+
+    def open(self, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> Watch:
+        """A new watch of these commands, else of these agents' commands, else of all. The caller closes it."""
+        if len(self._open) >= self._most:
+            raise ResourceExhausted(
+                f"there are {self._most:,} watchers already, the limit (max_watchers)",
+                reason="TOO_MANY_WATCHERS",
+                retry_after_seconds=1.0,
+            )
+        watch = Watch()
+        self._open.add(watch)
+        if command_ids:
+            _subscribe(self._by_subject, command_ids, watch)
+        elif agent_ids:
+            _subscribe(self._by_agent, agent_ids, watch)
+        else:
+            self._of_all.add(watch)
+        self._metrics.watchers(len(self._open))
+        return watch
+
+    def close(self, watch: Watch, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> None:
+        """Forget a watch; the arguments are those it was opened with."""
+        self._open.discard(watch)
+        self._of_all.discard(watch)
+        _unsubscribe(self._by_subject, command_ids, watch)
+        _unsubscribe(self._by_agent, agent_ids, watch)
+        self._metrics.watchers(len(self._open))
+
+    def note(self, fact: Fact) -> None:
+        """Tell whoever watches its command, its agent, or all."""
+        watches = self._by_subject.get(fact.subject)
+        if watches:
+            for watch in watches:
+                watch.note(fact)
+        if (self._of_all or self._by_agent) and fact.kind in _OF_COMMANDS:
+            for watch in self._of_all:
+                watch.note(fact)
+            if self._by_agent:
+                for watch in self._by_agent.get(fact.agent_id, ()):
+                    watch.note(fact)
+
+    def resync(self) -> None:
+        """Events may have been missed by all."""
+        for watch in self._open:
+            watch.resync()
+
+    def fail(self, error: Exception) -> None:
+        """No watch can go on."""
+        for watch in self._open:
+            watch.fail(error)
+
+
+def _subscribe(index: dict[str, set[Watch]], keys: Iterable[str], watch: Watch) -> None:
+    for key in keys:
+        index.setdefault(key, set()).add(watch)
+
+
+def _unsubscribe(index: dict[str, set[Watch]], keys: Iterable[str], watch: Watch) -> None:
+    for key in keys:
+        watches = index.get(key)
+        if watches is not None:
+            watches.discard(watch)
+            if not watches:
+                del index[key]

@@ -1,0 +1,151 @@
+"""The server's side of one agent stream as a state machine without I/O. Time is passed in.
+
+    opened ──heartbeat, received, started, ended──► opened ──drain──► draining ──► (stream ends)
+
+The session knows what is in flight (claimed for this stream and not ended), how much more the agent takes (its
+credit), which heartbeat was answered last, and since when the agent is silent. It decides; rpc/agent_stream.py acts.
+Times are milliseconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MOST_IN_A_MESSAGE: Final = 20
+MAX_CAPACITY: Final = 1_000
+
+
+class ProtocolViolation(ValueError):
+    """The agent sent what the protocol does not allow. `field` is the path of the message part at fault."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Stages(NamedTuple):
+    """Milliseconds from the claim to each stage, None where it has not been reached."""
+
+    sent: int | None
+    acknowledged: int | None
+    started: int | None
+
+
+class InFlight:
+    """One command that this session's agent was given. `claimed_at` is the time of its claim."""
+
+    __slots__ = ("acknowledged", "claimed_at", "lease_id", "sent", "started")
+
+    def __init__(self, lease_id: str, claimed_at: float) -> None:
+        self.lease_id = lease_id
+        self.claimed_at = claimed_at
+        self.sent: int | None = None
+        self.acknowledged: int | None = None
+        self.started: int | None = None
+
+    def stages(self) -> Stages:
+        """What is known of it so far."""
+        return Stages(self.sent, self.acknowledged, self.started)
+
+
+class AgentSession:
+    """What one attached agent has and may be given. Owned by its stream; lives as long as it."""
+
+    __slots__ = (
+        "_ceiling",
+        "agent_id",
+        "answered_heartbeat",
+        "capacity",
+        "draining",
+        "epoch",
+        "in_flight",
+        "last_heard",
+        "more_waiting",
+    )
+
+    def __init__(self, agent_id: str, epoch: int, capacity: int, now: float) -> None:
+        self.agent_id = agent_id
+        self.epoch = epoch
+        self.capacity = capacity
+        self.in_flight: dict[str, InFlight] = {}
+        self.answered_heartbeat = 0
+        """The Hello counts as heartbeat 0, answered by the Welcome."""
+        self.last_heard = now
+        self.draining = False
+        self.more_waiting = False
+        """Whether the store may have more for this agent than it had credit for."""
+        self._ceiling = capacity
+
+    @property
+    def credit(self) -> int:
+        """How many more commands this agent may be given now."""
+        if self.draining:
+            return 0
+        return max(0, min(self.capacity, self._ceiling) - len(self.in_flight))
+
+    def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
+        """The agent is alive. What it runs and would take more bounds what it is given until the next heartbeat."""
+        if sequence != self.answered_heartbeat + 1:
+            raise ProtocolViolation(
+                "heartbeat.sequence",
+                f"heartbeat.sequence must be {self.answered_heartbeat + 1}, one more than the last, not {sequence}",
+            )
+        if credit < 0 or running < 0:
+            raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
+        self.answered_heartbeat = sequence
+        self.last_heard = now
+        # Commands on their way to the agent are in neither number: what is in flight can only make this too low.
+        self._ceiling = self.capacity if credit > 0 else min(self.capacity, running)
+
+    def heard(self, now: float) -> None:
+        """Any message proves that the agent lives."""
+        self.last_heard = now
+
+    def silent_since(self, now: float) -> float:
+        """How long nothing was heard."""
+        return now - self.last_heard
+
+    def claimed(self, command_id: str, lease_id: str, now: float) -> None:
+        """The store gave this command to this session."""
+        self.in_flight[command_id] = InFlight(lease_id, now)
+
+    def adopted(self, command_id: str, in_flight: InFlight) -> None:
+        """The agent held this command already when it attached."""
+        self.in_flight[command_id] = in_flight
+
+    def sent(self, command_id: str, now: float) -> None:
+        """It was written to the stream."""
+        item = self.in_flight.get(command_id)
+        if item is not None and item.sent is None:
+            item.sent = int(now - item.claimed_at)
+
+    def received(self, command_id: str, lease_id: str, now: float) -> bool:
+        """The agent has it. False where this lease is not in flight, or this was known."""
+        item = self._held(command_id, lease_id)
+        if item is None or item.acknowledged is not None:
+            return False
+        item.acknowledged = int(now - item.claimed_at)
+        return True
+
+    def started(self, command_id: str, lease_id: str, now: float) -> bool:
+        """The agent runs it. False where this lease is not in flight, or this was known."""
+        item = self._held(command_id, lease_id)
+        if item is None or item.started is not None:
+            return False
+        item.started = int(now - item.claimed_at)
+        if item.acknowledged is None:
+            item.acknowledged = item.started
+        return True
+
+    def stages(self, command_id: str, lease_id: str) -> Stages:
+        """What is known of a command; nothing where this lease is not in flight."""
+        item = self._held(command_id, lease_id)
+        return item.stages() if item is not None else Stages(None, None, None)
+
+    def ended(self, command_id: str) -> None:
+        """It is no longer this session's, whatever became of it."""
+        self.in_flight.pop(command_id, None)
+
+    def _held(self, command_id: str, lease_id: str) -> InFlight | None:
+        item = self.in_flight.get(command_id)
+        return item if item is not None and item.lease_id == lease_id else None

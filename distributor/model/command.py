@@ -1,0 +1,162 @@
+"""A command and what may be asked of one: values, limits and their checks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from distributor.model.lifecycle import CommandStatus
+
+AGENT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+COMMAND_ID_PATTERN: Final = re.compile(r"(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+COMMAND_TYPE_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+IDEMPOTENCY_KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
+REASON_CODE_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+MAX_PRIORITY: Final = 100
+NAMED_PRIORITIES: Final = {"low": 25, "normal": 50, "high": 75}
+MAX_DURATION_MS: Final = 30 * 24 * 3_600_000
+MAX_RUNS: Final = 100
+MAX_REASON_MESSAGE: Final = 1_024
+
+
+class InvalidField(ValueError):
+    """A field outside its limits. `field` is its path, `reason` a stable word, `str()` names the limit."""
+
+    def __init__(self, field: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.reason = reason
+
+
+class OfflinePolicy(StrEnum):
+    """What to do with a command whose agent is not connected when it is queued."""
+
+    QUEUE = "queue"
+    FAIL = "fail"
+
+
+class CommandDraft(NamedTuple):
+    """What a caller asks for. Durations in milliseconds; of the params only their size in bytes matters here."""
+
+    agent_id: str
+    type: str
+    params_bytes: int = 0
+    priority: int = NAMED_PRIORITIES["normal"]
+    time_limit_ms: int = 300_000
+    queue_ttl_ms: int = 86_400_000
+    offline: OfflinePolicy = OfflinePolicy.QUEUE
+    max_runs: int = 1
+    idempotency_key: str = ""
+
+
+class Receipts(NamedTuple):
+    """When a command passed each stage: milliseconds since the epoch by Valkey's clock, 0 where it has not."""
+
+    queued_ms: int = 0
+    assigned_ms: int = 0
+    sent_ms: int = 0
+    acknowledged_ms: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+
+
+class Reason(NamedTuple):
+    """Why a command is where it is: a stable code and a sentence. Both empty where there is nothing to say."""
+
+    code: str = ""
+    message: str = ""
+
+
+class CommandState(NamedTuple):
+    """One row about one command: what a list shows and what each event tells in full."""
+
+    command_id: str
+    agent_id: str
+    type: str
+    priority: int
+    status: CommandStatus
+    attempt: int
+    receipts: Receipts
+    cancel_ms: int = 0
+    reason: Reason = Reason()
+
+
+class CommandResult(NamedTuple):
+    """How a command ended. `data_json` is JSON text or empty; `exit_code` is None where no program exited."""
+
+    command_id: str
+    agent_id: str
+    type: str
+    status: CommandStatus
+    attempt: int
+    reason: Reason
+    exit_code: int | None
+    data_json: str
+    output_bytes: int
+    output_dropped_bytes: int
+    finished_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLimits:
+    """Bounds on what a caller may ask for."""
+
+    max_params_bytes: int = 262_144
+    max_batch: int = 1_000
+
+
+def check_agent_id(agent_id: str, field: str = "agent_id") -> None:
+    """Raise InvalidField unless `agent_id` is spelt as an agent id."""
+    if not AGENT_ID_PATTERN.fullmatch(agent_id):
+        raise InvalidField(
+            field, "INVALID_AGENT_ID", f"{field} must be 1 to 128 of A-Z a-z 0-9 . _ -, not {shown(agent_id)}"
+        )
+
+
+def check_command_id(command_id: str, field: str = "command_id") -> None:
+    """Raise InvalidField unless `command_id` is spelt as a command id."""
+    if not COMMAND_ID_PATTERN.fullmatch(command_id):
+        raise InvalidField(field, "INVALID_COMMAND_ID", f"{field} must be a command id, not {shown(command_id)}")
+
+
+def check_draft(draft: CommandDraft, limits: CommandLimits) -> None:
+    """Raise InvalidField, naming field and limit, unless `draft` may be queued."""
+    check_agent_id(draft.agent_id, "command.agent_id")
+    if not COMMAND_TYPE_PATTERN.fullmatch(draft.type):
+        raise InvalidField(
+            "command.type",
+            "INVALID_TYPE",
+            f"command.type must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(draft.type)}",
+        )
+    if draft.params_bytes > limits.max_params_bytes:
+        raise InvalidField(
+            "command.params",
+            "PARAMS_TOO_LARGE",
+            f"command.params is {draft.params_bytes:,} bytes, the limit is {limits.max_params_bytes:,}",
+        )
+    _check_range("command.priority", "PRIORITY_OUT_OF_RANGE", draft.priority, 0, MAX_PRIORITY)
+    _check_range("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", draft.time_limit_ms, 1, MAX_DURATION_MS, " ms")
+    _check_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", draft.queue_ttl_ms, 1, MAX_DURATION_MS, " ms")
+    _check_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", draft.max_runs, 1, MAX_RUNS)
+    if draft.idempotency_key and not IDEMPOTENCY_KEY_PATTERN.fullmatch(draft.idempotency_key):
+        raise InvalidField(
+            "idempotency_key",
+            "INVALID_IDEMPOTENCY_KEY",
+            "idempotency_key must be at most 128 printable ASCII characters without spaces",
+        )
+
+
+def shown(text: str, most: int = 40) -> str:
+    """`text` quoted for an error message, with control characters escaped, cut to `most` characters."""
+    if not text:
+        return "empty"
+    cut = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    return ascii(cut) if not cut.isprintable() else f"'{cut}'"
+
+
+def _check_range(field: str, reason: str, value: int, low: int, high: int, unit: str = "") -> None:
+    if not low <= value <= high:
+        raise InvalidField(field, reason, f"{field} must be {low:,} to {high:,}{unit}, not {value:,}{unit}")

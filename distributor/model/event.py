@@ -1,0 +1,51 @@
+"""What happened, as told to watchers. Written by the store in the same atomic step as the change itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from distributor.model.command import CommandState
+
+
+class EventKind(StrEnum):
+    """What an event tells of. The words are stored in Valkey."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    ACKNOWLEDGED = "acknowledged"
+    STARTED = "started"
+    RELEASED = "released"
+    CANCEL_REQUESTED = "cancel_requested"
+    FINISHED = "finished"
+    OUTPUT = "output"
+    AGENT = "agent"
+
+
+class CommandChanged(NamedTuple):
+    """A command changed; `state` is all of it after the change. `position` orders all events of a store."""
+
+    position: str
+    kind: EventKind
+    state: CommandState
+
+
+class OutputArrived(NamedTuple):
+    """There is output of a command up to `end_offset` bytes. A hint: the output log has the bytes."""
+
+    position: str
+    command_id: str
+    agent_id: str
+    end_offset: int
+
+
+class AgentChanged(NamedTuple):
+    """An agent attached, detached, or gained or lost room."""
+
+    position: str
+    agent_id: str
+    epoch: int
+    connected: bool
+
+
+Event = CommandChanged | OutputArrived | AgentChanged

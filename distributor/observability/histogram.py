@@ -1,0 +1,77 @@
+"""A histogram for hot paths: one bisection and two additions for each observation, no lock.
+
+prometheus_client's own walks its buckets and takes a lock, several microseconds on a path that we walk tens of
+thousands of times a second.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+MAX_LABEL_SETS: Final = 200
+"""Label values may come from callers: beyond so many, observations go under OTHER."""
+OTHER: Final = "other"
+
+
+class Buckets:
+    """The counts of one set of labels. For one thread."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count `value` once."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+
+class Histogram(Collector):
+    """A family of buckets, one for each set of label values. Update and scrape it from one thread."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        name: str,
+        documentation: str,
+        bounds: Sequence[float],
+        labels: Sequence[str] = (),
+    ) -> None:
+        self._name, self._documentation = name, documentation
+        self._bounds, self._labels = tuple(bounds), tuple(labels)
+        self._children: dict[tuple[str, ...], Buckets] = {}
+        if not labels:
+            self.child()
+        registry.register(self)
+
+    def child(self, *values: str) -> Buckets:
+        """The buckets for these label values. Keep what you get: this is the slower part."""
+        found = self._children.get(values)
+        if found is None:
+            if len(self._children) >= MAX_LABEL_SETS:
+                values = (OTHER,) * len(values)
+            found = self._children.setdefault(values, Buckets(self._bounds))
+        return found
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """The family without its values."""
+        yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The family as it is now."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        names = [*(repr(bound) for bound in self._bounds), "+Inf"]
+        for values, buckets in self._children.items():
+            cumulative = accumulate(buckets.counts)
+            family.add_metric(values, list(zip(names, cumulative, strict=True)), buckets.sum)
+        yield family

@@ -1,0 +1,110 @@
+"""The small HTTP endpoint: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from distributor.errors import ConfigurationError
+from distributor.settings import split_address
+
+Check = Callable[[], str | None]
+"""Says in one sentence what is wrong, or None. Must not block."""
+
+_NOT_CACHED = {"Cache-Control": "no-store"}
+
+
+def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Starlette:
+    """The routes. /healthz says that the process runs; /readyz is 503 while any of `checks` finds fault."""
+
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type, **_NOT_CACHED})
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n", headers=_NOT_CACHED)
+
+    async def readyz(_: Request) -> Response:
+        faults = {name: check() for name, check in checks.items()}
+        ready = not any(faults.values())
+        answer = {"ready": ready, "checks": {name: fault or "ok" for name, fault in faults.items()}}
+        return JSONResponse(answer, status_code=200 if ready else 503, headers=_NOT_CACHED)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+
+
+class HttpEndpoint:
+    """Serves an app inside the running event loop. Signals stay with the process: whoever starts it stops it."""
+
+    def __init__(self, address: str, app: Starlette) -> None:
+        self._address = address
+        self._app = app
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+        """The port in use once started; tells what became of port 0."""
+
+    async def start(self) -> None:
+        """Return once requests are answered. Raises ConfigurationError, naming the port, where it cannot listen."""
+        listener = _listen(self._address)
+        self.port = listener.getsockname()[1]
+        self._server = _Server(
+            uvicorn.Config(
+                self._app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http endpoint")
+        await self._server.ready.wait()
+
+    async def stop(self) -> None:
+        """Stop listening, and give requests under way a second to end. Does nothing where it was not started."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await self._serving
+        self._server = self._serving = None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, and able to say when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot serve HTTP on {address} (http_listen): {error.strerror or error}",
+            reason="CANNOT_LISTEN",
+            metadata={"address": address},
+        ) from error

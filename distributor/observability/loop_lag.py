@@ -1,0 +1,30 @@
+"""Measures how late the event loop is: a loop that lags keeps every agent and caller waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from distributor.observability.metrics import Metrics
+
+INTERVAL_SECONDS: Final = 0.25
+
+
+class LoopLag:
+    """One background loop. `run` ends by being cancelled."""
+
+    def __init__(self, metrics: Metrics, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._metrics = metrics
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Measure for ever."""
+        while True:
+            await self.run_once()
+
+    async def run_once(self) -> None:
+        """Ask to be woken after the interval, and record by how much the loop missed that."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._interval_seconds
+        await asyncio.sleep(self._interval_seconds)
+        self._metrics.loop_lag(max(0.0, loop.time() - due))

@@ -1,0 +1,1 @@
+"""gRPC: servicers, translation between messages and the model's values, server assembly."""

@@ -1,0 +1,141 @@
+"""Where agents attach: opens a session, serves the stream, and tidies up after it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+import distributor
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import AgentHello, Attached, CommandStore, Release, SessionStore
+from distributor.errors import DistributorError, InvalidArgument, Unavailable
+from distributor.model.agent_session import AgentSession, InFlight
+from distributor.model.command import Reason
+from distributor.observability.logging import get_logger
+from distributor.rpc.agent_messages import MAX_OUTPUT_CHUNK_BYTES, agent_hello
+from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
+from distributor.rpc.malformed import Malformed
+from distributor.settings import ServerSettings
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceServicer
+
+logger = get_logger()
+
+MAX_UNACKNOWLEDGED_OUTPUT_BYTES = 262_144
+
+
+class AgentGateway(AgentGatewayServiceServicer):
+    """One stream per agent. Holds no state of its own: sessions are in the registry and in the store."""
+
+    def __init__(
+        self,
+        store: CommandStore,
+        sessions: SessionStore,
+        reports: AgentReports,
+        registry: AgentRegistry,
+        doorbell: Doorbell,
+        settings: ServerSettings,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._reports = reports
+        self._registry = registry
+        self._doorbell = doorbell
+        self._settings = settings
+        self._draining = False
+
+    def drain(self) -> None:
+        """Take no more agents, and ask those that are here to go."""
+        self._draining = True
+        for agent in self._registry:
+            agent.drain(reconnect_after_seconds=0.5)
+
+    # Awaited, not iterated: it reads and writes through its context, which the stubs do not know.
+    async def Connect(  # type: ignore[override]
+        self, request_iterator: object, context: Context
+    ) -> None:
+        hello = await self._hello(context)
+        attached = await self._sessions.attach(hello)
+        session = _session(hello, attached)
+        stream = AgentStream(context, session, self._reports, self._sessions)
+        stream.welcome(self._welcome(hello, attached))
+        replaced = self._registry.add(stream)
+        if replaced is not None:
+            replaced.end(Farewell.SUPERSEDED)
+        logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
+        for adopted in attached.adopted.values():
+            if adopted.cancel_requested:
+                stream.cancel(adopted.command_id, "cancelled while the agent was away")
+        self._doorbell.ring(hello.agent_id)
+        goodbye = False
+        try:
+            goodbye = await stream.read()
+        finally:
+            self._registry.remove(stream)
+            await asyncio.shield(self._tidy_up(stream, goodbye))
+
+    async def _hello(self, context: Context) -> AgentHello:
+        if self._draining:
+            raise Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
+        request = await context.read()
+        if isinstance(request, Malformed):
+            raise request.error
+        if request is grpc.aio.EOF or not request.HasField("hello"):
+            raise InvalidArgument(
+                "hello is missing: it must be the first message", field="hello", reason="PROTOCOL_VIOLATION"
+            )
+        return agent_hello(request.hello)
+
+    def _welcome(self, hello: AgentHello, attached: Attached) -> pb.Welcome:
+        settings = self._settings
+        welcome = pb.Welcome(
+            epoch=attached.epoch,
+            limits=pb.Limits(
+                max_result_bytes=settings.max_result_bytes,
+                max_output_chunk_bytes=MAX_OUTPUT_CHUNK_BYTES,
+                max_unacknowledged_output_bytes=MAX_UNACKNOWLEDGED_OUTPUT_BYTES,
+            ),
+            server_version=f"distributor {distributor.__version__}",
+        )
+        welcome.heartbeat_interval.FromMilliseconds(round(settings.heartbeat_interval * 1000))
+        welcome.start_within.FromMilliseconds(round(settings.start_within * 1000))
+        for held in hello.held:
+            adopted = attached.adopted.get(held.command_id)
+            welcome.verdicts.add(
+                command_id=held.command_id,
+                verdict=pb.VERDICT_STOP if adopted is None else pb.VERDICT_KEEP,
+                output_offset=0 if adopted is None else adopted.output_bytes,
+            )
+        return welcome
+
+    async def _tidy_up(self, stream: AgentStream, goodbye: bool) -> None:
+        session = stream.session
+        unsent = await stream.close()
+        logger.info("agent left" if goodbye else "agent lost", agent_id=session.agent_id, epoch=session.epoch)
+        reason = Reason("not_delivered", "the connection ended before the agent had the command")
+        try:
+            await self._store.release(
+                [Release(command_id, session.agent_id, lease_id, 0, reason) for command_id, lease_id in unsent]
+            )
+            await self._sessions.detach([(session.agent_id, session.epoch)])
+        except DistributorError as error:
+            # The deadlines of its commands, and the age of its last heartbeat, say the same a little later.
+            logger.warning("cannot note that the agent left", error=str(error), agent_id=session.agent_id)
+
+
+def _session(hello: AgentHello, attached: Attached) -> AgentSession:
+    now = monotonic_ms()
+    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now)
+    for adopted in attached.adopted.values():
+        # What happened before counts from the claim, by Valkey's clock; from here on by ours.
+        item = InFlight(adopted.lease_id, now - (attached.now_ms - adopted.assigned_ms))
+        item.sent, item.acknowledged, item.started = (
+            adopted.sent_after_ms,
+            adopted.acknowledged_after_ms,
+            adopted.started_after_ms,
+        )
+        session.adopted(adopted.command_id, item)
+    return session

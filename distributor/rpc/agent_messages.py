@@ -1,0 +1,132 @@
+"""Between the messages of the agent stream and the model's values, and what a message may hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from distributor.dispatch.agent_reports import Held, Refusal, RefusalKind, Report, ReportedEnding
+from distributor.dispatch.ports import AgentHello, HeldCommand, OutputPiece
+from distributor.errors import InvalidArgument
+from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
+from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, Reason, check_agent_id, shown
+from distributor.rpc.command_messages import STATUS_FROM_WIRE
+from distributor.rpc.json_values import to_json
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import command_pb2
+
+MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
+_MAX_TYPES: Final = 100
+_MAX_LABELS: Final = 64
+_MAX_LABEL_BYTES: Final = 256
+_MAX_HELD: Final = 1_000
+_MAX_NAME: Final = 128
+
+_REFUSAL_FROM_WIRE: Final = {
+    pb.REFUSAL_CODE_BUSY: RefusalKind.BUSY,
+    pb.REFUSAL_CODE_UNSUPPORTED: RefusalKind.UNSUPPORTED,
+    pb.REFUSAL_CODE_DUPLICATE: RefusalKind.DUPLICATE,
+    pb.REFUSAL_CODE_EXPIRED: RefusalKind.EXPIRED,
+    pb.REFUSAL_CODE_STALE: RefusalKind.STALE,
+}
+_STREAM_FROM_WIRE: Final = {command_pb2.OUTPUT_STREAM_STDOUT: 1, command_pb2.OUTPUT_STREAM_STDERR: 2}
+
+
+def agent_hello(hello: pb.Hello) -> AgentHello:
+    """Who attaches. Raises InvalidArgument, naming field and limit."""
+    try:
+        check_agent_id(hello.agent_id, "hello.agent_id")
+    except InvalidField as error:
+        raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
+    if not 1 <= len(hello.instance_id) <= _MAX_NAME:
+        raise _invalid("hello.instance_id", f"hello.instance_id must have 1 to {_MAX_NAME} characters")
+    if not 1 <= hello.capacity <= MAX_CAPACITY:
+        raise _invalid("hello.capacity", f"hello.capacity must be 1 to {MAX_CAPACITY:,}, not {hello.capacity:,}")
+    _check_types(hello)
+    _check_labels(hello)
+    held = [HeldCommand(item.command_id, item.lease_id) for item in (*hello.running, *hello.unacknowledged)]
+    if len(held) > _MAX_HELD:
+        raise _invalid("hello.running", f"hello lists {len(held):,} held commands, the limit is {_MAX_HELD:,}")
+    return AgentHello(
+        agent_id=hello.agent_id,
+        instance_id=hello.instance_id,
+        capacity=hello.capacity,
+        types=tuple(dict.fromkeys(hello.types)),
+        labels=dict(hello.labels),
+        version=hello.agent_version[:_MAX_NAME],
+        held=tuple(held),
+    )
+
+
+def _check_types(hello: pb.Hello) -> None:
+    if len(hello.types) > _MAX_TYPES:
+        raise _invalid("hello.types", f"hello.types has {len(hello.types):,} entries, the limit is {_MAX_TYPES}")
+    for kind in hello.types:
+        if not COMMAND_TYPE_PATTERN.fullmatch(kind):
+            raise _invalid("hello.types", f"hello.types has {shown(kind)}, which is not a command type")
+
+
+def _check_labels(hello: pb.Hello) -> None:
+    if len(hello.labels) > _MAX_LABELS:
+        raise _invalid("hello.labels", f"hello.labels has {len(hello.labels):,} entries, the limit is {_MAX_LABELS}")
+    for name, value in hello.labels.items():
+        if not name or len(name) + len(value) > _MAX_LABEL_BYTES:
+            raise _invalid("hello.labels", f"hello.labels must have names, and {_MAX_LABEL_BYTES} characters each")
+
+
+def report(request: pb.ConnectRequest, agent_id: str) -> Report:
+    """What a message says about commands. Raises ProtocolViolation where it holds more than it may."""
+    for field in ("received", "started", "refused", "output", "results", "cancel_reports"):
+        count = len(getattr(request, field))
+        if count > MOST_IN_A_MESSAGE:
+            raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MOST_IN_A_MESSAGE}")
+    return Report(
+        received=[Held(item.command_id, item.lease_id) for item in request.received],
+        started=[Held(item.command_id, item.lease_id) for item in request.started],
+        refusals=[_refusal(item) for item in request.refused],
+        outputs=[_output(item, agent_id) for item in request.output],
+        endings=[_ending(item) for item in request.results],
+        not_found=[item.command_id for item in request.cancel_reports if item.finding == pb.CANCEL_FINDING_UNKNOWN],
+    )
+
+
+def _refusal(item: pb.Refused) -> Refusal:
+    kind = _REFUSAL_FROM_WIRE.get(item.code)
+    if kind is None:
+        raise ProtocolViolation("refused.code", f"refused.code has no value {item.code}")
+    return Refusal(Held(item.command_id, item.lease_id), kind, Reason(item.reason.code, item.reason.message))
+
+
+def _output(item: pb.Output, agent_id: str) -> OutputPiece:
+    stream = _STREAM_FROM_WIRE.get(item.stream)
+    if stream is None:
+        raise ProtocolViolation("output.stream", f"output.stream has no value {item.stream}")
+    if not 0 < len(item.data) <= MAX_OUTPUT_CHUNK_BYTES:
+        raise ProtocolViolation(
+            "output.data", f"output.data must have 1 to {MAX_OUTPUT_CHUNK_BYTES:,} bytes, not {len(item.data):,}"
+        )
+    if not 0 <= item.offset < 2**53:
+        raise ProtocolViolation("output.offset", f"output.offset must be 0 to 2^53, not {item.offset:,}")
+    return OutputPiece(item.command_id, agent_id, item.lease_id, stream, item.offset, item.data)
+
+
+def _ending(item: pb.Result) -> ReportedEnding:
+    data_json, reason = "", Reason(item.reason.code, item.reason.message)
+    status = STATUS_FROM_WIRE.get(item.status)
+    if item.HasField("data"):
+        try:
+            data_json = to_json(item.data)
+        except ValueError:
+            status, reason = None, Reason("invalid_result", "the result's data has numbers that JSON cannot hold")
+    return ReportedEnding(
+        Held(item.command_id, item.lease_id),
+        status,
+        reason,
+        item.exit_code if item.HasField("exit_code") else None,
+        data_json,
+        item.output_bytes,
+        item.transient,
+    )
+
+
+def _invalid(field: str, message: str) -> InvalidArgument:
+    return InvalidArgument(message, field=field, reason="INVALID_HELLO")

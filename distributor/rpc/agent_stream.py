@@ -1,0 +1,176 @@
+"""One agent's stream: reads what the agent says, writes what is to be sent to it. The session decides, this acts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import grpc
+
+from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.ports import Claim, SessionStore
+from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
+from distributor.model.agent_session import AgentSession, ProtocolViolation
+from distributor.observability.logging import get_logger
+from distributor.rpc.agent_messages import report
+from distributor.rpc.agent_outbox import AgentOutbox
+from distributor.rpc.malformed import Malformed
+from distributor.rpc.status import to_grpc
+from distributor.v1 import agent_gateway_pb2 as pb
+
+logger = get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+"""Not of the messages alone: a read may also give EOF, or a Malformed."""
+
+
+def monotonic_ms() -> float:
+    """The clock of sessions."""
+    return time.monotonic() * 1000
+
+
+class AgentStream:
+    """The AttachedAgent port on a gRPC stream.
+
+    One reader: the handler, in `read()`. One writer at a time: a task that exists only while there is something to
+    send, so that an idle agent costs no task. Nobody cancels a pending read or write; ending a stream from our side
+    means sending the final status, after which the pending read ends by itself.
+    """
+
+    __slots__ = ("_context", "_ending", "_outbox", "_reports", "_sessions", "_writer", "session")
+
+    def __init__(self, context: Context, session: AgentSession, reports: AgentReports, sessions: SessionStore) -> None:
+        self.session = session
+        self._context = context
+        self._reports = reports
+        self._sessions = sessions
+        self._outbox = AgentOutbox()
+        self._writer: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    # The AttachedAgent port
+
+    def deliver(self, claim: Claim) -> bool:
+        """Send these commands; False where the stream is ending."""
+        if self._ending is not None or not claim.commands:
+            return self._ending is None
+        now = monotonic_ms()
+        for command in claim.commands:
+            self.session.claimed(command.command_id, claim.lease_id, now)
+        self._outbox.deliver(claim, self.session.answered_heartbeat)
+        self._send()
+        return True
+
+    def cancel(self, command_id: str, reason: str) -> None:
+        """Ask the agent to stop a command."""
+        self._outbox.cancel(command_id, reason)
+        self._send()
+
+    def drain(self, reconnect_after_seconds: float) -> None:
+        """Give it nothing more and ask it to reconnect."""
+        self.session.draining = True
+        self._outbox.control().drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
+        self._send()
+
+    def end(self, farewell: Farewell) -> None:
+        """End the stream with a status that says why."""
+        match farewell:
+            case Farewell.SUPERSEDED:
+                error: DistributorError = Aborted("a newer session of this agent is open", reason="SUPERSEDED")
+            case Farewell.SILENT:
+                error = Aborted("no heartbeat came in time", reason="SILENT")
+            case Farewell.DRAINING:
+                error = Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._abort(error))
+
+    # The handler
+
+    def welcome(self, message: pb.Welcome) -> None:
+        """Send the first message."""
+        self._outbox.control().welcome.CopyFrom(message)
+        self._send()
+
+    async def read(self) -> bool:
+        """Serve the agent until its stream ends; True where it said goodbye.
+
+        Raises InvalidArgument for what the protocol does not allow, Aborted where a newer session exists, and
+        Unavailable when Valkey goes away: the agent attaches anew and reports again.
+        """
+        while True:
+            request = await self._context.read()
+            if request is grpc.aio.EOF:
+                return False
+            if isinstance(request, Malformed):
+                raise request.error
+            now = monotonic_ms()
+            try:
+                await self._handle(request, now)
+            except ProtocolViolation as error:
+                raise InvalidArgument(str(error), field=error.field, reason="PROTOCOL_VIOLATION") from error
+            if request.HasField("goodbye"):
+                return True
+
+    async def close(self) -> list[tuple[str, str]]:
+        """Stop writing; returns the commands that were never sent, as (command id, lease id)."""
+        unsent = self._outbox.unsent()
+        for task in (self._writer, self._ending):
+            if task is not None:
+                await asyncio.wait([task])
+        return unsent
+
+    async def _handle(self, request: pb.ConnectRequest, now: float) -> None:
+        session = self.session
+        session.heard(now)
+        if request.HasField("hello"):
+            raise ProtocolViolation("hello", "hello must be in the first message only")
+        if request.HasField("heartbeat"):
+            await self._heartbeat(request.heartbeat, now)
+            # Heartbeats mostly come alone.
+            if request.ByteSize() == len(request.heartbeat.SerializeToString()) + 2:
+                return
+        answers = await self._reports.handle(session, report(request, session.agent_id), now)
+        if answers.results or answers.outputs:
+            self._outbox.answer(answers)
+            self._send()
+
+    async def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
+        session = self.session
+        session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
+        (latest,) = await self._sessions.heartbeat([(session.agent_id, session.epoch)])
+        if not latest:
+            raise Aborted("a newer session of this agent is open", reason="SUPERSEDED")
+        self._outbox.control().heartbeat_reply.sequence = heartbeat.sequence
+        self._send()
+
+    # Writing
+
+    def _send(self) -> None:
+        if self._writer is None and self._ending is None:
+            self._writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._ending is None:
+                message, sent = self._outbox.take()
+                if message is None:
+                    return
+                await self._context.write(message)
+                now = monotonic_ms()
+                for command_id in sent:
+                    self.session.sent(command_id, now)
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+            # The stream broke; the reader learns it too, and commands that were sent have their deadlines.
+            logger.debug("cannot write to the agent", error=str(error), agent_id=self.session.agent_id)
+        finally:
+            self._writer = None
+
+    async def _abort(self, error: DistributorError) -> None:
+        if self._writer is not None:
+            await asyncio.wait([self._writer])
+        code, message, metadata = to_grpc(error)
+        with contextlib.suppress(grpc.aio.AbortError, grpc.aio.BaseError):
+            await self._context.abort(code, message, metadata)

@@ -1,0 +1,240 @@
+"""Between the messages of CommandService and the model's values."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from distributor.dispatch.command_service import QueueRequest
+from distributor.dispatch.command_watcher import Gap, Update
+from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, StoredChunk
+from distributor.errors import InvalidArgument
+from distributor.model.command import NAMED_PRIORITIES, CommandDraft, CommandResult, CommandState, OfflinePolicy, Reason
+from distributor.model.lifecycle import CommandStatus
+from distributor.rpc.json_values import from_json
+from distributor.settings import ServerSettings
+from distributor.v1 import command_pb2, command_service_pb2
+
+STATUS_TO_WIRE = {
+    CommandStatus.QUEUED: command_pb2.COMMAND_STATUS_QUEUED,
+    CommandStatus.ASSIGNED: command_pb2.COMMAND_STATUS_ASSIGNED,
+    CommandStatus.COMPLETED: command_pb2.COMMAND_STATUS_COMPLETED,
+    CommandStatus.FAILED: command_pb2.COMMAND_STATUS_FAILED,
+    CommandStatus.TIMEOUT: command_pb2.COMMAND_STATUS_TIMEOUT,
+    CommandStatus.CANCELLED: command_pb2.COMMAND_STATUS_CANCELLED,
+}
+STATUS_FROM_WIRE = {wire: status for status, wire in STATUS_TO_WIRE.items()}
+_OFFLINE_FROM_WIRE = {
+    command_pb2.OFFLINE_POLICY_UNSPECIFIED: OfflinePolicy.QUEUE,
+    command_pb2.OFFLINE_POLICY_QUEUE: OfflinePolicy.QUEUE,
+    command_pb2.OFFLINE_POLICY_FAIL: OfflinePolicy.FAIL,
+}
+_STREAM_TO_WIRE = {1: command_pb2.OUTPUT_STREAM_STDOUT, 2: command_pb2.OUTPUT_STREAM_STDERR}
+
+
+class CommandDefaults:
+    """What a command gets where it does not say itself."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.priority = NAMED_PRIORITIES["normal"]
+        self.time_limit_ms = round(settings.time_limit * 1000)
+        self.queue_ttl_ms = round(settings.queue_ttl * 1000)
+
+
+def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: CommandDefaults) -> QueueRequest:
+    """What to queue. Fills unset fields of `message` with the defaults, so that its agent sees what holds.
+
+    Raises InvalidArgument for an offline policy that does not exist, or an id that the caller chose.
+    """
+    command = message.command
+    if command.command_id:
+        raise InvalidArgument(
+            "command.command_id is chosen by the server and must be empty; use idempotency_key to name a request",
+            field="command.command_id",
+            reason="COMMAND_ID_NOT_EMPTY",
+        )
+    offline = _OFFLINE_FROM_WIRE.get(command.offline_policy)
+    if offline is None:
+        raise InvalidArgument(
+            f"command.offline_policy has no value {command.offline_policy}",
+            field="command.offline_policy",
+            reason="UNKNOWN_ENUM_VALUE",
+        )
+    if not command.HasField("priority"):
+        command.priority = defaults.priority
+    time_limit_ms = _defaulted(command, "time_limit", defaults.time_limit_ms)
+    queue_ttl_ms = _defaulted(command, "queue_ttl", defaults.queue_ttl_ms)
+    if not command.max_runs:
+        command.max_runs = 1
+    draft = CommandDraft(
+        command.agent_id,
+        command.type,
+        command.params.ByteSize(),
+        command.priority,
+        time_limit_ms,
+        queue_ttl_ms,
+        offline,
+        command.max_runs,
+        message.idempotency_key,
+    )
+    return QueueRequest(draft, partial(_encode, command))
+
+
+def _encode(command: command_pb2.Command, command_id: str) -> bytes:
+    command.command_id = command_id
+    return command.SerializeToString(deterministic=True)
+
+
+def _defaulted(command: command_pb2.Command, field: str, default_ms: int) -> int:
+    duration: Duration = getattr(command, field)
+    if command.HasField(field):  # type: ignore[arg-type]  # one of the two names below, not known to the stubs
+        return duration.seconds * 1000 + duration.nanos // 1_000_000
+    duration.seconds, duration.nanos = default_ms // 1000, default_ms % 1000 * 1_000_000
+    return default_ms
+
+
+def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
+    """Write a command into `message`: all of it while it lives, afterwards what its status remembers."""
+    if encoded is not None:
+        message.ParseFromString(encoded)
+        return
+    message.command_id = state.command_id
+    message.agent_id = state.agent_id
+    message.type = state.type
+    message.priority = state.priority
+
+
+def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
+    """Write a state into `message`."""
+    message.status = STATUS_TO_WIRE[state.status]
+    message.attempt = state.attempt
+    receipts = message.receipts
+    queued, assigned, sent, acknowledged, started, finished = state.receipts
+    fill_time(receipts.queue_time, queued)
+    if assigned:
+        fill_time(receipts.assign_time, assigned)
+        if sent:
+            fill_time(receipts.send_time, sent)
+        if acknowledged:
+            fill_time(receipts.acknowledge_time, acknowledged)
+        if started:
+            fill_time(receipts.start_time, started)
+    if finished:
+        fill_time(receipts.finish_time, finished)
+    if state.cancel_ms:
+        fill_time(message.cancel_time, state.cancel_ms)
+    if state.reason.code:
+        _fill_reason(message.reason, state.reason)
+
+
+def fill_presence(message: command_pb2.CommandState, agent: AgentPresence) -> None:
+    """Write into the state of a queued command whether its agent is there."""
+    message.agent_known = agent.known
+    if agent.away_since_ms:
+        fill_time(message.agent_away_since, agent.away_since_ms)
+
+
+def fill_summary(message: command_service_pb2.CommandSummary, state: CommandState) -> None:
+    """Write one row of a list into `message`."""
+    message.command_id = state.command_id
+    message.agent_id = state.agent_id
+    message.type = state.type
+    message.priority = state.priority
+    fill_state(message.state, state)
+
+
+def fill_result(message: command_pb2.CommandResult, result: CommandResult) -> None:
+    """Write a result into `message`."""
+    message.command_id = result.command_id
+    message.agent_id = result.agent_id
+    message.type = result.type
+    message.status = STATUS_TO_WIRE[result.status]
+    message.attempt = result.attempt
+    if result.reason.code:
+        _fill_reason(message.reason, result.reason)
+    if result.exit_code is not None:
+        message.exit_code = result.exit_code
+    if result.data_json:
+        from_json(result.data_json, message.data)
+    message.output_bytes = result.output_bytes
+    message.output_dropped_bytes = result.output_dropped_bytes
+    fill_time(message.finish_time, result.finished_ms)
+
+
+def watch_response(command_id: str, update: Update) -> command_service_pb2.WatchCommandResponse:
+    """One message of a watch."""
+    message = command_service_pb2.WatchCommandResponse()
+    match update:
+        case CommandState():
+            fill_summary(message.command, update)
+        case StoredChunk():
+            message.output.command_id = command_id
+            message.output.stream = _STREAM_TO_WIRE[update.stream]
+            message.output.offset = update.offset
+            message.output.data = update.data
+            fill_time(message.output.receive_time, update.received_ms)
+        case Gap():
+            message.gap.begin_offset, message.gap.end_offset = update
+        case CommandResult():
+            fill_result(message.result, update)
+    return message
+
+
+def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
+    """What to list. Raises InvalidArgument for a status that does not exist."""
+    statuses = []
+    for wire in message.statuses:
+        if wire not in STATUS_FROM_WIRE:
+            raise InvalidArgument(
+                f"filter.statuses has no value {wire}", field="filter.statuses", reason="UNKNOWN_ENUM_VALUE"
+            )
+        statuses.append(STATUS_FROM_WIRE[wire])
+    return CommandQuery(
+        agent_id=message.agent_id,
+        statuses=tuple(dict.fromkeys(statuses)),
+        type=message.type,
+        queued_from_ms=_ms(message.queued_after) if message.HasField("queued_after") else None,
+        queued_until_ms=_ms(message.queued_before) if message.HasField("queued_before") else None,
+    )
+
+
+def agent_status(agent: AgentInfo) -> command_service_pb2.AgentStatus.ValueType:
+    """Whether an agent is connected and has room."""
+    if not agent.present:
+        return command_service_pb2.AGENT_STATUS_OFFLINE
+    if agent.running >= agent.capacity:
+        return command_service_pb2.AGENT_STATUS_BUSY
+    return command_service_pb2.AGENT_STATUS_ONLINE
+
+
+def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
+    """Write what is known of an agent into `message`."""
+    message.agent_id = agent.agent_id
+    message.status = agent_status(agent)
+    message.epoch = agent.epoch
+    message.capacity = agent.capacity
+    message.running = agent.running
+    message.queued = agent.queued
+    message.types.extend(agent.types)
+    message.labels.update(agent.labels)
+    fill_time(message.connect_time, agent.connected_ms)
+    fill_time(message.last_seen_time, agent.last_seen_ms)
+    if agent.away_since_ms:
+        fill_time(message.away_since, agent.away_since_ms)
+    message.agent_version = agent.version
+
+
+def _fill_reason(message: command_pb2.Reason, reason: Reason) -> None:
+    message.code, message.message = reason
+
+
+def fill_time(message: Timestamp, ms: int) -> None:
+    """Write milliseconds since the epoch into `message`."""
+    message.seconds = ms // 1000
+    message.nanos = ms % 1000 * 1_000_000
+
+
+def _ms(time: Timestamp) -> int:
+    return time.seconds * 1000 + time.nanos // 1_000_000

@@ -1,0 +1,137 @@
+"""CommandService on the wire: translate, call the use case, translate back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from distributor.dispatch.command_service import CommandService, QueueRequest
+from distributor.dispatch.command_watcher import CommandWatcher
+from distributor.errors import DistributorError, InvalidArgument
+from distributor.model.lifecycle import CommandStatus
+from distributor.rpc import command_messages as messages
+from distributor.v1 import command_service_pb2 as pb
+from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
+
+MOST_STATES_IN_A_MESSAGE = 500
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CommandServicer(CommandServiceServicer):
+    """One method per RPC; errors are raised as ours and turned into status by an interceptor."""
+
+    def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: messages.CommandDefaults) -> None:
+        self._service = service
+        self._watcher = watcher
+        self._defaults = defaults
+
+    async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
+        queued = await self._service.queue(messages.queue_request(request, self._defaults))
+        response = pb.QueueCommandResponse(already_queued=queued.already_queued)
+        if queued.already_queued:
+            await self._fill_earlier(response, queued.command_id)
+            return response
+        response.command.CopyFrom(request.command)
+        response.state.status = messages.STATUS_TO_WIRE[CommandStatus.QUEUED]
+        messages.fill_time(response.state.receipts.queue_time, queued.queued_ms)
+        messages.fill_presence(response.state, queued.agent)
+        return response
+
+    async def _fill_earlier(self, response: pb.QueueCommandResponse, command_id: str) -> None:
+        """The command that the idempotency key was used for, as it is now."""
+        state, encoded = await self._service.get(command_id)
+        messages.fill_command(response.command, state, encoded)
+        messages.fill_state(response.state, state)
+
+    async def QueueCommands(self, request: pb.QueueCommandsRequest, context: Context) -> pb.QueueCommandsResponse:
+        self._service.check_batch(len(request.requests))
+        valid: list[QueueRequest] = []
+        errors: dict[int, DistributorError] = {}
+        for place, item in enumerate(request.requests):
+            try:
+                valid.append(messages.queue_request(item, self._defaults))
+            except InvalidArgument as error:
+                errors[place] = error
+        answers = iter(await self._service.queue_many(valid))
+        response = pb.QueueCommandsResponse()
+        add = response.outcomes.add
+        for place in range(len(request.requests)):
+            answer = errors[place] if place in errors else next(answers)
+            if isinstance(answer, DistributorError):
+                add(
+                    error=pb.QueueError(
+                        code=answer.code, reason=answer.reason, field=answer.field, message=answer.message
+                    )
+                )
+            else:
+                add(
+                    command_id=answer.command_id,
+                    already_queued=answer.already_queued,
+                    agent_connected=answer.agent.present,
+                )
+        return response
+
+    async def GetCommand(self, request: pb.GetCommandRequest, context: Context) -> pb.GetCommandResponse:
+        state, encoded = await self._service.get(request.command_id)
+        response = pb.GetCommandResponse()
+        messages.fill_command(response.command, state, encoded)
+        messages.fill_state(response.state, state)
+        response.state.output_bytes = await self._service.output_bytes(request.command_id)
+        if state.status is CommandStatus.QUEUED:
+            messages.fill_presence(response.state, await self._service.presence(state.agent_id))
+        return response
+
+    async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
+        response = pb.GetResultResponse()
+        messages.fill_result(response.result, await self._service.result(request.command_id))
+        return response
+
+    async def ListCommands(self, request: pb.ListCommandsRequest, context: Context) -> pb.ListCommandsResponse:
+        page = await self._service.page(messages.query(request.filter), request.page_token, request.page_size)
+        response = pb.ListCommandsResponse(next_page_token=page.cursor)
+        for state in page.states:
+            messages.fill_summary(response.commands.add(), state)
+        return response
+
+    async def WatchCommand(
+        self, request: pb.WatchCommandRequest, context: Context
+    ) -> AsyncIterator[pb.WatchCommandResponse]:
+        updates = self._watcher.watch(request.command_id, request.output_offset, not request.without_output)
+        async with aclosing(updates):
+            async for update in updates:
+                yield messages.watch_response(request.command_id, update)
+
+    async def WatchCommands(
+        self, request: pb.WatchCommandsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchCommandsResponse]:
+        changes = self._watcher.watch_many(list(dict.fromkeys(request.command_ids)), list(request.agent_ids))
+        async with aclosing(changes):
+            async for states in changes:
+                for first in range(0, max(len(states), 1), MOST_STATES_IN_A_MESSAGE):
+                    response = pb.WatchCommandsResponse()
+                    for state in states[first : first + MOST_STATES_IN_A_MESSAGE]:
+                        messages.fill_summary(response.commands.add(), state)
+                    yield response
+
+    async def CancelCommand(self, request: pb.CancelCommandRequest, context: Context) -> pb.CancelCommandResponse:
+        response = pb.CancelCommandResponse()
+        messages.fill_state(response.state, await self._service.cancel(request.command_id, request.reason))
+        return response
+
+    async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
+        agents, next_page_token = await self._service.agents(request.page_token, request.page_size)
+        response = pb.ListAgentsResponse(next_page_token=next_page_token)
+        wanted = set(request.statuses)
+        for agent in agents:
+            if not wanted or messages.agent_status(agent) in wanted:
+                messages.fill_agent(response.agents.add(), agent)
+        return response
+
+    async def GetAgent(self, request: pb.GetAgentRequest, context: Context) -> pb.GetAgentResponse:
+        response = pb.GetAgentResponse()
+        messages.fill_agent(response.agent, await self._service.agent(request.agent_id))
+        return response

@@ -1,0 +1,52 @@
+"""Counts and times calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from distributor.observability.metrics import Metrics
+from distributor.rpc.interceptors.wrapping import Context, HandlerWrapper
+
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class MetricsInterceptor(HandlerWrapper):
+    """Observes method, code and time of each call. The outermost, so that it sees the code that callers see."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: Context) -> Any:
+            begun = time.perf_counter()
+            try:
+                return await behaviour(request, context)
+            finally:
+                self._metrics.rpc_finished(method, _code(context), time.perf_counter() - begun)
+
+        return call
+
+    def wrap_stream(
+        self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
+    ) -> Callable[..., AsyncGenerator[Any, None]]:
+        async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+            begun = time.perf_counter()
+            try:
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                self._metrics.rpc_finished(method, _code(context), time.perf_counter() - begun)
+
+        return call
+
+
+def _code(context: Context) -> str:
+    code = context.code()
+    return _NAMES.get(code if isinstance(code, int) else code.value[0], "UNKNOWN") if code is not None else "OK"

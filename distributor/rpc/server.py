@@ -1,0 +1,63 @@
+"""Puts a gRPC server together: servicers, interceptors, health, reflection, port."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from distributor.errors import ConfigurationError
+from distributor.rpc.agent_gateway import AgentGateway
+from distributor.rpc.command_servicer import CommandServicer
+from distributor.transport import server_options
+from distributor.v1 import agent_gateway_pb2, command_service_pb2
+from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
+from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
+
+SERVICES: Final = (
+    command_service_pb2.DESCRIPTOR.services_by_name["CommandService"].full_name,
+    agent_gateway_pb2.DESCRIPTOR.services_by_name["AgentGatewayService"].full_name,
+)
+
+
+class GrpcServer:
+    """A grpc.aio server and its health. Create, `start()`, `stop()`, all on one event loop."""
+
+    def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor], with_reflection: bool = False) -> None:
+        self._server = grpc.aio.server(interceptors=list(interceptors), options=server_options())
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if with_reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    def serve(self, gateway: AgentGateway, commands: CommandServicer) -> None:
+        """Answer these services."""
+        add_AgentGatewayServiceServicer_to_server(gateway, self._server)
+        add_CommandServiceServicer_to_server(commands, self._server)
+
+    async def start(self, address: str) -> int:
+        """Listen; returns the port. Raises ConfigurationError, naming the address, where that is not possible."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot listen on {address}: another server has it, or it is not an address of this machine",
+                field="listen",
+                reason="CANNOT_LISTEN",
+            ) from error
+        await self._server.start()
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether calls can be served."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, give those under way the grace, and end them."""
+        await self._server.stop(grace_seconds)

@@ -1,0 +1,127 @@
+"""Gathers settings from their sources and says in plain words what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource
+
+from distributor.errors import ConfigurationError
+from distributor.settings.agent import AgentSettings
+from distributor.settings.client import ClientSettings
+from distributor.settings.server import ServerSettings
+from distributor.settings.values import SettingsGroup
+
+ENVIRONMENT_PREFIX: Final = "DISTRIBUTOR_"
+CONFIG_VARIABLE: Final = "DISTRIBUTOR_CONFIG"
+GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, AgentSettings, ClientSettings)
+
+_SECRET_FIELDS: Final = frozenset({"valkey_url"})
+"""A URL may hold a password: what was given is not repeated."""
+
+Group = TypeVar("Group", bound=SettingsGroup)
+
+
+def load_server_settings(config: Path | None = None, **overrides: Any) -> ServerSettings:
+    """The server's settings. `config` is a TOML file; an override of None counts as not given.
+
+    Raises ConfigurationError with a sentence for each problem.
+    """
+    return _load(ServerSettings, config, overrides)
+
+
+def load_agent_settings(config: Path | None = None, **overrides: Any) -> AgentSettings:
+    """The agent's settings; as `load_server_settings`."""
+    return _load(AgentSettings, config, overrides)
+
+
+def load_client_settings(config: Path | None = None, **overrides: Any) -> ClientSettings:
+    """A caller's settings; as `load_server_settings`."""
+    return _load(ClientSettings, config, overrides)
+
+
+def environment_name(group: type[SettingsGroup], field: str) -> str:
+    """The environment variable of a field."""
+    return f"{group.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def _load(group: type[Group], config: Path | None, overrides: Mapping[str, Any]) -> Group:
+    path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    file = _read_toml(path) if path else {}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    problems = [*_unknown_in_file(file, path), *_unknown_in_environment(), *_unknown(given, group.model_fields, "")]
+    if problems:
+        raise _error(problems)
+
+    from_file: dict[str, Any] = file.get(group.table, {})
+    from_environment = EnvSettingsSource(group)()
+    origins = {name: f"{name} in [{group.table}] of {path}" for name in from_file}
+    origins |= {name: environment_name(group, name) for name in from_environment}
+    origins |= {name: f"--{name.replace('_', '-')}" for name in given}
+    try:
+        return group(**{**from_file, **from_environment, **given})
+    except ValidationError as error:
+        raise _error(_sentence(details, origins) for details in error.errors()) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _error([f"cannot read the settings file {path}: {error.strerror}"]) from error
+    except ValueError as error:
+        raise _error([f"the settings file {path} is not valid TOML: {error}"]) from error
+
+
+def _unknown_in_file(file: Mapping[str, Any], path: Path | None) -> list[str]:
+    tables = {group.table: group for group in GROUPS}
+    problems = _unknown(file, tables, f" in {path}")
+    for name, group in tables.items():
+        content = file.get(name, {})
+        if isinstance(content, dict):
+            problems += _unknown(content, group.model_fields, f" in [{name}] of {path}")
+        else:
+            problems.append(f"{name} in {path} must be a table, [{name}]")
+    return problems
+
+
+def _unknown_in_environment() -> list[str]:
+    known = {CONFIG_VARIABLE, *(environment_name(group, field) for group in GROUPS for field in group.model_fields)}
+    return _unknown([name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)], known, " in the environment")
+
+
+def _unknown(names: Iterable[str], known: Iterable[str], where: str) -> list[str]:
+    known = list(known)
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        problems.append(f"unknown setting {name}{where}" + (f"; did you mean {near[0]}?" if near else ""))
+    return problems
+
+
+def _sentence(details: ErrorDetails, origins: Mapping[str, str]) -> str:
+    message = details["msg"].removeprefix("Value error, ")
+    if not details["loc"]:
+        return message
+    name = str(details["loc"][0])
+    where = ".".join([origins.get(name, name), *(str(part) for part in details["loc"][1:])])
+    message = message.replace("Input should be", "must be", 1).partition(", unable to")[0]
+    if not message.startswith("must"):
+        return f"{where}: {message}"
+    return f"{where} {message}" if name in _SECRET_FIELDS else f"{where} {message}, not {_shown(details['input'])}"
+
+
+def _shown(value: object, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _error(problems: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError("; ".join(problems), reason="INVALID_SETTING")

@@ -1,0 +1,124 @@
+"""Settings of one server process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from distributor.settings.values import (
+    Address,
+    Grace,
+    LogFormat,
+    LogLevel,
+    PayloadBytes,
+    Seconds,
+    SettingsGroup,
+    ValkeyUrl,
+)
+
+
+def default_data_dir() -> Path:
+    """Where programs keep state, by the XDG base directory specification, and our folder in it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "distributor"
+
+
+class ServerSettings(SettingsGroup):
+    """What the operator of a server decides."""
+
+    table: ClassVar[str] = "server"
+    model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_")
+
+    listen: Address = Field(
+        "127.0.0.1:50051",
+        description="Where agents and callers connect (gRPC), `host:port`. Callers are not asked who they are: "
+        "anything but loopback is open to whoever reaches it.",
+    )
+    http_listen: Address = Field(
+        "127.0.0.1:9464", description="Where `/metrics`, `/healthz` and `/readyz` are served, `host:port`."
+    )
+    valkey_url: ValkeyUrl = Field(
+        "",
+        description="The Valkey to use, such as `valkey://127.0.0.1:6379/0`. Empty: start an embedded one.",
+        json_schema_extra={"shown_default": "empty"},
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder in which the embedded Valkey keeps its data.",
+        json_schema_extra={"shown_default": "`$XDG_STATE_HOME/distributor`, or `~/.local/state/distributor`"},
+    )
+
+    polling_interval: Seconds = Field(
+        5.0, description="Seconds between looks for queued commands. A safety net: new commands announce themselves."
+    )
+    cleanup_interval: Seconds = Field(
+        3600.0, description="Seconds between sweeps for what was left behind. Deadlines do not wait for it."
+    )
+    batch_size: int = Field(20, ge=1, le=20, description="The most commands claimed for one agent, or sent, at once.")
+
+    heartbeat_interval: Seconds = Field(10.0, description="Seconds between heartbeats of an agent.")
+    offline_after: Seconds = Field(30.0, description="Seconds of silence after which an agent counts as gone.")
+    start_within: Seconds = Field(
+        15.0,
+        description="Seconds: an agent starts a command only if the heartbeat answered before it is younger than this.",
+    )
+    ack_deadline: Seconds = Field(
+        20.0, description="Seconds an agent has to acknowledge a command before it counts as not delivered."
+    )
+    delivery_attempts: int = Field(3, ge=1, le=100, description="How often delivery is tried before a command fails.")
+    retry_first: Seconds = Field(1.0, description="Seconds: the longest wait before the second attempt; then doubled.")
+    retry_most: Seconds = Field(60.0, description="Seconds: the longest wait before any attempt.")
+
+    time_limit: Seconds = Field(300.0, description="Seconds a command may run where it does not say itself.")
+    queue_ttl: Seconds = Field(86400.0, description="Seconds a command may wait where it does not say itself.")
+    stop_grace: Grace = Field(
+        5.0, description="Seconds added to a command's time limit for its agent to stop it and say so."
+    )
+    priority_ageing: Seconds = Field(60.0, description="Seconds of waiting that outweigh one point of priority.")
+
+    queue_limit: int = Field(1_000, ge=1, le=1_000_000, description="The most commands that may wait for one agent.")
+    queue_full: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="What happens at `queue_limit`: refuse the new command, or drop the oldest of the lowest priority.",
+    )
+    max_params_bytes: PayloadBytes = Field(262_144, description="The most bytes of parameters of one command.")
+    max_result_bytes: PayloadBytes = Field(262_144, description="The most bytes of a result's data, as JSON.")
+    output_kept_bytes: int = Field(
+        1_048_576, ge=65_536, le=1_073_741_824, description="Bytes of output kept of one command; older ones are cut."
+    )
+    result_retention: Seconds = Field(604_800.0, description="Seconds that results and ended commands are kept.")
+    max_watchers: int = Field(1_000, ge=1, le=100_000, description="The most watch calls served at once.")
+
+    drain_timeout: Grace = Field(20.0, description="Seconds that calls and streams have to end when the server stops.")
+    log_format: LogFormat = Field("console", description="How log lines look.")
+    log_level: LogLevel = Field("info", description="The least important log lines to write.")
+    reflection: bool = Field(False, description="Whether gRPC reflection tells callers what can be called.")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, data_dir: Path) -> Path:
+        return data_dir.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from _must_exceed(self, "start_within", "heartbeat_interval", "or agents refuse every command as stale")
+        yield from _must_exceed(self, "ack_deadline", "start_within", "or a command could start after it was given up")
+        yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent counts as gone")
+        if self.retry_most < self.retry_first:
+            yield f"retry_most ({self.retry_most:g} s) must not be less than retry_first ({self.retry_first:g} s)"
+
+
+def _must_exceed(settings: ServerSettings, more: str, less: str, why: str) -> Iterator[str]:
+    high, low = getattr(settings, more), getattr(settings, less)
+    if high <= low:
+        yield f"{more} ({high:g} s) must be more than {less} ({low:g} s), {why}"

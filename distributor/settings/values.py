@@ -1,0 +1,87 @@
+"""The kinds of value that settings have: each a type with its limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+MAX_SECONDS: Final = 30 * 86_400.0
+MAX_PAYLOAD_BYTES: Final = 384 * 1_024
+"""Twenty payloads of this size and what goes round them still fit into one gRPC message."""
+
+_VALKEY_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss", "unix")
+
+
+class SettingsGroup(BaseSettings):
+    """A frozen group of settings. Constructing one reads no environment; `loading` does."""
+
+    table: ClassVar[str]
+    """Name of the group's table in the TOML file."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what the constructor is given, so that the same arguments always mean the same."""
+        return (init_settings,)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `address`, "host:port" or "[ipv6]:port". Raises ValueError for anything else."""
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be host:port with a port of 0 to 65535, such as 127.0.0.1:50051")
+    return host, int(port)
+
+
+def _check_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+def _check_valkey_url(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in _VALKEY_SCHEMES:
+        raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in _VALKEY_SCHEMES)}")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("must name a host, such as valkey://127.0.0.1:6379, or be unix:///path/to/socket")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must have a port of 0 to 65535") from None
+    return url
+
+
+def _split_list(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _split_pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError("must be name=value pairs separated by commas")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Grace = Annotated[float, Field(ge=0, le=3_600.0, allow_inf_nan=False)]
+PayloadBytes = Annotated[int, Field(ge=1_024, le=MAX_PAYLOAD_BYTES)]
+Address = Annotated[str, AfterValidator(_check_address)]
+ValkeyUrl = Annotated[str, AfterValidator(_check_valkey_url)]
+NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
+Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]

@@ -1,0 +1,129 @@
+"""Reading commands, results and agents from Valkey."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, Page, QueueDepth
+from distributor.errors import InvalidArgument
+from distributor.model.command import CommandResult, CommandState
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys, rows
+from distributor.store.connection import Argument, Connection
+from distributor.store.functions import Functions
+
+MOST_SCANNED_FOR_A_PAGE: Final = 2_000
+
+
+class ValkeyCommandReader:
+    """The CommandReader port on a Valkey. Changes nothing. Safe for concurrent use on one event loop."""
+
+    def __init__(self, connection: Connection, functions: Functions, offline_after_ms: int) -> None:
+        self._connection = connection
+        self._functions = functions
+        self._offline_after_ms = offline_after_ms
+
+    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        replies = await self._connection.calls(
+            [("HMGET", keys.STATUS.format(command_id=command_id), *keys.ROW) for command_id in command_ids]
+        )
+        return [
+            rows.command_state(command_id, rows.text_row(row)) if row[3] else None
+            for command_id, row in zip(command_ids, replies, strict=True)
+        ]
+
+    async def encoded(self, command_id: str) -> bytes | None:
+        command = await self._connection.call("GET", keys.COMMAND.format(command_id=command_id))
+        return command if command is None else bytes(command)
+
+    async def output_bytes(self, command_id: str) -> int:
+        count = await self._connection.call("HGET", keys.STATUS.format(command_id=command_id), "output_bytes")
+        return int(count or 0)
+
+    async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
+        if not command_ids:
+            return []
+        texts = await self._connection.call(
+            "MGET", *(keys.RESULT.format(command_id=command_id) for command_id in command_ids)
+        )
+        return [rows.command_result(text) if text else None for text in texts]
+
+    async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
+        last_arrival, last_id = _read_cursor(cursor)
+        arguments: list[Argument] = [
+            query.agent_id,
+            ",".join(query.statuses),
+            query.type,
+            "-inf" if query.queued_from_ms is None else query.queued_from_ms * 1000,
+            "+inf" if query.queued_until_ms is None else query.queued_until_ms * 1000,
+            last_arrival,
+            last_id,
+            size,
+            MOST_SCANNED_FOR_A_PAGE,
+        ]
+        arrival, command_id, *found = await self._functions.call("list_commands", arguments)
+        states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
+        return Page(states, _write_cursor(arrival.decode(), command_id.decode()) if arrival else "")
+
+    async def presence(self, agent_id: str) -> AgentPresence:
+        row, now_ms = await self._connection.calls(
+            [
+                ("HMGET", keys.SESSION.format(agent_id=agent_id), "connected", "last_seen_ms", "away_since_ms"),
+                ("TIME",),
+            ]
+        )
+        return rows.presence(row, _milliseconds(now_ms), self._offline_after_ms)
+
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
+        calls: list[tuple[Argument, ...]] = [("TIME",)]
+        for agent_id in agent_ids:
+            calls += [
+                ("HMGET", keys.SESSION.format(agent_id=agent_id), *rows.SESSION_FIELDS),
+                ("SCARD", keys.ASSIGNED.format(agent_id=agent_id)),
+                ("ZCARD", keys.READY.format(agent_id=agent_id)),
+            ]
+        now, *replies = await self._connection.calls(calls)
+        found: list[AgentInfo | None] = []
+        for agent_id, row, running, queued in zip(agent_ids, replies[::3], replies[1::3], replies[2::3], strict=True):
+            there = rows.presence((row[1], row[7], row[8]), _milliseconds(now), self._offline_after_ms)
+            found.append(rows.agent_info(agent_id, row, (running, queued), there))
+        return found
+
+    async def agent_ids(self, after: str, most: int) -> list[str]:
+        first = f"({after}" if after else "-"
+        ids = await self._connection.call("ZRANGE", keys.AGENTS, first, "+", "BYLEX", "LIMIT", 0, most)
+        return [agent_id.decode() for agent_id in ids]
+
+    async def depth(self) -> QueueDepth:
+        calls: list[tuple[Argument, ...]] = [("ZCARD", keys.BY_STATUS.format(status=s)) for s in CommandStatus]
+        oldest_key = keys.BY_STATUS.format(status=CommandStatus.QUEUED)
+        *counts, oldest, now = await self._connection.calls(
+            [*calls, ("ZRANGE", oldest_key, 0, 0, "WITHSCORES"), ("TIME",)]
+        )
+        age_ms = _milliseconds(now) - int(float(oldest[1])) // 1000 if oldest else 0
+        return QueueDepth(dict(zip(CommandStatus, counts, strict=True)), max(0, age_ms))
+
+
+def _milliseconds(time_reply: Sequence[bytes]) -> int:
+    return int(time_reply[0]) * 1000 + int(time_reply[1]) // 1000
+
+
+def _write_cursor(arrival: str, command_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{arrival} {command_id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[str, str]:
+    if not cursor:
+        return "", ""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        arrival, command_id = text.split(" ")
+        int(arrival)
+    except (binascii.Error, UnicodeError, ValueError) as error:
+        raise InvalidArgument(
+            "page_token is not one that a list has given out", field="page_token", reason="INVALID_PAGE_TOKEN"
+        ) from error
+    return arrival, command_id

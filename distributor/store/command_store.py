@@ -1,0 +1,223 @@
+"""Commands in Valkey: one method per Lua function, calls that arrive together sent together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.dispatch.ports import (
+    AgentPresence,
+    Claim,
+    ClaimedCommand,
+    ClaimRequest,
+    DueCommand,
+    Ending,
+    EndingOutcome,
+    NewCommand,
+    Progress,
+    Queued,
+    QueueOutcome,
+    Release,
+)
+from distributor.model.command import CommandState
+from distributor.model.lifecycle import TERMINAL, CommandStatus, Operation, sources
+from distributor.store import rows
+from distributor.store.connection import Argument
+from distributor.store.functions import Functions
+from distributor.store.group_commit import GroupCommit
+from distributor.store.policy import StorePolicy
+
+MOST_IN_A_CALL: Final = 250
+"""Commands in one function call: long enough to share its cost, short enough (some ms) not to hold Valkey up."""
+MOST_COMMAND_BYTES_IN_A_CLAIM: Final = 4 * 1024 * 1024
+
+
+class ValkeyCommandStore:
+    """The CommandStore port on a Valkey. Safe for concurrent use on one event loop."""
+
+    def __init__(self, functions: Functions, replica: str, policy: StorePolicy) -> None:
+        self._functions = functions
+        self._policy = policy
+        self._head: list[Argument] = [replica, policy.events_kept]
+        self._enqueues = GroupCommit(self._send_enqueues, MOST_IN_A_CALL)
+        self._claims = GroupCommit(self._send_claims, MOST_IN_A_CALL)
+        self._progress = GroupCommit(self._send_progress, MOST_IN_A_CALL)
+        self._endings = GroupCommit(self._send_endings, MOST_IN_A_CALL)
+        self._releases = GroupCommit(self._send_releases, MOST_IN_A_CALL)
+
+    async def idle(self) -> None:
+        """Return once no call is under way."""
+        for group in (self._enqueues, self._claims, self._progress, self._endings, self._releases):
+            await group.idle()
+
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+        return await self._enqueues.submit(commands)
+
+    async def _send_enqueues(self, commands: list[NewCommand]) -> list[Queued]:
+        policy = self._policy
+        arguments: list[Argument] = [
+            *self._head,
+            policy.queue_limit,
+            policy.queue_full,
+            policy.ageing_ms_per_priority * 1000,
+            policy.idempotency_ms,
+            policy.offline_after_ms,
+            policy.retention_ms,
+            _CANCEL_SOURCES,
+        ]
+        for command_id, draft, encoded, digest in commands:
+            arguments += (
+                command_id,
+                draft.agent_id,
+                draft.type,
+                draft.priority,
+                encoded,
+                draft.time_limit_ms,
+                draft.queue_ttl_ms,
+                draft.offline,
+                draft.max_runs,
+                draft.idempotency_key,
+                digest,
+            )
+        now_ms, *outcomes = await self._functions.call("enqueue", arguments, len(commands))
+        return [
+            Queued(
+                _QUEUE_OUTCOMES[outcome],
+                command_id.decode(),
+                now_ms,
+                AgentPresence(known == 1, present == 1, int(away_since or 0)),
+            )
+            for outcome, command_id, known, present, away_since in outcomes
+        ]
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
+        return await self._claims.submit(requests)
+
+    async def _send_claims(self, requests: list[ClaimRequest]) -> list[Claim]:
+        arguments: list[Argument] = [
+            *self._head,
+            self._policy.ack_deadline_ms,
+            MOST_COMMAND_BYTES_IN_A_CLAIM,
+            _CLAIM_SOURCES,
+        ]
+        for request in requests:
+            arguments += (request.agent_id, request.epoch, request.most, request.lease_id)
+        now_ms, *replies = await self._functions.call("claim", arguments, len(requests))
+        return [
+            Claim(
+                request.agent_id,
+                request.lease_id,
+                now_ms,
+                reply[0] != b"ok",
+                [ClaimedCommand(reply[i].decode(), reply[i + 1], reply[i + 2]) for i in range(1, len(reply), 3)],
+            )
+            for request, reply in zip(requests, replies, strict=True)
+        ]
+
+    async def progress(self, items: Sequence[Progress]) -> list[bool]:
+        return await self._progress.submit(items)
+
+    async def _send_progress(self, items: list[Progress]) -> list[bool]:
+        arguments: list[Argument] = [*self._head, self._policy.run_limit_slack_ms, _FINISH_SOURCES]
+        for item in items:
+            arguments += (item.command_id, item.agent_id, item.lease_id, *_receipts(item))
+        return [outcome == b"ok" for outcome in await self._functions.call("progress", arguments, len(items))]
+
+    async def finish(self, endings: Sequence[Ending]) -> list[EndingOutcome]:
+        return await self._endings.submit(endings)
+
+    async def _send_endings(self, endings: list[Ending]) -> list[EndingOutcome]:
+        arguments: list[Argument] = [*self._head, self._policy.retention_ms, _FINISH_SOURCES]
+        for ending in endings:
+            progress = ending.progress
+            arguments += (
+                progress.command_id,
+                progress.agent_id,
+                progress.lease_id,
+                ending.status,
+                ending.reason.code,
+                ending.reason.message,
+                rows.result_members(ending),
+                ending.output_bytes,
+                "" if ending.rerun_delay_ms is None else ending.rerun_delay_ms,
+                *_receipts(progress),
+            )
+        return [_ENDING_OUTCOMES[outcome] for outcome in await self._functions.call("finish", arguments, len(endings))]
+
+    async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
+        return await self._releases.submit(releases)
+
+    async def _send_releases(self, releases: list[Release]) -> list[CommandStatus | None]:
+        policy = self._policy
+        arguments: list[Argument] = [*self._head, policy.delivery_attempts, policy.retention_ms, _RELEASE_SOURCES]
+        for item in releases:
+            arguments += (
+                item.command_id,
+                item.agent_id,
+                item.lease_id,
+                item.delay_ms,
+                item.reason.code,
+                item.reason.message,
+            )
+        reply = await self._functions.call("release", arguments, len(releases))
+        return [None if outcome == b"gone" else CommandStatus(outcome.decode()) for outcome in reply]
+
+    async def cancel(self, command_id: str, message: str) -> CommandState | None:
+        arguments: list[Argument] = [
+            *self._head,
+            self._policy.retention_ms,
+            _CANCEL_SOURCES,
+            _FINISH_SOURCES,
+            command_id,
+            message,
+        ]
+        (row,) = await self._functions.call("cancel", arguments)
+        return rows.command_state(command_id, rows.text_row(row)) if row else None
+
+    async def due(self, delays_ms: Sequence[int], most: int = MOST_IN_A_CALL) -> tuple[int | None, list[DueCommand]]:
+        policy = self._policy
+        arguments: list[Argument] = [
+            *self._head,
+            most,
+            policy.delivery_attempts,
+            policy.retention_ms,
+            policy.offline_after_ms,
+            _EXPIRE_SOURCES,
+            _RELEASE_SOURCES,
+            *delays_ms,
+        ]
+        next_ms, *done = await self._functions.call("due", arguments)
+        commands = [
+            DueCommand(done[i].decode(), done[i + 1].decode(), CommandStatus(done[i + 2].decode()))
+            for i in range(0, len(done), 3)
+        ]
+        return None if next_ms < 0 else next_ms, commands
+
+    async def forget(self, after_agent_id: str, most: int = 1_000) -> tuple[int, str]:
+        commands, agents, go_on_after = await self._functions.call(
+            "forget", [most, most, after_agent_id, _TERMINAL_STATES]
+        )
+        return commands + agents, go_on_after.decode()
+
+
+def _states(operation: Operation) -> str:
+    return ",".join(sources(operation))
+
+
+_CLAIM_SOURCES: Final = _states(Operation.CLAIM)
+_RELEASE_SOURCES: Final = _states(Operation.RELEASE)
+_FINISH_SOURCES: Final = _states(Operation.FINISH)
+_CANCEL_SOURCES: Final = _states(Operation.CANCEL)
+_EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
+_TERMINAL_STATES: Final = ",".join(status for status in CommandStatus if status in TERMINAL)
+_QUEUE_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in QueueOutcome}
+_ENDING_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in EndingOutcome}
+
+
+def _receipts(item: Progress) -> tuple[Argument, Argument, Argument]:
+    sent, acknowledged, started = item.sent_after_ms, item.acknowledged_after_ms, item.started_after_ms
+    return (
+        "" if sent is None else sent,
+        "" if acknowledged is None else acknowledged,
+        "" if started is None else started,
+    )

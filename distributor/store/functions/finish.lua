@@ -1,0 +1,58 @@
+-- Purpose: store how commands ended on their agents.
+-- KEYS     none; names come from the prelude
+-- ARGV     replica, events_kept, retention_ms, sources of finish;
+--          then for each command: id, agent_id, lease id, status, reason code, reason message, JSON members of the
+--          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
+--          and milliseconds from the claim to: sent, acknowledged, started ('' where not known)
+-- Returns  for each command: stored, run_again, late (it had ended; kept as LATE_RESULT), unknown, foreign (another
+--          agent's), stale (of an earlier attempt)
+-- Invariants: a terminal status and its result are written once, together; only the agent and the lease that hold a
+--          command can end it.
+
+local HEADER, ITEM = 4, 12
+
+local function keep_late(batch, id, fields, args, i, retention_ms)
+  local late = {}
+  for f = 1, #fields do late[f] = fields[f] end
+  late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
+  server.call('SET', late_result_key(id),
+    result_json(id, late, args[i + 6], tonumber(args[i + 7]), rfc3339(batch.now)), 'PX', retention_ms)
+end
+
+local function finish(keys, args)
+  local batch = new_batch(args[1])
+  local retention_ms = tonumber(args[3])
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local id = args[i]
+    local fields = read(id)
+    local outcome
+    if not fields then
+      outcome = 'unknown'
+    elseif fields[F_AGENT_ID] ~= args[i + 1] then
+      outcome = 'foreign'
+    elseif fields[F_FINISHED_MS] ~= '' then
+      outcome = 'late'
+      keep_late(batch, id, fields, args, i, retention_ms)
+    elseif fields[F_LEASE_ID] ~= args[i + 2] or not among(args[4], fields[F_STATUS]) then
+      outcome = 'stale'
+    else
+      fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+      fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
+      local runs = number(fields, F_RUNS) + 1
+      if args[i + 8] ~= '' and runs < number(fields, F_MAX_RUNS) and fields[F_CANCEL_MS] == '' then
+        outcome = 'run_again'
+        server.call('HSET', status_key(id), 'runs', runs)
+        release_command(batch, id, fields, tonumber(args[i + 8]))
+      else
+        outcome = 'stored'
+        finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], tonumber(args[i + 7]))
+      end
+    end
+    outcomes[#outcomes + 1] = outcome
+  end
+  commit(batch, args[2])
+  return outcomes
+end
+
+register('finish', finish, {'allow-oom'})

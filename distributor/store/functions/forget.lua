@@ -1,0 +1,31 @@
+-- Purpose: take commands whose retention is over, and agents whose session has expired, out of the indexes. Their
+--          own keys have a TTL and go by themselves.
+-- KEYS     none; names come from the prelude
+-- ARGV     most commands, most agents, agent id to go on after ('' from the first), terminal states, comma separated
+-- Returns  {commands forgotten, agents forgotten, agent id to go on after ('' when all have been seen)}
+-- Invariants: an index has no id of a command that can no longer be read, but for the time until the next sweep.
+
+local function forget(keys, args)
+  local batch = new_batch('')
+  local due = server.call('ZRANGEBYSCORE', RETENTION_KEY, '-inf', batch.now, 'LIMIT', 0, args[1])
+  for _, member in ipairs(due) do
+    local agent_id, id = string.match(member, '^(.-)/(.+)$')
+    unindex(batch, RETENTION_KEY, member)
+    unindex(batch, ALL_COMMANDS_KEY, id)
+    unindex(batch, agent_commands_key(agent_id), id)
+    for status in string.gmatch(args[4], '[^,]+') do unindex(batch, by_status_key(status), id) end
+  end
+  local after = args[3] == '' and '-' or '(' .. args[3]
+  local agents = server.call('ZRANGEBYLEX', AGENTS_KEY, after, '+', 'LIMIT', 0, args[2])
+  local gone = 0
+  for _, agent_id in ipairs(agents) do
+    if server.call('EXISTS', session_key(agent_id), ready_key(agent_id), assigned_key(agent_id)) == 0 then
+      unindex(batch, AGENTS_KEY, agent_id)
+      gone = gone + 1
+    end
+  end
+  commit(batch, '0')
+  return {#due, gone, #agents == tonumber(args[2]) and agents[#agents] or ''}
+end
+
+register('forget', forget, {'allow-oom'})

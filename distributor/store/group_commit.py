@@ -1,0 +1,76 @@
+"""Calls that arrive together travel together.
+
+While one call to Valkey is under way, what arrives waits and goes with the next. So an idle system waits for
+nothing, and under load the cost of a round trip is shared by more and more callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Reply = TypeVar("Reply")
+
+
+class GroupCommit(Generic[Item, Reply]):
+    """Joins the items of concurrent `submit` calls into batches of at most `most`, one batch under way at a time.
+
+    Order of arrival is kept. A caller that is cancelled leaves the call to Valkey alone: it runs in a task of our
+    own. Lives as long as its loop; `idle()` waits until nothing is under way.
+    """
+
+    def __init__(self, send: Callable[[list[Item]], Awaitable[Sequence[Reply]]], most: int) -> None:
+        self._send = send
+        self._most = most
+        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def submit(self, items: Sequence[Item]) -> list[Reply]:
+        """The replies to `items`, in order. Raises what the call that carried them raised."""
+        if not items:
+            return []
+        if len(items) > self._most:
+            replies: list[Reply] = []
+            for first in range(0, len(items), self._most):
+                replies += await self.submit(items[first : first + self._most])
+            return replies
+        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((items, future))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_all())
+        return await future
+
+    async def idle(self) -> None:
+        """Return once nothing is under way."""
+        while self._sender is not None:
+            await asyncio.wait([self._sender])
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting:
+                await self._send_batch()
+        finally:
+            self._sender = None
+
+    async def _send_batch(self) -> None:
+        batch: list[Item] = []
+        callers: list[tuple[int, asyncio.Future[list[Reply]]]] = []
+        while self._waiting and len(batch) + len(self._waiting[0][0]) <= self._most:
+            items, future = self._waiting.popleft()
+            batch += items
+            callers.append((len(items), future))
+        try:
+            replies = await self._send(batch)
+        except Exception as error:  # noqa: BLE001 - each caller gets it; the sender itself goes on
+            for _, future in callers:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        first = 0
+        for count, future in callers:
+            if not future.done():
+                future.set_result(list(replies[first : first + count]))
+            first += count

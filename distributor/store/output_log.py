@@ -1,0 +1,57 @@
+"""The output of commands: one stream each, in which the id of an entry is the offset after its last byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.dispatch.ports import OutputPiece, StoredChunk
+from distributor.model.lifecycle import Operation, sources
+from distributor.store import keys
+from distributor.store.connection import Argument, Connection
+from distributor.store.functions import Functions
+from distributor.store.group_commit import GroupCommit
+from distributor.store.policy import StorePolicy
+
+MOST_PIECES_IN_A_CALL: Final = 100
+_CHUNKS_IN_A_READ: Final = 64
+_FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
+
+
+class ValkeyOutputLog:
+    """The OutputLog port on a Valkey. Safe for concurrent use on one event loop."""
+
+    def __init__(self, connection: Connection, functions: Functions, replica: str, policy: StorePolicy) -> None:
+        self._connection = connection
+        self._functions = functions
+        self._head: list[Argument] = [replica, policy.events_kept, policy.output_kept_bytes, _FINISH_SOURCES]
+        self._appends = GroupCommit(self._send_appends, MOST_PIECES_IN_A_CALL)
+
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+        return await self._appends.submit(pieces)
+
+    async def _send_appends(self, pieces: list[OutputPiece]) -> list[int | None]:
+        arguments = list(self._head)
+        for piece in pieces:
+            arguments += piece
+        reply = await self._functions.call("append_output", arguments, len(pieces))
+        return [offset if offset >= 0 else None for offset in reply]
+
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+        # The first entry whose end is beyond the offset has the byte at it, or comes after what was dropped.
+        key = keys.OUTPUT.format(command_id=command_id)
+        entries = await self._connection.call("XRANGE", key, f"{offset + 1}-0", "+", "COUNT", _CHUNKS_IN_A_READ)
+        chunks: list[StoredChunk] = []
+        size = 0
+        for entry_id, (_, stream, _, received_ms, _, data) in entries:
+            begin = int(entry_id.partition(b"-")[0]) - len(data)
+            cut = data[max(0, offset - begin) :]
+            chunks.append(StoredChunk(int(stream), begin + len(data) - len(cut), bytes(cut), int(received_ms)))
+            size += len(cut)
+            if size >= most_bytes:
+                break
+        return chunks
+
+    async def idle(self) -> None:
+        """Return once no call is under way."""
+        await self._appends.idle()

@@ -1,0 +1,23 @@
+"""What the functions are told about times and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StorePolicy:
+    """One value for all stores of a replica. Durations in milliseconds."""
+
+    queue_limit: int = 1_000
+    queue_full: str = "refuse"
+    ageing_ms_per_priority: int = 60_000
+    idempotency_ms: int = 86_400_000
+    offline_after_ms: int = 30_000
+    session_ttl_ms: int = 604_800_000
+    retention_ms: int = 604_800_000
+    ack_deadline_ms: int = 20_000
+    run_limit_slack_ms: int = 20_000
+    delivery_attempts: int = 3
+    events_kept: int = 5_000
+    output_kept_bytes: int = 1_048_576

@@ -1,0 +1,142 @@
+"""Between the store's bytes and the model's values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from distributor.dispatch.ports import AgentInfo, AgentPresence, Ending
+from distributor.model.command import CommandResult, CommandState, Reason, Receipts
+from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
+from distributor.model.lifecycle import CommandStatus
+
+Row = Sequence[bytes | None]
+
+SESSION_FIELDS: Final = (
+    "epoch",
+    "connected",
+    "capacity",
+    "types",
+    "labels",
+    "version",
+    "connected_ms",
+    "last_seen_ms",
+    "away_since_ms",
+)
+
+
+def command_state(command_id: str, row: Sequence[str]) -> CommandState:
+    """The state in a row, whose fields are in the order of `keys.ROW`, unset ones empty."""
+    return CommandState(
+        command_id,
+        row[0],
+        row[1],
+        int(row[2]),
+        CommandStatus(row[3]),
+        int(row[4] or 0),
+        Receipts(*(int(float(value)) if value else 0 for value in row[5:11])),
+        int(row[11] or 0),
+        Reason(row[12], row[13]),
+    )
+
+
+def text_row(row: Row) -> list[str]:
+    """A row as text, unset fields empty."""
+    return [value.decode() if value else "" for value in row]
+
+
+class StoredFact:
+    """The Fact port: one field of an entry of the event stream. The line is its kind and details, tab separated."""
+
+    __slots__ = ("_line", "_position", "subject")
+
+    def __init__(self, position: str, subject: str, line: str) -> None:
+        self._position = position
+        self.subject = subject
+        self._line = line
+
+    @property
+    def kind(self) -> str:
+        return self._line[: self._line.index("\t")]
+
+    @property
+    def agent_id(self) -> str:
+        kind, first, _ = self._line.split("\t", 2)
+        return self.subject if kind == EventKind.AGENT else first
+
+    def event(self) -> Event:
+        kind, details = self._line.split("\t", 1)
+        if kind == EventKind.OUTPUT:
+            agent_id, end_offset = details.split("\t")
+            return OutputArrived(self._position, self.subject, agent_id, int(end_offset))
+        if kind == EventKind.AGENT:
+            epoch, connected = details.split("\t")
+            return AgentChanged(self._position, self.subject, int(epoch), connected == "1")
+        # The message comes last and is free text, so tabs in it are its own.
+        row = details.split("\t", 13)
+        return CommandChanged(self._position, EventKind(kind), command_state(self.subject, row))
+
+
+def result_members(ending: Ending) -> str:
+    """The members of a result's JSON that only the agent knows, each followed by a comma."""
+    exit_code = "" if ending.exit_code is None else f'"exitCode":{ending.exit_code},'
+    data = f'"data":{ending.data_json},' if ending.data_json else ""
+    return exit_code + data
+
+
+def command_result(text: bytes) -> CommandResult:
+    """The result in its JSON."""
+    document: dict[str, Any] = json.loads(text)
+    reason = document.get("reason", {})
+    return CommandResult(
+        command_id=document["commandId"],
+        agent_id=document["agentId"],
+        type=document["type"],
+        status=CommandStatus(document["status"]),
+        attempt=document["attempt"],
+        reason=Reason(reason.get("code", ""), reason.get("message", "")),
+        exit_code=document.get("exitCode"),
+        data_json=json.dumps(document["data"]) if "data" in document else "",
+        output_bytes=int(document["outputBytes"]),
+        output_dropped_bytes=int(document["outputDroppedBytes"]),
+        finished_ms=_milliseconds(document["finishTime"]),
+    )
+
+
+def presence(row: Row, now_ms: int, offline_after_ms: int) -> AgentPresence:
+    """Whether the agent of a session is there; fields connected, last_seen_ms, away_since_ms."""
+    connected, last_seen, away_since = row
+    if connected is None:
+        return AgentPresence(False, False, 0)
+    last_seen_ms = int(last_seen or 0)
+    if connected == b"1" and now_ms - last_seen_ms < offline_after_ms:
+        return AgentPresence(True, True, 0)
+    return AgentPresence(True, False, int(away_since or last_seen_ms))
+
+
+def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPresence) -> AgentInfo | None:
+    """What is known of an agent; `row` in the order of SESSION_FIELDS, `counts` (running, queued)."""
+    if row[0] is None:
+        return None
+    epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _ = text_row(row)
+    return AgentInfo(
+        agent_id=agent_id,
+        epoch=int(epoch),
+        present=there.present,
+        capacity=int(capacity or 0),
+        running=counts[0],
+        queued=counts[1],
+        types=tuple(filter(None, types.split(","))),
+        labels=json.loads(labels or "{}"),
+        version=version,
+        connected_ms=int(connected_ms or 0),
+        last_seen_ms=int(last_seen_ms or 0),
+        away_since_ms=there.away_since_ms,
+    )
+
+
+def _milliseconds(rfc3339: str) -> int:
+    moment = datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).astimezone(UTC)
+    return round(moment.timestamp() * 1000)

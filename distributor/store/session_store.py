@@ -1,0 +1,111 @@
+"""Sessions of agents in Valkey: who is attached where, and what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from distributor.dispatch.ports import AdoptedCommand, AgentHello, Attached
+from distributor.errors import AlreadyExists
+from distributor.model.lifecycle import Operation, sources
+from distributor.store.command_store import MOST_IN_A_CALL
+from distributor.store.connection import Argument
+from distributor.store.functions import Functions
+from distributor.store.group_commit import GroupCommit
+from distributor.store.policy import StorePolicy
+
+
+class ValkeySessionStore:
+    """The SessionStore port on a Valkey. Safe for concurrent use on one event loop."""
+
+    def __init__(self, functions: Functions, replica: str, policy: StorePolicy) -> None:
+        self._functions = functions
+        self._policy = policy
+        self._head: list[Argument] = [replica, policy.events_kept]
+        self._heartbeats = GroupCommit(self._send_heartbeats, MOST_IN_A_CALL)
+        self._departures = GroupCommit(self._send_departures, MOST_IN_A_CALL)
+
+    async def idle(self) -> None:
+        """Return once no call is under way."""
+        await self._heartbeats.idle()
+        await self._departures.idle()
+
+    async def attach(self, hello: AgentHello) -> Attached:
+        policy = self._policy
+        arguments: list[Argument] = [
+            *self._head,
+            hello.agent_id,
+            hello.instance_id,
+            hello.capacity,
+            ",".join(hello.types),
+            json.dumps(hello.labels),
+            hello.version,
+            policy.offline_after_ms,
+            policy.session_ttl_ms,
+            policy.run_limit_slack_ms,
+            policy.delivery_attempts,
+            policy.retention_ms,
+            ",".join(sources(Operation.ADOPT)),
+            ",".join(sources(Operation.RELEASE)),
+        ]
+        for held in hello.held:
+            arguments += held
+        outcome, *rest = await self._functions.call("attach", arguments)
+        if outcome == b"taken":
+            raise AlreadyExists(
+                f"another live instance is connected as agent '{hello.agent_id}', last seen {rest[0] / 1000:.1f} s ago",
+                reason="AGENT_ID_TAKEN",
+                field="hello.agent_id",
+                retry_after_seconds=policy.offline_after_ms / 1000,
+            )
+        epoch, now_ms, *verdicts = rest
+        adopted = {
+            held.command_id: _adopted(held.command_id, held.lease_id, _texts(verdict))
+            for held, verdict in zip(hello.held, verdicts, strict=True)
+            if verdict
+        }
+        return Attached(epoch, now_ms, adopted)
+
+    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        return await self._heartbeats.submit(sessions)
+
+    async def _send_heartbeats(self, sessions: list[tuple[str, int]]) -> list[bool]:
+        arguments: list[Argument] = [self._policy.session_ttl_ms, *_flat(sessions)]
+        return [bool(outcome) for outcome in await self._functions.call("heartbeat", arguments, len(sessions))]
+
+    async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        return await self._departures.submit(sessions)
+
+    async def _send_departures(self, sessions: list[tuple[str, int]]) -> list[bool]:
+        return [
+            bool(outcome)
+            for outcome in await self._functions.call("detach", [*self._head, *_flat(sessions)], len(sessions))
+        ]
+
+
+def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedCommand:
+    attempt, assigned, sent, acknowledged, started, output_bytes, cancel = verdict
+    assigned_ms = int(assigned)
+
+    def after(receipt: str) -> int | None:
+        return int(receipt) - assigned_ms if receipt else None
+
+    return AdoptedCommand(
+        command_id,
+        lease_id,
+        int(attempt),
+        assigned_ms,
+        after(sent),
+        after(acknowledged),
+        after(started),
+        int(output_bytes),
+        bool(cancel),
+    )
+
+
+def _texts(values: Sequence[bytes | int]) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _flat(sessions: Sequence[tuple[str, int]]) -> list[Argument]:
+    return [part for session in sessions for part in session]

@@ -1,0 +1,45 @@
+"""gRPC options for both sides of every connection, kept in one place because they only work as a pair.
+
+A server closes connections whose pings come more often than it permits, so the client's interval must stay above
+the server's minimum. Only `grpc.http2.min_ping_interval_without_data_ms` is honoured by the server.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+Options = list[tuple[str, int]]
+
+DEFAULT_PORT: Final = 50051
+KEEPALIVE_INTERVAL_MS: Final = 30_000
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+MIN_PING_INTERVAL_MS: Final = 10_000
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+"""Room for 20 commands or results of 256 KiB each in one message."""
+
+
+def channel_options() -> Options:
+    """Options for agents and callers: notice a dead server within 40 s, also while nothing is under way."""
+    return [
+        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ]
+
+
+def server_options() -> Options:
+    """Options for the server: notice a dead peer, permit the peer's pings, never share the port silently."""
+    return [
+        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.so_reuseport", 0),
+    ]

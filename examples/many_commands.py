@@ -1,0 +1,41 @@
+"""Send a hundred PINGs to each of some agents and tell how they ended, as they end.
+
+    python examples/many_commands.py AGENT [AGENT]...
+
+The server is 127.0.0.1:50051, or what DISTRIBUTOR_SERVER says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+
+from distributor.client import CommandClient, CommandRequest, Queued
+from distributor.settings import load_client_settings
+
+
+async def main(*agent_ids: str) -> int:
+    """Queue, wait, count."""
+    async with CommandClient(load_client_settings().server) as client:
+        outcomes = await client.queue_many(
+            CommandRequest(agent_id, "PING", priority=75) for agent_id in agent_ids for _ in range(100)
+        )
+        # Each command has its own outcome: one that is refused does not keep the others back.
+        queued = [outcome.command_id for outcome in outcomes if isinstance(outcome, Queued)]
+        print(f"queued {len(queued)} of {len(outcomes)}")
+
+        endings: Counter[str] = Counter()
+        try:
+            async for _, state in client.wait_many(queued, timeout_seconds=60):
+                endings[state.status.value] += 1
+        except TimeoutError as error:
+            print(f"{len(queued) - endings.total()} commands have {error}")
+        print(dict(endings))
+    return 0 if endings["completed"] == len(outcomes) else 1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    sys.exit(asyncio.run(main(*sys.argv[1:])))

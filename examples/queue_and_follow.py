@@ -1,0 +1,39 @@
+"""Run one program on one agent and follow its output.
+
+    python examples/queue_and_follow.py AGENT PROGRAM [ARG]...
+
+The server is 127.0.0.1:50051, or what DISTRIBUTOR_SERVER says. The agent must allow EXEC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from distributor.client import CommandClient, CommandRequest, CommandResult, CommandSummary, OutputChunk, OutputStream
+from distributor.settings import load_client_settings
+
+
+async def main(agent_id: str, *argv: str) -> int:
+    """Queue it, show what it prints, return its exit code."""
+    async with CommandClient(load_client_settings().server) as client:
+        queued = await client.queue(CommandRequest(agent_id, "EXEC", {"argv": argv}, time_limit_seconds=60))
+        # Goes on where it was if the server goes away in between: each byte comes once.
+        async for update in client.watch(queued.command.command_id):
+            match update:
+                case CommandSummary():
+                    print(f"[{update.state.status}]", file=sys.stderr)
+                case OutputChunk():
+                    stream = sys.stderr if update.stream is OutputStream.STDERR else sys.stdout
+                    stream.buffer.write(update.data)
+                    stream.flush()
+                case CommandResult():
+                    print(f"[{update.status}, exit code {update.exit_code}]", file=sys.stderr)
+                    return update.exit_code or 0
+    return 1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    sys.exit(asyncio.run(main(*sys.argv[1:])))

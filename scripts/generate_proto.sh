@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Generates distributor/v1 from proto/.
+#   scripts/generate_proto.sh           writes distributor/v1
+#   scripts/generate_proto.sh --check   fails when distributor/v1 is not what proto/ gives
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH" # protoc looks for its plugins there
+
+messages=(proto/distributor/v1/*.proto)
+services=(proto/distributor/v1/agent_gateway.proto proto/distributor/v1/command_service.proto)
+
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+python -m grpc_tools.protoc -Iproto --python_out="$fresh" --mypy_out="quiet:$fresh" "${messages[@]}"
+python -m grpc_tools.protoc -Iproto --grpc_python_out="$fresh" --mypy_grpc_out="quiet:$fresh" "${services[@]}"
+
+if [ "${1:-}" = --check ]; then
+  diff --recursive --brief --exclude=__pycache__ "$fresh/distributor/v1" distributor/v1 ||
+    { echo "distributor/v1 is not what proto/ gives: run make proto" >&2; exit 1; }
+else
+  rm -rf distributor/v1
+  cp -r "$fresh/distributor/v1" distributor/v1
+fi

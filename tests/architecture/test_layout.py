@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.source_tree import GENERATED, PACKAGE, ROOT, modules
+
+LAUNCHERS = sorted((ROOT / "cmd").glob("*.py"))
+LUA = sorted(path for path in (PACKAGE / "store" / "functions").glob("*.lua") if not path.name.startswith("_"))
+FORBIDDEN_NAMES = {"base", "common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
+
+
+def test_cmd_is_not_a_package() -> None:
+    """It would shadow the standard library's cmd, which pdb needs."""
+    assert LAUNCHERS
+    assert not (ROOT / "cmd" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.name)
+def test_launchers_are_thin_and_shadow_nothing(launcher: Path) -> None:
+    assert len(launcher.read_text().splitlines()) <= 12
+    assert launcher.stem != PACKAGE.name
+    assert launcher.stem not in sys.stdlib_module_names
+
+
+def test_the_generated_folder_holds_generated_files_only() -> None:
+    files = [path for path in GENERATED.iterdir() if path.name != "__pycache__"]
+    assert files
+    for path in files:
+        assert re.fullmatch(r"\w+_pb2(_grpc)?\.pyi?", path.name), path
+        assert re.search(r"generated (by|code|protocol)", path.read_text()[:200], re.IGNORECASE), path
+
+
+def test_every_proto_file_is_generated() -> None:
+    protos = {path.stem for path in (ROOT / "proto" / "distributor" / "v1").glob("*.proto")}
+    assert protos == {path.stem.removesuffix("_pb2") for path in GENERATED.glob("*_pb2.py")}
+
+
+@pytest.mark.parametrize("function", LUA, ids=lambda path: path.stem)
+def test_every_store_function_says_what_it_is(function: Path) -> None:
+    lines = function.read_text(encoding="utf-8").splitlines()
+    header = itertools.takewhile(lambda line: line.startswith("--"), lines)
+    words = [line.removeprefix("--").split()[0].rstrip(":") for line in header if line.startswith("-- ")]
+    order = [word for word in words if word in {"Purpose", "KEYS", "ARGV", "Returns", "Invariants"}]
+    assert order == ["Purpose", "KEYS", "ARGV", "Returns", "Invariants"]
+
+
+def test_files_are_named_for_what_they_do() -> None:
+    assert not [path for path in modules() if path.stem in FORBIDDEN_NAMES or path.parent.name in FORBIDDEN_NAMES]
+
+
+def test_test_folders_are_not_packages() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_nothing_is_left_open_or_skipped() -> None:
+    words = re.compile(r"\b(TO" r"DO|FIX" r"ME|NotImplemented" r"Error)\b|mark\.(skip|xfail)|pytest\.skip")
+    written = [*modules(), *(PACKAGE / "store" / "functions").glob("*.lua"), *(ROOT / "tests").rglob("*.py")]
+    assert not [path for path in written if path != Path(__file__) and words.search(path.read_text(encoding="utf-8"))]

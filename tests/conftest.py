@@ -1,0 +1,34 @@
+"""What every test may use: one real Valkey for the whole run, emptied where a test asks for a clean one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+from valkey.asyncio import Valkey
+
+from distributor.store.embedded import EmbeddedValkey
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests mean the same whatever the developer's shell exports."""
+    for name in [name for name in os.environ if name.startswith("DISTRIBUTOR_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+async def shared_valkey_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """URL of the one Valkey of this run. Tests want `valkey_url`, which is empty when they begin."""
+    async with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey.url
+
+
+@pytest.fixture
+async def valkey_url(shared_valkey_url: str) -> str:
+    """URL of a Valkey without keys and functions."""
+    async with Valkey.from_url(shared_valkey_url) as client:
+        await client.flushall()
+        await client.execute_command("FUNCTION", "FLUSH")
+    return shared_valkey_url

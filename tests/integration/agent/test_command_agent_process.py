@@ -1,0 +1,108 @@
+"""The launcher as operators start it: signals, exit codes, mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from distributor.agent.process_group import group_gone
+from distributor.cli.exit_codes import ExitCode
+from distributor.v1 import command_pb2
+from tests.support.scripted_gateway import ScriptedGateway, assignment
+
+ROOT = Path(__file__).parents[3]
+COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
+CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
+
+
+@asynccontextmanager
+async def command_agent(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running `cmd/command_agent.py`; killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(ROOT / "cmd" / "command_agent.py"),
+        *arguments,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_stop_ends_the_process_with_success(gateway: ScriptedGateway) -> None:
+    async with command_agent("--agent=agent123", f"--server={gateway.address}", "--label=zone=a") as process:
+        session = await gateway.session()
+        assert (session.hello.agent_id, dict(session.hello.labels)) == ("agent123", {"zone": "a"})
+        await session.command(assignment("s", "STOP", reason="test"))
+        assert (await session.result("s")).status == COMPLETED
+        await session.until(lambda _: session.said_goodbye())
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_running_work_finish(gateway: ScriptedGateway, number: int, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    async with command_agent("--agent=agent123", f"--server={gateway.address}", "--allow-exec") as process:
+        session = await gateway.session()
+        await session.command(assignment("a", "EXEC", argv=["cat", str(fifo)]))
+        await session.started("a")
+        process.send_signal(number)
+        await session.until(lambda seen: seen[-1].HasField("heartbeat"))
+        await asyncio.to_thread(fifo.write_text, "finished")
+        assert (await session.result("a")).status == COMPLETED
+        assert session.output("a") == b"finished"
+        await session.until(lambda _: session.said_goodbye())
+        assert await process.wait() == 0
+
+
+async def test_a_second_signal_cancels_running_work(gateway: ScriptedGateway) -> None:
+    async with command_agent("--agent=agent123", f"--server={gateway.address}", "--allow-exec") as process:
+        session = await gateway.session()
+        await session.command(assignment("a", "EXEC", argv=["sleep", "60"]))
+        await session.started("a")
+        process.send_signal(signal.SIGTERM)
+        await session.until(lambda seen: seen[-1].HasField("heartbeat"))
+        process.send_signal(signal.SIGTERM)
+        result = await session.result("a")
+        assert (result.status, result.reason.code) == (CANCELLED, "agent_stopped")
+        await session.until(lambda _: session.said_goodbye())
+        assert await process.wait() == 0
+
+
+async def test_an_agent_that_the_server_refuses_for_good_says_so(gateway: ScriptedGateway) -> None:
+    gateway.refuse = [grpc.StatusCode.INVALID_ARGUMENT]
+    async with command_agent("--agent=agent123", f"--server={gateway.address}") as process:
+        _, stderr = await process.communicate()
+        assert process.returncode == ExitCode.REFUSED
+        assert "command-agent: the server refuses this agent: refused by the script\n" in stderr.decode()
+
+
+async def test_the_third_signal_ends_the_process_and_its_programs_at_once(gateway: ScriptedGateway) -> None:
+    stubborn = "trap '' TERM; echo $$; sleep 60"
+    async with command_agent("--agent=agent123", f"--server={gateway.address}", "--allow-exec") as process:
+        session = await gateway.session()
+        await session.command(assignment("a", "EXEC", argv=["sh", "-c", stubborn]))
+        await session.until(lambda _: session.output("a").endswith(b"\n"))
+        process.send_signal(signal.SIGTERM)
+        await session.until(lambda seen: seen[-1].HasField("heartbeat"))
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        while b"stopping it, agent_stopped" not in await process.stderr.readline():
+            continue
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == -signal.SIGTERM
+        # It was killed already, but the system takes a moment to make it so.
+        await group_gone(int(session.output("a")))

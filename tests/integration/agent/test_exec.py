@@ -1,0 +1,228 @@
+"""EXEC with real programs, through a real stream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributor.agent import Agent, ExecPolicy
+from distributor.agent.process_group import group_runs
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import command_pb2
+from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
+from tests.support.serving_agent import serving
+
+COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
+FAILED = command_pb2.COMMAND_STATUS_FAILED
+TIMEOUT = command_pb2.COMMAND_STATUS_TIMEOUT
+CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
+STDERR = command_pb2.OUTPUT_STREAM_STDERR
+
+IGNORES_TERM = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def agent_for(gateway: ScriptedGateway, policy: ExecPolicy | None) -> Agent:
+    return Agent("agent123", server=gateway.address, capacity=4, exec_policy=policy)
+
+
+@pytest.fixture
+async def session(gateway: ScriptedGateway) -> AsyncIterator[ScriptedSession]:
+    """A session of an agent that may run anything."""
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.3)), gateway) as served:
+        yield served.session
+
+
+async def run(session: ScriptedSession, *argv: str, **params: Any) -> pb.Result:
+    await session.command(assignment("a", "EXEC", argv=list(argv), **params))
+    return await session.result("a")
+
+
+async def printed_pid(session: ScriptedSession, command_id: str = "a") -> int:
+    """The number that the command printed first."""
+    await session.until(lambda _: b"\n" in session.output(command_id))
+    return int(session.output(command_id).split()[0])
+
+
+async def test_a_program_that_succeeds(session: ScriptedSession) -> None:
+    result = await run(session, "sh", "-c", "echo out; echo err >&2")
+    assert (result.status, result.exit_code, result.output_bytes) == (COMPLETED, 0, 8)
+    assert result.HasField("exit_code")
+    assert session.output("a", command_pb2.OUTPUT_STREAM_STDOUT) == b"out\n"
+    assert session.output("a", STDERR) == b"err\n"
+
+
+async def test_a_program_that_exits_3(session: ScriptedSession) -> None:
+    result = await run(session, "sh", "-c", "echo sorry; exit 3")
+    assert (result.status, result.reason.code, result.exit_code) == (FAILED, "exit_nonzero", 3)
+    assert session.output("a") == b"sorry\n"
+
+
+async def test_a_program_killed_by_a_signal(session: ScriptedSession) -> None:
+    result = await run(session, "sh", "-c", "kill -SEGV $$")
+    assert (result.status, result.reason.code, result.exit_code) == (FAILED, "killed_by_signal", 128 + signal.SIGSEGV)
+    assert result.reason.message == "killed by SIGSEGV"
+
+
+async def test_a_megabyte_arrives_whole(session: ScriptedSession) -> None:
+    code = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096)"
+    result = await run(session, sys.executable, "-c", code)
+    assert (result.status, result.output_bytes) == (COMPLETED, 1_048_576)
+    assert session.output("a") == bytes(range(256)) * 4096
+    parts = [part for message in session.seen for part in message.output]
+    assert [part.offset for part in parts] == [sum(len(p.data) for p in parts[:n]) for n in range(len(parts))]
+    assert max(len(part.data) for part in parts) <= 65_536
+
+
+async def test_bytes_that_are_no_utf8_stay_exact(session: ScriptedSession) -> None:
+    await run(session, "printf", r"\377\376\000ok")
+    assert session.output("a") == b"\xff\xfe\x00ok"
+
+
+async def test_output_is_seen_while_the_program_runs(session: ScriptedSession) -> None:
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", "echo first; sleep 60"]))
+    await session.until(lambda _: session.output("a") == b"first\n")
+    assert not any(message.results for message in session.seen)
+
+
+async def test_environment_directory_and_input(
+    session: ScriptedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_SECRET", "not for programs")
+    script = 'printf "%s|%s|%s|" "$GREETING" "$AGENT_SECRET" "$PWD"; cat'
+    await run(session, "sh", "-c", script, env={"GREETING": "hi"}, cwd=str(tmp_path), stdin="é in")
+    assert session.output("a").decode() == f"hi||{tmp_path}|é in"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["no-such-program"], "program_not_found"),
+        (["/"], "program_not_found"),
+        (["sh", 5], "invalid_params"),
+        ([], "invalid_params"),
+        (["sh", "-c", "x" * 3_000_000], "program_not_started"),
+    ],
+)
+async def test_what_cannot_be_started(session: ScriptedSession, argv: list[str], code: str) -> None:
+    result = await run(session, *argv)
+    assert (result.status, result.reason.code) == (FAILED, code)
+
+
+async def test_cancel_kills_a_program_that_ignores_term(session: ScriptedSession) -> None:
+    await session.command(assignment("a", "EXEC", argv=[sys.executable, "-c", IGNORES_TERM]))
+    pid = await printed_pid(session)
+    await session.cancel("a")
+    result = await session.result("a")
+    assert (result.status, result.reason.code) == (CANCELLED, "cancelled")
+    assert not group_runs(pid)
+    findings = [report.finding for message in session.seen for report in message.cancel_reports]
+    assert findings == [pb.CANCEL_FINDING_STOPPING]
+
+
+async def test_a_program_that_obeys_term_may_clean_up(session: ScriptedSession) -> None:
+    script = "trap 'echo cleaned up; exit 0' TERM; echo $$; while :; do sleep 0.01; done"
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+    await printed_pid(session)
+    await session.cancel("a")
+    assert (await session.result("a")).status == CANCELLED
+    assert session.output("a").endswith(b"cleaned up\n")
+
+
+async def test_the_time_limit_ends_the_whole_group(session: ScriptedSession) -> None:
+    script = "echo $$; sleep 60 & sleep 60"
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script], time_limit=0.3))
+    result = await session.result("a")
+    assert (result.status, result.reason.code) == (TIMEOUT, "time_limit")
+    assert not group_runs(await printed_pid(session))
+
+
+async def test_a_stopped_program_is_cancelled_as_well(session: ScriptedSession) -> None:
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", "echo $$; kill -STOP $$; sleep 60"]))
+    pid = await printed_pid(session)
+    await session.cancel("a")
+    assert (await session.result("a")).status == CANCELLED
+    assert not group_runs(pid)
+
+
+async def test_a_grandchild_that_outlives_the_program_does_not_hang_the_command(session: ScriptedSession) -> None:
+    result = await run(session, "sh", "-c", "echo $$; (trap '' TERM; sleep 60) & exit 0")
+    assert (result.status, result.exit_code) == (COMPLETED, 0)
+    assert result.data.struct_value.fields["killed_leftover_processes"].bool_value
+    assert not group_runs(await printed_pid(session))
+
+
+async def test_a_daemon_that_escaped_does_not_hang_the_command(session: ScriptedSession, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 60' & while ! [ -s {pid_file} ]; do sleep 0.01; done"
+    result = await run(session, "sh", "-c", script)
+    assert result.status == COMPLETED
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+async def test_a_program_that_prints_to_nobody_can_be_cancelled(gateway: ScriptedGateway) -> None:
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.3)), gateway) as served:
+        session = served.session
+        session.ack_output = False
+        await session.command(assignment("a", "EXEC", argv=["yes"]))
+        await session.until(lambda _: len(session.output("a")) == 262_144)
+        await session.cancel("a")
+        result = await session.result("a")
+        assert (result.status, result.output_bytes) == (CANCELLED, 262_144)
+
+
+async def test_exec_is_refused_unless_allowed(gateway: ScriptedGateway) -> None:
+    async with serving(agent_for(gateway, None), gateway) as served:
+        assert "EXEC" not in served.session.hello.types
+        await served.session.command(assignment("a", "EXEC", argv=["true"]))
+        refused = await served.session.refused("a")
+        assert (refused.code, refused.reason.code) == (pb.REFUSAL_CODE_UNSUPPORTED, "exec_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("argv", "params", "code"),
+    [
+        (["echo", "hi"], {}, ""),
+        (["/bin/echo", "hi"], {}, ""),
+        (["sh", "-c", "echo hi"], {}, "program_not_allowed"),
+        (["echo", "hi"], {"env": {"LD_PRELOAD": "x.so"}}, "invalid_params"),
+    ],
+)
+async def test_only_allowed_programs_run(
+    gateway: ScriptedGateway, argv: list[str], params: dict[str, Any], code: str
+) -> None:
+    async with serving(agent_for(gateway, ExecPolicy(allowed_programs=("echo",))), gateway) as served:
+        result = await run(served.session, *argv, **params)
+        assert result.reason.code == code
+
+
+async def test_a_path_of_the_callers_does_not_smuggle_in_another_program(
+    gateway: ScriptedGateway, tmp_path: Path
+) -> None:
+    (tmp_path / "echo").write_text("#!/bin/sh\necho smuggled\n")
+    (tmp_path / "echo").chmod(0o755)
+    async with serving(agent_for(gateway, ExecPolicy(allowed_programs=("echo",))), gateway) as served:
+        for command_id, argv, cwd in [("a", ["echo"], None), ("b", ["./echo"], str(tmp_path))]:
+            params: dict[str, Any] = {"argv": argv, "env": {"PATH": str(tmp_path)}, "cwd": cwd}
+            await served.session.command(assignment(command_id, "EXEC", **params))
+            assert (await served.session.result(command_id)).reason.code == "program_not_allowed"
+
+
+async def test_nothing_is_left_running_when_the_agent_is_cancelled(gateway: ScriptedGateway) -> None:
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.1)), gateway) as served:
+        await served.session.command(assignment("a", "EXEC", argv=[sys.executable, "-c", IGNORES_TERM]))
+        pid = await printed_pid(served.session)
+        served.task.cancel()
+        await asyncio.wait({served.task})
+        assert not group_runs(pid)

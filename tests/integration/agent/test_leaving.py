@@ -1,0 +1,115 @@
+"""The ways to leave: STOP, the server's word, the author's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from distributor.agent import Agent
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import command_pb2
+from tests.support.scripted_gateway import ScriptedGateway, assignment
+from tests.support.serving_agent import Gate, goodbye, serving
+
+COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
+CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
+
+
+async def test_stop_finishes_the_other_work_and_leaves(gateway: ScriptedGateway, agent: Agent, gate: Gate) -> None:
+    async with serving(agent, gateway) as served:
+        session = served.session
+        await session.command(assignment("a", "WAIT"), assignment("s", "STOP", reason="test"))
+        await session.started("s")
+        await session.command(assignment("late"))
+        assert (await session.refused("late")).code == pb.REFUSAL_CODE_BUSY
+        assert not any(message.results for message in session.seen)
+        gate.open.set()
+        assert (await session.result("a")).status == COMPLETED
+        stop = await session.result("s")
+        assert (stop.status, stop.data.struct_value["reason"]) == (COMPLETED, "test")
+        assert await goodbye(session) == "test"
+        await served.task
+        assert await session.next() is None, "the agent ends its side"
+
+
+async def test_stop_can_cancel_the_other_work(gateway: ScriptedGateway, agent: Agent) -> None:
+    async with serving(agent, gateway) as served:
+        session = served.session
+        await session.command(assignment("a", "WAIT"), assignment("s", "STOP", running="cancel"))
+        result = await session.result("a")
+        assert (result.status, result.reason.code) == (CANCELLED, "agent_stopped")
+        assert (await session.result("s")).status == COMPLETED
+        await served.task
+
+
+async def test_two_stops_do_not_wait_for_each_other(gateway: ScriptedGateway, agent: Agent) -> None:
+    async with serving(agent, gateway) as served:
+        await served.session.command(assignment("s", "STOP"), assignment("t", "STOP"))
+        assert (await served.session.result("s")).status == COMPLETED
+        # Both arrived in one message, so both were started before the first could refuse the second.
+        assert (await served.session.result("t")).status == COMPLETED
+        await served.task
+
+
+@pytest.mark.parametrize("params", [{"running": "maybe"}, {"reason": 5}])
+async def test_a_stop_that_is_not_understood_stops_nothing(
+    gateway: ScriptedGateway, agent: Agent, params: dict[str, Any]
+) -> None:
+    async with serving(agent, gateway) as served:
+        await served.session.command(assignment("s", "STOP", **params))
+        assert (await served.session.result("s")).reason.code == "invalid_params"
+        await served.session.command(assignment("a"))
+        assert (await served.session.result("a")).status == COMPLETED
+
+
+async def test_the_server_can_tell_the_agent_to_leave(gateway: ScriptedGateway, agent: Agent) -> None:
+    async with serving(agent, gateway) as served:
+        await served.session.send(pb.ConnectResponse(stop=pb.Stop(reason="end of life")))
+        assert await goodbye(served.session) == "end of life"
+        await served.task
+
+
+async def test_leaving_waits_for_the_acknowledgement_of_the_last_result(gateway: ScriptedGateway, agent: Agent) -> None:
+    async with serving(agent, gateway) as served:
+        session = served.session
+        session.ack_results = False
+        await session.command(assignment("s", "STOP"))
+        await session.result("s")
+        session.drop()
+        again = await gateway.session()
+        assert (await again.result("s")).status == COMPLETED
+        await goodbye(again)
+        await served.task
+
+
+async def test_an_agent_that_can_no_longer_deliver_leaves_in_the_end(
+    gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("distributor.agent.runtime.SETTLE_SECONDS", 0.05)
+    async with serving(agent, gateway) as served:
+        served.session.ack_results = False
+        await served.session.command(assignment("s", "STOP"))
+        await served.task
+        assert "Left with 1 results that the server has not acknowledged" in caplog.text
+
+
+async def test_running_work_has_a_limited_time_to_finish(gateway: ScriptedGateway, agent: Agent) -> None:
+    async with serving(agent, gateway) as served:
+        await served.session.command(assignment("a", "WAIT"))
+        await served.session.started("a")
+        agent.stop("maintenance", within=0.05)
+        result = await served.session.result("a")
+        assert (result.status, result.reason.code) == (CANCELLED, "agent_stopped")
+        await served.task
+
+
+async def test_logs_name_the_server_and_the_session(
+    gateway: ScriptedGateway, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "distributor.agent")
+    async with serving(agent, gateway) as served:
+        await served.session.command(assignment("a"))
+        await served.session.result("a")
+        assert f"Connected to {gateway.address} (unknown version), session 1" in caplog.text

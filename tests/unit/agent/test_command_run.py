@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from distributor.agent.actions import StopCause
+from distributor.agent.command_context import CommandContext, Handler
+from distributor.agent.command_run import CommandRun
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.record import HeldCommand
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+from tests.support.scripted_gateway import assignment
+
+STATUS = command_pb2.CommandStatus.Name
+
+
+class Run:
+    """A command run whose results are collected."""
+
+    def __init__(
+        self, handler: Handler, time_limit: float | None = None, session: CurrentSession | None = None
+    ) -> None:
+        self.results: list[gateway.Result] = []
+        self.held = HeldCommand("a", "lease")
+        self.context = CommandContext(
+            assignment("a", time_limit=time_limit), self.held.window, session or CurrentSession()
+        )
+        self.run = CommandRun(self.held, self.context, handler, max_result_bytes=1_000)
+        self.run.start(lambda _, result: self.results.append(result))
+
+    async def ended(self) -> tuple[str, str]:
+        """Status and reason code of the only result."""
+        await self.run.task
+        (result,) = self.results
+        return STATUS(result.status).removeprefix("COMMAND_STATUS_"), result.reason.code
+
+
+async def test_a_value_completes() -> None:
+    async def handler(command: CommandContext) -> object:
+        return command.type
+
+    assert await Run(handler).ended() == ("COMPLETED", "")
+
+
+async def test_an_exception_fails_and_its_traceback_goes_to_the_log_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(command: CommandContext) -> object:
+        raise ValueError("bad luck")
+
+    run = Run(handler)
+    assert await run.ended() == ("FAILED", "handler_error")
+    assert run.results[0].reason.message == "ValueError: bad luck"
+    assert "Traceback" in caplog.text
+
+
+async def test_a_run_past_its_time_limit_is_a_timeout() -> None:
+    async def handler(command: CommandContext) -> object:
+        await asyncio.Event().wait()
+        return None
+
+    assert await Run(handler, time_limit=0.01).ended() == ("TIMEOUT", "time_limit")
+
+
+async def test_cancelled_only_once_the_handler_has_really_ended() -> None:
+    stubborn, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        stubborn.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await release.wait()
+        return "ignored"
+
+    run = Run(handler)
+    await stubborn.wait()
+    run.run.stop(StopCause.CANCELLED)
+    run.run.stop(StopCause.TIME_LIMIT)
+    await asyncio.sleep(0)
+    assert run.results == []
+    release.set()
+    assert await run.ended() == ("CANCELLED", "cancelled")
+
+
+async def test_a_command_stopped_before_its_first_step_never_calls_the_handler() -> None:
+    called = []
+
+    async def handler(command: CommandContext) -> object:
+        called.append(command)
+        return None
+
+    run = Run(handler)
+    run.run.stop(StopCause.CANCELLED)
+    assert await run.ended() == ("CANCELLED", "cancelled")
+    assert called == []
+
+
+async def test_a_cancellation_from_inside_the_handler_is_a_failure() -> None:
+    async def handler(command: CommandContext) -> object:
+        raise asyncio.CancelledError
+
+    assert await Run(handler).ended() == ("FAILED", "handler_error")
+
+
+async def test_an_exception_while_being_stopped_does_not_change_the_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    entered = asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("broken clean-up")
+
+    run = Run(handler)
+    await entered.wait()
+    run.run.stop(StopCause.AGENT_STOPPED)
+    assert await run.ended() == ("CANCELLED", "agent_stopped")
+    assert "broken clean-up" in caplog.text
+
+
+async def test_output_waits_for_room_and_goes_on_when_acknowledged() -> None:
+    session = CurrentSession()
+    data = bytes(range(256)) * 2_048  # 512 KiB, the limit is 256 KiB
+
+    async def handler(command: CommandContext) -> object:
+        await command.output(data)
+        return None
+
+    run = Run(handler, session=session)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert run.results == []
+    assert run.held.window.written == session.output_limit
+    run.held.window.acknowledge(session.output_limit)
+    run.context.output_room()
+    assert await run.ended() == ("COMPLETED", "")
+    assert run.results[0].output_bytes == len(data)
+
+
+async def test_text_goes_as_utf8_and_streams_are_kept_apart() -> None:
+    async def handler(command: CommandContext) -> object:
+        await command.output("é")
+        await command.output(b"\xff", "stderr")
+        await command.output("")
+        return None
+
+    run = Run(handler)
+    await run.run.task
+    chunks = [run.held.window.take(100), run.held.window.take(100), run.held.window.take(100)]
+    assert [(chunk.stream, chunk.data) for chunk in chunks if chunk] == [
+        (command_pb2.OUTPUT_STREAM_STDOUT, "é".encode()),
+        (command_pb2.OUTPUT_STREAM_STDERR, b"\xff"),
+    ]
+
+
+async def test_an_ended_command_takes_no_output() -> None:
+    async def handler(command: CommandContext) -> object:
+        return None
+
+    run = Run(handler)
+    await run.run.task
+    with pytest.raises(RuntimeError, match="has ended"):
+        await run.context.output("late")
+
+
+async def test_the_context_tells_of_the_command() -> None:
+    held = HeldCommand("a", "lease")
+    given = assignment("a", "GREET", attempt=3, time_limit=1.5, name="Ada", times=2)
+    context = CommandContext(given, held.window, CurrentSession())
+    assert (context.command_id, context.type, context.attempt, context.time_limit) == ("a", "GREET", 3, 1.5)
+    assert context.params == {"name": "Ada", "times": 2}

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distributor.agent.output_window import COALESCE_BYTES, MAX_CHUNKS, OutputWindow
+from distributor.v1 import command_pb2
+
+OUT = command_pb2.OUTPUT_STREAM_STDOUT
+ERR = command_pb2.OUTPUT_STREAM_STDERR
+
+
+def everything(window: OutputWindow, most: int = 65_536) -> list[tuple[int, bytes]]:
+    """All that the window has to send now."""
+    chunks = iter(lambda: window.take(most), None)
+    return [(chunk.offset, chunk.data) for chunk in chunks]
+
+
+def test_small_neighbours_of_one_stream_become_one_chunk() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"ab")
+    window.append(OUT, b"cd")
+    window.append(ERR, b"ef")
+    assert everything(window) == [(0, b"abcd"), (4, b"ef")]
+
+
+def test_a_chunk_that_was_sent_does_not_grow() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"ab")
+    assert everything(window) == [(0, b"ab")]
+    window.append(OUT, b"cd")
+    assert everything(window) == [(2, b"cd")]
+
+
+def test_large_neighbours_stay_apart() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"a" * COALESCE_BYTES)
+    window.append(OUT, b"b")
+    assert [offset for offset, _ in everything(window)] == [0, COALESCE_BYTES]
+
+
+def test_chunks_are_cut_to_the_size_asked_for() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcde")
+    assert everything(window, most=2) == [(0, b"ab"), (2, b"cd"), (4, b"e")]
+
+
+def test_room_shrinks_with_what_is_unacknowledged() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcd")
+    assert window.room(limit=6) == 2
+    window.acknowledge(3)
+    assert window.room(limit=6) == 5
+    assert window.room(limit=0) == 0
+
+
+def test_many_tiny_chunks_leave_no_room() -> None:
+    window = OutputWindow()
+    for _ in range(MAX_CHUNKS // 2):
+        window.append(OUT, b"a")
+        window.append(ERR, b"b")
+    assert window.room(limit=1_000_000) == 0
+
+
+def test_a_new_stream_gets_everything_unacknowledged_again() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcd")
+    window.append(ERR, b"efgh")
+    everything(window)
+    window.rewind(6)
+    assert everything(window) == [(6, b"gh")]
+
+
+def test_what_was_acknowledged_cannot_be_sent_again() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcd")
+    everything(window)
+    window.acknowledge(2)
+    window.rewind(0)
+    assert everything(window) == [(2, b"cd")]
+
+
+def test_offsets_that_make_no_sense_are_ignored() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcd")
+    window.acknowledge(99)
+    window.acknowledge(-1)
+    assert (window.acknowledged, window.written) == (0, 4)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.sampled_from([OUT, ERR]), st.binary(min_size=1, max_size=9)),
+        st.tuples(st.just("take"), st.integers(1, 7)),
+        st.tuples(st.just("acknowledge"), st.floats(0, 1)),
+        st.tuples(st.just("reconnect"), st.floats(0, 1)),
+    ),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_the_server_ends_up_with_every_byte_in_place(script: list[tuple]) -> None:  # type: ignore[type-arg]
+    window = OutputWindow()
+    printed: list[tuple[int, int]] = []
+    stored: list[tuple[int, int]] = []  # what the server has, without holes
+
+    def deliver(most: int) -> bool:
+        chunk = window.take(most)
+        if chunk is None:
+            return False
+        assert len(chunk.data) <= most
+        assert chunk.offset <= len(stored), "a hole in the output"
+        stored[chunk.offset : chunk.end] = [(chunk.stream, byte) for byte in chunk.data]
+        return True
+
+    for step in script:
+        match step:
+            case ("append", stream, data):
+                window.append(stream, data)
+                printed += [(stream, byte) for byte in data]
+            case ("take", most):
+                deliver(most)
+            case ("acknowledge", part):
+                window.acknowledge(int(len(stored) * part))
+            case ("reconnect", part):
+                # The server may have lost what was under way, but not what it acknowledged.
+                del stored[window.acknowledged + int((len(stored) - window.acknowledged) * part) :]
+                window.rewind(len(stored))
+        assert window.acknowledged <= window.written == len(printed)
+    while deliver(5):
+        pass
+    assert stored == printed

@@ -1,0 +1,149 @@
+"""Cancels, what survives a stream, and leaving."""
+
+from __future__ import annotations
+
+from distributor.agent.actions import (
+    OutputRoom,
+    ServerDrains,
+    ServerStops,
+    SessionOpened,
+    StopCause,
+    StopCommand,
+)
+from distributor.agent.record import CommandRecord
+from distributor.agent.session_state import Phase, SessionState
+from distributor.v1 import agent_gateway_pb2 as gateway
+from tests.support.scripted_gateway import assignment, welcome
+from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken
+
+# Cancel and reconcile
+
+
+def test_a_cancel_stops_what_runs_and_says_so() -> None:
+    state = opened()
+    state.receive(commands(assignment("a")), 0.0)
+    cancel = gateway.ConnectResponse(cancels=[gateway.Cancel(command_id="a"), gateway.Cancel(command_id="b")])
+    assert state.receive(cancel, 0.0) == [StopCommand("a", StopCause.CANCELLED)]
+    assert [(r.command_id, r.finding) for r in taken(state).cancel_reports] == [
+        ("a", gateway.CANCEL_FINDING_STOPPING),
+        ("b", gateway.CANCEL_FINDING_UNKNOWN),
+    ]
+
+
+def test_a_cancel_of_a_command_whose_result_is_under_way_promises_that_result() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(assignment("a")), 0.0)
+    finish(state, record, "a")
+    assert state.receive(gateway.ConnectResponse(cancels=[gateway.Cancel(command_id="a")]), 0.0) == []
+    assert taken(state).cancel_reports[0].finding == gateway.CANCEL_FINDING_STOPPING
+
+
+def test_a_new_stream_sends_results_and_output_again_until_acknowledged() -> None:
+    record = CommandRecord()
+    first = opened(record)
+    first.receive(commands(assignment("a")), 0.0)
+    held = record.get("a")
+    assert held
+    held.window.append(OUT, b"abcdef")
+    first.output_written("a")
+    finish(first, record, "a")
+    taken(first)
+
+    second = SessionState(PROFILE, record)
+    second.hello(1.0)
+    verdict = gateway.HeldCommandVerdict(command_id="a", verdict=gateway.VERDICT_KEEP, output_offset=4)
+    second.receive(welcome(verdicts=(verdict,)), 1.0)
+    message = taken(second)
+    assert [(part.offset, part.data) for part in message.output] == [(4, b"ef")]
+    assert [result.command_id for result in message.results] == ["a"]
+    assert second.take() is None
+
+    second.receive(acknowledged("a"), 1.0)
+    assert record.empty
+    assert opened(record).take() is None
+
+
+def test_what_the_welcome_does_not_mention_is_kept() -> None:
+    record = CommandRecord()
+    record.start("a", "lease").window.append(OUT, b"abc")
+    state = opened(record)
+    assert [part.data for part in taken(state).output] == [b"abc"]
+
+
+def test_what_is_no_longer_ours_is_stopped_and_forgotten() -> None:
+    record = CommandRecord()
+    record.start("running", "lease")
+    record.start("done", "lease")
+    record.finish(gateway.Result(command_id="done"))
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    stop = [
+        gateway.HeldCommandVerdict(command_id=command_id, verdict=gateway.VERDICT_STOP)
+        for command_id in ("running", "done")
+    ]
+    actions = state.receive(welcome(verdicts=tuple(stop)), 0.0)
+    assert actions == [SessionOpened(1, ""), StopCommand("running", StopCause.DISOWNED)]
+    finish(state, record, "running")
+    assert state.take() is None
+    assert record.empty
+
+
+def test_acknowledged_output_makes_room() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    record.start("a", "lease").window.append(OUT, b"abc")
+    ack = gateway.ConnectResponse(
+        output_acks=[gateway.OutputAck(command_id="a", offset=3), gateway.OutputAck(command_id="b", offset=3)]
+    )
+    assert state.receive(ack, 0.0) == [OutputRoom("a")]
+    held = record.get("a")
+    assert held
+    assert held.window.acknowledged == 3
+
+
+# Leaving
+
+
+def test_goodbye_comes_once_everything_is_acknowledged() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(assignment("a")), 0.0)
+    taken(state)
+    state.leave("maintenance", 1.0)
+    beat = taken(state).heartbeat
+    assert (beat.credit, beat.running) == (0, 1)
+    assert state.take() is None
+    finish(state, record, "a")
+    assert taken(state).results
+    assert state.take() is None
+    state.receive(acknowledged("a"), 2.0)
+    assert taken(state).goodbye.reason == "maintenance"
+    assert state.phase is Phase.GONE
+    assert state.take() is None
+
+
+def test_no_command_is_started_while_leaving() -> None:
+    record = CommandRecord()
+    record.start("a", "lease")
+    state = opened(record)
+    state.leave("maintenance", 0.0)
+    state.take()
+    refused = refusal(state, commands(assignment("b")))
+    assert (refused.code, refused.reason.code) == (gateway.REFUSAL_CODE_BUSY, "stopping")
+
+
+def test_an_agent_that_leaves_while_disconnected_tells_the_next_server_at_once() -> None:
+    record = CommandRecord()
+    record.start("a", "lease")
+    state = SessionState(PROFILE, record)
+    state.leave("maintenance", 0.0)
+    state.hello(0.0)
+    state.receive(welcome(), 0.0)
+    assert taken(state).heartbeat.credit == 0
+
+
+def test_drain_and_stop_are_for_the_runtime() -> None:
+    message = gateway.ConnectResponse(stop=gateway.Stop(reason="end of life"))
+    message.drain.reconnect_after.FromNanoseconds(1_500_000_000)
+    assert opened().receive(message, 0.0) == [ServerDrains(1.5), ServerStops("end of life")]

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from distributor.cli import command_agent
+from distributor.cli.exit_codes import ExitCode
+from distributor.settings import AgentSettings
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[AgentSettings]:
+    """The settings of each agent that the command line would run."""
+    settings: list[AgentSettings] = []
+
+    class Recorded:
+        def run(self) -> None:
+            """Ends at once."""
+
+    def build(given: AgentSettings) -> Recorded:
+        settings.append(given)
+        return Recorded()
+
+    monkeypatch.setattr(command_agent, "build_agent", build)
+    monkeypatch.setattr(command_agent, "configure_logging", lambda *_: None)
+    return settings
+
+
+def test_arguments_become_settings(built: list[AgentSettings]) -> None:
+    arguments = (
+        "--agent-id=a1 --server=10.0.0.1:5 --capacity=3 --allow-exec --allow-program=ls --allow-program=/bin/cat"
+    )
+    outcome = CliRunner().invoke(command_agent.main, [*arguments.split(), "--label=a=1,2", "--label=b=2"])
+    assert outcome.exit_code == 0, outcome.output
+    (settings,) = built
+    assert (settings.agent_id, settings.server, settings.capacity) == ("a1", "10.0.0.1:5", 3)
+    assert (settings.allow_exec, settings.allowed_programs) == (True, ("ls", "/bin/cat"))
+    assert settings.labels == {"a": "1,2", "b": "2"}
+
+
+def test_what_is_not_given_is_left_to_the_other_sources(
+    built: list[AgentSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_AGENT_CAPACITY", "7")
+    config = tmp_path / "agent.toml"
+    config.write_text('[agent]\nallow_exec = true\ncapacity = 5\nlabels = {zone = "a"}\n')
+    outcome = CliRunner().invoke(command_agent.main, ["--config", str(config)])
+    assert outcome.exit_code == 0, outcome.output
+    assert (built[0].capacity, built[0].allow_exec, built[0].labels) == (7, True, {"zone": "a"})
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--agent=bad id", "must be 1 to 128 of A-Z a-z 0-9 . _ -"),
+        ("--capacity=0", "--capacity must be greater than or equal to 1"),
+        ("--server=nowhere", "must be host:port"),
+        ("--label=nothing", "--label must be name=value, not 'nothing'"),
+        ("--allow-program=ls", "give --allow-exec as well"),
+    ],
+)
+def test_mistakes_are_one_line(argument: str, message: str) -> None:
+    outcome = CliRunner().invoke(command_agent.main, [argument])
+    assert outcome.exit_code == ExitCode.USAGE
+    assert message in outcome.output
+    assert outcome.output.count("\n") == 1
+
+
+def test_an_allowed_program_that_is_missing_is_one_line() -> None:
+    outcome = CliRunner().invoke(command_agent.main, ["--allow-exec", "--allow-program=no-such-program"])
+    assert outcome.exit_code == ExitCode.USAGE
+    assert outcome.output == "command-agent: the allowed program 'no-such-program' is not on this host\n"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from distributor.observability.logging import configure_logging, get_logger, log_context
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def test_a_json_line_carries_its_context() -> None:
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    with log_context(command_id="c1", agent_id="a1", attempt=2):
+        get_logger(component="distributor").info("sent", commands=3)
+    line = json.loads(stream.getvalue())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "sent",
+        "level": "info",
+        "component": "distributor",
+        "command_id": "c1",
+        "agent_id": "a1",
+        "attempt": 2,
+        "commands": 3,
+    }
+
+
+def test_context_ends_with_its_block() -> None:
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    with log_context(agent_id="a1"):
+        pass
+    get_logger().info("later")
+    assert "agent_id" not in json.loads(stream.getvalue())
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("field", ["params", "output", "result", "argv", "valkey_url"])
+def test_content_is_withheld(log_format: str, field: str) -> None:
+    stream = io.StringIO()
+    configure_logging("json" if log_format == "json" else "console", "info", stream)
+    get_logger().info("queued", **{field: "hunter2"})
+    assert "hunter2" not in stream.getvalue()
+    assert "[withheld]" in stream.getvalue()
+
+
+def test_a_console_line_stays_one_line_and_has_no_control_characters() -> None:
+    stream = io.StringIO()
+    configure_logging("console", "info", stream)
+    hostile = "no\nfake line\x1b]52;c;evil\x07"
+    get_logger().info("refused", reason=hostile, also="\x1b]0;title")
+    logging.getLogger("library").warning("refused %s", hostile)
+    assert stream.getvalue().count("\n") == 2
+    assert "\x1b]" not in stream.getvalue()
+    assert stream.getvalue().count("no␊fake line␛]52;c;evil␇") == 2
+
+
+def test_level() -> None:
+    stream = io.StringIO()
+    configure_logging("console", "warning", stream)
+    get_logger().info("quiet")
+    logging.getLogger("library").info("quiet")
+    get_logger().warning("loud")
+    assert "quiet" not in stream.getvalue()
+    assert "loud" in stream.getvalue()
+
+
+def test_libraries_log_in_the_same_form() -> None:
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    with log_context(agent_id="a1"):
+        logging.getLogger("some.library").warning("slow: %d ms", 7)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["logger"], line["agent_id"]) == (
+        "slow: 7 ms",
+        "warning",
+        "some.library",
+        "a1",
+    )
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_exceptions_are_shown_without_their_local_variables(log_format: str) -> None:
+    stream = io.StringIO()
+    configure_logging("json" if log_format == "json" else "console", "info", stream)
+    params = "hunter2"
+    try:
+        raise ValueError(f"the cause has {len(params)} letters")
+    except ValueError:
+        get_logger().exception("ours")
+        logging.getLogger("library").exception("theirs")
+    lines = stream.getvalue()
+    assert lines.count("the cause has 7 letters") >= 2
+    assert "hunter2" not in lines
+    if log_format == "json":
+        assert [json.loads(line)["event"] for line in lines.splitlines()] == ["ours", "theirs"]
