@@ -84,7 +84,7 @@ class AgentRuntime:
         `cancel` stops running work now (but a STOP command, which is what asks), `within` after that many seconds.
         """
         if not self._leaving:
-            logger.info("Leaving: %s; %d commands are running", reason, self._record.running)
+            logger.info("Leaving: %s (still running: %d)", reason, self._record.running)
         self._leaving = self._leaving or reason
         if self._session.state:
             self._session.state.leave(self._leaving, now())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -16,6 +14,7 @@ from distributor.cli.serving import first_of, is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
 from distributor.settings import ServerSettings, split_address
+from distributor.store.child_process import ChildProcess
 
 AGENT_ID: Final = "dev-agent"
 AGENT_CAPACITY: Final = 4
@@ -40,11 +39,11 @@ async def running(settings: ServerSettings) -> AsyncIterator[ServerProcess]:
             field="listen",
         )
     async with ServerProcess(settings) as server:
-        agent = await _start_agent(f"{split_address(settings.listen)[0]}:{server.port}")
+        agent = _start_agent(f"{split_address(settings.listen)[0]}:{server.port}")
         try:
             yield server
         finally:
-            await _stop_agent(agent)
+            await agent.stop(AGENT_STOP_SECONDS)
 
 
 def described(server: ServerProcess, settings: ServerSettings) -> str:
@@ -62,26 +61,15 @@ def described(server: ServerProcess, settings: ServerSettings) -> str:
     )
 
 
-async def _start_agent(server: str) -> Process:
-    # Its own session: the terminal's Ctrl-C is ours to hand on, after the demo has had its say.
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from distributor.cli.command_agent import main; main()",
-        f"--agent={AGENT_ID}",
-        f"--server={server}",
-        f"--capacity={AGENT_CAPACITY}",
-        "--allow-exec",
-        start_new_session=True,
+def _start_agent(server: str) -> ChildProcess:
+    return ChildProcess(
+        [
+            sys.executable,
+            "-c",
+            "from distributor.cli.command_agent import main; main()",
+            f"--agent={AGENT_ID}",
+            f"--server={server}",
+            f"--capacity={AGENT_CAPACITY}",
+            "--allow-exec",
+        ]
     )
-
-
-async def _stop_agent(agent: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        agent.terminate()
-    try:
-        async with asyncio.timeout(AGENT_STOP_SECONDS):
-            await agent.wait()
-    except TimeoutError:
-        agent.kill()
-        await agent.wait()

@@ -48,6 +48,7 @@ from distributor.store.session_store import ValkeySessionStore
 logger = get_logger()
 
 STOPPING_GRACE_SECONDS = 0.5
+IDEMPOTENCY_MS = 86_400_000
 
 
 class ServerProcess:
@@ -100,6 +101,7 @@ class ServerProcess:
         except TimeoutError:
             logger.warning("agents did not leave in time; what they run goes on", agents=len(self._registry))
         await self._grpc.stop(STOPPING_GRACE_SECONDS)
+        await self._gateway.idle()
         await self._cleanup.aclose()
 
     # Putting together
@@ -223,6 +225,8 @@ def store_policy(settings: ServerSettings) -> StorePolicy:
 
     return StorePolicy(
         queue_limit=settings.queue_limit,
+        # A key that is remembered longer than its command would lead to nothing.
+        idempotency_ms=min(IDEMPOTENCY_MS, ms(settings.result_retention)),
         queue_full=settings.queue_full,
         ageing_ms_per_priority=ms(settings.priority_ageing),
         offline_after_ms=ms(settings.offline_after),

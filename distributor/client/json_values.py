@@ -23,8 +23,8 @@ def struct_of(params: Mapping[str, JsonValue], field: str) -> Struct:
 
 
 def plain_struct(struct: Struct) -> dict[str, JsonValue]:
-    """The plain value of a wire message."""
-    return {name: plain_value(value) for name, value in struct.fields.items()}
+    """The plain value of a wire message, its names in order: the wire keeps none."""
+    return {name: plain_value(value) for name, value in sorted(struct.fields.items())}
 
 
 def plain_value(value: Value) -> JsonValue:

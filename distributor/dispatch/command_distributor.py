@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import Claim, ClaimRequest, CommandStore, Release
-from distributor.errors import DistributorError, Unavailable
+from distributor.errors import DistributorError
 from distributor.model.assignment import assign
 from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
@@ -51,18 +51,17 @@ class CommandDistributor:
         next_poll = loop.time()
         while True:
             await self._doorbell.wait(max(0.0, next_poll - loop.time()))
-            rung: Iterable[str] = self._doorbell.take()
+            rung: Collection[str] = self._doorbell.take()
             if loop.time() >= next_poll:
                 next_poll = loop.time() + self._polling_interval
                 rung = [agent.session.agent_id for agent in self._registry]
             try:
                 await self.run_once(rung)
-            except Unavailable as error:
+            except DistributorError as error:
                 logger.warning("cannot claim commands", error=str(error))
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
-            except DistributorError:
-                logger.exception("a look for commands failed")
-                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+                for agent_id in rung:
+                    self._doorbell.ring(agent_id)
 
     async def run_once(self, agent_ids: Iterable[str]) -> int:
         """Claim for these agents and deliver; returns the number of commands delivered."""
@@ -72,6 +71,7 @@ class CommandDistributor:
             if agent is not None:
                 # Whatever comes while this agent has no room is found when its next result makes room.
                 agent.session.more_waiting = True
+                agent.session.begin_claim()
                 room.append((agent_id, agent.session.credit))
         offers = assign(room, self._batch_size, self._turn)
         self._turn += 1
@@ -91,6 +91,9 @@ class CommandDistributor:
 
     async def _deliver(self, claim: Claim, asked: int) -> None:
         agent = self._registry.get(claim.agent_id)
+        if agent is not None and agent.session.epoch != claim.epoch:
+            # Attached anew since we asked. What the old session was given has been settled by then.
+            agent = None
         if claim.superseded:
             if agent is not None:
                 agent.end(Farewell.SUPERSEDED)

@@ -120,9 +120,9 @@ class CommandService:
     # Reading
 
     async def get(self, command_id: str) -> tuple[CommandState, bytes | None]:
-        """The state of a command, and the command as stored; None of it once it has ended."""
+        """The state of a command, and the command as stored. Raises NotFound."""
         state = await self.state(command_id)
-        return state, None if state.status.terminal else await self._reader.encoded(command_id)
+        return state, await self._reader.encoded(command_id)
 
     async def state(self, command_id: str) -> CommandState:
         """The state of a command. Raises NotFound."""

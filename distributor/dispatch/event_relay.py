@@ -11,7 +11,6 @@ from distributor.dispatch.ports import EventLog, Fact, Facts
 from distributor.dispatch.watches import Watches
 from distributor.errors import DistributorError
 from distributor.model.event import AgentChanged, CommandChanged, EventKind
-from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 
@@ -65,9 +64,11 @@ class EventRelay:
         for fact in facts.facts:
             self._watches.note(fact)
             match fact.kind:
-                case EventKind.QUEUED | EventKind.RELEASED:
+                case EventKind.QUEUED:
                     if not ours and self._registry.get(fact.agent_id) is not None:
                         self._doorbell.ring(fact.agent_id)
+                case EventKind.RELEASED:
+                    self._taken_away(fact)
                 case EventKind.CANCEL_REQUESTED:
                     self._cancel(fact)
                 case EventKind.FINISHED:
@@ -85,18 +86,25 @@ class EventRelay:
             agent.cancel(fact.subject, event.state.reason.message)
 
     def _finished(self, fact: Fact, ours: bool) -> None:
-        agent = self._registry.get(fact.agent_id)
-        if agent is not None and fact.subject in agent.session.in_flight:
-            # Ended over the agent's head: by its deadline. The agent stops what it may still run of it.
-            event = fact.event()
-            if isinstance(event, CommandChanged) and event.state.status is CommandStatus.TIMEOUT:
-                agent.cancel(fact.subject, event.state.reason.message)
-                agent.session.ended(fact.subject)
-                self._doorbell.ring(fact.agent_id)
+        self._taken_away(fact)
         if ours:
             event = fact.event()
             if isinstance(event, CommandChanged):
                 self._metrics.command_finished(event.state.status, event.state.receipts)
+
+    def _taken_away(self, fact: Fact) -> None:
+        """A deadline may have ended or released it over the agent's head; then the agent stops what it has of it.
+
+        What the agent itself brought about has left the flight before the store was told.
+        """
+        agent = self._registry.get(fact.agent_id)
+        if agent is None:
+            return
+        if fact.subject in agent.session.in_flight:
+            event = fact.event()
+            if isinstance(event, CommandChanged) and agent.session.lost(fact.subject, event.state.attempt):
+                agent.cancel(fact.subject, event.state.reason.message)
+                self._doorbell.ring(fact.agent_id)
 
     def _agent_changed(self, fact: Fact) -> None:
         agent = self._registry.get(fact.subject)

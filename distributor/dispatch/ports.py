@@ -79,6 +79,7 @@ class Claim(NamedTuple):
     """What one session got, all under one lease id. `superseded`: a newer session exists, it gets nothing."""
 
     agent_id: str
+    epoch: int
     lease_id: str
     assigned_ms: int
     superseded: bool
@@ -291,7 +292,7 @@ class CommandReader(Protocol):
         """The state of each command; None where it is unknown."""
 
     async def encoded(self, command_id: str) -> bytes | None:
-        """The command as stored; None once it has ended."""
+        """The command as stored; None once it is no longer kept."""
 
     async def output_bytes(self, command_id: str) -> int:
         """Bytes of output received so far."""

@@ -34,10 +34,11 @@ class Stages(NamedTuple):
 class InFlight:
     """One command that this session's agent was given. `claimed_at` is the time of its claim."""
 
-    __slots__ = ("acknowledged", "claimed_at", "lease_id", "sent", "started")
+    __slots__ = ("acknowledged", "attempt", "claimed_at", "lease_id", "sent", "started")
 
-    def __init__(self, lease_id: str, claimed_at: float) -> None:
+    def __init__(self, lease_id: str, attempt: int, claimed_at: float) -> None:
         self.lease_id = lease_id
+        self.attempt = attempt
         self.claimed_at = claimed_at
         self.sent: int | None = None
         self.acknowledged: int | None = None
@@ -58,6 +59,7 @@ class AgentSession:
         "capacity",
         "draining",
         "epoch",
+        "heartbeat_before_claim",
         "in_flight",
         "last_heard",
         "more_waiting",
@@ -70,6 +72,7 @@ class AgentSession:
         self.in_flight: dict[str, InFlight] = {}
         self.answered_heartbeat = 0
         """The Hello counts as heartbeat 0, answered by the Welcome."""
+        self.heartbeat_before_claim = 0
         self.last_heard = now
         self.draining = False
         self.more_waiting = False
@@ -94,8 +97,8 @@ class AgentSession:
             raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
         self.answered_heartbeat = sequence
         self.last_heard = now
-        # Commands on their way to the agent are in neither number: what is in flight can only make this too low.
-        self._ceiling = self.capacity if credit > 0 else min(self.capacity, running)
+        # No credit although there is room: the agent is about to leave.
+        self._ceiling = self.capacity if credit > 0 or running >= self.capacity else 0
 
     def heard(self, now: float) -> None:
         """Any message proves that the agent lives."""
@@ -105,9 +108,13 @@ class AgentSession:
         """How long nothing was heard."""
         return now - self.last_heard
 
-    def claimed(self, command_id: str, lease_id: str, now: float) -> None:
+    def begin_claim(self) -> None:
+        """A claim is about to be made: what comes of it was decided after the heartbeat answered last by now."""
+        self.heartbeat_before_claim = self.answered_heartbeat
+
+    def claimed(self, command_id: str, lease_id: str, attempt: int, now: float) -> None:
         """The store gave this command to this session."""
-        self.in_flight[command_id] = InFlight(lease_id, now)
+        self.in_flight[command_id] = InFlight(lease_id, attempt, now)
 
     def adopted(self, command_id: str, in_flight: InFlight) -> None:
         """The agent held this command already when it attached."""
@@ -141,6 +148,14 @@ class AgentSession:
         """What is known of a command; nothing where this lease is not in flight."""
         item = self._held(command_id, lease_id)
         return item.stages() if item is not None else Stages(None, None, None)
+
+    def lost(self, command_id: str, attempt: int) -> bool:
+        """The store took this attempt away, by a deadline. False where it was not in flight, or is no longer."""
+        item = self.in_flight.get(command_id)
+        if item is None or item.attempt != attempt:
+            return False
+        del self.in_flight[command_id]
+        return True
 
     def ended(self, command_id: str) -> None:
         """It is no longer this session's, whatever became of it."""

@@ -46,6 +46,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._doorbell = doorbell
         self._settings = settings
         self._draining = False
+        self._tidying: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
         """Take no more agents, and ask those that are here to go."""
@@ -75,7 +76,16 @@ class AgentGateway(AgentGatewayServiceServicer):
             goodbye = await stream.read()
         finally:
             self._registry.remove(stream)
-            await asyncio.shield(self._tidy_up(stream, goodbye))
+            tidying = asyncio.create_task(self._tidy_up(stream, goodbye))
+            self._tidying.add(tidying)
+            tidying.add_done_callback(self._tidying.discard)
+            # The handler may be cancelled; what it leaves behind is tidied up all the same.
+            await asyncio.shield(tidying)
+
+    async def idle(self) -> None:
+        """Return once everything that streams left behind is tidied up."""
+        while self._tidying:
+            await asyncio.wait(self._tidying)
 
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
@@ -131,7 +141,7 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
     session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now)
     for adopted in attached.adopted.values():
         # What happened before counts from the claim, by Valkey's clock; from here on by ours.
-        item = InFlight(adopted.lease_id, now - (attached.now_ms - adopted.assigned_ms))
+        item = InFlight(adopted.lease_id, adopted.attempt, now - (attached.now_ms - adopted.assigned_ms))
         item.sent, item.acknowledged, item.started = (
             adopted.sent_after_ms,
             adopted.acknowledged_after_ms,

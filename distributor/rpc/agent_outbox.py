@@ -71,14 +71,22 @@ class AgentOutbox:
     def take(self) -> tuple[pb.ConnectResponse | None, list[str]]:
         """The next message, None where there is nothing to send, and the ids of the commands in it."""
         message, self._control = self._control or pb.ConnectResponse(), None
-        for command_id in list(self._cancels)[:MOST_IN_A_MESSAGE]:
-            message.cancels.add(command_id=command_id, reason=self._cancels.pop(command_id))
+        self._take_cancels(message)
         for _ in range(min(len(self._result_acks), MOST_IN_A_MESSAGE)):
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
         for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
         sent = self._take_commands(message)
         return (message if message.ByteSize() else None), sent
+
+    def _take_cancels(self, message: pb.ConnectResponse) -> None:
+        if not self._cancels:
+            return
+        # A cancel never overtakes its command: the agent would not know it, and run it afterwards.
+        unsent = {command.command_id for batch in self._batches for command in batch.commands}
+        ready = [command_id for command_id in self._cancels if command_id not in unsent]
+        for command_id in ready[:MOST_IN_A_MESSAGE]:
+            message.cancels.add(command_id=command_id, reason=self._cancels.pop(command_id))
 
     def _take_commands(self, message: pb.ConnectResponse) -> list[str]:
         if not self._batches:

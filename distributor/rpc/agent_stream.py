@@ -59,8 +59,8 @@ class AgentStream:
             return self._ending is None
         now = monotonic_ms()
         for command in claim.commands:
-            self.session.claimed(command.command_id, claim.lease_id, now)
-        self._outbox.deliver(claim, self.session.answered_heartbeat)
+            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now)
+        self._outbox.deliver(claim, self.session.heartbeat_before_claim)
         self._send()
         return True
 

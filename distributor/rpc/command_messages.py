@@ -96,7 +96,7 @@ def _defaulted(command: command_pb2.Command, field: str, default_ms: int) -> int
 
 
 def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
-    """Write a command into `message`: all of it while it lives, afterwards what its status remembers."""
+    """Write a command into `message`: all of it, or, where it was just forgotten, what its status remembers."""
     if encoded is not None:
         message.ParseFromString(encoded)
         return

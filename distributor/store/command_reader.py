@@ -36,8 +36,11 @@ class ValkeyCommandReader:
         ]
 
     async def encoded(self, command_id: str) -> bytes | None:
-        command = await self._connection.call("GET", keys.COMMAND.format(command_id=command_id))
-        return command if command is None else bytes(command)
+        live, ended = await self._connection.call(
+            "MGET", keys.COMMAND.format(command_id=command_id), keys.ENDED_COMMAND.format(command_id=command_id)
+        )
+        stored: bytes | None = live or ended
+        return stored
 
     async def output_bytes(self, command_id: str) -> int:
         count = await self._connection.call("HGET", keys.STATUS.format(command_id=command_id), "output_bytes")

@@ -106,6 +106,7 @@ class ValkeyCommandStore:
         return [
             Claim(
                 request.agent_id,
+                request.epoch,
                 request.lease_id,
                 now_ms,
                 reply[0] != b"ok",

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import sys
-from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -18,6 +17,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from distributor.errors import ConfigurationError
 from distributor.store import die_with_parent
+from distributor.store.child_process import ChildProcess
 from distributor.store.data_dir_lock import DataDirLock
 
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -59,7 +59,7 @@ class EmbeddedValkey:
         self._log = self._data_dir / "valkey.log"
         self._password = secrets.token_hex(32)
         self._lock = DataDirLock(self._data_dir)
-        self._process: Process | None = None
+        self._process: ChildProcess | None = None
 
     @property
     def url(self) -> str:
@@ -80,7 +80,7 @@ class EmbeddedValkey:
         self._prepare_data_dir()
         await self._lock.acquire(LOCK_PATIENCE_SECONDS)
         try:
-            self._process = await self._spawn(binary)
+            self._process = self._spawn(binary)
             await self._answering(self._process)
         except BaseException:
             await self.stop()
@@ -90,8 +90,8 @@ class EmbeddedValkey:
         """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""
         process, self._process = self._process, None
         try:
-            if process is not None and process.returncode is None:
-                await _end(process)
+            if process is not None:
+                await process.stop(STOP_TIMEOUT_SECONDS)
         finally:
             self._lock.release()
 
@@ -113,7 +113,7 @@ class EmbeddedValkey:
         except OSError as error:
             raise ConfigurationError(f"cannot use the data folder {self._data_dir}: {error.strerror}") from error
 
-    async def _spawn(self, binary: Path) -> Process:
+    def _spawn(self, binary: Path) -> ChildProcess:
         config = self._data_dir / "valkey.conf"
         config.touch(mode=0o600)
         config.write_text(
@@ -123,19 +123,14 @@ class EmbeddedValkey:
         )
         launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
         with self._log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *launcher,
-                str(binary),
-                str(config),
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={"PATH": os.defpath, "LC_ALL": "C"},
-                start_new_session=True,
+            return ChildProcess(
+                [*launcher, binary, config],
+                output=log,
+                environment={"PATH": os.defpath, "LC_ALL": "C"},
                 pass_fds=(self._lock.fd,),
             )
 
-    async def _answering(self, process: Process) -> None:
+    async def _answering(self, process: ChildProcess) -> None:
         ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(START_TIMEOUT_SECONDS), Valkey.from_url(self.url) as client:
@@ -171,15 +166,6 @@ def find_server_binary() -> Path:
             "(or set valkey_url to a Valkey that runs)",
             reason="NO_VALKEY_SERVER",
         ) from error
-
-
-async def _end(process: Process) -> None:
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 async def _answers(client: Valkey) -> bool:

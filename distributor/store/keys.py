@@ -10,7 +10,9 @@ import re
 from typing import Final
 
 COMMAND: Final = "command:queue:{command_id}"
-"""string: the command as its protobuf message; deleted when the command has ended."""
+"""string: the command as its protobuf message; goes when the command has ended."""
+ENDED_COMMAND: Final = "command:ended:{command_id}"
+"""string: the same once the command has ended, to look at or to queue again; TTL."""
 STATUS: Final = "command:status:{command_id}"
 """hash: status, agent_id, attempt, lease_id, receipts and what else decides; TTL once the command has ended."""
 AGENT_COMMAND: Final = "agent:{agent_id}:command:list:{command_id}"
@@ -80,6 +82,7 @@ DECISIVE: Final = (
 
 _TEMPLATES: Final = {
     "command": COMMAND,
+    "ended_command": ENDED_COMMAND,
     "status": STATUS,
     "agent_command": AGENT_COMMAND,
     "result": RESULT,

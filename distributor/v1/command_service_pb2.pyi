@@ -246,9 +246,7 @@ class GetCommandResponse(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def command(self) -> _command_pb2.Command:
-        """Params are present until the command has ended."""
-
+    def command(self) -> _command_pb2.Command: ...
     @_builtins.property
     def state(self) -> _command_pb2.CommandState: ...
     def __init__(

@@ -75,6 +75,8 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         self.calls: Counter[str] = Counter()
         self.requests: list[Any] = []
         self.on_queued: Callable[[str], None] = lambda command_id: None
+        self.lose_answers = 0
+        """How many of the coming QueueCommand calls store the command and then fail with UNAVAILABLE."""
         self.cut_streams_after: list[int] = []
         """How many messages each coming stream may carry before it is cut with UNAVAILABLE."""
         self._keys: dict[str, tuple[bytes, str]] = {}
@@ -171,6 +173,9 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         answer = self._queue(request)
         if isinstance(answer, Refusal):
             await _abort(context, answer)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            await _abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
         command_id, already = answer
         stored = self.commands[command_id]
         return wire.QueueCommandResponse(command=stored.command, state=stored.state, already_queued=already)

@@ -93,7 +93,7 @@ def stay_options(command: F) -> F:
 )
 @click.option(
     "--input",
-    type=click.File(encoding="utf-8"),
+    type=click.File("rb"),
     help="Queue a command for each line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
     "maxRuns, idempotencyKey. What a line leaves out is taken from the options. - is standard input.",
 )

@@ -12,7 +12,7 @@ from distributor.cli.sender import arguments
 from distributor.model.command import OfflinePolicy
 
 
-def read_lines(file: IO[str]) -> Iterator[dict[str, Any]]:
+def read_lines(file: IO[bytes]) -> Iterator[dict[str, Any]]:
     """The fields of each command. Blank lines are skipped. Raises UsageError naming the line and what is wrong."""
     number = 0
     try:
@@ -20,17 +20,17 @@ def read_lines(file: IO[str]) -> Iterator[dict[str, Any]]:
             number += 1
             if line.strip():
                 yield _fields(line)
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"--input line {number + 1} is not UTF-8") from error
     except ValueError as error:
         raise click.UsageError(f"--input line {number} {error}") from error
-    if not number:
-        raise click.UsageError("--input has no commands")
 
 
-def _fields(line: str) -> dict[str, Any]:
+def _fields(line: bytes) -> dict[str, Any]:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("is not UTF-8") from error
     fields = {}
-    for name, value in arguments.json_object(line).items():
+    for name, value in arguments.json_object(text).items():
         if name not in _NAMES:
             raise ValueError(f"has the unknown name {json.dumps(name)}; known are {', '.join(_NAMES)}")
         field, parse = _NAMES[name]

@@ -55,7 +55,7 @@ class Screen:
         """Bytes of a command's output, exactly as they are, at once."""
         stream = (sys.stderr if to_stderr else sys.stdout).buffer
         rest = memoryview(data)
-        # With PYTHONUNBUFFERED there is no buffer below, and a write to a pipe may take a part only.
+        # With PYTHONUNBUFFERED this is a plain write, which may take a part only: so it does when its reader goes away.
         while rest:
             rest = rest[stream.write(rest) :]
         stream.flush()

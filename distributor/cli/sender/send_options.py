@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
 import click
 
 from distributor.cli.sender.arguments import merged_params
+from distributor.cli.sender.input_lines import read_lines
 
 MAX_COMMANDS: Final = 100_000
 MAX_FOLLOWED: Final = 200
@@ -54,7 +55,7 @@ class SendOptions:
     params: Sequence[tuple[str, str]]
     params_json: Sequence[dict[str, Any]]
     argv: Sequence[str]
-    input: IO[str] | None
+    input: IO[bytes] | None
     repeat: int
     priority: int | None
     time_limit: float | None
@@ -64,20 +65,21 @@ class SendOptions:
 
     def drafts(self) -> list[dict[str, Any]]:
         """The fields of each command to queue. Raises UsageError."""
-        lines = list(self._input_lines()) if self.input else [{}]
-        drafts = [
-            {"params": self._params(), **self._given(), **line, "agent_id": agent_id}
-            for line in lines
-            for agent_id in self._agents_of(line)
-            for _ in range(self.repeat)
-        ]
-        if len(drafts) > MAX_COMMANDS:
-            raise click.UsageError(f"one call queues at most {MAX_COMMANDS:,} commands, not {len(drafts):,}")
-        if any(not draft.get("type") for draft in drafts):
+        options = self._given()
+        lines = list(read_lines(self.input)) if self.input else [{}]
+        drafts = [options | line | {"agent_id": agent_id} for line in lines for agent_id in self._agents_of(line)]
+        if any("type" not in draft for draft in drafts):
             raise click.UsageError("Missing option '--type'.")
-        if self.idempotency_key and len(drafts) != 1:
-            raise click.UsageError(f"--idempotency-key names one command, and this queues {len(drafts):,}")
-        return drafts
+        self._check_count(len(drafts) * self.repeat)
+        return [draft for draft in drafts for _ in range(self.repeat)]
+
+    def _check_count(self, count: int) -> None:
+        if not count:
+            raise click.UsageError("--input has no commands")
+        if count > MAX_COMMANDS:
+            raise click.UsageError(f"one call queues at most {MAX_COMMANDS:,} commands, not {count:,}")
+        if self.idempotency_key and count != 1:
+            raise click.UsageError(f"--idempotency-key names one command, and this queues {count:,}")
 
     def _agents_of(self, line: dict[str, Any]) -> Sequence[str]:
         agents = [line["agent_id"]] if "agent_id" in line else self.agent
@@ -87,6 +89,7 @@ class SendOptions:
 
     def _given(self) -> dict[str, Any]:
         fields = {
+            "params": self._params(),
             "type": self.type or ("EXEC" if self.argv else None),
             "priority": self.priority,
             "time_limit_seconds": self.time_limit,
@@ -106,9 +109,3 @@ class SendOptions:
             return merged_params(self.params, objects)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-
-    def _input_lines(self) -> Iterator[dict[str, Any]]:
-        from distributor.cli.sender.input_lines import read_lines
-
-        assert self.input is not None
-        return read_lines(self.input)

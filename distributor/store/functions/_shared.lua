@@ -135,7 +135,11 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   server.call('HSET', status_key(id), 'status', to, 'finished_ms', batch.now,
     'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS],
     'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  server.call('DEL', command_key(id))
+  -- What it was is kept as long as its result, under another name: a command in the queue is one that lives.
+  if server.call('EXISTS', command_key(id)) == 1 then
+    server.call('RENAME', command_key(id), ended_command_key(id))
+    server.call('PEXPIRE', ended_command_key(id), retention_ms)
+  end
   batch.finish_time = batch.finish_time or rfc3339(batch.now)
   server.call('SET', result_key(id), result_json(id, fields, members, output_bytes, batch.finish_time),
     'PX', retention_ms)

@@ -245,9 +245,11 @@ async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, s
 
 async def test_a_timeout_still_shows_what_has_ended(service: FakeCommandService, server: str) -> None:
     service.on_queued = lambda command_id: service.finish(command_id) if len(service.commands) == 1 else None
+    # Its result is still on its way when the wait is over.
+    service.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=600))
 
     finished = await run_sender(
-        server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=500ms", "-o", "json"
+        server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=300ms", "-o", "json"
     )
 
     first, second = service.commands
@@ -271,23 +273,24 @@ async def test_an_interrupt_leaves_the_commands_running_and_names_them(
     assert service.calls["CancelCommand"] == 0
 
 
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("arguments", [["list", "--limit=2000", "-o", "jsonl"], ["watch"]])
 async def test_a_reader_that_goes_away_ends_it_quietly(
-    service: FakeCommandService, server: str, arguments: list[str]
+    service: FakeCommandService, server: str, arguments: list[str], unbuffered: bool
 ) -> None:
     await run_sender(server, "--agent=a1", "--type=EXEC", "--repeat=2000")
     first = next(iter(service.commands))
-    for _ in range(100):
-        service.write_output(first, b"line\n" * 2_000)
+    service.write_output(first, b"line\n" * 200_000)
+    service.finish(first)
     ids = [first] if arguments == ["watch"] else []
-    process = await start_sender(server, *arguments, *ids)
+    process = await start_sender(server, *arguments, *ids, unbuffered=unbuffered)
     assert process.stdout
     assert process.stderr
 
     await process.stdout.readline()
     process.stdout._transport.close()  # type: ignore[attr-defined]
 
-    assert b"error" not in await process.stderr.read()
+    assert b"rror" not in await process.stderr.read()
     assert await process.wait() == 141
 
 

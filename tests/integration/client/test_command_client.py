@@ -74,6 +74,18 @@ async def test_queueing_again_while_unavailable_queues_once(client: CommandClien
     assert not queued.already_queued
 
 
+async def test_a_lost_answer_does_not_make_a_new_command_look_old(
+    client: CommandClient, service: FakeCommandService
+) -> None:
+    service.lose_answers = 1
+
+    queued = await client.queue(CommandRequest("a1", "PING"))
+
+    assert service.calls["QueueCommand"] == 2
+    assert list(service.commands) == [queued.command.command_id]
+    assert not queued.already_queued
+
+
 async def test_tries_are_bounded(client: CommandClient, service: FakeCommandService) -> None:
     refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "store is away", "STORE_AWAY")
     service.refuse("QueueCommand", refusal, times=100)

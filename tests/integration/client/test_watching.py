@@ -101,6 +101,18 @@ async def test_a_cut_watch_goes_on_where_it_was(
     assert service.calls["WatchCommand"] == len(cuts) + 1
 
 
+async def test_output_that_was_seen_is_not_asked_for_again(client: CommandClient, service: FakeCommandService) -> None:
+    command_id = await queue(client)
+    service.write_output(command_id, b"12345678")
+    service.write_output(command_id, b"90")
+    service.finish(command_id)
+    service.cut_streams_after = [2]
+
+    await collect(client, command_id)
+
+    assert [request.output_offset for request in service.requests if hasattr(request, "output_offset")] == [0, 8]
+
+
 async def test_a_watch_survives_a_restart_of_the_server(service: FakeCommandService) -> None:
     port = free_port()
     options = ClientOptions(reconnects=RetryPolicy(first_ms=1, most_ms=50))

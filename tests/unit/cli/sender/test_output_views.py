@@ -1,0 +1,68 @@
+"""Output of commands as it is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributor.cli.sender.output_views import JsonView, PrefixedView, RawView
+from distributor.cli.sender.screen import Screen
+from distributor.client import (
+    CommandResult,
+    CommandState,
+    CommandStatus,
+    CommandSummary,
+    OutputChunk,
+    OutputGap,
+    OutputStream,
+    Reason,
+)
+
+AWAY = CommandSummary("c1", "a1", "EXEC", 50, CommandState(CommandStatus.QUEUED, agent_away_since_ms=1_000))
+RESULT = CommandResult(
+    "c1", "a1", "EXEC", CommandStatus.FAILED, 1, Reason("exit_nonzero", "exit code 3"), 3, None, 5, 0, 9_000
+)
+
+
+def chunk(data: bytes, stream: OutputStream = OutputStream.STDOUT) -> OutputChunk:
+    return OutputChunk("c1", stream, 0, data)
+
+
+def test_raw_output_keeps_every_byte(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    view = RawView(Screen("table"))
+    for update in (chunk(b"\xff\x00no end"), chunk(b"!\r\n"), chunk(b"err", OutputStream.STDERR)):
+        view.show(update)
+
+    assert capfdbinary.readouterr() == (b"\xff\x00no end!\r\n", b"err")
+
+
+def test_raw_says_why_nothing_happens_and_how_it_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    view = RawView(Screen("table"))
+    for update in (AWAY, AWAY, OutputGap(0, 2_000), RESULT):
+        view.show(update)
+
+    assert capfd.readouterr() == (
+        "",
+        "waiting: a1 is away since 1970-01-01T00:00:01.000Z\n"
+        "2,000 bytes of output are not kept\n"
+        "c1 failed, exit code 3 (exit_nonzero: exit code 3)\n",
+    )
+
+
+def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    view = PrefixedView(Screen("table"))
+    pieces = [chunk(b"one\ntw"), chunk(b"err", OutputStream.STDERR), chunk(b"o\n\nlast \xff")]
+    for update in (AWAY, *pieces):
+        view.show(update)
+    assert capfdbinary.readouterr() == (b"a1 | one\na1 | two\na1 | \n", b"")
+
+    view.show(RESULT)
+    assert capfdbinary.readouterr() == (
+        b"a1 | last \xff\n",
+        b"a1 | err\na1 | c1 failed, exit code 3 (exit_nonzero: exit code 3)\n",
+    )
+
+
+def test_json_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    JsonView(Screen("jsonl"), "c1").show(OutputGap(0, 5))
+
+    assert capfd.readouterr().out == '{"commandId": "c1", "gap": {"beginOffset": 0, "endOffset": 5}}\n'
