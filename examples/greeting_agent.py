@@ -29,7 +29,7 @@ async def greet(command: CommandContext) -> dict[str, str]:
 
     # Whoever follows the command sees this at once.
     await command.output(f"thinking of something nice to say to {name}…\n")
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
 
     # What a handler returns is the result: any JSON value.
     return {"greeting": f"Hello {name}!"}

@@ -108,7 +108,12 @@ class Agent:
         asyncio.run(self._serve_with_signals())
 
     async def serve(self) -> None:
-        """As `run()`, on the loop of the caller and without touching signals. `stop()` ends it."""
+        """As `run()`, on the loop of the caller and without touching signals. `stop()` ends it.
+
+        Raises FailedPrecondition while it serves already.
+        """
+        if self._runtime is not None:
+            raise FailedPrecondition("the agent is serving already")
         runtime = self._runtime = AgentRuntime(self._profile(), self.server, self._handlers)
         runtime.add_handler(STOP, stop_handler(runtime))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -78,4 +79,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """Run with the arguments of the process."""
+    # grpc would log on stderr when a server goes away; it looks at this when it is first imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 - told to grpc, not read by us
     sys.exit(run(sys.argv[1:]))

@@ -55,9 +55,11 @@ class CommandClient:
         self._options = options or ClientOptions()
         self._calls = UnaryCalls(target, self._options)
         self._channel: grpc.aio.Channel | None = None
+        self._opened: CommandServiceAsyncStub | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel_options())
+        self._opened = CommandServiceStub(self._channel)
         return self
 
     async def __aexit__(
@@ -65,7 +67,7 @@ class CommandClient:
     ) -> None:
         if self._channel is not None:
             await self._channel.close()
-            self._channel = None
+            self._channel = self._opened = None
 
     async def queue(self, request: values.CommandRequest) -> values.QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected."""
@@ -196,9 +198,9 @@ class CommandClient:
 
     @property
     def _stub(self) -> CommandServiceAsyncStub:
-        if self._channel is None:
+        if self._opened is None:
             raise RuntimeError("use the client inside `async with`")
-        return CommandServiceStub(self._channel)
+        return self._opened
 
     @property
     def _watching(self) -> Watching:

@@ -56,7 +56,10 @@ class Refusal(NamedTuple):
 
 
 class ReportedEnding(NamedTuple):
-    """How a command ended, in the words of the agent. `data_json` is JSON text or empty."""
+    """How a command ended, in the words of the agent. `data_json` is JSON text or empty.
+
+    `fault` is set where the words made no sense already as a message.
+    """
 
     held: Held
     status: CommandStatus | None
@@ -65,6 +68,7 @@ class ReportedEnding(NamedTuple):
     data_json: str
     output_bytes: int
     transient: bool
+    fault: Reason | None = None
 
 
 class Report(NamedTuple):
@@ -167,6 +171,8 @@ class AgentReports:
 
     def _fault(self, reported: ReportedEnding) -> Reason | None:
         """What makes this result one that cannot be kept; its command fails with this reason."""
+        if reported.fault is not None:
+            return reported.fault
         if reported.status not in TERMINAL:
             return Reason("invalid_result", "the agent reported a result whose status is not a terminal one")
         if len(reported.data_json) > self._max_result_bytes:

@@ -20,9 +20,10 @@ from distributor.dispatch.ports import (
     Queued,
     QueueOutcome,
 )
-from distributor.dispatch.refusals import checked_page_size, no_such_command, refusal, valid
+from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
 from distributor.model.command import (
+    AGENT_ID_PATTERN,
     MAX_REASON_MESSAGE,
     CommandDraft,
     CommandLimits,
@@ -32,6 +33,7 @@ from distributor.model.command import (
     check_agent_id,
     check_command_id,
     check_draft,
+    check_type,
 )
 from distributor.model.ids import CommandIdMint
 
@@ -160,6 +162,8 @@ class CommandService:
         """Commands, newest first. Raises InvalidArgument for a page token that is none, or a filter out of range."""
         if query.agent_id:
             valid(check_agent_id, query.agent_id, "filter.agent_id")
+        if query.type:
+            valid(check_type, query.type, "filter.type")
         if (
             query.queued_from_ms is not None
             and query.queued_until_ms is not None
@@ -202,8 +206,8 @@ class CommandService:
 
     async def agents(self, after: str, page_size: int) -> tuple[list[AgentInfo], str]:
         """Agents by id after the one named, and the id to go on after ("" at the end)."""
-        if after:
-            valid(check_agent_id, after, "page_token")
+        if after and not AGENT_ID_PATTERN.fullmatch(after):
+            raise bad_page_token()
         most = checked_page_size(page_size, 100)
         agent_ids = await self._reader.agent_ids(after, most)
         found = [agent for agent in await self._reader.agents(agent_ids) if agent is not None]

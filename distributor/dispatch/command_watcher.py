@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, NamedTuple
 
 from distributor.dispatch.ports import CommandReader, OutputLog, StoredChunk
 from distributor.dispatch.refusals import bounded, no_such_command, valid
 from distributor.dispatch.watches import Watch, Watches
-from distributor.errors import InvalidArgument
+from distributor.errors import InvalidArgument, Unavailable
 from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id
 
 OUTPUT_BYTES_IN_A_READ: Final = 262_144
+STATES_OF_A_BUSY_SYSTEM: Final = 50
+PAUSE_OF_A_BUSY_SYSTEM_SECONDS: Final = 0.01
 
 
 class Gap(NamedTuple):
@@ -71,7 +74,8 @@ class CommandWatcher:
     ) -> AsyncGenerator[list[CommandState], None]:
         """States as they change: of these commands until all have ended, else of these agents' commands, else of all.
 
-        With `command_ids`, the first list has the state of each. Raises NotFound for the first that is unknown.
+        With `command_ids`, the first list has the state of each; without, it is empty. Raises NotFound for the first
+        that is unknown, and, without `command_ids`, Unavailable where changes may have been missed.
         """
         bounded("command_ids", command_ids)
         bounded("agent_ids", agent_ids)
@@ -81,22 +85,36 @@ class CommandWatcher:
             valid(check_agent_id, agent_id, "agent_ids")
         watch = self._watches.open(command_ids, agent_ids)
         try:
+            if not command_ids:
+                async for states in self._changes(watch):
+                    yield states
             alive = set(command_ids)
             watch.stale = True
-            while True:
+            while alive:
                 if not watch.stale:
                     await watch.wait()
                 states, _ = watch.take()
                 if watch.stale:
                     watch.stale = False
                     states = await self._states(list(alive))
-                if states or not command_ids:
+                if states:
                     yield states
+                await _breather(states)
                 alive.difference_update(state.command_id for state in states if state.status.terminal)
-                if command_ids and not alive:
-                    return
         finally:
             self._watches.close(watch, command_ids, agent_ids)
+
+    async def _changes(self, watch: Watch) -> AsyncGenerator[list[CommandState], None]:
+        """What changes of commands that are not known beforehand; an empty list first: from here on, all is told."""
+        yield []
+        while True:
+            await watch.wait()
+            states, _ = watch.take()
+            if states:
+                yield states
+            await _breather(states)
+            if watch.stale:
+                raise Unavailable("changes may have been missed; watch again", reason="EVENTS_MISSED")
 
     async def _next_state(self, watch: Watch, state: CommandState) -> CommandState:
         """The latest state once something has happened: the same one where it was only output."""
@@ -127,3 +145,9 @@ class CommandWatcher:
         if result is None:
             raise no_such_command(command_id)
         return result
+
+
+async def _breather(states: Sequence[CommandState]) -> None:
+    """Under load, let changes of the same commands fall together."""
+    if len(states) >= STATES_OF_A_BUSY_SYSTEM:
+        await asyncio.sleep(PAUSE_OF_A_BUSY_SYSTEM_SECONDS)

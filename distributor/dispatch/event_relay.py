@@ -69,6 +69,9 @@ class EventRelay:
                         self._doorbell.ring(fact.agent_id)
                 case EventKind.RELEASED:
                     self._taken_away(fact)
+                    # Ours too: whoever released it without a delay expects it to be given out again at once.
+                    if self._registry.get(fact.agent_id) is not None:
+                        self._doorbell.ring(fact.agent_id)
                 case EventKind.CANCEL_REQUESTED:
                     self._cancel(fact)
                 case EventKind.FINISHED:
@@ -98,9 +101,7 @@ class EventRelay:
         What the agent itself brought about has left the flight before the store was told.
         """
         agent = self._registry.get(fact.agent_id)
-        if agent is None:
-            return
-        if fact.subject in agent.session.in_flight:
+        if agent is not None and fact.subject in agent.session.in_flight:
             event = fact.event()
             if isinstance(event, CommandChanged) and agent.session.lost(fact.subject, event.state.attempt):
                 agent.cancel(fact.subject, event.state.reason.message)

@@ -70,6 +70,13 @@ def checked_page_size(page_size: int, default: int) -> int:
     return page_size or default
 
 
+def bad_page_token() -> InvalidArgument:
+    """A page token that no list has given out."""
+    return InvalidArgument(
+        "page_token is not one that a list has given out", field="page_token", reason="INVALID_PAGE_TOKEN"
+    )
+
+
 def refusal(draft: CommandDraft, queued: Queued) -> DistributorError | None:
     """Why the store did not queue a command; None where it did."""
     match queued.outcome:

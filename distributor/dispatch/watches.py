@@ -12,7 +12,7 @@ from distributor.model.event import CommandChanged, EventKind
 from distributor.observability.metrics import Metrics
 
 MOST_PENDING = 10_000
-_OF_COMMANDS = frozenset(EventKind) - {EventKind.AGENT}
+_STATES = frozenset(EventKind) - {EventKind.AGENT, EventKind.OUTPUT}
 
 
 class Watch:
@@ -58,7 +58,8 @@ class Watch:
 
     async def wait(self) -> None:
         """Return once there is something to take. Raises what the watch failed with."""
-        await self._event.wait()
+        if self._failure is None:
+            await self._event.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -82,9 +83,15 @@ class Watches:
         self._by_agent: dict[str, set[Watch]] = {}
         self._of_all: set[Watch] = set()
         self._open: set[Watch] = set()
+        self._failure: Exception | None = None
 
     def open(self, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> Watch:
-        """A new watch of these commands, else of these agents' commands, else of all. The caller closes it."""
+        """A new watch of these commands, else of these agents' commands, else of all. The caller closes it.
+
+        Raises ResourceExhausted where there are too many, and what `fail` was given once it was.
+        """
+        if self._failure is not None:
+            raise self._failure
         if len(self._open) >= self._most:
             raise ResourceExhausted(
                 f"there are {self._most:,} watchers already, the limit (max_watchers)",
@@ -116,7 +123,7 @@ class Watches:
         if watches:
             for watch in watches:
                 watch.note(fact)
-        if (self._of_all or self._by_agent) and fact.kind in _OF_COMMANDS:
+        if (self._of_all or self._by_agent) and fact.kind in _STATES:
             for watch in self._of_all:
                 watch.note(fact)
             if self._by_agent:
@@ -129,7 +136,8 @@ class Watches:
             watch.resync()
 
     def fail(self, error: Exception) -> None:
-        """No watch can go on."""
+        """No watch can go on, and none is opened any more."""
+        self._failure = error
         for watch in self._open:
             watch.fail(error)
 

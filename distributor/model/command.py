@@ -122,15 +122,20 @@ def check_command_id(command_id: str, field: str = "command_id") -> None:
         raise InvalidField(field, "INVALID_COMMAND_ID", f"{field} must be a command id, not {shown(command_id)}")
 
 
+def check_type(command_type: str, field: str = "type") -> None:
+    """Raise InvalidField unless `command_type` is spelt as a command type."""
+    if not COMMAND_TYPE_PATTERN.fullmatch(command_type):
+        raise InvalidField(
+            field,
+            "INVALID_TYPE",
+            f"{field} must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(command_type)}",
+        )
+
+
 def check_draft(draft: CommandDraft, limits: CommandLimits) -> None:
     """Raise InvalidField, naming field and limit, unless `draft` may be queued."""
     check_agent_id(draft.agent_id, "command.agent_id")
-    if not COMMAND_TYPE_PATTERN.fullmatch(draft.type):
-        raise InvalidField(
-            "command.type",
-            "INVALID_TYPE",
-            f"command.type must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(draft.type)}",
-        )
+    check_type(draft.type, "command.type")
     if draft.params_bytes > limits.max_params_bytes:
         raise InvalidField(
             "command.params",

@@ -85,8 +85,14 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         refusals=[_refusal(item) for item in request.refused],
         outputs=[_output(item, agent_id) for item in request.output],
         endings=[_ending(item) for item in request.results],
-        not_found=[item.command_id for item in request.cancel_reports if item.finding == pb.CANCEL_FINDING_UNKNOWN],
+        not_found=[item.command_id for item in request.cancel_reports if _unknown(item)],
     )
+
+
+def _unknown(item: pb.CancelReport) -> bool:
+    if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
+        raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
+    return item.finding == pb.CANCEL_FINDING_UNKNOWN
 
 
 def _refusal(item: pb.Refused) -> Refusal:
@@ -110,21 +116,21 @@ def _output(item: pb.Output, agent_id: str) -> OutputPiece:
 
 
 def _ending(item: pb.Result) -> ReportedEnding:
-    data_json, reason = "", Reason(item.reason.code, item.reason.message)
-    status = STATUS_FROM_WIRE.get(item.status)
+    data_json, fault = "", None
     if item.HasField("data"):
         try:
             data_json = to_json(item.data)
         except ValueError:
-            status, reason = None, Reason("invalid_result", "the result's data has numbers that JSON cannot hold")
+            fault = Reason("invalid_result", "the result's data has numbers that JSON cannot hold")
     return ReportedEnding(
         Held(item.command_id, item.lease_id),
-        status,
-        reason,
+        STATUS_FROM_WIRE.get(item.status),
+        Reason(item.reason.code, item.reason.message),
         item.exit_code if item.HasField("exit_code") else None,
         data_json,
         item.output_bytes,
         item.transient,
+        fault,
     )
 
 

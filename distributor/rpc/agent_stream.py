@@ -129,8 +129,9 @@ class AgentStream:
             raise ProtocolViolation("hello", "hello must be in the first message only")
         if request.HasField("heartbeat"):
             await self._heartbeat(request.heartbeat, now)
-            # Heartbeats mostly come alone.
-            if request.ByteSize() == len(request.heartbeat.SerializeToString()) + 2:
+            # Heartbeats mostly come alone, and mostly do not make room for what waits.
+            alone = request.ByteSize() == len(request.heartbeat.SerializeToString()) + 2
+            if alone and not (session.more_waiting and session.credit > 0):
                 return
         answers = await self._reports.handle(session, report(request, session.agent_id), now)
         if answers.results or answers.outputs:

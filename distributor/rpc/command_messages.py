@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from google.protobuf.duration_pb2 import Duration
@@ -31,6 +32,11 @@ _OFFLINE_FROM_WIRE = {
     command_pb2.OFFLINE_POLICY_QUEUE: OfflinePolicy.QUEUE,
     command_pb2.OFFLINE_POLICY_FAIL: OfflinePolicy.FAIL,
 }
+_AGENT_STATUSES = {
+    command_service_pb2.AGENT_STATUS_ONLINE,
+    command_service_pb2.AGENT_STATUS_BUSY,
+    command_service_pb2.AGENT_STATUS_OFFLINE,
+}
 _STREAM_TO_WIRE = {1: command_pb2.OUTPUT_STREAM_STDOUT, 2: command_pb2.OUTPUT_STREAM_STDERR}
 
 
@@ -57,11 +63,7 @@ def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: Co
         )
     offline = _OFFLINE_FROM_WIRE.get(command.offline_policy)
     if offline is None:
-        raise InvalidArgument(
-            f"command.offline_policy has no value {command.offline_policy}",
-            field="command.offline_policy",
-            reason="UNKNOWN_ENUM_VALUE",
-        )
+        raise unknown_enum_value("command.offline_policy", command.offline_policy)
     if not command.HasField("priority"):
         command.priority = defaults.priority
     time_limit_ms = _defaulted(command, "time_limit", defaults.time_limit_ms)
@@ -187,9 +189,7 @@ def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
     statuses = []
     for wire in message.statuses:
         if wire not in STATUS_FROM_WIRE:
-            raise InvalidArgument(
-                f"filter.statuses has no value {wire}", field="filter.statuses", reason="UNKNOWN_ENUM_VALUE"
-            )
+            raise unknown_enum_value("filter.statuses", wire)
         statuses.append(STATUS_FROM_WIRE[wire])
     return CommandQuery(
         agent_id=message.agent_id,
@@ -198,6 +198,19 @@ def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
         queued_from_ms=_ms(message.queued_after) if message.HasField("queued_after") else None,
         queued_until_ms=_ms(message.queued_before) if message.HasField("queued_before") else None,
     )
+
+
+def agent_statuses(values: Iterable[int]) -> set[int]:
+    """The statuses of agents to list. Raises InvalidArgument for one that does not exist."""
+    wanted = set(values)
+    for wire in wanted - _AGENT_STATUSES:
+        raise unknown_enum_value("statuses", wire)
+    return wanted
+
+
+def unknown_enum_value(field: str, value: int) -> InvalidArgument:
+    """A number that means nothing, or nothing here."""
+    return InvalidArgument(f"{field} has no value {value}", field=field, reason="UNKNOWN_ENUM_VALUE")
 
 
 def agent_status(agent: AgentInfo) -> command_service_pb2.AgentStatus.ValueType:

@@ -123,9 +123,9 @@ class CommandServicer(CommandServiceServicer):
         return response
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
+        wanted = messages.agent_statuses(request.statuses)
         agents, next_page_token = await self._service.agents(request.page_token, request.page_size)
         response = pb.ListAgentsResponse(next_page_token=next_page_token)
-        wanted = set(request.statuses)
         for agent in agents:
             if not wanted or messages.agent_status(agent) in wanted:
                 messages.fill_agent(response.agents.add(), agent)

@@ -124,7 +124,8 @@ def _read_cursor(cursor: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         arrival, command_id = text.split(" ")
-        int(arrival)
+        if not arrival.isdigit():
+            raise ValueError("an arrival is a whole number of microseconds")
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidArgument(
             "page_token is not one that a list has given out", field="page_token", reason="INVALID_PAGE_TOKEN"

@@ -14,6 +14,8 @@ from distributor.model.lifecycle import CommandStatus
 
 Row = Sequence[bytes | None]
 
+_STATUSES: Final = {status.value: status for status in CommandStatus}
+
 SESSION_FIELDS: Final = (
     "epoch",
     "connected",
@@ -34,9 +36,9 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         row[0],
         row[1],
         int(row[2]),
-        CommandStatus(row[3]),
+        _STATUSES[row[3]],
         int(row[4] or 0),
-        Receipts(*(int(float(value)) if value else 0 for value in row[5:11])),
+        Receipts(*[int(value) if value else 0 for value in row[5:11]]),
         int(row[11] or 0),
         Reason(row[12], row[13]),
     )
@@ -50,12 +52,13 @@ def text_row(row: Row) -> list[str]:
 class StoredFact:
     """The Fact port: one field of an entry of the event stream. The line is its kind and details, tab separated."""
 
-    __slots__ = ("_line", "_position", "subject")
+    __slots__ = ("_event", "_line", "_position", "subject")
 
     def __init__(self, position: str, subject: str, line: str) -> None:
         self._position = position
         self.subject = subject
         self._line = line
+        self._event: Event | None = None
 
     @property
     def kind(self) -> str:
@@ -67,6 +70,12 @@ class StoredFact:
         return self.subject if kind == EventKind.AGENT else first
 
     def event(self) -> Event:
+        # Several may ask: each watcher, and the metrics.
+        if self._event is None:
+            self._event = self._decoded()
+        return self._event
+
+    def _decoded(self) -> Event:
         kind, details = self._line.split("\t", 1)
         if kind == EventKind.OUTPUT:
             agent_id, end_offset = details.split("\t")

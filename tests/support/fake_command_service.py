@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2, json_format
+from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from distributor.transport import server_options
 from distributor.v1 import command_pb2, command_service_pb2_grpc
 from distributor.v1 import command_service_pb2 as wire
+from tests.support.refusals import Refusal, abort
 
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 FAILED = command_pb2.COMMAND_STATUS_FAILED
@@ -30,18 +29,6 @@ TERMINAL = (COMPLETED, FAILED, TIMEOUT, CANCELLED)
 
 FIRST_MS = 1_800_000_000_000
 """The clock of this service: it starts here and moves on by a second with each change."""
-
-
-@dataclass
-class Refusal:
-    """An error that a call is answered with, with all the details a server may give."""
-
-    code: grpc.StatusCode
-    message: str
-    reason: str = ""
-    field: str = ""
-    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
-    retry_after_ms: int = 0
 
 
 @dataclass
@@ -158,6 +145,17 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
             json_format.ParseDict(data, stored.result.data)
         self._wake()
 
+    def end_each(self, *outcome: Any, output: bytes = b"", **how: Any) -> None:
+        """From now on every command runs, prints `output` and ends as `finish` is told, as soon as it is queued."""
+
+        def run(command_id: str) -> None:
+            self.start(command_id)
+            if output:
+                self.write_output(command_id, output)
+            self.finish(command_id, *outcome, **how)
+
+        self.on_queued = run
+
     def refuse(self, method: str, refusal: Refusal, times: int = 1) -> None:
         self.refusals.setdefault(method, []).extend([refusal] * times)
 
@@ -172,10 +170,10 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         await self._enter("QueueCommand", request, context)
         answer = self._queue(request)
         if isinstance(answer, Refusal):
-            await _abort(context, answer)
+            await abort(context, answer)
         if self.lose_answers:
             self.lose_answers -= 1
-            await _abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
+            await abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
         command_id, already = answer
         stored = self.commands[command_id]
         return wire.QueueCommandResponse(command=stored.command, state=stored.state, already_queued=already)
@@ -183,7 +181,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
     async def QueueCommands(self, request: wire.QueueCommandsRequest, context: Any) -> wire.QueueCommandsResponse:
         await self._enter("QueueCommands", request, context)
         if len(request.requests) > 1_000:
-            await _abort(context, Refusal(grpc.StatusCode.INVALID_ARGUMENT, "too many", "BATCH_TOO_LARGE", "requests"))
+            await abort(context, Refusal(grpc.StatusCode.INVALID_ARGUMENT, "too many", "BATCH_TOO_LARGE", "requests"))
         return wire.QueueCommandsResponse(outcomes=[self._outcome(one) for one in request.requests])
 
     async def GetCommand(self, request: wire.GetCommandRequest, context: Any) -> wire.GetCommandResponse:
@@ -195,9 +193,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         await self._enter("GetResult", request, context)
         stored = await self._known(request.command_id, context)
         if stored.result is None:
-            await _abort(
-                context, Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the command has not ended", "NOT_ENDED")
-            )
+            await abort(context, Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the command has not ended", "NOT_ENDED"))
         return wire.GetResultResponse(result=stored.result)
 
     async def ListCommands(self, request: wire.ListCommandsRequest, context: Any) -> wire.ListCommandsResponse:
@@ -236,7 +232,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
     async def GetAgent(self, request: wire.GetAgentRequest, context: Any) -> wire.GetAgentResponse:
         await self._enter("GetAgent", request, context)
         if request.agent_id not in self.agents:
-            await _abort(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no agent {request.agent_id}", "AGENT_NOT_FOUND"))
+            await abort(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no agent {request.agent_id}", "AGENT_NOT_FOUND"))
         return wire.GetAgentResponse(agent=self.agents[request.agent_id])
 
     async def WatchCommand(
@@ -247,7 +243,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         budget = self._stream_budget()
         async for update in self._updates(stored, request):
             if budget == 0:
-                await _abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
+                await abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
             budget -= 1
             yield update
 
@@ -265,7 +261,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
             fresh = [one for one in fresh if told.get(one.command_id) != one.SerializeToString(deterministic=True)]
             if fresh:
                 if budget == 0:
-                    await _abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
+                    await abort(context, Refusal(grpc.StatusCode.UNAVAILABLE, "going away"))
                 budget -= 1
                 told |= {one.command_id: one.SerializeToString(deterministic=True) for one in fresh}
                 yield wire.WatchCommandsResponse(commands=fresh)
@@ -359,12 +355,12 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         self.requests.append(request)
         self._wake()
         if self.refusals.get(method):
-            await _abort(context, self.refusals[method].pop(0))
+            await abort(context, self.refusals[method].pop(0))
 
     async def _known(self, command_id: str, context: Any) -> StoredCommand:
         if command_id not in self.commands:
             message = f"no command {command_id}"
-            await _abort(context, Refusal(grpc.StatusCode.NOT_FOUND, message, "COMMAND_NOT_FOUND", "command_id"))
+            await abort(context, Refusal(grpc.StatusCode.NOT_FOUND, message, "COMMAND_NOT_FOUND", "command_id"))
         return self.commands[command_id]
 
     def _stream_budget(self) -> int:
@@ -386,29 +382,10 @@ async def _page(rows: list[Any], request: Any, context: Any, default: int) -> tu
         refusal = Refusal(
             grpc.StatusCode.INVALID_ARGUMENT, "page_token is malformed", "INVALID_PAGE_TOKEN", "page_token"
         )
-        await _abort(context, refusal)
+        await abort(context, refusal)
     start = int(request.page_token or 0)
     end = start + (request.page_size or default)
     return rows[start:end], str(end) if end < len(rows) else ""
-
-
-async def _abort(context: Any, refusal: Refusal) -> None:
-    details: list[Any] = []
-    if refusal.reason:
-        domain = "command-distributor"
-        details.append(error_details_pb2.ErrorInfo(reason=refusal.reason, domain=domain, metadata=refusal.metadata))
-    if refusal.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=refusal.field, description=refusal.message)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if refusal.retry_after_ms:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(refusal.retry_after_ms)
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    packed = [any_pb2.Any() for _ in details]
-    for holder, detail in zip(packed, details, strict=True):
-        holder.Pack(detail)
-    status = status_pb2.Status(code=refusal.code.value[0], message=refusal.message, details=packed)
-    await context.abort_with_status(rpc_status.to_status(status))
 
 
 @asynccontextmanager

@@ -34,17 +34,23 @@ class Finished:
         return [json.loads(line) for line in self.stdout.splitlines()]
 
 
-async def start_sender(server: str, *arguments: str, unbuffered: bool = False, **streams: Any) -> Process:
-    """Start it; `streams` replace stdin, stdout or stderr."""
+async def start_sender(
+    server: str, *arguments: str, unbuffered: bool = False, launcher: Path = LAUNCHER, **streams: Any
+) -> Process:
+    """Start it; `streams` replace stdin, stdout or stderr, `launcher` the program."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DISTRIBUTOR_SERVER": server}
     environment["PYTHONUNBUFFERED"] = "1" if unbuffered else ""
     streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE} | streams
-    return await asyncio.create_subprocess_exec(sys.executable, str(LAUNCHER), *arguments, env=environment, **streams)
+    return await asyncio.create_subprocess_exec(sys.executable, str(launcher), *arguments, env=environment, **streams)
 
 
-async def run_sender(server: str, *arguments: str, stdin: bytes | None = None, unbuffered: bool = False) -> Finished:
+async def run_sender(
+    server: str, *arguments: str, stdin: bytes | None = None, unbuffered: bool = False, launcher: Path = LAUNCHER
+) -> Finished:
     """Run it to its end."""
-    process = await start_sender(server, *arguments, unbuffered=unbuffered, stdin=DEVNULL if stdin is None else PIPE)
+    process = await start_sender(
+        server, *arguments, unbuffered=unbuffered, launcher=launcher, stdin=DEVNULL if stdin is None else PIPE
+    )
     stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
     assert "Traceback" not in stderr.decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,15 +25,19 @@ class ScriptedSession:
     context: Any
     received: asyncio.Queue[gateway.ConnectRequest | None] = field(default_factory=asyncio.Queue)
     seen: list[gateway.ConnectRequest] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
     ack_results: bool = True
     ack_output: bool = True
     answer_heartbeats: bool = True
+    half_closed: bool = False
+    """Whether the agent ended its side in order, instead of dropping the stream."""
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _abort: grpc.StatusCode | None = None
 
     async def send(self, message: gateway.ConnectResponse) -> None:
-        await self.context.write(message)
+        # The test and the automatic answers may want to write at once, which gRPC does not allow.
+        async with self._writing:
+            await self.context.write(message)
 
     async def welcome(self, **changes: Any) -> None:
         await self.send(welcome(**changes))
@@ -86,16 +90,20 @@ class ScriptedSession:
         over = asyncio.create_task(self._over.wait())
         await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
-        self.ended.set()
         if self._abort:
-            reading.cancel()
-            await self.context.abort(self._abort, "scripted")
+            # The pending read is not cancelled: that would break the stream before the status is sent.
+            async with self._writing:
+                await self.context.abort(self._abort, "scripted")
 
     async def _read(self) -> None:
         while (message := await self.context.read()) is not aio.EOF:
             self.seen.append(message)
             await self._answer(message)
             self.received.put_nowait(message)
+        # A half-closed stream still takes messages; a dropped one does not.
+        with suppress(aio.BaseError, asyncio.InvalidStateError):
+            await self.send(gateway.ConnectResponse())
+            self.half_closed = True
         self.received.put_nowait(None)
 
     async def _answer(self, message: gateway.ConnectRequest) -> None:

@@ -58,6 +58,8 @@ class ExecHandler:
         try:
             await group.exited()
             left_running = not await group.gone(within=LEFTOVER_SECONDS)
+            if left_running:
+                await group.stop(self._policy.stop_grace)
             await group.drained()
             # Waited for, not awaited: a cancel of this handler must not cancel the copying.
             await asyncio.wait({copying})

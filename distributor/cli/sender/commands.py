@@ -1,4 +1,8 @@
-"""The commands of `command-sender` as click sees them: arguments in, a call of what does it. Imports nothing slow."""
+"""The commands of `command-sender` as click sees them: arguments in, a call of what does it.
+
+What does it is imported only once the arguments are known to be right: gRPC and the settings are slow to import, and
+`--help`, completion and wrong usage do not need them.
+"""
 
 from __future__ import annotations
 
@@ -125,12 +129,9 @@ def send(connection: Connection, /, output: str, **given: Any) -> int:
     drafts = SendOptions(**given).drafts()
     waiting.check(len(drafts), output)
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender import queueing
+    from distributor.cli.sender import queueing
 
-        return queueing.send(client, Screen(output), drafts, waiting)
-
-    return connection.run(action)
+    return connection.run(lambda client: queueing.send(client, Screen(output), drafts, waiting))
 
 
 @click.command()
@@ -140,13 +141,9 @@ def send(connection: Connection, /, output: str, **given: Any) -> int:
 @click.pass_obj
 def get(connection: Connection, command_ids: Sequence[str], output: str) -> int:
     """Show commands: status, and when each stage was passed."""
+    from distributor.cli.sender import reading
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender import reading
-
-        return reading.get(client, Screen(output), command_ids)
-
-    return connection.run(action)
+    return connection.run(lambda client: reading.get(client, Screen(output), command_ids))
 
 
 @click.command()
@@ -156,13 +153,9 @@ def get(connection: Connection, command_ids: Sequence[str], output: str) -> int:
 @click.pass_obj
 def result(connection: Connection, command_ids: Sequence[str], output: str) -> int:
     """Show how commands ended."""
+    from distributor.cli.sender import reading
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender import reading
-
-        return reading.result(client, Screen(output), command_ids)
-
-    return connection.run(action)
+    return connection.run(lambda client: reading.result(client, Screen(output), command_ids))
 
 
 @click.command()
@@ -176,12 +169,9 @@ def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **
     waiting = WaitOptions(follow=True, **given)
     waiting.check(len(set(command_ids)), output)
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender.staying import Stay
+    from distributor.cli.sender.staying import Stay
 
-        return Stay(client, Screen(output), command_ids, waiting).run()
-
-    return connection.run(action)
+    return connection.run(lambda client: Stay(client, Screen(output), command_ids, waiting).run())
 
 
 @click.command(name="list")
@@ -197,21 +187,17 @@ def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **
 @click.pass_obj
 def list_commands(connection: Connection, /, output: str, limit: int, page_token: str, **given: Any) -> int:
     """List commands, newest first."""
+    from distributor.cli.sender import reading
+    from distributor.client import CommandFilter
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender import reading
-        from distributor.client import CommandFilter
-
-        where = CommandFilter(
-            agent_id=given["agent"] or "",
-            statuses=[CommandStatus(status) for status in given["status"]],
-            type=given["type"] or "",
-            queued_after_ms=given["since"] or 0,
-            queued_before_ms=given["until"] or 0,
-        )
-        return reading.list_commands(client, Screen(output), where, limit, page_token)
-
-    return connection.run(action)
+    where = CommandFilter(
+        agent_id=given["agent"] or "",
+        statuses=[CommandStatus(status) for status in given["status"]],
+        type=given["type"] or "",
+        queued_after_ms=given["since"] or 0,
+        queued_before_ms=given["until"] or 0,
+    )
+    return connection.run(lambda client: reading.list_commands(client, Screen(output), where, limit, page_token))
 
 
 @click.command()
@@ -222,13 +208,9 @@ def list_commands(connection: Connection, /, output: str, limit: int, page_token
 @click.pass_obj
 def cancel(connection: Connection, command_ids: Sequence[str], reason: str, output: str) -> int:
     """Cancel commands; one that runs is stopped by its agent."""
+    from distributor.cli.sender import reading
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender import reading
-
-        return reading.cancel(client, Screen(output), command_ids, reason)
-
-    return connection.run(action)
+    return connection.run(lambda client: reading.cancel(client, Screen(output), command_ids, reason))
 
 
 @click.command()
@@ -238,13 +220,9 @@ def cancel(connection: Connection, command_ids: Sequence[str], reason: str, outp
 @click.pass_obj
 def agents(connection: Connection, agent_id: str | None, output: str) -> int:
     """List agents, or show one."""
+    from distributor.cli.sender import reading
 
-    def action(client: Any) -> Any:
-        from distributor.cli.sender import reading
-
-        return reading.agents(client, Screen(output), agent_id)
-
-    return connection.run(action)
+    return connection.run(lambda client: reading.agents(client, Screen(output), agent_id))
 
 
 @click.command()

@@ -48,7 +48,7 @@ class Connection:
             return ExitCode.INTERRUPTED
 
     async def _run(self, action: Callable[[CommandClient], Awaitable[ExitCode | int]]) -> ExitCode | int:
-        # Slow to import, and not needed for --help, completion or wrong usage.
+        # Slow to import; see commands.py.
         from distributor.client import CommandClient
         from distributor.settings import load_client_settings
 

@@ -19,7 +19,9 @@ local function new_batch(replica)
   local now_us = time[1] * 1000000 + time[2]
   return {
     now = floor(now_us / 1000), now_us = now_us,
-    removals = {}, additions = {}, freed = {}, taken = {},
+    -- As text: Lua writes its numbers with seventeen digits when it hands them on, slowly.
+    stamp = string.format('%.0f', floor(now_us / 1000)),
+    strings = {}, removals = {}, additions = {}, freed = {}, taken = {},
     events = {'origin', replica},
   }
 end
@@ -45,6 +47,7 @@ end
 
 -- Makes the collected writes. The last thing a function does before it returns.
 local function commit(batch, events_kept)
+  if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
   for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
   for key, pairs_of_score_and_id in pairs(batch.additions) do
     server.call('ZADD', key, unpack(pairs_of_score_and_id))
@@ -116,7 +119,7 @@ local function result_json(id, fields, members, output_bytes, finish_time)
   return table.concat({
     '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
     '","status":"', fields[F_STATUS], '","attempt":', number(fields, F_ATTEMPT), ',', reason, members,
-    '"outputBytes":', whole(output_bytes), ',"outputDroppedBytes":', number(fields, F_OUTPUT_DROPPED),
+    '"outputBytes":', whole(output_bytes), ',"outputDroppedBytes":', whole(number(fields, F_OUTPUT_DROPPED)),
     ',"finishTime":"', finish_time, '"}',
   })
 end
@@ -131,15 +134,16 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
     append(batch.freed, assigned_key(agent_id), id)
   end
   move(batch, id, fields, to)
-  fields[F_FINISHED_MS] = batch.now
-  server.call('HSET', status_key(id), 'status', to, 'finished_ms', batch.now,
-    'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS],
-    'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  -- What it was is kept as long as its result, under another name: a command in the queue is one that lives.
-  if server.call('EXISTS', command_key(id)) == 1 then
-    server.call('RENAME', command_key(id), ended_command_key(id))
-    server.call('PEXPIRE', ended_command_key(id), retention_ms)
+  fields[F_FINISHED_MS] = batch.stamp
+  server.call('HSET', status_key(id), 'status', to, 'finished_ms', batch.stamp,
+    'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
+  -- A cancel that came too late has left its own reason.
+  if fields[F_CODE] ~= '' or fields[F_CANCEL_MS] ~= '' then
+    server.call('HSET', status_key(id), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   end
+  -- What it was is kept as long as its result, under another name: a command in the queue is one that lives.
+  server.pcall('RENAME', command_key(id), ended_command_key(id))
+  server.call('PEXPIRE', ended_command_key(id), retention_ms)
   batch.finish_time = batch.finish_time or rfc3339(batch.now)
   server.call('SET', result_key(id), result_json(id, fields, members, output_bytes, batch.finish_time),
     'PX', retention_ms)
@@ -147,7 +151,8 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   server.call('PEXPIRE', agent_command_key(agent_id, id), retention_ms)
   if fields[F_OUTPUT_BYTES] ~= '' then server.call('PEXPIRE', output_key(id), retention_ms) end
   unindex(batch, DEADLINES_KEY, id)
-  index(batch, RETENTION_KEY, batch.now + retention_ms, agent_id .. '/' .. id)
+  batch.forget_at = batch.forget_at or whole(batch.now + retention_ms)
+  index(batch, RETENTION_KEY, batch.forget_at, agent_id .. '/' .. id)
   announce(batch, 'finished', id, fields)
 end
 
@@ -192,8 +197,10 @@ local function run_limit(batch, fields, slack_ms)
   return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
 end
 
--- Fills receipts that are still unset from milliseconds since the claim; '' where not known.
+-- Fills receipts that are still unset from milliseconds since the claim; '' where not known. What has started has
+-- been received: a command without an acknowledgement may be given out again, and that one must not.
 local function fill_receipts(fields, sent, acknowledged, started)
+  if acknowledged == '' then acknowledged = started end
   local assigned = number(fields, F_ASSIGNED_MS)
   if sent ~= '' and fields[F_SENT_MS] == '' then fields[F_SENT_MS] = assigned + sent end
   if acknowledged ~= '' and fields[F_ACKNOWLEDGED_MS] == '' then

@@ -22,16 +22,16 @@ local function append_output(keys, args)
       local last = first + #data
       if last > stored then
         if first < stored then data = string.sub(data, stored - first + 1) end
-        server.call('XADD', output_key(id), last .. '-0', 's', args[i + 3], 't', batch.now, 'd', data)
-        server.call('HSET', status_key(id), 'output_bytes', last)
+        server.call('XADD', output_key(id), whole(last) .. '-0', 's', args[i + 3], 't', batch.now, 'd', data)
+        server.call('HSET', status_key(id), 'output_bytes', whole(last))
         if last > most then
-          server.call('XTRIM', output_key(id), 'MINID', '=', (last - most + 1) .. '-0')
+          server.call('XTRIM', output_key(id), 'MINID', '=', whole(last - most + 1) .. '-0')
           local oldest = server.call('XRANGE', output_key(id), '-', '+', 'COUNT', 1)[1]
           local kept_from = tonumber(string.match(oldest[1], '%d+')) - #oldest[2][6]
-          server.call('HSET', status_key(id), 'output_dropped', kept_from)
+          server.call('HSET', status_key(id), 'output_dropped', whole(kept_from))
         end
         if not arrived[id] then order[#order + 1] = id end
-        arrived[id] = 'output\t' .. args[i + 1] .. '\t' .. last
+        arrived[id] = 'output\t' .. args[i + 1] .. '\t' .. whole(last)
         stored = last
       end
       outcomes[#outcomes + 1] = stored - base

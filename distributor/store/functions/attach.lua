@@ -57,7 +57,7 @@ local function attach(keys, args)
     local id = args[i]
     local fields = read(id)
     if fields and fields[F_AGENT_ID] == agent_id and fields[F_LEASE_ID] == args[i + 1]
-      and among(args[14], fields[F_STATUS]) and not held[id] then
+      and number(fields, F_ATTEMPT) > 0 and among(args[14], fields[F_STATUS]) and not held[id] then
       held[id] = true
       reply[#reply + 1] = adopt(batch, id, fields, tonumber(args[11]))
     else

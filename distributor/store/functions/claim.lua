@@ -8,21 +8,29 @@
 
 local HEADER, ITEM = 5, 4
 
+local function read_commands(ids)
+  if #ids == 0 then return {} end
+  local names = {}
+  for n, id in ipairs(ids) do names[n] = command_key(id) end
+  return server.call('MGET', unpack(names))
+end
+
 local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
   local attempt = number(fields, F_ATTEMPT) + 1
   unindex(batch, ready_key(fields[F_AGENT_ID]), id)
   move(batch, id, fields, 'assigned')
-  fields[F_ATTEMPT], fields[F_ASSIGNED_MS] = attempt, batch.now
+  fields[F_ATTEMPT], fields[F_ASSIGNED_MS] = attempt, batch.stamp
   fields[F_CODE], fields[F_MESSAGE] = '', ''
   if attempt == 1 then
-    server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', 1, 'lease_id', lease_id,
-      'assigned_ms', batch.now)
+    server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', '1', 'lease_id', lease_id,
+      'assigned_ms', batch.stamp)
   else
     server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', attempt, 'lease_id', lease_id,
-      'assigned_ms', batch.now, 'code', '', 'message', '', 'output_base', number(fields, F_OUTPUT_BYTES))
+      'assigned_ms', batch.stamp, 'code', '', 'message', '', 'output_base', number(fields, F_OUTPUT_BYTES))
   end
   append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
-  index(batch, DEADLINES_KEY, batch.now + ack_deadline_ms, id)
+  batch.acknowledge_by = batch.acknowledge_by or whole(batch.now + ack_deadline_ms)
+  index(batch, DEADLINES_KEY, batch.acknowledge_by, id)
   announce(batch, 'assigned', id, fields)
   return attempt
 end
@@ -38,9 +46,10 @@ local function claim(keys, args)
       replies[#replies + 1] = {'superseded'}
     else
       local claimed = {'ok'}
-      for _, id in ipairs(server.call('ZRANGE', ready_key(agent_id), 0, most - 1)) do
-        local fields = read(id)
-        local command = server.call('GET', command_key(id))
+      local ids = server.call('ZRANGE', ready_key(agent_id), '-inf', '+inf', 'BYSCORE', 'LIMIT', 0, most)
+      local commands = read_commands(ids)
+      for n, id in ipairs(ids) do
+        local fields, command = read(id), commands[n]
         if not fields or not command or not among(args[5], fields[F_STATUS]) then
           unindex(batch, ready_key(agent_id), id)
         elseif number(fields, F_EXPIRES_MS) > batch.now then

@@ -69,7 +69,7 @@ local function enqueue(keys, args)
             seen[dropped] = true
             fields[F_CODE] = 'queue_overflow'
             fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
-            finish_command(batch, dropped, fields, 'cancelled', tonumber(args[8]), '', 0)
+            finish_command(batch, dropped, fields, 'cancelled', tonumber(args[8]), '', number(fields, F_OUTPUT_BYTES))
             server.call('ZREM', ready_key(agent_id), dropped)
             agent.ready = agent.ready - 1
             outcome = 'queued'
@@ -80,13 +80,15 @@ local function enqueue(keys, args)
     if outcome == 'queued' then
       local queued_us = batch.now_us + order
       local arrival, rank = whole(queued_us), whole(queued_us - priority * ageing_us)
-      local expires = batch.now + tonumber(args[i + 6])
+      local expires = whole(batch.now + tonumber(args[i + 6]))
       order = order + 1
       agent.ready = agent.ready + 1
-      server.call('SET', command_key(id), args[i + 4])
-      server.call('SET', agent_command_key(agent_id, id), '1')
+      local strings = batch.strings
+      local n = #strings
+      strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]
+      strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
       server.call('HSET', status_key(id), 'status', 'queued', 'agent_id', agent_id, 'type', kind,
-        'priority', priority, 'attempt', 0, 'queued_ms', batch.now, 'queued_us', arrival, 'rank', rank,
+        'priority', args[i + 3], 'attempt', '0', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
         'expires_ms', expires, 'time_limit_ms', args[i + 5], 'max_runs', args[i + 8])
       if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. digest, 'PX', args[6]) end
       index(batch, ALL_COMMANDS_KEY, arrival, id)
@@ -96,8 +98,8 @@ local function enqueue(keys, args)
       index(batch, ready_key(agent_id), rank, id)
       local events = batch.events
       events[#events + 1] = id
-      events[#events + 1] = table.concat({'queued', agent_id, kind, priority, 'queued', 0, batch.now,
-        '', '', '', '', '', '', '', ''}, '\t')
+      events[#events + 1] = table.concat({'queued', agent_id, kind, args[i + 3], 'queued\t0', batch.stamp,
+        '\t\t\t\t\t\t\t'}, '\t')
     end
     outcomes[#outcomes + 1] = {outcome, kept_id, agent.known, agent.present, agent.away_since}
   end

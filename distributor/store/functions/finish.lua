@@ -46,7 +46,9 @@ local function finish(keys, args)
         release_command(batch, id, fields, tonumber(args[i + 8]))
       else
         outcome = 'stored'
-        finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], tonumber(args[i + 7]))
+        -- The agent counts the output of its own attempt only.
+        local output_bytes = math.max(number(fields, F_OUTPUT_BYTES), number(fields, F_OUTPUT_BASE) + args[i + 7])
+        finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
       end
     end
     outcomes[#outcomes + 1] = outcome

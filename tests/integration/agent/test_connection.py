@@ -106,7 +106,7 @@ async def test_an_agent_waits_for_a_server_that_is_not_there_yet(gateway: Script
 
 
 async def test_a_draining_server_is_left_once_idle_and_joined_again(
-    gateway: ScriptedGateway, agent: Agent, gate: Gate
+    gateway: ScriptedGateway, agent: Agent, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(agent, gateway) as served:
         session = served.session
@@ -123,6 +123,7 @@ async def test_a_draining_server_is_left_once_idle_and_joined_again(
         again = await gateway.session()
         await again.command(assignment("b"))
         assert (await again.result("b")).status == COMPLETED
+        assert "trying again" not in caplog.text, "it comes back when it was told to, not when the backoff says"
 
 
 async def test_a_draining_server_that_ends_the_stream_is_left_with_work_running(

@@ -149,10 +149,12 @@ async def test_the_time_limit_ends_the_whole_group(session: ScriptedSession) -> 
 
 
 async def test_a_stopped_program_is_cancelled_as_well(session: ScriptedSession) -> None:
-    await session.command(assignment("a", "EXEC", argv=["sh", "-c", "echo $$; kill -STOP $$; sleep 60"]))
+    script = "trap 'echo cleaned up; exit' TERM; echo $$; kill -STOP $$; sleep 60"
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
     pid = await printed_pid(session)
     await session.cancel("a")
     assert (await session.result("a")).status == CANCELLED
+    assert session.output("a").endswith(b"cleaned up\n")
     assert not group_runs(pid)
 
 

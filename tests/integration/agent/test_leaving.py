@@ -31,7 +31,8 @@ async def test_stop_finishes_the_other_work_and_leaves(gateway: ScriptedGateway,
         assert (stop.status, stop.data.struct_value["reason"]) == (COMPLETED, "test")
         assert await goodbye(session) == "test"
         await served.task
-        assert await session.next() is None, "the agent ends its side"
+        assert await session.next() is None
+        assert session.half_closed
 
 
 async def test_stop_can_cancel_the_other_work(gateway: ScriptedGateway, agent: Agent) -> None:

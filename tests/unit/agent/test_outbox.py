@@ -65,6 +65,17 @@ def test_no_message_has_more_than_twenty_of_a_kind_and_none_overtakes_its_own_re
     assert sum(len(message.results) for message in messages) == 50
 
 
+def test_the_first_to_finish_does_not_overtake_its_own_receipt() -> None:
+    record = CommandRecord()
+    outbox = Outbox(record)
+    for number in range(25):
+        start(record, outbox, str(number))
+    write(record, outbox, "24", b"x")
+    finish(record, outbox, "24")
+    counts = [(len(m.received), len(m.started), len(m.output), len(m.results)) for m in everything(outbox)]
+    assert counts == [(20, 0, 0, 0), (5, 20, 0, 0), (0, 5, 1, 1)]
+
+
 def test_a_result_waits_for_the_last_of_its_output() -> None:
     record = CommandRecord()
     outbox = Outbox(record)

@@ -1,0 +1,133 @@
+"""A process of agents that answer at once, written against the protocol alone so that the server is what is measured.
+
+Its argument is an AgentsPlan as JSON. Prints a line once all agents are attached; leaves in order on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+
+import grpc
+
+from bench.event_loop import loop_factory
+from distributor.cli.signals import StopSignals
+from distributor.transport import channel_options
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import command_pb2
+from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+
+ATTACHING_AT_ONCE = 50
+CHANNEL_OPTIONS = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+"""Each agent has a connection of its own, as agents on as many hosts have."""
+
+Stream = grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]
+
+
+@dataclass(frozen=True)
+class AgentsPlan:
+    """Who attaches where."""
+
+    address: str
+    prefix: str
+    count: int
+    capacity: int
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    def ids(self) -> list[str]:
+        """The names of the agents."""
+        return [f"{self.prefix}-{number}" for number in range(self.count)]
+
+
+def hello(agent_id: str, capacity: int) -> pb.ConnectRequest:
+    """The first message of an agent."""
+    return pb.ConnectRequest(
+        hello=pb.Hello(agent_id=agent_id, instance_id=secrets.token_hex(8), capacity=capacity, agent_version="bench")
+    )
+
+
+class InstantAgent:
+    """One agent: every command it is given has at once been received, started and completed."""
+
+    def __init__(self, agent_id: str, capacity: int) -> None:
+        self._agent_id = agent_id
+        self._capacity = capacity
+        self._writing = asyncio.Lock()
+
+    async def attach(self, address: str) -> None:
+        """Return once the server has said welcome."""
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stream: Stream = AgentGatewayServiceStub(self._channel).Connect()
+        await self._stream.write(hello(self._agent_id, self._capacity))
+        message = await self._stream.read()
+        if not isinstance(message, pb.ConnectResponse) or not message.HasField("welcome"):
+            raise ConnectionError(f"the server did not welcome {self._agent_id}: {await self._stream.details()}")
+        self._heartbeat_seconds = message.welcome.heartbeat_interval.ToMilliseconds() / 1000
+
+    async def serve(self) -> None:
+        """Answer commands until the server ends the stream."""
+        heartbeats = asyncio.create_task(self._send_heartbeats())
+        try:
+            while isinstance(message := await self._stream.read(), pb.ConnectResponse):
+                if message.HasField("commands"):
+                    await self._write(_done(message.commands))
+        finally:
+            heartbeats.cancel()
+
+    async def leave(self) -> None:
+        """Say goodbye, and close the connection once the server has ended the stream."""
+        await self._write(pb.ConnectRequest(goodbye=pb.Goodbye(reason="measured")))
+        await self._stream.done_writing()
+        await self._stream.code()
+        await self._channel.close()
+
+    async def _send_heartbeats(self) -> None:
+        sequence = 0
+        while True:
+            await asyncio.sleep(self._heartbeat_seconds)
+            sequence += 1
+            await self._write(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=sequence, credit=self._capacity)))
+
+    async def _write(self, message: pb.ConnectRequest) -> None:
+        async with self._writing:
+            await self._stream.write(message)
+
+
+def _done(commands: pb.Commands) -> pb.ConnectRequest:
+    answer = pb.ConnectRequest()
+    for assignment in commands.assignments:
+        command_id, lease_id = assignment.command.command_id, assignment.lease_id
+        answer.received.add(command_id=command_id, lease_id=lease_id)
+        answer.started.add(command_id=command_id, lease_id=lease_id)
+        answer.results.add(
+            command_id=command_id, lease_id=lease_id, status=command_pb2.COMMAND_STATUS_COMPLETED, exit_code=0
+        )
+    return answer
+
+
+async def run(plan: AgentsPlan) -> None:
+    """Attach all agents, say so, serve until a signal comes, leave."""
+    agents = [InstantAgent(agent_id, plan.capacity) for agent_id in plan.ids()]
+    some = asyncio.Semaphore(ATTACHING_AT_ONCE)
+
+    async def attach(agent: InstantAgent) -> None:
+        async with some:
+            await agent.attach(plan.address)
+
+    with StopSignals() as signals:
+        await asyncio.gather(*(attach(agent) for agent in agents))
+        serving = [asyncio.create_task(agent.serve()) for agent in agents]
+        print("attached", flush=True)
+        await signals.wait()
+        await asyncio.gather(*(agent.leave() for agent in agents), *serving)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run(AgentsPlan(**json.loads(sys.argv[1]))))

@@ -1,0 +1,91 @@
+"""Processes that the bench starts, and always ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.findings import BenchFailed
+from distributor.store import die_with_parent
+
+ROOT = Path(__file__).resolve().parents[1]
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 30.0
+LOG_LINES_SHOWN = 10
+
+
+class Child:
+    """A Python process: an async context manager, running inside it.
+
+    In a session of its own, so that the terminal's Ctrl-C reaches only us and we end it in order; and it dies with us
+    should we be killed. Its stderr goes to a file in `folder`, its stdin and stdout are pipes to us.
+    """
+
+    def __init__(self, name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._environment = environment or {}
+        self._log = folder / f"{name}.log"
+        self._process: Process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("DISTRIBUTOR_")}
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())),
+                *(sys.executable, *self._arguments),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                cwd=self._log.parent,
+                env={**kept, "PYTHONPATH": str(ROOT), **self._environment},
+                start_new_session=True,
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def line(self) -> str:
+        """The next line it prints. Raises BenchFailed, with the end of its log, where it ends or stays silent."""
+        assert self._process.stdout is not None
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise BenchFailed(f"the {self._name} process stays silent{self._log_end()}") from None
+        if not line:
+            raise BenchFailed(f"the {self._name} process ended with {await self._process.wait()}{self._log_end()}")
+        return line.decode().rstrip()
+
+    async def log_line(self, text: str) -> str:
+        """The first line of its log that has `text`, once it is there."""
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
+        while True:
+            for line in self._log.read_text(errors="replace").splitlines():
+                if text in line:
+                    return line
+            if self._process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                raise BenchFailed(f"the {self._name} process did not start{self._log_end()}")
+            await asyncio.sleep(0.02)
+
+    def _log_end(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return "; the end of its log:\n" + "\n".join(lines)

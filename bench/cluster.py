@@ -1,0 +1,112 @@
+"""What is measured: a Valkey and one server, with the agents that a scenario asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from bench.agents import AgentsPlan
+from bench.child import ROOT, Child
+from distributor.store.connection import Connection
+from distributor.store.embedded import EmbeddedValkey
+from distributor.transport import channel_options
+
+
+@dataclass(frozen=True)
+class ServerVariant:
+    """How the server is run, where not as its users run it."""
+
+    profile_folder: Path | None = None
+    without_uvloop: bool = False
+    scenario: str = ""
+
+    def named(self, scenario: str) -> ServerVariant:
+        """The same for a scenario, after which its profile is called."""
+        return replace(self, scenario=scenario)
+
+    def arguments(self) -> tuple[str, ...]:
+        """What Python is given to run the server."""
+        if self.profile_folder is None and not self.without_uvloop:
+            return (str(ROOT / "cmd" / "distributor_server.py"),)
+        profile = "" if self.profile_folder is None else str(self.profile_folder.absolute() / f"{self.scenario}.prof")
+        return ("-m", "bench.server_variant", profile, "asyncio" if self.without_uvloop else "fastest")
+
+
+class Cluster:
+    """A Valkey (append-only file, fsync every second) and a server with default settings, on loopback.
+
+    An async context manager: running inside it, with all data in `folder`.
+    """
+
+    def __init__(self, folder: Path, variant: ServerVariant) -> None:
+        self._folder = folder
+        self._variant = variant
+        self._cleanup = AsyncExitStack()
+        self._valkey = EmbeddedValkey(folder)
+        self._server = Child(
+            "server",
+            folder,
+            *variant.arguments(),
+            *("serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-format", "json"),
+            environment={"DISTRIBUTOR_VALKEY_URL": self._valkey.url},
+        )
+        self.valkey: Connection
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._cleanup.enter_async_context(self._valkey)
+            self.valkey = Connection(self._valkey.url)
+            self._cleanup.push_async_callback(self.valkey.close)
+            await self._cleanup.enter_async_context(self._server)
+            self.address = json.loads(await self._server.log_line('"event": "serving"'))["grpc"]
+        except BaseException:
+            await self._cleanup.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._cleanup.aclose()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of what every scenario has."""
+        assert self._valkey.pid is not None
+        return {"server": self._server.pid, "valkey": self._valkey.pid, "load": os.getpid()}
+
+    def child(self, name: str, *arguments: str) -> Child:
+        """A process of a scenario, not yet started."""
+        return Child(name, self._folder, *arguments)
+
+    @asynccontextmanager
+    async def agents(self, prefix: str, count: int, capacity: int) -> AsyncIterator[Child]:
+        """A process with so many agents, all attached inside the context; they are called `<prefix>-<n>`."""
+        plan = AgentsPlan(self.address, prefix, count, capacity)
+        async with self.child(prefix, "-m", "bench.agents", plan.dump()) as process:
+            await process.line()
+            yield process
+
+    def channel(self) -> grpc.aio.Channel:
+        """A connection of its own to the server."""
+        return grpc.aio.insecure_channel(
+            self.address, options=[*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+        )
+
+    async def valkey_info(self, section: str) -> dict[str, str]:
+        """What Valkey says of itself."""
+        text = (await self.valkey.call("INFO", section)).decode()
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+    async def valkey_version(self) -> str:
+        """Version of the Valkey that was measured."""
+        return (await self.valkey_info("server"))["valkey_version"]

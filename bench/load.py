@@ -1,0 +1,133 @@
+"""The load: callers that queue commands, and a watcher that sees how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from bench.findings import BenchFailed
+from distributor.v1 import command_pb2
+from distributor.v1 import command_service_pb2 as pb
+from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+
+
+def queue_request(agent_id: str) -> pb.QueueCommandRequest:
+    """A small command, of the size of most."""
+    request = pb.QueueCommandRequest()
+    request.command.agent_id = agent_id
+    request.command.type = "READ"
+    request.command.params.update({"path": "/var/log/syslog", "lines": 100, "follow": False})
+    return request
+
+
+class Endings:
+    """One WatchCommands stream of all agents. An async context manager: watching inside it."""
+
+    def __init__(self, channel: grpc.aio.Channel, agent_ids: Sequence[str]) -> None:
+        self._request = pb.WatchCommandsRequest(agent_ids=agent_ids)
+        self._stub = CommandServiceStub(channel)
+        self._watching = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.seen: dict[str, float] = {}
+        """When the end of each command was seen, by its id; `time.perf_counter()`."""
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._watch())
+        await asyncio.wait({self._task, asyncio.ensure_future(self._watching.wait())}, return_when="FIRST_COMPLETED")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def count_reaches(self, count: int) -> None:
+        """Return once so many commands have ended. Raises BenchFailed where one did not complete."""
+        while len(self.seen) < count:
+            await self._next_change()
+
+    async def of(self, command_id: str) -> float:
+        """When the end of this command was seen, once it is."""
+        while command_id not in self.seen:
+            await self._next_change()
+        return self.seen[command_id]
+
+    async def _next_change(self) -> None:
+        if self._task.done():
+            raise BenchFailed(f"the watch ended: {self._task.exception()}")
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _watch(self) -> None:
+        try:
+            async for message in self._stub.WatchCommands(self._request):
+                now = time.perf_counter()
+                # The first message is an empty one: from here on nothing is missed.
+                self._watching.set()
+                self._note(message, now)
+                self._changed.set()
+        finally:
+            self._changed.set()
+
+    def _note(self, message: pb.WatchCommandsResponse, now: float) -> None:
+        for command in message.commands:
+            status = command.state.status
+            if status == command_pb2.COMMAND_STATUS_COMPLETED:
+                self.seen[command.command_id] = now
+            elif status > command_pb2.COMMAND_STATUS_ASSIGNED:
+                raise BenchFailed(f"command {command.command_id} did not complete: {command.state}")
+
+
+class Callers:
+    """Queues for agents in turn, with a bound on what is queued and has not ended."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, endings: Endings, agent_ids: Sequence[str], *, calls: int, outstanding: int
+    ) -> None:
+        self._stub = CommandServiceStub(channel)
+        self._endings = endings
+        self._requests = [queue_request(agent_id) for agent_id in agent_ids]
+        self._calls = calls
+        self._outstanding = outstanding
+        self._asked = 0
+
+    async def queue_batches(self, commands: int, batch: int) -> None:
+        """Queue by QueueCommands; return once the end of all was seen. `commands` is a multiple of `batch`."""
+        requests = [self._requests[number % len(self._requests)] for number in range(batch)]
+        message = pb.QueueCommandsRequest(requests=requests)
+
+        async def call(_: int) -> None:
+            response = await self._stub.QueueCommands(message)
+            for outcome in response.outcomes:
+                if not outcome.command_id:
+                    raise BenchFailed(f"a command was refused: {outcome.error}")
+
+        await self._queue(commands // batch, batch, call)
+
+    async def queue_singly(self, commands: int) -> None:
+        """Queue by QueueCommand; return once the end of all was seen."""
+
+        async def call(number: int) -> None:
+            await self._stub.QueueCommand(self._requests[number % len(self._requests)])
+
+        await self._queue(commands, 1, call)
+
+    async def _queue(self, calls: int, commands_in_a_call: int, call: Callable[[int], Awaitable[None]]) -> None:
+        numbers = iter(range(calls))
+
+        async def caller() -> None:
+            for number in numbers:
+                self._asked += commands_in_a_call
+                await self._endings.count_reaches(self._asked - self._outstanding)
+                await call(number)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._calls):
+                group.create_task(caller())
+        await self._endings.count_reaches(self._asked)

@@ -1,0 +1,46 @@
+"""Where and with what was measured."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import distributor
+from bench.proc_files import CORES
+
+PACKAGES = ("grpcio", "protobuf", "valkey", "libvalkey", "uvloop")
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores, memory and kernel."""
+    return {
+        "cpu": _field("/proc/cpuinfo", "model name"),
+        "cores": CORES,
+        "memory": _field("/proc/meminfo", "MemTotal"),
+        "kernel": platform.release(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what takes part, "none" where it is not installed."""
+    return {
+        "distributor": distributor.__version__,
+        "python": platform.python_version(),
+        **{package: _version(package) for package in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _field(file: str, name: str) -> str:
+    for line in Path(file).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return "unknown"

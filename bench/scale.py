@@ -1,0 +1,51 @@
+"""How much each scenario does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Counts of one run."""
+
+    rounds: int = 5
+    """Of each throughput scenario; the median counts."""
+    agents: int = 10
+    capacity: int = 100
+    batch: int = 100
+    """Commands in a QueueCommands."""
+    batch_calls: int = 8
+    """Calls of QueueCommands under way at once."""
+    batched_commands: int = 50_000
+    """In a round."""
+    outstanding: int = 4_000
+    """Queued and not ended at most, over all agents."""
+    single_calls: int = 50
+    """Calls of QueueCommand under way at once."""
+    single_commands: int = 10_000
+    """In a round."""
+    latency_samples: int = 2_000
+    idle_agents: int = 2_000
+    idle_processes: int = 2
+    idle_seconds: float = 22.0
+    """Two heartbeats of every agent."""
+    memory_commands: int = 200_000
+    memory_reconnects: int = 20_000
+    reconnecting_agents: int = 8
+    memory_samples: int = 100
+
+
+FULL = Scale()
+QUICK = Scale(
+    rounds=2,
+    batched_commands=2_000,
+    outstanding=1_000,
+    single_commands=500,
+    latency_samples=100,
+    idle_agents=50,
+    idle_seconds=1.0,
+    memory_commands=4_000,
+    memory_reconnects=200,
+    memory_samples=20,
+)

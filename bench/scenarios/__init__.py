@@ -1,0 +1,29 @@
+"""What is measured, one file each. A scenario is given a running cluster and returns its findings and details."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bench.cluster import Cluster
+from bench.findings import Finding
+from bench.scale import Scale
+from bench.scenarios.idle_agents import idle_agents
+from bench.scenarios.latency_idle import latency_idle
+from bench.scenarios.memory_commands import memory_commands
+from bench.scenarios.memory_reconnects import memory_reconnects
+from bench.scenarios.throughput import throughput_batched, throughput_single
+
+Scenario = Callable[[Cluster, Scale], Awaitable[tuple[list[Finding], dict[str, Any]]]]
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (
+        throughput_batched,
+        throughput_single,
+        latency_idle,
+        idle_agents,
+        memory_commands,
+        memory_reconnects,
+    )
+}

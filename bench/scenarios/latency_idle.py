@@ -1,0 +1,73 @@
+"""How long one command takes on an idle system, next to what its messages alone would take."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import TYPE_CHECKING, Any
+
+from bench.cluster import Cluster
+from bench.findings import Finding, percentile
+from bench.floor import Floor, measure_floor
+from bench.load import Endings, queue_request
+from bench.proc_files import CpuMeter
+from bench.scale import Scale
+from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+
+if TYPE_CHECKING:
+    from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
+
+PAUSE_SECONDS = 0.005
+"""After each command, so that nothing of it is still under way when the next one comes."""
+
+
+async def latency_idle(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
+    """One command at a time, from just before QueueCommand to its end on the watcher's stream."""
+    async with (
+        cluster.agents("agents", 1, scale.capacity) as agents,
+        cluster.channel() as watching,
+        cluster.channel() as calling,
+        Endings(watching, ["agents-0"]) as endings,
+    ):
+        stub = CommandServiceStub(calling)
+        await _latencies(stub, endings, scale.latency_samples // 10)
+        # A collection here would be counted as latency there.
+        gc.collect()
+        gc.freeze()
+        cpu = CpuMeter({**cluster.pids, "agents": agents.pid})
+        latencies = sorted(await _latencies(stub, endings, scale.latency_samples))
+        server_cpu, by_others = cpu.microseconds_per(scale.latency_samples)["server"], cpu.percent_by_others()
+        floor = await measure_floor(cluster, scale.latency_samples)
+    findings = [
+        *_findings(latencies, floor),
+        Finding("server CPU", server_cpu, "µs/command"),
+        Finding("CPU taken by others", by_others, "% of all cores"),
+    ]
+    return findings, {"samples": len(latencies), "floor_ms": floor._asdict()}
+
+
+async def _latencies(stub: CommandServiceAsyncStub, endings: Endings, samples: int) -> list[float]:
+    request = queue_request("agents-0")
+    latencies = []
+    for _ in range(samples):
+        begun = time.perf_counter()
+        response = await stub.QueueCommand(request)
+        latencies.append((await endings.of(response.command.command_id) - begun) * 1000)
+        await asyncio.sleep(PAUSE_SECONDS)
+    return latencies
+
+
+def _findings(latencies: list[float], floor: Floor) -> list[Finding]:
+    p50 = percentile(latencies, 50)
+    return [
+        Finding("p50", p50, "ms", at_most=2.5),
+        Finding("p90", percentile(latencies, 90), "ms"),
+        Finding("p99", percentile(latencies, 99), "ms", at_most=6.0),
+        Finding("max", latencies[-1], "ms"),
+        Finding("floor: a unary echo", floor.unary, "ms"),
+        Finding("floor: a stream echo", floor.stream, "ms"),
+        Finding("floor: a Valkey function", floor.function, "ms"),
+        Finding("floor of the whole path", floor.path, "ms"),
+        Finding("p50 / floor", p50 / floor.path, "times"),
+    ]

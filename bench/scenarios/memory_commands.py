@@ -1,0 +1,44 @@
+"""Whether the server's memory grows with the number of commands it has seen, and what one costs in Valkey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.agents import AgentsPlan
+from bench.cluster import Cluster
+from bench.findings import Finding, slope
+from bench.load import Callers, Endings
+from bench.proc_files import resident_bytes
+from bench.scale import Scale
+
+FLAT_BYTES_PER_COMMAND = 16.0
+"""Less than any object of Python's, so nothing is kept of a command; what is left is the allocator's noise."""
+WARM_UP_SHARE = 5
+
+
+async def memory_commands(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
+    """Resident memory over many commands, and the slope of a line through it."""
+    server, commands = cluster.pids["server"], scale.memory_commands
+    agent_ids = AgentsPlan(cluster.address, "agents", scale.agents, scale.capacity).ids()
+    async with (
+        cluster.agents("agents", scale.agents, scale.capacity),
+        cluster.channel() as watching,
+        cluster.channel() as calling,
+        Endings(watching, agent_ids) as endings,
+    ):
+        callers = Callers(calling, endings, agent_ids, calls=scale.batch_calls, outstanding=scale.outstanding)
+        await callers.queue_batches(commands // WARM_UP_SHARE, scale.batch)
+        in_valkey = int((await cluster.valkey_info("memory"))["used_memory"])
+        step = commands // scale.memory_samples
+        points: list[tuple[float, float]] = []
+        for done in range(step, commands + 1, step):
+            await callers.queue_batches(step, scale.batch)
+            points.append((done, resident_bytes(server)))
+        in_valkey = int((await cluster.valkey_info("memory"))["used_memory"]) - in_valkey
+    findings = [
+        Finding("server memory, slope", slope(points), "bytes/command", at_most=FLAT_BYTES_PER_COMMAND),
+        Finding("server memory, second half", slope(points[len(points) // 2 :]), "bytes/command"),
+        Finding("server memory at the end", points[-1][1] / 2**20, "MiB"),
+        Finding("Valkey memory", in_valkey / commands, "bytes/command"),
+    ]
+    return findings, {"commands": commands, "server_bytes": points}

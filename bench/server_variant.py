@@ -1,0 +1,36 @@
+"""`distributor`, profiled or without uvloop.
+
+Arguments: a file for the profile or "", the event loop ("asyncio" or "fastest"), then those of `distributor`.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import runpy
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Run `distributor` with what is left of the arguments; it ends by SIGTERM, and then the profile is written."""
+    profile_file, loop, *sys.argv[1:] = sys.argv[1:]
+    if loop == "asyncio":
+        # An import of it now fails, as where it is not installed.
+        sys.modules["uvloop"] = None  # type: ignore[assignment]
+    if not profile_file:
+        _serve()
+        return
+    Path(profile_file).parent.mkdir(parents=True, exist_ok=True)
+    profile = cProfile.Profile()
+    try:
+        profile.runcall(_serve)
+    finally:
+        profile.dump_stats(profile_file)
+
+
+def _serve() -> None:
+    runpy.run_module("distributor.cli.server", run_name="measured")["main"]()
+
+
+if __name__ == "__main__":
+    main()

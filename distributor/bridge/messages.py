@@ -1,0 +1,99 @@
+"""What the bridge sends, as text ready to go: one function per message type. protocol.schema.json describes them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from distributor.bridge.documents import Document
+from distributor.dispatch.ports import StoredChunk
+from distributor.errors import DistributorError
+
+VERSION: Final = "1.0.0"
+_STREAMS: Final = {1: "stdout", 2: "stderr"}
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+
+
+def connected(fields: Document) -> str:
+    """The answer to dashboard:connect."""
+    return _message("connected", fields)
+
+
+def resync(reason: str, position: str, agents: Sequence[Document], commands: Sequence[Document]) -> str:
+    """Everything anew."""
+    return _message("resync", {"reason": reason, "position": position, "agents": agents, "commands": commands})
+
+
+def agent_status(agent: Document, now_ms: int) -> str:
+    """An agent changed."""
+    fields = {"agentId": agent["agentId"], "status": agent["status"], "timestamp": now_ms, "agent": agent}
+    return _message("agent:status", fields)
+
+
+def agents_seen(seen: Mapping[str, int]) -> str:
+    """Proof of life: milliseconds by agent id."""
+    return _message("agents:seen", {"seen": seen})
+
+
+def command_accepted(command_id: str, agent_id: str, already_queued: bool, request_id: str) -> str:
+    """The answer to command:request."""
+    fields = {"commandId": command_id, "agentId": agent_id, "alreadyQueued": already_queued}
+    return _message("command:accepted", fields | _given(requestId=request_id))
+
+
+def command_status(command: Document, position: str = "") -> str:
+    """A command changed, told by the event at `position`; empty where the state was read."""
+    fields = {name: command[name] for name in ("commandId", "status", "state", "exitCode") if name in command}
+    return _message("command:status", fields | _given(position=position) | {"command": command})
+
+
+def command_result(result: Document) -> str:
+    """How a command ended."""
+    return _message("command:result", {"commandId": result["commandId"], "result": result})
+
+
+def output_tail(command_id: str, chunk: StoredChunk) -> str:
+    """A terminal:output message but for its beginning, which is the one part that viewers do not share."""
+    fields: Document = {
+        "commandId": command_id,
+        "stream": _STREAMS[chunk.stream],
+        "offset": chunk.offset,
+        "received": chunk.received_ms,
+    }
+    try:
+        fields["data"] = chunk.data.decode()
+    except UnicodeDecodeError:
+        fields["data"] = base64.b64encode(chunk.data).decode()
+        fields["encoding"] = "base64"
+    return _encode(fields)[1:]
+
+
+def terminal_output(sequence: int, tail: str) -> str:
+    """A piece of output, from what `output_tail` made."""
+    return f'{{"type":"terminal:output","version":"{VERSION}","sequence":{sequence},{tail}'
+
+
+def gap(command_id: str, begin: int, end: int, reason: str) -> str:
+    """Output that will not come."""
+    return _message("gap", {"commandId": command_id, "begin": begin, "end": end, "reason": reason})
+
+
+def error(refusal: DistributorError, request_id: str = "", command_id: str = "") -> str:
+    """Something was refused."""
+    fields = {"code": refusal.code, "reason": refusal.reason, "message": refusal.message}
+    return _message("error", fields | _given(field=refusal.field, requestId=request_id, commandId=command_id))
+
+
+def pong(now_ms: int, position: str, request_id: str) -> str:
+    """The answer to ping."""
+    return _message("pong", {"serverTime": now_ms, "position": position} | _given(requestId=request_id))
+
+
+def _given(**fields: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _message(type_: str, fields: Mapping[str, Any]) -> str:
+    return _encode({"type": type_, "version": VERSION, **fields})

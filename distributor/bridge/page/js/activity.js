@@ -1,0 +1,100 @@
+/**
+ * What ended in the last minutes, in buckets of a few seconds: the source of the charts. Pure.
+ *
+ * @typedef {{completed: number, other: number, waits: number[], totals: number[]}} Bucket
+ * @typedef {Map<number, Bucket>} Activity  by the time at which the bucket begins, in ms
+ */
+
+export const BUCKET_MS = 5_000;
+export const WINDOW_MS = 5 * 60_000;
+/** Enough for a percentile, and a bound on what a busy system may cost us. */
+const SAMPLES = 500;
+
+/** @typedef {import("./protocol.js").Command} Command */
+
+/**
+ * The activity after some commands ended, without what is older than the window. Only the buckets that change are copied.
+ * @param {Activity} activity
+ * @param {Command[]} ended
+ * @param {number} now  ms, by the clock of the receipts
+ * @returns {Activity}
+ */
+export function withEnded(activity, ended, now) {
+  const next = new Map([...activity].filter(([begin]) => begin >= now - WINDOW_MS - BUCKET_MS));
+  const copied = new Set();
+  for (const command of ended) {
+    const { finished } = command.receipts;
+    if (!finished || finished < now - WINDOW_MS) continue;
+    const begin = finished - (finished % BUCKET_MS);
+    if (!copied.has(begin)) next.set(begin, copyOf(next.get(begin)));
+    copied.add(begin);
+    count(/** @type {Bucket} */ (next.get(begin)), command);
+  }
+  return next;
+}
+
+/** @param {Bucket | undefined} bucket @returns {Bucket} */
+function copyOf(bucket) {
+  if (!bucket) return { completed: 0, other: 0, waits: [], totals: [] };
+  return { ...bucket, waits: [...bucket.waits], totals: [...bucket.totals] };
+}
+
+/** @param {Bucket} bucket @param {Command} command */
+function count(bucket, command) {
+  const { queued, started, finished } = command.receipts;
+  if (command.status === "completed") bucket.completed += 1;
+  else bucket.other += 1;
+  if (queued && started) sample(bucket.waits, started - queued, bucket);
+  if (queued && finished) sample(bucket.totals, finished - queued, bucket);
+}
+
+/** Keeps every sample at first, later each with equal chance. @param {number[]} samples @param {number} value @param {Bucket} bucket */
+function sample(samples, value, bucket) {
+  if (samples.length < SAMPLES) samples.push(value);
+  else {
+    const place = Math.floor(Math.random() * (bucket.completed + bucket.other));
+    if (place < SAMPLES) samples[place] = value;
+  }
+}
+
+/**
+ * The series of the charts, one value for each bucket of the window, the newest last.
+ * @param {Activity} activity
+ * @param {number} now
+ */
+export function series(activity, now) {
+  const last = now - (now % BUCKET_MS);
+  const begins = Array.from({ length: WINDOW_MS / BUCKET_MS + 1 }, (_, at) => last - WINDOW_MS + at * BUCKET_MS);
+  const buckets = begins.map((begin) => activity.get(begin));
+  return {
+    times: begins.map((begin) => begin / 1000),
+    completed: buckets.map((bucket) => ((bucket?.completed ?? 0) * 1000) / BUCKET_MS),
+    other: buckets.map((bucket) => ((bucket?.other ?? 0) * 1000) / BUCKET_MS),
+    waitMedian: buckets.map((bucket) => percentile(bucket?.waits ?? [], 0.5)),
+    totalMedian: buckets.map((bucket) => percentile(bucket?.totals ?? [], 0.5)),
+    totalHigh: buckets.map((bucket) => percentile(bucket?.totals ?? [], 0.95)),
+  };
+}
+
+/**
+ * The whole window in a few numbers.
+ * @param {Activity} activity
+ * @param {number} now
+ */
+export function summary(activity, now) {
+  const buckets = [...activity].filter(([begin]) => begin > now - WINDOW_MS).map(([, bucket]) => bucket);
+  return {
+    completed: buckets.reduce((sum, bucket) => sum + bucket.completed, 0),
+    other: buckets.reduce((sum, bucket) => sum + bucket.other, 0),
+    wait: percentile(buckets.flatMap((bucket) => bucket.waits), 0.5),
+    total: percentile(buckets.flatMap((bucket) => bucket.totals), 0.5),
+    totalHigh: percentile(buckets.flatMap((bucket) => bucket.totals), 0.95),
+  };
+}
+
+/** @param {number[]} values @param {number} share @returns {number | null} */
+export function percentile(values, share) {
+  if (!values.length) return null;
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}

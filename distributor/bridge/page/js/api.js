@@ -1,0 +1,60 @@
+/** Reads pages of history from `/api`. */
+
+/** What the bridge said when it refused. */
+export class ApiError extends Error {
+  /** @param {number} status @param {string} code @param {string} message */
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+export class Api {
+  /** @param {import("./token.js").Tokens} tokens */
+  constructor(tokens) {
+    this.tokens = tokens;
+  }
+
+  /**
+   * One page of commands, newest first.
+   * @param {Record<string, string | number | undefined>} query  parameters of `/api/commands`
+   * @param {AbortSignal} signal
+   * @returns {Promise<{commands: import("./protocol.js").Command[], nextPageToken: string}>}
+   */
+  commands(query, signal) {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value) search.set(name, String(value));
+    return this.read(`/api/commands?${search}`, signal);
+  }
+
+  /**
+   * One command with its params and result.
+   * @param {string} commandId
+   * @param {AbortSignal} signal
+   * @returns {Promise<{command: import("./protocol.js").Command, params: Record<string, any>, result: import("./protocol.js").Result | null}>}
+   */
+  command(commandId, signal) {
+    return this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
+  }
+
+  /** @param {string} path @param {AbortSignal} signal */
+  async read(path, signal) {
+    const token = await this.tokens.get();
+    const response = await this.fetched(path, { headers: { Authorization: `Bearer ${token}` }, signal });
+    const body = await response.json().catch(() => ({}));
+    if (response.ok) return body;
+    const { code = "UNKNOWN", message = `the bridge answered ${response.status}` } = body.error ?? {};
+    throw new ApiError(response.status, code, message);
+  }
+
+  /** @param {string} path @param {RequestInit} options */
+  async fetched(path, options) {
+    try {
+      return await fetch(path, options);
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      throw new ApiError(0, "UNAVAILABLE", "the bridge cannot be reached");
+    }
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * Holds the parts together: what is known, where we are, and what the user may do. Views read it and call its actions.
+ *
+ * @typedef {{id: number, text: string, bad: boolean}} Toast
+ * @typedef {import("./protocol.js").Command} Command
+ * @typedef {import("./protocol.js").Message} Message
+ */
+
+import { Api } from "./api.js";
+import { CommandDetail } from "./command_detail.js";
+import { CommandList } from "./command_list.js";
+import { Connection } from "./connection.js";
+import { commandLink, link, parseRoute } from "./router.js";
+import { Requests } from "./requests.js";
+import { SendForm, draftOf } from "./send_form.js";
+import { nothingKnown, reduce } from "./store.js";
+import { toggleTheme } from "./theme.js";
+import { Tokens } from "./token.js";
+
+const TICK_MS = 1_000;
+/** Messages are taken together for this long, so that a burst costs one change of the page. */
+const TOGETHER_MS = 30;
+const STALE_MS = 15_000;
+const TOAST_MS = 8_000;
+
+export class App {
+  /** @param {import("./vendored.js").Vendored} vendored @param {(app: App) => void} draw */
+  constructor(vendored, draw) {
+    this.vendored = vendored;
+    this.draw = draw;
+    this.known = nothingKnown();
+    this.now = Date.now();
+    this.route = parseRoute(location.hash);
+    this.tokens = new Tokens();
+    this.api = new Api(this.tokens);
+    this.connection = new Connection({
+      tokens: this.tokens,
+      position: () => this.known.position,
+      outputs: () => (this.detail ? [{ commandId: this.detail.commandId, offset: this.detail.feed.next }] : []),
+      onMessage: (message) => this.receive(message),
+      onState: (state) => this.connectionChanged(state),
+    });
+    this.requests = new Requests(this.connection);
+    this.list = new CommandList(this.api, () => this.changed(), () => Date.now() + this.known.ahead);
+    /** @type {CommandDetail | null} */
+    this.detail = null;
+    /** @type {SendForm | null} */
+    this.form = null;
+    /** @type {Toast[]} */
+    this.toasts = [];
+    /** @type {"" | "help" | "token"} */
+    this.dialog = "";
+    /** @type {Message[]} */
+    this.received = [];
+    /** @type {Set<() => void>} */
+    this.tickers = new Set();
+    this.drawing = false;
+    this.toastCount = 0;
+  }
+
+  start() {
+    addEventListener("hashchange", () => this.enter(parseRoute(location.hash)));
+    setInterval(() => this.tick(), TICK_MS);
+    this.connection.start();
+    this.enter(this.route);
+  }
+
+  // Drawing
+
+  /** Draws soon, once for all that changed until then. */
+  changed() {
+    if (this.drawing) return;
+    this.drawing = true;
+    requestAnimationFrame(() => {
+      this.drawing = false;
+      this.now = Date.now() + this.known.ahead;
+      this.draw(this);
+    });
+  }
+
+  tick() {
+    for (const act of this.tickers) act();
+    this.changed();
+  }
+
+  /** Calls every second. @param {() => void} act @returns {() => void} ends it */
+  onTick(act) {
+    this.tickers.add(act);
+    return () => this.tickers.delete(act);
+  }
+
+  // From the bridge
+
+  /** @param {Message} message */
+  receive(message) {
+    if (message.type === "terminal:output" || message.type === "gap") {
+      if (message.commandId === this.detail?.commandId) this.detail.accept(message);
+      return;
+    }
+    if (message.type === "connected") this.requests.again();
+    if (message.type === "command:accepted" || message.type === "error") this.answered(message);
+    if (!this.received.length) setTimeout(() => this.take(), TOGETHER_MS);
+    this.received.push(message);
+  }
+
+  take() {
+    this.known = reduce(this.known, this.received, Date.now());
+    this.received = [];
+    if (this.route.view === "commands") this.list.follow(this.known.changes);
+    this.changed();
+  }
+
+  /** @param {Message} message */
+  answered(message) {
+    if (this.requests.settle(message) || message.type !== "error") return;
+    // The view of a command finds out by itself that there is none.
+    if (message.code === "NOT_FOUND" && message.commandId === this.detail?.commandId) return;
+    this.toast(message.message, true);
+  }
+
+  /** @param {import("./connection.js").ConnectionState} state */
+  connectionChanged(state) {
+    if (state.phase === "refused") this.showDialog("token");
+    if (state.phase === "connected") {
+      if (this.dialog === "token") this.closeDialog();
+      if (this.list.listed.phase === "error") this.list.read();
+      if (this.detail?.phase === "error") this.detail.read();
+    }
+    this.changed();
+  }
+
+  /** Whether what is shown may be old. */
+  isStale() {
+    const { phase, heardAt } = this.connection.state;
+    return phase !== "connected" || Date.now() - heardAt > STALE_MS;
+  }
+
+  // Where we are
+
+  /** @param {string} hash */
+  go(hash) {
+    location.hash = hash;
+  }
+
+  /** @param {import("./router.js").Route} route */
+  enter(route) {
+    const before = this.route;
+    this.route = route;
+    if (route.view === "commands") this.list.show(route.query);
+    else this.list.leave();
+    if (route.view !== "command" || route.id !== this.detail?.commandId) this.showCommand(route.view === "command" ? route.id : "");
+    this.form = route.view === "send" ? new SendForm({ agentId: route.query.agent ?? this.onlyAgent() }) : null;
+    if (route.view === "send" && route.query.from) this.copyDraft(route.query.from);
+    document.title = titleOf(route);
+    if (before.view !== route.view || before.id !== route.id) scrollTo(0, 0);
+    this.changed();
+  }
+
+  /** @param {string} commandId  empty for none */
+  showCommand(commandId) {
+    this.detail?.leave();
+    this.detail = commandId ? new CommandDetail(commandId, this.api, this.connection, () => this.changed()) : null;
+    this.detail?.start();
+  }
+
+  onlyAgent() {
+    const [first, second] = this.known.agents.keys();
+    return first && !second ? first : "";
+  }
+
+  /** @param {string} commandId */
+  async copyDraft(commandId) {
+    const form = this.form;
+    try {
+      const { command, params } = await this.api.command(commandId, new AbortController().signal);
+      if (form === this.form) this.form = new SendForm(draftOf(command, params));
+    } catch (error) {
+      this.toast(`That command could not be copied: ${/** @type {Error} */ (error).message}`, true);
+    }
+    this.changed();
+  }
+
+  goToFilter() {
+    if (this.route.view !== "commands") this.go(link("commands"));
+    requestAnimationFrame(() => requestAnimationFrame(() => document.getElementById("filter-agent")?.focus()));
+  }
+
+  // What the user does
+
+  /** Whether the token permits to send. Until we know, it may. */
+  maySend() {
+    return !this.known.userId || this.known.scopes.includes("command:write");
+  }
+
+  /** The latest that is known of a command. @template {Command | null} T @param {T} command @returns {T} */
+  newest(command) {
+    if (!command) return command;
+    return /** @type {T} */ (this.known.commands.get(command.commandId) ?? command);
+  }
+
+  submit() {
+    const { form } = this;
+    const fields = form?.request();
+    if (form && fields && !form.sending) {
+      form.sending = true;
+      this.requests.ask(fields, {
+        accepted: ({ commandId }) => this.form === form && this.go(commandLink(commandId)),
+        refused: (refusal) => form.refused(refusal),
+      });
+    }
+    this.changed();
+  }
+
+  /** Sends the same again. @param {Command} command @param {Record<string, any>} params */
+  retry(command, params) {
+    const { agentId, type, priority } = command;
+    this.requests.ask(
+      { agentId, commandType: type, params, priority },
+      {
+        accepted: ({ commandId }) => this.go(commandLink(commandId)),
+        refused: ({ message }) => this.toast(message, true),
+      },
+    );
+  }
+
+  /** @param {string} commandId */
+  cancel(commandId) {
+    if (!this.connection.send("command:interrupt", { commandId, reason: "cancelled on the page" })) {
+      this.toast("Not cancelled: not connected to the bridge.", true);
+    }
+  }
+
+  /** @param {string} token */
+  useToken(token) {
+    this.tokens.set(token);
+    this.closeDialog();
+    this.connection.restart();
+  }
+
+  toggleTheme() {
+    toggleTheme();
+    this.changed();
+  }
+
+  /** @param {"help" | "token"} dialog */
+  showDialog(dialog) {
+    this.dialog = dialog;
+    this.changed();
+  }
+
+  closeDialog() {
+    this.dialog = "";
+    this.changed();
+  }
+
+  /** @param {string} text @param {boolean} bad */
+  toast(text, bad) {
+    const id = (this.toastCount += 1);
+    this.toasts = [...this.toasts.slice(-3), { id, text, bad }];
+    setTimeout(() => this.dismiss(id), TOAST_MS);
+    this.changed();
+  }
+
+  /** @param {number} id */
+  dismiss(id) {
+    this.toasts = this.toasts.filter((toast) => toast.id !== id);
+    this.changed();
+  }
+}
+
+/** @param {import("./router.js").Route} route */
+function titleOf(route) {
+  const names = { overview: "Overview", agents: "Agents", commands: "Commands", command: "Command", send: "Send" };
+  return `${names[/** @type {keyof typeof names} */ (route.view)] ?? "Not found"} · Command distributor`;
+}

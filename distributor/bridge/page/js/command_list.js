@@ -1,0 +1,96 @@
+/**
+ * One page of commands as the server filters them. Reads again, at most once a second, while changes come in; commands
+ * that are in it change at once.
+ *
+ * @typedef {import("./protocol.js").Command} Command
+ * @typedef {{phase: "loading" | "ready" | "error", rows: Command[], nextPageToken: string, problem: string}} Listed
+ */
+
+import { ApiError } from "./api.js";
+
+export const PAGE_SIZE = 25;
+const AGAIN_MS = 1_000;
+
+export const TIMES = /** @type {const} */ ([
+  ["", "any time"],
+  ["15m", "last 15 minutes"],
+  ["1h", "last hour"],
+  ["24h", "last 24 hours"],
+  ["7d", "last 7 days"],
+]);
+const TIME_MS = /** @type {Record<string, number>} */ ({ "15m": 900e3, "1h": 3600e3, "24h": 86400e3, "7d": 604800e3 });
+
+export class CommandList {
+  /** @param {import("./api.js").Api} api @param {() => void} changed @param {() => number} now  ms, by the store's clock */
+  constructor(api, changed, now) {
+    this.api = api;
+    this.changed = changed;
+    this.now = now;
+    /** @type {Record<string, string>} */
+    this.query = {};
+    /** @type {Listed} */
+    this.listed = { phase: "loading", rows: [], nextPageToken: "", problem: "" };
+    /** Which page came before a page, as far as the user walked. @type {Map<string, string>} */
+    this.before = new Map();
+    /** @type {AbortController | null} */
+    this.reading = null;
+    this.seenChanges = -1;
+    this.timer = 0;
+  }
+
+  /** Shows another page. @param {Record<string, string>} query  of the address */
+  show(query) {
+    if (query.page && query.page === this.listed.nextPageToken) this.before.set(query.page, this.query.page ?? "");
+    this.query = query;
+    this.listed = { ...this.listed, phase: "loading" };
+    this.read();
+  }
+
+  /** Nobody looks any more. */
+  leave() {
+    clearTimeout(this.timer);
+    this.timer = 0;
+    this.reading?.abort();
+  }
+
+  /** Something changed in the system. @param {number} changes */
+  follow(changes) {
+    if (changes === this.seenChanges || this.timer || this.query.page) return;
+    this.timer = setTimeout(() => {
+      this.timer = 0;
+      this.seenChanges = changes;
+      this.read();
+    }, AGAIN_MS);
+  }
+
+  /** The page before this one: a token, empty for the first; undefined where that is not known. */
+  pageBefore() {
+    return this.query.page ? this.before.get(this.query.page) : undefined;
+  }
+
+  async read() {
+    this.reading?.abort();
+    const reading = (this.reading = new AbortController());
+    try {
+      const { commands, nextPageToken } = await this.api.commands(this.parameters(), reading.signal);
+      if (reading === this.reading) this.listed = { phase: "ready", rows: commands, nextPageToken, problem: "" };
+    } catch (error) {
+      if (reading.signal.aborted) return;
+      if (!(error instanceof ApiError)) throw error;
+      this.listed = { ...this.listed, phase: "error", problem: error.message };
+    }
+    this.changed();
+  }
+
+  parameters() {
+    const { agent, type, status, within, page } = this.query;
+    return {
+      agent,
+      type,
+      status,
+      since: TIME_MS[within] && Math.round(this.now() - TIME_MS[within]),
+      pageSize: PAGE_SIZE,
+      pageToken: page,
+    };
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * Hands bytes to something that takes them at its own pace. At most one write is under way; the next begins when that
+ * one says it is done. What waits is bounded: beyond it the oldest is dropped, and the reader is told how much.
+ */
+
+const WRITE_BYTES = 32 * 1024;
+const WAITING_BYTES = 4 * 1024 * 1024;
+
+export class CreditedWriter {
+  /**
+   * @param {(bytes: Uint8Array, done: () => void) => void} write
+   * @param {(dropped: number) => Uint8Array} mark  what to show in place of so many bytes that were dropped
+   * @param {number} [limit] bytes that may wait
+   */
+  constructor(write, mark, limit = WAITING_BYTES) {
+    this.write = write;
+    this.mark = mark;
+    this.limit = limit;
+    /** @type {Uint8Array[]} */
+    this.waiting = [];
+    this.waitingBytes = 0;
+    this.dropped = 0;
+    this.busy = false;
+  }
+
+  /** @param {Uint8Array} bytes */
+  push(bytes) {
+    this.waiting.push(bytes);
+    this.waitingBytes += bytes.length;
+    while (this.waitingBytes > this.limit && this.waiting.length > 1) this.dropOldest();
+    this.next();
+  }
+
+  dropOldest() {
+    const oldest = /** @type {Uint8Array} */ (this.waiting.shift());
+    this.waitingBytes -= oldest.length;
+    this.dropped += oldest.length;
+  }
+
+  next() {
+    if (this.busy || !this.waiting.length) return;
+    this.busy = true;
+    this.write(this.take(), () => {
+      this.busy = false;
+      this.next();
+    });
+  }
+
+  take() {
+    if (this.dropped) {
+      const mark = this.mark(this.dropped);
+      this.dropped = 0;
+      return mark;
+    }
+    const first = this.waiting[0];
+    const piece = first.subarray(0, WRITE_BYTES);
+    if (piece.length < first.length) this.waiting[0] = first.subarray(WRITE_BYTES);
+    else this.waiting.shift();
+    this.waitingBytes -= piece.length;
+    return piece;
+  }
+}

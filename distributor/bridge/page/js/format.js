@@ -1,0 +1,102 @@
+/** Values as people read them. Pure: the time is an argument. */
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/**
+ * A length of time, with as many digits as matter.
+ * @param {number | null | undefined} ms
+ */
+export function duration(ms) {
+  if (ms === null || ms === undefined || Number.isNaN(ms)) return "–";
+  if (ms < 0) return "0 ms";
+  if (ms < SECOND) return `${ms < 10 && !Number.isInteger(ms) ? ms.toFixed(1) : Math.round(ms)} ms`;
+  if (ms < 10 * SECOND) return `${(ms / SECOND).toFixed(2)} s`;
+  if (ms < MINUTE) return `${(ms / SECOND).toFixed(1)} s`;
+  if (ms < HOUR) return twoUnits(ms, MINUTE, "min", SECOND, "s");
+  if (ms < DAY) return twoUnits(ms, HOUR, "h", MINUTE, "min");
+  return twoUnits(ms, DAY, "d", HOUR, "h");
+}
+
+/** @param {number} ms @param {number} big @param {string} bigName @param {number} small @param {string} smallName */
+function twoUnits(ms, big, bigName, small, smallName) {
+  const count = Math.floor(ms / big);
+  const rest = Math.floor((ms % big) / small);
+  return rest ? `${count} ${bigName} ${rest} ${smallName}` : `${count} ${bigName}`;
+}
+
+/**
+ * How long ago something was, in one unit.
+ * @param {number | null | undefined} time ms since the epoch
+ * @param {number} now ms since the epoch
+ */
+export function ago(time, now) {
+  if (!time) return "never";
+  const ms = now - time;
+  if (ms < 2 * SECOND) return "just now";
+  if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s ago`;
+  if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min ago`;
+  if (ms < DAY) return `${Math.floor(ms / HOUR)} h ago`;
+  return `${Math.floor(ms / DAY)} d ago`;
+}
+
+/** @param {number | null | undefined} time ms since the epoch */
+export function clock(time) {
+  if (!time) return "";
+  const at = new Date(time);
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+}
+
+/** @param {number | null | undefined} time ms since the epoch */
+export function dateAndTime(time) {
+  if (!time) return "";
+  const at = new Date(time);
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(time)}`;
+}
+
+/** @param {number} number */
+const two = (number) => String(number).padStart(2, "0");
+
+/** @param {number | null | undefined} count */
+export function bytes(count) {
+  if (count === null || count === undefined) return "–";
+  if (count < 1024) return `${count} B`;
+  if (count < 1024 * 1024) return `${(count / 1024).toFixed(1)} KiB`;
+  return `${(count / 1024 / 1024).toFixed(1)} MiB`;
+}
+
+/**
+ * A number and its noun.
+ * @param {number} count @param {string} one @param {string} [many]
+ */
+export function counted(count, one, many = `${one}s`) {
+  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+}
+
+/**
+ * The end of an id, which is what differs between ids made at about the same time.
+ * @param {string} id
+ */
+export function shortId(id) {
+  return id.length > 12 ? `…${id.slice(-8)}` : id;
+}
+
+/**
+ * Params on one line, for a list.
+ * @param {Record<string, any> | null | undefined} params
+ */
+export function paramsLine(params) {
+  if (!params || !Object.keys(params).length) return "";
+  if (Array.isArray(params.argv)) return params.argv.map(quoted).join(" ");
+  return Object.entries(params)
+    .map(([name, value]) => `${name}=${typeof value === "string" ? quoted(value) : JSON.stringify(value)}`)
+    .join(" ");
+}
+
+/** @param {unknown} word */
+function quoted(word) {
+  const text = String(word);
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

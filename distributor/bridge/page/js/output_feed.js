@@ -1,0 +1,58 @@
+/**
+ * Puts the pieces of one command's output together: each byte once, in order, whatever is repeated or cut on the way.
+ * Pure: says what to show, and whether to ask again.
+ *
+ * @typedef {{bytes: Uint8Array} | {note: string} | {again: number}} Step  show bytes, show a note, or ask again from an offset
+ */
+
+import { bytes as inBytes } from "./format.js";
+
+const encoder = new TextEncoder();
+
+export class OutputFeed {
+  /** @param {string} commandId */
+  constructor(commandId) {
+    this.commandId = commandId;
+    /** The end of what we have. */
+    this.next = 0;
+    /** @type {Record<string, number>} bytes of each stream */
+    this.received = { stdout: 0, stderr: 0 };
+    this.missing = 0;
+  }
+
+  /**
+   * @param {import("./protocol.js").Message} message  `terminal:output` or `gap` of this command
+   * @returns {Step[]}
+   */
+  accept(message) {
+    return message.type === "gap" ? this.gap(message) : this.output(message);
+  }
+
+  /** @param {import("./protocol.js").Message} message @returns {Step[]} */
+  output({ offset, data, encoding, stream }) {
+    const bytes = encoding === "base64" ? fromBase64(data) : encoder.encode(data);
+    const end = offset + bytes.length;
+    // Ahead of us: a part is still to be sent again, after a gap that we asked about.
+    if (offset > this.next || end <= this.next) return [];
+    const fresh = bytes.subarray(this.next - offset);
+    this.next = end;
+    this.received[stream] += fresh.length;
+    return [{ bytes: fresh }];
+  }
+
+  /** @param {import("./protocol.js").Message} message @returns {Step[]} */
+  gap({ begin, end, reason }) {
+    if (end <= this.next) return [];
+    // The store may still have it; should it not, it says so.
+    if (reason === "slow") return [{ again: Math.max(begin, this.next) }];
+    const lost = end - Math.max(begin, this.next);
+    this.next = end;
+    this.missing += lost;
+    return [{ note: `${inBytes(lost)} of output no longer kept` }];
+  }
+}
+
+/** @param {string} text */
+function fromBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+}

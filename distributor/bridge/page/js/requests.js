@@ -1,0 +1,44 @@
+/**
+ * Commands that were asked for and not answered yet. Those are asked for again after a reconnect; the idempotency key
+ * keeps that from queueing them twice.
+ *
+ * @typedef {import("./protocol.js").Message} Message
+ * @typedef {{accepted: (message: Message) => void, refused: (message: Message) => void}} Answer
+ */
+
+export class Requests {
+  /** @param {import("./connection.js").Connection} connection */
+  constructor(connection) {
+    this.connection = connection;
+    /** @type {Map<string, {fields: Record<string, any>, answer: Answer}>} */
+    this.open = new Map();
+  }
+
+  /** Asks for a command. @param {Record<string, any>} fields @param {Answer} answer */
+  ask(fields, answer) {
+    const requestId = randomId();
+    const request = { fields: { ...fields, requestId, idempotencyKey: requestId }, answer };
+    this.open.set(requestId, request);
+    this.connection.send("command:request", request.fields);
+  }
+
+  /** The connection is back. */
+  again() {
+    for (const { fields } of this.open.values()) this.connection.send("command:request", fields);
+  }
+
+  /** @param {Message} message @returns {boolean} whether it answered a request of ours */
+  settle(message) {
+    const request = this.open.get(message.requestId);
+    if (!request) return false;
+    this.open.delete(message.requestId);
+    if (message.type === "error") request.answer.refused(message);
+    else request.answer.accepted(message);
+    return true;
+  }
+}
+
+/** Unlike `randomUUID`, also where the page does not come by TLS. */
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,46 @@
+/**
+ * Deep links: the part of the address after `#` names the view, its subject and its filter.
+ *
+ *     #/                               overview
+ *     #/agents                         agents
+ *     #/commands?status=failed&agent=… commands, filtered
+ *     #/commands/<id>                  one command
+ *     #/send?agent=…&from=<id>         send one, perhaps as another was sent
+ *
+ * @typedef {{view: string, id: string, query: Record<string, string>}} Route
+ */
+
+const VIEWS = new Set(["overview", "agents", "commands", "command", "send"]);
+
+/** @param {string} hash @returns {Route} */
+export function parseRoute(hash) {
+  const [path, search = ""] = hash.replace(/^#\/?/, "").split("?", 2);
+  const [first = "", second = ""] = path.split("/").map(decoded);
+  const query = Object.fromEntries(new URLSearchParams(search));
+  const view = first === "" ? "overview" : first === "commands" && second ? "command" : first;
+  return { view: VIEWS.has(view) ? view : "missing", id: second, query };
+}
+
+/**
+ * The address of a view.
+ * @param {string} path such as `commands/x`
+ * @param {Record<string, string | undefined>} [query] empty values are left out
+ */
+export function link(path, query = {}) {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value) search.set(name, value);
+  const text = search.toString();
+  return `#/${path}${text ? `?${text}` : ""}`;
+}
+
+/** @param {string} commandId */
+export const commandLink = (commandId) => link(`commands/${encodeURIComponent(commandId)}`);
+
+/** @param {string} part */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}

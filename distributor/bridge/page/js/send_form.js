@@ -1,0 +1,118 @@
+/**
+ * What the user is about to send. Pure but for what it holds.
+ *
+ * @typedef {object} Draft
+ * @property {string} agentId
+ * @property {string} commandType
+ * @property {string} line  arguments of EXEC
+ * @property {string} params  JSON, for all other types and for what EXEC has beside its arguments
+ * @property {string} priority
+ * @property {string} offline
+ * @property {string} timeLimitSeconds
+ * @typedef {Record<string, string>} Problems  by field; `""` for those of no field
+ */
+
+import { splitArguments } from "./argv.js";
+import { paramsLine } from "./format.js";
+
+/** @type {Draft} */
+const FRESH = { agentId: "", commandType: "EXEC", line: "", params: "", priority: "normal", offline: "queue", timeLimitSeconds: "" };
+
+export class SendForm {
+  /** @param {Partial<Draft>} beginning */
+  constructor(beginning) {
+    /** @type {Draft} */
+    this.draft = { ...FRESH, ...beginning };
+    /** @type {Problems} */
+    this.problems = {};
+    this.sending = false;
+  }
+
+  /** The fields of a `command:request`, or null where there are problems. */
+  request() {
+    const { agentId, commandType, priority, offline, timeLimitSeconds } = this.draft;
+    this.problems = {};
+    if (!agentId.trim()) this.problems.agentId = "which agent?";
+    if (!commandType.trim()) this.problems.commandType = "which type?";
+    const params = this.params();
+    const limit = Number(timeLimitSeconds);
+    if (timeLimitSeconds && !(limit > 0)) this.problems.timeLimitSeconds = "a number of seconds above 0, or nothing";
+    if (Object.keys(this.problems).length) return null;
+    return {
+      agentId: agentId.trim(),
+      commandType: commandType.trim(),
+      params,
+      priority: /^\d+$/.test(priority) ? Number(priority) : priority,
+      offline,
+      ...(timeLimitSeconds && { timeLimitSeconds: limit }),
+    };
+  }
+
+  /** @returns {Record<string, any>} */
+  params() {
+    const more = this.moreParams();
+    if (this.draft.commandType !== "EXEC") return more;
+    const argv = this.argv();
+    if (!argv.length && !this.problems.line) this.problems.line = "which program?";
+    return { ...more, argv };
+  }
+
+  argv() {
+    try {
+      return splitArguments(this.draft.line);
+    } catch (error) {
+      this.problems.line = /** @type {Error} */ (error).message;
+      return [];
+    }
+  }
+
+  moreParams() {
+    if (!this.draft.params.trim()) return {};
+    try {
+      const params = JSON.parse(this.draft.params);
+      if (params !== null && typeof params === "object" && !Array.isArray(params)) return params;
+      this.problems.params = "must be a JSON object, such as {\"reason\": \"test\"}";
+    } catch (error) {
+      this.problems.params = `not JSON: ${/** @type {Error} */ (error).message}`;
+    }
+    return {};
+  }
+
+  /** The bridge or the server refused it. @param {import("./protocol.js").Message} refusal */
+  refused(refusal) {
+    this.sending = false;
+    this.problems = { [fieldOf(refusal.field ?? "", this.draft.commandType)]: refusal.message };
+  }
+}
+
+/**
+ * A draft that would send the same again.
+ * @param {import("./protocol.js").Command} command
+ * @param {Record<string, any>} params
+ * @returns {Partial<Draft>}
+ */
+export function draftOf(command, params) {
+  const { argv, ...more } = params;
+  const isProgram = command.type === "EXEC" && Array.isArray(argv);
+  const rest = isProgram ? more : params;
+  return {
+    agentId: command.agentId,
+    commandType: command.type,
+    line: isProgram ? paramsLine({ argv }) : "",
+    params: Object.keys(rest).length ? JSON.stringify(rest, null, 2) : "",
+    priority: PRIORITY_NAMES.get(command.priority) ?? String(command.priority),
+  };
+}
+
+export const PRIORITY_NAMES = new Map([
+  [75, "high"],
+  [50, "normal"],
+  [25, "low"],
+]);
+
+/** @param {string} field @param {string} type */
+function fieldOf(field, type) {
+  if (field === "agentId" || field === "commandType" || field === "timeLimitSeconds" || field === "priority") return field;
+  if (field === "params" || field.startsWith("params.")) return type === "EXEC" && field === "params.argv" ? "line" : "params";
+  return "";
+}

@@ -1,0 +1,157 @@
+/**
+ * What the page knows of the system, and how each message changes it. Pure: no socket, no document, no clock.
+ * Output is not in here: it goes straight to the terminal (output_feed.js).
+ *
+ * @typedef {import("./protocol.js").Agent} Agent
+ * @typedef {import("./protocol.js").Command} Command
+ * @typedef {import("./protocol.js").Result} Result
+ * @typedef {import("./protocol.js").Message} Message
+ *
+ * @typedef {object} Known
+ * @property {Map<string, Agent>} agents
+ * @property {Map<string, Command>} commands  the latest; bounded
+ * @property {Map<string, Result>} results  the latest; bounded
+ * @property {import("./activity.js").Activity} activity  what ended lately
+ * @property {string} position  where to resume
+ * @property {number} ahead  ms by which the store's clock is ahead of ours
+ * @property {string} userId
+ * @property {string[]} scopes
+ * @property {boolean} complete  whether a snapshot has arrived
+ * @property {number} changes  counts the changes of commands: tells when a list may be old
+ */
+
+import { withEnded } from "./activity.js";
+import { hasEnded } from "./protocol.js";
+
+export const MOST_COMMANDS = 1_000;
+export const MOST_RESULTS = 100;
+
+/** @returns {Known} */
+export function nothingKnown() {
+  return {
+    agents: new Map(),
+    commands: new Map(),
+    results: new Map(),
+    activity: new Map(),
+    position: "",
+    ahead: 0,
+    userId: "",
+    scopes: [],
+    complete: false,
+    changes: 0,
+  };
+}
+
+/**
+ * What is known after some messages. The value given stays as it was.
+ * @param {Known} known
+ * @param {Message[]} messages
+ * @param {number} now  ms, by our clock
+ * @returns {Known}
+ */
+export function reduce(known, messages, now) {
+  const next = {
+    ...known,
+    agents: new Map(known.agents),
+    commands: new Map(known.commands),
+    results: new Map(known.results),
+  };
+  /** @type {Command[]} */
+  const ended = [];
+  for (const message of messages) {
+    changes[message.type]?.(next, message, now, ended);
+    // A connection that resumes names where it ends up, before it told what was missed.
+    if (message.position && !message.resumed) next.position = message.position;
+  }
+  bound(next.commands, MOST_COMMANDS);
+  bound(next.results, MOST_RESULTS);
+  next.activity = withEnded(next.activity, ended, now + next.ahead);
+  return next;
+}
+
+/** @type {Record<string, (known: Known, message: Message, now: number, ended: Command[]) => void>} */
+const changes = {
+  connected(known, message, now, ended) {
+    known.userId = message.userId;
+    known.scopes = message.scopes;
+    known.ahead = message.serverTime - now;
+    if (message.agents) snapshot(known, message, ended);
+  },
+  resync(known, message, _now, ended) {
+    snapshot(known, message, ended);
+  },
+  pong(known, message, now) {
+    known.ahead = message.serverTime - now;
+  },
+  "agent:status"(known, message) {
+    known.agents.set(message.agentId, message.agent);
+  },
+  "agents:seen"(known, message) {
+    for (const [agentId, lastSeen] of Object.entries(message.seen)) {
+      const agent = known.agents.get(agentId);
+      if (agent) known.agents.set(agentId, { ...agent, lastSeen });
+    }
+  },
+  "command:status"(known, message, _now, ended) {
+    learn(known, message.command, ended);
+  },
+  "command:result"(known, message) {
+    known.results.set(message.commandId, message.result);
+  },
+};
+
+/** @param {Known} known @param {Message} message @param {Command[]} ended */
+function snapshot(known, message, ended) {
+  known.complete = true;
+  known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
+  // What the snapshot does not name may have changed or ended unseen.
+  const inSnapshot = new Set(message.commands.map((/** @type {Command} */ command) => command.commandId));
+  for (const [commandId, command] of known.commands) {
+    if (!hasEnded(command) && !inSnapshot.has(commandId)) known.commands.delete(commandId);
+  }
+  for (const command of [...message.commands].reverse()) learn(known, command, ended);
+  known.changes += 1;
+}
+
+/** @param {Known} known @param {Command} command @param {Command[]} ended  those that were not known to have ended */
+function learn(known, command, ended) {
+  const before = known.commands.get(command.commandId);
+  // A terminal status never changes; a state that was read early may arrive late.
+  if (before && hasEnded(before) && !hasEnded(command)) return;
+  known.commands.set(command.commandId, command);
+  known.changes += 1;
+  if (hasEnded(command) && !(before && hasEnded(before))) ended.push(command);
+}
+
+/** Forgets the oldest. @param {Map<string, unknown>} map @param {number} most */
+function bound(map, most) {
+  for (const key of map.keys()) {
+    if (map.size <= most) return;
+    map.delete(key);
+  }
+}
+
+/**
+ * The latest commands, newest first.
+ * @param {Known} known
+ * @param {number} count
+ */
+export function latestCommands(known, count) {
+  const time = (/** @type {Command} */ command) => command.receipts.queued ?? 0;
+  return [...known.commands.values()]
+    .sort((one, other) => time(other) - time(one) || (one.commandId < other.commandId ? 1 : -1))
+    .slice(0, count);
+}
+
+/** Agents by id, those that are away last. @param {Known} known */
+export function agentsInOrder(known) {
+  const away = (/** @type {Agent} */ agent) => Number(agent.status === "offline");
+  return [...known.agents.values()].sort(
+    (one, other) => away(one) - away(other) || one.agentId.localeCompare(other.agentId),
+  );
+}
+
+/** The types that agents have handlers for. @param {Known} known */
+export function knownTypes(known) {
+  return [...new Set([...known.agents.values()].flatMap((agent) => agent.types))].sort();
+}

@@ -1,0 +1,141 @@
+/**
+ * Shows what a program printed. Output is hostile: it may colour and move the cursor inside its own rectangle and do
+ * nothing else. No links, no clipboard, no title, no window operations, no answers to queries, no mouse reporting.
+ *
+ * @typedef {{write: (bytes: Uint8Array) => void, note: (text: string) => void, clear: () => void, dispose: () => void}} Screen
+ */
+
+import { bytes as inBytes } from "./format.js";
+import { CreditedWriter } from "./credited_writer.js";
+import { strictDocument, withStrictDocument } from "./strict_document.js";
+
+const SCROLLBACK_LINES = 20_000;
+/** Title and icon, colours, working directory, links, clipboard, notifications, shell integration. */
+const IGNORED_OSC = [0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 19, 22, 50, 52, 99, 104, 110, 111, 112, 133, 633, 777, 1337];
+/** Mouse and focus reporting, bracketed paste: there is nobody to report to, and they would take the mouse away. */
+const IGNORED_MODES = new Set([9, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004]);
+const PLAIN_CHARACTERS = 256 * 1024;
+
+const encoder = new TextEncoder();
+
+/**
+ * @param {HTMLElement} element
+ * @param {import("./vendored.js").TerminalModules} modules
+ * @returns {Screen}
+ */
+export function openScreen(element, modules) {
+  return modules ? terminalScreen(element, modules) : plainScreen(element);
+}
+
+/** @param {HTMLElement} element @param {NonNullable<import("./vendored.js").TerminalModules>} modules @returns {Screen} */
+function terminalScreen(element, { Terminal, FitAddon }) {
+  const terminal = new Terminal({
+    allowProposedApi: false,
+    convertEol: true,
+    cursorInactiveStyle: "none",
+    disableStdin: true,
+    documentOverride: strictDocument,
+    fontFamily: cssValue("--mono"),
+    fontSize: 13,
+    linkHandler: { activate() {}, allowNonHttpProtocols: false },
+    minimumContrastRatio: 4.5,
+    scrollback: SCROLLBACK_LINES,
+    theme: theme(),
+    windowOptions: {},
+  });
+  confine(terminal.parser);
+  // Keys belong to the page: nothing is typed here, and Tab has to lead out.
+  terminal.attachCustomKeyEventHandler(() => false);
+  const fit = new FitAddon();
+  terminal.loadAddon(fit);
+  withStrictDocument(() => terminal.open(element));
+  terminal.textarea?.setAttribute("aria-label", "Output of the command, read only");
+  const sized = new ResizeObserver(() => requestAnimationFrame(() => terminal.element?.isConnected && fit.fit()));
+  sized.observe(element);
+  const restyle = () => (terminal.options.theme = theme());
+  addEventListener("themechange", restyle);
+  const writer = new CreditedWriter((data, done) => terminal.write(data, done), mark);
+  return {
+    write: (data) => writer.push(data),
+    note: (text) => writer.push(noteBytes(text)),
+    clear: () => terminal.reset(),
+    dispose() {
+      removeEventListener("themechange", restyle);
+      sized.disconnect();
+      terminal.dispose();
+    },
+  };
+}
+
+/** @param {any} parser */
+function confine(parser) {
+  for (const code of IGNORED_OSC) parser.registerOscHandler(code, () => true);
+  parser.registerDcsHandler({ intermediates: "$", final: "q" }, () => true);
+  for (const final of ["h", "l"]) {
+    parser.registerCsiHandler({ prefix: "?", final }, (/** @type {(number | number[])[]} */ modes) =>
+      modes.some((mode) => IGNORED_MODES.has(Number(mode))),
+    );
+  }
+}
+
+/** Without xterm.js: the text, without escape sequences. @param {HTMLElement} element @returns {Screen} */
+function plainScreen(element) {
+  const pre = document.createElement("pre");
+  pre.className = "plain-terminal";
+  pre.tabIndex = 0;
+  pre.setAttribute("aria-label", "Output of the command");
+  element.append(pre);
+  const decoder = new TextDecoder();
+  let kept = 0;
+  const append = (/** @type {string} */ text) => {
+    const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8;
+    pre.append(text);
+    kept += text.length;
+    while (kept > PLAIN_CHARACTERS && pre.childNodes.length > 1) {
+      kept -= pre.firstChild?.textContent?.length ?? 0;
+      pre.firstChild?.remove();
+    }
+    if (atEnd) pre.scrollTop = pre.scrollHeight;
+  };
+  return {
+    write: (data) => append(withoutEscapes(decoder.decode(data, { stream: true }))),
+    note: (text) => append(`\n── ${text} ──\n`),
+    clear: () => pre.replaceChildren(),
+    dispose: () => pre.remove(),
+  };
+}
+
+/** @param {string} text */
+export function withoutEscapes(text) {
+  return text
+    .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])/g, "")
+    .replace(/\r\n/g, "\n")
+    .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "");
+}
+
+/** @param {number} dropped */
+const mark = (dropped) => noteBytes(`${inBytes(dropped)} not shown: too fast for this view`);
+
+/** A line of ours amid the program's, which cannot leave its colours on it. @param {string} text */
+const noteBytes = (text) => encoder.encode(`\x1b[0m\r\n\x1b[2m── ${text} ──\x1b[0m\r\n`);
+
+/** @param {string} name */
+const cssValue = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function theme() {
+  return {
+    background: cssValue("--terminal"),
+    foreground: cssValue("--terminal-text"),
+    cursor: cssValue("--terminal"),
+    selectionBackground: cssValue("--selection"),
+    scrollbarSliderBackground: cssValue("--scrollbar"),
+    scrollbarSliderHoverBackground: cssValue("--scrollbar"),
+    scrollbarSliderActiveBackground: cssValue("--scrollbar"),
+    ...Object.fromEntries(ANSI.map((name) => [name, cssValue(`--ansi-${name.toLowerCase()}`)])),
+  };
+}
+
+const ANSI = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"].flatMap((name) => [
+  name,
+  `bright${name[0].toUpperCase()}${name.slice(1)}`,
+]);

@@ -1,0 +1,88 @@
+/** Agents: how each is doing, and when it last proved it. */
+
+import { h } from "../dom.js";
+import { ago, counted } from "../format.js";
+import { link } from "../router.js";
+import { agentsInOrder } from "../store.js";
+import { agentBadge, empty, panel, when } from "./parts.js";
+
+/** @typedef {import("../protocol.js").Agent} Agent */
+
+/** @param {import("../app.js").App} app */
+export function agentsView(app) {
+  return h("div", { class: "view" }, h("div", { class: "heading" }, h("h1", null, "Agents")), agentsPanel(app, true));
+}
+
+/** @param {import("../app.js").App} app @param {boolean} full  with labels, types and version */
+export function agentsPanel(app, full) {
+  const agents = agentsInOrder(app.known);
+  const connected = agents.filter((agent) => agent.status !== "offline").length;
+  return panel(
+    full ? "All agents" : "Agents",
+    agents.length > 0 && h("span", { class: "quiet" }, `${connected} of ${agents.length} connected`),
+    agents.length ? agentTable(agents, app, full) : noAgents(app),
+  );
+}
+
+/** @param {import("../app.js").App} app */
+function noAgents(app) {
+  if (!app.known.complete) return empty("Waiting for the bridge");
+  return empty("No agent yet", h("span", null, "Start one: ", h("code", null, "command-agent --agent=agent123 --allow-exec")));
+}
+
+/** @param {Agent[]} agents @param {import("../app.js").App} app @param {boolean} full */
+function agentTable(agents, app, full) {
+  const names = ["Agent", "Status", "Last proof of life"];
+  const numbers = ["Capacity", "Running", "Queued"];
+  return h(
+    "div",
+    { class: "table live" },
+    h(
+      "table",
+      null,
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          names.map((name) => h("th", { scope: "col" }, name)),
+          numbers.map((name) => h("th", { scope: "col", class: "number" }, name)),
+          full && ["Types", "Labels", "Version"].map((name) => h("th", { scope: "col" }, name)),
+          h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "Actions")),
+        ),
+      ),
+      h("tbody", null, agents.map((agent) => agentRow(agent, app, full))),
+    ),
+  );
+}
+
+/** @param {Agent} agent @param {import("../app.js").App} app @param {boolean} full */
+function agentRow(agent, app, full) {
+  const labels = Object.entries(agent.labels).map(([name, value]) => `${name}=${value}`);
+  return h(
+    "tr",
+    { key: agent.agentId, "data-agent": agent.agentId },
+    h(
+      "td",
+      null,
+      h("a", { class: "row-link", href: link("commands", { agent: agent.agentId }), title: "Its commands" }, agent.agentId),
+    ),
+    h("td", null, agentBadge(agent)),
+    h("td", { "data-label": "seen" }, when(agent.lastSeen, app.now), away(agent, app.now)),
+    h("td", { class: "number", "data-label": "capacity" }, String(agent.capacity)),
+    h("td", { class: "number", "data-label": "running" }, String(agent.running)),
+    h("td", { class: "number", "data-label": "queued" }, String(agent.queued)),
+    full && [
+      h("td", { class: "quiet" }, agent.types.join(", ")),
+      h("td", { class: "quiet" }, labels.join(", ")),
+      h("td", { class: "quiet", title: counted(agent.epoch, "session") }, agent.version),
+    ],
+    h("td", { class: "number" }, h("a", { href: link("send", { agent: agent.agentId }) }, "Send…")),
+  );
+}
+
+/** @param {Agent} agent @param {number} now */
+function away(agent, now) {
+  return agent.awaySince ? h("span", { class: "quiet" }, ` · away since ${ago(agent.awaySince, now)}`) : null;
+}

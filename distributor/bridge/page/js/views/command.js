@@ -1,0 +1,194 @@
+/** One command: its timeline, its output while it runs, and how it ended. */
+
+import { h, island } from "../dom.js";
+import { bytes, clock, counted, dateAndTime, duration, paramsLine, shortId } from "../format.js";
+import { STAGES, hasEnded } from "../protocol.js";
+import { link } from "../router.js";
+import { openScreen } from "../terminal.js";
+import { commandBadge, empty, panel, problem, took } from "./parts.js";
+
+/** @typedef {import("../app.js").App} App */
+/** @typedef {import("../protocol.js").Command} Command */
+/** @typedef {import("../protocol.js").Result} Result */
+
+const STEPS = {
+  queued: "Queued",
+  assigned: "Assigned",
+  sent: "Sent",
+  acknowledged: "Acknowledged",
+  started: "Started",
+  finished: "Finished",
+};
+
+/** @param {App} app */
+export function commandView(app) {
+  const detail = /** @type {import("../command_detail.js").CommandDetail} */ (app.detail);
+  const command = app.newest(detail.command ?? app.known.commands.get(detail.commandId) ?? null);
+  if (detail.phase === "missing" && !command) return missing(app);
+  if (!command) {
+    return detail.phase === "error" ? problem(`The command could not be read: ${detail.problem}`, () => detail.read()) : empty("Reading…");
+  }
+  return h(
+    "div",
+    { class: "view", key: detail.commandId },
+    heading(app, command),
+    detail.phase === "error" && problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
+    h(
+      "div",
+      { class: "command-columns" },
+      h("div", { class: "view" }, output(app), result(app, command)),
+      h("div", { class: "view live" }, timeline(command, app), facts(app, command)),
+    ),
+  );
+}
+
+/** @param {App} app */
+function missing(app) {
+  return h(
+    "div",
+    { class: "panel" },
+    empty(
+      "There is no such command",
+      h("span", null, "Ended commands are kept for a while only. ", h("span", { class: "mono" }, app.route.id)),
+      h("a", { href: link("commands") }, "All commands"),
+    ),
+  );
+}
+
+/** @param {App} app @param {Command} command */
+function heading(app, command) {
+  const params = app.detail?.params;
+  const may = app.maySend();
+  return h(
+    "div",
+    { class: "heading" },
+    h("h1", null, command.type, " ", h("span", { class: "mono quiet" }, shortId(command.commandId))),
+    h("span", { role: "status", class: "live" }, commandBadge(command)),
+    h(
+      "div",
+      { class: "actions" },
+      !hasEnded(command) &&
+        h(
+          "button",
+          { type: "button", class: "danger", disabled: !may || Boolean(command.cancelRequested), onclick: () => app.cancel(command.commandId) },
+          command.cancelRequested ? "Cancelling…" : "Cancel",
+        ),
+      hasEnded(command) &&
+        h("button", { type: "button", disabled: !may || !params, onclick: () => app.retry(command, params ?? {}) }, "Run again"),
+      h("a", { class: "button", href: link("send", { from: command.commandId }) }, "Edit and send…"),
+    ),
+  );
+}
+
+/** @param {App} app */
+function output(app) {
+  const detail = /** @type {import("../command_detail.js").CommandDetail} */ (app.detail);
+  const { stdout, stderr } = detail.feed.received;
+  return panel(
+    "Output",
+    [
+      h("span", { class: "quiet" }, stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr` : bytes(stdout)),
+      detail.feed.missing > 0 && h("span", { class: "bad-text" }, `${bytes(detail.feed.missing)} no longer kept`),
+      !app.vendored.terminal && h("span", { class: "quiet end" }, "plain text: xterm.js was not installed with this bridge"),
+    ],
+    island(
+      `output ${detail.commandId}`,
+      (element) => {
+        const screen = openScreen(element, app.vendored.terminal);
+        detail.attach(screen);
+        return () => screen.dispose();
+      },
+      { class: "terminal" },
+    ),
+  );
+}
+
+/** @param {Command} command @param {App} app */
+function timeline(command, app) {
+  /** @type {number | undefined} */
+  let last;
+  const steps = STAGES.map((stage) => {
+    const at = command.receipts[stage];
+    const took = at !== undefined && last !== undefined ? at - last : null;
+    if (at !== undefined) last = at;
+    return step(stage, at, took, command);
+  });
+  const { queued, finished } = command.receipts;
+  return panel(
+    "Timeline",
+    h("span", { class: "quiet end" }, finished && queued ? `${duration(finished - queued)} in all` : waiting(command, app.now)),
+    h("ol", { class: "timeline panel-body" }, steps),
+  );
+}
+
+/** @param {Command} command @param {number} now */
+function waiting(command, now) {
+  const { queued, started } = command.receipts;
+  if (started) return `running for ${took(command, now)}`;
+  return queued ? `waiting for ${Math.max(0, Math.floor((now - queued) / 1000))} s` : "";
+}
+
+/** @param {keyof typeof STEPS} stage @param {number | undefined} at @param {number | null} took @param {Command} command */
+function step(stage, at, took, command) {
+  const ended = stage === "finished" && hasEnded(command) ? (command.status === "completed" ? " good" : " bad") : "";
+  return h(
+    "li",
+    { key: stage, class: at === undefined ? "missing" : `passed${ended}`, "data-stage": stage },
+    h("span", { class: "step" }, STEPS[stage]),
+    h("span", { class: "took" }, took === null ? "" : `+${duration(took)}`),
+    h("span", { class: "at" }, at === undefined ? "not yet" : h("time", { title: dateAndTime(at) }, clock(at))),
+  );
+}
+
+/** @param {App} app @param {Command} command */
+function result(app, command) {
+  const found = app.known.results.get(command.commandId) ?? app.detail?.result;
+  if (!found) return null;
+  const { data } = found;
+  return panel(
+    "Result",
+    h("span", { class: "quiet" }, ended(found)),
+    h(
+      "div",
+      { class: "panel-body view" },
+      command.reason.message && h("p", { class: command.status === "completed" ? "" : "bad-text" }, command.reason.message),
+      data === null || data === undefined
+        ? h("p", { class: "quiet" }, "The handler returned no data.")
+        : h("pre", { class: "json", tabindex: 0, "aria-label": "Data of the result" }, JSON.stringify(data, null, 2)),
+    ),
+  );
+}
+
+/** @param {Result} result */
+function ended(result) {
+  const parts = [result.exitCode === undefined ? "" : `exit code ${result.exitCode}`, `${bytes(result.outputBytes)} of output`];
+  if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer kept`);
+  return parts.filter(Boolean).join(", ");
+}
+
+/** @param {App} app @param {Command} command */
+function facts(app, command) {
+  const params = app.detail?.params;
+  const { reason } = command;
+  return panel(
+    "Command",
+    null,
+    h(
+      "dl",
+      { class: "facts panel-body" },
+      fact("Id", h("span", { class: "mono" }, command.commandId)),
+      fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
+      fact("Type", command.type),
+      fact("State", command.state),
+      reason.code && fact("Reason", h("span", { class: "mono" }, reason.code), reason.message && ` ${reason.message}`),
+      command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
+      fact("Priority", String(command.priority)),
+      fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),
+      command.cancelRequested && fact("Cancel", `asked for at ${clock(command.cancelRequested)}`),
+      params && fact("Params", h("code", { class: "command-line" }, paramsLine(params) || "none")),
+    ),
+  );
+}
+
+/** @param {string} name @param {...import("../dom.js").Child} value */
+const fact = (name, ...value) => [h("dt", null, name), h("dd", null, value)];

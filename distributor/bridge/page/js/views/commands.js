@@ -1,0 +1,130 @@
+/** Commands, page by page, as the server filters them. */
+
+import { PAGE_SIZE, TIMES } from "../command_list.js";
+import { h } from "../dom.js";
+import { link } from "../router.js";
+import { knownTypes } from "../store.js";
+import { commandTable, empty, panel, problem } from "./parts.js";
+
+/** @typedef {import("../app.js").App} App */
+
+const STATUSES = [
+  ["", "any"],
+  ["queued", "queued"],
+  ["running", "running"],
+  ["completed", "completed"],
+  ["failed", "failed"],
+  ["timeout", "failed: timeout"],
+  ["interrupted", "interrupted"],
+];
+
+/** @param {App} app */
+export function commandsView(app) {
+  return h(
+    "div",
+    { class: "view" },
+    h("div", { class: "heading" }, h("h1", null, "Commands")),
+    filters(app),
+    listed(app),
+  );
+}
+
+/** @param {App} app */
+function filters(app) {
+  const { query } = app.route;
+  const set = (/** @type {Record<string, string>} */ change) =>
+    app.go(link("commands", { ...query, page: "", ...change }));
+  const onlyFailed = query.status === "failed";
+  const filtered = ["status", "agent", "type", "within"].some((name) => query[name]);
+  return h(
+    "form",
+    { class: "filters", role: "search", "aria-label": "Filter commands", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
+    h(
+      "button",
+      { type: "button", id: "failed-only", "aria-pressed": String(onlyFailed), onclick: () => set({ status: onlyFailed ? "" : "failed" }) },
+      "Failed only",
+    ),
+    choice("Status", STATUSES, query.status, (status) => set({ status })),
+    suggestion("Agent", "filter-agent", query.agent, [...app.known.agents.keys()], (agent) => set({ agent })),
+    suggestion("Type", "filter-type", query.type, knownTypes(app.known), (type) => set({ type })),
+    choice("Queued", TIMES, query.within, (within) => set({ within })),
+    filtered && h("button", { type: "button", onclick: () => app.go(link("commands")) }, "Clear"),
+  );
+}
+
+/** @param {string} name @param {readonly (readonly string[])[]} options @param {string | undefined} value @param {(value: string) => void} set */
+function choice(name, options, value, set) {
+  return h(
+    "label",
+    { class: "field" },
+    name,
+    h(
+      "select",
+      { value: value ?? "", onchange: (/** @type {any} */ event) => set(event.target.value) },
+      options.map(([option, word]) => h("option", { key: option, value: option }, word)),
+    ),
+  );
+}
+
+/** @param {string} name @param {string} id @param {string | undefined} value @param {string[]} known @param {(value: string) => void} set */
+function suggestion(name, id, value, known, set) {
+  return h(
+    "label",
+    { class: "field" },
+    name,
+    h("input", {
+      id,
+      value: value ?? "",
+      placeholder: "any",
+      list: `${id}-known`,
+      autocomplete: "off",
+      spellcheck: "false",
+      onchange: (/** @type {any} */ event) => set(event.target.value.trim()),
+    }),
+    h("datalist", { id: `${id}-known` }, known.map((option) => h("option", { key: option, value: option }))),
+  );
+}
+
+/** @param {App} app */
+function listed(app) {
+  const { phase, rows, problem: what } = app.list.listed;
+  if (phase === "error") return problem(`The commands could not be read: ${what}`, () => app.list.read());
+  const live = rows.map((command) => app.newest(command));
+  return panel(
+    "Found",
+    h("span", { class: "quiet", role: "status" }, phase === "loading" ? "reading…" : found(app)),
+    rows.length ? h("div", { class: "live" }, commandTable(live, app.now)) : nothing(app, phase === "loading"),
+    pager(app),
+  );
+}
+
+/** @param {App} app */
+function found(app) {
+  const { rows, nextPageToken } = app.list.listed;
+  const most = nextPageToken || app.route.query.page ? " on this page" : "";
+  return `${rows.length || "none"}${most}, newest first`;
+}
+
+/** @param {App} app @param {boolean} loading */
+function nothing(app, loading) {
+  if (loading) return empty("Reading…");
+  const filtered = Object.values(app.route.query).some(Boolean);
+  if (filtered) return empty("Nothing matches", h("a", { href: link("commands") }, "Show all commands"));
+  return empty("No command yet", h("a", { class: "button primary", href: link("send") }, "Send the first"));
+}
+
+/** @param {App} app */
+function pager(app) {
+  const { nextPageToken } = app.list.listed;
+  const { query } = app.route;
+  if (!nextPageToken && !query.page) return null;
+  const before = app.list.pageBefore();
+  return h(
+    "nav",
+    { class: "pager", "aria-label": "Pages" },
+    h("span", { class: "quiet" }, `${PAGE_SIZE} a page`),
+    query.page && h("a", { class: "button", href: link("commands", { ...query, page: "" }) }, "Newest"),
+    before !== undefined && h("a", { class: "button", rel: "prev", href: link("commands", { ...query, page: before }) }, "Newer"),
+    nextPageToken && h("a", { class: "button", rel: "next", href: link("commands", { ...query, page: nextPageToken }) }, "Older"),
+  );
+}

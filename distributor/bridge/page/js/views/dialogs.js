@@ -1,0 +1,63 @@
+/** The two dialogs: keyboard help, and the token where the bridge does not give one. */
+
+import { h } from "../dom.js";
+import { SHORTCUTS } from "../keyboard.js";
+
+/** @typedef {import("../app.js").App} App */
+
+/** @param {App} app */
+export function dialogs(app) {
+  if (app.dialog === "help") return dialog(app, "help", help(app));
+  if (app.dialog === "token") return dialog(app, "token", tokenForm(app));
+  return null;
+}
+
+/** @param {App} app @param {string} name @param {import("../dom.js").Child} body */
+function dialog(app, name, body) {
+  return h("dialog", { key: `dialog ${name}`, id: "dialog", "aria-labelledby": "dialog-title", onclose: () => app.closeDialog() }, body);
+}
+
+/** @param {App} app */
+function help(app) {
+  return h(
+    "div",
+    { class: "dialog-body" },
+    h("h2", { id: "dialog-title" }, "Keyboard"),
+    h(
+      "dl",
+      { class: "shortcuts" },
+      SHORTCUTS.map(({ keys, what }) => [
+        h("dt", { key: `${keys} keys` }, keys.map((key, at) => [at > 0 && " ", h("kbd", null, key)])),
+        h("dd", { key: `${keys} what` }, what),
+      ]),
+      h("dt", null, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
+      h("dd", null, "Send the form"),
+    ),
+    h("div", { class: "dialog-actions" }, h("button", { type: "button", onclick: () => app.closeDialog() }, "Close")),
+  );
+}
+
+/** @param {App} app */
+function tokenForm(app) {
+  return h(
+    "form",
+    {
+      class: "dialog-body",
+      onsubmit: (/** @type {any} */ event) => {
+        event.preventDefault();
+        const token = event.target.elements.token.value.trim();
+        if (token) app.useToken(token);
+      },
+    },
+    h("h2", { id: "dialog-title" }, "Token"),
+    h("p", null, "This bridge wants to know who you are: ", app.connection.state.problem, "."),
+    h("div", { class: "field" }, h("label", { for: "token" }, "Token"), h("input", { id: "token", name: "token", type: "password", autocomplete: "off", spellcheck: "false" })),
+    h("p", { class: "quiet" }, "Made by ", h("code", null, "distributor token"), ". It is kept until you close this tab."),
+    h(
+      "div",
+      { class: "dialog-actions" },
+      h("button", { type: "button", onclick: () => app.closeDialog() }, "Not now"),
+      h("button", { type: "submit", class: "primary" }, "Connect"),
+    ),
+  );
+}

@@ -1,0 +1,71 @@
+/** The system at a glance. */
+
+import { summary } from "../activity.js";
+import { h } from "../dom.js";
+import { counted, duration } from "../format.js";
+import { link } from "../router.js";
+import { latestCommands } from "../store.js";
+import { agentsPanel } from "./agents.js";
+import { latencyChart, throughputChart } from "./charts.js";
+import { commandTable, empty, panel } from "./parts.js";
+
+const RECENT = 10;
+
+/** @param {import("../app.js").App} app */
+export function overviewView(app) {
+  return h(
+    "div",
+    { class: "view" },
+    h("h1", { class: "visually-hidden" }, "Overview"),
+    tiles(app),
+    agentsPanel(app, false),
+    h("div", { class: "columns" }, throughputChart(app), latencyChart(app)),
+    recent(app),
+  );
+}
+
+/** @param {import("../app.js").App} app */
+function tiles(app) {
+  const agents = [...app.known.agents.values()];
+  const connected = agents.filter((agent) => agent.status !== "offline");
+  const ended = summary(app.known.activity, app.now);
+  const sum = (/** @type {"running" | "queued" | "capacity"} */ field, of = agents) =>
+    of.reduce((total, agent) => total + agent[field], 0);
+  return h(
+    "dl",
+    { class: "tiles live" },
+    tile("Agents connected", String(connected.length), `of ${agents.length}`),
+    tile("Running", String(sum("running")), `of ${sum("capacity", connected)}`),
+    tile("Queued", String(sum("queued")), ""),
+    tile("Completed, 5 min", ended.completed.toLocaleString("en"), ""),
+    tile("Not completed, 5 min", ended.other.toLocaleString("en"), ""),
+    tile("Median to the end", duration(ended.total), ""),
+  );
+}
+
+/** @param {string} name @param {string} value @param {string} beside */
+function tile(name, value, beside) {
+  return h("div", { class: "tile" }, h("dt", null, name), h("dd", null, value, beside && [" ", h("small", null, beside)]));
+}
+
+/** @param {import("../app.js").App} app */
+function recent(app) {
+  const commands = latestCommands(app.known, RECENT);
+  return panel(
+    "Latest commands",
+    h(
+      "span",
+      { class: "end" },
+      h("a", { href: link("commands", { status: "failed" }) }, "Failed only"),
+      h("a", { href: link("commands") }, "All commands"),
+    ),
+    commands.length
+      ? h("div", { class: "live" }, commandTable(commands, app.now))
+      : empty(
+          app.known.complete ? "No command yet" : "Waiting for the bridge",
+          app.known.complete && h("a", { class: "button primary", href: link("send") }, "Send the first"),
+        ),
+    commands.length === RECENT &&
+      h("div", { class: "pager" }, h("span", { class: "quiet" }, `${counted(RECENT, "command")}, newest first`)),
+  );
+}

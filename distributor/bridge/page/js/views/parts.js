@@ -1,0 +1,148 @@
+/** The small parts that views are made of. */
+
+import { h } from "../dom.js";
+import { ago, dateAndTime, duration, paramsLine, shortId } from "../format.js";
+import { hasEnded } from "../protocol.js";
+import { commandLink, link } from "../router.js";
+
+/** @typedef {import("../protocol.js").Command} Command */
+/** @typedef {import("../protocol.js").Agent} Agent */
+
+const COMMAND_LOOKS = { queued: "idle", assigned: "busy", completed: "good", failed: "bad", timeout: "bad", cancelled: "warn" };
+const COMMAND_WORDS = { assigned: "running", cancelled: "interrupted" };
+const AGENT_LOOKS = { online: "good", busy: "busy", offline: "idle" };
+
+/** Each look has a shape of its own, for who cannot tell the colours apart. */
+const SHAPES = {
+  good: "M2 5.5 L4.2 7.7 L8.2 2.8",
+  bad: "M2.2 2.2 L7.8 7.8 M7.8 2.2 L2.2 7.8",
+  warn: "M5 1.5 V5.6 M5 7.9 V8.4",
+  busy: "M3 1.8 L8 5 L3 8.2 Z",
+  idle: "M5 2 A3 3 0 1 1 4.99 2",
+};
+
+/** @param {string} look @param {string} word @param {string} [title] */
+export function badge(look, word, title) {
+  return h(
+    "span",
+    { class: `status ${look}`, title },
+    h(
+      "svg",
+      { viewBox: "0 0 10 10", width: 10, height: 10, "aria-hidden": "true" },
+      h("path", {
+        d: SHAPES[/** @type {keyof typeof SHAPES} */ (look)],
+        fill: "none",
+        stroke: "currentColor",
+        "stroke-width": 1.8,
+        "stroke-linecap": "round",
+        "stroke-linejoin": "round",
+      }),
+    ),
+    word,
+  );
+}
+
+/** @param {Command} command */
+export function commandBadge(command) {
+  const { state } = command;
+  const word = COMMAND_WORDS[/** @type {keyof typeof COMMAND_WORDS} */ (state)] ?? state;
+  if (command.cancelRequested && !hasEnded(command)) return badge("warn", "cancelling");
+  return badge(COMMAND_LOOKS[state] ?? "idle", word, `state ${state}, status ${command.status}`);
+}
+
+/** @param {Agent} agent */
+export function agentBadge(agent) {
+  return badge(AGENT_LOOKS[agent.status] ?? "idle", agent.status, agent.state);
+}
+
+/**
+ * How long ago, with the exact time for who asks.
+ * @param {number | undefined} time
+ * @param {number} now
+ */
+export function when(time, now) {
+  return time ? h("time", { datetime: new Date(time).toISOString(), title: dateAndTime(time) }, ago(time, now)) : "never";
+}
+
+/** @param {string} title @param {import("../dom.js").Child} end @param {...import("../dom.js").Child} body */
+export function panel(title, end, ...body) {
+  return h("section", { class: "panel", "aria-label": title }, h("div", { class: "panel-head" }, h("h2", null, title), end), body);
+}
+
+/** @param {string} title @param {...import("../dom.js").Child} body */
+export function empty(title, ...body) {
+  return h("div", { class: "empty" }, h("strong", null, title), body);
+}
+
+/** @param {string} text @param {(() => void) | null} again */
+export function problem(text, again) {
+  return h(
+    "div",
+    { class: "problem-box", role: "alert" },
+    text,
+    again && [" ", h("button", { class: "small", type: "button", onclick: again }, "Try again")],
+  );
+}
+
+/**
+ * @param {Command[]} commands
+ * @param {number} now
+ * @param {{params?: Map<string, any>}} [more]
+ */
+export function commandTable(commands, now, more = {}) {
+  return h(
+    "div",
+    { class: "table" },
+    h(
+      "table",
+      null,
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          ["Status", "Command", "Agent", "Why"].map((name) => h("th", { scope: "col" }, name)),
+          h("th", { scope: "col", class: "number" }, "Priority"),
+          h("th", { scope: "col", class: "number" }, "Took"),
+          h("th", { scope: "col", class: "number" }, "Queued"),
+        ),
+      ),
+      h("tbody", null, commands.map((command) => commandRow(command, now, more.params?.get(command.commandId)))),
+    ),
+  );
+}
+
+/** @param {Command} command @param {number} now @param {any} params */
+function commandRow(command, now, params) {
+  return h(
+    "tr",
+    { key: command.commandId, "data-command": command.commandId },
+    h("td", null, commandBadge(command)),
+    h(
+      "td",
+      null,
+      h(
+        "a",
+        { class: "row-link", href: commandLink(command.commandId), title: command.commandId },
+        command.type,
+        " ",
+        h("span", { class: "mono" }, shortId(command.commandId)),
+      ),
+      params && [" ", h("span", { class: "mono quiet" }, paramsLine(params))],
+    ),
+    h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
+    h("td", { class: "wide cut quiet", title: command.reason.message }, command.reason.message),
+    h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
+    h("td", { class: "number", "data-label": "took" }, took(command, now)),
+    h("td", { class: "number quiet" }, when(command.receipts.queued, now)),
+  );
+}
+
+/** From start to end, or to now. @param {Command} command @param {number} now */
+export function took(command, now) {
+  const { started, finished } = command.receipts;
+  if (!started) return "–";
+  if (finished) return duration(finished - started);
+  return `${Math.max(0, Math.floor((now - started) / 1000))} s`;
+}

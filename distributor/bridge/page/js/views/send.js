@@ -1,0 +1,155 @@
+/** Sends a command. */
+
+import { h } from "../dom.js";
+import { knownTypes } from "../store.js";
+
+/** @typedef {import("../app.js").App} App */
+/** @typedef {import("../send_form.js").SendForm} SendForm */
+
+const PRIORITIES = ["high", "normal", "low"];
+
+/** @param {App} app */
+export function sendView(app) {
+  const form = /** @type {SendForm} */ (app.form);
+  const { draft } = form;
+  const isProgram = draft.commandType === "EXEC";
+  const agents = [...app.known.agents.keys()];
+  const types = app.known.agents.get(draft.agentId)?.types ?? knownTypes(app.known);
+  return h(
+    "div",
+    { class: "view" },
+    h("div", { class: "heading" }, h("h1", null, "Send a command")),
+    !app.maySend() && h("p", { class: "problem-box" }, "Your token does not permit command:write: you can look, but not send."),
+    h(
+      "form",
+      { class: "form panel panel-body", novalidate: true, onsubmit: submit(app) },
+      form.problems[""] && h("p", { class: "problem-box", role: "alert" }, form.problems[""]),
+      h(
+        "div",
+        { class: "form-row" },
+        text(app, "agentId", "Agent", { known: agents, placeholder: agents[0] ?? "agent123" }),
+        text(app, "commandType", "Type", { known: types, placeholder: "EXEC", redraw: true }),
+      ),
+      isProgram && text(app, "line", "Command line", { hint: "Split as a shell would; nothing is expanded.", placeholder: "uname -a", mono: true }),
+      area(app, isProgram),
+      h(
+        "div",
+        { class: "form-row" },
+        priority(app),
+        offline(app),
+        text(app, "timeLimitSeconds", "Time limit, seconds", { placeholder: "300", inputmode: "decimal" }),
+      ),
+      h(
+        "div",
+        { class: "heading" },
+        h("button", { type: "submit", class: "primary", disabled: form.sending || !app.maySend() }, form.sending ? "Sending…" : "Send"),
+        h("span", { class: "quiet key-hint" }, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
+      ),
+    ),
+  );
+}
+
+/** @param {App} app */
+const submit = (app) => (/** @type {Event} */ event) => {
+  event.preventDefault();
+  app.submit();
+};
+
+/**
+ * @param {App} app
+ * @param {keyof import("../send_form.js").Draft} name
+ * @param {string} label
+ * @param {{known?: string[], hint?: string, placeholder?: string, mono?: boolean, redraw?: boolean, inputmode?: string}} more
+ */
+function text(app, name, label, more) {
+  const form = /** @type {SendForm} */ (app.form);
+  const wrong = form.problems[name];
+  return h(
+    "div",
+    { class: "field", key: name },
+    h("label", { for: `send-${name}` }, label),
+    h("input", {
+      id: `send-${name}`,
+      class: more.mono ? "mono" : null,
+      value: form.draft[name],
+      placeholder: more.placeholder,
+      inputmode: more.inputmode,
+      list: more.known ? `send-${name}-known` : null,
+      autocomplete: "off",
+      autocapitalize: "off",
+      spellcheck: "false",
+      "aria-invalid": wrong ? "true" : null,
+      "aria-describedby": wrong ? `send-${name}-problem` : null,
+      oninput: edit(app, name, more.redraw),
+    }),
+    more.known && h("datalist", { id: `send-${name}-known` }, more.known.map((value) => h("option", { key: value, value }))),
+    wrong ? problemOf(name, wrong) : more.hint && h("span", { class: "hint" }, more.hint),
+  );
+}
+
+/** @param {App} app @param {boolean} isProgram */
+function area(app, isProgram) {
+  const form = /** @type {SendForm} */ (app.form);
+  const wrong = form.problems.params;
+  return h(
+    "div",
+    { class: "field", key: "params" },
+    h("label", { for: "send-params" }, isProgram ? "More params (JSON, optional)" : "Params (JSON)"),
+    h("textarea", {
+      id: "send-params",
+      rows: isProgram ? 2 : 6,
+      value: form.draft.params,
+      placeholder: isProgram ? '{"env": {"LANG": "C"}, "cwd": "/tmp"}' : '{"reason": "test"}',
+      spellcheck: "false",
+      "aria-invalid": wrong ? "true" : null,
+      "aria-describedby": wrong ? "send-params-problem" : null,
+      oninput: edit(app, "params"),
+    }),
+    wrong && problemOf("params", wrong),
+  );
+}
+
+/** @param {string} name @param {string} text */
+const problemOf = (name, text) => h("span", { class: "problem", id: `send-${name}-problem` }, text);
+
+/** @param {App} app @param {keyof import("../send_form.js").Draft} name @param {boolean} [redraw] */
+const edit = (app, name, redraw) => (/** @type {any} */ event) => {
+  const form = /** @type {SendForm} */ (app.form);
+  form.draft[name] = event.target.value;
+  if (redraw) app.changed();
+};
+
+/** @param {App} app */
+function priority(app) {
+  const { draft, problems } = /** @type {SendForm} */ (app.form);
+  const names = PRIORITIES.includes(draft.priority) ? PRIORITIES : [draft.priority, ...PRIORITIES];
+  return h(
+    "div",
+    { class: "field" },
+    h("label", { for: "send-priority" }, "Priority"),
+    h(
+      "select",
+      { id: "send-priority", value: draft.priority, onchange: edit(app, "priority") },
+      names.map((name) => h("option", { key: name, value: name }, name)),
+    ),
+    problems.priority && problemOf("priority", problems.priority),
+  );
+}
+
+/** @param {App} app */
+function offline(app) {
+  const { draft } = /** @type {SendForm} */ (app.form);
+  const one = (/** @type {string} */ value, /** @type {string} */ word) =>
+    h(
+      "label",
+      null,
+      h("input", { type: "radio", name: "offline", value, checked: draft.offline === value, onchange: edit(app, "offline") }),
+      word,
+    );
+  return h(
+    "fieldset",
+    { class: "field" },
+    h("legend", null, "If the agent is away"),
+    h("div", { class: "choices" }, one("queue", "queue it"), one("fail", "fail at once")),
+  );
+}

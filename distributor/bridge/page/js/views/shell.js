@@ -1,0 +1,142 @@
+/** What is round every view: where we are, whether what we see is live, what went wrong. */
+
+import { h } from "../dom.js";
+import { ago } from "../format.js";
+import { link } from "../router.js";
+import { theme } from "../theme.js";
+import { agentsView } from "./agents.js";
+import { commandView } from "./command.js";
+import { commandsView } from "./commands.js";
+import { dialogs } from "./dialogs.js";
+import { overviewView } from "./overview.js";
+import { badge, empty } from "./parts.js";
+import { sendView } from "./send.js";
+
+/** @typedef {import("../app.js").App} App */
+
+const TABS = [
+  ["overview", "Overview", link("")],
+  ["agents", "Agents", link("agents")],
+  ["commands", "Commands", link("commands")],
+];
+
+/** @type {Record<string, (app: App) => import("../dom.js").Element_>} */
+const VIEWS = {
+  overview: overviewView,
+  agents: agentsView,
+  commands: commandsView,
+  command: commandView,
+  send: sendView,
+  missing: () => h("div", { class: "panel" }, empty("There is no such page", h("a", { href: link("") }, "Overview"))),
+};
+
+/** @param {App} app */
+export function shell(app) {
+  return [
+    h("a", { class: "skip-link", href: "#content", onclick: skip }, "Skip to the content"),
+    h("header", { class: "top", key: "top" }, top(app), banner(app)),
+    h(
+      "main",
+      { key: "main", id: "content", class: `content${app.isStale() ? " stale" : ""}`, tabindex: -1 },
+      h("div", { key: `${app.route.view} ${app.route.id}` }, VIEWS[app.route.view](app)),
+    ),
+    h("div", { key: "toasts", class: "toasts", role: "status" }, app.toasts.map((toast) => toastView(app, toast))),
+    dialogs(app),
+  ];
+}
+
+/** Moves the focus without leaving the view that the address names. @param {Event} event */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("content")?.focus();
+}
+
+/** @param {App} app */
+function top(app) {
+  const current = app.route.view === "command" ? "commands" : app.route.view;
+  return h(
+    "div",
+    { class: "top-inner" },
+    h("a", { class: "brand", href: link("") }, mark(), h("span", null, "Command distributor")),
+    h(
+      "nav",
+      { class: "tabs", "aria-label": "Views" },
+      TABS.map(([view, name, href]) => h("a", { href, "aria-current": view === current ? "page" : null }, name)),
+    ),
+    h(
+      "div",
+      { class: "top-end" },
+      connectionBadge(app),
+      h("a", { class: "button primary", href: link("send"), "aria-current": current === "send" ? "page" : null }, "Send…"),
+      h(
+        "button",
+        { type: "button", class: "icon", "aria-label": `Switch to ${theme() === "dark" ? "light" : "dark"}`, onclick: () => app.toggleTheme() },
+        themeIcon(),
+      ),
+      h("button", { type: "button", class: "icon key-hint", "aria-label": "Keyboard shortcuts", onclick: () => app.showDialog("help") }, "?"),
+    ),
+  );
+}
+
+function mark() {
+  return h(
+    "svg",
+    { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true", fill: "none", stroke: "currentColor", "stroke-width": 2 },
+    h("path", { d: "M3 12h6M9 12l9-7M9 12h9M9 12l9 7" }),
+    ["5", "12", "19"].map((y) => h("circle", { key: y, cx: 20, cy: y, r: 1.6, fill: "currentColor", stroke: "none" })),
+  );
+}
+
+function themeIcon() {
+  return h(
+    "svg",
+    { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" },
+    h("circle", { cx: 8, cy: 8, r: 6, fill: "none", stroke: "currentColor", "stroke-width": 1.6 }),
+    h("path", { d: "M8 2a6 6 0 0 1 0 12z", fill: "currentColor" }),
+  );
+}
+
+/** @param {App} app */
+function connectionBadge(app) {
+  const { phase } = app.connection.state;
+  return h("span", { class: "connection", role: "status" }, connectionWord(phase, app.isStale()));
+}
+
+/** @param {import("../connection.js").Phase} phase @param {boolean} stale */
+function connectionWord(phase, stale) {
+  if (phase === "connected") return stale ? badge("warn", "stale") : badge("good", "live");
+  if (phase === "refused") return badge("bad", "signed out");
+  return badge("warn", phase === "connecting" ? "connecting" : "reconnecting");
+}
+
+/** @param {App} app */
+function banner(app) {
+  const { phase, problem, retryAt, heardAt, attempt } = app.connection.state;
+  if (!app.isStale() || (phase === "connecting" && !attempt)) return null;
+  const data = app.known.complete ? `What you see is from ${ago(heardAt, Date.now())}.` : "";
+  return h(
+    "div",
+    { class: "banner", role: "alert" },
+    h(
+      "div",
+      { class: "banner-inner" },
+      h("span", null, phase === "connected" ? "Nothing heard from the bridge." : `Not connected: ${problem}. `, " ", data),
+      phase === "waiting" && h("span", { class: "quiet", "aria-hidden": "true" }, `Trying again in ${seconds(retryAt)} s`),
+      phase === "waiting" && h("button", { type: "button", class: "small", onclick: () => app.connection.hurry() }, "Try now"),
+      phase === "refused" && h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
+    ),
+  );
+}
+
+/** @param {number} time */
+const seconds = (time) => Math.max(0, Math.ceil((time - Date.now()) / 1000));
+
+/** @param {App} app @param {import("../app.js").Toast} toast */
+function toastView(app, toast) {
+  return h(
+    "div",
+    { key: toast.id, class: `toast ${toast.bad ? "bad" : ""}` },
+    h("span", null, toast.text),
+    h("button", { type: "button", class: "small", "aria-label": "Dismiss", onclick: () => app.dismiss(toast.id) }, "×"),
+  );
+}

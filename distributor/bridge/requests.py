@@ -1,0 +1,301 @@
+"""What dashboards send, read and checked. Fields that are not known are ignored."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from distributor.errors import InvalidArgument
+from distributor.model.command import (
+    COMMAND_TYPE_PATTERN,
+    MAX_PRIORITY,
+    NAMED_PRIORITIES,
+    InvalidField,
+    OfflinePolicy,
+    check_agent_id,
+    check_command_id,
+    shown,
+)
+
+ALL: Final = "*"
+MAX_ITEMS: Final = 1_000
+MAX_REQUEST_ID: Final = 128
+_VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
+
+Fields = Mapping[str, Any]
+
+
+class Subscriptions(NamedTuple):
+    """What to be told of. `output` has the offset for each command."""
+
+    agents: tuple[str, ...] = ()
+    all_agents: bool = False
+    commands: tuple[str, ...] = ()
+    all_commands: bool = False
+    commands_of: tuple[str, ...] = ()
+    output: Mapping[str, int] = {}
+
+
+class Connect(NamedTuple):
+    """dashboard:connect. `resume` is None where it was not asked for."""
+
+    token: str
+    subscribe: Subscriptions
+    resume: str | None
+
+
+class Queue(NamedTuple):
+    """command:request."""
+
+    request_id: str
+    agent_id: str
+    type: str
+    params: Mapping[str, Any]
+    priority: int
+    offline: OfflinePolicy
+    time_limit_seconds: float | None
+    queue_ttl_seconds: float | None
+    idempotency_key: str
+
+
+class Interrupt(NamedTuple):
+    """command:interrupt."""
+
+    request_id: str
+    command_id: str
+    reason: str
+
+
+class Subscribe(NamedTuple):
+    """subscribe."""
+
+    request_id: str
+    what: Subscriptions
+
+
+class Unsubscribe(NamedTuple):
+    """unsubscribe."""
+
+    request_id: str
+    what: Subscriptions
+
+
+class Ping(NamedTuple):
+    """ping."""
+
+    request_id: str
+
+
+Request = Connect | Queue | Interrupt | Subscribe | Unsubscribe | Ping
+
+
+def fields_of(text: str) -> Fields:
+    """The JSON object in `text`. Raises InvalidArgument."""
+    try:
+        fields = json.loads(text, parse_constant=_no_constant)
+        # Half a surrogate pair can be written as an escape, but never sent on as text.
+        text.encode() if "\\u" not in text else json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the message is not valid JSON: {_short(error)}", reason="MALFORMED_JSON") from error
+    if not isinstance(fields, dict):
+        raise InvalidArgument("the message must be a JSON object", reason="MALFORMED_JSON")
+    return fields
+
+
+def request_id_of(fields: Fields) -> str:
+    """The requestId of a message that may be wrong otherwise; empty where it has none that may be sent back."""
+    request_id = fields.get("requestId", "")
+    return request_id if isinstance(request_id, str) and len(request_id) <= MAX_REQUEST_ID else ""
+
+
+def parse(fields: Fields) -> Request:
+    """The request. Raises InvalidArgument that names the field, or the type that does not exist."""
+    type_ = _text(fields, "type", required=True)
+    reader = _READERS.get(type_)
+    if reader is None:
+        raise InvalidArgument(
+            f"there is no message type {shown(type_)}",
+            field="type",
+            reason="UNKNOWN_TYPE",
+            metadata={"type": type_[:40]},
+        )
+    version = _text(fields, "version", required=True)
+    if not _VERSION.fullmatch(version):
+        raise _invalid("version", f"must be 1.x.y, not {shown(version)}", "UNSUPPORTED_VERSION")
+    _text(fields, "requestId", most=MAX_REQUEST_ID)
+    try:
+        return reader(fields)
+    except InvalidField as error:
+        raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
+
+
+def _connect(fields: Fields) -> Connect:
+    resume = _text(fields, "resume") if fields.get("resume") is not None else None
+    return Connect(_text(fields, "token", required=True), _subscriptions(_object(fields, "subscribe")), resume)
+
+
+def _queue(fields: Fields) -> Queue:
+    agent_id = _text(fields, "agentId", required=True)
+    check_agent_id(agent_id, "agentId")
+    type_, params = _what_to_run(fields)
+    offline = _text(fields, "offline") or OfflinePolicy.QUEUE
+    if offline not in set(OfflinePolicy):
+        raise _invalid("offline", f"must be queue or fail, not {shown(offline)}")
+    return Queue(
+        request_id_of(fields),
+        agent_id,
+        type_,
+        params,
+        _priority(fields.get("priority", "normal")),
+        OfflinePolicy(offline),
+        _seconds(fields, "timeLimitSeconds"),
+        _seconds(fields, "queueTtlSeconds"),
+        _text(fields, "idempotencyKey"),
+    )
+
+
+def _what_to_run(fields: Fields) -> tuple[str, Mapping[str, Any]]:
+    line = _text(fields, "command")
+    if line:
+        if "commandType" in fields or "params" in fields:
+            raise _invalid("command", "must stand alone, without commandType and params")
+        try:
+            argv = shlex.split(line)
+        except ValueError as error:
+            raise _invalid("command", f"cannot be split into words: {_short(error)}") from error
+        if not argv:
+            raise _invalid("command", "must have at least one word")
+        return "EXEC", {"argv": argv}
+    type_ = _text(fields, "commandType", required=True)
+    if not COMMAND_TYPE_PATTERN.fullmatch(type_):
+        raise _invalid("commandType", f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(type_)}")
+    return type_, _object(fields, "params")
+
+
+def _priority(value: object) -> int:
+    if isinstance(value, str) and value in NAMED_PRIORITIES:
+        return NAMED_PRIORITIES[value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PRIORITY:
+        return value
+    raise _invalid(
+        "priority", f"must be high, normal, low or 0 to {MAX_PRIORITY}, not {_json(value)}", "PRIORITY_OUT_OF_RANGE"
+    )
+
+
+def _interrupt(fields: Fields) -> Interrupt:
+    return Interrupt(request_id_of(fields), _command_id(fields.get("commandId"), "commandId"), _text(fields, "reason"))
+
+
+def _subscribe(fields: Fields) -> Subscribe:
+    return Subscribe(request_id_of(fields), _subscriptions(fields))
+
+
+def _unsubscribe(fields: Fields) -> Unsubscribe:
+    output = [_command_id(item, f"output[{place}]") for place, item in enumerate(_items(fields, "output"))]
+    without = {name: value for name, value in fields.items() if name != "output"}
+    return Unsubscribe(request_id_of(fields), _subscriptions(without)._replace(output=dict.fromkeys(output, 0)))
+
+
+def _ping(fields: Fields) -> Ping:
+    return Ping(request_id_of(fields))
+
+
+def _subscriptions(fields: Fields) -> Subscriptions:
+    agents, commands = _items(fields, "agents"), _items(fields, "commands")
+    return Subscriptions(
+        agents=_agent_ids([item for item in agents if item != ALL], "agents"),
+        all_agents=ALL in agents,
+        commands=tuple(_command_id(item, f"commands[{place}]") for place, item in enumerate(commands) if item != ALL),
+        all_commands=ALL in commands,
+        commands_of=_agent_ids(_items(fields, "commandsOf"), "commandsOf"),
+        output=dict(_output(item, f"output[{place}]") for place, item in enumerate(_items(fields, "output"))),
+    )
+
+
+def _output(item: object, place: str) -> tuple[str, int]:
+    if not isinstance(item, dict):
+        raise _invalid(place, "must be an object with commandId and offset")
+    offset = item.get("offset", 0)
+    if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset < 1 << 53:
+        raise _invalid(
+            f"{place}.offset", f"must be a number of bytes from 0, not {_json(offset)}", "OFFSET_OUT_OF_RANGE"
+        )
+    return _command_id(item.get("commandId"), f"{place}.commandId"), offset
+
+
+def _agent_ids(items: list[Any], field: str) -> tuple[str, ...]:
+    for place, item in enumerate(items):
+        if not isinstance(item, str):
+            raise _invalid(f"{field}[{place}]", f"must be an agent id, not {_json(item)}")
+        check_agent_id(item, f"{field}[{place}]")
+    return tuple(items)
+
+
+def _command_id(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise _invalid(field, f"must be a command id, not {_json(value)}")
+    check_command_id(value, field)
+    return value
+
+
+def _items(fields: Fields, name: str) -> list[Any]:
+    items = fields.get(name, [])
+    if not isinstance(items, list) or len(items) > MAX_ITEMS:
+        raise _invalid(name, f"must be a list of at most {MAX_ITEMS:,}")
+    return items
+
+
+def _object(fields: Fields, name: str) -> Mapping[str, Any]:
+    value = fields.get(name, {})
+    if not isinstance(value, dict):
+        raise _invalid(name, f"must be an object, not {_json(value)}")
+    return value
+
+
+def _text(fields: Fields, name: str, *, required: bool = False, most: int | None = None) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        raise _invalid(name, f"must be text, not {_json(value)}")
+    if required and not value:
+        raise _invalid(name, "is required", "MISSING_FIELD")
+    if most is not None and len(value) > most:
+        raise _invalid(name, f"is {len(value):,} characters, the limit is {most:,}")
+    return value
+
+
+def _seconds(fields: Fields, name: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise _invalid(name, f"must be a number of seconds above 0, not {_json(value)}")
+    return float(value)
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> InvalidArgument:
+    return InvalidArgument(f"{field} {message}", field=field, reason=reason)
+
+
+def _json(value: object) -> str:
+    return shown(json.dumps(value))
+
+
+def _short(error: Exception) -> str:
+    return shown(str(error) or "it nests too deep", 100).strip("'")
+
+
+_READERS: Final[dict[str, Callable[[Fields], Request]]] = {
+    "dashboard:connect": _connect,
+    "command:request": _queue,
+    "command:interrupt": _interrupt,
+    "subscribe": _subscribe,
+    "unsubscribe": _unsubscribe,
+    "ping": _ping,
+}

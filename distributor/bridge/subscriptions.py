@@ -1,0 +1,160 @@
+"""Who is told of what. Pure bookkeeping: every look-up costs the same however many dashboards and commands there are."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Set
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from distributor.errors import ResourceExhausted
+
+MAX_PER_DASHBOARD: Final = 1_000
+
+D = TypeVar("D", bound=Hashable)
+
+
+@dataclass(slots=True)
+class _Held:
+    commands: set[str] = field(default_factory=set)
+    commands_of: set[str] = field(default_factory=set)
+    agents: set[str] = field(default_factory=set)
+
+
+class Subscriptions(Generic[D]):
+    """The subscriptions of all dashboards of a bridge: indexed by command and by agent to send, by dashboard to drop."""
+
+    def __init__(self, most: int = MAX_PER_DASHBOARD) -> None:
+        self._most = most
+        self._held: dict[D, _Held] = {}
+        self._by_command: dict[str, set[D]] = {}
+        self._commands_of: dict[str, set[D]] = {}
+        self._by_agent: dict[str, set[D]] = {}
+        self._of_all_commands: set[D] = set()
+        self._of_all_agents: set[D] = set()
+
+    def add_commands(self, dashboard: D, command_ids: Iterable[str]) -> None:
+        """Tell `dashboard` of these commands. Raises ResourceExhausted, changing nothing, beyond its limit."""
+        self._add(dashboard, self._of(dashboard).commands, self._by_command, set(command_ids))
+
+    def add_commands_of(self, dashboard: D, agent_ids: Iterable[str]) -> None:
+        """Tell `dashboard` of all commands of these agents; as `add_commands`."""
+        self._add(dashboard, self._of(dashboard).commands_of, self._commands_of, set(agent_ids))
+
+    def add_agents(self, dashboard: D, agent_ids: Iterable[str]) -> None:
+        """Tell `dashboard` of these agents; as `add_commands`."""
+        self._add(dashboard, self._of(dashboard).agents, self._by_agent, set(agent_ids))
+
+    def add_all_commands(self, dashboard: D) -> None:
+        """Tell `dashboard` of every command."""
+        self._of_all_commands.add(dashboard)
+
+    def add_all_agents(self, dashboard: D) -> None:
+        """Tell `dashboard` of every agent."""
+        self._of_all_agents.add(dashboard)
+
+    def remove_commands(self, dashboard: D, command_ids: Iterable[str]) -> None:
+        """No more of these commands."""
+        _remove(dashboard, self._known(dashboard).commands, self._by_command, command_ids)
+
+    def remove_commands_of(self, dashboard: D, agent_ids: Iterable[str]) -> None:
+        """No more of these agents' commands."""
+        _remove(dashboard, self._known(dashboard).commands_of, self._commands_of, agent_ids)
+
+    def remove_agents(self, dashboard: D, agent_ids: Iterable[str]) -> None:
+        """No more of these agents."""
+        _remove(dashboard, self._known(dashboard).agents, self._by_agent, agent_ids)
+
+    def remove_all_commands(self, dashboard: D) -> None:
+        """Only the commands named."""
+        self._of_all_commands.discard(dashboard)
+
+    def remove_all_agents(self, dashboard: D) -> None:
+        """Only the agents named."""
+        self._of_all_agents.discard(dashboard)
+
+    def drop(self, dashboard: D) -> None:
+        """Forget everything about `dashboard`."""
+        held = self._held.pop(dashboard, _Held())
+        for index, names in (
+            (self._by_command, held.commands),
+            (self._commands_of, held.commands_of),
+            (self._by_agent, held.agents),
+        ):
+            for name in names:
+                _discard(index, name, dashboard)
+        self._of_all_commands.discard(dashboard)
+        self._of_all_agents.discard(dashboard)
+
+    def of_command(self, command_id: str, agent_id: str) -> Set[D]:
+        """Who is told of a command of an agent."""
+        sets = (self._by_command.get(command_id), self._commands_of.get(agent_id), self._of_all_commands)
+        return _union(*(found for found in sets if found))
+
+    def of_agent(self, agent_id: str) -> Set[D]:
+        """Who is told of an agent."""
+        named = self._by_agent.get(agent_id)
+        return _union(*(found for found in (named, self._of_all_agents) if found))
+
+    @property
+    def of_all_agents(self) -> Set[D]:
+        """Who is told of every agent."""
+        return self._of_all_agents
+
+    @property
+    def any_agents(self) -> bool:
+        """Whether anybody is told of any agent."""
+        return bool(self._by_agent or self._of_all_agents)
+
+    @property
+    def agents(self) -> Set[str]:
+        """The agents that somebody named."""
+        return self._by_agent.keys()
+
+    def commands(self, dashboard: D) -> Set[str]:
+        """The commands that `dashboard` named."""
+        return self._known(dashboard).commands
+
+    def count(self, dashboard: D) -> int:
+        """How many agents and commands `dashboard` named."""
+        held = self._known(dashboard)
+        return len(held.commands) + len(held.commands_of) + len(held.agents)
+
+    def __len__(self) -> int:
+        """How many commands and agents are named by anybody."""
+        return len(self._by_command) + len(self._commands_of) + len(self._by_agent)
+
+    def _of(self, dashboard: D) -> _Held:
+        return self._held.setdefault(dashboard, _Held())
+
+    def _known(self, dashboard: D) -> _Held:
+        return self._held.get(dashboard) or _Held()
+
+    def _add(self, dashboard: D, held: set[str], index: dict[str, set[D]], names: set[str]) -> None:
+        fresh = names - held
+        if self.count(dashboard) + len(fresh) > self._most:
+            raise ResourceExhausted(
+                f"a dashboard may subscribe to {self._most:,} agents and commands, the limit; unsubscribe from some",
+                reason="TOO_MANY_SUBSCRIPTIONS",
+            )
+        held |= fresh
+        for name in fresh:
+            index.setdefault(name, set()).add(dashboard)
+
+
+def _remove(dashboard: D, held: set[str], index: dict[str, set[D]], names: Iterable[str]) -> None:
+    for name in held.intersection(names):
+        held.discard(name)
+        _discard(index, name, dashboard)
+
+
+def _discard(index: dict[str, set[D]], name: str, dashboard: D) -> None:
+    found = index[name]
+    found.discard(dashboard)
+    if not found:
+        del index[name]
+
+
+def _union(*sets: set[D]) -> Set[D]:
+    if len(sets) == 1:
+        return sets[0]
+    return set().union(*sets)

@@ -1,0 +1,136 @@
+"""Who a dashboard is and what it may do: JWTs, checked with keys that are bound to their algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from distributor.errors import ConfigurationError, PermissionDenied
+
+MIN_KEY_BYTES: Final = 32
+MIN_RSA_BITS: Final = 2048
+LEEWAY_SECONDS: Final = 5
+"""How far the clocks of an issuer and a bridge may be apart."""
+
+_REQUIRED: Final = ("exp", "iat", "sub", "aud")
+
+
+class Scope(StrEnum):
+    """What a token may permit."""
+
+    READ = "dashboard:read"
+    WRITE = "command:write"
+
+
+class Identity(NamedTuple):
+    """What a token says. `expires` is in seconds since the epoch."""
+
+    subject: str
+    scopes: frozenset[Scope]
+    expires: float
+
+
+class TokenVerifier:
+    """Checks tokens against one shared key, public keys, or both. Does no I/O."""
+
+    def __init__(self, audience: str, key: str = "", public_pems: Sequence[bytes] = ()) -> None:
+        """`key` is for HS256; each PEM is for the one algorithm of its kind. Raises ConfigurationError."""
+        self._audience = audience
+        self._keys: list[tuple[str, Any]] = []
+        if key:
+            self._keys.append(("HS256", _long_enough(key)))
+        self._keys += [_public_key(pem) for pem in public_pems]
+        if not self._keys:
+            raise ConfigurationError(
+                "no dashboard could connect: set token_key, token_key_file or public_keys", field="token_key"
+            )
+
+    def verify(self, token: str) -> Identity:
+        """Whose token it is. Raises PermissionDenied with a sentence that says what is wrong, but not the token."""
+        try:
+            algorithm = jwt.get_unverified_header(token).get("alg")
+        except jwt.PyJWTError as error:
+            raise _refused("the token is not a JWT") from error
+        candidates = [key for of_key, key in self._keys if of_key == algorithm]
+        if not candidates:
+            raise _refused("the token is not signed with an algorithm of the bridge's keys")
+        for key in candidates[:-1]:
+            try:
+                return self._checked(token, key, algorithm)
+            except PermissionDenied:
+                continue
+        return self._checked(token, candidates[-1], algorithm)
+
+    def _checked(self, token: str, key: Any, algorithm: str) -> Identity:
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=self._audience,
+                leeway=LEEWAY_SECONDS,
+                options={"require": list(_REQUIRED)},
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise _refused("the token has expired") from error
+        except jwt.MissingRequiredClaimError as error:
+            raise _refused(f"the token has no {error.claim}") from error
+        except jwt.InvalidAudienceError as error:
+            raise _refused("the token is for another audience") from error
+        except jwt.InvalidSignatureError as error:
+            raise _refused("the token's signature is not by a key of this bridge") from error
+        except jwt.PyJWTError as error:
+            raise _refused("the token is not valid") from error
+        return Identity(claims["sub"], _scopes(claims.get("scope")), float(claims["exp"]))
+
+
+def mint(key: str, subject: str, scopes: Sequence[Scope], audience: str, issued: int, expires: int) -> str:
+    """A token signed with a shared key; times in seconds since the epoch. Raises ConfigurationError for a short key."""
+    claims = {"sub": subject, "scope": " ".join(scopes), "aud": audience, "iat": issued, "exp": expires}
+    return jwt.encode(claims, _long_enough(key), algorithm="HS256")
+
+
+def _scopes(claim: object) -> frozenset[Scope]:
+    words = claim.split() if isinstance(claim, str) else ()
+    return frozenset(scope for scope in Scope if scope in words)
+
+
+def _long_enough(key: str) -> bytes:
+    encoded = key.encode()
+    if len(encoded) < MIN_KEY_BYTES:
+        raise ConfigurationError(
+            f"token_key must be at least {MIN_KEY_BYTES} bytes, not {len(encoded)}; openssl rand -hex 32 makes one",
+            field="token_key",
+        )
+    return encoded
+
+
+def _public_key(pem: bytes) -> tuple[str, Any]:
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(
+            "public_keys has a file that is not a public key in PEM", field="public_keys"
+        ) from error
+    if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
+        return "RS256", key
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1":
+        return "ES256", key
+    if isinstance(key, Ed25519PublicKey):
+        return "EdDSA", key
+    raise ConfigurationError(
+        f"public_keys has a key that is none of RSA with at least {MIN_RSA_BITS} bits, P-256 and Ed25519",
+        field="public_keys",
+    )
+
+
+def _refused(message: str) -> PermissionDenied:
+    return PermissionDenied(message, reason="TOKEN_REFUSED", field="token")

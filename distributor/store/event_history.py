@@ -1,0 +1,47 @@
+"""The part of the event stream that is still kept, read backwards in time from now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.dispatch.ports import Facts
+from distributor.store import keys
+from distributor.store.connection import Connection
+from distributor.store.rows import StoredFact
+
+ENTRIES_IN_A_READ: Final = 200
+_POSITION: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+
+
+class ValkeyEventHistory:
+    """Reads events of the past. Safe for concurrent use on one event loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def first_position(self) -> str:
+        """The position of the oldest event that is kept; empty where there is none."""
+        oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
+        return oldest[0][0].decode() if oldest else ""
+
+    async def between(self, after: str, until: str) -> list[Facts]:
+        """The first facts after `after`, up to and with `until`; empty once there are none."""
+        entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", ENTRIES_IN_A_READ)
+        return [_facts(entry_id, fields) for entry_id, fields in entries]
+
+
+def order_of(position: str) -> tuple[int, int] | None:
+    """What positions are compared by; None for what is no position."""
+    if not _POSITION.fullmatch(position):
+        return None
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _facts(entry_id: bytes, fields: Sequence[bytes]) -> Facts:
+    position = entry_id.decode()
+    names = iter([field.decode() for field in fields[1:]])
+    origin = next(names)
+    return Facts(position, origin, [StoredFact(position, subject, next(names)) for subject in names])

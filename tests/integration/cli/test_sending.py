@@ -1,0 +1,89 @@
+"""Queueing with command-sender, through its launcher, against a CommandService in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fake_command_service import FakeCommandService
+from tests.support.launched_sender import Finished, run_sender
+
+
+@pytest.mark.parametrize("command", [(), ("send",)])
+async def test_the_documented_call_queues_the_command(
+    service: FakeCommandService, server: str, command: tuple[str, ...]
+) -> None:
+    service.connect_agent("agent123")
+
+    finished = await run_sender(server, *command, "--agent=agent123", "--type=STOP", "--params=reason=test")
+
+    (stored,) = service.commands.values()
+    assert (stored.command.agent_id, stored.command.type) == ("agent123", "STOP")
+    assert dict(stored.command.params) == {"reason": "test"}
+    assert finished.code == 0
+    command_id = stored.command.command_id
+    assert finished.stdout.decode() == f"{command_id} queued: STOP for agent123 (the agent is connected)\n"
+    assert finished.stderr == f"watch it with: command-sender watch {command_id}\n"
+
+
+async def ping(server: str, agent: str, *options: str) -> Finished:
+    return await run_sender(server, f"--agent={agent}", "--type=PING", *options)
+
+
+async def test_it_says_that_the_agent_is_away_and_since_when(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("a1")
+    service.disconnect_agent("a1")
+
+    assert b"(the agent is away since 2027-01-15T08:00:02.000Z;" in (await ping(server, "a1")).stdout
+    assert b"has never connected" in (await ping(server, "a2")).stdout
+    assert (await ping(server, "a1", "--offline=fail")).code == 6
+
+
+async def test_every_option_reaches_the_command(service: FakeCommandService, server: str) -> None:
+    finished = await run_sender(
+        server, "--agent=a1", "--type=COPY", "--params=text=1,2=3", "--params-json=-", "--priority=high",
+        "--time-limit=2m", "--queue-ttl=1h", "--idempotency-key=k", "--output=json", stdin=b'{"n": 1, "list": [true]}',
+    )  # fmt: skip
+
+    form = finished.document
+    assert form["params"] == {"text": "1,2=3", "n": 1, "list": [True]}
+    assert (form["priority"], form["timeLimit"], form["queueTtl"]) == (75, "120s", "3600s")
+    assert (form["status"], form["alreadyQueued"]) == ("queued", False)
+    assert form["receipts"]["queueTime"].endswith("Z")
+    assert form["receipts"]["startTime"] is None
+    assert service.requests[0].idempotency_key == "k"
+
+
+async def test_what_follows_two_dashes_is_a_program_to_run(service: FakeCommandService, server: str) -> None:
+    await run_sender(server, "--agent=a1", "--", "sh", "-c", "echo --agent")
+
+    (stored,) = service.commands.values()
+    assert stored.command.type == "EXEC"
+    assert list(stored.command.params["argv"]) == ["sh", "-c", "echo --agent"]
+
+
+async def test_commands_come_from_a_file(service: FakeCommandService, server: str) -> None:
+    lines = b'{"agentId": "a1", "type": "PING", "priority": 0, "timeLimit": 1.5}\n\n{"params": {"n": 1}}\n'
+
+    finished = await run_sender(
+        server, "--input=-", "--agent=a2", "--agent=a3", "--type=STOP", "-o", "jsonl", stdin=lines
+    )
+
+    commands = [stored.command for stored in service.commands.values()]
+    assert [(c.agent_id, c.type, c.priority) for c in commands] == [
+        ("a1", "PING", 0),
+        ("a2", "STOP", 50),
+        ("a3", "STOP", 50),
+    ]
+    assert commands[0].time_limit.ToMilliseconds() == 1_500
+    assert [record["commandId"] for record in finished.records] == list(service.commands)
+    assert finished.stderr == "queued 3 of 3 commands for 3 agents\n"
+
+
+async def test_one_of_many_refused_is_told_and_the_rest_is_queued(service: FakeCommandService, server: str) -> None:
+    lines = b'{"agentId": "a1"}\n{"agentId": "a2", "offline": "fail"}\n'
+
+    finished = await run_sender(server, "--input=-", "--type=PING", "-o", "json", stdin=lines)
+
+    assert finished.code == 6
+    assert [record.get("error", {}).get("reason") for record in finished.document] == [None, "AGENT_OFFLINE"]
+    assert "error: PING for a2 was not queued: a2 is not connected\n" in finished.stderr

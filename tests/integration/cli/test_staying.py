@@ -1,0 +1,220 @@
+"""Waiting for and following commands with command-sender."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.support.fake_command_service import CANCELLED, FAILED, TIMEOUT, FakeCommandService, serve_fake
+from tests.support.launched_sender import run_sender, start_sender
+from tests.support.ports import free_port
+from tests.support.refusals import Refusal
+
+EVERY_BYTE = bytes(range(256)) * 4_000 + b"no newline at the end \xf0\x9f"
+
+
+async def test_what_follows_two_dashes_is_a_program_to_run(service: FakeCommandService, server: str) -> None:
+    await run_sender(server, "--agent=a1", "--", "sh", "-c", "echo --agent")
+
+    (stored,) = service.commands.values()
+    assert stored.command.type == "EXEC"
+    assert list(stored.command.params["argv"]) == ["sh", "-c", "echo --agent"]
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+async def test_follow_gives_the_exact_bytes(service: FakeCommandService, server: str, unbuffered: bool) -> None:
+    service.end_each(output=EVERY_BYTE, exit_code=0)
+
+    finished = await run_sender(server, "--agent=a1", "--type=EXEC", "--follow", unbuffered=unbuffered)
+
+    assert finished.code == 0
+    assert finished.stdout == EVERY_BYTE
+    assert finished.stderr.endswith("completed, exit code 0\n")
+
+
+async def test_follow_keeps_the_streams_apart_and_is_live(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("a1")
+    process = await start_sender(server, "--agent=a1", "--type=EXEC", "--follow")
+    assert process.stdout
+    assert process.stderr
+    await service.until(lambda: bool(service.commands))
+    (command_id,) = service.commands
+
+    service.start(command_id)
+    service.write_output(command_id, b"half a li")
+    assert await process.stdout.readexactly(9) == b"half a li", "before the command ended, or even the line"
+    service.write_output(command_id, b"oops\n", stderr=True)
+    await process.stderr.readline()
+    assert await process.stderr.readline() == b"oops\n"
+    service.finish(command_id, FAILED, exit_code=1, reason="exit_nonzero")
+    assert await process.wait() == 1
+
+
+async def test_follow_goes_on_after_a_restart_of_the_server(service: FakeCommandService) -> None:
+    port = free_port()
+    async with serve_fake(service, port) as target:
+        process = await start_sender(target, "--agent=a1", "--type=EXEC", "--follow")
+        await service.until(lambda: service.calls["WatchCommand"] > 0)
+        (command_id,) = service.commands
+        service.start(command_id)
+        service.write_output(command_id, b"before\n")
+        assert process.stdout
+        assert await process.stdout.readline() == b"before\n"
+    async with serve_fake(service, port):
+        service.write_output(command_id, b"after\n")
+        service.finish(command_id)
+        stdout, stderr = await process.communicate()
+
+    assert (process.returncode, stdout) == (0, b"after\n")
+    assert all(line.startswith((command_id.encode(), b"waiting: a1")) for line in stderr.splitlines()), stderr
+
+
+async def test_follow_many_marks_each_line_with_its_agent(service: FakeCommandService, server: str) -> None:
+    service.end_each(output=b"one\n\xfftwo", exit_code=0)
+
+    finished = await run_sender(server, "--agent=a1", "--agent=a2", "--type=EXEC", "--follow")
+
+    assert sorted(finished.stdout.splitlines()) == [b"a1 | one", b"a1 | \xfftwo", b"a2 | one", b"a2 | \xfftwo"]
+    assert finished.stderr.endswith("2 of 2 commands ended: 2 completed\n")
+
+
+async def test_follow_as_json_lines_carries_bytes_in_base64(service: FakeCommandService, server: str) -> None:
+    service.end_each(output=b"\xff", exit_code=0)
+
+    finished = await run_sender(server, "--agent=a1", "--type=EXEC", "--follow", "-o", "jsonl")
+
+    kinds = [next(key for key in record if key != "commandId") for record in finished.records]
+    assert kinds == ["state", "output", "result"]
+    assert finished.records[1]["output"]["data"] == "/w=="
+    assert finished.records[2]["result"]["exitCode"] == 0
+
+
+async def test_a_hundred_commands_from_one_call_all_end(service: FakeCommandService, server: str) -> None:
+    service.end_each(exit_code=0)
+    agents = [f"--agent=a{number}" for number in range(10)]
+
+    finished = await run_sender(server, *agents, "--type=PING", "--repeat=10", "--wait", "-o", "jsonl")
+
+    assert finished.code == 0
+    assert {record["commandId"] for record in finished.records} == set(service.commands)
+    assert len(finished.records) == 100
+    assert finished.stderr == ("queued 100 of 100 commands for 10 agents\n100 of 100 commands ended: 100 completed\n")
+
+
+async def test_progress_is_drawn_on_a_terminal_only_on_stderr(service: FakeCommandService, server: str) -> None:
+    service.end_each(exit_code=0)
+    ours, theirs = pty.openpty()
+    process = await start_sender(
+        server, "--agent=a1", "--type=PING", "--repeat=100", "--wait", "-o", "json", stderr=theirs
+    )
+    os.close(theirs)
+    drawing = asyncio.get_running_loop().run_in_executor(None, _read_terminal, ours)
+    stdout, _ = await process.communicate()
+
+    assert b"\x1b[" in await drawing
+    assert b"100/100" in await drawing
+    assert b"\x1b" not in stdout
+
+
+def _read_terminal(descriptor: int) -> bytes:
+    pieces = []
+    # Linux answers EIO once the other side is closed.
+    try:
+        while piece := os.read(descriptor, 65_536):
+            pieces.append(piece)
+    except OSError:
+        pass
+    os.close(descriptor)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("how", "arguments", "code"),
+    [
+        ({"exit_code": 0}, ["--wait"], 0),
+        ({"exit_code": 3, "status": FAILED}, ["--wait"], 1),
+        ({"exit_code": 3, "status": FAILED}, ["--follow"], 1),
+        ({"exit_code": 3, "status": FAILED}, ["--wait", "--passthrough-exit-code"], 3),
+        ({"exit_code": 3, "status": FAILED}, ["--follow", "--passthrough-exit-code"], 3),
+        ({"exit_code": -9, "status": FAILED}, ["--wait", "--passthrough-exit-code"], 1),
+        ({"status": TIMEOUT}, ["--wait", "--passthrough-exit-code"], 1),
+        ({"status": CANCELLED}, ["--wait"], 1),
+        ({"exit_code": 3, "status": FAILED}, ["--wait", "--repeat=2"], 1),
+    ],
+)
+async def test_exit_code_tells_how_it_ended(
+    service: FakeCommandService, server: str, how: dict[str, Any], arguments: list[str], code: int
+) -> None:
+    service.on_queued = partial(service.finish, **how)
+
+    assert (await run_sender(server, "--agent=a1", "--type=EXEC", *arguments)).code == code
+
+
+@pytest.mark.parametrize("many", [[], ["--repeat=3"]])
+@pytest.mark.parametrize("stay", ["--wait", "--follow"])
+async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, stay: str, many: list[str]) -> None:
+    finished = await run_sender(server, "--agent=a1", "--type=EXEC", stay, "--timeout=100ms", *many)
+
+    assert finished.code == 3
+    assert finished.stderr.splitlines()[-1] == (
+        f"error: not ended after 0.1 s of waiting; left running: {' '.join(service.commands)}"
+    )
+    assert service.calls["CancelCommand"] == 0
+
+
+async def test_a_timeout_still_shows_what_has_ended(service: FakeCommandService, server: str) -> None:
+    service.on_queued = lambda command_id: service.finish(command_id) if len(service.commands) == 1 else None
+    # Its result is still on its way when the wait is over.
+    service.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=600))
+
+    finished = await run_sender(
+        server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=300ms", "-o", "json"
+    )
+
+    first, second = service.commands
+    assert finished.code == 3
+    assert [result["commandId"] for result in finished.document] == [first]
+    assert finished.stderr.endswith(f"left running: {second}\n")
+
+
+@pytest.mark.parametrize("stay", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
+async def test_an_interrupt_leaves_the_commands_running_and_names_them(
+    service: FakeCommandService, server: str, stay: list[str]
+) -> None:
+    process = await start_sender(server, "--agent=a1", "--type=EXEC", *stay)
+    await service.until(lambda: service.calls["WatchCommand"] + service.calls["WatchCommands"] > 0)
+
+    process.send_signal(signal.SIGINT)
+    _, stderr = await process.communicate()
+
+    assert process.returncode == 130
+    assert f"interrupted; left running: {' '.join(service.commands)}\n" in stderr.decode()
+    assert service.calls["CancelCommand"] == 0
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("arguments", [["list", "--limit=2000", "-o", "jsonl"], ["watch"]])
+async def test_a_reader_that_goes_away_ends_it_quietly(
+    service: FakeCommandService, server: str, arguments: list[str], unbuffered: bool
+) -> None:
+    await run_sender(server, "--agent=a1", "--type=EXEC", "--repeat=2000")
+    first = next(iter(service.commands))
+    service.write_output(first, b"line\n" * 200_000)
+    service.finish(first)
+    ids = [first] if arguments == ["watch"] else []
+    process = await start_sender(server, *arguments, *ids, unbuffered=unbuffered)
+    assert process.stdout
+    assert process.stderr
+
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+
+    assert b"rror" not in await process.stderr.read()
+    assert await process.wait() == 141

@@ -1,0 +1,100 @@
+"""command-sender and its surroundings: a server that refuses or is away, settings, the shell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.support.fake_command_service import FakeCommandService
+from tests.support.launched_sender import LAUNCHER, ROOT, run_sender
+from tests.support.ports import free_port
+from tests.support.refusals import Refusal
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 6),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 6),
+        (grpc.StatusCode.PERMISSION_DENIED, 6),
+        (grpc.StatusCode.INTERNAL, 5),
+    ],
+)
+async def test_a_refusal_is_one_line(
+    service: FakeCommandService, server: str, code: grpc.StatusCode, exit_code: int
+) -> None:
+    service.refuse("QueueCommand", Refusal(code, "first line\nsecond \x1b[31mline", "SOME_REASON"))
+
+    finished = await run_sender(server, "--agent=a1", "--type=PING")
+
+    assert finished.code == exit_code
+    assert finished.stderr == "error: first line second \\x1b[31mline\n"
+
+
+async def test_a_server_that_is_not_there() -> None:
+    port = free_port()
+
+    finished = await run_sender(f"127.0.0.1:{port}", "list")
+
+    assert finished.code == 5
+    assert finished.stderr == f"error: the server at 127.0.0.1:{port} cannot be reached: Connection refused\n"
+
+
+async def test_the_option_goes_before_the_environment(server: str) -> None:
+    for arguments in (
+        ["--server", server, "list"],
+        ["list", f"--server={server}"],
+        [f"--server={server}", "--agent=a", "--type=T"],
+    ):
+        assert (await run_sender("127.0.0.1:1", *arguments)).code == 0
+
+
+async def test_a_setting_that_does_not_exist(server: str, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("[client]\nsrever = 'x:1'\n")
+
+    finished = await run_sender(server, "--config", str(config), "list")
+
+    assert finished.code == 2
+    assert finished.stderr.startswith("error: unknown setting srever")
+    assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion(server: str, shell: str) -> None:
+    finished = await run_sender(server, "completion", shell)
+
+    assert finished.code == 0
+    assert "_COMMAND_SENDER_COMPLETE" in finished.stdout.decode()
+
+
+async def test_completion_knows_the_options_of_send_without_its_name(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_COMMAND_SENDER_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "command-sender --agent a1 --pri")
+    monkeypatch.setenv("COMP_CWORD", "3")
+
+    assert (await run_sender(server)).stdout == b"plain,--priority\n"
+
+
+def test_help_is_quick_because_it_loads_nothing_slow() -> None:
+    program = (
+        "import runpy, sys; sys.argv[1:] = ['--help']\n"
+        f"try: runpy.run_path({str(LAUNCHER)!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(sorted({'grpc', 'rich', 'pydantic', 'google'} & set(sys.modules)))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert finished.stdout.endswith("[]\n")

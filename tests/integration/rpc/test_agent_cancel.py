@@ -1,0 +1,116 @@
+"""Cancelling: what waits ends at once, what runs ends when its agent says that it stopped."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import command_pb2
+from distributor.v1.command_service_pb2 import CancelCommandRequest
+from tests.support.running_server import ASSIGNED, CANCELLED, COMPLETED, FAILED, RunningServer
+from tests.support.wire_agent import running
+
+
+async def cancel(server: RunningServer, command_id: str, reason: str = "") -> command_pb2.CommandState:
+    response = await server.commands.CancelCommand(CancelCommandRequest(command_id=command_id, reason=reason))
+    state: command_pb2.CommandState = response.state
+    return state
+
+
+async def test_a_queued_command_is_cancelled_at_once(server: RunningServer) -> None:
+    command_id = await server.queue("away")
+    state = await cancel(server, command_id, "no longer wanted")
+    assert (state.status, state.reason.code) == (CANCELLED, "cancelled")
+    assert state.HasField("cancel_time")
+    kept = await server.result(command_id)
+    assert (kept.status, kept.reason.message) == (CANCELLED, "no longer wanted")
+    async with server.agent("away") as agent:
+        await agent.next_assignment(await server.queue("away"))
+        assert command_id not in agent.command_ids
+
+
+async def test_a_running_command_is_cancelled_once_its_agent_says_so(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await agent.start(assignment)
+        state = await cancel(server, command_id, "enough")
+        assert state.status == ASSIGNED
+        assert state.HasField("cancel_time")
+        (told,) = await agent.until(lambda: agent.cancels)
+        assert (told.command_id, told.reason) == (command_id, "enough")
+        stopping = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_STOPPING)
+        await agent.send(cancel_reports=[stopping])
+        await agent.heartbeat()
+        assert (await server.state(command_id)).status == ASSIGNED
+        reason = command_pb2.Reason(code="cancelled", message="stopped")
+        await agent.finish(assignment, status=CANCELLED, reason=reason)
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.message) == (CANCELLED, "stopped")
+
+
+async def test_a_command_that_ends_before_the_cancel_arrives_keeps_its_end(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await cancel(server, command_id)
+        await agent.finish(assignment)
+        assert (await server.result(command_id)).status == COMPLETED
+
+
+async def test_a_command_that_the_agent_does_not_have_is_cancelled(server: RunningServer) -> None:
+    async with server.agent(capacity=1) as agent:
+        command_id = await server.queue()
+        await agent.next_assignment(command_id)
+        await cancel(server, command_id)
+        await agent.until(lambda: agent.cancels)
+        unknown = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN)
+        await agent.send(cancel_reports=[unknown])
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code) == (CANCELLED, "cancelled")
+        await agent.next_assignment(await server.queue())
+
+
+@pytest.mark.parametrize("code", [pb.REFUSAL_CODE_BUSY, pb.REFUSAL_CODE_STALE])
+async def test_a_cancelled_command_that_the_agent_refuses_is_not_given_out_again(
+    server: RunningServer, code: pb.RefusalCode.ValueType
+) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await cancel(server, command_id)
+        await agent.refuse(assignment, code)
+        assert (await server.result(command_id)).status == CANCELLED
+        assert len(agent.assignments) == 1
+
+
+async def test_a_cancelled_command_is_not_run_again_after_a_transient_failure(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue(max_runs=5)
+        assignment = await agent.next_assignment(command_id)
+        await cancel(server, command_id)
+        await agent.finish(assignment, status=FAILED, transient=True)
+        assert (await server.result(command_id)).status == FAILED
+
+
+async def test_cancelling_what_has_ended_changes_nothing(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        await agent.finish(await agent.next_assignment(command_id))
+        before = await server.state(command_id)
+        assert await cancel(server, command_id) == before
+        await agent.heartbeat()
+        assert agent.cancels == []
+
+
+async def test_a_cancel_while_the_agent_is_away_is_told_when_it_comes_back(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await agent.start(assignment)
+        await server.until_state(command_id, lambda state: state.receipts.HasField("start_time"))
+    await cancel(server, command_id)
+    async with server.agent(running=[running(assignment)]) as agent:
+        assert (await agent.until(lambda: agent.cancels))[0].command_id == command_id
+        await agent.finish(assignment, status=CANCELLED)
+        assert (await server.result(command_id)).status == CANCELLED

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import pytest
+
+from distributor.dispatch.ports import AdoptedCommand, ClaimRequest, HeldCommand, Progress, Release
+from distributor.errors import AlreadyExists
+from distributor.model.command import Reason
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from tests.support.store_world import (
+    AGENT,
+    INSTANCE,
+    LEASE,
+    StoreWorld,
+    agent_index,
+    changed,
+    ending,
+    own_keys,
+    status_index,
+)
+
+SESSION_CHANGES = {*agent_index(keys.SESSION), keys.EVENTS}
+
+
+def held(command_id: str, lease_id: str = LEASE) -> tuple[HeldCommand, ...]:
+    return (HeldCommand(command_id, lease_id),)
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_what_becomes_of_a_held_command_in_each_status(world: StoreWorld, status: CommandStatus) -> None:
+    """`queued` is one that was taken back and not given out again: its agent has it after all."""
+    command_id = await world.command(CommandStatus.ASSIGNED if status is CommandStatus.QUEUED else status)
+    if status is CommandStatus.QUEUED:
+        await world.store.release([Release(command_id, AGENT, LEASE, 60_000, Reason("not_delivered", "?"))])
+    before, state_before = await world.dump(), await world.state(command_id)
+    attached = await world.attach(held=held(command_id))
+    after, state = await world.dump(), await world.state(command_id)
+    if status.terminal:
+        assert attached.adopted == {}
+        assert state == state_before
+        assert changed(before, after) == SESSION_CHANGES
+        return
+    adopted = attached.adopted[command_id]
+    assert adopted == AdoptedCommand(
+        command_id, LEASE, 1, state.receipts.assigned_ms, None, adopted.acknowledged_after_ms, None, 0, False
+    )
+    assert (state.status, state.attempt, state.reason) == (CommandStatus.ASSIGNED, 1, Reason())
+    assert state.receipts.acknowledged_ms >= state.receipts.assigned_ms > 0
+    deadline = await world.deadline(command_id)
+    assert deadline is not None
+    assert 0 <= deadline - attached.now_ms - 300_000 - world.policy.run_limit_slack_ms < 10_000
+    expected = {*own_keys(command_id, keys.STATUS), keys.DEADLINES, *SESSION_CHANGES}
+    if status is CommandStatus.QUEUED:
+        expected |= {*agent_index(keys.ASSIGNED), *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED)}
+    assert changed(before, after) == expected
+    assert await world.store.finish([ending(command_id)]) == ["stored"]
+
+
+async def test_one_that_waits_to_be_given_out_again_is_taken_out_of_the_queue(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason())])
+    await world.attach(held=held(command_id))
+    assert (await world.claim()).commands == []
+
+
+async def test_what_is_known_of_a_held_command_comes_back(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2, 3)])
+    await world.print_output(command_id, 0, b"12345")
+    await world.store.cancel(command_id, "stop it")
+    assigned_ms = (await world.state(command_id)).receipts.assigned_ms
+    attached = await world.attach(held=held(command_id))
+    assert attached.adopted == {command_id: AdoptedCommand(command_id, LEASE, 1, assigned_ms, 1, 2, 3, 5, True)}
+
+
+async def test_output_of_an_earlier_attempt_is_not_counted(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    await world.print_output(command_id, 0, b"12345")
+    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.claim()
+    await world.print_output(command_id, 0, b"123")
+    attached = await world.attach(held=held(command_id))
+    assert attached.adopted[command_id].output_bytes == 3
+
+
+async def test_what_is_not_the_agents_is_dropped(world: StoreWorld) -> None:
+    await world.attach()
+    foreign = await world.assigned("other")
+    superseded = await world.assigned()
+    await world.store.release([Release(superseded, AGENT, LEASE, 0, Reason())])
+    await world.claim(lease_id="lease2")
+    never_given_out = await world.queued()
+    items = (
+        HeldCommand(foreign, LEASE),
+        HeldCommand(superseded, LEASE),
+        HeldCommand(never_given_out, ""),
+        HeldCommand(world.new_id(), LEASE),
+        HeldCommand("not an id", ""),
+    )
+    attached = await world.attach(held=items)
+    assert attached.adopted == {}
+    assert (await world.state(foreign)).status is CommandStatus.ASSIGNED
+    assert (await world.state(never_given_out)).status is CommandStatus.QUEUED
+
+
+async def test_the_same_command_twice(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    attached = await world.attach(held=held(command_id) * 2)
+    assert set(attached.adopted) <= {command_id}
+    assert (await world.state(command_id)).status is CommandStatus.ASSIGNED
+
+
+async def test_a_missing_one_that_was_never_acknowledged_goes_back(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.attach()
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.QUEUED, "not_delivered")
+    assert [command.attempt for command in (await world.claim()).commands] == [2]
+
+
+async def test_a_missing_one_that_was_never_acknowledged_fails_after_the_last_attempt(world: StoreWorld) -> None:
+    world = world.under(delivery_attempts=1)
+    command_id = await world.assigned()
+    await world.attach()
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.FAILED, "not_delivered")
+
+
+async def test_a_missing_one_that_was_acknowledged_has_an_unknown_outcome(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=5)
+    await world.attach()
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert (result.status, result.reason.code) == (CommandStatus.FAILED, "outcome_unknown")
+    assert keys.ASSIGNED.format(agent_id=AGENT) not in await world.dump()
+
+
+async def test_a_missing_one_with_a_cancel_asked_for(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.cancel(command_id, "")
+    await world.attach()
+    assert (await world.state(command_id)).status is CommandStatus.CANCELLED
+
+
+async def test_another_live_instance_is_refused(world: StoreWorld) -> None:
+    await world.acknowledged()
+    before = await world.dump()
+    with pytest.raises(AlreadyExists, match="another live instance is connected as agent 'agent123'") as caught:
+        await world.attach(instance_id="instance2")
+    assert (caught.value.reason, caught.value.field) == ("AGENT_ID_TAKEN", "hello.agent_id")
+    assert caught.value.retry_after_seconds == world.policy.offline_after_ms / 1000
+    assert await world.dump() == before
+
+
+@pytest.mark.parametrize("leave", ["silent", "detached"])
+async def test_an_instance_that_is_away_is_replaced(world: StoreWorld, leave: str) -> None:
+    first = await world.attach()
+    if leave == "silent":
+        await world.silence()
+    else:
+        await world.sessions.detach([(AGENT, first.epoch)])
+    second = await world.attach(instance_id="instance2")
+    assert second.epoch == first.epoch + 1
+
+
+async def test_the_same_instance_supersedes_its_own_session(world: StoreWorld) -> None:
+    first = await world.attach()
+    await world.queued()
+    second = await world.attach(instance_id=INSTANCE)
+    assert second.epoch > first.epoch
+    (claim,) = await world.store.claim([ClaimRequest(AGENT, first.epoch, 1, LEASE)])
+    assert claim.superseded
+    assert await world.sessions.heartbeat([(AGENT, first.epoch), (AGENT, second.epoch)]) == [False, True]
+
+
+async def test_epochs_only_grow(world: StoreWorld) -> None:
+    epochs = []
+    for _ in range(12):
+        epochs.append((await world.attach()).epoch)
+        await world.sessions.detach([(AGENT, epochs[-1])])
+    assert epochs == list(range(1, 13))
+
+
+async def test_what_an_agent_says_of_itself(world: StoreWorld) -> None:
+    attached = await world.attach(types=("PING", "EXEC"))
+    (info, nobody) = await world.reader.agents([AGENT, "nobody"])
+    assert nobody is None
+    assert info is not None
+    assert (info.epoch, info.present, info.capacity, info.version) == (1, True, 5, "test 1")
+    assert (info.types, info.labels) == (("PING", "EXEC"), {"site": "lab"})
+    assert info.connected_ms == info.last_seen_ms == attached.now_ms
+    assert info.away_since_ms == 0
+    ttl = await world.connection.call("PTTL", keys.SESSION.format(agent_id=AGENT))
+    assert 0 < ttl <= world.policy.session_ttl_ms

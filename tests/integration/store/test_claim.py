@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+
+from distributor.dispatch.ports import ClaimRequest, NewCommand
+from distributor.model.command import CommandDraft
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import command_store, keys
+from tests.support.store_world import (
+    AGENT,
+    ENCODED,
+    LEASE,
+    StoreWorld,
+    agent_index,
+    changed,
+    own_keys,
+    status_index,
+)
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_only_queued_commands_are_given_out(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.command(status)
+    before = await world.dump()
+    claim = await world.claim()
+    after = await world.dump()
+    assert (claim.agent_id, claim.lease_id, claim.superseded) == (AGENT, LEASE, False)
+    if status is not CommandStatus.QUEUED:
+        assert claim.commands == []
+        assert after == before
+        return
+    assert claim.commands == [(command_id, 1, ENCODED)]
+    state = await world.state(command_id)
+    assert (state.status, state.attempt) == (CommandStatus.ASSIGNED, 1)
+    assert state.receipts.assigned_ms == claim.assigned_ms >= state.receipts.queued_ms
+    assert await world.deadline(command_id) == claim.assigned_ms + world.policy.ack_deadline_ms
+    assert changed(before, after) == {
+        *own_keys(command_id, keys.STATUS),
+        *agent_index(keys.READY, keys.ASSIGNED),
+        *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED),
+        keys.DEADLINES,
+        keys.EVENTS,
+    }
+
+
+@pytest.mark.parametrize("status", [status for status in CommandStatus if status is not CommandStatus.QUEUED])
+async def test_an_entry_of_the_ready_index_that_is_wrong_goes_without_a_claim(
+    world: StoreWorld, status: CommandStatus
+) -> None:
+    command_id = await world.command(status)
+    before = await world.dump()
+    await world.connection.call("ZADD", keys.READY.format(agent_id=AGENT), 1, command_id)
+    assert (await world.claim()).commands == []
+    assert await world.dump() == before
+
+
+async def test_an_entry_of_the_ready_index_without_a_command_goes(world: StoreWorld) -> None:
+    await world.attach()
+    before = await world.dump()
+    await world.connection.call("ZADD", keys.READY.format(agent_id=AGENT), 1, world.new_id())
+    assert (await world.claim()).commands == []
+    assert await world.dump() == before
+
+
+async def test_the_latest_session_alone_is_given_commands(world: StoreWorld) -> None:
+    first = await world.attach()
+    second = await world.attach()
+    await world.queued()
+    before = await world.dump()
+    stale, never = await world.store.claim(
+        [ClaimRequest(AGENT, first.epoch, 5, LEASE), ClaimRequest("stranger", 1, 5, LEASE)]
+    )
+    assert stale.superseded and stale.commands == []
+    assert never.superseded and never.commands == []
+    await world.sessions.detach([(AGENT, second.epoch)])
+    assert (await world.claim()).superseded
+    assert changed(before, await world.dump()) == {*agent_index(keys.SESSION), keys.EVENTS}
+
+
+async def test_no_more_than_asked_for(world: StoreWorld) -> None:
+    await world.attach()
+    ids = [await world.queued() for _ in range(5)]
+    assert [command.command_id for command in (await world.claim(most=2)).commands] == ids[:2]
+    before = await world.dump()
+    assert (await world.claim(most=0)).commands == []
+    assert await world.dump() == before
+    assert [command.command_id for command in (await world.claim(most=20)).commands] == ids[2:]
+
+
+async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(
+    world: StoreWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_store, "MOST_COMMAND_BYTES_IN_A_CLAIM", 250)
+    await world.attach()
+    await world.attach("other")
+    sizes = (300, 100, 100, 100)
+    ids = [world.new_id() for _ in sizes]
+    await world.enqueue(
+        *(
+            NewCommand(command_id, CommandDraft(AGENT, "PING"), b"x" * size)
+            for command_id, size in zip(ids, sizes, strict=True)
+        )
+    )
+    given = []
+    while claim := (await world.claim()).commands:
+        given.append([command.command_id for command in claim])
+    assert given == [[ids[0]], [ids[1], ids[2]], [ids[3]]]
+
+
+async def test_a_command_that_has_waited_too_long_is_not_given_out(world: StoreWorld) -> None:
+    await world.attach()
+    expired, fresh = await world.queued(), await world.queued()
+    await world.set_field(expired, "expires_ms", 1)
+    assert [command.command_id for command in (await world.claim()).commands] == [fresh]
+    assert (await world.state(expired)).status is CommandStatus.QUEUED
+
+
+async def test_the_same_agent_twice_in_a_call_gets_nothing_twice(world: StoreWorld) -> None:
+    attached = await world.attach()
+    ids = [await world.queued() for _ in range(3)]
+    claims = await world.store.claim([ClaimRequest(AGENT, attached.epoch, 2, lease) for lease in ("a", "b")])
+    given = [command.command_id for claim in claims for command in claim.commands]
+    assert given == ids[:2]
+    assert {(await world.hash(command_id))["lease_id"] for command_id in given} == {"a"}
+    assert [command.command_id for command in (await world.claim()).commands] == ids[2:]
+
+
+async def test_another_attempt_forgets_why_the_last_one_failed(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.print_output(command_id, 0, b"12345")
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    assert (await world.state(command_id)).reason.code == "not_acknowledged"
+    claim = await world.claim(lease_id="lease2")
+    assert claim.commands == [(command_id, 2, ENCODED)]
+    state = await world.state(command_id)
+    assert (state.attempt, state.reason) == (2, ("", ""))
+    fields = await world.hash(command_id)
+    assert (fields["lease_id"], fields["output_base"]) == ("lease2", "5")

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from distributor.dispatch.ports import AgentPresence
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from tests.support.store_world import AGENT, ENCODED, StoreWorld
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_what_is_known_of_a_command_in_each_status(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.command(status, kind="EXEC", priority=70)
+    state, unknown = await world.reader.states([command_id, world.new_id()])
+    assert unknown is None
+    assert state is not None
+    assert (state.agent_id, state.type, state.priority, state.status) == (AGENT, "EXEC", 70, status)
+    assert (await world.reader.results([command_id]))[0] is not None or not status.terminal
+    assert await world.reader.encoded(command_id) == ENCODED
+
+
+async def test_nothing_of_an_unknown_command(world: StoreWorld) -> None:
+    unknown = world.new_id()
+    assert await world.reader.encoded(unknown) is None
+    assert await world.reader.results([unknown]) == [None]
+    assert await world.reader.results([]) == []
+    assert await world.reader.output_bytes(unknown) == 0
+    assert await world.reader.presence("nobody") == AgentPresence(False, False, 0)
+
+
+async def test_depth_of_the_queue(world: StoreWorld) -> None:
+    assert await world.reader.depth() == ({status: 0 for status in CommandStatus}, 0)
+    await world.one_of_each()
+    old = await world.queued("other")
+    hour_ago_us = (await world.now_ms() - 3_600_000) * 1000
+    await world.connection.call("ZADD", keys.BY_STATUS.format(status="queued"), hour_ago_us, old)
+    depth = await world.reader.depth()
+    assert depth.by_status == {status: 1 + (status is CommandStatus.QUEUED) for status in CommandStatus}
+    assert 3_600_000 <= depth.oldest_queued_age_ms < 3_610_000
+
+
+async def test_agents_and_what_they_have(world: StoreWorld) -> None:
+    await world.assigned("worker")
+    await world.queued("worker")
+    await world.attach("silent")
+    await world.silence("silent")
+    worker, silent = await world.reader.agents(["worker", "silent"])
+    assert worker is not None
+    assert silent is not None
+    assert (worker.present, worker.running, worker.queued) == (True, 1, 1)
+    assert (silent.present, silent.running, silent.queued, silent.away_since_ms) == (False, 0, 0, 1)
+
+
+async def test_ids_of_agents_in_order_a_few_at_a_time(world: StoreWorld) -> None:
+    for agent_id in ("b", "B", "a.1", "a-1"):
+        await world.attach(agent_id)
+    assert await world.reader.agent_ids("", 3) == ["B", "a-1", "a.1"]
+    assert await world.reader.agent_ids("a.1", 3) == ["b"]
+    assert await world.reader.agent_ids("b", 3) == []

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import pytest
+
+from distributor.dispatch.ports import Progress
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from tests.support.store_world import (
+    AGENT,
+    ENDING_KEYS,
+    LEASE,
+    StoreWorld,
+    agent_index,
+    changed,
+    ending,
+    own_keys,
+    status_index,
+)
+
+DELAYS = (1_000, 2_000, 4_000)
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_nothing_happens_before_a_deadline(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.command(status)
+    before = await world.dump()
+    next_ms, done = await world.store.due(DELAYS)
+    assert done == []
+    assert await world.dump() == before
+    deadline = await world.deadline(command_id)
+    if deadline is None:
+        assert status.terminal
+        assert next_ms is None
+    else:
+        assert next_ms is not None
+        assert 0 <= deadline - await world.now_ms() <= next_ms
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_what_a_passed_deadline_does_in_each_status(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.command(status)
+    before = await world.dump()
+    await world.pass_deadline(command_id)
+    _, done = await world.store.due(DELAYS)
+    after, state = await world.dump(), await world.state(command_id)
+    if status is CommandStatus.QUEUED:
+        assert done == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+        assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, "expired")
+        assert changed(before, after) == {
+            *own_keys(command_id, *ENDING_KEYS),
+            *agent_index(keys.READY),
+            *status_index(CommandStatus.QUEUED, CommandStatus.TIMEOUT),
+            keys.DEADLINES,
+            keys.RETENTION,
+            keys.EVENTS,
+        }
+    elif status is CommandStatus.ASSIGNED:
+        assert done == [(command_id, AGENT, CommandStatus.QUEUED)]
+        assert (state.status, state.reason.code) == (CommandStatus.QUEUED, "not_acknowledged")
+        assert changed(before, after) == {
+            *own_keys(command_id, keys.STATUS),
+            *agent_index(keys.ASSIGNED),
+            *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED),
+            keys.DEADLINES,
+            keys.EVENTS,
+        }
+    else:
+        assert done == [(command_id, AGENT, status)]
+        assert after == before, "the stray deadline is gone, and that is all"
+
+
+async def test_a_deadline_of_no_command_goes(world: StoreWorld) -> None:
+    await world.connection.call("ZADD", keys.DEADLINES, 1, world.new_id())
+    assert await world.store.due(DELAYS) == (None, [])
+    assert await world.dump() == {}
+
+
+async def test_acted_on_once(world: StoreWorld) -> None:
+    command_id = await world.queued()
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    before = await world.dump()
+    assert await world.store.due(DELAYS) == (None, [])
+    assert await world.dump() == before
+
+
+async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld) -> None:
+    command_id = await world.queued()
+    await world.set_field(command_id, "queued_ms", await world.now_ms() - 3_600_000)
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.status is CommandStatus.TIMEOUT
+    assert result.reason.message == "waited 3.6e+03 s in the queue, its limit"
+
+
+async def test_each_unacknowledged_attempt_waits_longer_and_the_last_one_fails(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    for attempt, delay_ms in enumerate(DELAYS[:2], start=1):
+        await world.pass_deadline(command_id)
+        _, done = await world.store.due(DELAYS)
+        assert done == [(command_id, AGENT, CommandStatus.QUEUED)]
+        deadline = await world.deadline(command_id)
+        assert deadline is not None
+        assert delay_ms - 900 < deadline - await world.now_ms() <= delay_ms
+        assert (await world.state(command_id)).attempt == attempt
+        await world.end_delay(command_id)
+        await world.store.due(DELAYS)
+        await world.claim()
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.FAILED)]
+    state = await world.state(command_id)
+    assert (state.attempt, state.reason.code) == (3, "not_acknowledged")
+
+
+async def test_a_cancelled_one_that_nobody_acknowledged_is_cancelled(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.cancel(command_id, "")
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.CANCELLED)]
+
+
+@pytest.mark.parametrize("started", [None, 3])
+@pytest.mark.parametrize(
+    ("present", "code"), [(True, "time_limit"), (False, "agent_lost")], ids=["agent present", "agent away"]
+)
+async def test_an_acknowledged_one_past_its_run_limit_has_timed_out(
+    world: StoreWorld, started: int | None, present: bool, code: str
+) -> None:
+    command_id = await world.assigned(time_limit_ms=90_000)
+    await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2, started)])
+    if not present:
+        await world.silence()
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, code)
+    assert "90 s" in state.reason.message
+    assert [outcome.value for outcome in await world.store.finish([ending(command_id)])] == ["late"]
+
+
+async def test_a_detached_agent_is_away(world: StoreWorld) -> None:
+    command_id = await world.acknowledged()
+    await world.sessions.detach([(AGENT, world.epochs[AGENT])])
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    assert (await world.state(command_id)).reason.code == "agent_lost"
+
+
+async def test_a_bounded_number_at_a_time_the_earliest_first(world: StoreWorld) -> None:
+    ids = [await world.queued() for _ in range(5)]
+    for score, command_id in enumerate(reversed(ids)):
+        await world.pass_deadline(command_id)
+        await world.connection.call("ZADD", keys.DEADLINES, score, command_id)
+    next_ms, done = await world.store.due(DELAYS, most=3)
+    assert [command.command_id for command in done] == ids[:1:-1]
+    assert next_ms == 0
+    next_ms, done = await world.store.due(DELAYS, most=3)
+    assert [command.command_id for command in done] == ids[1::-1]
+    assert next_ms is None
+
+
+async def test_a_short_time_in_the_queue_by_the_clock(world: StoreWorld) -> None:
+    """No deadline moved by hand: what is reported as the wait is the wait."""
+    command_id = await world.queued(queue_ttl_ms=1)
+    done = []
+    for _ in range(1_000):
+        next_ms, done = await world.store.due(DELAYS)
+        if done:
+            break
+        assert next_ms is not None
+        assert next_ms <= 1
+    assert done == [(command_id, AGENT, CommandStatus.TIMEOUT)]

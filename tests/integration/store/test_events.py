@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from distributor.dispatch.ports import Progress, Release
+from distributor.model.command import Reason
+from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from tests.support.store_world import AGENT, LEASE, StoreWorld, ending
+
+
+async def expire(world: StoreWorld, command_id: str) -> None:
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+
+
+async def give_back(world: StoreWorld, command_id: str) -> None:
+    await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason("busy", "no\troom\nnow"))])
+
+
+async def start(world: StoreWorld, command_id: str) -> None:
+    await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2, 3)])
+
+
+CHANGES: dict[str, tuple[CommandStatus, Callable[[StoreWorld, str], Awaitable[object]], EventKind, CommandStatus]] = {
+    "claim": (CommandStatus.QUEUED, lambda world, _: world.claim(), EventKind.ASSIGNED, CommandStatus.ASSIGNED),
+    "progress": (CommandStatus.ASSIGNED, start, EventKind.STARTED, CommandStatus.ASSIGNED),
+    "finish": (
+        CommandStatus.ASSIGNED,
+        lambda world, command_id: world.store.finish([ending(command_id, reason=Reason("a", "b\tc\td"))]),
+        EventKind.FINISHED,
+        CommandStatus.COMPLETED,
+    ),
+    "release": (CommandStatus.ASSIGNED, give_back, EventKind.RELEASED, CommandStatus.QUEUED),
+    "cancel queued": (
+        CommandStatus.QUEUED,
+        lambda world, command_id: world.store.cancel(command_id, ""),
+        EventKind.FINISHED,
+        CommandStatus.CANCELLED,
+    ),
+    "cancel assigned": (
+        CommandStatus.ASSIGNED,
+        lambda world, command_id: world.store.cancel(command_id, "why\tnot"),
+        EventKind.CANCEL_REQUESTED,
+        CommandStatus.ASSIGNED,
+    ),
+    "expire": (CommandStatus.QUEUED, expire, EventKind.FINISHED, CommandStatus.TIMEOUT),
+    "not acknowledged": (CommandStatus.ASSIGNED, expire, EventKind.RELEASED, CommandStatus.QUEUED),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_each_change_tells_the_state_after_it(world: StoreWorld, change: str) -> None:
+    status, act, kind, after = CHANGES[change]
+    command_id = await world.command(status)
+    position = await world.position()
+    await act(world, command_id)
+    (event,) = await world.events(position)
+    assert isinstance(event, CommandChanged)
+    assert (event.kind, event.state.status) == (kind, after)
+    assert event.state == await world.state(command_id)
+
+
+async def test_a_new_command_and_one_whose_delay_is_over(world: StoreWorld) -> None:
+    command_id = await world.queued(priority=7)
+    (event,) = await world.events()
+    assert event == CommandChanged(event.position, EventKind.QUEUED, await world.state(command_id))
+    await world.attach()
+    await world.claim()
+    await world.store.release([Release(command_id, AGENT, LEASE, 60_000, Reason("busy"))])
+    await world.end_delay(command_id)
+    position = await world.position()
+    await world.store.due([0])
+    (event,) = await world.events(position)
+    assert event == CommandChanged(event.position, EventKind.QUEUED, await world.state(command_id))
+
+
+async def test_a_drop_is_told_before_the_newcomer(world: StoreWorld) -> None:
+    small = world.under(queue_limit=1, queue_full="drop")
+    dropped = await small.queued()
+    position = await world.position()
+    newcomer = await small.queued()
+    events = [event for event in await world.events(position) if isinstance(event, CommandChanged)]
+    assert [(event.kind, event.state.command_id) for event in events] == [
+        (EventKind.FINISHED, dropped),
+        (EventKind.QUEUED, newcomer),
+    ]
+    assert events[0].state == await world.state(dropped)
+
+
+async def test_an_attach_tells_of_the_agent_and_of_what_became_of_its_commands(world: StoreWorld) -> None:
+    lost = await world.acknowledged()
+    position = await world.position()
+    await world.attach()
+    finished, agent = await world.events(position)
+    assert isinstance(finished, CommandChanged)
+    assert finished.state == await world.state(lost)
+    assert agent == AgentChanged(agent.position, AGENT, 2, connected=True)
+
+
+async def test_one_entry_for_a_call_in_the_order_of_its_items(world: StoreWorld) -> None:
+    answers = await world.enqueue(*(world.new() for _ in range(5)))
+    events = await world.events()
+    assert len({event.position for event in events}) == 1
+    told = [event.state.command_id for event in events if isinstance(event, CommandChanged)]
+    assert told == [answer.command_id for answer in answers]
+
+
+async def test_output_is_told_by_its_end(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    position = await world.position()
+    await world.print_output(command_id, 0, b"12345")
+    (event,) = await world.events(position)
+    assert event == OutputArrived(event.position, command_id, AGENT, 5)
+
+
+async def test_the_log_is_capped(world: StoreWorld) -> None:
+    """Trimmed by whole nodes of a hundred entries: a little more may stay, never much more."""
+    brief = world.under(events_kept=10)
+    for _ in range(400):
+        await brief.queued("agent-with-a-queue")
+    length = await world.connection.call("XLEN", keys.EVENTS)
+    assert 10 <= length <= 10 + 2 * 100
+
+
+async def test_positions_of_an_empty_log(world: StoreWorld) -> None:
+    assert await world.position() == "0-0"
+    assert await world.events() == []

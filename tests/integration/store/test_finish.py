@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+from google.protobuf import json_format
+
+from distributor.dispatch.ports import EndingOutcome
+from distributor.model.command import CommandResult, Reason
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from distributor.v1 import command_pb2
+from tests.support.store_world import (
+    AGENT,
+    ENDING_KEYS,
+    TERMINAL,
+    StoreWorld,
+    agent_index,
+    changed,
+    ending,
+    own_keys,
+    status_index,
+)
+
+FIXED_KEYS = (keys.COMMAND, keys.STATUS, keys.AGENT_COMMAND, keys.RESULT)
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_only_an_assigned_command_takes_a_result(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.command(status)
+    before = await world.dump()
+    (outcome,) = await world.store.finish([ending(command_id, CommandStatus.FAILED, reason=Reason("x", "y"))])
+    after = await world.dump()
+    if status is CommandStatus.ASSIGNED:
+        assert outcome is EndingOutcome.STORED
+        assert (await world.state(command_id)).status is CommandStatus.FAILED
+        assert changed(before, after) == {
+            *own_keys(command_id, *ENDING_KEYS),
+            *agent_index(keys.ASSIGNED),
+            *status_index(CommandStatus.ASSIGNED, CommandStatus.FAILED),
+            keys.DEADLINES,
+            keys.RETENTION,
+            keys.EVENTS,
+        }
+    elif status is CommandStatus.QUEUED:
+        assert outcome is EndingOutcome.STALE
+        assert after == before
+    else:
+        assert outcome is EndingOutcome.LATE
+        assert changed(before, after) == own_keys(command_id, keys.LATE_RESULT)
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+async def test_a_later_report_is_kept_beside_the_result(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.ended(status)
+    late = ending(command_id, CommandStatus.FAILED, reason=Reason("exit_nonzero", "exit code 3"), exit_code=3)
+    await world.store.finish([late])
+    text = await world.connection.call("GET", keys.LATE_RESULT.format(command_id=command_id))
+    document = json.loads(text)
+    assert (document["status"], document["exitCode"], document["reason"]["code"]) == ("failed", 3, "exit_nonzero")
+    assert 0 < await world.connection.call("PTTL", keys.LATE_RESULT.format(command_id=command_id))
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.status is (await world.state(command_id)).status is status
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "lease_id", "outcome"),
+    [
+        ("other", "lease1", EndingOutcome.FOREIGN),
+        (AGENT, "lease0", EndingOutcome.STALE),
+        (AGENT, "", EndingOutcome.STALE),
+    ],
+)
+async def test_a_result_of_somebody_else_changes_nothing(
+    world: StoreWorld, agent_id: str, lease_id: str, outcome: EndingOutcome
+) -> None:
+    command_id = await world.acknowledged()
+    before = await world.dump()
+    assert await world.store.finish([ending(command_id, agent_id=agent_id, lease_id=lease_id)]) == [outcome]
+    assert await world.dump() == before
+
+
+async def test_another_agent_cannot_leave_a_late_report(world: StoreWorld) -> None:
+    command_id = await world.ended(CommandStatus.COMPLETED)
+    before = await world.dump()
+    assert await world.store.finish([ending(command_id, agent_id="other")]) == [EndingOutcome.FOREIGN]
+    assert await world.dump() == before
+
+
+async def test_an_unknown_command_leaves_nothing(world: StoreWorld) -> None:
+    assert await world.store.finish([ending(world.new_id())]) == [EndingOutcome.UNKNOWN]
+    assert await world.dump() == {}
+
+
+async def test_an_answer_for_each_also_for_the_same_twice(world: StoreWorld) -> None:
+    command_id = await world.acknowledged()
+    completed, failed = ending(command_id), ending(command_id, CommandStatus.FAILED)
+    outcomes = await world.store.finish([ending(world.new_id()), completed, failed])
+    assert outcomes == [EndingOutcome.UNKNOWN, EndingOutcome.STORED, EndingOutcome.LATE]
+    assert (await world.state(command_id)).status is CommandStatus.COMPLETED
+
+
+async def test_the_result_is_the_json_of_its_message(world: StoreWorld) -> None:
+    """Programs in other languages read it: protobuf JSON names and forms, but for the status as its plain word."""
+    command_id = await world.acknowledged(kind="EXEC")
+    data = {"list": [1, 2.5, None], "text": 'tab\t "quoted" é\u2028'}
+    await world.store.finish(
+        [
+            ending(
+                command_id,
+                CommandStatus.FAILED,
+                reason=Reason("exit_nonzero", 'said "no"\n\té\\'),
+                exit_code=-9,
+                data_json=json.dumps(data),
+                output_bytes=12,
+            )
+        ]
+    )
+    text = await world.connection.call("GET", keys.RESULT.format(command_id=command_id))
+    document = json.loads(text)
+    fields = command_pb2.CommandResult.DESCRIPTOR.fields
+    assert set(document) == {field.json_name for field in fields}
+    assert document["status"] == "failed"
+    document["status"] = "COMMAND_STATUS_FAILED"
+    message = json_format.ParseDict(document, command_pb2.CommandResult())
+    assert (message.command_id, message.agent_id, message.type, message.attempt) == (command_id, AGENT, "EXEC", 1)
+    assert (message.reason.code, message.reason.message) == ("exit_nonzero", 'said "no"\n\té\\')
+    assert (message.exit_code, message.output_bytes, message.output_dropped_bytes) == (-9, 12, 0)
+    assert json_format.MessageToDict(message.data) == data
+    finished_ms = (await world.state(command_id)).receipts.finished_ms
+    assert message.finish_time.ToMilliseconds() == finished_ms
+    assert datetime.fromisoformat(document["finishTime"]).timestamp() == finished_ms / 1000
+
+
+async def test_a_result_with_nothing_to_say_has_no_empty_members(world: StoreWorld) -> None:
+    command_id = await world.ended(CommandStatus.COMPLETED)
+    document = json.loads(await world.connection.call("GET", keys.RESULT.format(command_id=command_id)))
+    assert not {"exitCode", "data", "reason"} & set(document)
+    (result,) = await world.reader.results([command_id])
+    finished_ms = (await world.state(command_id)).receipts.finished_ms
+    assert result == CommandResult(
+        command_id, AGENT, "PING", CommandStatus.COMPLETED, 1, Reason(), None, "", 0, 0, finished_ms
+    )
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_keys_expire_once_a_command_has_ended_and_not_before(world: StoreWorld, status: CommandStatus) -> None:
+    command_id = await world.command(status)
+    ttls = [
+        await world.connection.call("PTTL", name.format(command_id=command_id, agent_id=AGENT)) for name in FIXED_KEYS
+    ]
+    if status.terminal:
+        assert ttls[0] == -2, "command:queue of an ended command is deleted"
+        assert all(world.policy.retention_ms - 10_000 < ttl <= world.policy.retention_ms for ttl in ttls[1:])
+    else:
+        assert ttls == [-1, -1, -1, -2], "no TTL, and no result yet"
+
+
+async def test_receipts_that_come_with_the_result(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.finish([ending(command_id)])
+    receipts = (await world.state(command_id)).receipts
+    stages = (receipts.sent_ms, receipts.acknowledged_ms, receipts.started_ms)
+    assert [stage - receipts.assigned_ms for stage in stages] == [1, 2, 3]
+
+
+async def test_a_transient_failure_runs_again_while_runs_are_left(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=3)
+    transient = ending(command_id, CommandStatus.FAILED, reason=Reason("busy_disk", "try later"), rerun_delay_ms=0)
+    before = await world.dump()
+    assert await world.store.finish([transient]) == [EndingOutcome.RUN_AGAIN]
+    state = await world.state(command_id)
+    assert (state.status, state.attempt, state.reason.code) == (CommandStatus.QUEUED, 1, "busy_disk")
+    assert changed(before, await world.dump()) == {
+        *own_keys(command_id, keys.STATUS),
+        *agent_index(keys.READY, keys.ASSIGNED),
+        *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED),
+        keys.DEADLINES,
+        keys.EVENTS,
+    }
+    await world.claim()
+    assert await world.store.finish([transient]) == [EndingOutcome.RUN_AGAIN]
+    await world.claim()
+    assert await world.store.finish([transient]) == [EndingOutcome.STORED]
+    state = await world.state(command_id)
+    assert (state.status, state.attempt) == (CommandStatus.FAILED, 3)
+
+
+async def test_runs_do_not_count_as_failed_deliveries(world: StoreWorld) -> None:
+    world = world.under(delivery_attempts=1)
+    command_id = await world.acknowledged(max_runs=2)
+    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.claim()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    assert (await world.state(command_id)).status is CommandStatus.FAILED
+    assert (await world.state(command_id)).attempt == 2
+
+
+async def test_a_cancelled_command_does_not_run_again(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=3)
+    await world.store.cancel(command_id, "enough")
+    outcomes = await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    assert outcomes == [EndingOutcome.STORED]
+
+
+async def test_output_of_all_runs_is_counted(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    await world.print_output(command_id, 0, b"first")
+    await world.store.finish([ending(command_id, CommandStatus.FAILED, output_bytes=5, rerun_delay_ms=0)])
+    await world.claim()
+    await world.print_output(command_id, 0, b"second!")
+    await world.store.finish([ending(command_id, output_bytes=7)])
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.output_bytes == 12 == await world.reader.output_bytes(command_id)
+
+
+async def test_output_that_is_stored_is_counted_whatever_the_agent_says(world: StoreWorld) -> None:
+    command_id = await world.acknowledged()
+    await world.print_output(command_id, 0, b"12345")
+    await world.store.finish([ending(command_id, CommandStatus.CANCELLED, output_bytes=0)])
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.output_bytes == 5
+    assert 0 < await world.connection.call("PTTL", keys.OUTPUT.format(command_id=command_id))

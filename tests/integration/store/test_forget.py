@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from distributor.dispatch.ports import Release
+from distributor.model.command import Reason
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, changed, ending
+
+
+async def swept(world: StoreWorld, **bounds: int) -> int:
+    """Sweep everything, in as many parts as it takes."""
+    total, after = 0, ""
+    while True:
+        count, after = await world.store.forget(after, **bounds)
+        total += count
+        if not count and not after:
+            return total
+
+
+async def until_gone(world: StoreWorld, command_ids: list[str]) -> None:
+    """Wait, at most some seconds, for Valkey to expire all keys of ended commands."""
+    for _ in range(2_000):
+        if not any([await world.connection.call("KEYS", f"*{command_id}*") for command_id in command_ids]):
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("the commands did not expire")
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_nothing_goes_before_its_time(world: StoreWorld, status: CommandStatus) -> None:
+    await world.command(status)
+    before = await world.dump()
+    assert await swept(world) == 0
+    assert await world.dump() == before
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+async def test_after_its_retention_nothing_of_a_command_is_left(world: StoreWorld, status: CommandStatus) -> None:
+    await world.attach()
+    stays = await world.queued("other")
+    before = await world.dump()
+    brief = world.under(retention_ms=1)
+    command_id = await brief.acknowledged(kind="EXEC")
+    await brief.print_output(command_id, 0, b"output")
+    await brief.store.finish([ending(command_id, status, output_bytes=6)])
+    await brief.store.finish([ending(command_id, status)])
+    await until_gone(world, [command_id])
+    assert await swept(world) == 1
+    after = await world.dump()
+    events = after.pop(keys.EVENTS)
+    before.pop(keys.EVENTS)
+    assert events
+    assert command_id not in str(after)
+    assert after == before
+    assert stays in str(after)
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+async def test_one_ended_in_each_way_is_forgotten(world: StoreWorld, status: CommandStatus) -> None:
+    """Commands that end from this status other than by a result: cancelled, expired, dropped, given up, lost."""
+    world = world.under(retention_ms=1, delivery_attempts=1, queue_limit=1, queue_full="drop")
+    ids = [await world.command(status)]
+    match status:
+        case CommandStatus.QUEUED:
+            await world.store.cancel(ids[0], "")
+            ids += [await world.queued(), await world.queued()]
+            await world.pass_deadline(ids[2])
+            await world.store.due([0])
+        case CommandStatus.ASSIGNED:
+            await world.store.release([Release(ids[0], AGENT, LEASE, 0, Reason("busy"))])
+            ids.append(await world.acknowledged())
+            await world.attach()
+        case _:
+            pass
+    await until_gone(world, ids)
+    await swept(world)
+    left = await world.dump()
+    del left[keys.EVENTS]
+    assert set(left) == {keys.AGENTS, keys.SESSION.format(agent_id=AGENT)}
+
+
+async def test_in_bounded_parts(world: StoreWorld) -> None:
+    brief = world.under(retention_ms=1)
+    ids = [await brief.ended(CommandStatus.COMPLETED) for _ in range(5)]
+    await until_gone(world, ids)
+    assert (await world.store.forget("", most=2))[0] == 2
+    assert await swept(world, most=2) == 3
+    assert keys.RETENTION not in await world.dump()
+
+
+async def test_an_agent_is_forgotten_with_its_session_unless_it_has_commands(world: StoreWorld) -> None:
+    brief = world.under(session_ttl_ms=1)
+    for agent_id in ("busy", "gone", "waiting"):
+        await world.attach(agent_id)
+    await world.assigned("busy")
+    await world.queued("waiting")
+    await world.attach("here")
+    for agent_id in ("busy", "gone", "waiting"):
+        await brief.attach(agent_id, instance_id="instance1")
+    for _ in range(2_000):
+        if not any(await world.reader.agents(["busy", "gone", "waiting"])):
+            break
+        await asyncio.sleep(0.001)
+    before = await world.dump()
+    assert await swept(world, most=1) == 1
+    assert await world.reader.agent_ids("", 10) == ["busy", "here", "waiting"]
+    assert changed(before, await world.dump()) == {keys.AGENTS}

@@ -1,0 +1,55 @@
+"""Starts the launchers in cmd/ as processes of their own and stops them again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.support.launched_sender import ROOT
+from tests.support.ports import free_port
+
+
+@asynccontextmanager
+async def launched(launcher: str, *arguments: str, ready: bytes) -> AsyncIterator[Process]:
+    """The process, once a line of its log has `ready` in it; ended by SIGTERM."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "cmd" / launcher), *arguments, env=environment, stdout=PIPE, stderr=STDOUT
+    )
+    assert process.stdout is not None
+    told = b""
+    while ready not in told:
+        line = await process.stdout.readline()
+        told += line
+        assert line, f"{launcher} ended before it was ready: {told.decode()}"
+    # A log that nobody reads would stop the process.
+    rest = asyncio.create_task(process.stdout.read())
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        await rest
+
+
+@asynccontextmanager
+async def launched_server(data_dir: Path) -> AsyncIterator[str]:
+    """The address of a server with a Valkey of its own."""
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"--listen={address}", f"--http-listen=127.0.0.1:{free_port()}", f"--data-dir={data_dir}"]
+    async with launched("distributor_server.py", "serve", *options, ready=b"serving"):
+        yield address
+
+
+@asynccontextmanager
+async def launched_agent(server: str, agent_id: str) -> AsyncIterator[Process]:
+    """An agent that may EXEC, attached to `server`."""
+    options = [f"--agent={agent_id}", f"--server={server}", "--allow-exec"]
+    async with launched("command_agent.py", *options, ready=b"Connected to") as agent:
+        yield agent

@@ -1,0 +1,272 @@
+"""A store on a real Valkey in which tests put commands into any status, move deadlines, and see every key."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from distributor.dispatch.ports import (
+    AgentHello,
+    Attached,
+    Claim,
+    ClaimRequest,
+    Ending,
+    EndingOutcome,
+    HeldCommand,
+    NewCommand,
+    OutputPiece,
+    Progress,
+    Queued,
+    QueueOutcome,
+)
+from distributor.model.command import CommandDraft, CommandState
+from distributor.model.event import Event
+from distributor.model.ids import CommandIdMint
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
+from distributor.store.command_reader import ValkeyCommandReader
+from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.connection import Connection
+from distributor.store.event_log import ValkeyEventLog
+from distributor.store.functions import Functions
+from distributor.store.output_log import ValkeyOutputLog
+from distributor.store.policy import StorePolicy
+from distributor.store.session_store import ValkeySessionStore
+
+AGENT: Final = "agent123"
+INSTANCE: Final = "instance1"
+LEASE: Final = "lease1"
+REPLICA: Final = "replica1"
+ENCODED: Final = b"\x0a\x00encoded\xff"
+TERMINAL: Final = [status for status in CommandStatus if status.terminal]
+
+ENDING_KEYS: Final = (keys.COMMAND, keys.ENDED_COMMAND, keys.STATUS, keys.AGENT_COMMAND, keys.RESULT)
+"""Which keys of its own the end of a command changes."""
+
+Dump = dict[str, tuple[str, Any, bool]]
+"""Every key: its type, its content, and whether it has a TTL."""
+
+
+class StoreWorld:
+    """All stores of one replica under one policy. `under()` gives the same Valkey under another."""
+
+    def __init__(self, connection: Connection, policy: StorePolicy | None = None) -> None:
+        self.connection = connection
+        self.policy = policy or StorePolicy()
+        self.functions = Functions(connection)
+        self.store = ValkeyCommandStore(self.functions, REPLICA, self.policy)
+        self.sessions = ValkeySessionStore(self.functions, REPLICA, self.policy)
+        self.output = ValkeyOutputLog(connection, self.functions, REPLICA, self.policy)
+        self.reader = ValkeyCommandReader(connection, self.functions, self.policy.offline_after_ms)
+        self.epochs: dict[str, int] = {}
+        self._event_log = ValkeyEventLog(connection)
+        self._mint = CommandIdMint()
+
+    def under(self, **policy: Any) -> StoreWorld:
+        """The same Valkey, agents and ids, under a policy that differs from the default in `policy`."""
+        world = StoreWorld(self.connection, StorePolicy(**policy))
+        world.epochs, world._mint = self.epochs, self._mint
+        return world
+
+    # Commands in any status
+
+    def new_id(self) -> str:
+        """An id that nothing has yet, greater than all before."""
+        return self._mint.mint(1_700_000_000_000, 0)
+
+    def new(self, agent_id: str = AGENT, kind: str = "PING", digest: str = "", **draft: Any) -> NewCommand:
+        """A command that is not stored yet."""
+        return NewCommand(self.new_id(), CommandDraft(agent_id, kind, **draft), ENCODED, digest)
+
+    async def enqueue(self, *commands: NewCommand) -> list[Queued]:
+        """The answers to one call."""
+        return await self.store.enqueue(commands)
+
+    async def queued(self, agent_id: str = AGENT, kind: str = "PING", **draft: Any) -> str:
+        """The id of a new queued command."""
+        (answer,) = await self.enqueue(self.new(agent_id, kind, **draft))
+        assert answer.outcome is QueueOutcome.QUEUED
+        return answer.command_id
+
+    async def assigned(self, agent_id: str = AGENT, lease_id: str = LEASE, **draft: Any) -> str:
+        """The id of a new command that the agent was given. No other may be queued for it."""
+        if agent_id not in self.epochs:
+            await self.attach(agent_id)
+        command_id = await self.queued(agent_id, **draft)
+        claim = await self.claim(agent_id, lease_id)
+        assert [command.command_id for command in claim.commands] == [command_id]
+        return command_id
+
+    async def acknowledged(self, agent_id: str = AGENT, **draft: Any) -> str:
+        """The id of a new command that the agent has said to have."""
+        command_id = await self.assigned(agent_id, **draft)
+        assert await self.store.progress([Progress(command_id, agent_id, LEASE, 1, 2)]) == [True]
+        return command_id
+
+    async def ended(self, status: CommandStatus, agent_id: str = AGENT, **draft: Any) -> str:
+        """The id of a new command that the agent reported to have ended so."""
+        command_id = await self.acknowledged(agent_id, **draft)
+        outcomes = await self.store.finish([ending(command_id, status, agent_id=agent_id)])
+        assert outcomes == [EndingOutcome.STORED]
+        return command_id
+
+    async def command(self, status: CommandStatus, **draft: Any) -> str:
+        """The id of a new command in this status; the agent is attached in any case."""
+        if AGENT not in self.epochs:
+            await self.attach()
+        match status:
+            case CommandStatus.QUEUED:
+                return await self.queued(**draft)
+            case CommandStatus.ASSIGNED:
+                return await self.assigned(**draft)
+            case _:
+                return await self.ended(status, **draft)
+
+    async def one_of_each(self, **draft: Any) -> dict[CommandStatus, str]:
+        """A command in each of the six statuses."""
+        return {status: await self.command(status, **draft) for status in reversed(CommandStatus)}
+
+    # What agents and distributors do
+
+    async def attach(
+        self,
+        agent_id: str = AGENT,
+        held: tuple[HeldCommand, ...] = (),
+        instance_id: str = INSTANCE,
+        types: tuple[str, ...] = (),
+    ) -> Attached:
+        """Open a session, and remember its epoch."""
+        hello = AgentHello(agent_id, instance_id, 5, types, {"site": "lab"}, "test 1", held)
+        attached = await self.sessions.attach(hello)
+        self.epochs[agent_id] = attached.epoch
+        return attached
+
+    async def claim(self, agent_id: str = AGENT, lease_id: str = LEASE, most: int = 20) -> Claim:
+        """What the agent's latest session is given."""
+        (claim,) = await self.store.claim([ClaimRequest(agent_id, self.epochs[agent_id], most, lease_id)])
+        return claim
+
+    async def print_output(self, command_id: str, offset: int, data: bytes, lease_id: str = LEASE) -> int | None:
+        """Append one piece of standard output."""
+        (safe,) = await self.output.append([OutputPiece(command_id, AGENT, lease_id, 1, offset, data)])
+        return safe
+
+    # What tests see and move
+
+    async def state(self, command_id: str) -> CommandState:
+        """The state of a command that exists."""
+        (state,) = await self.reader.states([command_id])
+        assert state is not None
+        return state
+
+    async def now_ms(self) -> int:
+        """Valkey's time."""
+        seconds, microseconds = await self.connection.call("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def hash(self, command_id: str) -> dict[str, str]:
+        """All of a command's status hash."""
+        found: dict[str, str] = (await self._content(keys.STATUS.format(command_id=command_id)))[1]
+        return found
+
+    async def set_field(self, command_id: str, field: str, value: str | int) -> None:
+        """Write one field of the status hash behind the functions' back."""
+        await self.connection.call("HSET", keys.STATUS.format(command_id=command_id), field, value)
+
+    async def deadline(self, command_id: str) -> int | None:
+        """The millisecond at which something must happen to a command."""
+        score = await self.connection.call("ZSCORE", keys.DEADLINES, command_id)
+        return None if score is None else int(float(score))
+
+    async def pass_deadline(self, command_id: str) -> None:
+        """Let the deadline of a command have passed. One in the queue has then waited longer than it may."""
+        await self.connection.call("ZADD", keys.DEADLINES, 1, command_id)
+        if (await self.state(command_id)).status is CommandStatus.QUEUED:
+            await self.set_field(command_id, "expires_ms", 1)
+
+    async def end_delay(self, command_id: str) -> None:
+        """Let the delay after a release be over."""
+        await self.connection.call("ZADD", keys.DEADLINES, 1, command_id)
+
+    async def silence(self, agent_id: str = AGENT) -> None:
+        """Let the agent have been heard last at the beginning of time."""
+        await self.connection.call("HSET", keys.SESSION.format(agent_id=agent_id), "last_seen_ms", 1)
+
+    async def position(self) -> str:
+        """The position of the newest event."""
+        return await self._event_log.last_position()
+
+    async def events(self, after: str = "0-0") -> list[Event]:
+        """All events after a position."""
+        last = await self.position()
+        found: list[Event] = []
+        if last == after or last == "0-0":
+            return found
+        async for facts in self._event_log.tail(after):
+            assert facts.origin == REPLICA
+            found += [fact.event() for fact in facts.facts]
+            if facts.position == last:
+                break
+        return found
+
+    async def dump(self) -> Dump:
+        """Every key in Valkey."""
+        names = [name.decode() for name in await self.connection.call("KEYS", "*")]
+        return {name: await self._content(name) for name in sorted(names)}
+
+    async def _content(self, name: str) -> tuple[str, Any, bool]:
+        kind = (await self.connection.call("TYPE", name)).decode()
+        reply = await self.connection.call(*_READERS[kind], name, *_READER_OPTIONS.get(kind, ()))
+        ttl = await self.connection.call("PTTL", name)
+        content = _plain(reply)
+        if kind == "hash":
+            content = dict(zip(content[::2], content[1::2], strict=True))
+        elif kind == "set":
+            content = sorted(content)
+        return kind, content, ttl >= 0
+
+
+_READERS: Final = {
+    "string": ("GET",),
+    "hash": ("HGETALL",),
+    "set": ("SMEMBERS",),
+    "zset": ("ZRANGE",),
+    "stream": ("XRANGE",),
+}
+_READER_OPTIONS: Final[dict[str, tuple[str | int, ...]]] = {"zset": (0, -1, "WITHSCORES"), "stream": ("-", "+")}
+
+
+def changed(before: Dump, after: Dump) -> set[str]:
+    """The keys that came, went, or are not as they were."""
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def ending(
+    command_id: str,
+    status: CommandStatus = CommandStatus.COMPLETED,
+    agent_id: str = AGENT,
+    lease_id: str = LEASE,
+    **result: Any,
+) -> Ending:
+    """What an agent reports at the end of a command."""
+    return Ending(Progress(command_id, agent_id, lease_id, 1, 2, 3), status, **result)
+
+
+def own_keys(command_id: str, *templates: str) -> set[str]:
+    """Keys of a command, from their templates."""
+    return {template.format(command_id=command_id, agent_id=AGENT) for template in templates}
+
+
+def status_index(*statuses: CommandStatus) -> set[str]:
+    """The indexes of these statuses."""
+    return {keys.BY_STATUS.format(status=status) for status in statuses}
+
+
+def agent_index(*templates: str) -> set[str]:
+    """Indexes of the agent, from their templates."""
+    return {template.format(agent_id=AGENT) for template in templates}
+
+
+def _plain(reply: Any) -> Any:
+    if isinstance(reply, list | tuple | set):
+        return [_plain(part) for part in reply]
+    return reply.decode("latin-1") if isinstance(reply, bytes) else reply

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distributor.dispatch.ports import AgentInfo, AgentPresence, Ending, Progress
+from distributor.model.command import CommandResult, CommandState, Reason, Receipts
+from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
+from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys, rows
+
+RECEIPT = st.integers(0, 2**43)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+STATES = st.builds(
+    CommandState,
+    command_id=st.uuids().map(str),
+    agent_id=st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
+    type=st.from_regex(r"[A-Z]{1,10}", fullmatch=True),
+    priority=st.integers(0, 100),
+    status=st.sampled_from(CommandStatus),
+    attempt=st.integers(0, 1000),
+    receipts=st.builds(Receipts, *[RECEIPT] * 6),
+    cancel_ms=RECEIPT,
+    reason=st.builds(Reason, st.from_regex(r"[a-z_]{0,10}", fullmatch=True), TEXT),
+)
+
+
+def stored_row(state: CommandState) -> list[str]:
+    """A state as the functions write it: in the order of keys.ROW, unset fields empty."""
+    fields = {
+        "agent_id": state.agent_id,
+        "type": state.type,
+        "priority": state.priority,
+        "status": state.status,
+        "attempt": state.attempt,
+        **state.receipts._asdict(),
+        "cancel_ms": state.cancel_ms,
+        "code": state.reason.code,
+        "message": state.reason.message,
+    }
+    return [str(fields[name] or "") if name.endswith("_ms") else str(fields[name]) for name in keys.ROW]
+
+
+@given(STATES)
+def test_a_state_comes_back_from_its_row(state: CommandState) -> None:
+    row = stored_row(state)
+    assert rows.command_state(state.command_id, row) == state
+    assert rows.command_state(state.command_id, rows.text_row([text.encode() or None for text in row])) == state
+
+
+@given(STATES, st.sampled_from([kind for kind in EventKind if kind not in (EventKind.OUTPUT, EventKind.AGENT)]))
+def test_an_event_comes_back_from_its_line(state: CommandState, kind: EventKind) -> None:
+    """Also where the message has tabs and line ends of its own."""
+    fact = rows.StoredFact("1-0", state.command_id, "\t".join([kind, *stored_row(state)]))
+    assert (fact.kind, fact.agent_id, fact.subject) == (kind, state.agent_id, state.command_id)
+    assert fact.event() == CommandChanged("1-0", kind, state)
+
+
+def test_events_of_output_and_of_agents() -> None:
+    output = rows.StoredFact("1-0", "command", "output\tagent123\t42")
+    assert (output.kind, output.agent_id) == (EventKind.OUTPUT, "agent123")
+    assert output.event() == OutputArrived("1-0", "command", "agent123", 42)
+    agent = rows.StoredFact("2-0", "agent123", "agent\t7\t0")
+    assert (agent.kind, agent.agent_id) == (EventKind.AGENT, "agent123")
+    assert agent.event() == AgentChanged("2-0", "agent123", 7, connected=False)
+
+
+@given(
+    exit_code=st.none() | st.integers(-64, 255),
+    data=st.none() | st.recursive(st.none() | st.booleans() | TEXT, lambda inner: st.lists(inner, max_size=3)),
+    with_data=st.booleans(),
+)
+def test_what_only_the_agent_knows_comes_back_from_the_result(
+    exit_code: int | None, data: object, with_data: bool
+) -> None:
+    ending = Ending(
+        Progress("id", "agent", "lease"),
+        CommandStatus.COMPLETED,
+        exit_code=exit_code,
+        data_json=json.dumps(data) if with_data else "",
+    )
+    text = (
+        '{"commandId":"id","agentId":"agent","type":"PING","status":"completed","attempt":2,'
+        f"{rows.result_members(ending)}"
+        '"outputBytes":3,"outputDroppedBytes":"1","finishTime":"2026-03-01T12:00:00.125Z"}'
+    )
+    result = rows.command_result(text.encode())
+    assert result._replace(data_json="") == CommandResult(
+        "id", "agent", "PING", CommandStatus.COMPLETED, 2, Reason(), exit_code, "", 3, 1, 1_772_366_400_125
+    )
+    assert bool(result.data_json) == with_data
+    assert not with_data or json.loads(result.data_json) == data
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ((None, None, None), AgentPresence(False, False, 0)),
+        ((b"1", b"1000", None), AgentPresence(True, True, 0)),
+        ((b"1", b"971", None), AgentPresence(True, True, 0)),
+        ((b"1", b"970", None), AgentPresence(True, False, 970)),
+        ((b"0", b"1000", b"990"), AgentPresence(True, False, 990)),
+        ((b"0", b"960", None), AgentPresence(True, False, 960)),
+        ((b"1", None, None), AgentPresence(True, False, 0)),
+    ],
+)
+def test_presence(row: rows.Row, expected: AgentPresence) -> None:
+    assert rows.presence(row, now_ms=1_000, offline_after_ms=30) == expected
+
+
+def test_an_agent_whose_session_says_little() -> None:
+    """Fields that a server of another version did not write."""
+    row = [b"3", *[None] * (len(rows.SESSION_FIELDS) - 1)]
+    info = rows.agent_info("agent123", row, (1, 2), AgentPresence(True, False, 5))
+    assert info == AgentInfo("agent123", 3, False, 0, 1, 2, (), {}, "", 0, 0, 5)
+    assert rows.agent_info("agent123", [None] * len(row), (0, 0), AgentPresence(False, False, 0)) is None
