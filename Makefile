@@ -13,7 +13,7 @@ help: ## List the targets
 demo: env ## Run Valkey, server and agent, and one command through them; ONCE=1 ends by itself
 	@exec $(BIN)/distributor demo $(if $(ONCE),--once)
 
-test: env-dev ## Run every test; PYTEST_ARGS=... to choose
+test: env-dev browser ## Run every test; PYTEST_ARGS=... to choose
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: check-format check-lint check-types check-layers check-proto check-docs ## Everything but the tests
@@ -37,7 +37,7 @@ upgrade: env-dev ## Renew constraints.txt with the latest versions permitted
 	@scripts/upgrade.sh
 
 clean: ## Remove the environment and everything generated that is not committed
-	rm -rf .venv build dist *.egg-info bench/results
+	rm -rf .venv build dist *.egg-info bench/results distributor/bridge/page/vendor
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -2,7 +2,7 @@
 # Makes .venv as pyproject.toml and constraints.txt say. Usage: scripts/setup.sh run | dev
 #   run  what `make demo` and `make bench` need
 #   dev  that and the tools of `make test` and `make check`
-# A stamp of what was installed makes the next call instant.
+# With npm, the modules of the dashboard page as well. A stamp of what was installed makes the next call instant.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,8 @@ case "${1:-}" in
 esac
 
 fail() { echo "setup: $*" >&2; exit 1; }
+
+scripts/vendor_page.sh
 
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
+import hypothesis
 import pytest
 from valkey.asyncio import Valkey
 
 from distributor.store.embedded import EmbeddedValkey
+
+# The same examples in every run, and no limit on the time of one: a machine under load is no bug.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,13 @@ class StartCommand(NamedTuple):
     assignment: gateway.Assignment
 
 
+class RefusedCommand(NamedTuple):
+    """A command was not started; the server is told by the session itself. `code` is that of the reason."""
+
+    command_id: str
+    code: str
+
+
 class StopCommand(NamedTuple):
     """Ask the handler to end."""
 
@@ -55,4 +62,4 @@ class ServerStops(NamedTuple):
     reason: str
 
 
-Action = StartCommand | StopCommand | OutputRoom | SessionOpened | ServerDrains | ServerStops
+Action = StartCommand | RefusedCommand | StopCommand | OutputRoom | SessionOpened | ServerDrains | ServerStops

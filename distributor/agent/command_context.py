@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from distributor.agent.current_session import CurrentSession
-from distributor.agent.json_values import JsonValue, struct_to_dict
 from distributor.agent.output_window import OutputWindow
+from distributor.json_values import JsonValue, plain_struct
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -65,7 +65,7 @@ class CommandContext:
         command = assignment.command
         self.command_id: str = command.command_id
         self.type: str = command.type
-        self.params: Mapping[str, JsonValue] = struct_to_dict(command.params)
+        self.params: Mapping[str, JsonValue] = plain_struct(command.params)
         self.attempt: int = assignment.attempt
         self.time_limit: float | None = _seconds(command)
         """Seconds it may run in all, None for no limit."""

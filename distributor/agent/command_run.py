@@ -81,5 +81,7 @@ class CommandRun:
         return results.stopped(self.held, self._cause)
 
     def _log_failure(self, error: Exception) -> None:
-        if not isinstance(error, CommandFailed):
+        if isinstance(error, CommandFailed):
+            logger.info("Command %s: failed, %s", self.held.command_id, error.code)
+        else:
             logger.error("Command %s: its handler raised an exception", self.held.command_id, exc_info=error)

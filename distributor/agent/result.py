@@ -6,8 +6,8 @@ from typing import Final
 
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandFailed, Completed
-from distributor.agent.json_values import UnfitValue, fill_value, json_size
 from distributor.agent.record import HeldCommand
+from distributor.json_values import NotJson, fill_value, json_text
 from distributor.model.command import MAX_REASON_MESSAGE
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -71,13 +71,13 @@ def _set_data(result: gateway.Result, data: object, max_bytes: int) -> None:
     if data is None:
         return
     try:
-        size = json_size(data)
+        size = len(json_text(data, "value").encode())
         if size <= max_bytes:
-            fill_value(result.data, data)
+            fill_value(result.data, data, "value")
             return
         code, message = "result_too_large", f"the handler's value is {size:,} bytes of JSON, the limit is {max_bytes:,}"
-    except UnfitValue as error:
-        code, message = "invalid_result", str(error)
+    except NotJson as error:
+        code, message = "invalid_result", f"the handler's {error}"
     result.ClearField("data")
     result.status = command_pb2.COMMAND_STATUS_FAILED
     _set_reason(result, code, message)

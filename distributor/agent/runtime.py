@@ -10,6 +10,7 @@ from typing import Final
 from distributor.agent.actions import (
     Action,
     OutputRoom,
+    RefusedCommand,
     ServerDrains,
     ServerStops,
     SessionOpened,
@@ -134,6 +135,8 @@ class AgentRuntime:
         match action:
             case StartCommand(assignment):
                 self._workload.start(assignment)
+            case RefusedCommand(command_id, code):
+                logger.warning("Command %s: refused, %s", command_id, code)
             case StopCommand(command_id, cause):
                 self._workload.stop(command_id, cause)
             case OutputRoom(command_id):

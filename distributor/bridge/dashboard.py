@@ -57,9 +57,9 @@ class Dashboard:
         self.outbox.add_state(f"agent {agent_id}", text, self._now())
         self._changed()
 
-    def tell_change(self, change: Change) -> None:
-        """Send a change of a command, or a state that was read."""
-        if self._held is not None:
+    def tell_change(self, change: Change, *, past: bool = False) -> None:
+        """Send a change of a command, or a state that was read. One of the `past` comes before those held."""
+        if self._held is not None and not past:
             self._held.append(change)
             return
         command_id = change.state.command_id
@@ -69,6 +69,12 @@ class Dashboard:
         if change.result:
             self.outbox.add_state(command_id, change.result, self._now(), final=True)
         self._changed()
+
+    def has_room_for_output(self) -> bool:
+        """Whether output would be taken now; where not, `on_room` is called later."""
+        roomy = self.outbox.has_room()
+        self._starved = self._starved or not roomy
+        return roomy
 
     def tell_output(self, command_id: str, begin: int, end: int, tail: str) -> bool:
         """Send a piece of output; False, and `on_room` is called later, where there is no room."""
@@ -151,6 +157,8 @@ class Dashboard:
 
     def _changed(self) -> None:
         self._filled.set()
+        if self.outbox.overrun:
+            self.disturbed.set()
 
     def _suppressed(self, change: Change) -> bool:
         command_id = change.state.command_id

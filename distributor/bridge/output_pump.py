@@ -9,6 +9,7 @@ is told as a gap.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,16 +31,19 @@ class _Viewer:
     offset: int
     ending: Change | None = None
     waiting: bool = False
-    """It was told everything up to `offset`, or has no room: there is nothing to do for it until somebody says so."""
+    """It was told all there is, or has no room: nothing to do for it until it is woken."""
 
 
 class OutputPump:
     """The reader of one command. Lives from its first viewer to its last."""
 
-    def __init__(self, command_id: str, log: OutputLog, reads: asyncio.Semaphore) -> None:
+    def __init__(
+        self, command_id: str, log: OutputLog, reads: asyncio.Semaphore, ended: Callable[[Dashboard, str], None]
+    ) -> None:
         self._command_id = command_id
         self._log = log
         self._reads = reads
+        self._ended = ended
         self._awake = asyncio.Event()
         self.viewers: dict[Dashboard, _Viewer] = {}
 
@@ -64,42 +68,145 @@ class OutputPump:
 
     async def run_once(self) -> bool:
         """One read, for all who stand where the one furthest behind does. False if nobody can be served."""
-        offsets = [viewer.offset for viewer in self.viewers.values() if not viewer.waiting]
-        if not offsets:
+        served = self._next()
+        if not served:
             return False
-        offset = min(offsets)
-        served = {
-            dashboard: viewer
-            for dashboard, viewer in self.viewers.items()
-            if not viewer.waiting and viewer.offset == offset
-        }
-        # Whoever is woken from here on may have to be served again.
-        for viewer in served.values():
-            viewer.waiting = True
+        offset = next(iter(served.values())).offset
         # What came before an ending is in the store by now, so a read that begins now and finds nothing has seen all.
-        ending = {dashboard for dashboard, viewer in served.items() if viewer.ending is not None}
+        ended = {dashboard for dashboard, viewer in served.items() if viewer.ending is not None}
         async with self._reads:
             chunks = await self._log.read(self._command_id, offset, BYTES_IN_A_READ)
         served = {dashboard: viewer for dashboard, viewer in served.items() if self.viewers.get(dashboard) is viewer}
         for chunk in chunks:
             tail = messages.output_tail(self._command_id, chunk)
+            end = chunk.offset + len(chunk.data)
+            # Who has no room stays where it is, and so is not given what comes after.
             for dashboard, viewer in served.items():
-                self._tell(dashboard, viewer, chunk, tail)
+                if viewer.offset == offset:
+                    self._tell(dashboard, viewer, chunk, tail)
+            offset = end
         for dashboard, viewer in served.items():
-            if chunks:
-                viewer.waiting = viewer.waiting and viewer.offset != chunks[-1].offset + len(chunks[-1].data)
-            elif dashboard in ending and viewer.ending is not None:
-                del self.viewers[dashboard]
-                dashboard.end_output(self._command_id)
-                dashboard.tell_change(viewer.ending)
+            if chunks and viewer.offset == offset:
+                viewer.waiting = False
+            elif not chunks and dashboard in ended:
+                self._end(dashboard, viewer)
         return True
 
+    def _next(self) -> dict[Dashboard, _Viewer]:
+        """Those furthest behind of the viewers that can be served. They wait from now on, until something is new."""
+        ready = {
+            dashboard: viewer
+            for dashboard, viewer in self.viewers.items()
+            if not viewer.waiting and dashboard.has_room_for_output()
+        }
+        lowest = min((viewer.offset for viewer in ready.values()), default=0)
+        served = {dashboard: viewer for dashboard, viewer in ready.items() if viewer.offset == lowest}
+        for viewer in served.values():
+            viewer.waiting = True
+        return served
+
     def _tell(self, dashboard: Dashboard, viewer: _Viewer, chunk: StoredChunk, tail: str) -> None:
-        """Give a viewer the next chunk; one without room stays where it is, and misses those that follow as well."""
-        if viewer.offset < chunk.offset and viewer.offset == self._reached(viewer, chunk):
+        if viewer.offset < chunk.offset:
             if not dashboard.tell_gap(self._command_id, viewer.offset, chunk.offset):
                 return
             viewer.offset = chunk.offset
         end = chunk.offset + len(chunk.data)
-        if viewer.offset == chunk.offset and dashboard.tell_output(self._command_id, chunk.offset, end, tail):
+        if dashboard.tell_output(self._command_id, chunk.offset, end, tail):
             viewer.offset = end
+
+    def _end(self, dashboard: Dashboard, viewer: _Viewer) -> None:
+        del self.viewers[dashboard]
+        self._ended(dashboard, self._command_id)
+        dashboard.end_output(self._command_id)
+        if viewer.ending is not None:
+            dashboard.tell_change(viewer.ending)
+
+
+class OutputPumps:
+    """The readers of all watched commands, and who watches what. Owns their tasks."""
+
+    def __init__(self, log: OutputLog) -> None:
+        self._log = log
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._pumps: dict[str, OutputPump] = {}
+        self._followed: dict[Dashboard, set[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def follow(self, dashboard: Dashboard, command_id: str, offset: int) -> None:
+        """Tell `dashboard` the output of a command from `offset` on; anew where it is told already."""
+        pump = self._pumps.get(command_id)
+        if pump is None:
+            pump = self._pumps[command_id] = OutputPump(command_id, self._log, self._reads, self._forget)
+            task = asyncio.create_task(self._run(command_id, pump), name=f"output of {command_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        dashboard.begin_output(command_id)
+        pump.viewers[dashboard] = _Viewer(offset)
+        self._followed.setdefault(dashboard, set()).add(command_id)
+        pump.wake(dashboard)
+
+    def follows(self, dashboard: Dashboard, command_id: str) -> bool:
+        """Whether `dashboard` is told the output of a command."""
+        pump = self._pumps.get(command_id)
+        return pump is not None and dashboard in pump.viewers
+
+    def count(self, dashboard: Dashboard) -> int:
+        """The output of how many commands `dashboard` is told."""
+        return len(self._followed.get(dashboard, ()))
+
+    def arrived(self, command_id: str) -> None:
+        """There is more output of a command."""
+        pump = self._pumps.get(command_id)
+        if pump is not None:
+            pump.wake()
+
+    def end(self, dashboard: Dashboard, command_id: str, ending: Change) -> bool:
+        """Tell `dashboard` how a command ended, after its output. False where it is not told its output."""
+        pump = self._pumps.get(command_id)
+        viewer = pump.viewers.get(dashboard) if pump is not None else None
+        if pump is None or viewer is None:
+            return False
+        viewer.ending = viewer.ending or ending
+        pump.wake(dashboard)
+        return True
+
+    def unfollow(self, dashboard: Dashboard, command_id: str) -> None:
+        """No more output of a command. An ending that waits for it is told now."""
+        pump = self._pumps.get(command_id)
+        viewer = pump.viewers.pop(dashboard, None) if pump is not None else None
+        if pump is None or viewer is None:
+            return
+        self._forget(dashboard, command_id)
+        dashboard.begin_output(command_id)
+        dashboard.end_output(command_id)
+        pump.wake()
+        if viewer.ending is not None:
+            dashboard.tell_change(viewer.ending)
+
+    def roomy(self, dashboard: Dashboard) -> None:
+        """`dashboard` has room again."""
+        for command_id in self._followed.get(dashboard, ()):
+            self._pumps[command_id].wake(dashboard)
+
+    def drop(self, dashboard: Dashboard) -> None:
+        """Forget everything about `dashboard`."""
+        for command_id in self._followed.pop(dashboard, ()):
+            pump = self._pumps[command_id]
+            del pump.viewers[dashboard]
+            pump.wake()
+
+    async def stop(self) -> None:
+        """End all readers."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _forget(self, dashboard: Dashboard, command_id: str) -> None:
+        self._followed[dashboard].discard(command_id)
+
+    async def _run(self, command_id: str, pump: OutputPump) -> None:
+        try:
+            await pump.run()
+        finally:
+            # No await since the pump saw that it has no viewers, so nobody can have joined it since.
+            del self._pumps[command_id]

@@ -32,17 +32,25 @@ class Subscriptions(Generic[D]):
         self._of_all_commands: set[D] = set()
         self._of_all_agents: set[D] = set()
 
+    def check(self, dashboard: D, more: int) -> None:
+        """Raise ResourceExhausted unless `dashboard` may name so many more agents and commands."""
+        if self.count(dashboard) + more > self._most:
+            raise ResourceExhausted(
+                f"a dashboard may subscribe to {self._most:,} agents and commands, the limit; unsubscribe from some",
+                reason="TOO_MANY_SUBSCRIPTIONS",
+            )
+
     def add_commands(self, dashboard: D, command_ids: Iterable[str]) -> None:
-        """Tell `dashboard` of these commands. Raises ResourceExhausted, changing nothing, beyond its limit."""
-        self._add(dashboard, self._of(dashboard).commands, self._by_command, set(command_ids))
+        """Tell `dashboard` of these commands."""
+        _add(dashboard, self._of(dashboard).commands, self._by_command, command_ids)
 
     def add_commands_of(self, dashboard: D, agent_ids: Iterable[str]) -> None:
-        """Tell `dashboard` of all commands of these agents; as `add_commands`."""
-        self._add(dashboard, self._of(dashboard).commands_of, self._commands_of, set(agent_ids))
+        """Tell `dashboard` of all commands of these agents."""
+        _add(dashboard, self._of(dashboard).commands_of, self._commands_of, agent_ids)
 
     def add_agents(self, dashboard: D, agent_ids: Iterable[str]) -> None:
-        """Tell `dashboard` of these agents; as `add_commands`."""
-        self._add(dashboard, self._of(dashboard).agents, self._by_agent, set(agent_ids))
+        """Tell `dashboard` of these agents."""
+        _add(dashboard, self._of(dashboard).agents, self._by_agent, agent_ids)
 
     def add_all_commands(self, dashboard: D) -> None:
         """Tell `dashboard` of every command."""
@@ -129,16 +137,11 @@ class Subscriptions(Generic[D]):
     def _known(self, dashboard: D) -> _Held:
         return self._held.get(dashboard) or _Held()
 
-    def _add(self, dashboard: D, held: set[str], index: dict[str, set[D]], names: set[str]) -> None:
-        fresh = names - held
-        if self.count(dashboard) + len(fresh) > self._most:
-            raise ResourceExhausted(
-                f"a dashboard may subscribe to {self._most:,} agents and commands, the limit; unsubscribe from some",
-                reason="TOO_MANY_SUBSCRIPTIONS",
-            )
-        held |= fresh
-        for name in fresh:
-            index.setdefault(name, set()).add(dashboard)
+
+def _add(dashboard: D, held: set[str], index: dict[str, set[D]], names: Iterable[str]) -> None:
+    for name in names:
+        held.add(name)
+        index.setdefault(name, set()).add(dashboard)
 
 
 def _remove(dashboard: D, held: set[str], index: dict[str, set[D]], names: Iterable[str]) -> None:

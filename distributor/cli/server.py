@@ -1,12 +1,13 @@
-"""`distributor`: the server, and everything in one go for development."""
+"""`distributor`: the server, the bridge, and everything in one go for development."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,9 +15,34 @@ from distributor import __version__
 from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.errors import DistributorError
 from distributor.observability.logging import configure_logging
-from distributor.settings import ServerSettings, load_server_settings
+from distributor.settings import BridgeSettings, ServerSettings, load_bridge_settings, load_server_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", ServerSettings, BridgeSettings)
+
+_LOG_OPTIONS: Final = (
+    click.option("--log-format", type=click.Choice(["console", "json"]), help="How log lines look."),
+    click.option("--log-level", metavar="LEVEL", help="The least important log lines to write."),
+)
+_CONFIG: Final = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with a table for each program, such as [server].",
+)
+_BRIDGE_LISTEN: Final = click.option(
+    "--bridge-listen", metavar="HOST:PORT", help="Where the page and dashboards connect."
+)
+
+
+def _with(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """One decorator from several."""
+
+    def apply(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
 
 
 def _server_options(command: F) -> F:
@@ -27,17 +53,10 @@ def _server_options(command: F) -> F:
         click.option("--valkey-url", metavar="URL", help="The Valkey to use; without one, an embedded one is started."),
         click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded Valkey keeps its data."),
         click.option("--reflection", is_flag=True, default=None, help="Answer gRPC reflection."),
-        click.option("--log-format", type=click.Choice(["console", "json"]), help="How log lines look."),
-        click.option("--log-level", metavar="LEVEL", help="The least important log lines to write."),
-        click.option(
-            "--config",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="TOML file with a [server] table.",
-        ),
+        *_LOG_OPTIONS,
+        _CONFIG,
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(*options)(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,41 +71,89 @@ def serve(config: Path | None, **options: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C, which drain it first. A second signal ends it at once."""
     from distributor.cli.serving import serve_until_stopped
 
-    _run(config, options, serve_until_stopped)
+    _run(load_server_settings, config, options, serve_until_stopped)
 
 
 @main.command()
+@click.option("--listen", metavar="HOST:PORT", help="Where dashboards connect.")
+@click.option("--server", metavar="HOST:PORT", help="The server to call.")
+@click.option("--valkey-url", metavar="URL", help="The Valkey of that server.")
+@click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
+@click.option("--public-key", "public_keys", multiple=True, metavar="FILE", help="PEM file; repeatable.")
+@click.option("--allow-origin", "allowed_origins", multiple=True, metavar="ORIGIN", help="Of pages; repeatable.")
+@_with(*_LOG_OPTIONS, _CONFIG)
+def bridge(config: Path | None, **options: Any) -> None:
+    """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/dashboards.md."""
+    from distributor.cli.bridge import bridge_until_stopped
+
+    _run(load_bridge_settings, config, options, bridge_until_stopped)
+
+
+@main.command()
+@click.option("--subject", required=True, metavar="NAME", help="Whom the token is for.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["dashboard:read", "command:write"]),
+    help="What it permits; repeatable; dashboard:read if not given.",
+)
+@click.option("--expires-in", default="12h", show_default=True, metavar="TIME", help="Such as 90s, 15m, 12h or 7d.")
+@click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
+@_CONFIG
+def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in: str, **options: Any) -> None:
+    """Print a token for a dashboard, signed with the bridge's key."""
+    from distributor.cli.token import token_for
+
+    with _told():
+        click.echo(token_for(load_bridge_settings(config, **_given(options)), subject, scopes, expires_in))
+
+
+@main.command()
+@_BRIDGE_LISTEN
 @_server_options
-def dev(config: Path | None, **options: Any) -> None:
-    """Run a server and one agent that may EXEC, on this machine, for trying things out."""
+def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
+    """Run a server, a bridge and one agent that may EXEC, on this machine, for trying things out."""
     from distributor.cli.dev import develop
 
-    _run(config, {"log_level": "warning", **_given(options)}, develop)
+    async def development(settings: ServerSettings) -> None:
+        await develop(settings, load_bridge_settings(config, listen=bridge_listen))
+
+    _run(load_server_settings, config, {"log_level": "warning", **_given(options)}, development)
 
 
 @main.command()
 @click.option("--once", is_flag=True, help="End by itself once the command has ended.")
+@_BRIDGE_LISTEN
 @_server_options
-def demo(config: Path | None, once: bool, **options: Any) -> None:
+def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: Any) -> None:
     """As dev, and one real command through it: its output as it comes, its result, its receipts."""
     from distributor.cli.demo import demonstrate
 
     async def demonstration(settings: ServerSettings) -> None:
-        await demonstrate(settings, once=once)
+        await demonstrate(settings, load_bridge_settings(config, listen=bridge_listen), once=once)
 
-    _run(config, {"log_level": "warning", **_given(options)}, demonstration)
+    _run(load_server_settings, config, {"log_level": "warning", **_given(options)}, demonstration)
 
 
 def _run(
+    load: Callable[..., S],
     config: Path | None,
     options: dict[str, Any],
-    program: Callable[[ServerSettings], Coroutine[Any, Any, None]],
+    program: Callable[[S], Coroutine[Any, Any, None]],
 ) -> None:
-    try:
-        settings = load_server_settings(config, **_given(options))
+    with _told():
+        settings = load(config, **_given(options))
         configure_logging(settings.log_format, settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program(settings))
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Errors in one line, and the exit code that stands for them."""
+    try:
+        yield
     except DistributorError as error:
         click.echo(f"distributor: {error.message}", err=True)
         sys.exit(exit_code_of(error))
@@ -95,7 +162,7 @@ def _run(
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from distributor.dispatch.agent_registry import AgentRegistry
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
@@ -48,6 +48,7 @@ from distributor.store.session_store import ValkeySessionStore
 logger = get_logger()
 
 STOPPING_GRACE_SECONDS = 0.5
+CANCEL_AGAIN_SECONDS = 0.1
 IDEMPOTENCY_MS = 86_400_000
 
 
@@ -100,6 +101,8 @@ class ServerProcess:
                     await self._registry.changed()
         except TimeoutError:
             logger.warning("agents did not leave in time; what they run goes on", agents=len(self._registry))
+            for agent in self._registry:
+                agent.end(Farewell.DRAINING)
         await self._grpc.stop(STOPPING_GRACE_SECONDS)
         await self._gateway.idle()
         await self._cleanup.aclose()
@@ -109,11 +112,12 @@ class ServerProcess:
     async def _start(self) -> None:
         settings = self._settings
         connection = await self._open_valkey()
-        functions = Functions(connection, self.metrics.valkey_round_trip)
+        functions = Functions(connection, self.metrics.valkey_round_trip, self.metrics.valkey_failed)
         await functions.load()
         self._compose(connection, functions)
         await self._relay.catch_up()
         await self._gauges.run_once()
+        self._gauges.changed.clear()
         http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks()))
         await http.start()
         self._cleanup.push_async_callback(http.stop)
@@ -206,8 +210,11 @@ class ServerProcess:
             await self._grpc.set_serving(fault is None and not self._draining)
 
     async def _stop_loops(self) -> None:
-        for task in self._loops:
-            task.cancel()
+        # Asked again until they end: a cancel that meets a reply of Valkey at the same moment can get lost (seen).
+        while running := [task for task in self._loops if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
         await asyncio.gather(*self._loops, return_exceptions=True)
 
     def _checks(self) -> dict[str, Callable[[], str | None]]:

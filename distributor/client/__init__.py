@@ -19,7 +19,6 @@ from distributor.client.values import (
     CommandResult,
     CommandState,
     CommandSummary,
-    JsonValue,
     OutputChunk,
     OutputGap,
     OutputStream,
@@ -29,6 +28,7 @@ from distributor.client.values import (
     QueueOutcome,
     Update,
 )
+from distributor.json_values import JsonValue
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
 

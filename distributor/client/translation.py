@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.client import values
-from distributor.client.json_values import plain_struct, plain_value, struct_of
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
+from distributor.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.v1 import command_pb2, command_service_pb2
@@ -48,10 +48,10 @@ def wire_request(request: values.CommandRequest, idempotency_key: str) -> comman
     command = command_pb2.Command(
         agent_id=request.agent_id,
         type=request.type,
-        params=struct_of(request.params, "command.params"),
         offline_policy=_WIRE_OFFLINE[request.offline],
         max_runs=_int32(request.max_runs or 0, "command.max_runs"),
     )
+    _fill_params(command, request.params)
     if request.priority is not None:
         command.priority = _int32(request.priority, "command.priority")
     if request.time_limit_seconds is not None:
@@ -206,6 +206,13 @@ def _ms(wire: Timestamp) -> int:
 
 def _is_set(wire: Message) -> bool:
     return wire.ByteSize() > 0
+
+
+def _fill_params(command: command_pb2.Command, params: Mapping[str, JsonValue]) -> None:
+    try:
+        fill_struct(command.params, params, "command.params")
+    except NotJson as error:
+        raise InvalidArgument(str(error), reason="INVALID_PARAMS", field=error.place) from error
 
 
 def _duration(seconds: float, field: str) -> Duration:

@@ -11,11 +11,9 @@ from enum import StrEnum
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
+from distributor.json_values import JsonValue
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
-
-JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-"""Plain JSON. Whole numbers come back as int, since the wire knows one kind of number."""
 
 T = TypeVar("T")
 
@@ -73,7 +71,7 @@ class CommandSummary:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command as the server has it. `params` are kept until the command has ended."""
+    """A command as the server has it. `params` are kept as long as its result."""
 
     command_id: str
     agent_id: str

@@ -18,6 +18,7 @@ from distributor.dispatch.ports import (
     Progress,
     Release,
 )
+from distributor.errors import ResourceExhausted
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
 from distributor.model.lifecycle import TERMINAL, CommandStatus
@@ -135,7 +136,12 @@ class AgentReports:
         return Answers(results, output_answers)
 
     async def _append(self, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
-        safe = await self._output_log.append(pieces)
+        try:
+            safe = await self._output_log.append(pieces)
+        except ResourceExhausted as error:
+            # Output may be cut, results may not: a full store has to go on taking those. The log has a gap here.
+            logger.warning("output is dropped", error=str(error))
+            safe = [None] * len(pieces)
         answers: dict[str, int] = {}
         for piece, offset in zip(pieces, safe, strict=True):
             # Output of a command that is no longer the agent's is of no use to anybody: it may forget it.
@@ -175,10 +181,10 @@ class AgentReports:
             return reported.fault
         if reported.status not in TERMINAL:
             return Reason("invalid_result", "the agent reported a result whose status is not a terminal one")
-        if len(reported.data_json) > self._max_result_bytes:
+        size = len(reported.data_json.encode())
+        if size > self._max_result_bytes:
             return Reason(
-                "result_too_large",
-                f"the result's data is {len(reported.data_json):,} bytes, the limit is {self._max_result_bytes:,}",
+                "result_too_large", f"the result's data is {size:,} bytes, the limit is {self._max_result_bytes:,}"
             )
         if reported.output_bytes < 0:
             return Reason("invalid_result", "the agent reported a negative number of bytes of output")

@@ -18,6 +18,8 @@ from distributor.observability.metrics import Metrics
 logger = get_logger()
 
 WAIT_AFTER_FAILURE_SECONDS = 0.5
+LARGE_CLAIM_BYTES = 1024 * 1024
+"""The store bounds claims by bytes too, so one that is large may have left something behind: look again."""
 
 
 class CommandDistributor:
@@ -85,11 +87,12 @@ class CommandDistributor:
             ]
         )
         asked = dict(offers)
+        cut_short = sum(len(item.encoded) for claim in claims for item in claim.commands) >= LARGE_CLAIM_BYTES
         for claim in claims:
-            await self._deliver(claim, asked[claim.agent_id])
+            await self._deliver(claim, cut_short or len(claim.commands) >= asked[claim.agent_id])
         return sum(len(claim.commands) for claim in claims)
 
-    async def _deliver(self, claim: Claim, asked: int) -> None:
+    async def _deliver(self, claim: Claim, more_waiting: bool) -> None:
         agent = self._registry.get(claim.agent_id)
         if agent is not None and agent.session.epoch != claim.epoch:
             # Attached anew since we asked. What the old session was given has been settled by then.
@@ -102,7 +105,7 @@ class CommandDistributor:
         if agent is None or not agent.deliver(claim):
             await self._release(claim)
             return
-        agent.session.more_waiting = len(claim.commands) >= asked
+        agent.session.more_waiting = more_waiting
         if agent.session.more_waiting and agent.session.credit > 0:
             self._doorbell.ring(claim.agent_id)
 

@@ -6,9 +6,6 @@ import asyncio
 import time
 
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
-from distributor.observability.logging import get_logger
-
-logger = get_logger()
 
 LOOK_EVERY_SECONDS = 1.0
 
@@ -30,6 +27,5 @@ class Liveness:
         """End the streams that are silent for too long; returns how many. `now` in monotonic milliseconds."""
         silent = [agent for agent in self._registry if agent.session.silent_since(now) > self._offline_after_ms]
         for agent in silent:
-            logger.warning("agent is silent, ending its stream", agent_id=agent.session.agent_id)
             agent.end(Farewell.SILENT)
         return len(silent)

@@ -73,7 +73,9 @@ def checked_page_size(page_size: int, default: int) -> int:
 def bad_page_token() -> InvalidArgument:
     """A page token that no list has given out."""
     return InvalidArgument(
-        "page_token is not one that a list has given out", field="page_token", reason="INVALID_PAGE_TOKEN"
+        "page_token is not one that a list has given out",
+        field="page_token",
+        reason="INVALID_PAGE_TOKEN",
     )
 
 

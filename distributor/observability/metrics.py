@@ -74,10 +74,6 @@ class Metrics:
             buckets.observe(max(0, passed_ms - previous_ms) / 1_000)
             previous_ms = passed_ms
 
-    def stage(self, stage: Stage, seconds: float) -> None:
-        """A command took this long for one stage, where it is known better than by its receipts."""
-        self._stages[stage].observe(seconds)
-
     def poll_batch(self, size: int) -> None:
         """A look for queued commands found this many for one agent."""
         self._poll_batch.observe(size)

@@ -11,7 +11,7 @@ from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import AgentHello, Attached, CommandStore, Release, SessionStore
-from distributor.errors import DistributorError, InvalidArgument, Unavailable
+from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent_session import AgentSession, InFlight
 from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
@@ -25,6 +25,7 @@ from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceServicer
 logger = get_logger()
 
 MAX_UNACKNOWLEDGED_OUTPUT_BYTES = 262_144
+HELLO_TIMEOUT_SECONDS = 10.0
 
 
 class AgentGateway(AgentGatewayServiceServicer):
@@ -90,7 +91,12 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
             raise Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
-        request = await context.read()
+        # Not wait_for: a pending read must not be cancelled. It ends by itself once we have answered.
+        reading = asyncio.ensure_future(context.read())
+        await asyncio.wait([reading], timeout=HELLO_TIMEOUT_SECONDS)
+        if not reading.done():
+            raise Aborted(f"no hello came within {HELLO_TIMEOUT_SECONDS:g} s", reason="NO_HELLO")
+        request = reading.result()
         if isinstance(request, Malformed):
             raise request.error
         if request is grpc.aio.EOF or not request.HasField("hello"):

@@ -7,10 +7,10 @@ from typing import Final
 from distributor.dispatch.agent_reports import Held, Refusal, RefusalKind, Report, ReportedEnding
 from distributor.dispatch.ports import AgentHello, HeldCommand, OutputPiece
 from distributor.errors import InvalidArgument
+from distributor.json_values import NotJson, json_text, plain_value
 from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
-from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, Reason, check_agent_id, shown
+from distributor.model.command import COMMAND_TYPE_PATTERN, MAX_REASON_MESSAGE, InvalidField, Reason, check_agent_id, shown
 from distributor.rpc.command_messages import STATUS_FROM_WIRE
-from distributor.rpc.json_values import to_json
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 
@@ -119,9 +119,9 @@ def _ending(item: pb.Result) -> ReportedEnding:
     data_json, fault = "", None
     if item.HasField("data"):
         try:
-            data_json = to_json(item.data)
-        except ValueError:
-            fault = Reason("invalid_result", "the result's data has numbers that JSON cannot hold")
+            data_json = json_text(plain_value(item.data), "result.data")
+        except NotJson as error:
+            fault = Reason("invalid_result", str(error)[:MAX_REASON_MESSAGE])
     return ReportedEnding(
         Held(item.command_id, item.lease_id),
         STATUS_FROM_WIRE.get(item.status),

@@ -23,6 +23,8 @@ from distributor.v1 import agent_gateway_pb2 as pb
 
 logger = get_logger()
 
+LAST_WRITE_SECONDS = 1.0
+
 Context = grpc.aio.ServicerContext[Any, Any]
 """Not of the messages alone: a read may also give EOF, or a Malformed."""
 
@@ -36,11 +38,11 @@ class AgentStream:
     """The AttachedAgent port on a gRPC stream.
 
     One reader: the handler, in `read()`. One writer at a time: a task that exists only while there is something to
-    send, so that an idle agent costs no task. Nobody cancels a pending read or write; ending a stream from our side
-    means sending the final status, after which the pending read ends by itself.
+    send, so that an idle agent costs no task. Nobody cancels a pending read or write of a stream that is to go on;
+    ending one from our side means sending the final status, after which the pending read ends by itself.
     """
 
-    __slots__ = ("_context", "_ending", "_outbox", "_reports", "_sessions", "_writer", "session")
+    __slots__ = ("_context", "_ending", "_handler", "_outbox", "_reports", "_sessions", "_writer", "session")
 
     def __init__(self, context: Context, session: AgentSession, reports: AgentReports, sessions: SessionStore) -> None:
         self.session = session
@@ -50,6 +52,7 @@ class AgentStream:
         self._outbox = AgentOutbox()
         self._writer: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._handler: asyncio.Task[Any] | None = None
 
     # The AttachedAgent port
 
@@ -85,6 +88,7 @@ class AgentStream:
             case Farewell.DRAINING:
                 error = Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
         if self._ending is None:
+            logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=farewell.value)
             self._ending = asyncio.create_task(self._abort(error))
 
     # The handler
@@ -100,6 +104,7 @@ class AgentStream:
         Raises InvalidArgument for what the protocol does not allow, Aborted where a newer session exists, and
         Unavailable when Valkey goes away: the agent attaches anew and reports again.
         """
+        self._handler = asyncio.current_task()
         while True:
             request = await self._context.read()
             if request is grpc.aio.EOF:
@@ -171,7 +176,13 @@ class AgentStream:
 
     async def _abort(self, error: DistributorError) -> None:
         if self._writer is not None:
-            await asyncio.wait([self._writer])
+            await asyncio.wait([self._writer], timeout=LAST_WRITE_SECONDS)
+        if self._writer is not None:
+            # The agent does not read, so no status would reach it either: let the stream go as it is.
+            self._writer.cancel()
+            if self._handler is not None:
+                self._handler.cancel()
+            return
         code, message, metadata = to_grpc(error)
         with contextlib.suppress(grpc.aio.AbortError, grpc.aio.BaseError):
             await self._context.abort(code, message, metadata)

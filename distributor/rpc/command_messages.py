@@ -12,9 +12,9 @@ from distributor.dispatch.command_service import QueueRequest
 from distributor.dispatch.command_watcher import Gap, Update
 from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, StoredChunk
 from distributor.errors import InvalidArgument
+from distributor.json_values import fill_from_text
 from distributor.model.command import NAMED_PRIORITIES, CommandDraft, CommandResult, CommandState, OfflinePolicy, Reason
 from distributor.model.lifecycle import CommandStatus
-from distributor.rpc.json_values import from_json
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 
@@ -159,7 +159,7 @@ def fill_result(message: command_pb2.CommandResult, result: CommandResult) -> No
     if result.exit_code is not None:
         message.exit_code = result.exit_code
     if result.data_json:
-        from_json(result.data_json, message.data)
+        fill_from_text(message.data, result.data_json)
     message.output_bytes = result.output_bytes
     message.output_dropped_bytes = result.output_dropped_bytes
     fill_time(message.finish_time, result.finished_ms)

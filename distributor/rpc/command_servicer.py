@@ -11,6 +11,7 @@ import grpc
 from distributor.dispatch.command_service import CommandService, QueueRequest
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.errors import DistributorError, InvalidArgument
+from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.rpc import command_messages as messages
 from distributor.v1 import command_service_pb2 as pb
@@ -103,7 +104,10 @@ class CommandServicer(CommandServiceServicer):
         updates = self._watcher.watch(request.command_id, request.output_offset, not request.without_output)
         async with aclosing(updates):
             async for update in updates:
-                yield messages.watch_response(request.command_id, update)
+                response = messages.watch_response(request.command_id, update)
+                if isinstance(update, CommandState) and update.status is CommandStatus.QUEUED:
+                    messages.fill_presence(response.command.state, await self._service.presence(update.agent_id))
+                yield response
 
     async def WatchCommands(
         self, request: pb.WatchCommandsRequest, context: Context

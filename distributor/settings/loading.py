@@ -15,16 +15,17 @@ from pydantic_settings import EnvSettingsSource
 
 from distributor.errors import ConfigurationError
 from distributor.settings.agent import AgentSettings
+from distributor.settings.bridge import BridgeSettings
 from distributor.settings.client import ClientSettings
 from distributor.settings.server import ServerSettings
 from distributor.settings.values import SettingsGroup
 
 ENVIRONMENT_PREFIX: Final = "DISTRIBUTOR_"
 CONFIG_VARIABLE: Final = "DISTRIBUTOR_CONFIG"
-GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, AgentSettings, ClientSettings)
+GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, BridgeSettings, AgentSettings, ClientSettings)
 
-_SECRET_FIELDS: Final = frozenset({"valkey_url"})
-"""A URL may hold a password: what was given is not repeated."""
+_SECRET_FIELDS: Final = frozenset({"token_key", "valkey_url"})
+"""A key, and a URL that may hold a password: what was given is not repeated."""
 
 Group = TypeVar("Group", bound=SettingsGroup)
 
@@ -35,6 +36,11 @@ def load_server_settings(config: Path | None = None, **overrides: Any) -> Server
     Raises ConfigurationError with a sentence for each problem.
     """
     return _load(ServerSettings, config, overrides)
+
+
+def load_bridge_settings(config: Path | None = None, **overrides: Any) -> BridgeSettings:
+    """A bridge's settings; as `load_server_settings`."""
+    return _load(BridgeSettings, config, overrides)
 
 
 def load_agent_settings(config: Path | None = None, **overrides: Any) -> AgentSettings:

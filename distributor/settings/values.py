@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
@@ -63,6 +64,13 @@ def _check_valkey_url(url: str) -> str:
     return url
 
 
+def _check_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    if origin != "*" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError("must be an origin such as https://ops.example.org, without a path, or *")
+    return origin
+
+
 def _split_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -82,6 +90,10 @@ PayloadBytes = Annotated[int, Field(ge=1_024, le=MAX_PAYLOAD_BYTES)]
 Address = Annotated[str, AfterValidator(_check_address)]
 ValkeyUrl = Annotated[str, AfterValidator(_check_valkey_url)]
 NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
+PathList = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_list)]
+OriginList = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_origin)], ...], NoDecode, BeforeValidator(_split_list)
+]
 Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import zlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -55,7 +56,7 @@ class ValkeyCommandReader:
         return [rows.command_result(text) if text else None for text in texts]
 
     async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
-        last_arrival, last_id = _read_cursor(cursor)
+        last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [
             query.agent_id,
             ",".join(query.statuses),
@@ -69,7 +70,7 @@ class ValkeyCommandReader:
         ]
         arrival, command_id, *found = await self._functions.call("list_commands", arguments)
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
-        return Page(states, _write_cursor(arrival.decode(), command_id.decode()) if arrival else "")
+        return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
 
     async def presence(self, agent_id: str) -> AgentPresence:
         row, now_ms = await self._connection.calls(
@@ -114,20 +115,28 @@ def _milliseconds(time_reply: Sequence[bytes]) -> int:
     return int(time_reply[0]) * 1000 + int(time_reply[1]) // 1000
 
 
-def _write_cursor(arrival: str, command_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{arrival} {command_id}".encode()).decode().rstrip("=")
+def _write_cursor(arrival: str, command_id: str, query: CommandQuery) -> str:
+    text = f"{arrival} {command_id} {_digest(query)}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[str, str]:
+def _digest(query: CommandQuery) -> str:
+    """Tells queries apart: a cursor goes on with the query that it came from, and no other (AIP-158)."""
+    return f"{zlib.crc32(repr(query).encode()):08x}"
+
+
+def _read_cursor(cursor: str, query: CommandQuery) -> tuple[str, str]:
     if not cursor:
         return "", ""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-        arrival, command_id = text.split(" ")
-        if not arrival.isdigit():
-            raise ValueError("an arrival is a whole number of microseconds")
+        arrival, command_id, digest = text.split(" ")
+        if not arrival.isdigit() or digest != _digest(query):
+            raise ValueError("no cursor, or that of another query")
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidArgument(
-            "page_token is not one that a list has given out", field="page_token", reason="INVALID_PAGE_TOKEN"
+            "page_token is not one that a list has given out",
+            field="page_token",
+            reason="INVALID_PAGE_TOKEN",
         ) from error
     return arrival, command_id

@@ -11,6 +11,7 @@ from distributor.store import keys
 from distributor.store.connection import Connection
 from distributor.store.rows import StoredFact
 
+BEGINNING: Final = "0-0"
 ENTRIES_IN_A_READ: Final = 200
 _POSITION: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
@@ -21,10 +22,16 @@ class ValkeyEventHistory:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def first_position(self) -> str:
-        """The position of the oldest event that is kept; empty where there is none."""
-        oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
-        return oldest[0][0].decode() if oldest else ""
+    async def kept_from(self) -> str:
+        """The position of the oldest event that is kept, or "0-0" where none was ever cut."""
+        if not await self._connection.call("EXISTS", keys.EVENTS):
+            return BEGINNING
+        reply = await self._connection.call("XINFO", "STREAM", keys.EVENTS)
+        info = dict(zip(reply[::2], reply[1::2], strict=True))
+        if info[b"length"] == info[b"entries-added"] or not info[b"first-entry"]:
+            return BEGINNING
+        position: bytes = info[b"first-entry"][0]
+        return position.decode()
 
     async def between(self, after: str, until: str) -> list[Facts]:
         """The first facts after `after`, up to and with `until`; empty once there are none."""

@@ -35,9 +35,13 @@ def library_source() -> tuple[str, str]:
 class Functions:
     """Calls the functions by their short names. Loads them when Valkey does not have them."""
 
-    def __init__(self, connection: Connection, observe: Observer | None = None) -> None:
+    def __init__(
+        self, connection: Connection, observe: Observer | None = None, failed: Callable[[str], None] | None = None
+    ) -> None:
+        """`observe` is told of each round trip, `failed` of each function that could not be called."""
         self._connection = connection
         self._observe = observe
+        self._failed = failed
         self._source, self._version = library_source()
 
     async def load(self) -> None:
@@ -53,6 +57,8 @@ class Functions:
         except DistributorError as error:
             # A Valkey that was replaced or flushed has forgotten the library; nothing was run yet.
             if "Function not found" not in str(error):
+                if self._failed is not None:
+                    self._failed(name)
                 raise
             await self.load()
             reply = await self._connection.call("FCALL", full_name, 0, *arguments)

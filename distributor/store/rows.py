@@ -14,6 +14,7 @@ from distributor.model.lifecycle import CommandStatus
 
 Row = Sequence[bytes | None]
 
+_KINDS: Final = {kind.value: kind for kind in EventKind}
 _STATUSES: Final = {status.value: status for status in CommandStatus}
 
 SESSION_FIELDS: Final = (
@@ -85,7 +86,7 @@ class StoredFact:
             return AgentChanged(self._position, self.subject, int(epoch), connected == "1")
         # The message comes last and is free text, so tabs in it are its own.
         row = details.split("\t", 13)
-        return CommandChanged(self._position, EventKind(kind), command_state(self.subject, row))
+        return CommandChanged(self._position, _KINDS[kind], command_state(self.subject, row))
 
 
 def result_members(ending: Ending) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distributor.agent.actions import RefusedCommand
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import AgentProfile, SessionState
 from distributor.model.command import Reason
@@ -40,8 +41,9 @@ def taken(state: SessionState) -> gateway.ConnectRequest:
 
 
 def refusal(state: SessionState, message: gateway.ConnectResponse, now: float = 0.0) -> gateway.Refused:
-    assert state.receive(message, now) == []
+    actions = state.receive(message, now)
     (refused,) = taken(state).refused
+    assert actions == [RefusedCommand(refused.command_id, refused.reason.code)]
     return refused
 
 

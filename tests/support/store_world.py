@@ -165,8 +165,8 @@ class StoreWorld:
 
     async def hash(self, command_id: str) -> dict[str, str]:
         """All of a command's status hash."""
-        found: dict[str, str] = (await self._content(keys.STATUS.format(command_id=command_id)))[1]
-        return found
+        fields = [part.decode() for part in await self.connection.call("HGETALL", f"command:status:{command_id}")]
+        return dict(zip(fields[::2], fields[1::2], strict=True))
 
     async def set_field(self, command_id: str, field: str, value: str | int) -> None:
         """Write one field of the status hash behind the functions' back."""
@@ -210,29 +210,27 @@ class StoreWorld:
 
     async def dump(self) -> Dump:
         """Every key in Valkey."""
-        names = [name.decode() for name in await self.connection.call("KEYS", "*")]
-        return {name: await self._content(name) for name in sorted(names)}
-
-    async def _content(self, name: str) -> tuple[str, Any, bool]:
-        kind = (await self.connection.call("TYPE", name)).decode()
-        reply = await self.connection.call(*_READERS[kind], name, *_READER_OPTIONS.get(kind, ()))
-        ttl = await self.connection.call("PTTL", name)
-        content = _plain(reply)
-        if kind == "hash":
-            content = dict(zip(content[::2], content[1::2], strict=True))
-        elif kind == "set":
-            content = sorted(content)
-        return kind, content, ttl >= 0
+        names = sorted(await self.connection.call("KEYS", "*"))
+        if not names:
+            return {}
+        kinds = await self.connection.calls([("TYPE", name) for name in names])
+        present = [(name, kind.decode()) for name, kind in zip(names, kinds, strict=True) if kind != b"none"]
+        contents = await self.connection.calls([(_READERS[kind], name, *_OPTIONS[kind]) for name, kind in present])
+        ttls = await self.connection.calls([("PTTL", name) for name, _ in present])
+        return {
+            name.decode(): (kind, _readable(kind, content), ttl >= 0)
+            for (name, kind), content, ttl in zip(present, contents, ttls, strict=True)
+        }
 
 
-_READERS: Final = {
-    "string": ("GET",),
-    "hash": ("HGETALL",),
-    "set": ("SMEMBERS",),
-    "zset": ("ZRANGE",),
-    "stream": ("XRANGE",),
+_READERS: Final = {"string": "GET", "hash": "HGETALL", "set": "SMEMBERS", "zset": "ZRANGE", "stream": "XRANGE"}
+_OPTIONS: Final[dict[str, tuple[str | int, ...]]] = {
+    "string": (),
+    "hash": (),
+    "set": (),
+    "zset": (0, -1, "WITHSCORES"),
+    "stream": ("-", "+"),
 }
-_READER_OPTIONS: Final[dict[str, tuple[str | int, ...]]] = {"zset": (0, -1, "WITHSCORES"), "stream": ("-", "+")}
 
 
 def changed(before: Dump, after: Dump) -> set[str]:
@@ -264,6 +262,13 @@ def status_index(*statuses: CommandStatus) -> set[str]:
 def agent_index(*templates: str) -> set[str]:
     """Indexes of the agent, from their templates."""
     return {template.format(agent_id=AGENT) for template in templates}
+
+
+def _readable(kind: str, reply: Any) -> Any:
+    content = _plain(reply)
+    if kind in ("hash", "zset"):
+        return dict(zip(content[::2], content[1::2], strict=True))
+    return sorted(content) if kind == "set" else content
 
 
 def _plain(reply: Any) -> Any:

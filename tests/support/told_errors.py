@@ -53,7 +53,7 @@ async def error_of_stream(call: Any) -> ToldError:
     """What a server stream ends with."""
 
     async def exhaust() -> None:
-        async for _ in call:
+        while await call.read() is not grpc.aio.EOF:
             pass
 
     return await error_of(exhaust())

@@ -9,7 +9,16 @@ import click
 
 from distributor.cli.sender.json_forms import time_text
 from distributor.cli.sender.screen import Screen, printable
-from distributor.client import Agent, Command, CommandResult, CommandState, CommandSummary, JsonValue, Receipts
+from distributor.client import (
+    Agent,
+    Command,
+    CommandResult,
+    CommandState,
+    CommandStatus,
+    CommandSummary,
+    JsonValue,
+    Receipts,
+)
 
 _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
@@ -131,7 +140,7 @@ def command_text(screen: Screen, command: Command) -> str:
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("cancel", f"asked for at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
-        ("agent is", agent_whereabouts(state) if not state.receipts.assigned_ms else ""),
+        ("agent is", agent_whereabouts(state) if state.status is CommandStatus.QUEUED else ""),
     ]
     return _labelled(lines) + "\n" + timeline(state.receipts)
 

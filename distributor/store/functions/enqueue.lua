@@ -4,7 +4,7 @@
 --          idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, time_limit_ms, queue_ttl_ms,
 --          offline ('queue' | 'fail'), max_runs, idempotency key or '', digest of the request
--- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, last seen ms}}; outcome:
+-- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}}; outcome:
 --          queued, already_queued (same key, same request), key_taken, agent_offline, queue_full, unsupported_type
 -- Invariants: a refused command leaves nothing behind; an id is in ALL_COMMANDS, AGENT_COMMANDS, BY_STATUS(queued),
 --          DEADLINES and READY, or in none of them.
@@ -27,23 +27,40 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   return agent
 end
 
--- The oldest command of the lowest priority in a queue: scanned, because a queue is bounded and rarely full.
-local function least(agent_id)
-  local lowest, found, found_us
-  for _, id in ipairs(server.call('ZRANGE', ready_key(agent_id), 0, -1)) do
+-- The ids in a queue, the oldest of the lowest priority last. Read once in a call, because a queue may be long.
+local function droppable(agent_id)
+  local queue = {}
+  for n, id in ipairs(server.call('ZRANGE', ready_key(agent_id), 0, -1)) do
     local fields = server.call('HMGET', status_key(id), 'priority', 'queued_us')
-    local priority, queued_us = tonumber(fields[1]), tonumber(fields[2])
-    if not lowest or priority < lowest or (priority == lowest and queued_us < found_us) then
-      lowest, found, found_us = priority, id, queued_us
-    end
+    queue[n] = {id = id, priority = tonumber(fields[1]) or 0, queued_us = tonumber(fields[2]) or 0}
   end
-  return found, lowest
+  table.sort(queue, function(one, other)
+    if one.priority ~= other.priority then return one.priority > other.priority end
+    return one.queued_us > other.queued_us
+  end)
+  return queue
+end
+
+-- Ends the command that matters least in a full queue, unless all matter more than one of this priority. Those that
+-- this very call has queued are not in the index yet, so they are never dropped by it.
+local function drop_one(batch, agent, agent_id, priority, cancel_sources, retention_ms)
+  agent.droppable = agent.droppable or droppable(agent_id)
+  local least = agent.droppable[#agent.droppable]
+  if not least or least.priority > priority then return false end
+  agent.droppable[#agent.droppable] = nil
+  local fields = read(least.id)
+  if not fields or not among(cancel_sources, fields[F_STATUS]) then return false end
+  fields[F_CODE] = 'queue_overflow'
+  fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
+  finish_command(batch, least.id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  agent.ready = agent.ready - 1
+  return true
 end
 
 local function enqueue(keys, args)
   local batch = new_batch(args[1])
   local queue_limit, when_full, ageing_us = tonumber(args[3]), args[4], tonumber(args[5])
-  local agents, seen, outcomes = {}, {}, {batch.now}
+  local agents, outcomes = {}, {batch.now}
   local order = 0
   for i = HEADER + 1, #args, ITEM do
     local id, agent_id, kind, priority = args[i], args[i + 1], args[i + 2], tonumber(args[i + 3])
@@ -59,23 +76,8 @@ local function enqueue(keys, args)
     elseif agent.present == 0 and args[i + 7] == 'fail' then
       outcome = 'agent_offline'
     elseif agent.ready >= queue_limit then
-      outcome = 'queue_full'
-      if when_full == 'drop' then
-        local dropped, lowest = least(agent_id)
-        -- One that this very call queued is not in the index yet, so it can be neither counted nor dropped twice.
-        if dropped and not seen[dropped] and lowest <= priority then
-          local fields = read(dropped)
-          if among(args[9], fields[F_STATUS]) then
-            seen[dropped] = true
-            fields[F_CODE] = 'queue_overflow'
-            fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
-            finish_command(batch, dropped, fields, 'cancelled', tonumber(args[8]), '', number(fields, F_OUTPUT_BYTES))
-            server.call('ZREM', ready_key(agent_id), dropped)
-            agent.ready = agent.ready - 1
-            outcome = 'queued'
-          end
-        end
-      end
+      local room = when_full == 'drop' and drop_one(batch, agent, agent_id, priority, args[9], tonumber(args[8]))
+      outcome = room and 'queued' or 'queue_full'
     end
     if outcome == 'queued' then
       local queued_us = batch.now_us + order

@@ -1,7 +1,8 @@
 -- Purpose: take commands whose retention is over, and agents whose session has expired, out of the indexes. Their
 --          own keys have a TTL and go by themselves.
 -- KEYS     none; names come from the prelude
--- ARGV     most commands, most agents, agent id to go on after ('' from the first), terminal states, comma separated
+-- ARGV     most commands, most agents, agent id to go on after ('' from the first), terminal states (comma
+--          separated)
 -- Returns  {commands forgotten, agents forgotten, agent id to go on after ('' when all have been seen)}
 -- Invariants: an index has no id of a command that can no longer be read, but for the time until the next sweep.
 

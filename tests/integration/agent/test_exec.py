@@ -184,12 +184,13 @@ async def test_a_program_that_prints_to_nobody_can_be_cancelled(gateway: Scripte
         assert (result.status, result.output_bytes) == (CANCELLED, 262_144)
 
 
-async def test_exec_is_refused_unless_allowed(gateway: ScriptedGateway) -> None:
+async def test_exec_is_refused_unless_allowed(gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(agent_for(gateway, None), gateway) as served:
         assert "EXEC" not in served.session.hello.types
         await served.session.command(assignment("a", "EXEC", argv=["true"]))
         refused = await served.session.refused("a")
         assert (refused.code, refused.reason.code) == (pb.REFUSAL_CODE_UNSUPPORTED, "exec_not_allowed")
+        assert "Command a: refused, exec_not_allowed" in caplog.text
 
 
 @pytest.mark.parametrize(

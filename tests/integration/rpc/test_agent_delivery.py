@@ -270,3 +270,12 @@ async def test_agents_are_served_side_by_side(server: RunningServer) -> None:
         assert {one.command.agent_id for one in await a.assigned(15)} == {"a"}
         assert {one.command.agent_id for one in await b.assigned(15)} == {"b"}
         assert (await server.state(a.command_ids[0])).status == ASSIGNED
+
+
+async def test_large_commands_come_without_waiting_for_the_poll_although_a_claim_is_bounded_in_bytes(
+    server: RunningServer,
+) -> None:
+    ids = [await server.queue(params={"text": "x" * 250_000}) for _ in range(40)]
+    async with server.agent(capacity=100) as agent:
+        await agent.assigned(40)
+        assert agent.command_ids == ids

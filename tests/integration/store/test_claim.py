@@ -70,8 +70,10 @@ async def test_the_latest_session_alone_is_given_commands(world: StoreWorld) -> 
     stale, never = await world.store.claim(
         [ClaimRequest(AGENT, first.epoch, 5, LEASE), ClaimRequest("stranger", 1, 5, LEASE)]
     )
-    assert stale.superseded and stale.commands == []
-    assert never.superseded and never.commands == []
+    assert stale.superseded
+    assert stale.commands == []
+    assert never.superseded
+    assert never.commands == []
     await world.sessions.detach([(AGENT, second.epoch)])
     assert (await world.claim()).superseded
     assert changed(before, await world.dump()) == {*agent_index(keys.SESSION), keys.EVENTS}
@@ -92,7 +94,6 @@ async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(
 ) -> None:
     monkeypatch.setattr(command_store, "MOST_COMMAND_BYTES_IN_A_CLAIM", 250)
     await world.attach()
-    await world.attach("other")
     sizes = (300, 100, 100, 100)
     ids = [world.new_id() for _ in sizes]
     await world.enqueue(

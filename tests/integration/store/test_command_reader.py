@@ -29,7 +29,7 @@ async def test_nothing_of_an_unknown_command(world: StoreWorld) -> None:
 
 
 async def test_depth_of_the_queue(world: StoreWorld) -> None:
-    assert await world.reader.depth() == ({status: 0 for status in CommandStatus}, 0)
+    assert await world.reader.depth() == (dict.fromkeys(CommandStatus, 0), 0)
     await world.one_of_each()
     old = await world.queued("other")
     hour_ago_us = (await world.now_ms() - 3_600_000) * 1000

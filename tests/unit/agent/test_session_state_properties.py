@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from distributor.agent.actions import StartCommand, StopCommand
+from distributor.agent.actions import RefusedCommand, StartCommand, StopCommand
 from distributor.agent.outbox import MAX_PARTS
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import AgentProfile, SessionState
@@ -50,6 +50,8 @@ class SessionMachine(RuleBasedStateMachine):
         given = [assignment(command_id, attempt=self.attempts) for command_id in ids]
         message = gateway.ConnectResponse(commands=gateway.Commands(assignments=given, after_heartbeat=heartbeat))
         for action in self.state.receive(message, self.now):
+            if isinstance(action, RefusedCommand):
+                continue
             assert isinstance(action, StartCommand)
             command_id = action.assignment.command.command_id
             self.starts[command_id] = self.starts.get(command_id, 0) + 1

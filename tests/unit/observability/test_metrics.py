@@ -62,14 +62,12 @@ def test_calls(metrics: Metrics) -> None:
     metrics.valkey_failed("claim")
     metrics.loop_lag(0.02)
     metrics.rpc_finished("QueueCommand", "OK", 0.003)
-    metrics.stage(Stage.QUEUED_TO_ASSIGNED, 0.001)
     assert sample(metrics, "poll_batch_size_bucket", le="20.0") == 1
     assert sample(metrics, "valkey_round_trip_seconds_count", function="claim") == 1
     assert sample(metrics, "valkey_items_total", function="claim") == 12
     assert sample(metrics, "valkey_failures_total", function="claim") == 1
     assert sample(metrics, "event_loop_lag_seconds_sum") == 0.02
     assert sample(metrics, "rpc_seconds_count", method="QueueCommand", code="OK") == 1
-    assert sample(metrics, "stage_seconds_count", stage="queued_to_assigned") == 1
 
 
 def test_two_processes_in_one_do_not_share(metrics: Metrics) -> None:

@@ -41,6 +41,8 @@ class Machine:
         self.bin.mkdir()
         self.log.touch()
         shutil.copy(ROOT / "scripts" / "setup.sh", self.checkout / "scripts")
+        # Tested in test_vendor_page.py.
+        (self.checkout / "scripts" / "vendor_page.sh").symlink_to(shutil.which("true") or "true")
         for name in ("pyproject.toml", "constraints.txt"):
             (self.checkout / name).write_text("first\n")
         for tool in (*TOOLS, "cp"):

@@ -13,7 +13,7 @@ const SAMPLES = 500;
 /** @typedef {import("./protocol.js").Command} Command */
 
 /**
- * The activity after some commands ended, without what is older than the window. Only the buckets that change are copied.
+ * The activity after some commands ended, without what is older than the window. Copies only the buckets that change.
  * @param {Activity} activity
  * @param {Command[]} ended
  * @param {number} now  ms, by the clock of the receipts
@@ -48,7 +48,12 @@ function count(bucket, command) {
   if (queued && finished) sample(bucket.totals, finished - queued, bucket);
 }
 
-/** Keeps every sample at first, later each with equal chance. @param {number[]} samples @param {number} value @param {Bucket} bucket */
+/**
+ * Keeps every sample at first, later each with equal chance.
+ * @param {number[]} samples
+ * @param {number} value
+ * @param {Bucket} bucket
+ */
 function sample(samples, value, bucket) {
   if (samples.length < SAMPLES) samples.push(value);
   else {
@@ -86,9 +91,18 @@ export function summary(activity, now) {
   return {
     completed: buckets.reduce((sum, bucket) => sum + bucket.completed, 0),
     other: buckets.reduce((sum, bucket) => sum + bucket.other, 0),
-    wait: percentile(buckets.flatMap((bucket) => bucket.waits), 0.5),
-    total: percentile(buckets.flatMap((bucket) => bucket.totals), 0.5),
-    totalHigh: percentile(buckets.flatMap((bucket) => bucket.totals), 0.95),
+    wait: percentile(
+      buckets.flatMap((bucket) => bucket.waits),
+      0.5,
+    ),
+    total: percentile(
+      buckets.flatMap((bucket) => bucket.totals),
+      0.5,
+    ),
+    totalHigh: percentile(
+      buckets.flatMap((bucket) => bucket.totals),
+      0.95,
+    ),
   };
 }
 

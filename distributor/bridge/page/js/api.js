@@ -1,4 +1,9 @@
-/** Reads pages of history from `/api`. */
+/**
+ * Reads pages of history from `/api`.
+ *
+ * @typedef {import("./protocol.js").Command} Command
+ * @typedef {import("./protocol.js").Result} Result
+ */
 
 /** What the bridge said when it refused. */
 export class ApiError extends Error {
@@ -20,7 +25,7 @@ export class Api {
    * One page of commands, newest first.
    * @param {Record<string, string | number | undefined>} query  parameters of `/api/commands`
    * @param {AbortSignal} signal
-   * @returns {Promise<{commands: import("./protocol.js").Command[], nextPageToken: string}>}
+   * @returns {Promise<{commands: Command[], nextPageToken: string}>}
    */
   commands(query, signal) {
     const search = new URLSearchParams();
@@ -32,7 +37,7 @@ export class Api {
    * One command with its params and result.
    * @param {string} commandId
    * @param {AbortSignal} signal
-   * @returns {Promise<{command: import("./protocol.js").Command, params: Record<string, any>, result: import("./protocol.js").Result | null}>}
+   * @returns {Promise<{command: Command, params: Record<string, any>, result: Result | null}>}
    */
   command(commandId, signal) {
     return this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);

@@ -41,7 +41,11 @@ export class App {
       onState: (state) => this.connectionChanged(state),
     });
     this.requests = new Requests(this.connection);
-    this.list = new CommandList(this.api, () => this.changed(), () => Date.now() + this.known.ahead);
+    this.list = new CommandList(
+      this.api,
+      () => this.changed(),
+      () => Date.now() + this.known.ahead,
+    );
     /** @type {CommandDetail | null} */
     this.detail = null;
     /** @type {SendForm | null} */
@@ -93,8 +97,9 @@ export class App {
 
   /** @param {Message} message */
   receive(message) {
+    const { detail } = this;
     if (message.type === "terminal:output" || message.type === "gap") {
-      if (message.commandId === this.detail?.commandId) this.detail.accept(message);
+      if (detail && detail.commandId === message.commandId) detail.accept(message);
       return;
     }
     if (message.type === "connected") this.requests.again();
@@ -104,8 +109,10 @@ export class App {
   }
 
   take() {
+    const { complete } = this.known;
     this.known = reduce(this.known, this.received, Date.now());
     this.received = [];
+    if (this.known.complete !== complete) this.tick();
     if (this.route.view === "commands") this.list.follow(this.known.changes);
     this.changed();
   }
@@ -148,7 +155,8 @@ export class App {
     this.route = route;
     if (route.view === "commands") this.list.show(route.query);
     else this.list.leave();
-    if (route.view !== "command" || route.id !== this.detail?.commandId) this.showCommand(route.view === "command" ? route.id : "");
+    if (route.view !== "command" || route.id !== this.detail?.commandId)
+      this.showCommand(route.view === "command" ? route.id : "");
     this.form = route.view === "send" ? new SendForm({ agentId: route.query.agent ?? this.onlyAgent() }) : null;
     if (route.view === "send" && route.query.from) this.copyDraft(route.query.from);
     document.title = titleOf(route);

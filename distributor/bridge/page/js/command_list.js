@@ -21,7 +21,11 @@ export const TIMES = /** @type {const} */ ([
 const TIME_MS = /** @type {Record<string, number>} */ ({ "15m": 900e3, "1h": 3600e3, "24h": 86400e3, "7d": 604800e3 });
 
 export class CommandList {
-  /** @param {import("./api.js").Api} api @param {() => void} changed @param {() => number} now  ms, by the store's clock */
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {() => void} changed
+   * @param {() => number} now  ms, by the store's clock
+   */
   constructor(api, changed, now) {
     this.api = api;
     this.changed = changed;

@@ -2,8 +2,9 @@
  * A view library of one file: views are functions that return descriptions of elements, `render` makes the document
  * match them with the fewest changes. Text only ever becomes text nodes; there is no way to pass HTML.
  *
- * @typedef {string | number | false | null | undefined | Element_ | Child[]} Child
- * @typedef {{tag: string, key: unknown, props: Record<string, any>, children: Described[], mount?: Mount, node?: Node}} Element_
+ * @typedef {string | number | false | null | undefined | Element_ | any[]} Child
+ * @typedef {{tag: string, key: unknown, props: Props, children: Described[], mount?: Mount, node?: Node}} Element_
+ * @typedef {Record<string, any>} Props  attributes; `on…` are listeners, `key` is the identity among siblings
  * @typedef {{text: string, key?: undefined, node?: Text}} Words
  * @typedef {Element_ | Words} Described
  * @typedef {(element: HTMLElement) => () => void} Mount  fills an element, returns what undoes it
@@ -19,10 +20,13 @@ const rendered = new WeakMap();
 /** @type {WeakMap<Node, () => void>} */
 const undoMount = new WeakMap();
 
+/** Islands that wait until they are in the document, where they can measure themselves. @type {(() => void)[]} */
+let toMount = [];
+
 /**
  * Describes an element.
  * @param {string} tag
- * @param {Record<string, any> | null} [props] attributes; `on…` are listeners, `vars` custom properties, `key` identity
+ * @param {Props | null} [props]
  * @param {...Child} children
  * @returns {Element_}
  */
@@ -35,7 +39,7 @@ export function h(tag, props, ...children) {
  * as the key stays the same.
  * @param {unknown} key
  * @param {Mount} mount
- * @param {Record<string, any>} [props]
+ * @param {Props} [props]
  * @returns {Element_}
  */
 export function island(key, mount, props = {}) {
@@ -51,6 +55,9 @@ export function render(container, ...children) {
   const next = described(children);
   patchChildren(container, rendered.get(container) ?? [], next);
   rendered.set(container, next);
+  const mounts = toMount;
+  toMount = [];
+  for (const mount of mounts) mount();
 }
 
 /** @param {Child[]} children @returns {Described[]} */
@@ -123,7 +130,8 @@ function create(description) {
   patchChildren(element, [], description.children);
   // After the children: a select takes its value only once it has the option.
   for (const name in description.props) setProp(/** @type {HTMLElement} */ (element), name, description.props[name]);
-  if (description.mount) undoMount.set(element, description.mount(/** @type {HTMLElement} */ (element)));
+  const { mount } = description;
+  if (mount) toMount.push(() => undoMount.set(element, mount(/** @type {HTMLElement} */ (element))));
 }
 
 /** @param {Described} description */
@@ -143,7 +151,6 @@ function forget(description) {
 function setProp(element, name, value) {
   if (name === "key") return;
   if (name.startsWith("on")) /** @type {any} */ (element)[name.toLowerCase()] = value ?? null;
-  else if (name === "vars") for (const it in value ?? {}) element.style.setProperty(it, value[it]);
   else if (AS_PROPERTY.has(name)) /** @type {any} */ (element)[name] = value ?? "";
   else if (value === undefined || value === null || value === false) element.removeAttribute(name);
   else element.setAttribute(name, value === true ? "" : String(value));

@@ -28,6 +28,15 @@ function twoUnits(ms, big, bigName, small, smallName) {
 }
 
 /**
+ * A length of time that still grows: whole seconds, so that it does not flicker.
+ * @param {number} ms
+ */
+export function elapsed(ms) {
+  const whole = Math.max(0, Math.floor(ms / SECOND)) * SECOND;
+  return whole < MINUTE ? `${whole / SECOND} s` : duration(whole);
+}
+
+/**
  * How long ago something was, in one unit.
  * @param {number | null | undefined} time ms since the epoch
  * @param {number} now ms since the epoch
@@ -46,7 +55,8 @@ export function ago(time, now) {
 export function clock(time) {
   if (!time) return "";
   const at = new Date(time);
-  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+  const ms = String(at.getMilliseconds()).padStart(3, "0");
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`;
 }
 
 /** @param {number | null | undefined} time ms since the epoch */

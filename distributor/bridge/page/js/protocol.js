@@ -14,7 +14,6 @@
  * @typedef {{agentId: string, status: "online" | "busy" | "offline", state: "idle" | "working" | "busy" | "away",
  *   lastSeen: number, awaySince?: number, capacity: number, running: number, queued: number, types: string[],
  *   labels: Record<string, string>, version: string, epoch: number}} Agent
- * @typedef {{code: string, reason: string, field?: string, message: string, requestId?: string, commandId?: string}} Refusal
  * @typedef {{type: string, version: string, [field: string]: any}} Message
  */
 

@@ -16,7 +16,15 @@ import { splitArguments } from "./argv.js";
 import { paramsLine } from "./format.js";
 
 /** @type {Draft} */
-const FRESH = { agentId: "", commandType: "EXEC", line: "", params: "", priority: "normal", offline: "queue", timeLimitSeconds: "" };
+const FRESH = {
+  agentId: "",
+  commandType: "EXEC",
+  line: "",
+  params: "",
+  priority: "normal",
+  offline: "queue",
+  timeLimitSeconds: "",
+};
 
 export class SendForm {
   /** @param {Partial<Draft>} beginning */
@@ -71,7 +79,7 @@ export class SendForm {
     try {
       const params = JSON.parse(this.draft.params);
       if (params !== null && typeof params === "object" && !Array.isArray(params)) return params;
-      this.problems.params = "must be a JSON object, such as {\"reason\": \"test\"}";
+      this.problems.params = 'must be a JSON object, such as {"reason": "test"}';
     } catch (error) {
       this.problems.params = `not JSON: ${/** @type {Error} */ (error).message}`;
     }
@@ -104,7 +112,7 @@ export function draftOf(command, params) {
   };
 }
 
-export const PRIORITY_NAMES = new Map([
+const PRIORITY_NAMES = new Map([
   [75, "high"],
   [50, "normal"],
   [25, "low"],
@@ -112,7 +120,9 @@ export const PRIORITY_NAMES = new Map([
 
 /** @param {string} field @param {string} type */
 function fieldOf(field, type) {
-  if (field === "agentId" || field === "commandType" || field === "timeLimitSeconds" || field === "priority") return field;
-  if (field === "params" || field.startsWith("params.")) return type === "EXEC" && field === "params.argv" ? "line" : "params";
+  if (field === "agentId" || field === "commandType" || field === "timeLimitSeconds" || field === "priority")
+    return field;
+  if (field === "params" || field.startsWith("params."))
+    return type === "EXEC" && field === "params.argv" ? "line" : "params";
   return "";
 }

@@ -2,7 +2,8 @@
  * Shows what a program printed. Output is hostile: it may colour and move the cursor inside its own rectangle and do
  * nothing else. No links, no clipboard, no title, no window operations, no answers to queries, no mouse reporting.
  *
- * @typedef {{write: (bytes: Uint8Array) => void, note: (text: string) => void, clear: () => void, dispose: () => void}} Screen
+ * @typedef {{write: (bytes: Uint8Array) => void, note: (text: string) => void, dispose: () => void}} Screen
+ * @typedef {NonNullable<import("./vendored.js").TerminalModules>} TerminalModules
  */
 
 import { bytes as inBytes } from "./format.js";
@@ -11,7 +12,9 @@ import { strictDocument, withStrictDocument } from "./strict_document.js";
 
 const SCROLLBACK_LINES = 20_000;
 /** Title and icon, colours, working directory, links, clipboard, notifications, shell integration. */
-const IGNORED_OSC = [0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 19, 22, 50, 52, 99, 104, 110, 111, 112, 133, 633, 777, 1337];
+const IGNORED_OSC = [
+  0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 19, 22, 50, 52, 99, 104, 110, 111, 112, 133, 633, 777, 1337,
+];
 /** Mouse and focus reporting, bracketed paste: there is nobody to report to, and they would take the mouse away. */
 const IGNORED_MODES = new Set([9, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004]);
 const PLAIN_CHARACTERS = 256 * 1024;
@@ -20,14 +23,14 @@ const encoder = new TextEncoder();
 
 /**
  * @param {HTMLElement} element
- * @param {import("./vendored.js").TerminalModules} modules
+ * @param {TerminalModules | null} modules
  * @returns {Screen}
  */
 export function openScreen(element, modules) {
   return modules ? terminalScreen(element, modules) : plainScreen(element);
 }
 
-/** @param {HTMLElement} element @param {NonNullable<import("./vendored.js").TerminalModules>} modules @returns {Screen} */
+/** @param {HTMLElement} element @param {TerminalModules} modules @returns {Screen} */
 function terminalScreen(element, { Terminal, FitAddon }) {
   const terminal = new Terminal({
     allowProposedApi: false,
@@ -37,6 +40,7 @@ function terminalScreen(element, { Terminal, FitAddon }) {
     documentOverride: strictDocument,
     fontFamily: cssValue("--mono"),
     fontSize: 13,
+    lineHeight: 1.2,
     linkHandler: { activate() {}, allowNonHttpProtocols: false },
     minimumContrastRatio: 4.5,
     scrollback: SCROLLBACK_LINES,
@@ -58,7 +62,6 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   return {
     write: (data) => writer.push(data),
     note: (text) => writer.push(noteBytes(text)),
-    clear: () => terminal.reset(),
     dispose() {
       removeEventListener("themechange", restyle);
       sized.disconnect();
@@ -100,7 +103,6 @@ function plainScreen(element) {
   return {
     write: (data) => append(withoutEscapes(decoder.decode(data, { stream: true }))),
     note: (text) => append(`\n── ${text} ──\n`),
-    clear: () => pre.replaceChildren(),
     dispose: () => pre.remove(),
   };
 }

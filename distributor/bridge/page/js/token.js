@@ -1,6 +1,6 @@
 /**
- * The token that says who we are. In `dev` and `demo` the bridge gives one to its own page; elsewhere the user is asked.
- * It lives as long as the tab.
+ * The token that says who we are. In `dev` and `demo` the bridge gives one to its own page; elsewhere the user is
+ * asked. It lives as long as the tab.
  */
 
 const KEY = "distributor-token";

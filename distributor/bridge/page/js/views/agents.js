@@ -1,7 +1,7 @@
 /** Agents: how each is doing, and when it last proved it. */
 
 import { h } from "../dom.js";
-import { ago, counted } from "../format.js";
+import { counted, elapsed } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
 import { agentBadge, empty, panel, when } from "./parts.js";
@@ -27,7 +27,10 @@ export function agentsPanel(app, full) {
 /** @param {import("../app.js").App} app */
 function noAgents(app) {
   if (!app.known.complete) return empty("Waiting for the bridge");
-  return empty("No agent yet", h("span", null, "Start one: ", h("code", null, "command-agent --agent=agent123 --allow-exec")));
+  return empty(
+    "No agent yet",
+    h("span", null, "Start one: ", h("code", null, "command-agent --agent=agent123 --allow-exec")),
+  );
 }
 
 /** @param {Agent[]} agents @param {import("../app.js").App} app @param {boolean} full */
@@ -52,7 +55,11 @@ function agentTable(agents, app, full) {
           h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "Actions")),
         ),
       ),
-      h("tbody", null, agents.map((agent) => agentRow(agent, app, full))),
+      h(
+        "tbody",
+        null,
+        agents.map((agent) => agentRow(agent, app, full)),
+      ),
     ),
   );
 }
@@ -66,7 +73,11 @@ function agentRow(agent, app, full) {
     h(
       "td",
       null,
-      h("a", { class: "row-link", href: link("commands", { agent: agent.agentId }), title: "Its commands" }, agent.agentId),
+      h(
+        "a",
+        { class: "row-link", href: link("commands", { agent: agent.agentId }), title: "Its commands" },
+        agent.agentId,
+      ),
     ),
     h("td", null, agentBadge(agent)),
     h("td", { "data-label": "seen" }, when(agent.lastSeen, app.now), away(agent, app.now)),
@@ -74,9 +85,9 @@ function agentRow(agent, app, full) {
     h("td", { class: "number", "data-label": "running" }, String(agent.running)),
     h("td", { class: "number", "data-label": "queued" }, String(agent.queued)),
     full && [
-      h("td", { class: "quiet" }, agent.types.join(", ")),
-      h("td", { class: "quiet" }, labels.join(", ")),
-      h("td", { class: "quiet", title: counted(agent.epoch, "session") }, agent.version),
+      h("td", { class: "quiet wrap" }, agent.types.join(", ")),
+      h("td", { class: "quiet wrap" }, labels.join(", ")),
+      h("td", { class: "quiet wrap", title: counted(agent.epoch, "session") }, agent.version),
     ],
     h("td", { class: "number" }, h("a", { href: link("send", { agent: agent.agentId }) }, "Send…")),
   );
@@ -84,5 +95,5 @@ function agentRow(agent, app, full) {
 
 /** @param {Agent} agent @param {number} now */
 function away(agent, now) {
-  return agent.awaySince ? h("span", { class: "quiet" }, ` · away since ${ago(agent.awaySince, now)}`) : null;
+  return agent.awaySince ? h("span", { class: "quiet" }, ` · away for ${elapsed(now - agent.awaySince)}`) : null;
 }

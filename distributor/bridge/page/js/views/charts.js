@@ -49,10 +49,13 @@ function chartPanel(app, chart) {
       ? h(
           "div",
           { class: "live" },
-          island(`chart ${chart.title}`, (element) => mount(element, app, chart), { class: "chart", "aria-hidden": "true" }),
+          island(`chart ${chart.title}`, (element) => mount(element, app, chart), {
+            class: "chart",
+            "aria-hidden": "true",
+          }),
           h(
             "div",
-            { class: "panel-head chart-key" },
+            { class: "chart-key" },
             chart.names.map((name, at) => h("span", { class: `series-${at + 1}` }, h("i", null), name)),
           ),
         )
@@ -82,7 +85,10 @@ function mount(element, app, chart) {
 }
 
 /** @param {HTMLElement} element */
-const size = (element) => ({ width: Math.max(200, element.clientWidth - 12), height: Math.max(120, element.clientHeight - 8) });
+const size = (element) => ({
+  width: Math.max(200, element.clientWidth - 12),
+  height: Math.max(120, element.clientHeight - 8),
+});
 
 /** @param {HTMLElement} element @param {Chart} chart */
 function options(element, chart) {
@@ -100,10 +106,26 @@ function options(element, chart) {
     legend: { show: false },
     cursor: { show: false },
     padding: [6, 8, 0, 0],
-    scales: { y: { range: (/** @type {any} */ _plot, /** @type {number} */ _low, /** @type {number} */ high) => [0, high > 0 ? high * 1.15 : 1] } },
+    scales: {
+      y: {
+        range: (/** @type {any} */ _plot, /** @type {number} */ _low, /** @type {number} */ high) => [
+          0,
+          high > 0 ? high * 1.15 : 1,
+        ],
+      },
+    },
     axes: [
-      { ...axis, values: (/** @type {any} */ _plot, /** @type {number[]} */ times) => times.map(hoursAndMinutes) },
-      { ...axis, size: 62, values: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values.map(chart.format) },
+      {
+        ...axis,
+        size: 26,
+        incrs: [60, 120, 300],
+        values: (/** @type {any} */ _plot, /** @type {number[]} */ times) => times.map(hoursAndMinutes),
+      },
+      {
+        ...axis,
+        size: 62,
+        values: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values.map(chart.format),
+      },
     ],
     series: [
       {},

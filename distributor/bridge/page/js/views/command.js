@@ -1,7 +1,7 @@
 /** One command: its timeline, its output while it runs, and how it ended. */
 
 import { h, island } from "../dom.js";
-import { bytes, clock, counted, dateAndTime, duration, paramsLine, shortId } from "../format.js";
+import { bytes, clock, counted, dateAndTime, duration, elapsed, paramsLine, shortId } from "../format.js";
 import { STAGES, hasEnded } from "../protocol.js";
 import { link } from "../router.js";
 import { openScreen } from "../terminal.js";
@@ -26,13 +26,16 @@ export function commandView(app) {
   const command = app.newest(detail.command ?? app.known.commands.get(detail.commandId) ?? null);
   if (detail.phase === "missing" && !command) return missing(app);
   if (!command) {
-    return detail.phase === "error" ? problem(`The command could not be read: ${detail.problem}`, () => detail.read()) : empty("Reading…");
+    return detail.phase === "error"
+      ? problem(`The command could not be read: ${detail.problem}`, () => detail.read())
+      : empty("Reading…");
   }
   return h(
     "div",
     { class: "view", key: detail.commandId },
     heading(app, command),
-    detail.phase === "error" && problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
+    detail.phase === "error" &&
+      problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
     h(
       "div",
       { class: "command-columns" },
@@ -70,11 +73,20 @@ function heading(app, command) {
       !hasEnded(command) &&
         h(
           "button",
-          { type: "button", class: "danger", disabled: !may || Boolean(command.cancelRequested), onclick: () => app.cancel(command.commandId) },
+          {
+            type: "button",
+            class: "danger",
+            disabled: !may || Boolean(command.cancelRequested),
+            onclick: () => app.cancel(command.commandId),
+          },
           command.cancelRequested ? "Cancelling…" : "Cancel",
         ),
       hasEnded(command) &&
-        h("button", { type: "button", disabled: !may || !params, onclick: () => app.retry(command, params ?? {}) }, "Run again"),
+        h(
+          "button",
+          { type: "button", disabled: !may || !params, onclick: () => app.retry(command, params ?? {}) },
+          "Run again",
+        ),
       h("a", { class: "button", href: link("send", { from: command.commandId }) }, "Edit and send…"),
     ),
   );
@@ -89,7 +101,8 @@ function output(app) {
     [
       h("span", { class: "quiet" }, stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr` : bytes(stdout)),
       detail.feed.missing > 0 && h("span", { class: "bad-text" }, `${bytes(detail.feed.missing)} no longer kept`),
-      !app.vendored.terminal && h("span", { class: "quiet end" }, "plain text: xterm.js was not installed with this bridge"),
+      !app.vendored.terminal &&
+        h("span", { class: "quiet end" }, "plain text: xterm.js was not installed with this bridge"),
     ],
     island(
       `output ${detail.commandId}`,
@@ -116,7 +129,11 @@ function timeline(command, app) {
   const { queued, finished } = command.receipts;
   return panel(
     "Timeline",
-    h("span", { class: "quiet end" }, finished && queued ? `${duration(finished - queued)} in all` : waiting(command, app.now)),
+    h(
+      "span",
+      { class: "quiet end" },
+      finished && queued ? `${duration(finished - queued)} in all` : waiting(command, app.now),
+    ),
     h("ol", { class: "timeline panel-body" }, steps),
   );
 }
@@ -125,10 +142,15 @@ function timeline(command, app) {
 function waiting(command, now) {
   const { queued, started } = command.receipts;
   if (started) return `running for ${took(command, now)}`;
-  return queued ? `waiting for ${Math.max(0, Math.floor((now - queued) / 1000))} s` : "";
+  return queued ? `waiting for ${elapsed(now - queued)}` : "";
 }
 
-/** @param {keyof typeof STEPS} stage @param {number | undefined} at @param {number | null} took @param {Command} command */
+/**
+ * @param {keyof typeof STEPS} stage
+ * @param {number | undefined} at
+ * @param {number | null} took  since the step before
+ * @param {Command} command
+ */
 function step(stage, at, took, command) {
   const ended = stage === "finished" && hasEnded(command) ? (command.status === "completed" ? " good" : " bad") : "";
   return h(
@@ -151,7 +173,8 @@ function result(app, command) {
     h(
       "div",
       { class: "panel-body view" },
-      command.reason.message && h("p", { class: command.status === "completed" ? "" : "bad-text" }, command.reason.message),
+      command.reason.message &&
+        h("p", { class: command.status === "completed" ? "" : "bad-text" }, command.reason.message),
       data === null || data === undefined
         ? h("p", { class: "quiet" }, "The handler returned no data.")
         : h("pre", { class: "json", tabindex: 0, "aria-label": "Data of the result" }, JSON.stringify(data, null, 2)),
@@ -161,7 +184,10 @@ function result(app, command) {
 
 /** @param {Result} result */
 function ended(result) {
-  const parts = [result.exitCode === undefined ? "" : `exit code ${result.exitCode}`, `${bytes(result.outputBytes)} of output`];
+  const parts = [
+    result.exitCode === undefined ? "" : `exit code ${result.exitCode}`,
+    `${bytes(result.outputBytes)} of output`,
+  ];
   if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer kept`);
   return parts.filter(Boolean).join(", ");
 }

@@ -38,10 +38,20 @@ function filters(app) {
   const filtered = ["status", "agent", "type", "within"].some((name) => query[name]);
   return h(
     "form",
-    { class: "filters", role: "search", "aria-label": "Filter commands", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
+    {
+      class: "filters",
+      role: "search",
+      "aria-label": "Filter commands",
+      onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
+    },
     h(
       "button",
-      { type: "button", id: "failed-only", "aria-pressed": String(onlyFailed), onclick: () => set({ status: onlyFailed ? "" : "failed" }) },
+      {
+        type: "button",
+        id: "failed-only",
+        "aria-pressed": String(onlyFailed),
+        onclick: () => set({ status: onlyFailed ? "" : "failed" }),
+      },
       "Failed only",
     ),
     choice("Status", STATUSES, query.status, (status) => set({ status })),
@@ -52,7 +62,12 @@ function filters(app) {
   );
 }
 
-/** @param {string} name @param {readonly (readonly string[])[]} options @param {string | undefined} value @param {(value: string) => void} set */
+/**
+ * @param {string} name
+ * @param {readonly (readonly string[])[]} options  values and words
+ * @param {string | undefined} value
+ * @param {(value: string) => void} set
+ */
 function choice(name, options, value, set) {
   return h(
     "label",
@@ -66,7 +81,13 @@ function choice(name, options, value, set) {
   );
 }
 
-/** @param {string} name @param {string} id @param {string | undefined} value @param {string[]} known @param {(value: string) => void} set */
+/**
+ * @param {string} name
+ * @param {string} id
+ * @param {string | undefined} value
+ * @param {string[]} known
+ * @param {(value: string) => void} set
+ */
 function suggestion(name, id, value, known, set) {
   return h(
     "label",
@@ -81,7 +102,11 @@ function suggestion(name, id, value, known, set) {
       spellcheck: "false",
       onchange: (/** @type {any} */ event) => set(event.target.value.trim()),
     }),
-    h("datalist", { id: `${id}-known` }, known.map((option) => h("option", { key: option, value: option }))),
+    h(
+      "datalist",
+      { id: `${id}-known` },
+      known.map((option) => h("option", { key: option, value: option })),
+    ),
   );
 }
 
@@ -124,7 +149,9 @@ function pager(app) {
     { class: "pager", "aria-label": "Pages" },
     h("span", { class: "quiet" }, `${PAGE_SIZE} a page`),
     query.page && h("a", { class: "button", href: link("commands", { ...query, page: "" }) }, "Newest"),
-    before !== undefined && h("a", { class: "button", rel: "prev", href: link("commands", { ...query, page: before }) }, "Newer"),
-    nextPageToken && h("a", { class: "button", rel: "next", href: link("commands", { ...query, page: nextPageToken }) }, "Older"),
+    before !== undefined &&
+      h("a", { class: "button", rel: "prev", href: link("commands", { ...query, page: before }) }, "Newer"),
+    nextPageToken &&
+      h("a", { class: "button", rel: "next", href: link("commands", { ...query, page: nextPageToken }) }, "Older"),
   );
 }

@@ -14,7 +14,11 @@ export function dialogs(app) {
 
 /** @param {App} app @param {string} name @param {import("../dom.js").Child} body */
 function dialog(app, name, body) {
-  return h("dialog", { key: `dialog ${name}`, id: "dialog", "aria-labelledby": "dialog-title", onclose: () => app.closeDialog() }, body);
+  return h(
+    "dialog",
+    { key: `dialog ${name}`, id: "dialog", "aria-labelledby": "dialog-title", onclose: () => app.closeDialog() },
+    body,
+  );
 }
 
 /** @param {App} app */
@@ -27,7 +31,11 @@ function help(app) {
       "dl",
       { class: "shortcuts" },
       SHORTCUTS.map(({ keys, what }) => [
-        h("dt", { key: `${keys} keys` }, keys.map((key, at) => [at > 0 && " ", h("kbd", null, key)])),
+        h(
+          "dt",
+          { key: `${keys} keys` },
+          keys.map((key, at) => [at > 0 && " ", h("kbd", null, key)]),
+        ),
         h("dd", { key: `${keys} what` }, what),
       ]),
       h("dt", null, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
@@ -51,8 +59,19 @@ function tokenForm(app) {
     },
     h("h2", { id: "dialog-title" }, "Token"),
     h("p", null, "This bridge wants to know who you are: ", app.connection.state.problem, "."),
-    h("div", { class: "field" }, h("label", { for: "token" }, "Token"), h("input", { id: "token", name: "token", type: "password", autocomplete: "off", spellcheck: "false" })),
-    h("p", { class: "quiet" }, "Made by ", h("code", null, "distributor token"), ". It is kept until you close this tab."),
+    h(
+      "div",
+      { class: "field" },
+      h("label", { for: "token" }, "Token"),
+      h("input", { id: "token", name: "token", type: "password", autocomplete: "off", spellcheck: "false" }),
+    ),
+    h(
+      "p",
+      { class: "quiet" },
+      "Made by ",
+      h("code", null, "distributor token"),
+      ". It is kept until you close this tab.",
+    ),
     h(
       "div",
       { class: "dialog-actions" },

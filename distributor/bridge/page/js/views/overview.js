@@ -39,13 +39,18 @@ function tiles(app) {
     tile("Queued", String(sum("queued")), ""),
     tile("Completed, 5 min", ended.completed.toLocaleString("en"), ""),
     tile("Not completed, 5 min", ended.other.toLocaleString("en"), ""),
-    tile("Median to the end", duration(ended.total), ""),
+    tile("Median latency", duration(ended.total), ""),
   );
 }
 
 /** @param {string} name @param {string} value @param {string} beside */
 function tile(name, value, beside) {
-  return h("div", { class: "tile" }, h("dt", null, name), h("dd", null, value, beside && [" ", h("small", null, beside)]));
+  return h(
+    "div",
+    { class: "tile" },
+    h("dt", null, name),
+    h("dd", null, value, beside && [" ", h("small", null, beside)]),
+  );
 }
 
 /** @param {import("../app.js").App} app */

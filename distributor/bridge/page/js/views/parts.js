@@ -1,14 +1,21 @@
 /** The small parts that views are made of. */
 
 import { h } from "../dom.js";
-import { ago, dateAndTime, duration, paramsLine, shortId } from "../format.js";
+import { ago, dateAndTime, duration, elapsed, shortId } from "../format.js";
 import { hasEnded } from "../protocol.js";
 import { commandLink, link } from "../router.js";
 
 /** @typedef {import("../protocol.js").Command} Command */
 /** @typedef {import("../protocol.js").Agent} Agent */
 
-const COMMAND_LOOKS = { queued: "idle", assigned: "busy", completed: "good", failed: "bad", timeout: "bad", cancelled: "warn" };
+const COMMAND_LOOKS = {
+  queued: "idle",
+  assigned: "busy",
+  completed: "good",
+  failed: "bad",
+  timeout: "bad",
+  cancelled: "warn",
+};
 const COMMAND_WORDS = { assigned: "running", cancelled: "interrupted" };
 const AGENT_LOOKS = { online: "good", busy: "busy", offline: "idle" };
 
@@ -61,12 +68,19 @@ export function agentBadge(agent) {
  * @param {number} now
  */
 export function when(time, now) {
-  return time ? h("time", { datetime: new Date(time).toISOString(), title: dateAndTime(time) }, ago(time, now)) : "never";
+  return time
+    ? h("time", { datetime: new Date(time).toISOString(), title: dateAndTime(time) }, ago(time, now))
+    : "never";
 }
 
 /** @param {string} title @param {import("../dom.js").Child} end @param {...import("../dom.js").Child} body */
 export function panel(title, end, ...body) {
-  return h("section", { class: "panel", "aria-label": title }, h("div", { class: "panel-head" }, h("h2", null, title), end), body);
+  return h(
+    "section",
+    { class: "panel", "aria-label": title },
+    h("div", { class: "panel-head" }, h("h2", null, title), end),
+    body,
+  );
 }
 
 /** @param {string} title @param {...import("../dom.js").Child} body */
@@ -84,12 +98,8 @@ export function problem(text, again) {
   );
 }
 
-/**
- * @param {Command[]} commands
- * @param {number} now
- * @param {{params?: Map<string, any>}} [more]
- */
-export function commandTable(commands, now, more = {}) {
+/** @param {Command[]} commands @param {number} now */
+export function commandTable(commands, now) {
   return h(
     "div",
     { class: "table" },
@@ -102,19 +112,23 @@ export function commandTable(commands, now, more = {}) {
         h(
           "tr",
           null,
-          ["Status", "Command", "Agent", "Why"].map((name) => h("th", { scope: "col" }, name)),
+          ["Status", "Command", "Agent", "Reason"].map((name) => h("th", { scope: "col" }, name)),
           h("th", { scope: "col", class: "number" }, "Priority"),
           h("th", { scope: "col", class: "number" }, "Took"),
           h("th", { scope: "col", class: "number" }, "Queued"),
         ),
       ),
-      h("tbody", null, commands.map((command) => commandRow(command, now, more.params?.get(command.commandId)))),
+      h(
+        "tbody",
+        null,
+        commands.map((command) => commandRow(command, now)),
+      ),
     ),
   );
 }
 
-/** @param {Command} command @param {number} now @param {any} params */
-function commandRow(command, now, params) {
+/** @param {Command} command @param {number} now */
+function commandRow(command, now) {
   return h(
     "tr",
     { key: command.commandId, "data-command": command.commandId },
@@ -129,7 +143,6 @@ function commandRow(command, now, params) {
         " ",
         h("span", { class: "mono" }, shortId(command.commandId)),
       ),
-      params && [" ", h("span", { class: "mono quiet" }, paramsLine(params))],
     ),
     h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
     h("td", { class: "wide cut quiet", title: command.reason.message }, command.reason.message),
@@ -144,5 +157,5 @@ export function took(command, now) {
   const { started, finished } = command.receipts;
   if (!started) return "–";
   if (finished) return duration(finished - started);
-  return `${Math.max(0, Math.floor((now - started) / 1000))} s`;
+  return elapsed(now - started);
 }

@@ -19,7 +19,8 @@ export function sendView(app) {
     "div",
     { class: "view" },
     h("div", { class: "heading" }, h("h1", null, "Send a command")),
-    !app.maySend() && h("p", { class: "problem-box" }, "Your token does not permit command:write: you can look, but not send."),
+    !app.maySend() &&
+      h("p", { class: "problem-box" }, "Your token does not permit command:write: you can look, but not send."),
     h(
       "form",
       { class: "form panel panel-body", novalidate: true, onsubmit: submit(app) },
@@ -30,7 +31,12 @@ export function sendView(app) {
         text(app, "agentId", "Agent", { known: agents, placeholder: agents[0] ?? "agent123" }),
         text(app, "commandType", "Type", { known: types, placeholder: "EXEC", redraw: true }),
       ),
-      isProgram && text(app, "line", "Command line", { hint: "Split as a shell would; nothing is expanded.", placeholder: "uname -a", mono: true }),
+      isProgram &&
+        text(app, "line", "Command line", {
+          hint: "Split as a shell would; nothing is expanded.",
+          placeholder: "uname -a",
+          mono: true,
+        }),
       area(app, isProgram),
       h(
         "div",
@@ -42,7 +48,11 @@ export function sendView(app) {
       h(
         "div",
         { class: "heading" },
-        h("button", { type: "submit", class: "primary", disabled: form.sending || !app.maySend() }, form.sending ? "Sending…" : "Send"),
+        h(
+          "button",
+          { type: "submit", class: "primary", disabled: form.sending || !app.maySend() },
+          form.sending ? "Sending…" : "Send",
+        ),
         h("span", { class: "quiet key-hint" }, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
       ),
     ),
@@ -59,7 +69,8 @@ const submit = (app) => (/** @type {Event} */ event) => {
  * @param {App} app
  * @param {keyof import("../send_form.js").Draft} name
  * @param {string} label
- * @param {{known?: string[], hint?: string, placeholder?: string, mono?: boolean, redraw?: boolean, inputmode?: string}} more
+ * @param {{known?: string[], hint?: string, placeholder?: string, mono?: boolean, redraw?: boolean,
+ *   inputmode?: string}} more
  */
 function text(app, name, label, more) {
   const form = /** @type {SendForm} */ (app.form);
@@ -82,7 +93,12 @@ function text(app, name, label, more) {
       "aria-describedby": wrong ? `send-${name}-problem` : null,
       oninput: edit(app, name, more.redraw),
     }),
-    more.known && h("datalist", { id: `send-${name}-known` }, more.known.map((value) => h("option", { key: value, value }))),
+    more.known &&
+      h(
+        "datalist",
+        { id: `send-${name}-known` },
+        more.known.map((value) => h("option", { key: value, value })),
+      ),
     wrong ? problemOf(name, wrong) : more.hint && h("span", { class: "hint" }, more.hint),
   );
 }
@@ -143,7 +159,13 @@ function offline(app) {
     h(
       "label",
       null,
-      h("input", { type: "radio", name: "offline", value, checked: draft.offline === value, onchange: edit(app, "offline") }),
+      h("input", {
+        type: "radio",
+        name: "offline",
+        value,
+        checked: draft.offline === value,
+        onchange: edit(app, "offline"),
+      }),
       word,
     );
   return h(

@@ -40,7 +40,11 @@ export function shell(app) {
       { key: "main", id: "content", class: `content${app.isStale() ? " stale" : ""}`, tabindex: -1 },
       h("div", { key: `${app.route.view} ${app.route.id}` }, VIEWS[app.route.view](app)),
     ),
-    h("div", { key: "toasts", class: "toasts", role: "status" }, app.toasts.map((toast) => toastView(app, toast))),
+    h(
+      "div",
+      { key: "toasts", class: "toasts", role: "status" },
+      app.toasts.map((toast) => toastView(app, toast)),
+    ),
     dialogs(app),
   ];
 }
@@ -67,13 +71,31 @@ function top(app) {
       "div",
       { class: "top-end" },
       connectionBadge(app),
-      h("a", { class: "button primary", href: link("send"), "aria-current": current === "send" ? "page" : null }, "Send…"),
+      h(
+        "a",
+        { class: "button primary", href: link("send"), "aria-current": current === "send" ? "page" : null },
+        "Send…",
+      ),
       h(
         "button",
-        { type: "button", class: "icon", "aria-label": `Switch to ${theme() === "dark" ? "light" : "dark"}`, onclick: () => app.toggleTheme() },
+        {
+          type: "button",
+          class: "icon",
+          "aria-label": `Switch to ${theme() === "dark" ? "light" : "dark"}`,
+          onclick: () => app.toggleTheme(),
+        },
         themeIcon(),
       ),
-      h("button", { type: "button", class: "icon key-hint", "aria-label": "Keyboard shortcuts", onclick: () => app.showDialog("help") }, "?"),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "icon key-hint",
+          "aria-label": "Keyboard shortcuts",
+          onclick: () => app.showDialog("help"),
+        },
+        "?",
+      ),
     ),
   );
 }
@@ -81,7 +103,15 @@ function top(app) {
 function mark() {
   return h(
     "svg",
-    { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true", fill: "none", stroke: "currentColor", "stroke-width": 2 },
+    {
+      viewBox: "0 0 24 24",
+      width: 22,
+      height: 22,
+      "aria-hidden": "true",
+      fill: "none",
+      stroke: "currentColor",
+      "stroke-width": 2,
+    },
     h("path", { d: "M3 12h6M9 12l9-7M9 12h9M9 12l9 7" }),
     ["5", "12", "19"].map((y) => h("circle", { key: y, cx: 20, cy: y, r: 1.6, fill: "currentColor", stroke: "none" })),
   );
@@ -120,10 +150,19 @@ function banner(app) {
     h(
       "div",
       { class: "banner-inner" },
-      h("span", null, phase === "connected" ? "Nothing heard from the bridge." : `Not connected: ${problem}. `, " ", data),
-      phase === "waiting" && h("span", { class: "quiet", "aria-hidden": "true" }, `Trying again in ${seconds(retryAt)} s`),
-      phase === "waiting" && h("button", { type: "button", class: "small", onclick: () => app.connection.hurry() }, "Try now"),
-      phase === "refused" && h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
+      h(
+        "span",
+        null,
+        phase === "connected" ? "Nothing heard from the bridge." : `Not connected: ${problem}. `,
+        " ",
+        data,
+      ),
+      phase === "waiting" &&
+        h("span", { class: "quiet", "aria-hidden": "true" }, `Trying again in ${seconds(retryAt)} s`),
+      phase === "waiting" &&
+        h("button", { type: "button", class: "small", onclick: () => app.connection.hurry() }, "Try now"),
+      phase === "refused" &&
+        h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
     ),
   );
 }
@@ -137,6 +176,6 @@ function toastView(app, toast) {
     "div",
     { key: toast.id, class: `toast ${toast.bad ? "bad" : ""}` },
     h("span", null, toast.text),
-    h("button", { type: "button", class: "small", "aria-label": "Dismiss", onclick: () => app.dismiss(toast.id) }, "×"),
+    h("button", { class: "small", "aria-label": "Dismiss", onclick: () => app.dismiss(toast.id) }, "×"),
   );
 }

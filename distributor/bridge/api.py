@@ -1,0 +1,163 @@
+"""The read-only JSON API: pages of history for whoever has a token to read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from distributor.bridge.command_calls import CommandCalls
+from distributor.bridge.documents import SHORT_STATUS, command_document, result_document
+from distributor.bridge.store_view import StoreView
+from distributor.bridge.tokens import Scope, TokenVerifier
+from distributor.dispatch.ports import CommandQuery
+from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied
+from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
+from distributor.model.lifecycle import CommandStatus
+
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 200
+_MAX_MS: Final = 1 << 53
+_PARAMETERS: Final = frozenset({"agent", "status", "state", "type", "since", "until", "pageSize", "pageToken"})
+_HTTP_CODES: Final = {
+    "INVALID_ARGUMENT": 400,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "UNAVAILABLE": 503,
+    "RESOURCE_EXHAUSTED": 503,
+}
+_WORDS: Final = {
+    **{status.value: (status,) for status in CommandStatus},
+    **{word: tuple(s for s in CommandStatus if SHORT_STATUS[s] == word) for word in SHORT_STATUS.values()},
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Api:
+    """The routes under /api."""
+
+    def __init__(self, view: StoreView, calls: CommandCalls, verifier: TokenVerifier) -> None:
+        self._view = view
+        self._calls = calls
+        self._verifier = verifier
+
+    def routes(self) -> list[Route]:
+        """What to mount."""
+        return [
+            Route("/api/commands", self._guarded(self._commands), methods=["GET"]),
+            Route("/api/commands/{command_id}", self._guarded(self._command), methods=["GET"]),
+            Route("/api/agents", self._guarded(self._agents), methods=["GET"]),
+            Route("/api/{rest:path}", self._guarded(self._nothing), methods=["GET"]),
+        ]
+
+    async def _commands(self, request: Request) -> Response:
+        size = _number(request, "pageSize", 1, MAX_PAGE)
+        page = await self._view.page(
+            _query(request), request.query_params.get("pageToken", ""), size if size is not None else DEFAULT_PAGE
+        )
+        return JSONResponse({"commands": page.documents, "nextPageToken": page.cursor})
+
+    async def _command(self, request: Request) -> Response:
+        command_id = request.path_params["command_id"]
+        check_command_id(command_id, "commandId")
+        command = await self._calls.get(command_id)
+        (change,) = await self._view.read([command_id])
+        if change is None:
+            raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
+        result = (await self._view.results([change.state])).get(command_id)
+        return JSONResponse(
+            {
+                "command": command_document(change.state, result.exit_code if result else None),
+                "params": dict(command.params),
+                "result": result_document(result) if result else None,
+            }
+        )
+
+    async def _agents(self, _: Request) -> Response:
+        return JSONResponse({"agents": await self._view.agents(await self._view.agent_ids())})
+
+    async def _nothing(self, request: Request) -> Response:
+        raise NotFound(f"there is no {shown(request.url.path)}")
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def guarded(request: Request) -> Response:
+            try:
+                self._check_token(request)
+            except PermissionDenied as error:
+                missing_scope = error.reason == "MISSING_SCOPE"
+                headers = {} if missing_scope else {"WWW-Authenticate": "Bearer"}
+                return error_response(error, 403 if missing_scope else 401, headers)
+            try:
+                return await handler(request)
+            except InvalidField as error:
+                return error_response(InvalidArgument(str(error), field=error.field, reason=error.reason))
+            except DistributorError as error:
+                return error_response(error)
+
+        return guarded
+
+    def _check_token(self, request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise PermissionDenied("a token is needed: Authorization: Bearer …", reason="TOKEN_REFUSED")
+        if Scope.READ not in self._verifier.verify(token.strip()).scopes:
+            raise PermissionDenied(f"the token does not have the scope {Scope.READ}", reason="MISSING_SCOPE")
+
+
+def error_response(
+    error: DistributorError, status: int | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """An error as its document."""
+    document = {"code": error.code, "reason": error.reason, "message": error.message}
+    if error.field:
+        document["field"] = _FIELDS.get(error.field, error.field)
+    return JSONResponse({"error": document}, status or _HTTP_CODES.get(error.code, 500), headers)
+
+
+_FIELDS: Final = {"page_token": "pageToken"}
+
+
+def _query(request: Request) -> CommandQuery:
+    parameters = request.query_params
+    for name in parameters:
+        if name not in _PARAMETERS:
+            raise _invalid(name, f"there is no parameter {shown(name)}", "UNKNOWN_PARAMETER")
+    agent_id, type_ = parameters.get("agent", ""), parameters.get("type", "")
+    if agent_id:
+        check_agent_id(agent_id, "agent")
+    if type_ and not COMMAND_TYPE_PATTERN.fullmatch(type_):
+        raise _invalid("type", f"type must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(type_)}")
+    since, until = _number(request, "since", 0, _MAX_MS), _number(request, "until", 0, _MAX_MS)
+    if since is not None and until is not None and until <= since:
+        raise _invalid("until", "until must be after since", "EMPTY_TIME_RANGE")
+    return CommandQuery(agent_id, _statuses(request), type_, since, until)
+
+
+def _statuses(request: Request) -> tuple[CommandStatus, ...]:
+    wanted: set[CommandStatus] = set()
+    for word in request.query_params.getlist("status"):
+        if word not in _WORDS:
+            raise _invalid("status", f"status has no value {shown(word)}", "UNKNOWN_STATUS")
+        wanted.update(_WORDS[word])
+    for word in request.query_params.getlist("state"):
+        if word not in set(CommandStatus):
+            raise _invalid("state", f"state has no value {shown(word)}", "UNKNOWN_STATUS")
+        wanted.add(CommandStatus(word))
+    return tuple(status for status in CommandStatus if status in wanted)
+
+
+def _number(request: Request, name: str, low: int, high: int) -> int | None:
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and low <= int(text) <= high):
+        raise _invalid(name, f"{name} must be {low:,} to {high:,}, not {shown(text)}", "OUT_OF_RANGE")
+    return int(text)
+
+
+def _invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> InvalidArgument:
+    return InvalidArgument(message, field=field, reason=reason)

@@ -1,0 +1,251 @@
+"""One connection from its first message to its last: one reader, one sender, and one who tells everything anew."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple, Protocol
+
+from distributor.bridge import messages, requests
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.command_calls import CommandCalls
+from distributor.bridge.dashboard import Dashboard
+from distributor.bridge.event_hub import EventHub
+from distributor.bridge.outbox import Outbox
+from distributor.bridge.store_view import StoreView
+from distributor.bridge.telling import Telling
+from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
+from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
+
+POLICY: Final = 1008
+TRY_LATER: Final = 1013
+TEXT_ONLY: Final = 1003
+WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
+
+
+class Closing(Exception):
+    """The connection has to end: a WebSocket close code and a sentence."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class Gone(Exception):
+    """The dashboard went away."""
+
+
+class Peer(Protocol):
+    """The other end of a connection."""
+
+    async def receive(self) -> str:
+        """The next message. Raises Gone, and Closing for one that is no text."""
+
+    async def send(self, text: str) -> None:
+        """Hand a message to the connection; waits while it takes no more. May be cancelled while it waits."""
+
+
+class Patience(NamedTuple):
+    """How long dashboards are waited for, in seconds, and how much is kept for one."""
+
+    connect_seconds: float
+    slow_close_seconds: float
+    queue_messages: int
+    queue_bytes: int
+
+
+class SessionServices(NamedTuple):
+    """What all sessions of a bridge share."""
+
+    hub: EventHub
+    view: StoreView
+    telling: Telling
+    calls: CommandCalls
+    verifier: TokenVerifier
+    metrics: BridgeMetrics
+    patience: Patience
+
+
+async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
+    """Serve one dashboard until it goes. Raises Closing where the bridge has to end the connection."""
+    try:
+        try:
+            async with asyncio.timeout(services.patience.connect_seconds):
+                connect, identity = await _introduction(peer, services.verifier)
+        except TimeoutError as error:
+            seconds = services.patience.connect_seconds
+            raise Closing(POLICY, f"no dashboard:connect within {seconds:g} s") from error
+        outbox = Outbox(services.patience.queue_messages, services.patience.queue_bytes)
+        dashboard = Dashboard(secrets.token_hex(8), identity, outbox)
+        await DashboardSession(peer, dashboard, services).run(connect)
+    except Gone:
+        return
+
+
+async def _introduction(peer: Peer, verifier: TokenVerifier) -> tuple[requests.Connect, Identity]:
+    while True:
+        text = await peer.receive()
+        request_id = ""
+        try:
+            fields = requests.fields_of(text)
+            request_id = requests.request_id_of(fields)
+            request = requests.parse(fields)
+        except DistributorError as error:
+            if error.field == "token":
+                raise Closing(POLICY, error.message) from error
+            await peer.send(messages.error(error, request_id))
+            continue
+        if not isinstance(request, requests.Connect):
+            raise Closing(POLICY, "the first message must be dashboard:connect")
+        try:
+            identity = verifier.verify(request.token)
+        except PermissionDenied as error:
+            raise Closing(POLICY, error.message) from error
+        if Scope.READ not in identity.scopes:
+            raise Closing(POLICY, f"the token does not have the scope {Scope.READ}")
+        return request, identity
+
+
+class DashboardSession:
+    """Drives one connected dashboard. Lives as long as `run`."""
+
+    def __init__(self, peer: Peer, dashboard: Dashboard, services: SessionServices) -> None:
+        self._peer = peer
+        self._dashboard = dashboard
+        self._services = services
+        self._telling = services.telling
+        # What tells how things are is done one after the other.
+        self._turn = asyncio.Lock()
+
+    async def run(self, connect: requests.Connect) -> None:
+        """Serve until the dashboard goes or has to. Raises Gone or Closing."""
+        remaining = self._dashboard.identity.expires + LEEWAY_SECONDS - time.time()
+        async with self._registered():
+            try:
+                async with asyncio.timeout(remaining):
+                    await _first_to_raise(self._send_all(), self._receive_all(connect), self._tell_anew())
+            except TimeoutError as error:
+                raise Closing(POLICY, "the token has expired") from error
+
+    @asynccontextmanager
+    async def _registered(self) -> AsyncIterator[None]:
+        hub, metrics = self._services.hub, self._services.metrics
+        hub.dashboards.add(self._dashboard)
+        metrics.dashboards(len(hub.dashboards))
+        try:
+            yield
+        finally:
+            hub.dashboards.discard(self._dashboard)
+            self._telling.drop(self._dashboard)
+            metrics.dashboards(len(hub.dashboards))
+            metrics.output_cut(self._dashboard.outbox.cut_bytes)
+
+    # The sender
+
+    async def _send_all(self) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            entry = await self._dashboard.next()
+            await self._send(self._dashboard.text_of(entry))
+            self._services.metrics.sent(now() - entry.queued_at)
+
+    async def _send(self, text: str) -> None:
+        seconds = self._services.patience.slow_close_seconds
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._peer.send(text)
+                return
+            except TimeoutError as error:
+                if not self._dashboard.outbox.has_room():
+                    raise Closing(TRY_LATER, f"nothing was read for {seconds:g} s and the queue is full") from error
+
+    # The reader
+
+    async def _receive_all(self, connect: requests.Connect) -> None:
+        try:
+            async with self._turn:
+                await self._telling.begin(self._dashboard, connect)
+        except DistributorError as error:
+            raise Closing(TRY_LATER, error.message[:100]) from error
+        while True:
+            text = await self._peer.receive()
+            await self._dashboard.room()
+            async with self._turn:
+                await self._answer(text)
+
+    async def _answer(self, text: str) -> None:
+        request_id = ""
+        try:
+            fields = requests.fields_of(text)
+            request_id = requests.request_id_of(fields)
+            await self._serve(requests.parse(fields))
+        except DistributorError as error:
+            self._dashboard.tell(messages.error(error, request_id))
+
+    async def _serve(self, request: requests.Request) -> None:
+        match request:
+            case requests.Ping():
+                position = self._services.hub.position
+                self._dashboard.tell(messages.pong(int(time.time() * 1000), position, request.request_id))
+            case requests.Subscribe():
+                await self._telling.subscribe(self._dashboard, request.what)
+            case requests.Unsubscribe():
+                self._telling.unsubscribe(self._dashboard, request.what)
+            case requests.Queue():
+                self._must_write()
+                self._telling.check_room_for_one(self._dashboard)
+                queued = await self._services.calls.queue(request)
+                self._dashboard.tell(
+                    messages.command_accepted(
+                        queued.command.command_id, request.agent_id, queued.already_queued, request.request_id
+                    )
+                )
+                command_id = queued.command.command_id
+                await self._telling.subscribe(self._dashboard, requests.Subscriptions(output={command_id: 0}))
+            case requests.Interrupt():
+                self._must_write()
+                await self._services.calls.cancel(request)
+                await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
+            case requests.Connect():
+                raise FailedPrecondition(
+                    "this connection is connected already", reason="ALREADY_CONNECTED", field="type"
+                )
+
+    def _must_write(self) -> None:
+        if Scope.WRITE not in self._dashboard.identity.scopes:
+            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
+
+    # Everything anew
+
+    async def _tell_anew(self) -> None:
+        while True:
+            await self._dashboard.disturbed.wait()
+            self._dashboard.disturbed.clear()
+            if self._dashboard.outbox.overrun:
+                raise Closing(TRY_LATER, "far more waits than the queue holds")
+            try:
+                async with self._turn:
+                    await self._telling.anew(self._dashboard, self._dashboard.resync_reason)
+            except DistributorError:
+                # The store is away: there is nothing to tell until it is back.
+                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+                self._dashboard.disturbed.set()
+
+
+async def _first_to_raise(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines that end only by raising; raises what the first does, after the others were cancelled."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()

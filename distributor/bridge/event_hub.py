@@ -1,0 +1,159 @@
+"""Reads the event stream once for all dashboards of a bridge, and tells each change to those who asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+from distributor.bridge.agent_watch import AgentWatch
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.output_pump import OutputPumps
+from distributor.bridge.store_view import StoreView, change_of
+from distributor.bridge.subscriptions import Subscriptions
+from distributor.dispatch.ports import EventLog, Fact, Facts
+from distributor.errors import DistributorError
+from distributor.model.event import CommandChanged, EventKind
+from distributor.observability.logging import get_logger
+from distributor.store.event_history import ValkeyEventHistory, order_of
+
+logger = get_logger()
+
+WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
+SUSPICIOUS_LAG_SECONDS: Final = 1.0
+TOLD_BEFORE_YIELDING: Final = 50
+
+
+class EventHub:
+    """One loop of each bridge. What has been told, up to `position`, has been told to everybody who asked for it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        history: ValkeyEventHistory,
+        view: StoreView,
+        pumps: OutputPumps,
+        agents: AgentWatch,
+        metrics: BridgeMetrics,
+    ) -> None:
+        self._log = log
+        self._history = history
+        self._view = view
+        self._pumps = pumps
+        self._agents = agents
+        self._metrics = metrics
+        self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
+        self.dashboards: set[Dashboard] = set()
+        self.position = ""
+        self.fault: str | None = None
+        """Why no events can be read, in one sentence; None while they can."""
+
+    async def catch_up(self) -> None:
+        """Begin at the newest event. Called before anything is served."""
+        self.position = await self._log.last_position()
+
+    async def run(self) -> None:
+        """Tell what happens until cancelled."""
+        while True:
+            try:
+                await self._check_for_missed()
+                self.fault = None
+                async for facts in self._log.tail(self.position):
+                    await self._note_lag(facts)
+                    await self.relay(facts)
+            except DistributorError as error:
+                if self.fault is None:
+                    logger.warning("cannot read events", error=str(error))
+                self.fault = str(error)
+                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+
+    async def relay(self, facts: Facts) -> None:
+        """Tell everybody about one change of the store."""
+        watched = [fact for fact in facts.facts if self._note(fact)]
+        changes = await self._changes(self.position, facts.position, watched)
+        self.position = facts.position
+        for count, change in enumerate(changes, start=1):
+            for dashboard in list(self.subscriptions.of_command(change.state.command_id, change.state.agent_id)):
+                self.tell(dashboard, change)
+            if count % TOLD_BEFORE_YIELDING == 0:
+                # What many are told of at once would otherwise fill the queues of those who do keep up.
+                await asyncio.sleep(0)
+
+    def tell(self, dashboard: Dashboard, change: Change) -> None:
+        """Tell one dashboard one change, an ending after all output that it is told."""
+        state = change.state
+        if state.status.terminal:
+            self.subscriptions.remove_commands(dashboard, [state.command_id])
+            if self._pumps.end(dashboard, state.command_id, change):
+                return
+        dashboard.tell_change(change)
+
+    async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
+        """What `dashboard`, as it is subscribed now, would have been told between two positions."""
+        while page := await self._history.between(after, until):
+            for facts in page:
+                watched = [fact for fact in facts.facts if _of_command(fact) and dashboard in self._audience(fact)]
+                for change in await self._changes(after, facts.position, watched):
+                    yield change
+                after = facts.position
+
+    async def why_not_resume(self, position: str) -> str:
+        """Why what happened after a position cannot be told, as the reason of a resync; empty where it can."""
+        wanted = order_of(position)
+        if wanted is None:
+            return "malformed"
+        if wanted > _order(self.position):
+            return "unknown"
+        return "trimmed" if wanted < _order(await self._history.kept_from()) else ""
+
+    def resync_all(self, reason: str) -> None:
+        """Tell everybody everything anew."""
+        for dashboard in self.dashboards:
+            dashboard.resync(reason)
+
+    def _note(self, fact: Fact) -> bool:
+        """Hand on what is not told here; whether it is a change of a command that somebody is told of."""
+        kind = fact.kind
+        if kind == EventKind.OUTPUT:
+            self._pumps.arrived(fact.subject)
+            return False
+        if self.subscriptions.any_agents:
+            self._agents.note(fact.agent_id)
+        return kind != EventKind.AGENT and bool(self._audience(fact))
+
+    def _audience(self, fact: Fact) -> Iterable[Dashboard]:
+        return self.subscriptions.of_command(fact.subject, fact.agent_id)
+
+    async def _changes(self, before: str, position: str, facts: Sequence[Fact]) -> list[Change]:
+        states = [event.state for event in (fact.event() for fact in facts) if isinstance(event, CommandChanged)]
+        results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
+        # Who has seen some of an entry only must not resume after it: the last to be told carries its position.
+        return [
+            change_of(state, results.get(state.command_id), position if place == len(states) else before)
+            for place, state in enumerate(states, start=1)
+        ]
+
+    async def _note_lag(self, facts: Facts) -> None:
+        lag = max(0.0, time.time() - int(facts.position.partition("-")[0]) / 1000)
+        self._metrics.events_lag(lag)
+        if lag > SUSPICIOUS_LAG_SECONDS:
+            await self._check_for_missed()
+
+    async def _check_for_missed(self) -> None:
+        """Where the stream was cut beyond what was told, or began anew, tell everybody everything anew."""
+        kept_from, last = await self._history.kept_from(), await self._log.last_position()
+        if _order(kept_from) <= _order(self.position) <= _order(last):
+            return
+        logger.warning("events were missed; telling all dashboards anew", dashboards=len(self.dashboards))
+        self.position = last
+        self.resync_all("interrupted")
+
+
+def _of_command(fact: Fact) -> bool:
+    return fact.kind not in (EventKind.OUTPUT, EventKind.AGENT)
+
+
+def _order(position: str) -> tuple[int, int]:
+    return order_of(position) or (0, 0)

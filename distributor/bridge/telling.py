@@ -1,0 +1,219 @@
+"""How a dashboard is told how things are, and from then on what changes: no change between the two is lost.
+
+The order is always the same. The dashboard is subscribed and held, so that changes wait; then the store is read, which
+has at least everything up to the position noted before; then what was read is told, and after it what waited.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.bridge import messages
+from distributor.bridge.agent_watch import AgentWatch
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.dashboard import Dashboard
+from distributor.bridge.documents import Document
+from distributor.bridge.event_hub import EventHub
+from distributor.bridge.output_pump import OutputPumps
+from distributor.bridge.requests import Connect, Subscriptions
+from distributor.bridge.store_view import StoreView
+from distributor.dispatch.ports import CommandQuery
+from distributor.errors import NotFound, ResourceExhausted
+from distributor.model.command import CommandState
+from distributor.store.event_history import order_of
+
+TOLD_AT_ONCE: Final = 50
+CLOCK_SLACK_MS: Final = 1_000
+
+
+class Telling:
+    """Subscribes dashboards and tells them how things are. One call at a time for each dashboard."""
+
+    def __init__(
+        self, hub: EventHub, view: StoreView, pumps: OutputPumps, agents: AgentWatch, metrics: BridgeMetrics
+    ) -> None:
+        self._hub = hub
+        self._view = view
+        self._pumps = pumps
+        self._agents = agents
+        self._metrics = metrics
+        self._subscriptions = hub.subscriptions
+
+    async def begin(self, dashboard: Dashboard, connect: Connect) -> None:
+        """Answer dashboard:connect. Raises Unavailable when the store is away."""
+        dashboard.on_room = lambda: self._pumps.roomy(dashboard)
+        what, refusal = connect.subscribe, ""
+        dashboard.hold()
+        try:
+            self._subscribe_commands(dashboard, what)
+        except ResourceExhausted as error:
+            what, refusal = Subscriptions(), messages.error(error)
+        position = self._hub.position
+        resumed = await self._introduce(dashboard, connect.resume, what, position)
+        if refusal:
+            dashboard.tell(refusal)
+        if resumed:
+            await self._replay(dashboard, connect.resume or "", position, what)
+        self._release(dashboard, told_up_to=position if resumed else "")
+        await self._tell_commands(dashboard, what)
+
+    async def subscribe(self, dashboard: Dashboard, what: Subscriptions) -> None:
+        """Subscribe and tell how things are. Raises ResourceExhausted, subscribing to nothing, beyond the limit."""
+        self._subscribe_commands(dashboard, what)
+        self._subscribe_agents(dashboard, what)
+        if what.all_agents or what.all_commands:
+            await self._snapshot(dashboard, "subscribed")
+        for start in range(0, len(what.agents), TOLD_AT_ONCE):
+            await dashboard.room()
+            await self._agents.tell_now(dashboard, what.agents[start : start + TOLD_AT_ONCE])
+        await self._tell_commands(dashboard, what)
+
+    def unsubscribe(self, dashboard: Dashboard, what: Subscriptions) -> None:
+        """End subscriptions; those that there are not are ignored."""
+        for command_id in (*what.output, *what.commands):
+            self._pumps.unfollow(dashboard, command_id)
+        self._subscriptions.remove_commands(dashboard, what.commands)
+        self._subscriptions.remove_commands_of(dashboard, what.commands_of)
+        self._subscriptions.remove_agents(dashboard, what.agents)
+        if what.all_agents:
+            self._subscriptions.remove_all_agents(dashboard)
+        if what.all_commands:
+            self._subscriptions.remove_all_commands(dashboard)
+
+    async def anew(self, dashboard: Dashboard, reason: str) -> None:
+        """Tell everything anew."""
+        await self._snapshot(dashboard, reason)
+        await self._tell_commands(dashboard, Subscriptions(commands=tuple(self._subscriptions.commands(dashboard))))
+
+    async def tell_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
+        """Tell how a command is now to who would not hear of it otherwise."""
+        if command_id not in self._subscriptions.commands(dashboard):
+            (change,) = await self._view.read([command_id])
+            if change is not None:
+                dashboard.tell(change.status)
+
+    def check_room_for_one(self, dashboard: Dashboard) -> None:
+        """Raise ResourceExhausted unless `dashboard` may subscribe to one more command."""
+        self._subscriptions.check(dashboard, 1)
+
+    def drop(self, dashboard: Dashboard) -> None:
+        """Forget everything about `dashboard`."""
+        self._pumps.drop(dashboard)
+        self._subscriptions.drop(dashboard)
+
+    # The parts
+
+    async def _introduce(self, dashboard: Dashboard, resume: str | None, what: Subscriptions, position: str) -> bool:
+        """Send `connected`, and a resync where it cannot resume; whether it can."""
+        reason = await self._hub.why_not_resume(resume) if resume is not None else ""
+        resumed = resume is not None and not reason
+        async with self._agents.lock:
+            self._subscribe_agents(dashboard, what)
+            agents = await self._view.shown_agents()
+            commands = [] if resumed else await self._recent(dashboard, position)
+            fields = self._introduction(dashboard, position, resumed) | {"agents": agents}
+            dashboard.tell(messages.connected(fields if resume is not None else fields | {"commands": commands}))
+            if reason:
+                self._metrics.resync(reason)
+                dashboard.tell(messages.resync(reason, position, agents, commands))
+        return resumed
+
+    def _subscribe_commands(self, dashboard: Dashboard, what: Subscriptions) -> None:
+        subscriptions = self._subscriptions
+        fresh = {*what.commands, *what.output} - subscriptions.commands(dashboard)
+        subscriptions.check(dashboard, len(fresh) + len(what.commands_of) + len(what.agents))
+        subscriptions.add_commands(dashboard, fresh)
+        subscriptions.add_commands_of(dashboard, what.commands_of)
+        if what.all_commands:
+            subscriptions.add_all_commands(dashboard)
+
+    def _subscribe_agents(self, dashboard: Dashboard, what: Subscriptions) -> None:
+        self._subscriptions.add_agents(dashboard, what.agents)
+        if what.all_agents:
+            self._subscriptions.add_all_agents(dashboard)
+
+    def _introduction(self, dashboard: Dashboard, position: str, resumed: bool) -> Document:
+        identity = dashboard.identity
+        return {
+            "connectionId": dashboard.connection_id,
+            "userId": identity.subject,
+            "scopes": sorted(identity.scopes),
+            "serverTime": int(time.time() * 1000),
+            "expires": int(identity.expires * 1000),
+            "resumed": resumed,
+            "position": position,
+        }
+
+    async def _snapshot(self, dashboard: Dashboard, reason: str) -> None:
+        dashboard.hold()
+        try:
+            position = self._hub.position
+            async with self._agents.lock:
+                agents = await self._view.shown_agents()
+                commands = await self._recent(dashboard, position)
+                dashboard.tell(messages.resync(reason, position, agents, commands))
+            self._metrics.resync(reason)
+        finally:
+            self._release(dashboard)
+
+    async def _recent(self, dashboard: Dashboard, position: str) -> Sequence[Document]:
+        page = await self._view.page(CommandQuery())
+        for state in page.states:
+            if _may_be_told_again(state, position):
+                dashboard.ended_already(state.command_id, result_told=False)
+        return page.documents
+
+    async def _replay(self, dashboard: Dashboard, after: str, until: str, what: Subscriptions) -> None:
+        async for change in self._hub.missed(after, until, dashboard):
+            await dashboard.room()
+            # How a command ended comes after its output, which is yet to come.
+            if change.state.command_id not in what.output or not change.state.status.terminal:
+                dashboard.tell_change(change, past=True)
+
+    def _release(self, dashboard: Dashboard, told_up_to: str = "") -> None:
+        told = order_of(told_up_to) or (0, 0)
+        for change in dashboard.release():
+            if (order_of(change.position) or (0, 0)) > told:
+                self._hub.tell(dashboard, change)
+
+    async def _tell_commands(self, dashboard: Dashboard, what: Subscriptions) -> None:
+        command_ids = list(dict.fromkeys([*what.commands, *what.output]))
+        for start in range(0, len(command_ids), TOLD_AT_ONCE):
+            await dashboard.room()
+            await self._tell_some(dashboard, command_ids[start : start + TOLD_AT_ONCE], what)
+
+    async def _tell_some(self, dashboard: Dashboard, command_ids: Sequence[str], what: Subscriptions) -> None:
+        dashboard.hold()
+        try:
+            changes = await self._view.read(command_ids)
+        except BaseException:
+            self._release(dashboard)
+            raise
+        held = dashboard.release()
+        for command_id, change in zip(command_ids, changes, strict=True):
+            if change is None:
+                self._unknown(dashboard, command_id)
+                continue
+            if command_id in what.output:
+                self._pumps.follow(dashboard, command_id, what.output[command_id])
+            if _may_be_told_again(change.state, self._hub.position):
+                dashboard.ended_already(command_id, result_told=True)
+            self._hub.tell(dashboard, change)
+        for change in held:
+            self._hub.tell(dashboard, change)
+
+    def _unknown(self, dashboard: Dashboard, command_id: str) -> None:
+        self._subscriptions.remove_commands(dashboard, [command_id])
+        self._pumps.unfollow(dashboard, command_id)
+        refusal = NotFound(
+            f"there is no command {command_id}, or no longer", field="commandId", reason="UNKNOWN_COMMAND"
+        )
+        dashboard.tell(messages.error(refusal, command_id=command_id))
+
+
+def _may_be_told_again(state: CommandState, position: str) -> bool:
+    """Whether the event that says how a command ended may be yet to come."""
+    milliseconds, _ = order_of(position) or (0, 0)
+    return state.status.terminal and state.receipts.finished_ms >= milliseconds - CLOCK_SLACK_MS

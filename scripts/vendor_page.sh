@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Copies what the dashboard page takes from npm into distributor/bridge/page/vendor/, as its lock file says.
+# Without npm it says so in one line and succeeds: the page then has a plain terminal and no charts.
+# A stamp of the lock file and of this script makes the next call instant.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+page=distributor/bridge/page
+wanted=$(cat "$page/package-lock.json" scripts/vendor_page.sh | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$page/vendor/.vendored" 2>/dev/null)" = "$wanted" ]; then
+  exit 0
+fi
+if ! command -v npm >/dev/null; then
+  echo "setup: npm is missing: the dashboard page does without charts and terminal colours; on Debian: apt-get install npm"
+  exit 0
+fi
+
+echo "setup: fetching the page's modules with npm"
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+cp "$page/package.json" "$page/package-lock.json" "$fresh"
+if ! (cd "$fresh" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >npm.log 2>&1); then
+  cat "$fresh/npm.log" >&2
+  echo "setup: npm failed: the dashboard page does without charts and terminal colours" >&2
+  exit 0
+fi
+
+modules=$fresh/node_modules
+rm -rf "$page/vendor"
+mkdir "$page/vendor"
+for file in @xterm/xterm/lib/xterm.mjs @xterm/xterm/css/xterm.css @xterm/addon-fit/lib/addon-fit.mjs \
+  uplot/dist/uPlot.esm.js uplot/dist/uPlot.min.css; do
+  # Without the reference to a source map that is not there.
+  sed '/^\/\/# sourceMappingURL=/d' "$modules/$file" >"$page/vendor/$(basename "$file")"
+done
+for package in @xterm/xterm @xterm/addon-fit uplot; do
+  cp "$modules/$package/LICENSE" "$page/vendor/LICENSE.$(basename "$package")"
+done
+echo "$wanted" >"$page/vendor/.vendored"

@@ -1,0 +1,131 @@
+"""The header of each Lua function against the constants below it, and against the one call that there is of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import pytest
+
+from distributor.dispatch.ports import (
+    AgentHello,
+    ClaimRequest,
+    CommandQuery,
+    Ending,
+    HeldCommand,
+    NewCommand,
+    OutputPiece,
+    Progress,
+    Release,
+)
+from distributor.model.command import CommandDraft, Reason
+from distributor.model.lifecycle import CommandStatus
+from distributor.store.command_reader import ValkeyCommandReader
+from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.functions import Functions
+from distributor.store.output_log import ValkeyOutputLog
+from distributor.store.policy import StorePolicy
+from distributor.store.session_store import ValkeySessionStore
+from tests.support.source_tree import PACKAGE
+
+LUA: Final = sorted(path for path in (PACKAGE / "store" / "functions").glob("*.lua") if path.name != "_shared.lua")
+PROGRESS: Final = Progress("id", "agent", "lease")
+
+
+class Counts(NamedTuple):
+    """How many arguments come first, and how many for each item."""
+
+    header: int
+    item: int
+
+
+class Recorded(Exception):
+    """The arguments of a call, which goes no further."""
+
+    def __init__(self, name: str, arguments: list[Any]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.arguments = arguments
+
+
+class Recorder:
+    """Stands where the functions are called."""
+
+    async def call(self, name: str, arguments: list[Any], items: int = 1) -> Any:
+        raise Recorded(name, arguments)
+
+
+def documented(function: Path) -> Counts:
+    """Counted in the header: the names before the semicolon, and those after the colon that follows it."""
+    header = " ".join(line.removeprefix("--").strip() for line in function.read_text().split("\n\n")[0].splitlines())
+    found = re.search(r"ARGV (.*?) Returns", header)
+    assert found is not None
+    first, _, rest = re.sub(r"\([^)]*\)", "", found.group(1)).partition(";")
+    return Counts(len(first.split(",")), len(rest.partition(":")[2].split(",")) if rest else 0)
+
+
+async def call_of(name: str, items: int) -> Recorded:
+    """What the stores send to a function for so many items."""
+    functions = cast(Functions, Recorder())
+    policy = StorePolicy()
+    store = ValkeyCommandStore(functions, "replica", policy)
+    sessions = ValkeySessionStore(functions, "replica", policy)
+    output = ValkeyOutputLog(cast(Any, None), functions, "replica", policy)
+    reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "enqueue": lambda: store.enqueue([NewCommand("id", CommandDraft("agent", "PING"), b"")] * items),
+        "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
+        "progress": lambda: store.progress([PROGRESS] * items),
+        "finish": lambda: store.finish([Ending(PROGRESS, CommandStatus.FAILED)] * items),
+        "release": lambda: store.release([Release("id", "agent", "lease", 0, Reason())] * items),
+        "cancel": lambda: store.cancel("id", ""),
+        "due": lambda: store.due([1] * items),
+        "forget": lambda: store.forget(""),
+        "attach": lambda: sessions.attach(
+            AgentHello("agent", "instance", 1, (), {}, "", (HeldCommand("id", "lease"),) * items)
+        ),
+        "heartbeat": lambda: sessions.heartbeat([("agent", 1)] * items),
+        "detach": lambda: sessions.detach([("agent", 1)] * items),
+        "append_output": lambda: output.append([OutputPiece("id", "agent", "lease", 1, 0, b"")] * items),
+        "list_commands": lambda: reader.page(CommandQuery(), "", 1),
+    }
+    with pytest.raises(Recorded) as caught:
+        await calls[name]()
+    return caught.value
+
+
+@pytest.mark.parametrize("function", LUA, ids=lambda path: path.stem)
+def test_the_constants_are_what_the_header_says(function: Path) -> None:
+    counts = documented(function)
+    constants = re.search(r"^local HEADER(?:, ITEM)? = (\d+)(?:, (\d+))?$", function.read_text(), re.MULTILINE)
+    if constants is None:
+        assert counts.item == 0, "a function that takes items says how many arguments each has"
+    else:
+        assert counts == (int(constants.group(1)), int(constants.group(2) or 1))
+
+
+@pytest.mark.parametrize("items", [1, 3])
+@pytest.mark.parametrize("function", LUA, ids=lambda path: path.stem)
+async def test_its_call_has_the_arguments_that_the_header_says(function: Path, items: int) -> None:
+    counts = documented(function)
+    # A cancel is called for one command only.
+    items = 1 if function.stem == "cancel" else items
+    call = await call_of(function.stem, items)
+    assert call.name == function.stem
+    assert len(call.arguments) == counts.header + counts.item * items
+
+
+@pytest.mark.parametrize("function", LUA, ids=lambda path: path.stem)
+def test_its_name_is_that_of_its_file(function: Path) -> None:
+    (registered,) = re.findall(r"^register\('(\w+)', (\w+), ", function.read_text(), re.MULTILINE)
+    assert registered == (function.stem, function.stem)
+
+
+@pytest.mark.parametrize("function", LUA, ids=lambda path: path.stem)
+def test_no_argument_is_read_beyond_its_count(function: Path) -> None:
+    code = re.sub(r"--.*", "", function.read_text())
+    counts = documented(function)
+    assert max([int(place) for place in re.findall(r"args\[(\d+)\]", code)], default=0) <= counts.header
+    assert max([int(place) for place in re.findall(r"args\[i \+ (\d+)\]", code)], default=0) <= max(counts.item - 1, 0)

@@ -1,0 +1,102 @@
+import { backoff } from "/js/backoff.js";
+import { h, island, render } from "/js/dom.js";
+import { ago, bytes, duration, elapsed, paramsLine } from "/js/format.js";
+import { link, parseRoute } from "/js/router.js";
+import { withoutEscapes } from "/js/terminal.js";
+import { same } from "./check.js";
+
+/** An element with some content, outside the page. */
+function rendered(...children) {
+  const container = document.createElement("div");
+  render(container, ...children);
+  return container;
+}
+
+export const tests = {
+  "markup in data stays text"() {
+    const container = rendered(h("p", { title: "<b>" }, "<img src=x onerror=alert(1)>"));
+    same([container.querySelector("img"), container.textContent], [null, "<img src=x onerror=alert(1)>"]);
+  },
+  "rows keep their element when their order changes"() {
+    const rows = (...keys) =>
+      h(
+        "ul",
+        null,
+        keys.map((key) => h("li", { key }, key)),
+      );
+    const container = rendered(rows("a", "b", "c"));
+    const before = [...container.querySelectorAll("li")];
+    render(container, rows("c", "new", "a"));
+    const after = [...container.querySelectorAll("li")];
+    same(
+      after.map((row) => row.textContent),
+      ["c", "new", "a"],
+    );
+    same([after[0] === before[2], after[2] === before[0]], [true, true]);
+  },
+  "an attribute that is gone is removed, and parts come and go in their place"() {
+    const container = rendered(h("p", { title: "x" }, "a", h("b", null, "b"), "c"));
+    render(container, h("p", null, "a", null, "c", h("i", null, "d")));
+    same(container.innerHTML, "<p>ac<i>d</i></p>");
+  },
+  "an island is mounted once and undone when it goes"() {
+    const seen = [];
+    const one = () =>
+      island("one", (element) => {
+        seen.push(`mounted in ${element.parentElement.tagName}`);
+        return () => seen.push("undone");
+      });
+    const container = rendered(h("section", null, one()));
+    render(container, h("section", null, "now", one()));
+    render(container, h("section", null));
+    same(seen, ["mounted in SECTION", "undone"]);
+  },
+  "routes and links are each other's inverse"() {
+    same(parseRoute(""), { view: "overview", id: "", query: {} });
+    same(parseRoute(link("commands", { status: "failed", agent: "" })), {
+      view: "commands",
+      id: "",
+      query: { status: "failed" },
+    });
+    same(parseRoute("#/commands/a%2Fb").id, "a/b");
+    same(parseRoute("#/nonsense/%E0").view, "missing");
+  },
+  "waits grow, are bounded, and differ"() {
+    same(
+      [1, 2, 3, 9].map((attempt) => backoff(attempt, () => 0.999999)),
+      [499, 999, 1999, 14999],
+    );
+    same(
+      backoff(9, () => 0),
+      100,
+    );
+  },
+  "times and sizes for people"() {
+    same([0, 4, 0.25, 999, 1234, 61_000, 3_600_000, 90_000_000, null].map(duration), [
+      "0 ms",
+      "4 ms",
+      "0.3 ms",
+      "999 ms",
+      "1.23 s",
+      "1 min 1 s",
+      "1 h",
+      "1 d 1 h",
+      "–",
+    ]);
+    same([elapsed(59_900), elapsed(61_500), elapsed(-5)], ["59 s", "1 min 1 s", "0 s"]);
+    same(
+      [ago(1_000, 2_000), ago(1_000, 31_000), ago(0, 5), ago(1, 7_200_001)],
+      ["just now", "30 s ago", "never", "2 h ago"],
+    );
+    same([bytes(1023), bytes(1024), bytes(3_000_000)], ["1023 B", "1.0 KiB", "2.9 MiB"]);
+  },
+  "params on one line"() {
+    same(paramsLine({ argv: ["sh", "-c", "it's"] }), "sh -c 'it'\\''s'");
+    same(paramsLine({ reason: "a b", count: 2 }), "reason='a b' count=2");
+  },
+  "without a terminal, escape sequences are taken out"() {
+    const hostile =
+      "\x1b[31mred\x1b[0m \x1b]52;c;aGk=\x07\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x1bPq#0\x1b\\end\r\n\x9bx\tok";
+    same(withoutEscapes(hostile), "red link end\nx\tok");
+  },
+};

@@ -1,0 +1,62 @@
+import { splitArguments } from "/js/argv.js";
+import { SendForm, draftOf } from "/js/send_form.js";
+import { same, throws } from "./check.js";
+
+const request = (draft) => new SendForm({ agentId: "a", ...draft }).request();
+
+function problems(draft) {
+  const form = new SendForm(draft);
+  same(form.request(), null);
+  return Object.keys(form.problems).sort();
+}
+
+export const tests = {
+  "arguments are split as a shell splits them"() {
+    same(splitArguments("uname -a"), ["uname", "-a"]);
+    same(splitArguments(`  a  'b c' "d \\" e" f\\ g '' h"i"j `), ["a", "b c", 'd " e', "f g", "", "hij"]);
+    same(splitArguments("echo $HOME *"), ["echo", "$HOME", "*"]);
+    throws(() => splitArguments("echo 'open"), "the quote ' at column 6 is not closed");
+  },
+  "a program is sent with its arguments and what is beside them"() {
+    same(request({ line: "sh -c 'exit 3'", params: '{"cwd": "/tmp"}', timeLimitSeconds: "2.5" }), {
+      agentId: "a",
+      commandType: "EXEC",
+      params: { cwd: "/tmp", argv: ["sh", "-c", "exit 3"] },
+      priority: "normal",
+      offline: "queue",
+      timeLimitSeconds: 2.5,
+    });
+  },
+  "another type is sent with its params, and a priority may be a number"() {
+    same(request({ commandType: "STOP", params: '{"reason": "test"}', priority: "7", offline: "fail" }), {
+      agentId: "a",
+      commandType: "STOP",
+      params: { reason: "test" },
+      priority: 7,
+      offline: "fail",
+    });
+  },
+  "what is missing or wrong is named by its field"() {
+    same(problems({}), ["agentId", "line"]);
+    same(problems({ agentId: "a", line: "echo 'x" }), ["line"]);
+    same(problems({ agentId: "a", commandType: "X", params: "[1]", timeLimitSeconds: "-1" }), [
+      "params",
+      "timeLimitSeconds",
+    ]);
+    same(problems({ agentId: "a", commandType: " ", params: "{" }), ["commandType", "params"]);
+  },
+  "a refusal is shown at its field"() {
+    const form = new SendForm({ agentId: "a", line: "x" });
+    form.refused({ field: "params.argv", message: "no such program" });
+    same(form.problems, { line: "no such program" });
+    form.refused({ field: "", message: "the server is away" });
+    same([form.problems, form.sending], [{ "": "the server is away" }, false]);
+  },
+  "a copy of a command sends the same again"() {
+    const command = { agentId: "a", type: "EXEC", priority: 75 };
+    const params = { argv: ["sh", "-c", "echo 'it is'; exit 1", ""], env: { A: "b" } };
+    const again = request(draftOf(command, params));
+    same([again.params.argv, again.params.env, again.priority], [params.argv, params.env, "high"]);
+    same(request(draftOf({ agentId: "a", type: "PING", priority: 51 }, {})).priority, 51);
+  },
+};

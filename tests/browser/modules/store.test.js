@@ -1,0 +1,128 @@
+import { summary } from "/js/activity.js";
+import { MOST_COMMANDS, agentsInOrder, knownTypes, latestCommands, nothingKnown, reduce } from "/js/store.js";
+import { same } from "./check.js";
+
+const NOW = 1_761_000_000_000;
+
+const STATUS = { assigned: "running", timeout: "failed", cancelled: "interrupted" };
+
+function command(commandId, state, receipts = {}) {
+  return {
+    commandId,
+    agentId: "a",
+    type: "EXEC",
+    priority: 50,
+    status: STATUS[state] ?? state,
+    state,
+    attempt: 1,
+    reason: { code: "", message: "" },
+    receipts: { queued: NOW, ...receipts },
+  };
+}
+
+const agent = (agentId, status = "online", more = {}) => ({ agentId, status, lastSeen: NOW, types: ["EXEC"], ...more });
+
+const status = (command, position) => ({ type: "command:status", commandId: command.commandId, command, position });
+
+const connected = (more = {}) => ({
+  type: "connected",
+  userId: "alice",
+  scopes: ["dashboard:read"],
+  serverTime: NOW,
+  resumed: false,
+  position: "1-0",
+  agents: [],
+  commands: [],
+  ...more,
+});
+
+const after = (...messages) => reduce(nothingKnown(), messages, NOW);
+
+export const tests = {
+  "a snapshot fills what was empty"() {
+    const known = after(
+      connected({ agents: [agent("a")], commands: [command("2", "queued"), command("1", "completed")] }),
+    );
+    same(known.complete, true);
+    same([...known.agents.keys()], ["a"]);
+    same([...known.commands.keys()], ["1", "2"]);
+    same([known.userId, known.scopes, known.position], ["alice", ["dashboard:read"], "1-0"]);
+  },
+  "what was known before stays as it was"() {
+    const before = after(connected({ agents: [agent("a")] }));
+    reduce(before, [{ type: "agent:status", agentId: "b", agent: agent("b") }, status(command("1", "queued"))], NOW);
+    same([before.agents.size, before.commands.size], [1, 0]);
+  },
+  "our clock is corrected by the server's"() {
+    same(after(connected({ serverTime: NOW + 5_000 })).ahead, 5_000);
+    same(after({ type: "pong", serverTime: NOW - 7 }).ahead, -7);
+  },
+  "the position is the last one told, but not the one a resumed connection names"() {
+    const known = after(connected(), status(command("1", "queued"), "2-0"), status(command("1", "assigned")));
+    same(known.position, "2-0");
+    same(reduce(known, [connected({ resumed: true, position: "9-0" })], NOW).position, "2-0");
+  },
+  "a terminal state never changes back"() {
+    const known = after(status(command("1", "completed")), status(command("1", "assigned")));
+    same(known.commands.get("1").state, "completed");
+  },
+  "proof of life changes nothing else"() {
+    const known = after(connected({ agents: [agent("a", "busy")] }), {
+      type: "agents:seen",
+      seen: { a: NOW + 1, stranger: 1 },
+    });
+    same([known.agents.get("a").lastSeen, known.agents.get("a").status, known.agents.size], [NOW + 1, "busy", 1]);
+  },
+  "a resync forgets what may have ended unseen and keeps what had ended"() {
+    const before = after(status(command("open", "assigned")), status(command("ended", "failed")));
+    const known = reduce(
+      before,
+      [{ type: "resync", agents: [], commands: [command("new", "queued")], position: "3-0" }],
+      NOW,
+    );
+    same([...known.commands.keys()].sort(), ["ended", "new"]);
+  },
+  "a command that ended counts once, however often it is told"() {
+    const ended = command("1", "completed", { started: NOW + 4, finished: NOW + 10 });
+    const known = after(connected({ commands: [ended] }), status(ended), status(ended));
+    same(summary(known.activity, NOW + 20), { completed: 1, other: 0, wait: 4, total: 10, totalHigh: 10 });
+  },
+  "what did not complete counts apart"() {
+    const known = after(
+      ...["failed", "timeout", "cancelled"].map((state) => status(command(state, state, { finished: NOW }))),
+    );
+    same(summary(known.activity, NOW + 20).other, 3);
+  },
+  "results are kept by command"() {
+    same(after({ type: "command:result", commandId: "1", result: { data: 3 } }).results.get("1"), { data: 3 });
+  },
+  "the oldest commands are forgotten"() {
+    const many = Array.from({ length: MOST_COMMANDS + 5 }, (_, at) => status(command(`c${at}`, "queued")));
+    const known = after(...many);
+    same([known.commands.size, known.commands.has("c4"), known.commands.has("c5")], [MOST_COMMANDS, false, true]);
+  },
+  "unknown messages are ignored"() {
+    same(after({ type: "weather:forecast", position: "4-0" }).position, "4-0");
+  },
+  "the latest commands come newest first"() {
+    const known = after(
+      status(command("old", "queued", { queued: 1 })),
+      status(command("new", "queued", { queued: 3 })),
+      status(command("middle", "queued", { queued: 2 })),
+    );
+    same(
+      latestCommands(known, 2).map((it) => it.commandId),
+      ["new", "middle"],
+    );
+  },
+  "agents come by id, those that are away last"() {
+    const known = after(
+      connected({ agents: [agent("c"), agent("a", "offline"), agent("b", "busy", { types: ["PING", "EXEC"] })] }),
+    );
+    same(
+      agentsInOrder(known).map((it) => it.agentId),
+      ["b", "c", "a"],
+    );
+    same(knownTypes(known), ["EXEC", "PING"]);
+  },
+};

@@ -1,0 +1,49 @@
+"""The page's modules, one by one, in the browser that runs them: modules/*.test.js."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, Route
+
+from tests.support.browser import browsing
+from tests.support.source_tree import PACKAGE
+
+ORIGIN: Final = "http://page.test"
+MODULES: Final = Path(__file__).parent / "modules"
+FILES: Final = sorted(path.name for path in MODULES.glob("*.test.js"))
+
+RUN: Final = """
+async (file) => {
+  const { tests } = await import(file);
+  const failed = [];
+  for (const [name, test] of Object.entries(tests)) {
+    try { await test(); } catch (error) { failed.push(`${name}: ${error.stack}`); }
+  }
+  return { failed, count: Object.keys(tests).length };
+}
+"""
+
+
+async def from_disk(route: Route) -> None:
+    """Serve the tests under /modules/ and the page's own files elsewhere."""
+    path = route.request.url.removeprefix(ORIGIN)
+    if path == "/":
+        await route.fulfill(content_type="text/html", body="<!doctype html><title>modules</title>")
+    elif path.startswith("/modules/"):
+        await route.fulfill(path=MODULES / path.removeprefix("/modules/"), content_type="text/javascript")
+    else:
+        await route.fulfill(path=PACKAGE / "bridge" / "page" / path.lstrip("/"), content_type="text/javascript")
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_modules(browser: Browser, file: str) -> None:
+    async with browsing(browser, ORIGIN) as (context, _):
+        await context.route(f"{ORIGIN}/**", from_disk)
+        page = await context.new_page()
+        await page.goto("/")
+        outcome = await page.evaluate(RUN, f"/modules/{file}")
+    assert outcome["count"] > 0
+    assert not outcome["failed"], "\n\n".join(outcome["failed"])

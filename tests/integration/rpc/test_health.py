@@ -1,0 +1,140 @@
+"""Who is told when the server cannot serve, and that it serves again by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from distributor.rpc.server import SERVICES
+from distributor.store.embedded import EmbeddedValkey
+from tests.support.running_server import (
+    COMPLETED,
+    PATIENCE_SECONDS,
+    RunningServer,
+    eventually,
+    queue_request,
+    running_server,
+)
+from tests.support.told_errors import error_of
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def health(server: RunningServer, service: str = "") -> int:
+    stub: Any = health_pb2_grpc.HealthStub(server.channel)
+    response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return int(response.status)
+
+
+async def until_health(server: RunningServer, wanted: int) -> None:
+    """Wait for the health to change: it is watched."""
+    stub: Any = health_pb2_grpc.HealthStub(server.channel)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for response in stub.Watch(health_pb2.HealthCheckRequest()):
+            if response.status == wanted:
+                return
+
+
+async def readyz(server: RunningServer) -> tuple[int, dict[str, Any]]:
+    """Status and body of /readyz."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.process.http_port)
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+@pytest.mark.parametrize("service", ["", *SERVICES])
+async def test_serving(server: RunningServer, service: str) -> None:
+    assert await health(server, service) == SERVING
+    assert await readyz(server) == (200, {"ready": True, "checks": {"valkey": "ok", "draining": "ok"}})
+
+
+async def test_an_unknown_service(server: RunningServer) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
+        await health(server, "distributor.v1.NoSuchService")
+
+
+async def test_not_serving_while_valkey_is_away_and_serving_again_afterwards(tmp_path: Path) -> None:
+    valkey = EmbeddedValkey(tmp_path)
+    await valkey.start()
+    try:
+        async with running_server(valkey.url) as server, server.agent() as agent:
+            running = await agent.next_assignment(await server.queue())
+            waiting = await server.queue("away")
+            await agent.start(running)
+            await server.until_state(running.command.command_id, lambda state: state.receipts.HasField("start_time"))
+            await valkey.stop()
+            await until_health(server, NOT_SERVING)
+            status, body = await readyz(server)
+            assert (status, body["ready"]) == (503, False)
+            assert body["checks"]["valkey"].startswith("Valkey is away")
+            error = await error_of(server.commands.QueueCommand(queue_request()))
+            assert (error.code, error.reason, error.retry_after_seconds) == ("UNAVAILABLE", "STORE_UNAVAILABLE", 1.0)
+
+            await valkey.start()
+            await until_health(server, SERVING)
+            assert (await readyz(server))[0] == 200
+            await agent.heartbeat()
+            await agent.finish(running)
+            following = await agent.next_assignment(await server.queue())
+            await agent.finish(following)
+            for assignment in (running, following):
+                assert (await server.result(assignment.command.command_id)).status == COMPLETED
+            async with server.agent("away") as other:
+                await other.next_assignment(waiting)
+    finally:
+        await valkey.stop()
+
+
+async def test_not_serving_while_draining(valkey_url: str) -> None:
+    async with running_server(valkey_url, drain_timeout=10.0) as server, server.agent() as agent:
+        stopping = asyncio.create_task(server.process.stop())
+        await agent.until(lambda: agent.drained)
+        assert await health(server) == NOT_SERVING
+        status, body = await readyz(server)
+        assert (status, body["checks"]["draining"]) == (503, "the server is stopping")
+        await agent.leave()
+        await stopping
+
+
+async def listed_services(server: RunningServer) -> list[str]:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)
+    call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]))
+    response = await call.read()
+    return [service.name for service in response.list_services_response.service]
+
+
+async def test_reflection_only_where_it_is_set(valkey_url: str, server: RunningServer) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="UNIMPLEMENTED"):
+        await listed_services(server)
+    async with running_server(valkey_url, reflection=True) as reflecting:
+        assert set(SERVICES) <= set(await listed_services(reflecting))
+
+
+async def test_metrics_tell_of_commands_and_calls(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        await agent.finish(await agent.next_assignment(await server.queue()))
+        await error_of(server.commands.QueueCommand(queue_request("")))
+
+        def value(name: str, **labels: str) -> float:
+            return server.process.metrics.registry.get_sample_value(name, labels) or 0.0
+
+        async def counted() -> bool:
+            return value("distributor_commands_finished_total", status="completed") > 0
+
+        await eventually(counted)
+        assert value("distributor_agents_connected") == 1
+        assert value("distributor_rpc_seconds_count", method="QueueCommand", code="OK") > 0
+        assert value("distributor_rpc_seconds_count", method="QueueCommand", code="INVALID_ARGUMENT") > 0
+        assert value("distributor_stage_seconds_count", stage="started_to_finished") >= 0

@@ -1,0 +1,284 @@
+"""The life of commands: the store on a real Valkey beside a model of it, under any order of what can happen.
+
+After every step the whole of Valkey is compared with what the model and the headers of the functions say must be in
+it; nothing else may be there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from distributor.dispatch.ports import (
+    AgentHello,
+    ClaimRequest,
+    EndingOutcome,
+    HeldCommand,
+    OutputPiece,
+    Progress,
+    QueueOutcome,
+    Release,
+)
+from distributor.model.command import Reason
+from distributor.model.event import CommandChanged
+from distributor.model.lifecycle import CommandStatus, Operation, allowed
+from distributor.store import keys
+from distributor.store.connection import Connection
+from distributor.store.policy import StorePolicy
+from tests.support.lifecycle_model import LifecycleModel, ModelCommand
+from tests.support.store_world import TERMINAL, Dump, StoreWorld, ending
+
+AGENTS = ["agent1", "agent2"]
+POLICY = StorePolicy(queue_limit=4, delivery_attempts=2, ack_deadline_ms=3_600_000)
+LATER_MS = 3_600_000
+COMMANDS = st.integers(0, 50)
+WRONG = st.sampled_from(["", "", "", "", "", "lease", "agent"])
+NEVER_A_LEASE = "no such lease"
+Reply = TypeVar("Reply")
+
+
+class LifecycleMachine(RuleBasedStateMachine):
+    """Plays callers, agents, distributors and the clock. Commands are picked by number, so that examples shrink."""
+
+    def __init__(self, run: Callable[[Awaitable[Any]], Any], connection: Connection) -> None:
+        super().__init__()
+        self.run = run
+        run(connection.call("FLUSHALL"))
+        self.world = StoreWorld(connection, POLICY)
+        self.model = LifecycleModel(POLICY.queue_limit, POLICY.delivery_attempts)
+        self.leases = (f"lease{number}" for number in itertools.count(1))
+        self.statuses: dict[str, CommandStatus] = {}
+        self.ended: dict[str, tuple[Any, Any]] = {}
+        for agent_id in AGENTS:
+            self.attach(agent_id, [])
+            self.enqueue(agent_id, [50, 50], max_runs=2)
+            self.claim(agent_id, most=1, epochs_ago=0)
+
+    def command(self, number: int) -> ModelCommand:
+        """Mostly one that an agent has, where there is one: most can happen to those."""
+        commands = list(self.model.commands.values())
+        assigned = [command for command in commands if command.status is CommandStatus.ASSIGNED]
+        choice = assigned if assigned and number % 4 else commands
+        return choice[number % len(choice)]
+
+    # Callers
+
+    @rule(
+        agent_id=st.sampled_from(AGENTS),
+        priorities=st.lists(st.sampled_from([0, 50, 100]), min_size=1, max_size=3),
+        max_runs=st.integers(1, 2),
+    )
+    def enqueue(self, agent_id: str, priorities: list[int], max_runs: int) -> None:
+        new = [self.world.new(agent_id, priority=priority, max_runs=max_runs) for priority in priorities]
+        answers = self.run(self.world.store.enqueue(new))
+        for command, answer in zip(new, answers, strict=True):
+            shadow = ModelCommand(
+                command.command_id, agent_id, command.draft.priority, max_runs, len(self.model.commands)
+            )
+            expected = QueueOutcome.QUEUED if self.model.enqueue(shadow) else QueueOutcome.QUEUE_FULL
+            assert answer.outcome is expected
+
+    @rule(number=COMMANDS)
+    def cancel(self, number: int) -> None:
+        command = self.command(number)
+        self.model.cancel(command)
+        state = self.run(self.world.store.cancel(command.command_id, "not wanted"))
+        assert state.status is command.status
+
+    # Distributors
+
+    @rule(
+        agent_id=st.sampled_from(AGENTS), most=st.sampled_from([4, 2, 1, 0]), epochs_ago=st.sampled_from([0, 0, 0, 1])
+    )
+    def claim(self, agent_id: str, most: int, epochs_ago: int) -> None:
+        epoch, lease_id = self.model.epochs[agent_id] - epochs_ago, next(self.leases)
+        expected = self.model.claim(agent_id, epoch, most, lease_id)
+        (claim,) = self.run(self.world.store.claim([ClaimRequest(agent_id, epoch, most, lease_id)]))
+        assert claim.superseded == (expected is None)
+        assert [given.command_id for given in claim.commands] == (expected or [])
+        assert all(given.attempt == self.model.commands[given.command_id].attempt for given in claim.commands)
+
+    @rule(number=COMMANDS)
+    def pass_deadline(self, number: int) -> None:
+        command = self.command(number)
+        if command.status.terminal:
+            return
+        self.model.pass_deadline(command)
+        self.run(self.world.pass_deadline(command.command_id))
+        _, done = self.run(self.world.store.due([LATER_MS] * POLICY.delivery_attempts))
+        assert done == [(command.command_id, command.agent_id, command.status)]
+
+    @precondition(lambda self: any(command.delayed for command in self.model.commands.values()))
+    @rule(number=COMMANDS)
+    def end_delay(self, number: int) -> None:
+        delayed = [c for c in self.model.commands.values() if c.status is CommandStatus.QUEUED and c.delayed]
+        if delayed:
+            command = delayed[number % len(delayed)]
+            command.delayed = False
+            self.run(self.world.end_delay(command.command_id))
+            self.run(self.world.store.due([LATER_MS]))
+
+    @rule()
+    def sweep(self) -> None:
+        assert self.run(self.world.store.forget("")) == (0, "")
+
+    # Agents
+
+    @rule(agent_id=st.sampled_from(AGENTS), kept=st.lists(COMMANDS, max_size=4))
+    def attach(self, agent_id: str, kept: list[int]) -> None:
+        """The agent holds some of its commands still, and says so of some that are not its own, or no longer."""
+        held = (
+            {(c.command_id, c.lease_id) for c in (self.command(number) for number in kept)}
+            if self.model.commands
+            else set()
+        )
+        items = tuple(itertools.starmap(HeldCommand, sorted(held)))
+        expected = self.model.attach(agent_id, held)
+        hello = AgentHello(agent_id, "instance", 5, (), {}, "", items)
+        attached = self.run(self.world.sessions.attach(hello))
+        assert attached.epoch == self.model.epochs[agent_id]
+        assert set(attached.adopted) == expected
+        for command_id, adopted in attached.adopted.items():
+            command = self.model.commands[command_id]
+            assert adopted.output_bytes == command.output_bytes - command.output_base
+            assert adopted.cancel_requested == command.cancel_requested
+
+    @rule(agent_id=st.sampled_from(AGENTS), epochs_ago=st.sampled_from([1, 1, 0]))
+    def detach(self, agent_id: str, epochs_ago: int) -> None:
+        epoch = self.model.epochs[agent_id] - epochs_ago
+        assert self.run(self.world.sessions.detach([(agent_id, epoch)])) == [self.model.detach(agent_id, epoch)]
+
+    @rule(number=COMMANDS, wrong=WRONG, started=st.booleans())
+    def progress(self, number: int, wrong: str, started: bool) -> None:
+        command, agent_id, lease_id = self.reporting(number, wrong)
+        expected = self.model.progress(command, agent_id, lease_id, started)
+        report = Progress(command.command_id, agent_id, lease_id, 1, 2, 3 if started else None)
+        assert self.run(self.world.store.progress([report])) == [expected]
+
+    @rule(
+        number=COMMANDS,
+        wrong=WRONG,
+        status=st.sampled_from(TERMINAL),
+        again=st.booleans(),
+    )
+    def finish(self, number: int, wrong: str, status: CommandStatus, again: bool) -> None:
+        command, agent_id, lease_id = self.reporting(number, wrong)
+        expected = self.model.finish(command, agent_id, lease_id, status, again)
+        report = ending(command.command_id, status, agent_id, lease_id, rerun_delay_ms=LATER_MS if again else None)
+        assert self.run(self.world.store.finish([report])) == [expected]
+        if expected is EndingOutcome.STORED:
+            assert command.status is status
+
+    @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans())
+    def release(self, number: int, wrong: str, delayed: bool) -> None:
+        command, agent_id, lease_id = self.reporting(number, wrong)
+        expected = self.model.release(command, agent_id, lease_id, delayed)
+        item = Release(command.command_id, agent_id, lease_id, LATER_MS if delayed else 0, Reason("busy"))
+        assert self.run(self.world.store.release([item])) == [expected]
+
+    @rule(
+        number=COMMANDS,
+        wrong=WRONG,
+        back=st.integers(0, 3),
+        size=st.integers(1, 5),
+    )
+    def print_output(self, number: int, wrong: str, back: int, size: int) -> None:
+        command, agent_id, lease_id = self.reporting(number, wrong)
+        offset = max(0, command.output_bytes - command.output_base - back)
+        expected = self.model.append_output(command, agent_id, lease_id, offset, size)
+        piece = OutputPiece(command.command_id, agent_id, lease_id, 1, offset, b"x" * size)
+        assert self.run(self.world.output.append([piece])) == [expected]
+
+    def reporting(self, number: int, wrong: str) -> tuple[ModelCommand, str, str]:
+        """A command, and who reports on it under which lease: its own, unless that is to be wrong."""
+        command = self.command(number)
+        other = AGENTS[1 - AGENTS.index(command.agent_id)]
+        lease_id = NEVER_A_LEASE if wrong == "lease" else command.lease_id
+        return command, other if wrong == "agent" else command.agent_id, lease_id
+
+    # What must hold after every step
+
+    @invariant()
+    def valkey_holds_what_the_model_says_and_nothing_else(self) -> None:
+        dump = self.run(self.world.dump())
+        for command in self.model.commands.values():
+            self.check_command(dump, command)
+        live = {c.command_id for c in self.model.commands.values() if not c.status.terminal}
+        assert members(dump, keys.ALL_COMMANDS) == set(self.model.commands)
+        assert members(dump, keys.DEADLINES) == live
+        ended = {f"{c.agent_id}/{c.command_id}" for c in self.model.commands.values() if c.status.terminal}
+        assert members(dump, keys.RETENTION) == ended
+        for status in CommandStatus:
+            expected = {c.command_id for c in self.model.commands.values() if c.status is status}
+            assert members(dump, keys.BY_STATUS.format(status=status)) == expected
+        for agent_id in AGENTS:
+            mine = self.model.of(agent_id)
+            assert members(dump, keys.AGENT_COMMANDS.format(agent_id=agent_id)) == {c.command_id for c in mine}
+            assert members(dump, keys.READY.format(agent_id=agent_id)) == {c.command_id for c in mine if c.ready}
+            assigned = {c.command_id for c in mine if c.status is CommandStatus.ASSIGNED}
+            assert members(dump, keys.ASSIGNED.format(agent_id=agent_id)) == assigned
+            assert dump.pop(keys.SESSION.format(agent_id=agent_id))[2]
+        dump.pop(keys.EVENTS)
+        dump.pop(keys.AGENTS)
+        assert dump == {}
+
+    def check_command(self, dump: Dump, command: ModelCommand) -> None:
+        """Take all keys of this command out of the dump, and look at each."""
+        command_id, terminal = command.command_id, command.status.terminal
+        _, fields, expires = status = dump.pop(keys.STATUS.format(command_id=command_id))
+        assert (fields["status"], fields["attempt"]) == (command.status, str(command.attempt))
+        assert (fields.get("cancel_ms", "") != "") == command.cancel_requested
+        assert fields.get("output_bytes", "0") == str(command.output_bytes)
+        assert expires == terminal
+        assert dump.pop(keys.AGENT_COMMAND.format(command_id=command_id, agent_id=command.agent_id))[2] == terminal
+        assert (dump.pop(keys.COMMAND.format(command_id=command_id), None) is None) == terminal
+        assert (dump.pop(keys.ENDED_COMMAND.format(command_id=command_id), None) is not None) == terminal
+        result = dump.pop(keys.RESULT.format(command_id=command_id), None)
+        assert (result is not None) == terminal
+        assert (dump.pop(keys.OUTPUT.format(command_id=command_id), None) is not None) == (command.output_bytes > 0)
+        dump.pop(keys.LATE_RESULT.format(command_id=command_id), None)
+        if terminal:
+            assert self.ended.setdefault(command_id, (status, result)) == (status, result), "an end never changes"
+        before = self.statuses.get(command_id, CommandStatus.QUEUED)
+        changed = before is not command.status
+        assert not changed or any(allowed(operation, before, command.status) for operation in Operation)
+        self.statuses[command_id] = command.status
+
+    def teardown(self) -> None:
+        """The last event about each command tells what it is now."""
+        events = [event for event in self.run(self.world.events()) if isinstance(event, CommandChanged)]
+        told = {event.state.command_id: event.state for event in events}
+        states = self.run(self.world.reader.states(list(self.model.commands)))
+        assert told == {state.command_id: state for state in states}
+
+
+def members(dump: Dump, key: str) -> set[str]:
+    """What an index has; takes it out of the dump."""
+    return set(dump.pop(key, ("", [], False))[1])
+
+
+def test_the_life_of_commands(valkey_url: str) -> None:
+    loop = asyncio.new_event_loop()
+    connection = Connection(valkey_url)
+
+    class Machine(LifecycleMachine):
+        def __init__(self) -> None:
+            super().__init__(loop.run_until_complete, connection)
+
+    try:
+        run_state_machine_as_test(Machine, settings=settings(max_examples=100, stateful_step_count=40))
+    finally:
+        loop.run_until_complete(connection.close())
+        loop.close()

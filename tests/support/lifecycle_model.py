@@ -1,0 +1,163 @@
+"""What the store promises about commands, as a small model in memory without keys, indexes or clocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from distributor.dispatch.ports import EndingOutcome
+from distributor.model.lifecycle import CommandStatus
+
+QUEUED, ASSIGNED = CommandStatus.QUEUED, CommandStatus.ASSIGNED
+
+
+@dataclass
+class ModelCommand:
+    """One command as its callers see it. `delayed`: in the queue, but not to be given out yet."""
+
+    command_id: str
+    agent_id: str
+    priority: int
+    max_runs: int
+    arrival: int
+    status: CommandStatus = QUEUED
+    attempt: int = 0
+    runs: int = 0
+    lease_id: str = ""
+    delayed: bool = False
+    acknowledged: bool = False
+    started: bool = False
+    cancel_requested: bool = False
+    output_bytes: int = 0
+    output_base: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a claim may give it out."""
+        return self.status is QUEUED and not self.delayed
+
+    def held_by(self, agent_id: str, lease_id: str) -> bool:
+        """Whether this agent has it now, under this lease."""
+        return self.status is ASSIGNED and (self.agent_id, self.lease_id) == (agent_id, lease_id)
+
+    def back_to_queue(self, delayed: bool) -> None:
+        """Another attempt is to be made."""
+        self.status, self.delayed = QUEUED, delayed
+        self.acknowledged = self.started = False
+
+
+@dataclass
+class LifecycleModel:
+    """All commands, and the latest epoch of each agent (None while it is away)."""
+
+    queue_limit: int
+    delivery_attempts: int
+    commands: dict[str, ModelCommand] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
+    connected: dict[str, int | None] = field(default_factory=dict)
+
+    def of(self, agent_id: str) -> list[ModelCommand]:
+        """An agent's commands."""
+        return [command for command in self.commands.values() if command.agent_id == agent_id]
+
+    def enqueue(self, command: ModelCommand) -> bool:
+        """Whether there was room for it."""
+        if sum(other.ready for other in self.of(command.agent_id)) >= self.queue_limit:
+            return False
+        self.commands[command.command_id] = command
+        return True
+
+    def claim(self, agent_id: str, epoch: int, most: int, lease_id: str) -> list[str] | None:
+        """What is given out, in order; None where the session is not the latest."""
+        if self.connected.get(agent_id) != epoch:
+            return None
+        ready = [command for command in self.of(agent_id) if command.ready]
+        ready.sort(key=lambda command: (-command.priority, command.arrival))
+        for command in ready[:most]:
+            command.status, command.lease_id, command.attempt = ASSIGNED, lease_id, command.attempt + 1
+            command.output_base = command.output_bytes
+        return [command.command_id for command in ready[:most]]
+
+    def progress(self, command: ModelCommand, agent_id: str, lease_id: str, started: bool) -> bool:
+        """The agent has it, or has started it."""
+        if not command.held_by(agent_id, lease_id):
+            return False
+        command.acknowledged = True
+        command.started |= started
+        return True
+
+    def finish(
+        self, command: ModelCommand, agent_id: str, lease_id: str, status: CommandStatus, again: bool
+    ) -> EndingOutcome:
+        """The agent says how it ended. `again`: another run is worth it, later."""
+        if command.agent_id != agent_id:
+            return EndingOutcome.FOREIGN
+        if command.status.terminal:
+            return EndingOutcome.LATE
+        if not command.held_by(agent_id, lease_id):
+            return EndingOutcome.STALE
+        if again and command.runs + 1 < command.max_runs and not command.cancel_requested:
+            command.runs += 1
+            command.back_to_queue(delayed=True)
+            return EndingOutcome.RUN_AGAIN
+        command.status = status
+        return EndingOutcome.STORED
+
+    def release(self, command: ModelCommand, agent_id: str, lease_id: str, delayed: bool) -> CommandStatus | None:
+        """The agent did not take it."""
+        if not command.held_by(agent_id, lease_id):
+            return None
+        self._release_or_give_up(command, delayed)
+        return command.status
+
+    def cancel(self, command: ModelCommand) -> None:
+        """A caller does not want it any more."""
+        if command.status is QUEUED:
+            command.status, command.cancel_requested = CommandStatus.CANCELLED, True
+        elif command.status is ASSIGNED:
+            command.cancel_requested = True
+
+    def pass_deadline(self, command: ModelCommand) -> None:
+        """It waited or ran too long, or was not acknowledged in time."""
+        if command.status is QUEUED or command.acknowledged:
+            command.status = CommandStatus.TIMEOUT
+        else:
+            self._release_or_give_up(command, delayed=True)
+
+    def attach(self, agent_id: str, held: set[tuple[str, str]]) -> set[str]:
+        """A session opens; the ids of the held commands that go on."""
+        self.epochs[agent_id] = self.epochs.get(agent_id, 0) + 1
+        self.connected[agent_id] = self.epochs[agent_id]
+        adopted = set()
+        for command in self.of(agent_id):
+            is_held = command.attempt > 0 and (command.command_id, command.lease_id) in held
+            if is_held and not command.status.terminal:
+                command.status, command.delayed, command.acknowledged = ASSIGNED, False, True
+                adopted.add(command.command_id)
+            elif command.status is ASSIGNED and command.acknowledged:
+                command.status = CommandStatus.FAILED
+            elif command.status is ASSIGNED:
+                self._release_or_give_up(command, delayed=False)
+        return adopted
+
+    def detach(self, agent_id: str, epoch: int) -> bool:
+        """A session ends; False where it was not the latest."""
+        if self.connected.get(agent_id) != epoch:
+            return False
+        self.connected[agent_id] = None
+        return True
+
+    def append_output(self, command: ModelCommand, agent_id: str, lease_id: str, offset: int, size: int) -> int | None:
+        """Bytes of its output; the offset up to which its agent may forget them."""
+        if not command.held_by(agent_id, lease_id):
+            return None
+        if size:
+            command.output_bytes = max(command.output_bytes, command.output_base + offset + size)
+        return command.output_bytes - command.output_base
+
+    def _release_or_give_up(self, command: ModelCommand, delayed: bool) -> None:
+        if command.cancel_requested:
+            command.status = CommandStatus.CANCELLED
+        elif command.attempt - command.runs >= self.delivery_attempts:
+            command.status = CommandStatus.FAILED
+        else:
+            command.back_to_queue(delayed)

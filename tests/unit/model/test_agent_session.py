@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from distributor.model.agent_session import AgentSession, InFlight, ProtocolViolation, Stages
+
+NOTHING = Stages(None, None, None)
+
+
+def session(capacity: int = 3) -> AgentSession:
+    return AgentSession("agent123", 7, capacity, now=1_000.0)
+
+
+def with_command(capacity: int = 3) -> AgentSession:
+    opened = session(capacity)
+    opened.claimed("c1", "lease1", 1, 1_000.0)
+    return opened
+
+
+def test_a_new_session() -> None:
+    opened = session()
+    assert (opened.agent_id, opened.epoch, opened.credit) == ("agent123", 7, 3)
+    assert (opened.answered_heartbeat, opened.in_flight) == (0, {})
+    assert not opened.draining
+    assert not opened.more_waiting
+
+
+@pytest.mark.parametrize(
+    ("capacity", "in_flight", "credit"), [(1, 0, 1), (1, 1, 0), (3, 1, 2), (3, 3, 0), (3, 5, 0), (1_000, 999, 1)]
+)
+def test_credit_is_what_is_left_of_the_capacity(capacity: int, in_flight: int, credit: int) -> None:
+    opened = session(capacity)
+    for number in range(in_flight):
+        opened.claimed(str(number), "lease", 1, 0.0)
+    assert opened.credit == credit
+
+
+@pytest.mark.parametrize(
+    ("said_credit", "said_running", "in_flight", "credit"),
+    [
+        (3, 0, 0, 3),
+        (2, 1, 1, 2),
+        (1, 0, 0, 3),
+        (0, 3, 3, 0),
+        (0, 3, 1, 2),
+        (0, 1, 1, 0),
+        (0, 0, 0, 0),
+        (1_000, 0, 1, 2),
+    ],
+    ids=[
+        "idle",
+        "one runs",
+        "commands on their way are not counted",
+        "full",
+        "full, and two have ended since",
+        "about to leave, one runs",
+        "about to leave, nothing runs",
+        "more than it ever said to have",
+    ],
+)
+def test_what_a_heartbeat_says_bounds_the_credit(
+    said_credit: int, said_running: int, in_flight: int, credit: int
+) -> None:
+    opened = session(3)
+    for number in range(in_flight):
+        opened.claimed(str(number), "lease", 1, 0.0)
+    opened.heartbeat(1, said_credit, said_running, 2_000.0)
+    assert opened.credit == credit
+
+
+def test_room_that_a_heartbeat_reports_is_used_again() -> None:
+    opened = session(2)
+    opened.heartbeat(1, 0, 0, 2_000.0)
+    assert opened.credit == 0
+    opened.heartbeat(2, 2, 0, 3_000.0)
+    assert opened.credit == 2
+
+
+@pytest.mark.parametrize("sequence", [-1, 0, 2, 100])
+def test_heartbeats_count_up_one_by_one(sequence: int) -> None:
+    opened = session()
+    with pytest.raises(ProtocolViolation, match="must be 1, one more than the last") as caught:
+        opened.heartbeat(sequence, 1, 0, 2_000.0)
+    assert caught.value.field == "heartbeat.sequence"
+    assert (opened.answered_heartbeat, opened.last_heard) == (0, 1_000.0)
+    opened.heartbeat(1, 1, 0, 2_000.0)
+    opened.heartbeat(2, 1, 0, 2_000.0)
+
+
+@pytest.mark.parametrize(("credit", "running"), [(-1, 0), (0, -1)])
+def test_negative_numbers_in_a_heartbeat(credit: int, running: int) -> None:
+    opened = session()
+    with pytest.raises(ProtocolViolation, match="must not be negative"):
+        opened.heartbeat(1, credit, running, 2_000.0)
+    assert opened.answered_heartbeat == 0
+
+
+@pytest.mark.parametrize(
+    "hear", [lambda opened: opened.heard(1_500.0), lambda opened: opened.heartbeat(1, 1, 0, 1_500.0)]
+)
+def test_silence_counts_from_the_last_message(hear: Callable[[AgentSession], None]) -> None:
+    opened = session()
+    assert opened.silent_since(1_200.0) == 200.0
+    hear(opened)
+    assert opened.silent_since(1_700.0) == 200.0
+
+
+def test_a_draining_session_is_given_nothing() -> None:
+    opened = session()
+    opened.draining = True
+    assert opened.credit == 0
+    opened.heartbeat(1, 3, 0, 2_000.0)
+    assert opened.credit == 0
+
+
+def test_a_claim_is_as_fresh_as_the_heartbeat_answered_before_it_began() -> None:
+    opened = session()
+    opened.heartbeat(1, 3, 0, 2_000.0)
+    opened.begin_claim()
+    opened.heartbeat(2, 3, 0, 3_000.0)
+    assert (opened.heartbeat_before_claim, opened.answered_heartbeat) == (1, 2)
+
+
+def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:
+    opened = with_command()
+    for offset in (0.0, 500.0):
+        opened.sent("c1", 1_001.9 + offset)
+    assert opened.received("c1", "lease1", 1_005.0)
+    assert not opened.received("c1", "lease1", 1_500.0)
+    assert opened.started("c1", "lease1", 1_007.0)
+    assert not opened.started("c1", "lease1", 1_500.0)
+    assert opened.stages("c1", "lease1") == Stages(1, 5, 7)
+
+
+def test_what_has_started_has_been_received() -> None:
+    opened = with_command()
+    assert opened.started("c1", "lease1", 1_009.0)
+    assert opened.stages("c1", "lease1") == Stages(None, 9, 9)
+    assert not opened.received("c1", "lease1", 1_010.0)
+
+
+@pytest.mark.parametrize(("command_id", "lease_id"), [("c1", "lease0"), ("c2", "lease1"), ("c1", "")])
+def test_what_is_not_in_flight_makes_no_progress(command_id: str, lease_id: str) -> None:
+    opened = with_command()
+    assert not opened.received(command_id, lease_id, 1_001.0)
+    assert not opened.started(command_id, lease_id, 1_001.0)
+    assert opened.stages(command_id, lease_id) == NOTHING
+    opened.sent("c2", 1_001.0)
+    assert opened.stages("c1", "lease1") == NOTHING
+
+
+def test_what_has_ended_leaves_room() -> None:
+    opened = with_command(capacity=1)
+    assert opened.credit == 0
+    opened.ended("c1")
+    opened.ended("c1")
+    assert opened.credit == 1
+    assert opened.stages("c1", "lease1") == NOTHING
+
+
+def test_only_the_attempt_in_flight_is_lost() -> None:
+    opened = session(1)
+    opened.claimed("c1", "lease2", 2, 1_000.0)
+    assert not opened.lost("c1", 1)
+    assert not opened.lost("c2", 2)
+    assert opened.credit == 0
+    assert opened.lost("c1", 2)
+    assert not opened.lost("c1", 2)
+    assert opened.credit == 1
+
+
+def test_an_adopted_command_keeps_what_is_known_of_it() -> None:
+    opened = session()
+    item = InFlight("lease1", 1, 500.0)
+    item.acknowledged = 20
+    opened.adopted("c1", item)
+    assert opened.credit == 2
+    assert not opened.received("c1", "lease1", 1_000.0)
+    assert opened.started("c1", "lease1", 1_000.0)
+    assert opened.stages("c1", "lease1") == Stages(None, 20, 500)

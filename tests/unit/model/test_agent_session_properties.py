@@ -1,0 +1,97 @@
+"""The session against any order of claims, reports, heartbeats and ends."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from distributor.model.agent_session import AgentSession
+
+COMMANDS = st.integers(0, 12).map(str)
+LEASES = st.sampled_from(["lease1", "lease2"])
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """Plays the distributor and the agent, and keeps its own small account of what is in flight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.capacity = 4
+        self.session = AgentSession("agent123", 1, self.capacity, self.now)
+        self.leases: dict[str, str] = {}
+        self.reached: dict[str, list[str]] = {}
+        self.leaving = False
+
+    @rule(ms=st.integers(1, 1_000))
+    def wait(self, ms: int) -> None:
+        self.now += ms
+
+    @precondition(lambda self: self.session.credit > 0)
+    @rule(data=st.data(), lease_id=LEASES)
+    def claim(self, data: st.DataObject, lease_id: str) -> None:
+        fresh = sorted({str(number) for number in range(13)} - self.leases.keys())
+        taken = data.draw(st.lists(st.sampled_from(fresh), max_size=self.session.credit, unique=True))
+        for command_id in taken:
+            self.session.claimed(command_id, lease_id, 1, self.now)
+            self.leases[command_id] = lease_id
+            self.reached[command_id] = []
+
+    @rule(command_id=COMMANDS)
+    def send(self, command_id: str) -> None:
+        self.session.sent(command_id, self.now)
+
+    @rule(command_id=COMMANDS, lease_id=LEASES, stage=st.sampled_from(["received", "started"]))
+    def report(self, command_id: str, lease_id: str, stage: str) -> None:
+        heard_of = self.reached.get(command_id, [])
+        is_news = self.leases.get(command_id) == lease_id and stage not in heard_of
+        if stage == "received":
+            is_news = is_news and "started" not in heard_of
+            assert self.session.received(command_id, lease_id, self.now) == is_news
+        else:
+            assert self.session.started(command_id, lease_id, self.now) == is_news
+        if is_news:
+            heard_of.append(stage)
+
+    @rule(command_id=COMMANDS, attempt=st.integers(1, 2), by_deadline=st.booleans())
+    def end(self, command_id: str, attempt: int, by_deadline: bool) -> None:
+        if by_deadline:
+            lost = self.session.lost(command_id, attempt)
+            assert lost == (command_id in self.leases and attempt == 1)
+            if not lost:
+                return
+        else:
+            self.session.ended(command_id)
+        self.leases.pop(command_id, None)
+        self.reached.pop(command_id, None)
+
+    @rule(leaving=st.booleans(), running=st.integers(0, 4))
+    def heartbeat(self, leaving: bool, running: int) -> None:
+        credit = 0 if leaving else self.capacity - running
+        self.session.heartbeat(self.session.answered_heartbeat + 1, credit, running, self.now)
+        self.leaving = leaving and running < self.capacity
+
+    @rule()
+    def drain(self) -> None:
+        self.session.draining = True
+
+    @invariant()
+    def credit_and_what_is_in_flight_fit_into_the_capacity(self) -> None:
+        assert set(self.session.in_flight) == set(self.leases)
+        assert 0 <= self.session.credit <= self.capacity - len(self.leases)
+
+    @invariant()
+    def one_that_leaves_is_given_nothing_and_any_other_all_it_has_room_for(self) -> None:
+        idle = self.session.draining or self.leaving
+        assert self.session.credit == (0 if idle else self.capacity - len(self.leases))
+
+    @invariant()
+    def stages_come_in_their_order(self) -> None:
+        for command_id, lease_id in self.leases.items():
+            _, acknowledged, started = self.session.stages(command_id, lease_id)
+            assert started is None or (acknowledged is not None and 0 <= acknowledged <= started)
+
+
+TestSession = SessionMachine.TestCase
+TestSession.settings = settings(max_examples=60, stateful_step_count=40)
