@@ -62,7 +62,7 @@ check-lint: env-dev
 
 check-types: env-dev
 	@echo "check: types"
-	@$(BIN)/mypy --strict distributor scripts
+	@$(BIN)/mypy --strict distributor scripts bench
 
 check-layers: env-dev
 	@echo "check: layers"

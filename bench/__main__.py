@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import grpc
 
 from bench.cluster import Cluster, ServerVariant
 from bench.event_loop import loop_factory
@@ -66,8 +67,18 @@ async def _measure_unless_stopped(names: Sequence[str], report: Report) -> bool:
 async def _measure(names: Sequence[str], report: Report) -> None:
     for name in names:
         click.echo(f"{name} …", err=True)
-        async with asyncio.timeout(SCENARIO_TIMEOUT_SECONDS):
-            report.add(await _outcome(name, SCENARIOS[name], report.scale, report.variant))
+        try:
+            async with asyncio.timeout(SCENARIO_TIMEOUT_SECONDS):
+                report.add(await _outcome(name, SCENARIOS[name], report.scale, report.variant))
+        except (ExceptionGroup, grpc.aio.AioRpcError) as error:
+            raise BenchFailed(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """In one line; of several tasks that failed together, the first says why."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
 async def _outcome(name: str, scenario: Scenario, scale: Scale, variant: ServerVariant) -> Outcome:

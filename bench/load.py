@@ -38,7 +38,7 @@ class Endings:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._watch())
-        await asyncio.wait({self._task, asyncio.ensure_future(self._watching.wait())}, return_when="FIRST_COMPLETED")
+        await self._watching.wait()
         return self
 
     async def __aexit__(
@@ -73,6 +73,7 @@ class Endings:
                 self._note(message, now)
                 self._changed.set()
         finally:
+            self._watching.set()
             self._changed.set()
 
     def _note(self, message: pb.WatchCommandsResponse, now: float) -> None:

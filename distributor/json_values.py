@@ -25,8 +25,8 @@ MAX_EXACT_INT: Final = 2**53
 _MAX_MESSAGES: Final = 100
 """As deep as parsers go: nothing that was received nests deeper."""
 
-
 _MAX_NAME: Final = 40
+"""Characters of a name that an error repeats."""
 
 
 class NotJson(ValueError):

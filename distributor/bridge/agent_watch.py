@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from distributor.bridge import messages
@@ -30,19 +30,10 @@ TOLD_BEFORE_YIELDING: Final = 50
 class AgentWatch:
     """One loop of each bridge. Reading agents and telling of them happens under `lock`, so nothing old comes later."""
 
-    def __init__(
-        self,
-        view: StoreView,
-        subscriptions: Subscriptions[Dashboard],
-        *,
-        sweep_seconds: float = SWEEP_SECONDS,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, view: StoreView, subscriptions: Subscriptions[Dashboard]) -> None:
         self._view = view
         self.subscriptions = subscriptions
         self.lock = asyncio.Lock()
-        self._sweep_seconds = sweep_seconds
-        self._clock = clock
         self._due: dict[str, float] = {}
         self._told: dict[str, Document] = {}
         self._told_at: dict[str, float] = {}
@@ -59,12 +50,12 @@ class AgentWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         loop = asyncio.get_running_loop()
-        sweep_at = loop.time() + self._sweep_seconds
+        sweep_at = loop.time() + SWEEP_SECONDS
         while True:
             await self._wait_until(min([sweep_at, *self._due.values()]))
             try:
                 if loop.time() >= sweep_at:
-                    sweep_at = loop.time() + self._sweep_seconds
+                    sweep_at = loop.time() + SWEEP_SECONDS
                     await self.sweep()
                 else:
                     await self.run_once(loop.time())
@@ -100,7 +91,7 @@ class AgentWatch:
         """Tell one dashboard how these agents are."""
         async with self.lock:
             for agent in await self._view.agents(agent_ids):
-                dashboard.tell_agent(agent["agentId"], messages.agent_status(agent, self._now_ms()))
+                dashboard.tell_agent(agent["agentId"], messages.agent_status(agent, _now_ms()))
 
     async def _tell_changes(self, agents: Iterable[Document]) -> None:
         changed = [
@@ -108,7 +99,7 @@ class AgentWatch:
         ]
         for count, agent in enumerate(changed, start=1):
             self._told[agent["agentId"]] = agent
-            text = messages.agent_status(agent, self._now_ms())
+            text = messages.agent_status(agent, _now_ms())
             for dashboard in list(self.subscriptions.of_agent(agent["agentId"])):
                 dashboard.tell_agent(agent["agentId"], text)
             if count % TOLD_BEFORE_YIELDING == 0:
@@ -134,9 +125,6 @@ class AgentWatch:
         except TimeoutError:
             pass
 
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
-
     @staticmethod
     def _heard_of_only(told: Document | None, agent: Document) -> bool:
         return (
@@ -148,3 +136,7 @@ class AgentWatch:
 
 def _apart_from_proof(agent: Document | None) -> Document | None:
     return {**agent, "lastSeen": 0} if agent is not None else None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

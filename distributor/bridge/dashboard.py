@@ -71,10 +71,9 @@ class Dashboard:
         self._changed()
 
     def has_room_for_output(self) -> bool:
-        """Whether output would be taken now; where not, `on_room` is called later."""
-        roomy = self.outbox.has_room()
-        self._starved = self._starved or not roomy
-        return roomy
+        """Whether output may be taken now; where not, `on_room` is called once the queue is half empty."""
+        self._starved = self._starved or not self.outbox.has_room()
+        return not self._starved
 
     def tell_output(self, command_id: str, begin: int, end: int, tail: str) -> bool:
         """Send a piece of output; False, and `on_room` is called later, where there is no room."""
@@ -138,6 +137,11 @@ class Dashboard:
         sequence = self._sequences.get(entry.command_id, 0)
         self._sequences[entry.command_id] = sequence + 1
         return messages.terminal_output(sequence, entry.text)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether something found no room."""
+        return self._starved or not self.outbox.has_room()
 
     async def room(self) -> None:
         """Return once there is room: who asks faster than it reads waits here."""

@@ -161,7 +161,7 @@ class DashboardSession:
                     await self._peer.send(text)
                 return
             except TimeoutError as error:
-                if not self._dashboard.outbox.has_room():
+                if self._dashboard.crowded:
                     raise Closing(TRY_LATER, f"nothing was read for {seconds:g} s and the queue is full") from error
 
     # The reader

@@ -3,7 +3,7 @@
     1. Output takes at most three quarters; what finds no room is not taken, and is read from the store again later.
     2. When something else finds no room, queued output is cut: a command's pieces become one gap.
     3. From half full on, an older state of the same command or agent gives way to the newer.
-    4. If that is not enough, a state that is not final is left out, and `lost` says that the dashboard must be told anew.
+    4. If that is not enough, a state that is not final is left out: `lost` says that all must be told anew.
     5. Final states and answers are always taken, up to four times the bound; beyond it the queue is `overrun`.
 
 So order is kept, and what was left out is always said. Pure: no clock, no loop.
@@ -22,7 +22,7 @@ _OVERRUN: Final = 4
 
 
 class Entry(NamedTuple):
-    """A queued message. Of output, `text` is its tail, the bytes are `begin` to `end`, `gap` tells that there are none."""
+    """A queued message. Of output, `text` is its tail, for bytes `begin` to `end`; `gap` tells that there are none."""
 
     text: str
     size: int

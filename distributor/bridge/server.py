@@ -65,7 +65,7 @@ class BridgeServer:
 
 
 class _DashboardProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but able to part from a peer that does not read: uvicorn waits for it to, and keeps what it has for it."""
+    """uvicorn's, but able to part from a peer that does not read: uvicorn would wait for it, and keep what it has."""
 
     async def send(self, message: ASGISendEvent) -> None:
         closing = message["type"] == "websocket.close"

@@ -1,4 +1,4 @@
-"""Who is told of what. Pure bookkeeping: every look-up costs the same however many dashboards and commands there are."""
+"""Who is told of what. Pure bookkeeping; a look-up costs the same however many dashboards and commands there are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Held:
 
 
 class Subscriptions(Generic[D]):
-    """The subscriptions of all dashboards of a bridge: indexed by command and by agent to send, by dashboard to drop."""
+    """The subscriptions of all dashboards: indexed by command and by agent to send, by dashboard to drop."""
 
     def __init__(self, most: int = MAX_PER_DASHBOARD) -> None:
         self._most = most

@@ -56,7 +56,7 @@ class TokenVerifier:
     def verify(self, token: str) -> Identity:
         """Whose token it is. Raises PermissionDenied with a sentence that says what is wrong, but not the token."""
         try:
-            algorithm = jwt.get_unverified_header(token).get("alg")
+            algorithm = str(jwt.get_unverified_header(token).get("alg"))
         except jwt.PyJWTError as error:
             raise _refused("the token is not a JWT") from error
         candidates = [key for of_key, key in self._keys if of_key == algorithm]

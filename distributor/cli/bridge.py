@@ -99,19 +99,19 @@ class BridgeProcess:
         connection = await self._open_valkey()
         client = await self._cleanup.enter_async_context(CommandClient(settings.server, CALLS))
         self._compose(connection)
-        await self._hub.catch_up()
-        telling = Telling(self._hub, self._view, self._pumps, self._agents, self.metrics)
+        await self.hub.catch_up()
+        telling = Telling(self.hub, self._view, self._pumps, self._agents, self.metrics)
         patience = Patience(
             settings.connect_timeout, settings.slow_close, settings.queue_messages, settings.queue_bytes
         )
         services = SessionServices(
-            self._hub, self._view, telling, CommandCalls(client), verifier, self.metrics, patience
+            self.hub, self._view, telling, CommandCalls(client), verifier, self.metrics, patience
         )
         check = ServerCheck(client)
         app = bridge_app(
             services,
             Admission(settings.allowed_origins, settings.max_connections),
-            {"valkey": lambda: self._hub.fault, "server": lambda: check.fault},
+            {"valkey": lambda: self.hub.fault, "server": lambda: check.fault},
             (lambda: _dev_token(key, settings.token_audience)) if self._dev else None,
         )
         self._cleanup.push_async_callback(self._stop_loops)
@@ -120,14 +120,14 @@ class BridgeProcess:
         await server.start()
         self._cleanup.push_async_callback(server.stop)
         self.port = server.port
-        for name, loop in (("event hub", self._hub), ("agent watch", self._agents), ("server check", check)):
+        for name, loop in (("event hub", self.hub), ("agent watch", self._agents), ("server check", check)):
             self._loops.append(asyncio.create_task(loop.run(), name=name))
 
     async def _open_valkey(self) -> Connection:
         if not self._settings.valkey_url:
             raise ConfigurationError(
-                "a bridge reads from the Valkey of its server: set valkey_url in [bridge], DISTRIBUTOR_BRIDGE_VALKEY_URL "
-                "or --valkey-url",
+                "a bridge reads from the Valkey of its server: set valkey_url in [bridge], or "
+                "DISTRIBUTOR_BRIDGE_VALKEY_URL, or --valkey-url",
                 field="valkey_url",
             )
         connection = self._connection()
@@ -144,7 +144,7 @@ class BridgeProcess:
         self._view = StoreView(ValkeyCommandReader(connection, functions, round(self._settings.offline_after * 1000)))
         self._pumps = OutputPumps(ValkeyOutputLog(connection, functions, "bridge", StorePolicy()))
         self._agents = AgentWatch(self._view, Subscriptions())
-        self._hub = EventHub(
+        self.hub = EventHub(
             ValkeyEventLog(self._connection(reply_timeout_seconds=None)),
             ValkeyEventHistory(connection),
             self._view,

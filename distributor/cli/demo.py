@@ -25,7 +25,7 @@ from distributor.client import (
     Receipts,
 )
 from distributor.errors import DistributorError, NotFound, Unavailable
-from distributor.settings import ServerSettings, split_address
+from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.transport import DEFAULT_PORT
 
 AGENT_START_SECONDS: Final = 15.0
@@ -35,19 +35,20 @@ PROGRAM: Final = (
 )
 
 
-async def demonstrate(settings: ServerSettings, once: bool) -> None:
+async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings, once: bool) -> None:
     """Run the command and, unless `once`, stay until SIGTERM or Ctrl-C.
 
     Raises DistributorError when the command does not complete.
     """
     with StopSignals() as signals:
-        async with running(settings) as server:
-            click.echo(described(server, settings))
-            address = f"{split_address(settings.listen)[0]}:{server.port}"
-            stopped = await first_of(signals.wait(), server.run(), _run_one(address)) == 0
+        async with running(settings, bridge_settings) as everything:
+            click.echo(described(everything, settings))
+            address = f"{split_address(settings.listen)[0]}:{everything.server.port}"
+            stopped = await first_of(signals.wait(), everything.run(), _run_one(address)) == 0
             if not once and not stopped:
-                click.echo(f"\nStill running. In another terminal:\n\n{_hints(address)}\n\nCtrl-C stops everything.")
-                await first_of(signals.wait(), server.run())
+                click.echo(f"\nStill running. Watch and use it in a browser:\n\n  {everything.bridge.url}\n")
+                click.echo(f"Or in another terminal:\n\n{_hints(address)}\n\nCtrl-C stops everything.")
+                await first_of(signals.wait(), everything.run())
 
 
 async def _run_one(address: str) -> None:

@@ -1,19 +1,25 @@
-"""`distributor dev`: a server with an embedded Valkey and one agent, in one go."""
+"""`distributor dev`: a server with an embedded Valkey, a bridge and one agent, in one go."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
+import socket
 import sys
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
+from pydantic import SecretStr
 
+from distributor.cli.bridge import BridgeProcess
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.serving import first_of, is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
-from distributor.settings import ServerSettings, split_address
+from distributor.settings import BridgeSettings, ServerSettings, split_address
+from distributor.store import die_with_parent
 from distributor.store.child_process import ChildProcess
 
 AGENT_ID: Final = "dev-agent"
@@ -21,33 +27,48 @@ AGENT_CAPACITY: Final = 4
 AGENT_STOP_SECONDS: Final = 10.0
 
 
-async def develop(settings: ServerSettings) -> None:
+class Everything(NamedTuple):
+    """What runs."""
+
+    server: ServerProcess
+    bridge: BridgeProcess
+
+    async def run(self) -> None:
+        """Return only by raising what a background loop failed with."""
+        await first_of(self.server.run(), self.bridge.run())
+
+
+async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> None:
     """Serve until SIGTERM or Ctrl-C, then stop everything in order."""
     with StopSignals() as signals:
-        async with running(settings) as server:
-            click.echo(described(server, settings))
+        async with running(settings, bridge_settings) as everything:
+            click.echo(described(everything, settings))
             click.echo("Ctrl-C stops everything.")
-            await first_of(signals.wait(), server.run())
+            await first_of(signals.wait(), everything.run())
 
 
 @contextlib.asynccontextmanager
-async def running(settings: ServerSettings) -> AsyncIterator[ServerProcess]:
-    """A server and, attached to it, an agent that may EXEC. On loopback only: EXEC runs whatever it is told."""
-    if not is_loopback(settings.listen):
-        raise ConfigurationError(
-            f"dev and demo listen on loopback only, not on {settings.listen}: their agent runs whatever it is told",
-            field="listen",
-        )
+async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> AsyncIterator[Everything]:
+    """A server, a bridge and an agent that may EXEC. On loopback only: EXEC runs whatever it is told."""
+    for name, address in (("listen", settings.listen), ("bridge-listen", bridge_settings.listen)):
+        if not is_loopback(address):
+            raise ConfigurationError(
+                f"dev and demo listen on loopback only, not {name} {address}: their agent runs what it is told",
+                field=name,
+            )
     async with ServerProcess(settings) as server:
-        agent = _start_agent(f"{split_address(settings.listen)[0]}:{server.port}")
-        try:
-            yield server
-        finally:
-            await agent.stop(AGENT_STOP_SECONDS)
+        address = f"{split_address(settings.listen)[0]}:{server.port}"
+        async with _bridge(server, address, bridge_settings) as bridge:
+            agent = _start_agent(address)
+            try:
+                yield Everything(server, bridge)
+            finally:
+                await agent.stop(AGENT_STOP_SECONDS)
 
 
-def described(server: ServerProcess, settings: ServerSettings) -> str:
+def described(everything: Everything, settings: ServerSettings) -> str:
     """Where everything is, for people."""
+    server = everything.server
     host, _ = split_address(settings.listen)
     http_host, _ = split_address(settings.http_listen)
     valkey = "the one at valkey_url" if settings.valkey_url else f"embedded, AOF on, in {settings.data_dir}"
@@ -56,14 +77,34 @@ def described(server: ServerProcess, settings: ServerSettings) -> str:
             f"  valkey   {valkey}",
             f"  server   {host}:{server.port} (gRPC)   http://{http_host}:{server.http_port}/metrics",
             f"  agent    {AGENT_ID}, may EXEC",
+            f"  page     {everything.bridge.url}",
             "  Loopback only: nobody is asked who they are.",
         ]
     )
 
 
+def _bridge(server: ServerProcess, address: str, settings: BridgeSettings) -> BridgeProcess:
+    """A bridge to this server, with a key of its own unless one is set, on any port if the usual one is taken."""
+    own: dict[str, object] = {"valkey_url": server.valkey_url, "server": address}
+    if not settings.signing_key():
+        own["token_key"] = SecretStr(secrets.token_urlsafe(32))
+    if "listen" not in settings.model_fields_set and _is_taken(settings.listen):
+        own["listen"] = f"{split_address(settings.listen)[0]}:0"
+    return BridgeProcess(settings.model_copy(update=own), dev=True)
+
+
+def _is_taken(address: str) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(split_address(address)):
+        return False
+    return True
+
+
 def _start_agent(server: str) -> ChildProcess:
+    # Should we be killed, it ends too: an agent that may EXEC must not be forgotten.
+    launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
     return ChildProcess(
         [
+            *launcher,
             sys.executable,
             "-c",
             "from distributor.cli.command_agent import main; main()",

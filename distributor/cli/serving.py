@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 from collections.abc import Coroutine
 from typing import Any
@@ -19,8 +20,19 @@ async def serve_until_stopped(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises what a background loop failed with."""
     with StopSignals() as signals:
         async with ServerProcess(settings) as server:
+            spare_the_garbage_collector()
             announce(server, settings)
             await first_of(signals.wait(), server.run())
+
+
+def spare_the_garbage_collector() -> None:
+    """Leave out what lives as long as the process, and look less often: collecting took a seventh of our CPU.
+
+    What a server makes and drops under load is freed by reference counts; cycles are few.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def announce(server: ServerProcess, settings: ServerSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Iterable
 
 from distributor.dispatch.ports import Fact
@@ -12,6 +13,8 @@ from distributor.model.event import CommandChanged, EventKind
 from distributor.observability.metrics import Metrics
 
 MOST_PENDING = 10_000
+SETTLE_SECONDS = 0.002
+"""How long a change that ends nothing may wait for the next one."""
 _STATES = frozenset(EventKind) - {EventKind.AGENT, EventKind.OUTPUT}
 
 
@@ -27,6 +30,7 @@ class Watch:
         self._output: dict[str, Fact] = {}
         self._failure: Exception | None = None
         self._event = asyncio.Event()
+        self._urgent = asyncio.Event()
         self.stale = False
         """Events may have been missed: read the states anew."""
 
@@ -34,7 +38,10 @@ class Watch:
         """Something happened to a command that is watched."""
         if fact.kind == EventKind.OUTPUT:
             self._output[fact.subject] = fact
+            self._urgent.set()
         else:
+            if fact.kind == EventKind.FINISHED:
+                self._urgent.set()
             self._pending[fact.subject] = fact
         if len(self._pending) > MOST_PENDING:
             self.fail(
@@ -49,17 +56,24 @@ class Watch:
     def resync(self) -> None:
         """Events may have been missed."""
         self.stale = True
+        self._urgent.set()
         self._event.set()
 
     def fail(self, error: Exception) -> None:
         """The watch cannot go on."""
         self._failure = error
+        self._urgent.set()
         self._event.set()
 
     async def wait(self) -> None:
         """Return once there is something to take. Raises what the watch failed with."""
         if self._failure is None:
             await self._event.wait()
+        if not self._urgent.is_set():
+            # What passes on its way to an end is soon replaced by it: tell both at once.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._urgent.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -69,6 +83,7 @@ class Watch:
         output = bool(self._output)
         self._output.clear()
         self._event.clear()
+        self._urgent.clear()
         events = (fact.event() for fact in pending.values())
         return [event.state for event in events if isinstance(event, CommandChanged)], output
 

@@ -81,7 +81,10 @@ class Metrics:
     def valkey_round_trip(self, function: str, items: int, seconds: float) -> None:
         """One request to Valkey was answered; `items` callers shared it."""
         self._valkey_seconds.child(function).observe(seconds)
-        self._valkey_items.labels(function).inc(items)
+        counter = self._valkey_items_of.get(function)
+        if counter is None:
+            counter = self._valkey_items_of[function] = self._valkey_items.labels(function)
+        counter.inc(items)
 
     def valkey_failed(self, function: str) -> None:
         """One request to Valkey failed."""
@@ -133,6 +136,7 @@ class Metrics:
         self._valkey_items = Counter(
             "distributor_valkey_items", "Calls that shared round trips.", ["function"], registry=self.registry
         )
+        self._valkey_items_of: dict[str, Counter] = {}
         self._valkey_failures = Counter(
             "distributor_valkey_failures", "Requests to Valkey that failed.", ["function"], registry=self.registry
         )

@@ -9,7 +9,14 @@ from distributor.dispatch.ports import AgentHello, HeldCommand, OutputPiece
 from distributor.errors import InvalidArgument
 from distributor.json_values import NotJson, json_text, plain_value
 from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
-from distributor.model.command import COMMAND_TYPE_PATTERN, MAX_REASON_MESSAGE, InvalidField, Reason, check_agent_id, shown
+from distributor.model.command import (
+    COMMAND_TYPE_PATTERN,
+    MAX_REASON_MESSAGE,
+    InvalidField,
+    Reason,
+    check_agent_id,
+    shown,
+)
 from distributor.rpc.command_messages import STATUS_FROM_WIRE
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from distributor.errors import ConfigurationError
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_servicer import CommandServicer
+from distributor.settings import split_address
 from distributor.transport import server_options
 from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
@@ -42,12 +44,13 @@ class GrpcServer:
     async def start(self, address: str) -> int:
         """Listen; returns the port. Raises ConfigurationError, naming the address, where that is not possible."""
         try:
+            _check_free(address)
             port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
+            # gRPC itself does not say why.
+            why = error.strerror if isinstance(error, OSError) else "the address cannot be used"
             raise ConfigurationError(
-                f"cannot listen on {address}: another server has it, or it is not an address of this machine",
-                field="listen",
-                reason="CANNOT_LISTEN",
+                f"cannot listen on {address} (listen): {why}", field="listen", reason="CANNOT_LISTEN"
             ) from error
         await self._server.start()
         return port
@@ -61,3 +64,9 @@ class GrpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, give those under way the grace, and end them."""
         await self._server.stop(grace_seconds)
+
+
+def _check_free(address: str) -> None:
+    """Raise OSError where nobody can listen there: asked first, because gRPC writes its own lines to stderr."""
+    host, port = split_address(address)
+    socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, JsonValue, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from distributor.errors import ConfigurationError
@@ -20,7 +20,7 @@ from distributor.settings.values import (
     ValkeyUrl,
 )
 
-_EMPTY = {"shown_default": "empty"}
+_EMPTY: Final[dict[str, JsonValue]] = {"shown_default": "empty"}
 
 
 def _long_enough(key: SecretStr) -> SecretStr:
@@ -53,15 +53,15 @@ class BridgeSettings(SettingsGroup):
     )
     public_keys: PathList = Field(
         (),
-        description="PEM files with public keys of those who sign tokens, separated by commas: RSA (RS256), P-256 (ES256), "
-        "Ed25519 (EdDSA).",
+        description="PEM files with public keys of those who sign tokens, separated by commas: RSA (RS256), P-256 "
+        "(ES256), Ed25519 (EdDSA).",
         json_schema_extra=_EMPTY,
     )
     token_audience: str = Field("command-distributor", min_length=1, description="The `aud` that tokens must have.")
     allowed_origins: OriginList = Field(
         (),
-        description="Origins of pages that may connect besides our own, such as `https://ops.example.org`, separated by "
-        "commas; `*` for any.",
+        description="Origins of pages that may connect besides our own, such as `https://ops.example.org`, "
+        "separated by commas; `*` for any.",
         json_schema_extra=_EMPTY,
     )
     max_connections: int = Field(500, ge=1, le=100_000, description="The most dashboards connected at once.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import libvalkey
 import valkey.exceptions as driver
-from valkey.asyncio import BlockingConnectionPool, Valkey
+from valkey.asyncio import ConnectionPool
 from valkey.asyncio.connection import AbstractConnection
 from valkey.asyncio.retry import Retry
 from valkey.backoff import NoBackoff
@@ -25,54 +26,72 @@ _TRY_LATER: Final = ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
 
 
 class Connection:
-    """A Valkey, reached over a bounded pool with timeouts, and no retries: no change is made twice behind our back.
+    """A Valkey, reached over a bounded number of connections with timeouts, and no retries: no change is made twice.
 
     Replies are as Valkey gives them: bytes, int, None, and lists of them. Errors are ours. Safe for concurrent use on
-    one event loop; `close()` when done.
+    one event loop; a call that is cancelled costs its connection, never another caller's reply. `close()` when done.
+
+    The connections are the driver's; its client and its pool cost more CPU than the calls that they carry.
     """
 
     def __init__(self, url: str, *, reply_timeout_seconds: float | None = REPLY_TIMEOUT_SECONDS) -> None:
         """Connects nothing yet. Raises ConfigurationError where `url` is not one that Valkey clients understand."""
         self.shown_url = _without_password(url)
         try:
-            pool = BlockingConnectionPool.from_url(
+            self._factory = ConnectionPool.from_url(
                 url,
-                max_connections=MOST_CONNECTIONS,
-                timeout=CONNECT_TIMEOUT_SECONDS,
                 socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 socket_timeout=reply_timeout_seconds,
                 retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
             )
         except (ValueError, TypeError) as error:
             raise ConfigurationError(
                 f"valkey_url is not a Valkey address: {self.shown_url}: {error}", field="valkey_url"
             ) from error
-        pool.connection_class = _packing_in_c(pool.connection_class)
-        self._client: Any = Valkey.from_pool(pool)
-        # Replies are read as they come: the library's conversions cost more than the whole call.
-        self._client.response_callbacks.clear()
+        self._idle: list[AbstractConnection] = []
+        self._permits = asyncio.Semaphore(MOST_CONNECTIONS)
 
     async def call(self, *arguments: Argument) -> Any:
         """The reply to one command."""
-        with translated():
-            return await self._client.execute_command(*arguments)
+        async with self._connected() as connection:
+            await connection.send_packed_command(libvalkey.pack_command(arguments), check_health=False)
+            return await connection.read_response()
 
     async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        """The replies to commands that travel together. Not a transaction."""
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        with translated():
-            replies = list(await pipeline.execute(raise_on_error=False))
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+        """The replies to commands that travel together. Not a transaction. Raises for the first that failed."""
+        async with self._connected() as connection:
+            packed = b"".join([libvalkey.pack_command(command) for command in commands])
+            await connection.send_packed_command(packed, check_health=False)
+            replies: list[Any] = []
+            failure: driver.ResponseError | None = None
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except driver.ResponseError as error:
+                    failure = failure or error
+            if failure is not None:
+                raise failure
             return replies
 
     async def close(self) -> None:
         """End all connections."""
-        await self._client.aclose(close_connection_pool=True)
+        while self._idle:
+            await self._idle.pop().disconnect()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AbstractConnection]:
+        """A connection for one exchange. One that broke connects anew when it is used again."""
+        async with self._permits:
+            connection = self._idle.pop() if self._idle else self._factory.make_connection()
+            try:
+                with translated():
+                    yield connection
+            except Unavailable:
+                # What broke this one has broken the idle ones too.
+                await self.close()
+                raise
+            finally:
+                self._idle.append(connection)
 
 
 async def check_server(connection: Connection) -> None:
@@ -113,16 +132,6 @@ def translated() -> Iterator[None]:
         raise DistributorError(f"Valkey refused a call: {text}", reason="STORE_ERROR") from error
     except driver.ValkeyError as error:
         raise DistributorError(f"Valkey failed: {error}", reason="STORE_ERROR") from error
-
-
-def _packing_in_c(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
-    """`connection_class`, with commands put together by libvalkey: doing so in Python took a third of our CPU."""
-
-    class PackingInC(connection_class):  # type: ignore[valid-type, misc]
-        def pack_command(self, *arguments: Argument) -> list[bytes]:
-            return [libvalkey.pack_command(arguments)]
-
-    return PackingInC
 
 
 def _full(error: Exception) -> ResourceExhausted:

@@ -38,6 +38,7 @@ requirepass {password}
 dir "{data_dir}"
 appendonly yes
 appendfsync everysec
+auto-aof-rewrite-min-size 256mb
 save ""
 maxmemory-policy noeviction
 daemonize no

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
-from tests.support.browser import PATIENCE_MS, chromium
+from tests.support.browser import PATIENCE_MS, Problems, browsing, chromium
+from tests.support.dashboard_page import DashboardPage
+from tests.support.page_world import PageWorld, page_world
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -17,3 +19,29 @@ async def browser() -> AsyncIterator[Browser]:
     """One Chromium for the whole run."""
     async with chromium() as browser:
         yield browser
+
+
+@pytest.fixture
+async def world(valkey_url: str) -> AsyncIterator[PageWorld]:
+    """A server with an agent, and a bridge that gives its page a token."""
+    async with page_world(valkey_url) as world:
+        yield world
+
+
+@pytest.fixture
+async def profile(browser: Browser, world: PageWorld) -> AsyncIterator[tuple[BrowserContext, Problems]]:
+    """A fresh browser profile, and what goes wrong in its pages: at the end, nothing unexpected may have."""
+    async with browsing(browser, world.origin) as profile:
+        yield profile
+
+
+@pytest.fixture
+def problems(profile: tuple[BrowserContext, Problems]) -> Problems:
+    """Where a test says which complaints of the browser it expects."""
+    return profile[1]
+
+
+@pytest.fixture
+async def page(profile: tuple[BrowserContext, Problems]) -> DashboardPage:
+    """One tab of that profile."""
+    return DashboardPage(await profile[0].new_page())

@@ -76,4 +76,5 @@ async def browsing(browser: Browser, origin: str, **options: Any) -> AsyncIterat
         yield context, problems
     finally:
         await context.close()
-    assert problems.unexpected() == []
+    unexpected = problems.unexpected()
+    assert not unexpected, "\n".join(unexpected)

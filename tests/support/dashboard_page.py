@@ -69,9 +69,9 @@ class DashboardPage:
         """A step of the timeline."""
         return self.page.locator(f'[data-stage="{name}"]')
 
-    def fact(self, text: str) -> Locator:
-        """A value among the facts of a command."""
-        return self.page.locator(".facts dd", has_text=text)
+    def fact(self, name: str) -> Locator:
+        """A value among the facts of the command whose view is open."""
+        return self.page.locator(f'.facts dt:text-is("{name}") + dd')
 
     async def picture(self, name: str) -> Path:
         """Save what is seen as a picture."""

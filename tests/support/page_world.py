@@ -8,12 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
+from distributor.cli.bridge import BridgeProcess
+from distributor.cli.token import token_for
+from distributor.settings import BridgeSettings
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.running_server import RunningServer, eventually, running_server
 from tests.support.serving_agent import background
 
 AGENT_ID: Final = "page-agent"
-"""Where the test has an agent."""
+TOKEN_KEY: Final = "a key for nothing but tests, of 32 bytes at least"
 
 
 class Script:
@@ -45,21 +48,45 @@ class Script:
 class PageWorld:
     """What stands behind the page. The bridge can go and come back on the same port."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: RunningServer, *, dev: bool) -> None:
         self.server = server
         self.script = Script()
+        self._dev = dev
+        self._bridge: BridgeProcess | None = None
+        self._port = 0
 
-    async def until_connected(self, agent_id: str = AGENT_ID) -> None:
-        """Wait for an agent."""
+    @property
+    def origin(self) -> str:
+        """Where the page is, without a path."""
+        return f"http://127.0.0.1:{self._port}"
 
-        async def connected() -> bool:
-            agents = (await self.server.commands.ListAgents(pb.ListAgentsRequest())).agents
-            return any(agent.agent_id == agent_id and agent.status != pb.AGENT_STATUS_OFFLINE for agent in agents)
+    @property
+    def settings(self) -> BridgeSettings:
+        """Of the bridge."""
+        return BridgeSettings(
+            listen=f"127.0.0.1:{self._port}",
+            server=self.server.address,
+            valkey_url=self.server.process.valkey_url,
+            token_key=TOKEN_KEY,
+        )
 
-        await eventually(connected)
+    def token(self, *scopes: str, lifetime: str = "1h") -> str:
+        """A token of somebody who may do this."""
+        return token_for(self.settings, "alice", scopes, lifetime)
+
+    async def start_bridge(self) -> None:
+        """Serve, on the port of the time before if there was one."""
+        self._bridge = await BridgeProcess(self.settings, dev=self._dev).__aenter__()
+        self._port = self._bridge.port
+
+    async def stop_bridge(self) -> None:
+        """Go away; every page is told."""
+        if self._bridge is not None:
+            await self._bridge.__aexit__(None, None, None)
+            self._bridge = None
 
     def agent(self) -> Agent:
-        """One that runs SCRIPT as the test says, and any program."""
+        """An agent that runs SCRIPT as the test says, and any program; not serving yet."""
         agent = Agent(
             AGENT_ID,
             server=self.server.address,
@@ -70,13 +97,24 @@ class PageWorld:
         agent.add_handler("SCRIPT", self.script)
         return agent
 
+    async def until_connected(self) -> None:
+        """Wait for the agent."""
+
+        async def connected() -> bool:
+            agents = (await self.server.commands.ListAgents(pb.ListAgentsRequest())).agents
+            return any(agent.agent_id == AGENT_ID and agent.status == pb.AGENT_STATUS_ONLINE for agent in agents)
+
+        await eventually(connected)
+
 
 @asynccontextmanager
-async def page_world(valkey_url: str, *, with_agent: bool = True) -> AsyncIterator[PageWorld]:
+async def page_world(valkey_url: str, *, with_agent: bool = True, dev: bool = True) -> AsyncIterator[PageWorld]:
     """Everything running, and stopped again."""
     async with AsyncExitStack() as stack:
-        world = PageWorld(await stack.enter_async_context(running_server(valkey_url)))
+        world = PageWorld(await stack.enter_async_context(running_server(valkey_url)), dev=dev)
         if with_agent:
             await stack.enter_async_context(background(world.agent().serve()))
             await world.until_connected()
+        stack.push_async_callback(world.stop_bridge)
+        await world.start_bridge()
         yield world

@@ -62,6 +62,11 @@ export const tests = {
     same(known.position, "2-0");
     same(reduce(known, [connected({ resumed: true, position: "9-0" })], NOW).position, "2-0");
   },
+  "a resumed connection brings agents, and commands stay known"() {
+    const before = after(connected({ commands: [command("1", "assigned")] }));
+    const known = reduce(before, [{ ...connected({ resumed: true, agents: [agent("b")] }), commands: undefined }], NOW);
+    same([[...known.agents.keys()], [...known.commands.keys()]], [["b"], ["1"]]);
+  },
   "a terminal state never changes back"() {
     const known = after(status(command("1", "completed")), status(command("1", "assigned")));
     same(known.commands.get("1").state, "completed");

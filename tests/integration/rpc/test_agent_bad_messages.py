@@ -193,7 +193,7 @@ async def test_a_result_over_the_size_limit_fails_its_command(server: RunningSer
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"data": Value(number_value=float("inf"))}, "numbers that JSON cannot hold"),
+        ({"data": Value(number_value=float("inf"))}, "result.data is inf, which JSON has no number for"),
         ({"output_bytes": -1}, "negative number of bytes"),
     ],
 )

@@ -60,6 +60,7 @@ async def test_one_that_waits_to_be_given_out_again_is_taken_out_of_the_queue(wo
     command_id = await world.assigned()
     await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason())])
     await world.attach(held=held(command_id))
+    assert keys.READY.format(agent_id=AGENT) not in await world.dump()
     assert (await world.claim()).commands == []
 
 

@@ -96,7 +96,7 @@ async def test_a_wrong_password(shared_valkey_url: str) -> None:
 
 
 async def test_a_reply_that_does_not_come(shared_valkey_url: str) -> None:
-    connection = Connection(shared_valkey_url, reply_timeout_seconds=0.3)
+    connection = Connection(shared_valkey_url, reply_timeout_seconds=0.5)
     with pytest.raises(Unavailable, match="Valkey is away"):
         await connection.call("BLPOP", "nothing", 5)
     assert await connection.call("PING") in (b"PONG", True)

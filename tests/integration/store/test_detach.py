@@ -42,4 +42,6 @@ async def test_a_return_clears_since_when_it_was_away(world: StoreWorld) -> None
     await world.attach()
     await world.sessions.detach([(AGENT, world.epochs[AGENT])])
     await world.attach()
-    assert (await world.reader.presence(AGENT)) == (True, True, 0)
+    assert await world.reader.presence(AGENT) == (True, True, 0)
+    await world.silence()
+    assert await world.reader.presence(AGENT) == (True, False, 1)

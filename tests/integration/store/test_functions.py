@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from distributor.errors import DistributorError
 from distributor.store.connection import Connection
-from distributor.store.functions import Functions, library_source
+from distributor.store.functions import FOLDER, Functions, library_source
+from distributor.store.keys import lua_prelude
 from tests.support.store_world import StoreWorld
 
 
@@ -49,3 +52,27 @@ async def test_a_call_that_fails_says_so(world: StoreWorld) -> None:
     with pytest.raises(DistributorError, match="Valkey refused a call") as caught:
         await world.functions.call("heartbeat", ["not a number", "a", 1])
     assert caught.value.reason == "STORE_ERROR"
+
+
+DATE_FUNCTION = """
+register('date', function(keys, args)
+  local dates = {}
+  for n, ms in ipairs(args) do dates[n] = rfc3339(tonumber(ms)) end
+  return dates
+end, {'no-writes'})
+"""
+
+
+async def test_dates_that_the_functions_write(world: StoreWorld) -> None:
+    """Each day of five years, the leap day of 2000, and the one that 2100 does not have, at odd milliseconds."""
+    shared = (FOLDER / "_shared.lua").read_text()
+    library = f"#!lua name=dates\nlocal VERSION = 'dates'\n{lua_prelude()}{shared}{DATE_FUNCTION}"
+    await world.connection.call("FUNCTION", "LOAD", library)
+    noon = datetime(2024, 1, 1, 12, 34, 56, 7_000, tzinfo=UTC)
+    moments = [noon + timedelta(days=day, milliseconds=day) for day in range(5 * 366)]
+    for year, month, day in ((1970, 1, 1), (2000, 2, 29), (2100, 2, 28), (2100, 3, 1), (2399, 12, 31)):
+        moments.append(datetime(year, month, day, 23, 59, 59, 999_000, tzinfo=UTC))
+    arguments = [round(moment.timestamp() * 1000) for moment in moments]
+    dates = await world.connection.call("FCALL", "date_dates", 0, *arguments)
+    expected = [moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments]
+    assert [date.decode() for date in dates] == expected

@@ -62,6 +62,19 @@ def test_a_value_that_does_not_fit_fails_the_command(value: object, code: str) -
 
 
 @pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": [{1}]}, "the handler's value.a[0] is a set, which is not JSON"),
+        ({1: "a"}, "the handler's value has a name of type int, names must be text"),
+        ("\ud800", "the handler's value is not valid Unicode text"),
+    ],
+)
+def test_a_value_that_is_not_json_is_told_with_its_place(value: object, message: str) -> None:
+    result = results.completed(HELD, value, LIMIT)
+    assert (result.reason.code, result.reason.message) == ("invalid_result", message)
+
+
+@pytest.mark.parametrize(
     ("cause", "status", "code"),
     [
         (StopCause.CANCELLED, command_pb2.COMMAND_STATUS_CANCELLED, "cancelled"),

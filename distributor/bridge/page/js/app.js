@@ -10,7 +10,7 @@ import { Api } from "./api.js";
 import { CommandDetail } from "./command_detail.js";
 import { CommandList } from "./command_list.js";
 import { Connection } from "./connection.js";
-import { commandLink, link, parseRoute } from "./router.js";
+import { commandLink, parseRoute } from "./router.js";
 import { Requests } from "./requests.js";
 import { SendForm, draftOf } from "./send_form.js";
 import { nothingKnown, reduce } from "./store.js";
@@ -56,9 +56,13 @@ export class App {
     this.dialog = "";
     /** @type {Message[]} */
     this.received = [];
+    this.taking = 0;
     /** @type {Set<() => void>} */
     this.tickers = new Set();
     this.drawing = false;
+    /** Whether the view is new, so that the focus has to go into it. */
+    this.arrived = false;
+    this.focus = "";
     this.toastCount = 0;
   }
 
@@ -104,14 +108,18 @@ export class App {
     }
     if (message.type === "connected") this.requests.again();
     if (message.type === "command:accepted" || message.type === "error") this.answered(message);
-    if (!this.received.length) setTimeout(() => this.take(), TOGETHER_MS);
     this.received.push(message);
+    if (message.type === "connected") this.take();
+    else this.taking ||= setTimeout(() => this.take(), TOGETHER_MS);
   }
 
   take() {
     const { complete } = this.known;
-    this.known = reduce(this.known, this.received, Date.now());
+    const messages = this.received;
     this.received = [];
+    clearTimeout(this.taking);
+    this.taking = 0;
+    this.known = reduce(this.known, messages, Date.now());
     if (this.known.complete !== complete) this.tick();
     if (this.route.view === "commands") this.list.follow(this.known.changes);
     this.changed();
@@ -144,8 +152,9 @@ export class App {
 
   // Where we are
 
-  /** @param {string} hash */
-  go(hash) {
+  /** @param {string} hash @param {string} [focus]  selector of what to focus there */
+  go(hash, focus = "") {
+    this.focus = focus;
     location.hash = hash;
   }
 
@@ -160,7 +169,10 @@ export class App {
     this.form = route.view === "send" ? new SendForm({ agentId: route.query.agent ?? this.onlyAgent() }) : null;
     if (route.view === "send" && route.query.from) this.copyDraft(route.query.from);
     document.title = titleOf(route);
-    if (before.view !== route.view || before.id !== route.id) scrollTo(0, 0);
+    if (before.view !== route.view || before.id !== route.id) {
+      scrollTo(0, 0);
+      this.arrived = true;
+    }
     this.changed();
   }
 
@@ -186,11 +198,6 @@ export class App {
       this.toast(`That command could not be copied: ${/** @type {Error} */ (error).message}`, true);
     }
     this.changed();
-  }
-
-  goToFilter() {
-    if (this.route.view !== "commands") this.go(link("commands"));
-    requestAnimationFrame(() => requestAnimationFrame(() => document.getElementById("filter-agent")?.focus()));
   }
 
   // What the user does

@@ -16,7 +16,7 @@ export const SHORTCUTS = [
   { keys: ["g", "c"], what: "Go to the commands", act: (app) => app.go(link("commands")) },
   { keys: ["n"], what: "Send a new command", act: (app) => app.go(link("send")) },
   { keys: ["f"], what: "Failed commands only", act: (app) => app.go(link("commands", { status: "failed" })) },
-  { keys: ["/"], what: "Filter the commands", act: (app) => app.goToFilter() },
+  { keys: ["/"], what: "Filter the commands by agent", act: goToFilter },
   { keys: ["j"], what: "Next row", act: () => moveRow(1) },
   { keys: ["k"], what: "Row before", act: () => moveRow(-1) },
   { keys: ["Enter"], what: "Open the row", act: () => {} },
@@ -41,6 +41,13 @@ export function startKeyboard(app) {
     event.preventDefault();
     shortcut.act(app);
   });
+}
+
+/** @param {import("./app.js").App} app */
+function goToFilter(app) {
+  const filter = "#filter-agent";
+  if (app.route.view === "commands") /** @type {HTMLElement} */ (document.querySelector(filter)).focus();
+  else app.go(link("commands"), filter);
 }
 
 /** @param {HTMLElement} target */

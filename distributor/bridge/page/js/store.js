@@ -75,7 +75,7 @@ const changes = {
     known.userId = message.userId;
     known.scopes = message.scopes;
     known.ahead = message.serverTime - now;
-    if (message.agents) snapshot(known, message, ended);
+    snapshot(known, message, ended);
   },
   resync(known, message, _now, ended) {
     snapshot(known, message, ended);
@@ -102,14 +102,21 @@ const changes = {
 
 /** @param {Known} known @param {Message} message @param {Command[]} ended */
 function snapshot(known, message, ended) {
-  known.complete = true;
-  known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
-  // What the snapshot does not name may have changed or ended unseen.
-  const inSnapshot = new Set(message.commands.map((/** @type {Command} */ command) => command.commandId));
+  if (message.agents) {
+    known.complete = true;
+    known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
+  }
+  if (message.commands) commandsAnew(known, message.commands, ended);
+}
+
+/** @param {Known} known @param {Command[]} commands  the newest, newest first @param {Command[]} ended */
+function commandsAnew(known, commands, ended) {
+  // What is not among them may have changed or ended unseen.
+  const inSnapshot = new Set(commands.map((command) => command.commandId));
   for (const [commandId, command] of known.commands) {
     if (!hasEnded(command) && !inSnapshot.has(commandId)) known.commands.delete(commandId);
   }
-  for (const command of [...message.commands].reverse()) learn(known, command, ended);
+  for (const command of [...commands].reverse()) learn(known, command, ended);
   known.changes += 1;
 }
 

@@ -8,7 +8,7 @@
 
 import { bytes as inBytes } from "./format.js";
 import { CreditedWriter } from "./credited_writer.js";
-import { strictDocument, withStrictDocument } from "./strict_document.js";
+import { makeElementsStrict } from "./strict_elements.js";
 
 const SCROLLBACK_LINES = 20_000;
 /** Title and icon, colours, working directory, links, clipboard, notifications, shell integration. */
@@ -32,12 +32,12 @@ export function openScreen(element, modules) {
 
 /** @param {HTMLElement} element @param {TerminalModules} modules @returns {Screen} */
 function terminalScreen(element, { Terminal, FitAddon }) {
+  makeElementsStrict();
   const terminal = new Terminal({
     allowProposedApi: false,
     convertEol: true,
     cursorInactiveStyle: "none",
     disableStdin: true,
-    documentOverride: strictDocument,
     fontFamily: cssValue("--mono"),
     fontSize: 13,
     lineHeight: 1.2,
@@ -52,7 +52,7 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   terminal.attachCustomKeyEventHandler(() => false);
   const fit = new FitAddon();
   terminal.loadAddon(fit);
-  withStrictDocument(() => terminal.open(element));
+  terminal.open(element);
   terminal.textarea?.setAttribute("aria-label", "Output of the command, read only");
   const sized = new ResizeObserver(() => requestAnimationFrame(() => terminal.element?.isConnected && fit.fit()));
   sized.observe(element);

@@ -16,6 +16,8 @@ export function throughputChart(app) {
     names: ["completed", "not completed"],
     values: (data) => [data.times, data.completed, data.other],
     format: (value) => String(Math.round(value * 100) / 100),
+    least: 1,
+    points: false,
   });
 }
 
@@ -28,6 +30,8 @@ export function latencyChart(app) {
     names: ["queued to ended, median", "queued to ended, p95", "queued to started, median"],
     values: (data) => [data.times, data.totalMedian, data.totalHigh, data.waitMedian],
     format: duration,
+    least: 10,
+    points: true,
   });
 }
 
@@ -38,6 +42,8 @@ export function latencyChart(app) {
  * @property {string[]} names  of the series
  * @property {(data: ReturnType<typeof series>) => (number | null)[][]} values
  * @property {(value: number) => string} format
+ * @property {number} least  what the axis reaches at the least
+ * @property {boolean} points  whether single values have to be seen
  */
 
 /** @param {App} app @param {Chart} chart */
@@ -107,11 +113,11 @@ function options(element, chart) {
     cursor: { show: false },
     padding: [6, 8, 0, 0],
     scales: {
+      x: {
+        range: (/** @type {any} */ _plot, /** @type {number} */ low, /** @type {number} */ high) => [low, high + 3],
+      },
       y: {
-        range: (/** @type {any} */ _plot, /** @type {number} */ _low, /** @type {number} */ high) => [
-          0,
-          high > 0 ? high * 1.15 : 1,
-        ],
+        range: (/** @type {any} */ _plot, _low, /** @type {number} */ high) => [0, Math.max(high * 1.15, chart.least)],
       },
     },
     axes: [
@@ -134,7 +140,7 @@ function options(element, chart) {
         width: 1.75,
         dash: dashes[at],
         spanGaps: true,
-        points: { size: 4 },
+        points: { show: chart.points, size: 4, fill: color(`--chart-${at + 1}`) },
       })),
     ],
   };

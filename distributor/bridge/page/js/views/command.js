@@ -39,7 +39,7 @@ export function commandView(app) {
     h(
       "div",
       { class: "command-columns" },
-      h("div", { class: "view" }, output(app), result(app, command)),
+      h("div", { class: "view" }, output(app, command), result(app, command)),
       h("div", { class: "view live" }, timeline(command, app), facts(app, command)),
     ),
   );
@@ -92,14 +92,15 @@ function heading(app, command) {
   );
 }
 
-/** @param {App} app */
-function output(app) {
+/** @param {App} app @param {Command} command */
+function output(app, command) {
   const detail = /** @type {import("../command_detail.js").CommandDetail} */ (app.detail);
   const { stdout, stderr } = detail.feed.received;
+  const ended = hasEnded(command);
   return panel(
     "Output",
     [
-      h("span", { class: "quiet" }, stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr` : bytes(stdout)),
+      h("span", { class: "quiet" }, printed(stdout, stderr, ended)),
       detail.feed.missing > 0 && h("span", { class: "bad-text" }, `${bytes(detail.feed.missing)} no longer kept`),
       !app.vendored.terminal &&
         h("span", { class: "quiet end" }, "plain text: xterm.js was not installed with this bridge"),
@@ -111,9 +112,15 @@ function output(app) {
         detail.attach(screen);
         return () => screen.dispose();
       },
-      { class: "terminal" },
+      { class: ended && !stdout && !stderr ? "terminal unused" : "terminal" },
     ),
   );
+}
+
+/** @param {number} stdout @param {number} stderr @param {boolean} ended */
+function printed(stdout, stderr, ended) {
+  if (!stdout && !stderr) return ended ? "it printed nothing" : "nothing yet";
+  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr` : bytes(stdout);
 }
 
 /** @param {Command} command @param {App} app */
@@ -169,7 +176,7 @@ function result(app, command) {
   const { data } = found;
   return panel(
     "Result",
-    h("span", { class: "quiet" }, ended(found)),
+    h("span", { class: "quiet" }, howItEnded(found)),
     h(
       "div",
       { class: "panel-body view" },
@@ -183,7 +190,7 @@ function result(app, command) {
 }
 
 /** @param {Result} result */
-function ended(result) {
+function howItEnded(result) {
   const parts = [
     result.exitCode === undefined ? "" : `exit code ${result.exitCode}`,
     `${bytes(result.outputBytes)} of output`,
@@ -206,7 +213,7 @@ function facts(app, command) {
       fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
       fact("Type", command.type),
       fact("State", command.state),
-      reason.code && fact("Reason", h("span", { class: "mono" }, reason.code), reason.message && ` ${reason.message}`),
+      reason.code && fact("Reason", h("span", { class: "mono", title: reason.message }, reason.code)),
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),

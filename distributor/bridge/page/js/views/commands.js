@@ -54,28 +54,29 @@ function filters(app) {
       },
       "Failed only",
     ),
-    choice("Status", STATUSES, query.status, (status) => set({ status })),
+    choice("Status", "filter-status", STATUSES, query.status, (status) => set({ status })),
     suggestion("Agent", "filter-agent", query.agent, [...app.known.agents.keys()], (agent) => set({ agent })),
     suggestion("Type", "filter-type", query.type, knownTypes(app.known), (type) => set({ type })),
-    choice("Queued", TIMES, query.within, (within) => set({ within })),
+    choice("Queued", "filter-within", TIMES, query.within, (within) => set({ within })),
     filtered && h("button", { type: "button", onclick: () => app.go(link("commands")) }, "Clear"),
   );
 }
 
 /**
  * @param {string} name
+ * @param {string} id
  * @param {readonly (readonly string[])[]} options  values and words
  * @param {string | undefined} value
  * @param {(value: string) => void} set
  */
-function choice(name, options, value, set) {
+function choice(name, id, options, value, set) {
   return h(
-    "label",
+    "div",
     { class: "field" },
-    name,
+    h("label", { for: id }, name),
     h(
       "select",
-      { value: value ?? "", onchange: (/** @type {any} */ event) => set(event.target.value) },
+      { id, value: value ?? "", onchange: (/** @type {any} */ event) => set(event.target.value) },
       options.map(([option, word]) => h("option", { key: option, value: option }, word)),
     ),
   );
@@ -90,9 +91,9 @@ function choice(name, options, value, set) {
  */
 function suggestion(name, id, value, known, set) {
   return h(
-    "label",
+    "div",
     { class: "field" },
-    name,
+    h("label", { for: id }, name),
     h("input", {
       id,
       value: value ?? "",

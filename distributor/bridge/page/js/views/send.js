@@ -91,6 +91,7 @@ function text(app, name, label, more) {
       spellcheck: "false",
       "aria-invalid": wrong ? "true" : null,
       "aria-describedby": wrong ? `send-${name}-problem` : null,
+      "data-focus": name === firstEmpty(form),
       oninput: edit(app, name, more.redraw),
     }),
     more.known &&
@@ -102,6 +103,9 @@ function text(app, name, label, more) {
     wrong ? problemOf(name, wrong) : more.hint && h("span", { class: "hint" }, more.hint),
   );
 }
+
+/** What the user has to fill in first. @param {SendForm} form */
+const firstEmpty = ({ draft }) => (draft.agentId ? "line" : "agentId");
 
 /** @param {App} app @param {boolean} isProgram */
 function area(app, isProgram) {

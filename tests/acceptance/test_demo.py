@@ -1,0 +1,69 @@
+"""`distributor demo`, as somebody who has just cloned the repository runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.launched_server import LaunchedServer, descendants_of, end, gone, launched_server, somewhere
+
+RECEIPTS = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
+
+
+def shown_receipts(server: LaunchedServer) -> list[str]:
+    """The stages that were printed with a time of day."""
+    lines = [re.match(r"  (\w+) +\d\d:\d\d:\d\d\.\d{3}( +\+\d+ ms)?$", line) for line in server.stdout]
+    return [match[1] for match in lines if match]
+
+
+async def test_once_shows_a_command_from_the_queue_to_its_result_and_leaves_nothing_running(tmp_path: Path) -> None:
+    async with launched_server("demo", "--once", *somewhere(tmp_path)) as demo:
+        first = await demo.line("line 1 of 5")
+        # Live: the program still runs.
+        assert not any("line 5 of 5" in line for line in demo.stdout)
+        started = descendants_of(demo.process.pid)
+        assert len(started) >= 3, "Valkey, the agent and the program"
+        assert first.startswith("  | ")
+        assert await demo.ended() == 0, demo.everything
+        assert "  ! and one on stderr" in demo.stdout
+        (result,) = [line for line in demo.stdout if line.startswith("Result")]
+        assert re.fullmatch(
+            r"Result, at cmd:result:[0-9a-f-]{36}: completed, exit code 0, \d+ bytes of output", result
+        )
+        assert tuple(shown_receipts(demo)) == RECEIPTS
+        await gone(started)
+
+
+@pytest.mark.parametrize("moment", ["line 2 of 5", "Ctrl-C stops everything"])
+async def test_ctrl_c_stops_everything_cleanly(tmp_path: Path, moment: str) -> None:
+    async with launched_server("demo", *somewhere(tmp_path)) as demo:
+        await demo.line(moment)
+        started = descendants_of(demo.process.pid)
+        # As a terminal does it: to the whole process group.
+        os.killpg(demo.process.pid, signal.SIGINT)
+        assert await demo.ended() == 0, demo.everything
+        assert "Traceback" not in demo.everything
+        await gone(started)
+
+
+async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    async with launched_server("demo", *somewhere(tmp_path)) as demo:
+        await demo.line("Ctrl-C stops everything")
+        started = descendants_of(demo.process.pid)
+        demo.process.kill()
+        try:
+            await gone(started)
+        except TimeoutError:
+            end(started)
+            raise
+
+
+async def test_only_on_loopback(tmp_path: Path) -> None:
+    async with launched_server("demo", *somewhere(tmp_path), "--listen=0.0.0.0:0") as demo:
+        assert await demo.ended() == 2
+        (line,) = demo.stderr
+        assert "dev and demo listen on loopback only" in line

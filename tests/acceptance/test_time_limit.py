@@ -1,0 +1,42 @@
+"""A program that does not listen, on a real agent, and a time limit."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from distributor.agent.process_group import group_runs
+from distributor.client import CommandClient, CommandRequest, CommandResult, CommandStatus, OutputChunk
+from tests.support.launched_programs import launched_agent
+from tests.support.running_server import running_server
+
+PROGRAM = """
+import os, signal
+# Twice the same number: both processes are in the group of the first.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.fork()
+print(os.getpgrp(), flush=True)
+signal.pause()
+"""
+
+
+async def test_a_program_that_ignores_term_is_killed_with_its_children(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_AGENT_STOP_GRACE", "0.2")
+    async with running_server(valkey_url) as server, launched_agent(server.address, "agent123"):
+        async with CommandClient(server.address) as client:
+            argv = [sys.executable, "-c", PROGRAM]
+            request = CommandRequest("agent123", "EXEC", {"argv": argv}, time_limit_seconds=1.0)
+            command_id = (await client.queue(request)).command.command_id
+            printed = b""
+            async for update in client.watch(command_id):
+                if isinstance(update, OutputChunk):
+                    printed += update.data
+                elif isinstance(update, CommandResult):
+                    assert (update.status, update.reason.code) == (CommandStatus.TIMEOUT, "time_limit")
+            first, second = printed.split()
+            assert first == second
+            # `timeout` is published only once nothing of it runs.
+            assert not group_runs(int(first))

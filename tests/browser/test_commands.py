@@ -1,0 +1,123 @@
+"""What a user does with commands: send, watch, cancel, repeat, find."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.async_api import expect
+
+from tests.support.dashboard_page import DashboardPage
+from tests.support.page_world import AGENT_ID, PageWorld
+
+
+async def test_a_program_runs_and_its_lines_appear(page: DashboardPage) -> None:
+    await page.send("sh -c 'echo out; echo err >&2; exit 3'", agent_id=AGENT_ID)
+    await expect(page.status).to_have_text("failed")
+    await expect(page.output).to_contain_text("out")
+    await expect(page.output).to_contain_text("err")
+    await expect(page.fact("Exit code")).to_have_text("3")
+    await expect(page.page.get_by_label("Result")).to_contain_text("exit code 3, 8 B of output")
+    for stage in ("queued", "assigned", "sent", "acknowledged", "started", "finished"):
+        await expect(page.stage(stage)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3}"))
+    await expect(page.stage("finished")).to_contain_text(re.compile(r"\+[\d.]+ m?s"))
+
+
+async def test_lines_appear_while_the_command_runs(page: DashboardPage, world: PageWorld) -> None:
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT", params='{"name": "<b>bold</b>"}')
+    await expect(page.status).to_have_text("running")
+    await expect(page.fact("Params")).to_have_text("name='<b>bold</b>'")
+    for line in ("first line", "second line", "third line"):
+        world.script.print(f"{line}\n")
+        await expect(page.output).to_contain_text(line)
+        await expect(page.status).to_have_text("running")
+    world.script.end()
+    await expect(page.status).to_have_text("completed")
+    await expect(page.page.get_by_label("Data of the result")).to_have_text('{\n  "ok": true\n}')
+
+
+async def test_a_command_is_cancelled(page: DashboardPage) -> None:
+    await page.send("sleep 60", agent_id=AGENT_ID)
+    await expect(page.status).to_have_text("running")
+    await page.page.get_by_role("button", name="Cancel").click()
+    await expect(page.status).to_have_text("interrupted")
+    await expect(page.page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+async def test_a_command_is_sent_again(page: DashboardPage) -> None:
+    first = await page.send("echo 'it is me'", agent_id=AGENT_ID)
+    await page.page.get_by_role("button", name="Run again").click()
+    await expect(page.page).not_to_have_url(re.compile(first))
+    await expect(page.status).to_have_text("completed")
+    await expect(page.output).to_contain_text("it is me")
+    await page.page.get_by_role("link", name="Edit and send…").click()
+    await expect(page.page.get_by_label("Command line")).to_have_value("echo 'it is me'")
+
+
+async def test_a_command_for_an_agent_that_is_away(page: DashboardPage) -> None:
+    await page.open("send?agent=nobody")
+    await page.page.get_by_label("Command line").fill("true")
+    await page.page.get_by_label("fail at once").check()
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    await expect(page.page.locator(".problem-box, .field .problem")).to_contain_text("nobody")
+    await page.page.get_by_label("queue it").check()
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    await expect(page.status).to_have_text("queued")
+    await expect(page.stage("assigned")).to_contain_text("not yet")
+
+
+async def test_what_is_wrong_in_the_form_is_told_at_its_field(page: DashboardPage) -> None:
+    await page.open("send")
+    await page.page.get_by_label("Agent", exact=True).fill("not an agent!")
+    await page.page.get_by_label("Command line").fill("echo 'open")
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    await expect(page.page.get_by_label("Command line")).to_have_attribute("aria-invalid", "true")
+    await expect(page.page.locator("#send-line-problem")).to_contain_text("is not closed")
+    await page.page.get_by_label("Command line").fill("true")
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    await expect(page.page.locator("#send-agentId-problem")).to_contain_text("not an agent!")
+
+
+async def test_failed_ones_are_found_in_one_click(page: DashboardPage, world: PageWorld) -> None:
+    good = await page.send("true", agent_id=AGENT_ID)
+    bad = await page.send("false", agent_id=AGENT_ID)
+    await expect(page.status).to_have_text("failed")
+    await page.open("commands")
+    await expect(page.rows).to_have_count(2)
+    await page.page.get_by_role("button", name="Failed only").click()
+    await expect(page.row(bad)).to_be_visible()
+    await expect(page.row(good)).to_have_count(0)
+    await expect(page.page).to_have_url(re.compile("status=failed"))
+    await page.page.get_by_role("button", name="Failed only").click()
+    await expect(page.rows).to_have_count(2)
+
+
+async def test_filters_and_pages_are_the_servers(page: DashboardPage, world: PageWorld) -> None:
+    await world.server.queue_many(30, agent_id="away", command_type="PING")
+    own = await world.server.queue("elsewhere", "EXEC")
+    await page.open("commands")
+    await expect(page.rows).to_have_count(25)
+    await page.page.get_by_role("link", name="Older").click()
+    await expect(page.rows).to_have_count(6)
+    await page.page.get_by_role("link", name="Newer").click()
+    await expect(page.rows).to_have_count(25)
+    await page.page.get_by_label("Agent").fill("elsewhere")
+    await page.page.get_by_label("Agent").press("Enter")
+    await expect(page.rows).to_have_count(1)
+    await expect(page.row(own)).to_be_visible()
+    await page.page.get_by_label("Queued").select_option("15m")
+    await page.page.get_by_label("Status").select_option("completed")
+    await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
+    await page.page.get_by_role("link", name="Show all commands").click()
+    await page.page.get_by_label("Type").fill("EXEC")
+    await page.page.get_by_label("Type").press("Enter")
+    await expect(page.rows).to_have_count(1)
+
+
+async def test_a_list_follows_what_happens(page: DashboardPage, world: PageWorld) -> None:
+    await page.open("commands")
+    await expect(page.page.get_by_text("No command yet")).to_be_visible()
+    command_id = await world.server.queue(AGENT_ID, "SCRIPT")
+    await expect(page.row(command_id).locator(".status")).to_have_text("running")
+    world.script.fail("broken", "the <i>disk</i> is full")
+    await expect(page.row(command_id).locator(".status")).to_have_text("failed")
+    await expect(page.row(command_id)).to_contain_text("the <i>disk</i> is full")

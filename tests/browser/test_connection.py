@@ -1,0 +1,127 @@
+"""The page and its bridge: signing in, going and coming back, and nothing lost or shown twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from playwright.async_api import Browser, expect
+
+from tests.support.browser import Problems, browsing
+from tests.support.dashboard_page import DashboardPage
+from tests.support.launched_programs import launched
+from tests.support.page_world import AGENT_ID, TOKEN_KEY, PageWorld, page_world
+from tests.support.ports import free_port
+
+FAILED_CONNECTIONS = "ERR_CONNECTION_REFUSED|WebSocket connection to"
+NO_DEV_TOKEN = "status of 404"
+
+
+async def sign_in(page: DashboardPage, token: str) -> None:
+    dialog = page.page.get_by_role("dialog")
+    await dialog.get_by_label("Token").fill(token)
+    await dialog.get_by_role("button", name="Connect").click()
+
+
+async def shown_lines(page: DashboardPage) -> list[str]:
+    """The lines of output that are in sight."""
+    rows = page.page.locator(".xterm-rows > div")
+    if await rows.count():
+        texts = [text.replace("\xa0", " ").strip() for text in await rows.all_text_contents()]
+    else:
+        texts = (await page.output.inner_text()).splitlines()
+    return [text for text in texts if text]
+
+
+async def test_a_reload_in_the_middle_of_output_shows_each_line_once(page: DashboardPage, world: PageWorld) -> None:
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
+    for number in (1, 2):
+        world.script.print(f"line {number}\n")
+    await expect(page.output).to_contain_text("line 2")
+    world.script.print("line 3, begun")
+    await page.page.reload()
+    await page.live()
+    world.script.print(" and ended\n")
+    await expect(page.output).to_contain_text("line 3, begun and ended")
+    world.script.print("line 4\n")
+    world.script.end()
+    await expect(page.status).to_have_text("completed")
+    await expect(page.output).to_contain_text("line 4")
+    assert await shown_lines(page) == ["line 1", "line 2", "line 3, begun and ended", "line 4"]
+
+
+async def test_what_happened_while_the_bridge_was_away_is_caught_up(
+    page: DashboardPage, world: PageWorld, problems: Problems
+) -> None:
+    problems.expect(FAILED_CONNECTIONS)
+    await page.open()
+    await world.stop_bridge()
+    await expect(page.page.get_by_role("alert")).to_contain_text("Not connected: the bridge")
+    await expect(page.page.locator("main")).to_have_class(re.compile("stale"))
+    command_id = await world.server.queue(AGENT_ID, "PING")
+    await world.server.result(command_id)
+    await world.start_bridge()
+    await page.live()
+    await expect(page.row(command_id).locator(".status")).to_have_text("completed")
+    await expect(page.page.get_by_role("alert")).to_have_count(0)
+
+
+@asynccontextmanager
+async def launched_bridge(world: PageWorld, port: int) -> AsyncIterator[int]:
+    """A bridge of its own process; gives its process id."""
+    options = [
+        f"--listen=127.0.0.1:{port}",
+        f"--server={world.server.address}",
+        f"--valkey-url={world.server.process.valkey_url}",
+    ]
+    async with launched("distributor_server.py", "bridge", *options, ready=b"serving dashboards") as bridge:
+        yield bridge
+
+
+async def test_a_killed_bridge_is_found_again_and_output_goes_on(
+    browser: Browser, world: PageWorld, monkeypatch
+) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_BRIDGE_TOKEN_KEY", TOKEN_KEY)
+    port = free_port()
+    async with browsing(browser, f"http://127.0.0.1:{port}") as (context, problems):
+        problems.expect(f"{FAILED_CONNECTIONS}|{NO_DEV_TOKEN}")
+        page = DashboardPage(await context.new_page())
+        async with launched_bridge(world, port) as bridge:
+            await page.page.goto("/")
+            await sign_in(page, world.token("dashboard:read", "command:write"))
+            await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
+            world.script.print("before\n")
+            await expect(page.output).to_contain_text("before")
+            bridge.kill()
+            await expect(page.page.locator(".connection")).to_have_text(re.compile("reconnecting|connecting"))
+        world.script.print("meanwhile\n")
+        async with launched_bridge(world, port):
+            await page.live()
+            await expect(page.output).to_contain_text("meanwhile")
+            world.script.print("after\n")
+            world.script.end()
+            await expect(page.status).to_have_text("completed")
+            await expect(page.output).to_contain_text("after")
+            assert await shown_lines(page) == ["before", "meanwhile", "after"]
+
+
+async def test_without_a_token_the_page_asks_for_one(browser: Browser, valkey_url: str) -> None:
+    async with page_world(valkey_url, with_agent=False, dev=False) as world:
+        async with browsing(browser, world.origin) as (context, problems):
+            problems.expect(f"{NO_DEV_TOKEN}|status of 401")
+            page = DashboardPage(await context.new_page())
+            await page.page.goto("/")
+            dialog = page.page.get_by_role("dialog")
+            await expect(dialog).to_contain_text("a token is needed")
+            await sign_in(page, "not a token")
+            await expect(dialog).to_contain_text("token", use_inner_text=True)
+            await expect(page.page.locator(".connection")).to_have_text("signed out")
+            await sign_in(page, world.token("dashboard:read"))
+            await page.live()
+            await expect(dialog).to_have_count(0)
+            await page.page.get_by_role("link", name="Send…", exact=True).click()
+            await expect(page.page.get_by_text("does not permit command:write")).to_be_visible()
+            await expect(page.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+            await page.page.reload()
+            await page.live()

@@ -1,0 +1,171 @@
+"""Each view: by its address, by keyboard alone, light and dark, on a phone, with nothing in it, without what npm brings."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Browser, Route, expect
+
+from tests.support.browser import browsing
+from tests.support.dashboard_page import VENDORED, DashboardPage
+from tests.support.page_world import AGENT_ID, PageWorld, page_world
+
+COLOURS = "printf '\\033[32mok\\033[0m 41 files\\n\\033[33mwarn\\033[0m 2 files\\n\\033[38;2;210;60;90mtrue colour\\033[0m\\n'"
+
+
+async def something_to_see(world: PageWorld) -> str:
+    """Commands in every state; returns one that failed."""
+    queue, result = world.server.queue, world.server.result
+    ended = [await queue(AGENT_ID, "PING") for _ in range(12)]
+    failed = await queue(AGENT_ID, "EXEC", params={"argv": ["sh", "-c", f"{COLOURS}; exit 3"]})
+    for command_id in (*ended, failed):
+        await result(command_id)
+    await queue("edge-berlin-03", "PING", priority=75)
+    await queue(AGENT_ID, "SCRIPT")
+    return failed
+
+
+async def test_the_overview(page: DashboardPage, world: PageWorld) -> None:
+    await something_to_see(world)
+    await page.open()
+    await expect(page.rows).to_have_count(10)
+    agent = page.page.locator(f'tr[data-agent="{AGENT_ID}"]')
+    await expect(agent.locator(".status")).to_have_text("online")
+    await expect(agent.locator('[data-label="seen"]')).to_have_text(re.compile(r"just now|s ago"))
+    await expect(agent.locator('[data-label="capacity"]')).to_have_text("4")
+    await expect(agent.locator('[data-label="running"]')).to_have_text("1")
+    throughput = page.page.get_by_label("Throughput")
+    await expect(throughput).to_contain_text("12 completed, 1 not")
+    await expect(throughput.locator("canvas, .empty")).to_have_count(1)
+    assert await throughput.locator("canvas").count() == (1 if VENDORED else 0)
+    await page.picture("overview")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pictures_of_the_views(browser: Browser, world: PageWorld, scheme: str) -> None:
+    failed = await something_to_see(world)
+    async with browsing(browser, world.origin, color_scheme=scheme) as (context, _):
+        page = DashboardPage(await context.new_page())
+        for name, path in {"agents": "agents", "commands": "commands", "send": f"send?agent={AGENT_ID}"}.items():
+            await page.open(path)
+            await expect(page.page.locator("tbody tr, form").first).to_be_visible()
+            await page.picture(f"{name}-{scheme}")
+        await page.open(f"commands/{failed}")
+        await expect(page.output).to_contain_text("true colour")
+        await page.picture(f"command-{scheme}")
+        await page.open()
+        await expect(page.rows).to_have_count(10)
+        await page.picture(f"overview-{scheme}")
+
+
+async def test_dark_follows_the_system_until_it_is_chosen(browser: Browser, world: PageWorld) -> None:
+    async with browsing(browser, world.origin, color_scheme="dark") as (context, _):
+        page = DashboardPage(await context.new_page())
+        await page.open()
+        root = page.page.locator("html")
+        await expect(root).to_have_attribute("data-theme", "dark")
+        await page.page.get_by_role("button", name="Switch to light").click()
+        await expect(root).to_have_attribute("data-theme", "light")
+        await page.page.reload()
+        await expect(root).to_have_attribute("data-theme", "light")
+        await page.page.get_by_role("button", name="Switch to dark").click()
+        await page.page.emulate_media(color_scheme="light")
+        await expect(root).to_have_attribute("data-theme", "light")
+
+
+async def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, world: PageWorld) -> None:
+    failed = await something_to_see(world)
+    async with browsing(browser, world.origin, viewport={"width": 360, "height": 740}) as (context, _):
+        page = DashboardPage(await context.new_page())
+        for path in ("", "agents", "commands", "send", f"commands/{failed}"):
+            await page.open(path)
+            await expect(page.page.locator("main .view").first).to_be_visible()
+            assert await page.page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        await expect(page.stage("finished")).to_be_visible()
+        await page.picture("command-phone")
+
+
+async def test_every_view_has_an_address(page: DashboardPage, world: PageWorld) -> None:
+    failed = await something_to_see(world)
+    await page.open("commands?status=failed&agent=page-agent&within=1h")
+    await expect(page.rows).to_have_count(1)
+    await expect(page.page.get_by_role("button", name="Failed only")).to_have_attribute("aria-pressed", "true")
+    await page.row(failed).get_by_role("link").first.click()
+    await expect(page.page).to_have_url(re.compile(f"#/commands/{failed}$"))
+    await expect(page.status).to_have_text("failed")
+    await page.page.go_back()
+    await expect(page.rows).to_have_count(1)
+    await page.open("nonsense")
+    await expect(page.page.get_by_text("There is no such page")).to_be_visible()
+
+
+async def test_the_keyboard_alone_is_enough(page: DashboardPage, world: PageWorld) -> None:
+    await page.open()
+    keyboard = page.page.keyboard
+    await keyboard.press("Tab")
+    await expect(page.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await keyboard.press("Enter")
+    await expect(page.page.locator("#content")).to_be_focused()
+    await keyboard.press("n")
+    await expect(page.page.get_by_label("Command line")).to_be_focused()
+    await keyboard.type("sleep 60")
+    await keyboard.press("Control+Enter")
+    await expect(page.status).to_have_text("running")
+    await keyboard.press("x")
+    await expect(page.status).to_have_text("interrupted")
+    await keyboard.press("g")
+    await keyboard.press("c")
+    await expect(page.rows).to_have_count(1)
+    await keyboard.press("j")
+    await expect(page.rows.get_by_role("link").first).to_be_focused()
+    await keyboard.press("Enter")
+    await expect(page.stage("finished")).to_be_visible()
+    await keyboard.press("/")
+    await expect(page.page.get_by_label("Agent")).to_be_focused()
+    await keyboard.press("Tab")
+    await page.page.locator("#content").focus()
+    await keyboard.press("?")
+    await expect(page.page.get_by_role("dialog")).to_contain_text("Cancel the command shown")
+    await keyboard.press("Escape")
+    await expect(page.page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_the_terminal_lets_the_keyboard_out(page: DashboardPage) -> None:
+    await page.send("echo done", agent_id=AGENT_ID)
+    await expect(page.output).to_contain_text("done")
+    await page.page.locator(".xterm-helper-textarea, .plain-terminal").focus()
+    await page.page.keyboard.press("g")
+    await page.page.keyboard.press("a")
+    await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+
+
+async def test_nothing_there_yet(browser: Browser, valkey_url: str) -> None:
+    async with page_world(valkey_url, with_agent=False) as world:
+        async with browsing(browser, world.origin) as (context, problems):
+            page = DashboardPage(await context.new_page())
+            await page.open()
+            await expect(page.page.get_by_text("No agent yet")).to_be_visible()
+            await expect(page.page.get_by_text("No command yet")).to_be_visible()
+            await page.picture("empty")
+            await page.open("commands?status=failed")
+            await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
+            problems.expect("status of 404")
+            await page.open("commands/01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33")
+            await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+
+
+async def test_without_what_npm_brings_all_but_charts_and_colours_works(browser: Browser, world: PageWorld) -> None:
+    async def missing(route: Route) -> None:
+        await route.fulfill(status=404)
+
+    async with browsing(browser, world.origin) as (context, problems):
+        problems.expect("status of 404")
+        await context.route("**/vendor/**", missing)
+        page = DashboardPage(await context.new_page())
+        await page.open()
+        await expect(page.page.get_by_text("No charts").first).to_be_visible()
+        await page.send("printf '\\033[31mred\\033[0m\\n'", agent_id=AGENT_ID)
+        await expect(page.output).to_have_text("red\n")
+        await expect(page.page.get_by_text("xterm.js was not installed")).to_be_visible()
+        await expect(page.status).to_have_text("completed")

@@ -1,0 +1,31 @@
+"""A whole server and a bridge. Starting a server takes longer than most tests, so they share it, over an emptied Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.running_bridge import RunningBridge, running_bridge
+from tests.support.running_server import RunningServer, running_server
+
+
+@pytest.fixture(scope="session")
+async def shared_server(shared_valkey_url: str) -> AsyncIterator[RunningServer]:
+    """One served ServerProcess for this folder. Tests want `server`."""
+    async with running_server(shared_valkey_url) as server:
+        yield server
+
+
+@pytest.fixture
+async def server(shared_server: RunningServer, valkey_url: str) -> RunningServer:
+    """A served ServerProcess on an empty Valkey."""
+    assert shared_server.settings.valkey_url == valkey_url
+    return shared_server
+
+
+@pytest.fixture
+async def bridge(server: RunningServer) -> AsyncIterator[RunningBridge]:
+    """A bridge of `server`."""
+    async with running_bridge(server) as bridge:
+        yield bridge

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distributor.v1 import command_pb2
+from tests.support.running_bridge import READ, RunningBridge, running_bridge
+from tests.support.running_server import RunningServer
+
+UNKNOWN_ID = "01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33"
+
+
+async def test_connected_shows_agents_and_recent_commands(server: RunningServer, bridge: RunningBridge) -> None:
+    async with server.agent() as agent:
+        ids = [await server.queue() for _ in range(3)]
+        await agent.finish(*await agent.assigned(3), exit_code=0)
+        async with bridge.stranger() as dashboard:
+            connected = await dashboard.connect(bridge.token(), clientInfo={"userAgent": "test"}, unknown="ignored")
+    assert [agent["agentId"] for agent in connected["agents"]] == ["agent123"]
+    assert connected["agents"][0]["status"] == "online"
+    assert [command["commandId"] for command in connected["commands"]] == list(reversed(ids))
+    assert {command["exitCode"] for command in connected["commands"]} == {0}
+    assert (connected["userId"], connected["resumed"]) == ("alice", False)
+
+
+async def test_who_requests_gets_status_output_and_result(server: RunningServer, bridge: RunningBridge) -> None:
+    async with server.agent() as agent, bridge.dashboard() as dashboard:
+        command_id = await dashboard.request("agent123", commandType="EXEC", params={"argv": ["true"]}, priority="high")
+        (assignment,) = await agent.assigned(1)
+        assert (assignment.command.type, assignment.command.priority) == ("EXEC", 75)
+        await agent.start(assignment)
+        await agent.print(assignment, b"out\n", 0)
+        await agent.print(assignment, b"err\n", 4, stderr=True)
+        await agent.finish(assignment, exit_code=0)
+        result = await dashboard.first("command:result", commandId=command_id)
+    assert dashboard.statuses(command_id)[-2:] == ["assigned", "completed"]
+    assert dashboard.output(command_id) == b"out\nerr\n"
+    assert [piece["stream"] for piece in dashboard.of("terminal:output")] == ["stdout", "stderr"]
+    assert result["result"]["exitCode"] == 0
+    last = dashboard.of("command:status", commandId=command_id)[-1]
+    assert (last["status"], last["exitCode"]) == ("completed", 0)
+    assert set(last["command"]["receipts"]) == {"queued", "assigned", "sent", "acknowledged", "started", "finished"}
+    told = [message["type"] for message in dashboard.messages if message.get("commandId") == command_id]
+    assert told[0] == "command:accepted"
+    assert told[-2:] == ["command:status", "command:result"], "the end comes after the output"
+
+
+async def test_a_command_line_is_split_into_words(server: RunningServer, bridge: RunningBridge) -> None:
+    async with server.agent() as agent, bridge.dashboard() as dashboard:
+        await dashboard.request("agent123", command="echo 'two words' $HOME")
+        (assignment,) = await agent.assigned(1)
+        await agent.finish(assignment)
+    assert assignment.command.type == "EXEC"
+    assert list(assignment.command.params["argv"]) == ["echo", "two words", "$HOME"]
+
+
+async def test_an_interrupt_stops_a_command(server: RunningServer, bridge: RunningBridge) -> None:
+    async with server.agent() as agent, bridge.dashboard() as dashboard:
+        command_id = await dashboard.request("agent123", commandType="PING")
+        (assignment,) = await agent.assigned(1)
+        await agent.start(assignment)
+        await dashboard.say("command:interrupt", commandId=command_id, reason="not this one")
+        await agent.until(lambda: bool(agent.cancels))
+        assert agent.cancels[0].reason == "not this one"
+        await agent.finish(assignment, status=command_pb2.COMMAND_STATUS_CANCELLED)
+        result = await dashboard.first("command:result", commandId=command_id)
+    assert (result["result"]["status"], result["result"]["state"]) == ("interrupted", "cancelled")
+    assert dashboard.of("command:status", commandId=command_id)[-1]["command"]["cancelRequested"]
+
+
+async def test_an_interrupt_is_answered_to_who_is_not_subscribed(server: RunningServer, bridge: RunningBridge) -> None:
+    command_id = await server.queue()
+    async with bridge.dashboard() as dashboard:
+        await dashboard.say("command:interrupt", commandId=command_id)
+        told = await dashboard.first("command:status", commandId=command_id)
+    assert told["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "reason"),
+    [
+        ({"offline": "fail"}, "FAILED_PRECONDITION", "AGENT_OFFLINE"),
+        ({"offline": "queue"}, "", ""),
+    ],
+)
+async def test_an_agent_that_is_away(bridge: RunningBridge, fields: dict[str, str], code: str, reason: str) -> None:
+    async with bridge.dashboard() as dashboard:
+        if code:
+            error = await dashboard.refused("command:request", agentId="nobody", commandType="PING", **fields)
+            assert (error["code"], error["reason"]) == (code, reason)
+        else:
+            command_id = await dashboard.request("nobody", commandType="PING", **fields)
+            assert (await dashboard.first("command:status", commandId=command_id))["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"agentId": "a b", "commandType": "PING"}, "agentId"),
+        ({"agentId": "a", "commandType": "1"}, "commandType"),
+        ({"agentId": "a"}, "commandType"),
+        ({"agentId": "a", "commandType": "PING", "priority": 101}, "priority"),
+        ({"agentId": "a", "commandType": "PING", "params": []}, "params"),
+        ({"agentId": "a", "commandType": "PING", "params": {"big": "x" * 300_000}}, "params"),
+        ({"agentId": "a", "commandType": "PING", "timeLimitSeconds": -1}, "timeLimitSeconds"),
+        ({"agentId": "a", "commandType": "PING", "timeLimitSeconds": 1e12}, "timeLimitSeconds"),
+        ({"agentId": "a", "commandType": "PING", "idempotencyKey": "with space"}, "idempotencyKey"),
+        ({"agentId": "a", "command": "echo 'open"}, "command"),
+    ],
+)
+async def test_a_wrong_request_is_refused_by_field(bridge: RunningBridge, fields: dict[str, Any], field: str) -> None:
+    async with bridge.dashboard() as dashboard:
+        error = await dashboard.refused("command:request", **fields)
+        await dashboard.settled()
+    assert (error["code"], error["field"]) == ("INVALID_ARGUMENT", field)
+
+
+async def test_an_unknown_command_cannot_be_interrupted(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        error = await dashboard.refused("command:interrupt", commandId=UNKNOWN_ID)
+    assert (error["code"], error["field"]) == ("NOT_FOUND", "commandId")
+
+
+async def test_changes_need_their_scope(server: RunningServer, bridge: RunningBridge) -> None:
+    command_id = await server.queue()
+    async with bridge.dashboard(READ) as dashboard:
+        for type_, fields in (
+            ("command:request", {"agentId": "agent123", "commandType": "PING"}),
+            ("command:interrupt", {"commandId": command_id}),
+        ):
+            error = await dashboard.refused(type_, **fields)
+            assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "MISSING_SCOPE")
+            dashboard.messages.clear()
+
+
+async def test_the_same_idempotency_key_queues_once(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        first = await dashboard.request("nobody", commandType="PING", idempotencyKey="k", requestId="a")
+        second = await dashboard.request("nobody", commandType="PING", idempotencyKey="k", requestId="b")
+        answers = dashboard.of("command:accepted")
+    assert first == second
+    assert [answer["alreadyQueued"] for answer in answers] == [False, True]
+
+
+async def test_without_a_server_changes_are_refused_and_the_rest_goes_on(server: RunningServer) -> None:
+    async with (
+        running_bridge(server, server="127.0.0.1:1") as bridge,
+        server.agent() as agent,
+        bridge.dashboard(subscribe={"commands": ["*"]}) as dashboard,
+    ):
+        error = await dashboard.refused("command:request", agentId="agent123", commandType="PING")
+        assert error["code"] == "UNAVAILABLE"
+        command_id = await server.queue()
+        await agent.finish(*await agent.assigned())
+        await dashboard.first("command:result", commandId=command_id)

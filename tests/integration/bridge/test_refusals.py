@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from distributor.bridge import dashboard_session
+from distributor.bridge.tokens import Scope, mint
+from tests.support.protocol_schema import types_of
+from tests.support.running_bridge import READ, TOKEN_KEY, WRITE, RunningBridge, running_bridge
+from tests.support.running_server import RunningServer
+
+AUDIENCE = "command-distributor"
+
+
+def token(**changes: Any) -> str:
+    now = int(time.time())
+    fields: dict[str, Any] = {
+        "key": TOKEN_KEY,
+        "subject": "alice",
+        "scopes": [Scope.READ],
+        "audience": AUDIENCE,
+        "issued": now,
+        "expires": now + 60,
+    }
+    return mint(**fields | changes)
+
+
+async def test_a_plain_get_is_told_to_upgrade(bridge: RunningBridge) -> None:
+    answer = await bridge.get("/ws", token=None)
+    assert answer.status == 426
+    assert answer.headers["Upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, "token is required"),
+        ({"token": ""}, "token is required"),
+        ({"token": 7}, "token must be text"),
+        ({"token": "no.jwt.at-all"}, "not a JWT"),
+        ({"token": token(expires=int(time.time()) - 60)}, "expired"),
+        ({"token": token(key="another key, also of 32 bytes or more")}, "not by a key of this bridge"),
+        ({"token": token(audience="somebody-else")}, "another audience"),
+        ({"token": token(scopes=[Scope.WRITE])}, "dashboard:read"),
+    ],
+)
+async def test_a_token_that_will_not_do(bridge: RunningBridge, fields: dict[str, Any], why: str) -> None:
+    async with bridge.stranger() as dashboard:
+        await dashboard.say("dashboard:connect", **fields)
+        code, reason = await dashboard.until_closed()
+    assert code == 1008
+    assert why in reason
+    assert not dashboard.messages
+
+
+async def test_who_does_not_introduce_itself(server: RunningServer) -> None:
+    async with running_bridge(server, connect_timeout=0.05) as bridge:
+        async with bridge.stranger() as dashboard:
+            assert await dashboard.until_closed() == (1008, "no dashboard:connect within 0.05 s")
+
+
+async def test_who_says_something_else_first(bridge: RunningBridge) -> None:
+    async with bridge.stranger() as dashboard:
+        await dashboard.say("ping")
+        assert await dashboard.until_closed() == (1008, "the first message must be dashboard:connect")
+
+
+async def test_a_first_message_that_is_malformed_may_be_said_again(bridge: RunningBridge) -> None:
+    async with bridge.stranger() as dashboard:
+        await dashboard.socket.send("{")
+        await dashboard.say("dashboard:connect", token=bridge.token(), subscribe={"agents": "all"})
+        await dashboard.until(lambda: len(dashboard.messages) == 2)
+        assert [error["reason"] for error in dashboard.messages] == ["MALFORMED_JSON", "INVALID_FIELD"]
+        await dashboard.connect(bridge.token())
+
+
+async def test_a_token_that_expires_ends_its_connection(bridge: RunningBridge) -> None:
+    with patch.object(dashboard_session, "LEEWAY_SECONDS", 0):
+        async with bridge.stranger() as dashboard:
+            await dashboard.connect(token(expires=int(time.time()) + 1))
+            assert await dashboard.until_closed() == (1008, "the token has expired")
+
+
+async def test_more_dashboards_than_the_limit(server: RunningServer) -> None:
+    async with running_bridge(server, max_connections=2) as bridge:
+        async with bridge.dashboard(), bridge.dashboard():
+            async with bridge.stranger() as third:
+                assert (await third.until_closed())[0] == 1013
+        async with bridge.dashboard() as again:
+            await again.settled()
+
+
+async def test_a_message_of_a_mebibyte_passes_and_no_more(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        text = json.dumps({"type": "ping", "version": "1.0.0", "padding": ""})
+        await dashboard.socket.send(text.replace('""', f'"{"x" * (1_048_576 - len(text))}"'))
+        await dashboard.first("pong")
+        await dashboard.socket.send(text.replace('""', f'"{"x" * (1_048_577 - len(text))}"'))
+        assert (await dashboard.until_closed())[0] == 1009
+
+
+async def test_a_binary_message(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        await dashboard.socket.send(b"{}")
+        assert (await dashboard.until_closed())[0] == 1003
+
+
+async def test_foreign_origins(server: RunningServer) -> None:
+    async with running_bridge(server, allowed_origins=("https://ops.example.org",)) as bridge:
+        for origin in (f"http://{bridge.address}", "https://ops.example.org"):
+            async with bridge.stranger(origin=origin) as dashboard:
+                await dashboard.connect(bridge.token())
+        for origin in ("https://evil.example.org", "null", "http://127.0.0.1:1"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with bridge.stranger(origin=origin):
+                    pass
+            assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "field"),
+    [
+        ("{", "MALFORMED_JSON", None),
+        ("[]", "MALFORMED_JSON", None),
+        ("[" * 100_000, "MALFORMED_JSON", None),
+        ('{"type": "ping", "version": "1.0.0", "x": NaN}', "MALFORMED_JSON", None),
+        ('{"type": "ping", "version": "1.0.0", "requestId": "\\ud800"}', "MALFORMED_JSON", None),
+        ('{"version": "1.0.0"}', "MISSING_FIELD", "type"),
+        ('{"type": 1, "version": "1.0.0"}', "INVALID_FIELD", "type"),
+        ('{"type": "command:destroy", "version": "1.0.0"}', "UNKNOWN_TYPE", "type"),
+        ('{"type": "ping"}', "MISSING_FIELD", "version"),
+        ('{"type": "ping", "version": "2.0.0"}', "UNSUPPORTED_VERSION", "version"),
+        ('{"type": "subscribe", "version": "1.0.0", "agents": ["a b"]}', "INVALID_AGENT_ID", "agents[0]"),
+        ('{"type": "subscribe", "version": "1.0.0", "commands": ["x"]}', "INVALID_COMMAND_ID", "commands[0]"),
+        ('{"type": "subscribe", "version": "1.0.0", "output": ["x"]}', "INVALID_FIELD", "output[0]"),
+        ('{"type": "dashboard:connect", "version": "1.0.0", "token": "t"}', "ALREADY_CONNECTED", "type"),
+    ],
+)
+async def test_what_is_malformed_is_said_and_the_connection_stays(
+    bridge: RunningBridge, text: str, reason: str, field: str | None
+) -> None:
+    async with bridge.dashboard() as dashboard:
+        await dashboard.socket.send(text)
+        error = await dashboard.first("error")
+        await dashboard.settled()
+    assert (error["reason"], error.get("field")) == (reason, field)
+
+
+async def test_an_unknown_type_is_named(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        error = await dashboard.refused("command:destroy")
+    assert "'command:destroy'" in error["message"]
+    assert error["requestId"] == "refused"
+
+
+async def test_unknown_fields_are_ignored(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        for type_ in types_of("clientMessage") - {"dashboard:connect", "command:request", "command:interrupt"}:
+            await dashboard.say(type_, whatever={"is": "new"}, version_="2")
+        await dashboard.settled()
+    assert not dashboard.of("error")
+
+
+async def test_scopes_are_told(bridge: RunningBridge) -> None:
+    async with bridge.stranger() as dashboard:
+        assert (await dashboard.connect(bridge.token(READ)))["scopes"] == [READ]
+    async with bridge.stranger() as dashboard:
+        assert (await dashboard.connect(bridge.token()))["scopes"] == [WRITE, READ]

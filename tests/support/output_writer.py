@@ -1,0 +1,29 @@
+"""Output of a running command, written past the stream of its agent: for much of it, when the reader is what counts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from distributor.dispatch.ports import OutputPiece
+from distributor.store.connection import Connection
+from distributor.store.functions import Functions
+from distributor.store.output_log import ValkeyOutputLog
+from distributor.store.policy import StorePolicy
+from distributor.v1 import agent_gateway_pb2
+
+
+@asynccontextmanager
+async def output_log(valkey_url: str, kept: int) -> AsyncIterator[ValkeyOutputLog]:
+    """The output log, which keeps so many bytes of each command."""
+    connection = Connection(valkey_url)
+    try:
+        yield ValkeyOutputLog(connection, Functions(connection), "test", StorePolicy(output_kept_bytes=kept))
+    finally:
+        await connection.close()
+
+
+def output_piece(assignment: agent_gateway_pb2.Assignment, offset: int, data: bytes) -> OutputPiece:
+    """Bytes that the agent of an assignment printed to stdout."""
+    command = assignment.command
+    return OutputPiece(command.command_id, command.agent_id, assignment.lease_id, 1, offset, data)
