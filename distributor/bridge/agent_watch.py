@@ -87,11 +87,25 @@ class AgentWatch:
         if seen:
             self._tell_seen(seen)
 
+    async def shown(self) -> list[Document]:
+        """The agents as a snapshot shows them. Call it with the lock held, and send the snapshot before it is let go."""
+        agents = await self._view.shown_agents()
+        self._forget_what_differs(agents)
+        return agents
+
     async def tell_now(self, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
         """Tell one dashboard how these agents are."""
         async with self.lock:
-            for agent in await self._view.agents(agent_ids):
+            agents = await self._view.agents(agent_ids)
+            self._forget_what_differs(agents)
+            for agent in agents:
                 dashboard.tell_agent(agent["agentId"], messages.agent_status(agent, _now_ms()))
+
+    def _forget_what_differs(self, agents: Iterable[Document]) -> None:
+        """Who was told something older than a newcomer is told anew at the next look; nobody is left with the older."""
+        for agent in agents:
+            if _apart_from_proof(self._told.get(agent["agentId"])) != _apart_from_proof(agent):
+                self._told.pop(agent["agentId"], None)
 
     async def _tell_changes(self, agents: Iterable[Document]) -> None:
         changed = [

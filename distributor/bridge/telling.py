@@ -111,7 +111,7 @@ class Telling:
         resumed = resume is not None and not reason
         async with self._agents.lock:
             self._subscribe_agents(dashboard, what)
-            agents = await self._view.shown_agents()
+            agents = await self._agents.shown()
             commands = [] if resumed else await self._recent(dashboard, position)
             fields = self._introduction(dashboard, position, resumed) | {"agents": agents}
             dashboard.tell(messages.connected(fields if resume is not None else fields | {"commands": commands}))
@@ -151,7 +151,7 @@ class Telling:
         try:
             position = self._hub.position
             async with self._agents.lock:
-                agents = await self._view.shown_agents()
+                agents = await self._agents.shown()
                 commands = await self._recent(dashboard, position)
                 dashboard.tell(messages.resync(reason, position, agents, commands))
             self._metrics.resync(reason)

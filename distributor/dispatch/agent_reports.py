@@ -27,6 +27,9 @@ from distributor.observability.logging import get_logger
 
 logger = get_logger()
 
+MOST_OUTPUT_BYTES: Final = 2**53
+"""What the store's numbers hold exactly."""
+
 
 class Held(NamedTuple):
     """A command under the lease that the agent got it with."""
@@ -163,7 +166,12 @@ class AgentReports:
     def _ending(self, session: AgentSession, reported: ReportedEnding, fault: Reason | None) -> Ending:
         progress = _progress(session, reported.held)
         if fault is not None or reported.status is None:
-            return Ending(progress, CommandStatus.FAILED, fault or Reason(), output_bytes=max(0, reported.output_bytes))
+            return Ending(
+                progress,
+                CommandStatus.FAILED,
+                fault or Reason(),
+                output_bytes=min(max(0, reported.output_bytes), MOST_OUTPUT_BYTES - 1),
+            )
         worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
         return Ending(
             progress,
@@ -186,8 +194,8 @@ class AgentReports:
             return Reason(
                 "result_too_large", f"the result's data is {size:,} bytes, the limit is {self._max_result_bytes:,}"
             )
-        if reported.output_bytes < 0:
-            return Reason("invalid_result", "the agent reported a negative number of bytes of output")
+        if not 0 <= reported.output_bytes < MOST_OUTPUT_BYTES:
+            return Reason("invalid_result", "the agent reported a negative number of bytes of output, or 2^53 and more")
         return None
 
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:

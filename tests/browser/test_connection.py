@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, expect
+import pytest
+from playwright.async_api import Browser, WebSocketRoute, expect
 
 from tests.support.browser import Problems, browsing
 from tests.support.dashboard_page import DashboardPage
 from tests.support.launched_programs import launched
-from tests.support.page_world import AGENT_ID, TOKEN_KEY, PageWorld, page_world
+from tests.support.page_world import AGENT_ID, PageWorld, page_world
 from tests.support.ports import free_port
+from tests.support.running_bridge import READ, TOKEN_KEY, WRITE
 
 FAILED_CONNECTIONS = "ERR_CONNECTION_REFUSED|WebSocket connection to"
 NO_DEV_TOKEN = "status of 404"
@@ -67,9 +70,29 @@ async def test_what_happened_while_the_bridge_was_away_is_caught_up(
     await expect(page.page.get_by_role("alert")).to_have_count(0)
 
 
+async def test_a_bridge_that_falls_silent_is_told_and_left(page: DashboardPage) -> None:
+    silent = False
+
+    def relay(to_page: WebSocketRoute) -> None:
+        to_bridge = to_page.connect_to_server()
+        to_bridge.on_message(lambda message: None if silent else to_page.send(message))
+
+    await page.page.route_web_socket("**/ws", relay)
+    await page.page.clock.install()
+    await page.open()
+    silent = True
+    await page.page.clock.run_for(20_000)
+    await expect(page.page.locator(".connection")).to_have_text("stale")
+    await expect(page.page.get_by_role("alert")).to_contain_text("Nothing heard from the bridge")
+    await page.page.clock.run_for(12_000)
+    silent = False
+    await page.page.clock.run_for(20_000)
+    await page.live()
+
+
 @asynccontextmanager
-async def launched_bridge(world: PageWorld, port: int) -> AsyncIterator[int]:
-    """A bridge of its own process; gives its process id."""
+async def launched_bridge(world: PageWorld, port: int) -> AsyncIterator[Process]:
+    """A bridge that is a process of its own."""
     options = [
         f"--listen=127.0.0.1:{port}",
         f"--server={world.server.address}",
@@ -80,7 +103,7 @@ async def launched_bridge(world: PageWorld, port: int) -> AsyncIterator[int]:
 
 
 async def test_a_killed_bridge_is_found_again_and_output_goes_on(
-    browser: Browser, world: PageWorld, monkeypatch
+    browser: Browser, world: PageWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISTRIBUTOR_BRIDGE_TOKEN_KEY", TOKEN_KEY)
     port = free_port()
@@ -89,7 +112,7 @@ async def test_a_killed_bridge_is_found_again_and_output_goes_on(
         page = DashboardPage(await context.new_page())
         async with launched_bridge(world, port) as bridge:
             await page.page.goto("/")
-            await sign_in(page, world.token("dashboard:read", "command:write"))
+            await sign_in(page, world.token(READ, WRITE))
             await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
             world.script.print("before\n")
             await expect(page.output).to_contain_text("before")
@@ -107,21 +130,23 @@ async def test_a_killed_bridge_is_found_again_and_output_goes_on(
 
 
 async def test_without_a_token_the_page_asks_for_one(browser: Browser, valkey_url: str) -> None:
-    async with page_world(valkey_url, with_agent=False, dev=False) as world:
-        async with browsing(browser, world.origin) as (context, problems):
-            problems.expect(f"{NO_DEV_TOKEN}|status of 401")
-            page = DashboardPage(await context.new_page())
-            await page.page.goto("/")
-            dialog = page.page.get_by_role("dialog")
-            await expect(dialog).to_contain_text("a token is needed")
-            await sign_in(page, "not a token")
-            await expect(dialog).to_contain_text("token", use_inner_text=True)
-            await expect(page.page.locator(".connection")).to_have_text("signed out")
-            await sign_in(page, world.token("dashboard:read"))
-            await page.live()
-            await expect(dialog).to_have_count(0)
-            await page.page.get_by_role("link", name="Send…", exact=True).click()
-            await expect(page.page.get_by_text("does not permit command:write")).to_be_visible()
-            await expect(page.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
-            await page.page.reload()
-            await page.live()
+    async with (
+        page_world(valkey_url, with_agent=False, dev=False) as world,
+        browsing(browser, world.origin) as (context, problems),
+    ):
+        problems.expect(f"{NO_DEV_TOKEN}|status of 401")
+        page = DashboardPage(await context.new_page())
+        await page.page.goto("/")
+        dialog = page.page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("a token is needed")
+        await sign_in(page, "not a token")
+        await expect(dialog).to_contain_text("token", use_inner_text=True)
+        await expect(page.page.locator(".connection")).to_have_text("signed out")
+        await sign_in(page, world.token(READ))
+        await page.live()
+        await expect(dialog).to_have_count(0)
+        await page.page.get_by_role("link", name="Send…", exact=True).click()
+        await expect(page.page.get_by_text("does not permit command:write")).to_be_visible()
+        await expect(page.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+        await page.page.reload()
+        await page.live()

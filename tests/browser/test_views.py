@@ -1,4 +1,4 @@
-"""Each view: by its address, by keyboard alone, light and dark, on a phone, with nothing in it, without what npm brings."""
+"""Each view: by its address, by keyboard alone, light and dark, on a phone, empty, and without what npm brings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.browser import browsing
 from tests.support.dashboard_page import VENDORED, DashboardPage
 from tests.support.page_world import AGENT_ID, PageWorld, page_world
 
-COLOURS = "printf '\\033[32mok\\033[0m 41 files\\n\\033[33mwarn\\033[0m 2 files\\n\\033[38;2;210;60;90mtrue colour\\033[0m\\n'"
+COLOURS = r"printf '\033[32mok\033[0m 41 files\n\033[33mwarn\033[0m 2 files\n\033[38;2;210;60;90mtrue colour\033[0m\n'"
 
 
 async def something_to_see(world: PageWorld) -> str:
@@ -141,18 +141,20 @@ async def test_the_terminal_lets_the_keyboard_out(page: DashboardPage) -> None:
 
 
 async def test_nothing_there_yet(browser: Browser, valkey_url: str) -> None:
-    async with page_world(valkey_url, with_agent=False) as world:
-        async with browsing(browser, world.origin) as (context, problems):
-            page = DashboardPage(await context.new_page())
-            await page.open()
-            await expect(page.page.get_by_text("No agent yet")).to_be_visible()
-            await expect(page.page.get_by_text("No command yet")).to_be_visible()
-            await page.picture("empty")
-            await page.open("commands?status=failed")
-            await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
-            problems.expect("status of 404")
-            await page.open("commands/01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33")
-            await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+    async with (
+        page_world(valkey_url, with_agent=False) as world,
+        browsing(browser, world.origin) as (context, problems),
+    ):
+        page = DashboardPage(await context.new_page())
+        await page.open()
+        await expect(page.page.get_by_text("No agent yet")).to_be_visible()
+        await expect(page.page.get_by_text("No command yet")).to_be_visible()
+        await page.picture("empty")
+        await page.open("commands?status=failed")
+        await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
+        problems.expect("status of 404")
+        await page.open("commands/01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33")
+        await expect(page.page.get_by_text("There is no such command")).to_be_visible()
 
 
 async def test_without_what_npm_brings_all_but_charts_and_colours_works(browser: Browser, world: PageWorld) -> None:

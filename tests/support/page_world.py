@@ -10,20 +10,19 @@ from typing import Final
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
 from distributor.cli.bridge import BridgeProcess
 from distributor.cli.token import token_for
-from distributor.settings import BridgeSettings
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.running_bridge import bridge_settings
 from tests.support.running_server import RunningServer, eventually, running_server
 from tests.support.serving_agent import background
 
 AGENT_ID: Final = "page-agent"
-TOKEN_KEY: Final = "a key for nothing but tests, of 32 bytes at least"
 
 
 class Script:
     """A handler that prints what the test tells it to, when it tells it to, until it is told how to end."""
 
     def __init__(self) -> None:
-        self._next: asyncio.Queue[bytes | None | CommandFailed] = asyncio.Queue()
+        self._next: asyncio.Queue[bytes | CommandFailed | None] = asyncio.Queue()
 
     async def __call__(self, command: CommandContext) -> object:
         while (step := await self._next.get()) is not None:
@@ -60,23 +59,14 @@ class PageWorld:
         """Where the page is, without a path."""
         return f"http://127.0.0.1:{self._port}"
 
-    @property
-    def settings(self) -> BridgeSettings:
-        """Of the bridge."""
-        return BridgeSettings(
-            listen=f"127.0.0.1:{self._port}",
-            server=self.server.address,
-            valkey_url=self.server.process.valkey_url,
-            token_key=TOKEN_KEY,
-        )
-
-    def token(self, *scopes: str, lifetime: str = "1h") -> str:
+    def token(self, *scopes: str) -> str:
         """A token of somebody who may do this."""
-        return token_for(self.settings, "alice", scopes, lifetime)
+        return token_for(bridge_settings(self.server), "alice", scopes, "1h")
 
     async def start_bridge(self) -> None:
         """Serve, on the port of the time before if there was one."""
-        self._bridge = await BridgeProcess(self.settings, dev=self._dev).__aenter__()
+        settings = bridge_settings(self.server, listen=f"127.0.0.1:{self._port}")
+        self._bridge = await BridgeProcess(settings, dev=self._dev).__aenter__()
         self._port = self._bridge.port
 
     async def stop_bridge(self) -> None:

@@ -24,8 +24,14 @@ async def server(shared_server: RunningServer, valkey_url: str) -> RunningServer
     return shared_server
 
 
-@pytest.fixture
-async def bridge(server: RunningServer) -> AsyncIterator[RunningBridge]:
-    """A bridge of `server`."""
-    async with running_bridge(server) as bridge:
+@pytest.fixture(scope="session")
+async def shared_bridge(shared_server: RunningServer) -> AsyncIterator[RunningBridge]:
+    """One bridge for this folder. Tests want `bridge`."""
+    async with running_bridge(shared_server) as bridge:
         yield bridge
+
+
+@pytest.fixture
+async def bridge(server: RunningServer, shared_bridge: RunningBridge) -> RunningBridge:
+    """A bridge of `server`."""
+    return shared_bridge

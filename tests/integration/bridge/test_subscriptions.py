@@ -6,7 +6,7 @@ from unittest.mock import patch
 from distributor.bridge import agent_watch
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge, running_bridge
-from tests.support.running_server import RunningServer
+from tests.support.running_server import RunningServer, eventually
 
 UNKNOWN_ID = "01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33"
 
@@ -124,6 +124,21 @@ async def test_agents_come_get_busy_and_go(server: RunningServer, bridge: Runnin
         assert len(dashboard.messages) == heard + 1
 
 
+async def test_a_newcomer_hides_no_change_from_anybody(server: RunningServer, bridge: RunningBridge) -> None:
+    """What was told last, to dashboards that are gone by now, is no measure of what has changed."""
+    async with server.agent(capacity=1) as agent:
+        async with bridge.dashboard(subscribe={"agents": ["*"]}) as before:
+            await server.queue()
+            await agent.assigned()
+            await _until_agent(before, "busy", "busy")
+        await agent.finish(*agent.assignments)
+        async with bridge.stranger() as after:
+            connected = await after.connect(bridge.token(), subscribe={"agents": ["*"]})
+            assert connected["agents"][0]["status"] == "online"
+            await server.queue()
+            await _until_agent(after, "busy", "busy")
+
+
 async def test_proof_of_life_is_told_now_and_then(server: RunningServer) -> None:
     with patch.object(agent_watch, "SWEEP_SECONDS", 0.05):
         async with (
@@ -131,13 +146,11 @@ async def test_proof_of_life_is_told_now_and_then(server: RunningServer) -> None
             server.agent() as agent,
             bridge.dashboard(subscribe={"agents": ["agent123"]}) as dashboard,
         ):
-            await dashboard.until(lambda: bool(dashboard.of("connected")))
-            await agent.heartbeat()
-
-            def seen_anew() -> bool:
+            async def seen_anew() -> bool:
+                await agent.heartbeat()
                 return any("agent123" in message["seen"] for message in dashboard.of("agents:seen"))
 
-            await dashboard.until(seen_anew)
+            await eventually(seen_anew)
 
 
 async def _until_agent(dashboard: DashboardClient, status: str, state: str) -> dict[str, object]:

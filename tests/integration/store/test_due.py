@@ -17,7 +17,7 @@ from tests.support.store_world import (
     status_index,
 )
 
-DELAYS = (20_000, 40_000, 80_000)
+DELAYS = (25_000, 50_000, 100_000)
 
 
 @pytest.mark.parametrize("status", CommandStatus)

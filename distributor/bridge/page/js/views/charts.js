@@ -113,12 +113,9 @@ function options(element, chart) {
     cursor: { show: false },
     padding: [6, 8, 0, 0],
     scales: {
-      x: {
-        range: (/** @type {any} */ _plot, /** @type {number} */ low, /** @type {number} */ high) => [low, high + 3],
-      },
-      y: {
-        range: (/** @type {any} */ _plot, _low, /** @type {number} */ high) => [0, Math.max(high * 1.15, chart.least)],
-      },
+      // A little room at the end, or the latest point is cut in half.
+      x: { range: (/** @type {[any, number, number]} */ ...[, low, high]) => [low, high + 3] },
+      y: { range: (/** @type {[any, number, number]} */ ...[, , high]) => [0, Math.max(high * 1.15, chart.least)] },
     },
     axes: [
       {

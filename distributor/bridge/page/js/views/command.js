@@ -213,7 +213,8 @@ function facts(app, command) {
       fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
       fact("Type", command.type),
       fact("State", command.state),
-      reason.code && fact("Reason", h("span", { class: "mono", title: reason.message }, reason.code)),
+      reason.code &&
+        fact("Reason", h("span", { class: "mono" }, reason.code), !hasEnded(command) && ` ${reason.message}`),
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),

@@ -1,0 +1,224 @@
+"""The ports of the use cases in memory: small, and true to what the ports promise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.ports import (
+    AgentPresence,
+    Claim,
+    ClaimedCommand,
+    ClaimRequest,
+    DueCommand,
+    Ending,
+    EndingOutcome,
+    Facts,
+    NewCommand,
+    OutputPiece,
+    Progress,
+    Queued,
+    QueueOutcome,
+    Release,
+)
+from distributor.errors import Unavailable
+from distributor.model.agent_session import AgentSession
+from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
+from distributor.model.lifecycle import CommandStatus
+
+
+class MemoryStore:
+    """Commands by agent, in order of arrival. `away` makes every call fail as if Valkey were."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.failures = 0
+        self.waiting: dict[str, deque[ClaimedCommand]] = defaultdict(deque)
+        self.epochs: dict[str, int] = defaultdict(lambda: 1)
+        self.claims: list[ClaimRequest] = []
+        self.released: list[Release] = []
+        self.progressed: list[Progress] = []
+        self.endings: list[Ending] = []
+        self.outcomes: dict[str, EndingOutcome] = {}
+        """What becomes of an ending, by command id; STORED where not said."""
+        self.due_answers: deque[tuple[int | None, list[DueCommand]]] = deque()
+        self.due_delays: list[list[int]] = []
+        self.sweeps: deque[tuple[int, str]] = deque()
+        self.swept_after: list[str] = []
+
+    def add(self, agent_id: str, *command_ids: str, encoded: bytes = b"") -> None:
+        """Queue commands."""
+        self.waiting[agent_id].extend(ClaimedCommand(command_id, 1, encoded) for command_id in command_ids)
+
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+        self._check()
+        for command in commands:
+            self.add(command.draft.agent_id, command.command_id, encoded=command.encoded)
+        nobody = AgentPresence(known=False, present=False, away_since_ms=0)
+        return [Queued(QueueOutcome.QUEUED, command.command_id, 1_000, nobody) for command in commands]
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
+        self._check()
+        self.claims += requests
+        return [self._claim(request) for request in requests]
+
+    def _claim(self, request: ClaimRequest) -> Claim:
+        superseded = request.epoch != self.epochs[request.agent_id]
+        waiting = self.waiting[request.agent_id]
+        most = 0 if superseded else min(request.most, len(waiting))
+        commands = [waiting.popleft() for _ in range(most)]
+        return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands)
+
+    async def progress(self, items: Sequence[Progress]) -> list[bool]:
+        self._check()
+        self.progressed += items
+        return [True] * len(items)
+
+    async def finish(self, endings: Sequence[Ending]) -> list[EndingOutcome]:
+        self._check()
+        self.endings += endings
+        return [self.outcomes.get(ending.progress.command_id, EndingOutcome.STORED) for ending in endings]
+
+    async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
+        self._check()
+        self.released += releases
+        return [CommandStatus.QUEUED] * len(releases)
+
+    async def cancel(self, command_id: str, message: str) -> CommandState | None:
+        self._check()
+        return None
+
+    async def due(self, delays_ms: Sequence[int]) -> tuple[int | None, list[DueCommand]]:
+        self._check()
+        self.due_delays.append(list(delays_ms))
+        return self.due_answers.popleft() if self.due_answers else (None, [])
+
+    async def forget(self, after_agent_id: str) -> tuple[int, str]:
+        self._check()
+        self.swept_after.append(after_agent_id)
+        return self.sweeps.popleft() if self.sweeps else (0, "")
+
+    def _check(self) -> None:
+        if self.away:
+            self.failures += 1
+            raise Unavailable("Valkey is away", reason="STORE_UNAVAILABLE")
+
+
+class MemoryOutputLog:
+    """Output by command; `gone` has commands that the lease no longer holds."""
+
+    def __init__(self) -> None:
+        self.pieces: list[OutputPiece] = []
+        self.gone: set[str] = set()
+
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+        self.pieces += pieces
+        return [None if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
+
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[object]:
+        return []
+
+
+class MemoryEventLog:
+    """Events that a test puts in. `fail()` breaks the tail as a lost connection would."""
+
+    def __init__(self) -> None:
+        self.positions_read: list[str] = []
+        self._facts: asyncio.Queue[Facts | None] = asyncio.Queue()
+        self.tailing = asyncio.Event()
+
+    def put(self, facts: Facts) -> None:
+        self._facts.put_nowait(facts)
+
+    def fail(self) -> None:
+        self._facts.put_nowait(None)
+
+    async def tail(self, position: str) -> AsyncIterator[Facts]:
+        self.positions_read.append(position)
+        self.tailing.set()
+        while True:
+            facts = await self._facts.get()
+            if facts is None:
+                self.tailing.clear()
+                raise Unavailable("Valkey is away")
+            yield facts
+
+    async def last_position(self) -> str:
+        return "7-0"
+
+
+class MemoryAgent:
+    """The AttachedAgent port: keeps what it was asked. `ending` makes it refuse what is delivered."""
+
+    def __init__(self, agent_id: str = "agent123", epoch: int = 1, capacity: int = 5) -> None:
+        self.session = AgentSession(agent_id, epoch, capacity, 0.0)
+        self.ending = False
+        self.delivered: list[Claim] = []
+        self.cancelled: list[tuple[str, str]] = []
+        self.farewells: list[Farewell] = []
+
+    def deliver(self, claim: Claim) -> bool:
+        if self.ending:
+            return False
+        for command in claim.commands:
+            self.session.claimed(command.command_id, claim.lease_id, command.attempt, 0.0)
+        self.delivered.append(claim)
+        return True
+
+    @property
+    def command_ids(self) -> list[str]:
+        return [command.command_id for claim in self.delivered for command in claim.commands]
+
+    def cancel(self, command_id: str, reason: str) -> None:
+        self.cancelled.append((command_id, reason))
+
+    def drain(self, reconnect_after_seconds: float) -> None:
+        self.session.draining = True
+
+    def end(self, farewell: Farewell) -> None:
+        self.farewells.append(farewell)
+
+
+class MemoryFact(NamedTuple):
+    """The Fact port."""
+
+    subject: str
+    kind: str
+    agent_id: str
+    what: Event
+
+    def event(self) -> Event:
+        return self.what
+
+
+def state(
+    command_id: str = "c1",
+    status: CommandStatus = CommandStatus.ASSIGNED,
+    *,
+    agent_id: str = "agent123",
+    attempt: int = 1,
+    reason: str = "",
+) -> CommandState:
+    """A state of a command."""
+    return CommandState(
+        command_id, agent_id, "PING", 50, status, attempt, Receipts(1_000), reason=Reason(reason, reason)
+    )
+
+
+def changed(kind: EventKind, what: CommandState) -> MemoryFact:
+    """The fact that a command changed."""
+    return MemoryFact(what.command_id, kind, what.agent_id, CommandChanged("1-0", kind, what))
+
+
+def output_arrived(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
+    """The fact that a command printed something."""
+    return MemoryFact(command_id, EventKind.OUTPUT, agent_id, OutputArrived("1-0", command_id, agent_id, 1))
+
+
+def agent_changed(agent_id: str = "agent123", epoch: int = 1, connected: bool = True) -> MemoryFact:
+    """The fact that an agent attached or left."""
+    return MemoryFact(agent_id, EventKind.AGENT, agent_id, AgentChanged("1-0", agent_id, epoch, connected))

@@ -1,0 +1,192 @@
+"""What agents say, as it is brought to the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distributor.dispatch.agent_reports import AgentReports, Held, Refusal, RefusalKind, Report, ReportedEnding
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import EndingOutcome, OutputPiece, Progress
+from distributor.errors import Unavailable
+from distributor.model.agent_session import AgentSession
+from distributor.model.command import Reason
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.retry_policy import RetryPolicy
+from tests.support.fake_ports import MemoryOutputLog, MemoryStore
+
+C1 = Held("c1", "lease")
+
+
+class World:
+    """Reports over ports in memory, and a session that was given c1 at 100 ms and sent it at 101."""
+
+    def __init__(self, max_result_bytes: int = 1_000) -> None:
+        self.store, self.output, self.doorbell = MemoryStore(), MemoryOutputLog(), Doorbell()
+        policy = RetryPolicy(3, 1_000, 60_000)
+        self.reports = AgentReports(self.store, self.output, self.doorbell, policy, max_result_bytes)
+        self.session = AgentSession("agent123", 1, 5, 0.0)
+        self.session.claimed("c1", "lease", 1, 100.0)
+        self.session.sent("c1", 101.0)
+
+    async def say(self, now: float = 110.0, **report: Any):  # type: ignore[no-untyped-def]
+        return await self.reports.handle(self.session, Report(**report), now)
+
+
+def ending(held: Held = C1, **changes: Any) -> ReportedEnding:
+    fields: dict[str, Any] = {
+        "status": CommandStatus.COMPLETED,
+        "reason": Reason(),
+        "exit_code": 0,
+        "data_json": "",
+        "output_bytes": 0,
+        "transient": False,
+    }
+    return ReportedEnding(held, **fields | changes)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_receipts_are_stored_once(world: World) -> None:
+    await world.say(105.0, received=[C1])
+    await world.say(106.0, received=[C1], started=[C1])
+    await world.say(107.0, started=[C1])
+    assert world.store.progressed == [
+        Progress("c1", "agent123", "lease", 1, 5, None),
+        Progress("c1", "agent123", "lease", 1, 5, 6),
+    ]
+
+
+async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) -> None:
+    await world.say(105.0, received=[C1], started=[C1], endings=[ending()])
+    assert world.store.progressed == []
+    (stored,) = world.store.endings
+    assert stored.progress == Progress("c1", "agent123", "lease", 1, 5, 5)
+
+
+async def test_words_about_another_lease_are_no_receipts(world: World) -> None:
+    await world.say(received=[Held("c1", "older"), Held("c9", "lease")], started=[Held("c1", "older")])
+    assert world.store.progressed == []
+
+
+async def test_a_result_makes_room_and_is_answered_with_what_became_of_it(world: World) -> None:
+    world.session.claimed("c2", "lease", 1, 100.0)
+    world.store.outcomes = {"c1": EndingOutcome.STORED, "c2": EndingOutcome.LATE, "c3": EndingOutcome.FOREIGN}
+    answers = await world.say(endings=[ending(), ending(Held("c2", "lease")), ending(Held("c3", "lease"))])
+    assert [(one.command_id, one.outcome, one.fault.code) for one in answers.results] == [
+        ("c1", EndingOutcome.STORED, ""),
+        ("c2", EndingOutcome.LATE, ""),
+        ("c3", EndingOutcome.FOREIGN, "foreign_command"),
+    ]
+    assert world.session.in_flight == {}
+
+
+async def test_room_is_filled_from_what_waits(world: World) -> None:
+    await world.say(endings=[ending()])
+    assert world.doorbell.take() == set()
+    world.session.more_waiting = True
+    await world.say()
+    assert world.doorbell.take() == {"agent123"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "part"),
+    [
+        ({"status": CommandStatus.ASSIGNED}, "invalid_result", "not a terminal one"),
+        ({"status": None}, "invalid_result", "not a terminal one"),
+        ({"data_json": "x" * 1_001}, "result_too_large", "1,001 bytes, the limit is 1,000"),
+        ({"output_bytes": -1}, "invalid_result", "negative"),
+        ({"fault": Reason("invalid_result", "as a message")}, "invalid_result", "as a message"),
+    ],
+)
+async def test_a_result_that_cannot_be_kept_fails_its_command(
+    world: World, changes: dict[str, Any], code: str, part: str
+) -> None:
+    answers = await world.say(endings=[ending(**changes)])
+    (stored,) = world.store.endings
+    assert (stored.status, stored.reason.code, stored.data_json, stored.exit_code) == (
+        CommandStatus.FAILED,
+        code,
+        "",
+        None,
+    )
+    assert part in stored.reason.message
+    assert answers.results[0].fault == stored.reason
+
+
+async def test_a_large_result_is_measured_in_bytes(world: World) -> None:
+    answers = await world.say(endings=[ending(data_json='"' + "é" * 600 + '"')])
+    assert answers.results[0].fault.code == "result_too_large"
+
+
+@pytest.mark.parametrize(
+    ("status", "transient", "again"),
+    [
+        (CommandStatus.FAILED, True, True),
+        (CommandStatus.FAILED, False, False),
+        (CommandStatus.COMPLETED, True, False),
+        (CommandStatus.TIMEOUT, True, False),
+    ],
+)
+async def test_only_a_transient_failure_is_worth_another_run(
+    world: World, status: CommandStatus, transient: bool, again: bool
+) -> None:
+    await world.say(endings=[ending(status=status, transient=transient)])
+    delay_ms = world.store.endings[0].rerun_delay_ms
+    assert (delay_ms is not None) == again
+    assert delay_ms is None or 0 <= delay_ms < 1_000
+
+
+@pytest.mark.parametrize("kind", [RefusalKind.BUSY, RefusalKind.STALE])
+async def test_what_was_refused_for_now_is_released_after_a_delay(world: World, kind: RefusalKind) -> None:
+    await world.say(refusals=[Refusal(C1, kind, Reason())])
+    (release,) = world.store.released
+    assert (release.command_id, release.lease_id, release.reason.code) == ("c1", "lease", kind.value)
+    assert 0 <= release.delay_ms < 1_000
+    assert world.session.in_flight == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (RefusalKind.UNSUPPORTED, CommandStatus.FAILED),
+        (RefusalKind.DUPLICATE, CommandStatus.FAILED),
+        (RefusalKind.EXPIRED, CommandStatus.TIMEOUT),
+    ],
+)
+async def test_what_was_refused_for_good_ends(world: World, kind: RefusalKind, status: CommandStatus) -> None:
+    await world.say(refusals=[Refusal(C1, kind, Reason("", "so it is"))])
+    (stored,) = world.store.endings
+    assert (stored.status, stored.reason) == (status, Reason(kind.value, "so it is"))
+
+
+async def test_a_cancel_that_met_nothing_ends_what_was_in_flight_only(world: World) -> None:
+    await world.say(not_found=["c1", "c9"])
+    (stored,) = world.store.endings
+    assert (stored.progress.command_id, stored.status) == ("c1", CommandStatus.CANCELLED)
+    assert world.session.in_flight == {}
+
+
+async def test_output_is_answered_with_the_latest_offset_that_is_safe(world: World) -> None:
+    def piece(command_id: str, offset: int, data: bytes) -> OutputPiece:
+        return OutputPiece(command_id, "agent123", "lease", 1, offset, data)
+
+    world.output.gone = {"c2"}
+    answers = await world.say(outputs=[piece("c1", 0, b"abc"), piece("c1", 3, b"de"), piece("c2", 7, b"x")])
+    assert answers.outputs == [("c1", 5), ("c2", 8)]
+
+
+async def test_nothing_is_answered_while_valkey_is_away(world: World) -> None:
+    world.store.away = True
+    with pytest.raises(Unavailable):
+        await world.say(endings=[ending()])
+
+
+async def test_an_empty_report_costs_nothing(world: World) -> None:
+    answers = await world.say()
+    assert (answers.results, answers.outputs) == ([], [])
+    assert world.store.endings == world.store.progressed == world.store.released == []

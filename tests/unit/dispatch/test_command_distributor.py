@@ -1,0 +1,165 @@
+"""One look of the distributor: who is asked for, and where what was claimed goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from distributor.dispatch import command_distributor
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.command_distributor import CommandDistributor
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import Claim, ClaimRequest
+from distributor.errors import Unavailable
+from distributor.observability.metrics import Metrics
+from tests.support.fake_ports import MemoryAgent, MemoryStore
+from tests.support.serving_agent import background
+from tests.support.waiting import until
+
+
+class World:
+    """A distributor over ports in memory."""
+
+    def __init__(self, *agents: MemoryAgent, **options: float) -> None:
+        self.store = MemoryStore()
+        self.doorbell = Doorbell()
+        self.registry = AgentRegistry(Metrics())
+        for agent in agents:
+            self.registry.add(agent)
+        self.distributor = CommandDistributor(self.store, self.registry, self.doorbell, Metrics(), **options)  # type: ignore[arg-type]
+
+    async def look(self, *agent_ids: str) -> int:
+        return await self.distributor.run_once(agent_ids)
+
+
+async def test_it_claims_as_much_as_an_agent_has_room_for() -> None:
+    agent = MemoryAgent(capacity=3)
+    world = World(agent)
+    world.store.add("agent123", "c1", "c2", "c3", "c4")
+    assert await world.look("agent123") == 3
+    assert agent.command_ids == ["c1", "c2", "c3"]
+    assert world.store.claims[0].most == 3
+    assert await world.look("agent123") == 0
+    agent.session.ended("c2")
+    assert await world.look("agent123") == 1
+    assert agent.command_ids == ["c1", "c2", "c3", "c4"]
+
+
+async def test_it_claims_at_most_a_batch_and_looks_again_at_once() -> None:
+    agent = MemoryAgent(capacity=100)
+    world = World(agent)
+    world.store.add("agent123", *(f"c{n}" for n in range(30)))
+    assert await world.look("agent123") == 20
+    assert world.doorbell.take() == {"agent123"}
+    assert await world.look("agent123") == 10
+    assert world.doorbell.take() == set()
+
+
+async def test_a_large_claim_may_have_been_cut_short_so_it_looks_again() -> None:
+    agent = MemoryAgent(capacity=100)
+    world = World(agent)
+    world.store.add("agent123", "c1", encoded=bytes(command_distributor.LARGE_CLAIM_BYTES))
+    await world.look("agent123")
+    assert world.doorbell.take() == {"agent123"}
+
+
+async def test_what_comes_while_there_is_no_room_is_remembered() -> None:
+    agent = MemoryAgent(capacity=1)
+    world = World(agent)
+    world.store.add("agent123", "c1")
+    await world.look("agent123")
+    assert not world.store.waiting["agent123"]
+    await world.look("agent123")
+    assert agent.session.more_waiting
+
+
+async def test_agents_that_are_not_here_or_have_no_room_are_not_asked_for() -> None:
+    draining = MemoryAgent("draining")
+    draining.drain(0.5)
+    world = World(draining)
+    assert await world.look("draining", "elsewhere") == 0
+    assert world.store.claims == []
+
+
+async def test_all_agents_are_asked_for_in_one_call_and_each_comes_first_in_its_turn() -> None:
+    world = World(*(MemoryAgent(name, capacity=100) for name in "abc"))
+    firsts = []
+    for _ in range(3):
+        await world.look("a", "b", "c")
+        firsts.append(world.store.claims[-3].agent_id)
+    assert sorted(firsts) == ["a", "b", "c"]
+    assert len({request.lease_id for request in world.store.claims}) == 9
+
+
+async def test_a_session_that_was_superseded_is_ended() -> None:
+    agent = MemoryAgent(epoch=1)
+    world = World(agent)
+    world.store.epochs["agent123"] = 2
+    world.store.add("agent123", "c1")
+    assert await world.look("agent123") == 0
+    assert agent.farewells == [Farewell.SUPERSEDED]
+    assert len(world.store.waiting["agent123"]) == 1
+
+
+async def test_what_a_stream_that_is_ending_cannot_take_is_released() -> None:
+    agent = MemoryAgent()
+    agent.ending = True
+    world = World(agent)
+    world.store.add("agent123", "c1")
+    await world.look("agent123")
+    (release,) = world.store.released
+    assert (release.command_id, release.lease_id) == ("c1", world.store.claims[0].lease_id)
+    assert (release.delay_ms, release.reason.code) == (0, "not_delivered")
+
+
+@pytest.mark.parametrize("came_back", [True, False])
+async def test_what_was_claimed_for_a_session_that_is_gone_goes_to_no_other(came_back: bool) -> None:
+    old, new = MemoryAgent(epoch=1), MemoryAgent(epoch=2)
+    world = World(old)
+    world.store.add("agent123", "c1")
+
+    async def claim(requests: Sequence[ClaimRequest]) -> list[Claim]:
+        claims = await MemoryStore.claim(world.store, requests)
+        # Meanwhile, before the answer is dealt with:
+        world.registry.remove(old)
+        if came_back:
+            world.registry.add(new)
+        return claims
+
+    world.store.claim = claim  # type: ignore[method-assign]
+    await world.look("agent123")
+    assert old.delivered == new.delivered == []
+    assert [release.command_id for release in world.store.released] == ["c1"]
+
+
+async def test_the_loop_looks_when_the_bell_rings() -> None:
+    agent = MemoryAgent()
+    world = World(agent, polling_interval=3_600.0)
+    async with background(world.distributor.run()):
+        await until(lambda: world.store.claims)
+        world.store.add("agent123", "c1")
+        world.doorbell.ring("agent123")
+        await until(lambda: agent.command_ids == ["c1"])
+
+
+async def test_the_loop_polls_all_agents() -> None:
+    world = World(MemoryAgent("a"), MemoryAgent("b"), polling_interval=0.01)
+    async with background(world.distributor.run()):
+        await until(lambda: len(world.store.claims) >= 6)
+        assert {request.agent_id for request in world.store.claims} == {"a", "b"}
+
+
+async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_distributor, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+    agent = MemoryAgent()
+    world = World(agent, polling_interval=3_600.0)
+    world.store.add("agent123", "c1")
+    world.store.away = True
+    with pytest.raises(Unavailable):
+        await world.look("agent123")
+    async with background(world.distributor.run()):
+        await until(lambda: world.store.failures >= 3)
+        world.store.away = False
+        # Nobody rings again: what it was rung for is not forgotten.
+        await until(lambda: agent.command_ids == ["c1"])

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from distributor.dispatch import deadlines
+from distributor.dispatch.deadlines import LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS, Deadlines
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import DueCommand
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.retry_policy import RetryPolicy
+from tests.support.fake_ports import MemoryStore
+from tests.support.serving_agent import background
+from tests.support.waiting import until
+
+
+def made() -> tuple[Deadlines, MemoryStore, Doorbell]:
+    store, doorbell = MemoryStore(), Doorbell()
+    return Deadlines(store, doorbell, RetryPolicy(3, 1_000, 60_000)), store, doorbell
+
+
+@pytest.mark.parametrize(
+    ("next_ms", "wait"),
+    [(None, LONGEST_WAIT_SECONDS), (0, SHORTEST_WAIT_SECONDS), (500, 0.5), (86_400_000, LONGEST_WAIT_SECONDS)],
+)
+async def test_it_waits_until_the_next_deadline_within_bounds(next_ms: int | None, wait: float) -> None:
+    loop, store, _ = made()
+    store.due_answers.append((next_ms, []))
+    assert await loop.run_once() == wait
+
+
+async def test_it_rings_for_what_is_to_be_given_out_again_only() -> None:
+    loop, store, doorbell = made()
+    done = [
+        DueCommand("c1", "a", CommandStatus.QUEUED),
+        DueCommand("c2", "b", CommandStatus.TIMEOUT),
+        DueCommand("c3", "c", CommandStatus.FAILED),
+    ]
+    store.due_answers.append((None, done))
+    await loop.run_once()
+    assert doorbell.take() == {"a"}
+
+
+async def test_delays_are_drawn_anew_each_time_within_the_policys_bounds() -> None:
+    loop, store, _ = made()
+    for _ in range(50):
+        await loop.run_once()
+    assert all(len(delays) == 3 for delays in store.due_delays)
+    for attempt, bound in enumerate((1_000, 2_000, 4_000)):
+        drawn = [delays[attempt] for delays in store.due_delays]
+        assert 0 <= min(drawn) < max(drawn) < bound
+
+
+async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "LONGEST_WAIT_SECONDS", 0.001)
+    loop, store, _ = made()
+    store.away = True
+    async with background(loop.run()):
+        await until(lambda: store.failures >= 2)
+        store.away = False
+        await until(lambda: len(store.due_delays) >= 2)

@@ -1,0 +1,154 @@
+"""What one event means to watchers, agents and the distributor."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributor.dispatch import event_relay
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.event_relay import EventRelay
+from distributor.dispatch.ports import Facts
+from distributor.dispatch.watches import Watches
+from distributor.model.event import EventKind
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.metrics import Metrics
+from tests.support.fake_ports import (
+    MemoryAgent,
+    MemoryEventLog,
+    MemoryFact,
+    agent_changed,
+    changed,
+    output_arrived,
+    state,
+)
+from tests.support.serving_agent import background
+from tests.support.waiting import until
+
+HERE, ELSEWHERE = "replica-1", "replica-2"
+
+
+class World:
+    """A relay of the first replica, with one agent attached."""
+
+    def __init__(self) -> None:
+        self.log = MemoryEventLog()
+        self.metrics = Metrics()
+        self.registry = AgentRegistry(self.metrics)
+        self.doorbell = Doorbell()
+        self.watches = Watches(self.metrics)
+        self.agent = MemoryAgent()
+        self.registry.add(self.agent)
+        self.relay = EventRelay(self.log, HERE, self.registry, self.doorbell, self.watches, self.metrics)
+
+    def tell(self, *facts: MemoryFact, origin: str = ELSEWHERE) -> None:
+        self.relay.relay(Facts("1-0", origin, facts))
+
+    def finished(self, status: str) -> float:
+        return self.metrics.registry.get_sample_value("distributor_commands_finished_total", {"status": status}) or 0.0
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+QUEUED = changed(EventKind.QUEUED, state(status=CommandStatus.QUEUED))
+RELEASED = changed(EventKind.RELEASED, state(status=CommandStatus.QUEUED, reason="not_acknowledged"))
+
+
+async def test_a_command_that_another_server_queued_rings_the_bell(world: World) -> None:
+    world.tell(QUEUED)
+    assert world.doorbell.take() == {"agent123"}
+
+
+async def test_a_command_that_we_queued_has_rung_it_already(world: World) -> None:
+    world.tell(QUEUED, origin=HERE)
+    assert world.doorbell.take() == set()
+
+
+@pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
+async def test_a_released_command_rings_the_bell_whoever_released_it(world: World, origin: str) -> None:
+    world.tell(RELEASED, origin=origin)
+    assert world.doorbell.take() == {"agent123"}
+    assert world.agent.cancelled == []
+
+
+async def test_commands_of_agents_that_are_not_here_are_no_concern_of_ours(world: World) -> None:
+    for kind in EventKind:
+        if kind not in (EventKind.AGENT, EventKind.OUTPUT):
+            world.tell(changed(kind, state(agent_id="elsewhere")))
+    assert world.doorbell.take() == set()
+    assert world.agent.cancelled == []
+
+
+async def test_a_cancel_is_handed_to_the_agent(world: World) -> None:
+    world.tell(changed(EventKind.CANCEL_REQUESTED, state(reason="enough")))
+    assert world.agent.cancelled == [("c1", "enough")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (EventKind.FINISHED, CommandStatus.TIMEOUT),
+        (EventKind.FINISHED, CommandStatus.FAILED),
+        (EventKind.RELEASED, CommandStatus.QUEUED),
+    ],
+)
+async def test_what_a_deadline_took_away_is_stopped_and_makes_room(
+    world: World, kind: EventKind, status: CommandStatus
+) -> None:
+    world.agent.session.claimed("c1", "lease", 1, 0.0)
+    world.tell(changed(kind, state(status=status, reason="time_limit")))
+    assert world.agent.cancelled == [("c1", "time_limit")]
+    assert world.agent.session.in_flight == {}
+    assert world.doorbell.take() == {"agent123"}
+
+
+async def test_an_older_attempt_that_was_taken_away_does_not_touch_the_newer(world: World) -> None:
+    world.agent.session.claimed("c1", "lease-2", 2, 0.0)
+    world.tell(changed(EventKind.RELEASED, state(status=CommandStatus.QUEUED, attempt=1)))
+    assert world.agent.cancelled == []
+    assert set(world.agent.session.in_flight) == {"c1"}
+
+
+async def test_only_our_own_endings_are_counted(world: World) -> None:
+    ended = changed(EventKind.FINISHED, state(status=CommandStatus.COMPLETED))
+    world.tell(ended, origin=ELSEWHERE)
+    assert world.finished("completed") == 0
+    world.tell(ended, origin=HERE)
+    assert world.finished("completed") == 1
+
+
+async def test_a_newer_session_elsewhere_ends_ours(world: World) -> None:
+    world.tell(agent_changed(epoch=1))
+    world.tell(agent_changed(agent_id="another", epoch=9))
+    assert world.agent.farewells == []
+    world.tell(agent_changed(epoch=2))
+    assert world.agent.farewells == [Farewell.SUPERSEDED]
+
+
+async def test_watchers_are_told_of_each_fact(world: World) -> None:
+    watch = world.watches.open(["c1", "c2"])
+    world.tell(QUEUED, changed(EventKind.ASSIGNED, state("c2")), output_arrived())
+    states, output = watch.take()
+    assert ([one.command_id for one in states], output) == (["c1", "c2"], True)
+
+
+async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_relay, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+    await world.relay.catch_up()
+    async with background(world.relay.run()):
+        await until(world.log.tailing.is_set)
+        watch = world.watches.open(["c1"])
+        world.log.put(Facts("8-0", ELSEWHERE, [QUEUED]))
+        await watch.wait()
+        assert not watch.stale
+        watch.take()
+        world.log.fail()
+        # Something may have been missed, so the watcher reads anew.
+        await watch.wait()
+        assert watch.stale
+        await until(lambda: world.log.positions_read == ["7-0", "8-0"])

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+from distributor.dispatch.gauges import Gauges
+from distributor.dispatch.ports import QueueDepth
+from distributor.errors import Unavailable
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.metrics import Metrics
+
+
+class DepthReader:
+    """Only what gauges ask for."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    async def depth(self) -> QueueDepth:
+        if self.away:
+            raise Unavailable("Valkey is away: no connection")
+        counts = dict.fromkeys(CommandStatus, 0) | {CommandStatus.QUEUED: 3, CommandStatus.FAILED: 2}
+        return QueueDepth(counts, 1_500)
+
+
+async def test_it_shows_what_it_sampled_and_says_when_the_store_comes_and_goes() -> None:
+    reader: Any = DepthReader()
+    metrics = Metrics()
+    gauges = Gauges(reader, metrics)
+    assert gauges.fault == "not asked yet"
+
+    await gauges.run_once()
+    assert (gauges.fault, gauges.changed.is_set()) == (None, True)
+    value = metrics.registry.get_sample_value
+    assert value("distributor_queue_depth") == 3
+    assert value("distributor_queue_oldest_age_seconds") == 1.5
+    assert value("distributor_commands", {"status": "failed"}) == 2
+
+    gauges.changed.clear()
+    await gauges.run_once()
+    assert not gauges.changed.is_set()
+
+    reader.away = True
+    for _ in range(2):
+        await gauges.run_once()
+    assert (gauges.fault, gauges.changed.is_set()) == ("Valkey is away: no connection", True)
+    gauges.changed.clear()
+    await gauges.run_once()
+    assert not gauges.changed.is_set()

@@ -1,0 +1,131 @@
+"""Who is told what: the latest state of each command, in bounded memory, and never silence where something was missed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from distributor.dispatch import watches as module
+from distributor.dispatch.watches import Watch, Watches
+from distributor.errors import ResourceExhausted, Unavailable
+from distributor.model.event import EventKind
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.metrics import Metrics
+from tests.support.fake_ports import agent_changed, changed, output_arrived, state
+
+
+def finished(command_id: str = "c1", agent_id: str = "agent123"):  # type: ignore[no-untyped-def]
+    return changed(EventKind.FINISHED, state(command_id, CommandStatus.COMPLETED, agent_id=agent_id))
+
+
+def assigned(command_id: str = "c1", agent_id: str = "agent123"):  # type: ignore[no-untyped-def]
+    return changed(EventKind.ASSIGNED, state(command_id, agent_id=agent_id))
+
+
+def taken(watch: Watch) -> list[tuple[str, CommandStatus]]:
+    return [(one.command_id, one.status) for one in watch.take()[0]]
+
+
+@pytest.fixture
+def watches() -> Watches:
+    return Watches(Metrics(), most=3)
+
+
+async def test_a_watch_of_commands_is_told_of_these_only(watches: Watches) -> None:
+    watch = watches.open(["c1", "c2"])
+    for command_id in ("c1", "c2", "c3"):
+        watches.note(finished(command_id))
+    await watch.wait()
+    assert taken(watch) == [("c1", CommandStatus.COMPLETED), ("c2", CommandStatus.COMPLETED)]
+    assert taken(watch) == []
+
+
+async def test_a_watch_of_agents_and_one_of_everything(watches: Watches) -> None:
+    of_agent, of_all = watches.open(agent_ids=["a"]), watches.open()
+    watches.note(finished("c1", "a"))
+    watches.note(finished("c2", "b"))
+    assert [command_id for command_id, _ in taken(of_agent)] == ["c1"]
+    assert [command_id for command_id, _ in taken(of_all)] == ["c1", "c2"]
+
+
+async def test_only_the_latest_state_is_kept(watches: Watches) -> None:
+    watch = watches.open(["c1"])
+    watches.note(assigned())
+    watches.note(finished())
+    assert taken(watch) == [("c1", CommandStatus.COMPLETED)]
+
+
+async def test_output_wakes_the_watch_of_its_command_only(watches: Watches) -> None:
+    of_command, of_agent, of_all = watches.open(["c1"]), watches.open(agent_ids=["agent123"]), watches.open()
+    watches.note(output_arrived())
+    await of_command.wait()
+    assert of_command.take() == ([], True)
+    assert of_agent.take() == of_all.take() == ([], False)
+
+
+async def test_agents_that_come_and_go_are_no_news(watches: Watches) -> None:
+    watch = watches.open()
+    watches.note(agent_changed())
+    assert taken(watch) == []
+
+
+async def test_a_closed_watch_is_forgotten(watches: Watches) -> None:
+    for arguments in (({"c1", "c2"}, ()), ((), {"agent123"}), ((), ())):
+        watch = watches.open(*arguments)
+        watches.close(watch, *arguments)
+        watches.note(finished())
+        assert taken(watch) == []
+
+
+async def test_one_watcher_of_several_leaves(watches: Watches) -> None:
+    first, second = watches.open(["c1"]), watches.open(["c1"])
+    watches.close(first, ["c1"])
+    watches.note(finished())
+    assert taken(second) == [("c1", CommandStatus.COMPLETED)]
+
+
+async def test_their_number_is_bounded_and_shown() -> None:
+    metrics = Metrics()
+    watches = Watches(metrics, most=2)
+    watch, _ = watches.open(), watches.open(["c1"])
+    with pytest.raises(ResourceExhausted, match="2 watchers already, the limit"):
+        watches.open()
+    assert metrics.registry.get_sample_value("distributor_watchers") == 2
+    watches.close(watch)
+    watches.open()
+
+
+async def test_a_watcher_that_falls_too_far_behind_is_told_and_holds_no_memory(
+    watches: Watches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PENDING", 10)
+    slow = watches.open()
+    for number in range(11):
+        watches.note(finished(f"c{number}"))
+    with pytest.raises(ResourceExhausted, match="more than 10 commands behind"):
+        await slow.wait()
+    assert taken(slow) == []
+
+
+async def test_events_that_may_have_been_missed(watches: Watches) -> None:
+    watch = watches.open(["c1"])
+    watches.resync()
+    await watch.wait()
+    assert watch.stale
+
+
+async def test_a_failure_is_raised_to_those_who_wait_and_to_those_who_come_later(watches: Watches) -> None:
+    waiting, busy = watches.open(), watches.open()
+    waiter = asyncio.create_task(waiting.wait())
+    await asyncio.sleep(0)
+    # Stale, so it takes without waiting: the failure must not get lost with that.
+    busy.resync()
+    watches.fail(Unavailable("stopping"))
+    busy.take()
+    for watch in (waiter, asyncio.create_task(busy.wait())):
+        with pytest.raises(Unavailable, match="stopping"):
+            async with asyncio.timeout(5):
+                await watch
+    with pytest.raises(Unavailable, match="stopping"):
+        watches.open()
