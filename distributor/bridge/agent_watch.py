@@ -88,7 +88,7 @@ class AgentWatch:
             self._tell_seen(seen)
 
     async def shown(self) -> list[Document]:
-        """The agents as a snapshot shows them. Call it with the lock held, and send the snapshot before it is let go."""
+        """The agents as a snapshot shows them. Called with the lock held, which is kept until the snapshot is sent."""
         agents = await self._view.shown_agents()
         self._forget_what_differs(agents)
         return agents

@@ -1,4 +1,4 @@
-"""One connection from its first message to its last: one reader, one sender, and one who tells everything anew."""
+"""One connection from its first message to its last: one reader, one sender, and two who step in where that fails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Peer(Protocol):
         """The next message. Raises Gone, and Closing for one that is no text."""
 
     async def send(self, text: str) -> None:
-        """Hand a message to the connection; waits while it takes no more. May be cancelled while it waits."""
+        """Hand a message to the connection; waits while it takes no more. Raises Gone."""
 
 
 class Patience(NamedTuple):
@@ -120,6 +120,7 @@ class DashboardSession:
         self._telling = services.telling
         # What tells how things are is done one after the other.
         self._turn = asyncio.Lock()
+        self._sending_since: float | None = None
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the dashboard goes or has to. Raises Gone or Closing."""
@@ -127,7 +128,9 @@ class DashboardSession:
         async with self._registered():
             try:
                 async with asyncio.timeout(remaining):
-                    await _first_to_raise(self._send_all(), self._receive_all(connect), self._tell_anew())
+                    await _first_to_raise(
+                        self._send_all(), self._part_from_slow(), self._receive_all(connect), self._tell_anew()
+                    )
             except TimeoutError as error:
                 raise Closing(POLICY, "the token has expired") from error
 
@@ -150,19 +153,19 @@ class DashboardSession:
         now = asyncio.get_running_loop().time
         while True:
             entry = await self._dashboard.next()
-            await self._send(self._dashboard.text_of(entry))
+            self._sending_since = now()
+            await self._peer.send(self._dashboard.text_of(entry))
+            self._sending_since = None
             self._services.metrics.sent(now() - entry.queued_at)
 
-    async def _send(self, text: str) -> None:
-        seconds = self._services.patience.slow_close_seconds
+    async def _part_from_slow(self) -> None:
+        """A look now and then costs less than a timeout for every message."""
+        now, seconds = asyncio.get_running_loop().time, self._services.patience.slow_close_seconds
         while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._peer.send(text)
-                return
-            except TimeoutError as error:
-                if self._dashboard.crowded:
-                    raise Closing(TRY_LATER, f"nothing was read for {seconds:g} s and the queue is full") from error
+            await asyncio.sleep(seconds / 4)
+            since = self._sending_since
+            if since is not None and now() - since >= seconds and self._dashboard.crowded:
+                raise Closing(TRY_LATER, f"nothing was read for {seconds:g} s and the queue is full")
 
     # The reader
 

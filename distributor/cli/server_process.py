@@ -31,6 +31,7 @@ from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_messages import CommandDefaults
 from distributor.rpc.command_servicer import CommandServicer
+from distributor.rpc.interceptors.admission import AdmissionInterceptor
 from distributor.rpc.interceptors.errors import ErrorInterceptor
 from distributor.rpc.interceptors.metrics import MetricsInterceptor
 from distributor.rpc.server import GrpcServer
@@ -183,7 +184,10 @@ class ServerProcess:
         self._gateway = AgentGateway(store, sessions, reports, self._registry, doorbell, settings)
         service = CommandService(store, reader, doorbell, CommandLimits(settings.max_params_bytes))
         watcher = CommandWatcher(reader, output_log, self._watches)
-        self._grpc = GrpcServer([MetricsInterceptor(self.metrics), ErrorInterceptor()], settings.reflection)
+        self._grpc = GrpcServer(
+            [MetricsInterceptor(self.metrics), ErrorInterceptor(), AdmissionInterceptor(settings.max_calls)],
+            settings.reflection,
+        )
         self._grpc.serve(self._gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
 
     def _background(self) -> dict[str, Coroutine[Any, Any, None]]:

@@ -11,7 +11,7 @@ from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import AgentHello, Attached, CommandStore, Release, SessionStore
-from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
+from distributor.errors import Aborted, DistributorError, InvalidArgument, ResourceExhausted, Unavailable
 from distributor.model.agent_session import AgentSession, InFlight
 from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
@@ -91,10 +91,18 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
             raise Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
+        if len(self._registry) >= self._settings.max_agents:
+            raise ResourceExhausted(
+                f"{self._settings.max_agents:,} agents are attached already, the limit (max_agents)",
+                reason="TOO_MANY_AGENTS",
+                retry_after_seconds=30.0,
+            )
         # Not wait_for: a pending read must not be cancelled. It ends by itself once we have answered.
         reading = asyncio.ensure_future(context.read())
         await asyncio.wait([reading], timeout=HELLO_TIMEOUT_SECONDS)
         if not reading.done():
+            # Its end is of no interest to anybody then.
+            reading.add_done_callback(lambda task: task.cancelled() or task.exception())
             raise Aborted(f"no hello came within {HELLO_TIMEOUT_SECONDS:g} s", reason="NO_HELLO")
         request = reading.result()
         if isinstance(request, Malformed):

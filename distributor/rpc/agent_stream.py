@@ -89,6 +89,8 @@ class AgentStream:
                 error = Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
         if self._ending is None:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=farewell.value)
+            # Nothing is claimed for it any more: what cannot be delivered would use up its attempts.
+            self.session.draining = True
             self._ending = asyncio.create_task(self._abort(error))
 
     # The handler

@@ -93,6 +93,9 @@ class ServerSettings(SettingsGroup):
     result_retention: Seconds = Field(604_800.0, description="Seconds that results and ended commands are kept.")
     max_watchers: int = Field(1_000, ge=1, le=100_000, description="The most watch calls served at once.")
 
+    max_calls: int = Field(2_000, ge=1, le=100_000, description="The most calls served at once, watch calls included.")
+    max_agents: int = Field(20_000, ge=1, le=1_000_000, description="The most agents attached to one server.")
+
     drain_timeout: Grace = Field(20.0, description="Seconds that calls and streams have to end when the server stops.")
     log_format: LogFormat = Field("console", description="How log lines look.")
     log_level: LogLevel = Field("info", description="The least important log lines to write.")

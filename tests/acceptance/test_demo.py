@@ -31,9 +31,7 @@ async def test_once_shows_a_command_from_the_queue_to_its_result_and_leaves_noth
         assert await demo.ended() == 0, demo.everything
         assert "  ! and one on stderr" in demo.stdout
         (result,) = [line for line in demo.stdout if line.startswith("Result")]
-        assert re.fullmatch(
-            r"Result, at cmd:result:[0-9a-f-]{36}: completed, exit code 0, \d+ bytes of output", result
-        )
+        assert re.fullmatch(r"Result, at cmd:result:[0-9a-f-]{36}: completed, exit code 0, \d+ bytes of output", result)
         assert tuple(shown_receipts(demo)) == RECEIPTS
         await gone(started)
 
@@ -64,6 +62,6 @@ async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
 
 async def test_only_on_loopback(tmp_path: Path) -> None:
     async with launched_server("demo", *somewhere(tmp_path), "--listen=0.0.0.0:0") as demo:
-        assert await demo.ended() == 2
+        assert await demo.ended() == 2, demo.everything
         (line,) = demo.stderr
         assert "dev and demo listen on loopback only" in line

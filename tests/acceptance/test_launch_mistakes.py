@@ -29,9 +29,7 @@ async def complaint(*arguments: str, **environment: str) -> str:
 async def test_a_second_server_on_the_same_port(valkey_url: str) -> None:
     async with running_server(valkey_url) as first:
         before = await keyspace(valkey_url)
-        line = await complaint(
-            f"--listen={first.address}", "--http-listen=127.0.0.1:0", f"--valkey-url={valkey_url}"
-        )
+        line = await complaint(f"--listen={first.address}", "--http-listen=127.0.0.1:0", f"--valkey-url={valkey_url}")
         assert f"cannot listen on {first.address} (listen): Address already in use" in line
         assert await keyspace(valkey_url) == before
         await first.queue()
@@ -88,7 +86,8 @@ async def test_a_valkey_that_evicts_keys(tmp_path: Path) -> None:
         (
             "DISTRIBUTOR_POLING_INTERVAL",
             "1",
-            "unknown setting DISTRIBUTOR_POLING_INTERVAL in the environment; did you mean DISTRIBUTOR_POLLING_INTERVAL?",
+            "unknown setting DISTRIBUTOR_POLING_INTERVAL in the environment; "
+            "did you mean DISTRIBUTOR_POLLING_INTERVAL?",
         ),
         ("DISTRIBUTOR_BATCH_SIZE", "21", "DISTRIBUTOR_BATCH_SIZE must be less than or equal to 20, not '21'"),
         ("DISTRIBUTOR_QUEUE_FULL", "burn", "DISTRIBUTOR_QUEUE_FULL must be 'refuse' or 'drop', not 'burn'"),

@@ -31,14 +31,10 @@ async def queue(address: str, count: int = 1) -> list[str]:
 
 async def finish(address: str, agent: WireAgent, command_ids: list[str]) -> None:
     for command_id in command_ids:
-        await agent.finish(await agent.until(lambda: latest(agent, command_id)))
+        await agent.finish(await agent.next_assignment(command_id))
     async with CommandClient(address) as client:
         for command_id in command_ids:
             assert (await client.wait(command_id, timeout_seconds=10)).status is CommandStatus.COMPLETED
-
-
-def latest(agent: WireAgent, command_id: str):  # type: ignore[no-untyped-def]
-    return next((one for one in agent.assignments[::-1] if one.command.command_id == command_id), None)
 
 
 async def test_sigterm_drains_and_the_next_server_goes_on(tmp_path: Path) -> None:
@@ -55,10 +51,9 @@ async def test_sigterm_drains_and_the_next_server_goes_on(tmp_path: Path) -> Non
         assert await server.ended() == 0, server.everything
         assert "Traceback" not in server.everything
         await gone(children)
-    async with serving(tmp_path) as (server, address):
-        async with wire_agent(address, running=[running(assignment)]) as agent:
-            await agent.finish(assignment)
-            await finish(address, agent, [waiting])
+    async with serving(tmp_path) as (server, address), wire_agent(address, running=[running(assignment)]) as agent:
+        await agent.finish(assignment)
+        await finish(address, agent, [waiting])
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -84,7 +79,8 @@ async def test_a_killed_server_leaves_no_valkey_and_loses_no_command(tmp_path: P
         # It writes its last bytes out before it ends.
         await gone(children)
     async with serving(tmp_path) as (server, address):
-        async with wire_agent(address, capacity=1, running=[running(agent.assignments[0])]) as back:
+        held_still = [running(agent.assignments[0])]
+        async with wire_agent(address, capacity=1, running=held_still) as back:
             await back.finish(agent.assignments[0])
             await finish(address, back, waiting)
             assert back.command_ids == waiting

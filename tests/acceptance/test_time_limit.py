@@ -25,18 +25,21 @@ async def test_a_program_that_ignores_term_is_killed_with_its_children(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISTRIBUTOR_AGENT_STOP_GRACE", "0.2")
-    async with running_server(valkey_url) as server, launched_agent(server.address, "agent123"):
-        async with CommandClient(server.address) as client:
-            argv = [sys.executable, "-c", PROGRAM]
-            request = CommandRequest("agent123", "EXEC", {"argv": argv}, time_limit_seconds=1.0)
-            command_id = (await client.queue(request)).command.command_id
-            printed = b""
-            async for update in client.watch(command_id):
-                if isinstance(update, OutputChunk):
-                    printed += update.data
-                elif isinstance(update, CommandResult):
-                    assert (update.status, update.reason.code) == (CommandStatus.TIMEOUT, "time_limit")
-            first, second = printed.split()
-            assert first == second
-            # `timeout` is published only once nothing of it runs.
-            assert not group_runs(int(first))
+    async with (
+        running_server(valkey_url) as server,
+        launched_agent(server.address, "agent123"),
+        CommandClient(server.address) as client,
+    ):
+        argv = [sys.executable, "-c", PROGRAM]
+        request = CommandRequest("agent123", "EXEC", {"argv": argv}, time_limit_seconds=1.0)
+        command_id = (await client.queue(request)).command.command_id
+        printed = b""
+        async for update in client.watch(command_id):
+            if isinstance(update, OutputChunk):
+                printed += update.data
+            elif isinstance(update, CommandResult):
+                assert (update.status, update.reason.code) == (CommandStatus.TIMEOUT, "time_limit")
+        first, second = printed.split()
+        assert first == second
+        # `timeout` is published only once nothing of it runs.
+        assert not group_runs(int(first))

@@ -94,7 +94,7 @@ async def test_failed_ones_are_found_in_one_click(page: DashboardPage, world: Pa
 async def test_filters_and_pages_are_the_servers(page: DashboardPage, world: PageWorld) -> None:
     await world.server.queue_many(30, agent_id="away", command_type="PING")
     own = await world.server.queue("elsewhere", "EXEC")
-    await page.open("commands")
+    await page.open("commands?within=1h")
     await expect(page.rows).to_have_count(25)
     await page.page.get_by_role("link", name="Older").click()
     await expect(page.rows).to_have_count(6)

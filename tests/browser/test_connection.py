@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Browser, WebSocketRoute, expect
+from playwright.async_api import Browser, Route, WebSocketRoute, expect
 
 from tests.support.browser import Problems, browsing
 from tests.support.dashboard_page import DashboardPage
@@ -70,10 +70,13 @@ async def test_what_happened_while_the_bridge_was_away_is_caught_up(
     await expect(page.page.get_by_role("alert")).to_have_count(0)
 
 
-async def test_a_bridge_that_falls_silent_is_told_and_left(page: DashboardPage) -> None:
+async def test_a_bridge_that_falls_silent_is_told_and_left(page: DashboardPage, problems: Problems) -> None:
+    problems.expect(FAILED_CONNECTIONS)
     silent = False
+    connections: list[WebSocketRoute] = []
 
     def relay(to_page: WebSocketRoute) -> None:
+        connections.append(to_page)
         to_bridge = to_page.connect_to_server()
         to_bridge.on_message(lambda message: None if silent else to_page.send(message))
 
@@ -88,6 +91,7 @@ async def test_a_bridge_that_falls_silent_is_told_and_left(page: DashboardPage) 
     silent = False
     await page.page.clock.run_for(20_000)
     await page.live()
+    assert len(connections) > 1
 
 
 @asynccontextmanager
@@ -150,3 +154,28 @@ async def test_without_a_token_the_page_asks_for_one(browser: Browser, valkey_ur
         await expect(page.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
         await page.page.reload()
         await page.live()
+
+
+async def test_an_api_that_fails_is_told_and_takes_nothing_else_along(
+    page: DashboardPage, world: PageWorld, problems: Problems
+) -> None:
+    problems.expect("status of 503")
+    answer = {"error": {"code": "UNAVAILABLE", "reason": "STORE_AWAY", "message": "Valkey is away"}}
+
+    async def unavailable(route: Route) -> None:
+        await route.fulfill(status=503, json=answer)
+
+    await page.page.route("**/api/commands**", unavailable)
+    await page.page.route("**/api/commands/**", unavailable)
+    await page.open("commands")
+    await expect(page.page.get_by_role("alert")).to_contain_text("The commands could not be read: Valkey is away")
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
+    world.script.print("still here\n")
+    await expect(page.output).to_contain_text("still here")
+    await expect(page.page.get_by_role("alert")).to_contain_text("Valkey is away")
+    await page.page.unroute_all()
+    await page.page.get_by_role("button", name="Try again").click()
+    await expect(page.fact("Params")).to_have_text("none")
+    await expect(page.page.get_by_role("alert")).to_have_count(0)
+    await expect(page.output).to_contain_text("still here")
+    world.script.end()

@@ -6,8 +6,10 @@ import pytest
 
 from distributor.rpc import agent_gateway
 from distributor.v1 import agent_gateway_pb2 as pb
-from tests.support.running_server import RunningServer, eventually, running_server
+from distributor.v1.command_service_pb2 import ListCommandsRequest
+from tests.support.running_server import ASSIGNED, QUEUED, RunningServer, running_server
 from tests.support.told_errors import told
+from tests.support.waiting import eventually
 from tests.support.wire_agent import hello, opened_stream
 
 CONNECT = "/distributor.v1.AgentGatewayService/Connect"
@@ -33,10 +35,12 @@ async def test_an_agent_that_does_not_read_is_let_go_although_a_write_to_it_is_s
         await eventually(taken)
         await eventually(let_go)
         call.cancel()
-        # Nothing was lost on the way: all of it waits for the agent to come back.
-        async with server.agent(capacity=1_000) as agent:
-            while not set(ids) <= set(agent.command_ids):
-                await agent.heartbeat()
+        # Nothing was lost with it: what it was given is given out again, or waits for that.
+        listed = await server.commands.ListCommands(ListCommandsRequest(page_size=1_000))
+        assert {command.command_id for command in listed.commands} == set(ids)
+        assert {command.state.status for command in listed.commands} <= {QUEUED, ASSIGNED}
+        info = await server.until_away()
+        assert info.HasField("away_since")
 
 
 async def test_a_stream_on_which_nothing_is_said_is_ended(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

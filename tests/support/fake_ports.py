@@ -24,7 +24,7 @@ from distributor.dispatch.ports import (
     QueueOutcome,
     Release,
 )
-from distributor.errors import Unavailable
+from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
@@ -114,8 +114,11 @@ class MemoryOutputLog:
     def __init__(self) -> None:
         self.pieces: list[OutputPiece] = []
         self.gone: set[str] = set()
+        self.full = False
 
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+        if self.full:
+            raise ResourceExhausted("Valkey has no memory left", reason="STORE_FULL")
         self.pieces += pieces
         return [None if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
 

@@ -12,8 +12,9 @@ from distributor.cli.bridge import BridgeProcess
 from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.running_bridge import bridge_settings
-from tests.support.running_server import RunningServer, eventually, running_server
+from tests.support.running_server import RunningServer, running_server
 from tests.support.serving_agent import background
+from tests.support.waiting import eventually
 
 AGENT_ID: Final = "page-agent"
 

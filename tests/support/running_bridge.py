@@ -58,9 +58,7 @@ class RunningBridge:
             yield client
 
     @asynccontextmanager
-    async def dashboard(
-        self, *scopes: str, checked: bool = True, **fields: Any
-    ) -> AsyncIterator[DashboardClient]:
+    async def dashboard(self, *scopes: str, checked: bool = True, **fields: Any) -> AsyncIterator[DashboardClient]:
         """A connected dashboard; `fields` go into its dashboard:connect."""
         async with self.stranger(checked=checked) as client:
             await client.connect(self.token(*scopes), **fields)
@@ -95,7 +93,9 @@ def bridge_settings(server: RunningServer, /, **changes: Any) -> BridgeSettings:
 
 
 @asynccontextmanager
-async def running_bridge(server: RunningServer, /, *, dev: bool = False, **changes: Any) -> AsyncIterator[RunningBridge]:
+async def running_bridge(
+    server: RunningServer, /, *, dev: bool = False, **changes: Any
+) -> AsyncIterator[RunningBridge]:
     """A bridge; stopped at the end."""
     settings = bridge_settings(server, **changes)
     async with BridgeProcess(settings, dev=dev) as process:

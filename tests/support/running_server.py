@@ -19,6 +19,7 @@ from distributor.transport import channel_options
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from tests.support.waiting import eventually
 from tests.support.wire_agent import wire_agent
 
 PATIENCE_SECONDS = 10.0
@@ -30,6 +31,7 @@ COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 FAILED = command_pb2.COMMAND_STATUS_FAILED
 TIMEOUT = command_pb2.COMMAND_STATUS_TIMEOUT
 CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
+
 
 def quick_settings(valkey_url: str, **changes: Any) -> ServerSettings:
     """Settings under which nothing is slow, and nothing happens by the poll alone."""
@@ -135,14 +137,6 @@ def queue_request(
     return request
 
 
-async def eventually(probe: Callable[[], Any]) -> Any:
-    """The first true answer of `probe`, for what nobody announces."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (answer := await probe()):
-            await asyncio.sleep(0.005)
-    return answer
-
-
 @asynccontextmanager
 async def connected(process: ServerProcess, settings: ServerSettings) -> AsyncIterator[RunningServer]:
     """A caller of a server that serves already."""
@@ -174,4 +168,3 @@ async def keyspace(valkey_url: str) -> dict[bytes, bytes]:
     """Everything in a Valkey: each key with its value as Valkey would save it."""
     async with Valkey.from_url(valkey_url) as client:
         return {key: await client.dump(key) async for key in client.scan_iter(count=1_000)}
-

@@ -1,16 +1,31 @@
-"""Bounded waits for what nobody announces."""
+"""Bounded waits for what nobody announces: asked again and again, at once where it is so already."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 PATIENCE_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 0.002
+
+T = TypeVar("T")
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Return once `condition` is true."""
+
+    async def probe() -> object:
+        return condition()
+
+    await eventually(probe)
+
+
+async def eventually(probe: Callable[[], Awaitable[T | None]]) -> T:
+    """The first true answer of `probe`."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.001)
+        while True:
+            answer = await probe()
+            if answer:
+                return answer
+            await asyncio.sleep(PAUSE_SECONDS)

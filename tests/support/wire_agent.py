@@ -89,9 +89,7 @@ class WireAgent:
         before = len(self.output_acks(command_id))
         await self.send(
             output=[
-                pb.Output(
-                    command_id=command_id, lease_id=assignment.lease_id, stream=stream, offset=offset, data=data
-                )
+                pb.Output(command_id=command_id, lease_id=assignment.lease_id, stream=stream, offset=offset, data=data)
             ]
         )
         await self.until(lambda: len(self.output_acks(command_id)) > before)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
@@ -24,11 +25,8 @@ class MetricsInterceptor(HandlerWrapper):
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            begun = time.perf_counter()
-            try:
+            with self._observed(method, context):
                 return await behaviour(request, context)
-            finally:
-                self._metrics.rpc_finished(method, _code(context), time.perf_counter() - begun)
 
         return call
 
@@ -36,15 +34,25 @@ class MetricsInterceptor(HandlerWrapper):
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
-            begun = time.perf_counter()
-            try:
+            with self._observed(method, context):
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
-            finally:
-                self._metrics.rpc_finished(method, _code(context), time.perf_counter() - begun)
 
         return call
+
+    @contextmanager
+    def _observed(self, method: str, context: Context) -> Iterator[None]:
+        begun = time.perf_counter()
+        code = ""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            # The caller gave up, so it got no code from us.
+            code = "CANCELLED"
+            raise
+        finally:
+            self._metrics.rpc_finished(method, code or _code(context), time.perf_counter() - begun)
 
 
 def _code(context: Context) -> str:

@@ -1,4 +1,4 @@
-"""A whole server and a bridge. Starting a server takes longer than most tests, so they share it, over an emptied Valkey."""
+"""A whole server and a bridge. Starting them takes longer than most tests, so all share them, over an empty Valkey."""
 
 from __future__ import annotations
 

@@ -109,9 +109,7 @@ async def test_a_hundred_megabytes_in_bounded_memory(
         await reader.say("subscribe", output=[{"commandId": command_id}])
         await reader.first("command:status")
         sleeper.socket.transport.pause_reading()
-        await sleeper.say(
-            "dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": command_id}]}
-        )
+        await sleeper.say("dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": command_id}]})
         tally = _Tally(reader.messages)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         async with output_log(valkey_url, kept=1_048_576) as log:

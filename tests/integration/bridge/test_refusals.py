@@ -59,9 +59,8 @@ async def test_a_token_that_will_not_do(bridge: RunningBridge, fields: dict[str,
 
 
 async def test_who_does_not_introduce_itself(server: RunningServer) -> None:
-    async with running_bridge(server, connect_timeout=0.05) as bridge:
-        async with bridge.stranger() as dashboard:
-            assert await dashboard.until_closed() == (1008, "no dashboard:connect within 0.05 s")
+    async with running_bridge(server, connect_timeout=0.05) as bridge, bridge.stranger() as dashboard:
+        assert await dashboard.until_closed() == (1008, "no dashboard:connect within 0.05 s")
 
 
 async def test_who_says_something_else_first(bridge: RunningBridge) -> None:
@@ -88,9 +87,8 @@ async def test_a_token_that_expires_ends_its_connection(bridge: RunningBridge) -
 
 async def test_more_dashboards_than_the_limit(server: RunningServer) -> None:
     async with running_bridge(server, max_connections=2) as bridge:
-        async with bridge.dashboard(), bridge.dashboard():
-            async with bridge.stranger() as third:
-                assert (await third.until_closed())[0] == 1013
+        async with bridge.dashboard(), bridge.dashboard(), bridge.stranger() as third:
+            assert (await third.until_closed())[0] == 1013
         async with bridge.dashboard() as again:
             await again.settled()
 

@@ -71,9 +71,11 @@ async def test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing(serve
         await agent.finish(*await agent.assigned())
         await server.result(command_id)
         address = bridge.address
-        async with running_bridge(server, listen=address) as again:
-            async with again.dashboard(subscribe=ALL, resume=last_position(before)) as after:
-                await after.first("command:result", commandId=command_id)
+        async with (
+            running_bridge(server, listen=address) as again,
+            again.dashboard(subscribe=ALL, resume=last_position(before)) as after,
+        ):
+            await after.first("command:result", commandId=command_id)
     assert not after.of("resync")
 
 

@@ -146,6 +146,7 @@ async def test_proof_of_life_is_told_now_and_then(server: RunningServer) -> None
             server.agent() as agent,
             bridge.dashboard(subscribe={"agents": ["agent123"]}) as dashboard,
         ):
+
             async def seen_anew() -> bool:
                 await agent.heartbeat()
                 return any("agent123" in message["seen"] for message in dashboard.of("agents:seen"))

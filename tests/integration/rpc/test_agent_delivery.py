@@ -183,20 +183,18 @@ async def test_a_busy_agent_takes_it_later(server: RunningServer) -> None:
 
 
 async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_fails_in_the_end(valkey_url: str) -> None:
-    async with running_server(
-        valkey_url, heartbeat_interval=0.05, start_within=0.1, ack_deadline=0.15, offline_after=60
-    ) as server:
-        # With room for one only: what was not acknowledged must not take up the room of what comes next.
-        async with server.agent(capacity=1) as agent:
-            command_id = await server.queue()
-            for attempt in (1, 2, 3):
-                await agent.next_assignment(command_id, attempt)
-            kept = await server.result(command_id)
-            assert (kept.status, kept.reason.code, kept.attempt) == (FAILED, "not_acknowledged", 3)
-            following = await server.queue()
-            await agent.next_assignment(following)
-            (ack,) = await agent.report(result(agent.assignments[0]))
-            assert ack.verdict == pb.RESULT_VERDICT_LATE
+    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
+    # With room for one only: what was not acknowledged must not take up the room of what comes next.
+    async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
+        command_id = await server.queue()
+        for attempt in (1, 2, 3):
+            await agent.next_assignment(command_id, attempt)
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code, kept.attempt) == (FAILED, "not_acknowledged", 3)
+        following = await server.queue()
+        await agent.next_assignment(following)
+        (ack,) = await agent.report(result(agent.assignments[0]))
+        assert ack.verdict == pb.RESULT_VERDICT_LATE
 
 
 async def test_a_transient_failure_is_run_again_as_often_as_asked(server: RunningServer) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_service_pb2
-from tests.support.running_server import RunningServer, eventually, keyspace, running_server
+from tests.support.running_server import RunningServer, keyspace, running_server
 from tests.support.told_errors import ToldError, told
+from tests.support.waiting import eventually
 from tests.support.wire_agent import WireAgent, hello, opened_stream
 
 
@@ -132,26 +133,26 @@ async def test_an_agent_that_left_is_away(server: RunningServer) -> None:
 
 
 async def test_a_silent_agent_is_taken_for_gone(valkey_url: str) -> None:
-    async with running_server(valkey_url, heartbeat_interval=0.1, start_within=0.2, offline_after=0.3) as server:
-        async with server.agent() as agent:
-            code = await agent.ended()
-            assert told(code, agent.details, agent.trailing).reason == "SILENT"
-            assert (await server.until_away()).HasField("away_since")
+    quick = {"heartbeat_interval": 0.1, "start_within": 0.2, "offline_after": 0.3}
+    async with running_server(valkey_url, **quick) as server, server.agent() as agent:
+        code = await agent.ended()
+        assert told(code, agent.details, agent.trailing).reason == "SILENT"
+        assert (await server.until_away()).HasField("away_since")
 
 
 async def test_heartbeats_keep_an_agent(valkey_url: str) -> None:
-    async with running_server(valkey_url, heartbeat_interval=0.1, start_within=0.2, offline_after=0.6) as server:
-        async with server.agent() as agent:
-            seen = (await server.agent_info()).last_seen_time.ToMilliseconds()
+    quick = {"heartbeat_interval": 0.1, "start_within": 0.2, "offline_after": 0.6}
+    async with running_server(valkey_url, **quick) as server, server.agent() as agent:
+        seen = (await server.agent_info()).last_seen_time.ToMilliseconds()
 
-            async def beyond_the_limit() -> bool:
-                await agent.heartbeat()
-                info = await server.agent_info()
-                assert info.status == command_service_pb2.AGENT_STATUS_ONLINE
-                return info.last_seen_time.ToMilliseconds() > seen + 900
+        async def beyond_the_limit() -> bool:
+            await agent.heartbeat()
+            info = await server.agent_info()
+            assert info.status == command_service_pb2.AGENT_STATUS_ONLINE
+            return info.last_seen_time.ToMilliseconds() > seen + 900
 
-            await eventually(beyond_the_limit)
-            assert agent.code is None
+        await eventually(beyond_the_limit)
+        assert agent.code is None
 
 
 async def mistaken(agent: WireAgent, **parts: Any) -> ToldError:

@@ -14,15 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from distributor.rpc.server import SERVICES
 from distributor.store.embedded import EmbeddedValkey
-from tests.support.running_server import (
-    COMPLETED,
-    PATIENCE_SECONDS,
-    RunningServer,
-    eventually,
-    queue_request,
-    running_server,
-)
+from tests.support.running_server import COMPLETED, PATIENCE_SECONDS, RunningServer, queue_request, running_server
 from tests.support.told_errors import error_of
+from tests.support.waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

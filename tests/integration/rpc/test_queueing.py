@@ -179,9 +179,7 @@ async def test_a_list_goes_on_where_it_was_while_commands_arrive(server: Running
     ids = await server.queue_many(10)
     first = await server.commands.ListCommands(pb.ListCommandsRequest(page_size=5))
     await server.queue_many(10)
-    second = await server.commands.ListCommands(
-        pb.ListCommandsRequest(page_size=5, page_token=first.next_page_token)
-    )
+    second = await server.commands.ListCommands(pb.ListCommandsRequest(page_size=5, page_token=first.next_page_token))
     listed = [command.command_id for command in (*first.commands, *second.commands)]
     assert listed == ids[::-1]
 

@@ -180,6 +180,16 @@ async def test_output_is_answered_with_the_latest_offset_that_is_safe(world: Wor
     assert answers.outputs == [("c1", 5), ("c2", 8)]
 
 
+async def test_a_full_store_costs_output_but_no_result(world: World) -> None:
+    world.output.full = True
+    answers = await world.say(
+        outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")], endings=[ending(output_bytes=3)]
+    )
+    assert answers.outputs == [("c1", 3)]
+    (stored,) = world.store.endings
+    assert (stored.status, stored.output_bytes) == (CommandStatus.COMPLETED, 3)
+
+
 async def test_nothing_is_answered_while_valkey_is_away(world: World) -> None:
     world.store.away = True
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""Who is told what: the latest state of each command, in bounded memory, and never silence where something was missed."""
+"""Who is told what: the latest state of each command, in bounded memory, never silence where something was missed."""
 
 from __future__ import annotations
 

@@ -39,6 +39,8 @@ export class CommandList {
     /** @type {AbortController | null} */
     this.reading = null;
     this.seenChanges = -1;
+    /** From when on commands are shown, in ms; 0 for all. */
+    this.since = 0;
     this.timer = 0;
   }
 
@@ -72,6 +74,11 @@ export class CommandList {
     return this.query.page ? this.before.get(this.query.page) : undefined;
   }
 
+  /** The query of another page. Its token holds for the same times only. @param {string} page  a token, or empty */
+  queryOf(page) {
+    return { ...this.query, page, since: page && this.since ? String(this.since) : "" };
+  }
+
   async read() {
     this.reading?.abort();
     const reading = (this.reading = new AbortController());
@@ -87,12 +94,13 @@ export class CommandList {
   }
 
   parameters() {
-    const { agent, type, status, within, page } = this.query;
+    const { agent, type, status, within, page, since } = this.query;
+    this.since = Number(since) || (TIME_MS[within] && Math.round(this.now() - TIME_MS[within])) || 0;
     return {
       agent,
       type,
       status,
-      since: TIME_MS[within] && Math.round(this.now() - TIME_MS[within]),
+      since: this.since,
       pageSize: PAGE_SIZE,
       pageToken: page,
     };

@@ -24,7 +24,7 @@ import { withEnded } from "./activity.js";
 import { hasEnded } from "./protocol.js";
 
 export const MOST_COMMANDS = 1_000;
-export const MOST_RESULTS = 100;
+export const MOST_RESULTS = 50;
 
 /** @returns {Known} */
 export function nothingKnown() {

@@ -7,6 +7,28 @@ import { empty, panel } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
 
+/** @type {Scale} */
+const linear = {
+  distr: 1,
+  range: (_, high) => [0, Math.max(1, high * 1.15)],
+  format: (value) => String(Math.round(value * 100) / 100),
+  points: false,
+};
+
+const powersOfTen = Array.from({ length: 10 }, (_, power) => 10 ** power);
+
+/** For ms: from milliseconds to minutes. @type {Scale} */
+const logarithmic = {
+  distr: 3,
+  range: (low, high) => [
+    10 ** Math.floor(Math.log10(Math.max(1, low))),
+    10 ** Math.ceil(Math.log10(Math.max(10, high))),
+  ],
+  ticks: (low, high) => powersOfTen.filter((value) => value >= low && value <= high),
+  format: (value) => (value < 1000 ? `${value} ms` : `${value / 1000} s`),
+  points: true,
+};
+
 /** @param {App} app */
 export function throughputChart(app) {
   const { completed, other } = summary(app.known.activity, app.now);
@@ -15,9 +37,7 @@ export function throughputChart(app) {
     words: `commands per second, 5 minutes: ${completed} completed, ${other} not`,
     names: ["completed", "not completed"],
     values: (data) => [data.times, data.completed, data.other],
-    format: (value) => String(Math.round(value * 100) / 100),
-    least: 1,
-    points: false,
+    scale: linear,
   });
 }
 
@@ -28,10 +48,8 @@ export function latencyChart(app) {
     title: "Latency",
     words: `5 minutes: to the start ${duration(wait)}, to the end ${duration(total)}, p95 ${duration(totalHigh)}`,
     names: ["queued to ended, median", "queued to ended, p95", "queued to started, median"],
-    values: (data) => [data.times, data.totalMedian, data.totalHigh, data.waitMedian],
-    format: duration,
-    least: 10,
-    points: true,
+    values: (data) => [data.times, ...[data.totalMedian, data.totalHigh, data.waitMedian].map(atLeastOne)],
+    scale: logarithmic,
   });
 }
 
@@ -41,8 +59,13 @@ export function latencyChart(app) {
  * @property {string} words  the same for who cannot see the chart
  * @property {string[]} names  of the series
  * @property {(data: ReturnType<typeof series>) => (number | null)[][]} values
- * @property {(value: number) => string} format
- * @property {number} least  what the axis reaches at the least
+ * @property {Scale} scale
+ *
+ * @typedef {object} Scale
+ * @property {number} distr  as uPlot has it: 1 linear, 3 logarithmic
+ * @property {(low: number, high: number) => [number, number]} range
+ * @property {(low: number, high: number) => number[]} [ticks]  uPlot's own choice if not given
+ * @property {(value: number) => string} format  of a tick
  * @property {boolean} points  whether single values have to be seen
  */
 
@@ -97,7 +120,7 @@ const size = (element) => ({
 });
 
 /** @param {HTMLElement} element @param {Chart} chart */
-function options(element, chart) {
+function options(element, { names, scale }) {
   const styles = getComputedStyle(document.documentElement);
   const color = (/** @type {string} */ name) => styles.getPropertyValue(name).trim();
   const axis = {
@@ -106,6 +129,7 @@ function options(element, chart) {
     ticks: { stroke: color("--line"), width: 1, size: 4 },
     font: `11px ${color("--sans")}`,
   };
+  const { ticks } = scale;
   const dashes = [undefined, [6, 3], [2, 3]];
   return {
     ...size(element),
@@ -115,7 +139,11 @@ function options(element, chart) {
     scales: {
       // A little room at the end, or the latest point is cut in half.
       x: { range: (/** @type {[any, number, number]} */ ...[, low, high]) => [low, high + 3] },
-      y: { range: (/** @type {[any, number, number]} */ ...[, , high]) => [0, Math.max(high * 1.15, chart.least)] },
+      y: {
+        distr: scale.distr,
+        range: (/** @type {[any, number | null, number | null]} */ ...[, low, high]) =>
+          scale.range(low ?? 0, high ?? 0),
+      },
     },
     axes: [
       {
@@ -127,21 +155,27 @@ function options(element, chart) {
       {
         ...axis,
         size: 62,
-        values: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values.map(chart.format),
+        ...(ticks && {
+          splits: (/** @type {[any, number, number, number]} */ ...[, , low, high]) => ticks(low, high),
+        }),
+        values: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values.map(scale.format),
       },
     ],
     series: [
       {},
-      ...chart.names.map((_, at) => ({
+      ...names.map((_, at) => ({
         stroke: color(`--chart-${at + 1}`),
         width: 1.75,
         dash: dashes[at],
         spanGaps: true,
-        points: { show: chart.points, size: 4, fill: color(`--chart-${at + 1}`) },
+        points: { show: scale.points, size: 4, fill: color(`--chart-${at + 1}`) },
       })),
     ],
   };
 }
+
+/** A logarithmic scale has no 0. @param {(number | null)[]} values */
+const atLeastOne = (values) => values.map((value) => (value === null ? null : Math.max(1, value)));
 
 /** @param {number} seconds */
 function hoursAndMinutes(seconds) {

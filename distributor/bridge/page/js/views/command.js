@@ -38,7 +38,7 @@ export function commandView(app) {
       problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
     h(
       "div",
-      { class: "command-columns" },
+      { class: "command-columns", key: "columns" },
       h("div", { class: "view" }, output(app, command), result(app, command)),
       h("div", { class: "view live" }, timeline(command, app), facts(app, command)),
     ),

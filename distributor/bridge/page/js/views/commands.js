@@ -33,7 +33,7 @@ export function commandsView(app) {
 function filters(app) {
   const { query } = app.route;
   const set = (/** @type {Record<string, string>} */ change) =>
-    app.go(link("commands", { ...query, page: "", ...change }));
+    app.go(link("commands", { ...app.list.queryOf(""), ...change }));
   const onlyFailed = query.status === "failed";
   const filtered = ["status", "agent", "type", "within"].some((name) => query[name]);
   return h(
@@ -149,10 +149,10 @@ function pager(app) {
     "nav",
     { class: "pager", "aria-label": "Pages" },
     h("span", { class: "quiet" }, `${PAGE_SIZE} a page`),
-    query.page && h("a", { class: "button", href: link("commands", { ...query, page: "" }) }, "Newest"),
+    query.page && h("a", { class: "button", href: link("commands", app.list.queryOf("")) }, "Newest"),
     before !== undefined &&
-      h("a", { class: "button", rel: "prev", href: link("commands", { ...query, page: before }) }, "Newer"),
+      h("a", { class: "button", rel: "prev", href: link("commands", app.list.queryOf(before)) }, "Newer"),
     nextPageToken &&
-      h("a", { class: "button", rel: "next", href: link("commands", { ...query, page: nextPageToken }) }, "Older"),
+      h("a", { class: "button", rel: "next", href: link("commands", app.list.queryOf(nextPageToken)) }, "Older"),
   );
 }

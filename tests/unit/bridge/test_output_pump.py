@@ -1,0 +1,172 @@
+"""Many viewers of one command, over a log in memory: who is told what, and how often it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.outbox import Outbox
+from distributor.bridge.output_pump import OutputPumps
+from distributor.bridge.tokens import Identity
+from distributor.dispatch.ports import OutputPiece, StoredChunk
+from distributor.errors import Unavailable
+from distributor.model.command import CommandState, Receipts
+from distributor.model.lifecycle import CommandStatus
+
+ENDED = Change("", CommandState("c", "a", "T", 50, CommandStatus.COMPLETED, 1, Receipts()), "ended", "result")
+
+
+class Log:
+    """The OutputLog port on a list."""
+
+    def __init__(self) -> None:
+        self.chunks: list[StoredChunk] = []
+        self.reads: list[int] = []
+        self.failures = 0
+
+    def write(self, data: bytes) -> None:
+        end = self.chunks[-1].offset + len(self.chunks[-1].data) if self.chunks else 0
+        self.chunks.append(StoredChunk(1, end, data, 0))
+
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+        raise AssertionError("a pump only reads")
+
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+        self.reads.append(offset)
+        await asyncio.sleep(0)
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("away")
+        found = [chunk for chunk in self.chunks if chunk.offset + len(chunk.data) > offset]
+        return [
+            chunk._replace(offset=max(offset, chunk.offset), data=chunk.data[max(0, offset - chunk.offset) :])
+            for chunk in found[:4]
+        ]
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+async def pumps(log: Log) -> AsyncIterator[OutputPumps]:
+    pumps = OutputPumps(log)
+    yield pumps
+    await pumps.stop()
+
+
+def viewer(pumps: OutputPumps, messages: int = 256) -> Dashboard:
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox(messages))
+    dashboard.on_room = lambda: pumps.roomy(dashboard)
+    return dashboard
+
+
+async def heard(dashboard: Dashboard, until: str) -> list[str]:
+    """What it is told up to and with a text, output as its bytes."""
+    found: list[str] = []
+    async with asyncio.timeout(5):
+        while not found or found[-1] != until:
+            entry = await dashboard.next()
+            text = dashboard.text_of(entry)
+            covers = f"{entry.begin}-{entry.end}"
+            found.append(f"gap {covers}" if entry.gap else covers if entry.command_id else text)
+    return found
+
+
+async def test_viewers_at_one_place_share_their_reads(log: Log, pumps: OutputPumps) -> None:
+    for _ in range(3):
+        log.write(b"0123456789")
+    viewers = [viewer(pumps) for _ in range(50)]
+    for dashboard in viewers:
+        pumps.follow(dashboard, "c", 0)
+        pumps.end(dashboard, "c", ENDED)
+    for dashboard in viewers:
+        assert await heard(dashboard, "result") == ["0-10", "10-20", "20-30", "ended", "result"]
+    assert log.reads == [0, 30]
+
+
+async def test_a_late_viewer_catches_up_and_joins_the_others(log: Log, pumps: OutputPumps) -> None:
+    first, second = viewer(pumps), viewer(pumps)
+    log.write(b"0123456789")
+    pumps.follow(first, "c", 0)
+    assert await heard(first, "0-10") == ["0-10"]
+    pumps.follow(second, "c", 4)
+    assert await heard(second, "4-10") == ["4-10"]
+    log.write(b"abc")
+    log.reads.clear()
+    pumps.arrived("c")
+    assert await heard(first, "10-13") == ["10-13"]
+    assert await heard(second, "10-13") == ["10-13"]
+    assert log.reads[0] == 10
+    assert log.reads.count(10) == 1
+
+
+async def test_a_viewer_without_room_waits_and_delays_nobody(log: Log, pumps: OutputPumps) -> None:
+    slow, quick = viewer(pumps, messages=16), viewer(pumps)
+    for _ in range(40):
+        log.write(b"0123456789")
+    for dashboard in (slow, quick):
+        pumps.follow(dashboard, "c", 0)
+        pumps.end(dashboard, "c", ENDED)
+    everything = [f"{10 * n}-{10 * n + 10}" for n in range(40)]
+    assert await heard(quick, "result") == [*everything, "ended", "result"]
+    assert len(slow.outbox) == 12
+    assert slow.crowded
+    assert await heard(slow, "result") == [*everything, "ended", "result"]
+
+
+async def test_what_is_gone_is_a_gap(log: Log, pumps: OutputPumps) -> None:
+    dashboard = viewer(pumps)
+    for _ in range(3):
+        log.write(b"0123456789")
+    del log.chunks[:2]
+    pumps.follow(dashboard, "c", 3)
+    pumps.end(dashboard, "c", ENDED)
+    assert await heard(dashboard, "result") == ["gap 3-20", "20-30", "ended", "result"]
+
+
+async def test_an_ending_that_comes_first_waits_for_the_output(log: Log, pumps: OutputPumps) -> None:
+    dashboard = viewer(pumps)
+    pumps.follow(dashboard, "c", 0)
+    assert pumps.end(dashboard, "c", ENDED)
+    log.write(b"0123456789")
+    assert await heard(dashboard, "result") == ["0-10", "ended", "result"]
+    assert not pumps.follows(dashboard, "c")
+    assert not pumps.end(dashboard, "c", ENDED)
+
+
+async def test_who_follows_no_more_is_told_the_ending_at_once(log: Log, pumps: OutputPumps) -> None:
+    dashboard = viewer(pumps)
+    log.write(b"0123456789")
+    pumps.follow(dashboard, "c", 0)
+    pumps.end(dashboard, "c", ENDED)
+    pumps.unfollow(dashboard, "c")
+    assert await heard(dashboard, "result") == ["ended", "result"]
+
+
+async def test_a_store_that_is_away_is_asked_again(
+    log: Log, pumps: OutputPumps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distributor.bridge.output_pump.WAIT_AFTER_FAILURE_SECONDS", 0.001)
+    dashboard = viewer(pumps)
+    log.write(b"0123456789")
+    log.failures = 3
+    pumps.follow(dashboard, "c", 0)
+    assert await heard(dashboard, "0-10") == ["0-10"]
+
+
+async def test_a_pump_ends_with_its_last_viewer(log: Log, pumps: OutputPumps) -> None:
+    for leave in (pumps.drop, lambda dashboard: pumps.unfollow(dashboard, "c")):
+        dashboard = viewer(pumps)
+        pumps.follow(dashboard, "c", 0)
+        leave(dashboard)
+        pumps.follow(dashboard, "c", 0)
+        assert pumps.follows(dashboard, "c")
+        pumps.drop(dashboard)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*pumps._tasks)
+        assert not pumps._pumps

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from distributor.bridge.tokens import LEEWAY_SECONDS, Scope, TokenVerifier, mint
+from distributor.errors import ConfigurationError, PermissionDenied
+
+KEY = "k" * 32
+AUDIENCE = "command-distributor"
+NOW = int(time.time())
+CLAIMS: dict[str, Any] = {"sub": "alice", "aud": AUDIENCE, "iat": NOW, "exp": NOW + 60, "scope": "dashboard:read x"}
+
+PRIVATE = {
+    "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+def pem_of(private: Any) -> bytes:
+    pem: bytes = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
+
+
+PEMS = [pem_of(private) for private in PRIVATE.values()]
+
+
+def test_a_minted_token_says_who_and_what() -> None:
+    token = mint(KEY, "alice", [Scope.READ, Scope.WRITE], AUDIENCE, NOW, NOW + 60)
+    identity = TokenVerifier(AUDIENCE, KEY).verify(token)
+    assert identity == ("alice", {Scope.READ, Scope.WRITE}, NOW + 60)
+
+
+@pytest.mark.parametrize("algorithm", PRIVATE)
+def test_public_keys_of_each_kind(algorithm: str) -> None:
+    token = jwt.encode(CLAIMS, PRIVATE[algorithm], algorithm=algorithm)
+    assert TokenVerifier(AUDIENCE, KEY, PEMS).verify(token).scopes == {Scope.READ}
+
+
+def test_any_of_several_keys_of_one_kind() -> None:
+    old, new = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+    verifier = TokenVerifier(AUDIENCE, "", [pem_of(old), pem_of(new)])
+    for private in (old, new):
+        assert verifier.verify(jwt.encode(CLAIMS, private, algorithm="EdDSA")).subject == "alice"
+    with pytest.raises(PermissionDenied):
+        verifier.verify(jwt.encode(CLAIMS, PRIVATE["EdDSA"], algorithm="EdDSA"))
+
+
+@pytest.mark.parametrize("missing", ["exp", "iat", "sub", "aud"])
+def test_every_claim_is_required(missing: str) -> None:
+    claims = {name: value for name, value in CLAIMS.items() if name != missing}
+    with pytest.raises(PermissionDenied):
+        TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(claims, KEY))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"exp": NOW - LEEWAY_SECONDS - 2}, "expired"),
+        ({"iat": NOW + 600}, "not valid"),
+        ({"aud": "other"}, "another audience"),
+        ({"sub": 7}, "not valid"),
+    ],
+)
+def test_claims_that_will_not_do(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(PermissionDenied, match=why):
+        TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(CLAIMS | changes, KEY))
+
+
+def test_a_public_key_is_no_shared_key() -> None:
+    """The oldest trick: sign with the public key's text as if it were an HS256 secret."""
+    header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
+    body = base64.urlsafe_b64encode(json.dumps(CLAIMS).encode()).rstrip(b"=")
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(header + b"." + body, PEMS[0])
+    forged = b".".join([header, body, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+    for verifier in (TokenVerifier(AUDIENCE, "", PEMS), TokenVerifier(AUDIENCE, KEY, PEMS)):
+        with pytest.raises(PermissionDenied):
+            verifier.verify(forged)
+
+
+def test_no_signature_is_not_enough() -> None:
+    with pytest.raises(PermissionDenied, match="algorithm"):
+        TokenVerifier(AUDIENCE, KEY, PEMS).verify(jwt.encode(CLAIMS, None, algorithm="none"))
+
+
+@pytest.mark.parametrize("scope", [None, 7, ["dashboard:read"], "dashboard:readx", ""])
+def test_scopes_that_are_none(scope: object) -> None:
+    assert TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(CLAIMS | {"scope": scope}, KEY)).scopes == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "pems", "field"),
+    [
+        ("", [], "token_key"),
+        ("k" * 31, [], "token_key"),
+        (KEY, [b"not a key"], "public_keys"),
+        (KEY, [pem_of(rsa.generate_private_key(public_exponent=65537, key_size=1024))], "public_keys"),
+        (KEY, [pem_of(ec.generate_private_key(ec.SECP384R1()))], "public_keys"),
+    ],
+)
+def test_keys_that_will_not_do(key: str, pems: list[bytes], field: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TokenVerifier(AUDIENCE, key, pems)
+    assert caught.value.field == field

@@ -1,0 +1,145 @@
+"""What surrounds calls: whatever goes wrong becomes a status, and each call is counted under its code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+
+from distributor.errors import FailedPrecondition
+from distributor.observability.metrics import Metrics
+from distributor.rpc.interceptors.errors import ErrorInterceptor
+from distributor.rpc.interceptors.metrics import MetricsInterceptor
+from distributor.v1 import command_service_pb2 as pb
+from distributor.v1.command_service_pb2_grpc import (
+    CommandServiceServicer,
+    CommandServiceStub,
+    add_CommandServiceServicer_to_server,
+)
+from tests.support.told_errors import error_of, error_of_stream
+from tests.support.waiting import until
+
+
+class Behaving(CommandServiceServicer):
+    """Does what the command id says."""
+
+    async def GetCommand(self, request: pb.GetCommandRequest, context: Any) -> pb.GetCommandResponse:
+        await self._behave(request.command_id, context)
+        return pb.GetCommandResponse()
+
+    async def WatchCommand(
+        self, request: pb.WatchCommandRequest, context: Any
+    ) -> AsyncIterator[pb.WatchCommandResponse]:
+        yield pb.WatchCommandResponse()
+        await self._behave(request.command_id, context)
+        yield pb.WatchCommandResponse()
+
+    @staticmethod
+    async def _behave(how: str, context: Any) -> None:
+        match how:
+            case "refuse":
+                raise FailedPrecondition("not now", reason="NOT_NOW", field="command_id")
+            case "break":
+                raise RuntimeError("secret of the inside")
+            case "abort":
+                await context.abort(grpc.StatusCode.DATA_LOSS, "as it is")
+            case "hang":
+                await asyncio.Event().wait()
+
+
+class Server:
+    """The calls of a served Behaving, and what was measured."""
+
+    def __init__(self, stub: Any, metrics: Metrics) -> None:
+        self.stub = stub
+        self._metrics = metrics
+
+    def get(self, how: str, **options: Any) -> Any:
+        return self.stub.GetCommand(pb.GetCommandRequest(command_id=how), **options)
+
+    def watch(self, how: str) -> Any:
+        return self.stub.WatchCommand(pb.WatchCommandRequest(command_id=how))
+
+    def counted(self, method: str, code: str) -> float:
+        labels = {"method": method, "code": code}
+        return self._metrics.registry.get_sample_value("distributor_rpc_seconds_count", labels) or 0.0
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[Server]:
+    metrics = Metrics()
+    server = grpc.aio.server(interceptors=[MetricsInterceptor(metrics), ErrorInterceptor()])
+    add_CommandServiceServicer_to_server(Behaving(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Server(CommandServiceStub(channel), metrics)
+    await server.stop(0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with served() as server:
+        yield server
+
+
+async def test_what_succeeds_is_left_alone(server: Server) -> None:
+    assert await server.get("succeed") == pb.GetCommandResponse()
+    assert len([update async for update in server.watch("succeed")]) == 2
+    assert (server.counted("GetCommand", "OK"), server.counted("WatchCommand", "OK")) == (1, 1)
+
+
+async def test_our_errors_become_status(server: Server) -> None:
+    for error in (await error_of(server.get("refuse")), await error_of_stream(server.watch("refuse"))):
+        assert error == ("FAILED_PRECONDITION", "command_id", "NOT_NOW", "not now", None)
+    for method in ("GetCommand", "WatchCommand"):
+        assert server.counted(method, "FAILED_PRECONDITION") == 1
+        assert server.counted(method, "OK") == 0
+
+
+async def test_unexpected_errors_are_logged_and_tell_the_caller_nothing(server: Server) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for error in (await error_of(server.get("break")), await error_of_stream(server.watch("break"))):
+            assert (error.code, error.reason) == ("INTERNAL", "INTERNAL")
+            assert error.text == "internal error; the server's log has it"
+    assert [(line["log_level"], line["method"]) for line in logs] == [
+        ("error", "GetCommand"),
+        ("error", "WatchCommand"),
+    ]
+    assert all(str(line["exc_info"]) == "secret of the inside" for line in logs)
+    assert server.counted("GetCommand", "INTERNAL") == server.counted("WatchCommand", "INTERNAL") == 1
+
+
+async def test_a_handler_may_abort_by_itself(server: Server) -> None:
+    error = await error_of(server.get("abort"))
+    assert (error.code, error.text) == ("DATA_LOSS", "as it is")
+    assert server.counted("GetCommand", "DATA_LOSS") == 1
+
+
+async def test_a_call_that_its_caller_gave_up_is_counted_too(server: Server) -> None:
+    error = await error_of(server.get("hang", timeout=0.05))
+    assert error.code == "DEADLINE_EXCEEDED"
+    await until(lambda: server.counted("GetCommand", "CANCELLED") == 1)
+    watching = server.watch("hang")
+    await watching.read()
+    watching.cancel()
+    await until(lambda: server.counted("WatchCommand", "CANCELLED") == 1)
+    assert server.counted("GetCommand", "OK") == server.counted("WatchCommand", "OK") == 0
+
+
+async def test_methods_that_do_not_exist_leave_nothing_behind() -> None:
+    interceptor = ErrorInterceptor()
+
+    async def unknown(_: Any) -> None:
+        return None
+
+    class Details:
+        method = "/distributor.v1.CommandService/NoSuchMethod"
+
+    assert await interceptor.intercept_service(unknown, Details()) is None  # type: ignore[arg-type]
+    assert interceptor._wrapped == {}
