@@ -33,6 +33,11 @@ class BridgeServer:
         self.port = 0
         """The port in use once started; tells what became of port 0."""
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, of any kind."""
+        return len(self._server.server_state.connections) if self._server is not None else 0
+
     async def start(self) -> None:
         """Return once requests are answered. Raises ConfigurationError, naming the port, where it cannot listen."""
         listener = _listen(self._address)

@@ -73,6 +73,11 @@ class BridgeProcess:
         host, _ = split_address(self._settings.listen)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, of any kind."""
+        return self._server.connections
+
     async def __aenter__(self) -> Self:
         try:
             await self._start()
@@ -116,10 +121,10 @@ class BridgeProcess:
         )
         self._cleanup.push_async_callback(self._stop_loops)
         self._cleanup.push_async_callback(self._pumps.stop)
-        server = BridgeServer(settings.listen, app, settings.ping_interval)
-        await server.start()
-        self._cleanup.push_async_callback(server.stop)
-        self.port = server.port
+        self._server = BridgeServer(settings.listen, app, settings.ping_interval)
+        await self._server.start()
+        self._cleanup.push_async_callback(self._server.stop)
+        self.port = self._server.port
         for name, loop in (("event hub", self.hub), ("agent watch", self._agents), ("server check", check)):
             self._loops.append(asyncio.create_task(loop.run(), name=name))
 

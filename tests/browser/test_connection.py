@@ -18,7 +18,7 @@ from tests.support.ports import free_port
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE
 
 FAILED_CONNECTIONS = "ERR_CONNECTION_REFUSED|WebSocket connection to"
-NO_DEV_TOKEN = "status of 404"
+NO_DEV_TOKEN = "status of 404 .*/dev/token"
 
 
 async def sign_in(page: DashboardPage, token: str) -> None:

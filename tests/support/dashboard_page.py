@@ -7,10 +7,7 @@ from typing import Final
 
 from playwright.async_api import Locator, Page, expect
 
-from tests.support.source_tree import PACKAGE, ROOT
-
-VENDORED: Final = (PACKAGE / "bridge" / "page" / "vendor" / "xterm.mjs").exists()
-"""Whether npm was there when this checkout was set up. The page works either way."""
+from tests.support.source_tree import ROOT
 
 SCREENSHOTS: Final = ROOT / "build" / "screenshots"
 

@@ -1,4 +1,4 @@
-import { summary } from "/js/activity.js";
+import { series, summary } from "/js/activity.js";
 import { MOST_COMMANDS, agentsInOrder, knownTypes, latestCommands, nothingKnown, reduce } from "/js/store.js";
 import { same } from "./check.js";
 
@@ -91,6 +91,14 @@ export const tests = {
     const ended = command("1", "completed", { started: NOW + 4, finished: NOW + 10 });
     const known = after(connected({ commands: [ended] }), status(ended), status(ended));
     same(summary(known.activity, NOW + 20), { completed: 1, other: 0, wait: 4, total: 10, totalHigh: 10 });
+  },
+  "nothing is claimed of the time before the oldest command we know"() {
+    const known = after(
+      connected({ commands: [command("1", "completed", { queued: NOW - 60_000, finished: NOW - 59_000 })] }),
+    );
+    const { times, completed } = series(known.activity, NOW, known.since);
+    const value = (msAgo) => completed[times.indexOf((NOW - msAgo) / 1000)];
+    same([value(200_000), value(60_000), value(30_000), value(0)], [null, 0.2, 0, 0]);
   },
   "what did not complete counts apart"() {
     const known = after(

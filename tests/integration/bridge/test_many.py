@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack
+from unittest.mock import patch
 
 from distributor.agent import Agent, CommandContext
+from distributor.bridge import server as bridge_server
 from tests.support.dashboard_client import DashboardClient
 from tests.support.output_writer import output_log, output_piece
 from tests.support.running_bridge import RunningBridge, running_bridge
@@ -60,6 +62,25 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
         code, reason = await sleeper.until_closed()
     assert code == 1013
     assert "queue is full" in reason
+
+
+async def test_who_never_reads_again_is_cut_off(server: RunningServer, valkey_url: str) -> None:
+    """A close frame that is never read must not keep the connection, and what waits for it, for ever."""
+    with patch.object(bridge_server, "CLOSE_SECONDS", 0.1):
+        async with running_bridge(server, slow_close=0.1) as bridge, server.agent() as agent:
+            chatty = await _chatty_command(server, agent, valkey_url)
+            async with bridge.stranger(checked=False, sock=_small_socket(bridge)) as sleeper:
+                sleeper.socket.transport.pause_reading()
+                wanted = {"output": [{"commandId": chatty}]}
+                await sleeper.say("dashboard:connect", token=bridge.token(), subscribe=wanted)
+                await eventually(lambda: _crowded(bridge))
+
+                async def cut_off() -> bool:
+                    return bridge.process.connections == 0
+
+                await eventually(cut_off)
+                sleeper.socket.transport.resume_reading()
+                await sleeper.until_closed()
 
 
 async def test_who_reads_again_in_time_misses_no_ending(server: RunningServer, valkey_url: str) -> None:

@@ -39,6 +39,20 @@ async def test_resume_tells_what_was_missed_and_only_that(server: RunningServer,
     assert not after.of("resync")
 
 
+async def test_who_heard_some_of_a_batch_can_resume_and_hear_the_rest(
+    server: RunningServer, bridge: RunningBridge
+) -> None:
+    """Commands queued together are one event; its position comes with the last of them only."""
+    async with bridge.dashboard(subscribe=ALL) as before:
+        ids = await server.queue_many(5, "nobody")
+        await before.first("command:status", commandId=ids[-1])
+    heard = before.of("command:status")[0]
+    async with bridge.dashboard(subscribe=ALL, resume=heard["position"]) as after:
+        await after.settled()
+        assert {message["commandId"] for message in after.of("command:status")} >= set(ids) - {heard["commandId"]}
+        assert after.of("connected")[0]["resumed"] is True
+
+
 async def test_resume_at_another_bridge_goes_on_with_output(server: RunningServer) -> None:
     async with server.agent() as agent, running_bridge(server) as there:
         async with running_bridge(server) as here, here.dashboard() as before:

@@ -103,6 +103,24 @@ async def test_more_subscriptions_than_the_limit(server: RunningServer, bridge: 
         await dashboard.request("nobody", commandType="PING")
 
 
+async def test_all_that_a_connection_owned_goes_with_it(server: RunningServer, bridge: RunningBridge) -> None:
+    command_id = await server.queue("nobody")
+    output = [{"commandId": command_id}]
+    everything = {"agents": ["*", "a"], "commands": ["*", command_id], "commandsOf": ["b"], "output": output}
+    async with bridge.dashboard(subscribe=everything) as dashboard:
+        await dashboard.first("command:status", commandId=command_id)
+        hub = bridge.process.hub
+        assert len(hub.subscriptions) == 3
+
+    async def gone() -> bool:
+        return not hub.dashboards
+
+    await eventually(gone)
+    assert len(hub.subscriptions) == 0
+    assert not hub.subscriptions.of_command(command_id, "nobody")
+    assert not hub.subscriptions.any_agents
+
+
 async def test_agents_come_get_busy_and_go(server: RunningServer, bridge: RunningBridge) -> None:
     async with bridge.dashboard(subscribe={"agents": ["*"]}) as dashboard:
         async with server.agent(capacity=1) as agent:

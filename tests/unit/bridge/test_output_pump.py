@@ -116,6 +116,11 @@ async def test_a_viewer_without_room_waits_and_delays_nobody(log: Log, pumps: Ou
     assert await heard(quick, "result") == [*everything, "ended", "result"]
     assert len(slow.outbox) == 12
     assert slow.crowded
+    log.reads.clear()
+    pumps.arrived("c")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not log.reads, "nothing is read for who has no room"
     assert await heard(slow, "result") == [*everything, "ended", "result"]
 
 

@@ -63,22 +63,29 @@ function sample(samples, value, bucket) {
 }
 
 /**
- * The series of the charts, one value for each bucket of the window, the newest last.
+ * The series of the charts, one value for each bucket of the window, the newest last; null where we know nothing.
  * @param {Activity} activity
  * @param {number} now
+ * @param {number} since  from when on we know
  */
-export function series(activity, now) {
+export function series(activity, now, since) {
   const last = now - (now % BUCKET_MS);
   const begins = Array.from({ length: WINDOW_MS / BUCKET_MS + 1 }, (_, at) => last - WINDOW_MS + at * BUCKET_MS);
   const buckets = begins.map((begin) => activity.get(begin));
   return {
     times: begins.map((begin) => begin / 1000),
-    completed: buckets.map((bucket) => ((bucket?.completed ?? 0) * 1000) / BUCKET_MS),
-    other: buckets.map((bucket) => ((bucket?.other ?? 0) * 1000) / BUCKET_MS),
+    completed: buckets.map((bucket, at) => perSecond(bucket?.completed, begins[at] >= since - BUCKET_MS)),
+    other: buckets.map((bucket, at) => perSecond(bucket?.other, begins[at] >= since - BUCKET_MS)),
     waitMedian: buckets.map((bucket) => percentile(bucket?.waits ?? [], 0.5)),
     totalMedian: buckets.map((bucket) => percentile(bucket?.totals ?? [], 0.5)),
     totalHigh: buckets.map((bucket) => percentile(bucket?.totals ?? [], 0.95)),
   };
+}
+
+/** @param {number | undefined} count @param {boolean} isKnown */
+function perSecond(count, isKnown) {
+  if (count === undefined) return isKnown ? 0 : null;
+  return (count * 1000) / BUCKET_MS;
 }
 
 /**

@@ -12,6 +12,7 @@
  * @property {Map<string, Command>} commands  the latest; bounded
  * @property {Map<string, Result>} results  the latest; bounded
  * @property {import("./activity.js").Activity} activity  what ended lately
+ * @property {number} since  from when on the activity is known: the oldest command of the first snapshot
  * @property {string} position  where to resume
  * @property {number} ahead  ms by which the store's clock is ahead of ours
  * @property {string} userId
@@ -33,6 +34,7 @@ export function nothingKnown() {
     commands: new Map(),
     results: new Map(),
     activity: new Map(),
+    since: 0,
     position: "",
     ahead: 0,
     userId: "",
@@ -111,6 +113,7 @@ function snapshot(known, message, ended) {
 
 /** @param {Known} known @param {Command[]} commands  the newest, newest first @param {Command[]} ended */
 function commandsAnew(known, commands, ended) {
+  if (!known.commands.size) known.since = commands.at(-1)?.receipts.queued ?? 0;
   // What is not among them may have changed or ended unseen.
   const inSnapshot = new Set(commands.map((command) => command.commandId));
   for (const [commandId, command] of known.commands) {

@@ -94,14 +94,15 @@ function chartPanel(app, chart) {
 
 /** @param {HTMLElement} element @param {App} app @param {Chart} chart */
 function mount(element, app, chart) {
+  const data = () => chart.values(series(app.known.activity, app.now, app.known.since));
   /** @type {any} */
   let plot = null;
   const draw = () => {
     plot?.destroy();
-    plot = new app.vendored.uPlot(options(element, chart), chart.values(series(app.known.activity, app.now)), element);
+    plot = new app.vendored.uPlot(options(element, chart), data(), element);
   };
   draw();
-  const stop = app.onTick(() => plot.setData(chart.values(series(app.known.activity, app.now))));
+  const stop = app.onTick(() => plot.setData(data()));
   const sized = new ResizeObserver(() => plot.setSize(size(element)));
   sized.observe(element);
   addEventListener("themechange", draw);
@@ -157,6 +158,8 @@ function options(element, { names, scale }) {
         size: 62,
         ...(ticks && {
           splits: (/** @type {[any, number, number, number]} */ ...[, , low, high]) => ticks(low, high),
+          // On a logarithmic axis uPlot leaves out some of them otherwise.
+          filter: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values,
         }),
         values: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values.map(scale.format),
       },

@@ -1,0 +1,142 @@
+"""One session over a peer in memory, which reads and writes as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.dashboard_session import Closing, DashboardSession, Gone, Patience, SessionServices
+from distributor.bridge.outbox import Outbox
+from distributor.bridge.requests import Connect, Subscriptions
+from distributor.bridge.tokens import Identity
+from distributor.model.command import CommandState, Receipts
+from distributor.model.lifecycle import CommandStatus
+
+PING = json.dumps({"type": "ping", "version": "1.0.0"})
+CONNECT = Connect("token", Subscriptions(), None)
+
+
+class Peer:
+    """Says what it is given, then nothing; takes messages as fast as the test lets it."""
+
+    def __init__(self, says: Iterable[str] = ()) -> None:
+        self._says: Iterator[str] = iter(says)
+        self.said = 0
+        self.heard: list[str] = []
+        self.reads = asyncio.Event()
+        self.gone = False
+
+    async def receive(self) -> str:
+        await asyncio.sleep(0)
+        for text in self._says:
+            self.said += 1
+            return text
+        if self.gone:
+            raise Gone
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, text: str) -> None:
+        await self.reads.wait()
+        self.heard.append(text)
+
+
+class Telling:
+    """Tells nothing, or what the test wants at the beginning."""
+
+    def __init__(self, begin: Callable[[Dashboard], None] = lambda _: None) -> None:
+        self._begin = begin
+        self.anew_for: list[str] = []
+        self.dropped = False
+
+    async def begin(self, dashboard: Dashboard, connect: Connect) -> None:
+        self._begin(dashboard)
+
+    async def anew(self, dashboard: Dashboard, reason: str) -> None:
+        self.anew_for.append(reason)
+
+    def drop(self, dashboard: Dashboard) -> None:
+        self.dropped = True
+
+
+def session(peer: Peer, telling: Telling, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
+    hub = SimpleNamespace(dashboards=set(), position="1-0")
+    patience = Patience(5.0, slow_close, 16, 1_048_576)
+    services = SessionServices(*([cast(Any, None)] * 7))._replace(
+        hub=cast(Any, hub), telling=cast(Any, telling), metrics=BridgeMetrics(), patience=patience
+    )
+    identity = Identity("alice", frozenset(), time.time() + 60)
+    dashboard = Dashboard("id", identity, Outbox(patience.queue_messages, patience.queue_bytes))
+    return dashboard, DashboardSession(peer, dashboard, services).run(CONNECT)
+
+
+def ended(number: int) -> Change:
+    state = CommandState(f"c{number}", "a", "T", 50, CommandStatus.COMPLETED, 1, Receipts())
+    return Change("1-0", state, f"ended {number}")
+
+
+async def test_who_asks_faster_than_it_reads_is_not_listened_to() -> None:
+    peer, telling = Peer(itertools.repeat(PING)), Telling()
+    dashboard, running = session(peer, telling, slow_close=0.2)
+    with pytest.raises(Closing) as closing:
+        await running
+    assert closing.value.code == 1013
+    assert peer.said < 20
+    assert len(dashboard.outbox) < 16
+    assert telling.dropped
+
+
+async def test_who_does_not_read_but_has_little_to_read_stays() -> None:
+    peer, telling = Peer([PING]), Telling()
+    _, running = session(peer, telling, slow_close=0.02)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await running
+
+
+async def test_far_more_endings_than_the_queue_holds() -> None:
+    def tell_many(dashboard: Dashboard) -> None:
+        for number in range(70):
+            dashboard.tell_change(ended(number))
+
+    _, running = session(Peer(), Telling(tell_many))
+    with pytest.raises(Closing, match="far more waits") as closing:
+        await running
+    assert closing.value.code == 1013
+
+
+async def test_what_was_left_out_is_told_anew_once_there_is_room() -> None:
+    def tell_many(dashboard: Dashboard) -> None:
+        for number in range(30):
+            dashboard.tell_agent(f"agent-{number}", "status")
+
+    peer, telling = Peer(), Telling(tell_many)
+    _, running = session(peer, telling)
+    task = asyncio.ensure_future(running)
+    while len(peer.heard) < 16:
+        assert not telling.anew_for
+        peer.reads.set()
+        await asyncio.sleep(0)
+    while not telling.anew_for:
+        await asyncio.sleep(0)
+    assert telling.anew_for == ["slow"]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_everything_is_let_go_when_the_dashboard_goes() -> None:
+    peer, telling = Peer([PING]), Telling()
+    peer.gone = True
+    _, running = session(peer, telling)
+    with pytest.raises(Gone):
+        await running
+    assert telling.dropped

@@ -1,0 +1,65 @@
+"""How a returning dashboard is told, over a hub in memory: what comes while it is told neither gets lost nor repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.outbox import Outbox
+from distributor.bridge.requests import Connect
+from distributor.bridge.requests import Subscriptions as Wanted
+from distributor.bridge.subscriptions import Subscriptions
+from distributor.bridge.telling import Telling
+from distributor.bridge.tokens import Identity
+from distributor.model.command import CommandState, Receipts
+from distributor.model.lifecycle import CommandStatus
+
+
+def change(text: str, position: str) -> Change:
+    return Change(position, CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts()), text)
+
+
+class Hub:
+    """At position 5, of which it is just telling; more comes while a dashboard returns."""
+
+    def __init__(self) -> None:
+        self.position = "5-0"
+        self.subscriptions: Subscriptions[Dashboard] = Subscriptions()
+        self.dashboard: Dashboard | None = None
+
+    async def why_not_resume(self, position: str) -> str:
+        assert self.dashboard is not None
+        # The rest of what it was telling of, which the history has as well; and then something new.
+        self.dashboard.tell_change(change("rest of five", "5-0"))
+        self.position = "6-0"
+        self.dashboard.tell_change(change("six", "6-0"))
+        return ""
+
+    async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
+        assert (after, until) == ("3-0", "5-0")
+        for text in ("four", "five", "rest of five"):
+            yield change(text, "4-0")
+
+    def tell(self, dashboard: Dashboard, told: Change) -> None:
+        dashboard.tell_change(told)
+
+
+class Agents:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+
+    async def shown(self) -> list[Any]:
+        return []
+
+
+async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() -> None:
+    hub = Hub()
+    telling = Telling(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, Agents()), BridgeMetrics())
+    dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
+    await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
+    texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
+    assert '"resumed":true,"position":"5-0"' in texts[0]
+    assert texts[1:] == ["four", "five", "rest of five", "six"]
