@@ -209,7 +209,7 @@ class DashboardSession:
                     )
                 )
                 command_id = queued.command.command_id
-                await self._telling.subscribe(self._dashboard, requests.Subscriptions(output={command_id: 0}))
+                await self._telling.subscribe(self._dashboard, requests.Wanted(output={command_id: 0}))
             case requests.Interrupt():
                 self._must_write()
                 await self._services.calls.cancel(request)

@@ -23,6 +23,7 @@ logger = get_logger()
 
 WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
 SUSPICIOUS_LAG_SECONDS: Final = 1.0
+BETWEEN_CHECKS_SECONDS: Final = 0.25
 TOLD_BEFORE_YIELDING: Final = 50
 
 
@@ -47,6 +48,8 @@ class EventHub:
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
         self.position = ""
+        self._surely_kept = ""
+        self._next_check = 0.0
         self.fault: str | None = None
         """Why no events can be read, in one sentence; None while they can."""
 
@@ -58,8 +61,8 @@ class EventHub:
         """Tell what happens until cancelled."""
         while True:
             try:
-                await self._check_for_missed()
-                self.fault = None
+                await self._check_for_missed(self.position)
+                self._surely_kept, self.fault = self.position, None
                 async for facts in self._log.tail(self.position):
                     await self._note_lag(facts)
                     await self.relay(facts)
@@ -138,13 +141,19 @@ class EventHub:
     async def _note_lag(self, facts: Facts) -> None:
         lag = max(0.0, time.time() - int(facts.position.partition("-")[0]) / 1000)
         self._metrics.events_lag(lag)
-        if lag > SUSPICIOUS_LAG_SECONDS:
-            await self._check_for_missed()
+        now = asyncio.get_running_loop().time()
+        if lag <= SUSPICIOUS_LAG_SECONDS:
+            self._surely_kept = self.position
+        elif now >= self._next_check:
+            self._next_check = now + BETWEEN_CHECKS_SECONDS
+            # Had the stream been cut between two reads, the next would have begun behind the cut, and not said so.
+            await self._check_for_missed(self._surely_kept)
+            self._surely_kept = self.position
 
-    async def _check_for_missed(self) -> None:
-        """Where the stream was cut beyond what was told, or began anew, tell everybody everything anew."""
+    async def _check_for_missed(self, position: str) -> None:
+        """Where the stream was cut beyond a position, or began anew, tell everybody everything anew."""
         kept_from, last = await self._history.kept_from(), await self._log.last_position()
-        if _order(kept_from) <= _order(self.position) <= _order(last):
+        if _order(kept_from) <= _order(position) <= _order(last):
             return
         logger.warning("events were missed; telling all dashboards anew", dashboards=len(self.dashboards))
         self.position = last

@@ -210,3 +210,5 @@ class OutputPumps:
         finally:
             # No await since the pump saw that it has no viewers, so nobody can have joined it since.
             del self._pumps[command_id]
+            for dashboard in pump.viewers:
+                self._forget(dashboard, command_id)

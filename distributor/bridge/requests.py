@@ -28,7 +28,7 @@ _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
 Fields = Mapping[str, Any]
 
 
-class Subscriptions(NamedTuple):
+class Wanted(NamedTuple):
     """What to be told of. `output` has the offset for each command."""
 
     agents: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Connect(NamedTuple):
     """dashboard:connect. `resume` is None where it was not asked for."""
 
     token: str
-    subscribe: Subscriptions
+    subscribe: Wanted
     resume: str | None
 
 
@@ -73,14 +73,14 @@ class Subscribe(NamedTuple):
     """subscribe."""
 
     request_id: str
-    what: Subscriptions
+    what: Wanted
 
 
 class Unsubscribe(NamedTuple):
     """unsubscribe."""
 
     request_id: str
-    what: Subscriptions
+    what: Wanted
 
 
 class Ping(NamedTuple):
@@ -203,9 +203,9 @@ def _ping(fields: Fields) -> Ping:
     return Ping(request_id_of(fields))
 
 
-def _subscriptions(fields: Fields) -> Subscriptions:
+def _subscriptions(fields: Fields) -> Wanted:
     agents, commands = _items(fields, "agents"), _items(fields, "commands")
-    return Subscriptions(
+    return Wanted(
         agents=_agent_ids([item for item in agents if item != ALL], "agents"),
         all_agents=ALL in agents,
         commands=tuple(_command_id(item, f"commands[{place}]") for place, item in enumerate(commands) if item != ALL),

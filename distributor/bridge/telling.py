@@ -17,7 +17,7 @@ from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.documents import Document
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.output_pump import OutputPumps
-from distributor.bridge.requests import Connect, Subscriptions
+from distributor.bridge.requests import Connect, Wanted
 from distributor.bridge.store_view import StoreView
 from distributor.dispatch.ports import CommandQuery
 from distributor.errors import NotFound, ResourceExhausted
@@ -49,7 +49,7 @@ class Telling:
         try:
             self._subscribe_commands(dashboard, what)
         except ResourceExhausted as error:
-            what, refusal = Subscriptions(), messages.error(error)
+            what, refusal = Wanted(), messages.error(error)
         position = self._hub.position
         resumed = await self._introduce(dashboard, connect.resume, what, position)
         if refusal:
@@ -59,7 +59,7 @@ class Telling:
         self._release(dashboard, told_up_to=position if resumed else "")
         await self._tell_commands(dashboard, what)
 
-    async def subscribe(self, dashboard: Dashboard, what: Subscriptions) -> None:
+    async def subscribe(self, dashboard: Dashboard, what: Wanted) -> None:
         """Subscribe and tell how things are. Raises ResourceExhausted, subscribing to nothing, beyond the limit."""
         self._subscribe_commands(dashboard, what)
         self._subscribe_agents(dashboard, what)
@@ -70,7 +70,7 @@ class Telling:
             await self._agents.tell_now(dashboard, what.agents[start : start + TOLD_AT_ONCE])
         await self._tell_commands(dashboard, what)
 
-    def unsubscribe(self, dashboard: Dashboard, what: Subscriptions) -> None:
+    def unsubscribe(self, dashboard: Dashboard, what: Wanted) -> None:
         """End subscriptions; those that there are not are ignored."""
         for command_id in (*what.output, *what.commands):
             self._pumps.unfollow(dashboard, command_id)
@@ -85,7 +85,7 @@ class Telling:
     async def anew(self, dashboard: Dashboard, reason: str) -> None:
         """Tell everything anew."""
         await self._snapshot(dashboard, reason)
-        await self._tell_commands(dashboard, Subscriptions(commands=tuple(self._subscriptions.commands(dashboard))))
+        await self._tell_commands(dashboard, Wanted(commands=tuple(self._subscriptions.commands(dashboard))))
 
     async def tell_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
         """Tell how a command is now to who would not hear of it otherwise."""
@@ -105,7 +105,7 @@ class Telling:
 
     # The parts
 
-    async def _introduce(self, dashboard: Dashboard, resume: str | None, what: Subscriptions, position: str) -> bool:
+    async def _introduce(self, dashboard: Dashboard, resume: str | None, what: Wanted, position: str) -> bool:
         """Send `connected`, and a resync where it cannot resume; whether it can."""
         reason = await self._hub.why_not_resume(resume) if resume is not None else ""
         resumed = resume is not None and not reason
@@ -120,7 +120,7 @@ class Telling:
                 dashboard.tell(messages.resync(reason, position, agents, commands))
         return resumed
 
-    def _subscribe_commands(self, dashboard: Dashboard, what: Subscriptions) -> None:
+    def _subscribe_commands(self, dashboard: Dashboard, what: Wanted) -> None:
         subscriptions = self._subscriptions
         fresh = {*what.commands, *what.output} - subscriptions.commands(dashboard)
         subscriptions.check(dashboard, len(fresh) + len(what.commands_of) + len(what.agents))
@@ -129,7 +129,7 @@ class Telling:
         if what.all_commands:
             subscriptions.add_all_commands(dashboard)
 
-    def _subscribe_agents(self, dashboard: Dashboard, what: Subscriptions) -> None:
+    def _subscribe_agents(self, dashboard: Dashboard, what: Wanted) -> None:
         self._subscriptions.add_agents(dashboard, what.agents)
         if what.all_agents:
             self._subscriptions.add_all_agents(dashboard)
@@ -165,7 +165,7 @@ class Telling:
                 dashboard.ended_already(state.command_id, result_told=False)
         return page.documents
 
-    async def _replay(self, dashboard: Dashboard, after: str, until: str, what: Subscriptions) -> None:
+    async def _replay(self, dashboard: Dashboard, after: str, until: str, what: Wanted) -> None:
         async for change in self._hub.missed(after, until, dashboard):
             await dashboard.room()
             # How a command ended comes after its output, which is yet to come.
@@ -178,13 +178,13 @@ class Telling:
             if (order_of(change.position) or (0, 0)) > told:
                 self._hub.tell(dashboard, change)
 
-    async def _tell_commands(self, dashboard: Dashboard, what: Subscriptions) -> None:
+    async def _tell_commands(self, dashboard: Dashboard, what: Wanted) -> None:
         command_ids = list(dict.fromkeys([*what.commands, *what.output]))
         for start in range(0, len(command_ids), TOLD_AT_ONCE):
             await dashboard.room()
             await self._tell_some(dashboard, command_ids[start : start + TOLD_AT_ONCE], what)
 
-    async def _tell_some(self, dashboard: Dashboard, command_ids: Sequence[str], what: Subscriptions) -> None:
+    async def _tell_some(self, dashboard: Dashboard, command_ids: Sequence[str], what: Wanted) -> None:
         dashboard.hold()
         try:
             changes = await self._view.read(command_ids)

@@ -29,9 +29,9 @@ from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings, split_address
 from distributor.store.command_reader import ValkeyCommandReader
-from distributor.store.connection import Connection, check_server
+from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection, check_server
 from distributor.store.event_history import ValkeyEventHistory
-from distributor.store.event_log import ValkeyEventLog
+from distributor.store.event_log import BLOCK_MS, ValkeyEventLog
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
@@ -39,6 +39,7 @@ from distributor.store.policy import StorePolicy
 logger = get_logger()
 
 CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, most_ms=500))
+EVENTS_REPLY_SECONDS: Final = BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS
 DEV_SUBJECT: Final = "developer"
 DEV_TOKEN_SECONDS: Final = 12 * 3_600
 
@@ -139,7 +140,7 @@ class BridgeProcess:
         await check_server(connection)
         return connection
 
-    def _connection(self, reply_timeout_seconds: float | None = 10.0) -> Connection:
+    def _connection(self, reply_timeout_seconds: float = REPLY_TIMEOUT_SECONDS) -> Connection:
         connection = Connection(self._settings.valkey_url, reply_timeout_seconds=reply_timeout_seconds)
         self._cleanup.push_async_callback(connection.close)
         return connection
@@ -150,7 +151,7 @@ class BridgeProcess:
         self._pumps = OutputPumps(ValkeyOutputLog(connection, functions, "bridge", StorePolicy()))
         self._agents = AgentWatch(self._view, Subscriptions())
         self.hub = EventHub(
-            ValkeyEventLog(self._connection(reply_timeout_seconds=None)),
+            ValkeyEventLog(self._connection(EVENTS_REPLY_SECONDS)),
             ValkeyEventHistory(connection),
             self._view,
             self._pumps,

@@ -10,8 +10,9 @@ from distributor.bridge import server as bridge_server
 from tests.support.dashboard_client import DashboardClient
 from tests.support.output_writer import output_log, output_piece
 from tests.support.running_bridge import RunningBridge, running_bridge
-from tests.support.running_server import RunningServer, eventually
+from tests.support.running_server import RunningServer
 from tests.support.serving_agent import background
+from tests.support.waiting import until
 from tests.support.wire_agent import WireAgent
 
 DASHBOARDS = 200
@@ -73,12 +74,8 @@ async def test_who_never_reads_again_is_cut_off(server: RunningServer, valkey_ur
                 sleeper.socket.transport.pause_reading()
                 wanted = {"output": [{"commandId": chatty}]}
                 await sleeper.say("dashboard:connect", token=bridge.token(), subscribe=wanted)
-                await eventually(lambda: _crowded(bridge))
-
-                async def cut_off() -> bool:
-                    return bridge.process.connections == 0
-
-                await eventually(cut_off)
+                await until(lambda: _crowded(bridge))
+                await until(lambda: bridge.process.connections == 0)
                 sleeper.socket.transport.resume_reading()
                 await sleeper.until_closed()
 
@@ -90,7 +87,7 @@ async def test_who_reads_again_in_time_misses_no_ending(server: RunningServer, v
             await slow.connect(bridge.token(), subscribe=ALL)
             slow.socket.transport.pause_reading()
             await slow.say("subscribe", output=[{"commandId": chatty}])
-            await eventually(lambda: _crowded(bridge))
+            await until(lambda: _crowded(bridge))
             command_ids = await server.queue_many(300)
             assignments = (await agent.assigned(301))[1:]
             for start in range(0, 300, 20):
@@ -115,7 +112,7 @@ async def _chatty_command(server: RunningServer, agent: WireAgent, valkey_url: s
     return command_id
 
 
-async def _crowded(bridge: RunningBridge) -> bool:
+def _crowded(bridge: RunningBridge) -> bool:
     return any(dashboard.crowded for dashboard in bridge.process.hub.dashboards)
 
 

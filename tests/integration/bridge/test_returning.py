@@ -7,7 +7,7 @@ from valkey.asyncio import Valkey
 
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge, running_bridge
-from tests.support.running_server import RunningServer, eventually
+from tests.support.running_server import RunningServer
 
 ALL = {"agents": ["*"], "commands": ["*"]}
 
@@ -131,11 +131,7 @@ async def test_a_store_that_begins_anew_is_told_to_who_is_connected(
             await valkey.flushall()
             # A tail that waits is cut, as by a Valkey that went away.
             await valkey.client_kill_filter(_type="normal", skipme=True)
-
-        async def told() -> bool:
-            return bool(dashboard.of("resync", reason="interrupted"))
-
-        await eventually(told)
+        await dashboard.first("resync", reason="interrupted")
         command_id = await server.queue("nobody")
         await dashboard.first("command:status", commandId=command_id)
 

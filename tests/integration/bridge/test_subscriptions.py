@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from unittest.mock import patch
 
 from distributor.bridge import agent_watch
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge, running_bridge
-from tests.support.running_server import RunningServer, eventually
+from tests.support.running_server import RunningServer
+from tests.support.waiting import eventually, until
 
 UNKNOWN_ID = "01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33"
 
@@ -111,11 +113,7 @@ async def test_all_that_a_connection_owned_goes_with_it(server: RunningServer, b
         await dashboard.first("command:status", commandId=command_id)
         hub = bridge.process.hub
         assert len(hub.subscriptions) == 3
-
-    async def gone() -> bool:
-        return not hub.dashboards
-
-    await eventually(gone)
+    await until(lambda: not hub.dashboards)
     assert len(hub.subscriptions) == 0
     assert not hub.subscriptions.of_command(command_id, "nobody")
     assert not hub.subscriptions.any_agents
@@ -172,7 +170,7 @@ async def test_proof_of_life_is_told_now_and_then(server: RunningServer) -> None
             await eventually(seen_anew)
 
 
-async def _until_agent(dashboard: DashboardClient, status: str, state: str) -> dict[str, object]:
+async def _until_agent(dashboard: DashboardClient, status: str, state: str) -> dict[str, Any]:
     """The latest word on the agent, once it is so."""
 
     def told() -> bool:

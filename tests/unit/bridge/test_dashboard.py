@@ -16,8 +16,8 @@ def change(status: CommandStatus, position: str = "1-0", command_id: str = "c") 
     return Change(position, state, f"{command_id} {status}", f"{command_id} result" if status.terminal else "")
 
 
-def dashboard(outbox: Outbox | None = None) -> Dashboard:
-    return Dashboard("d", Identity("alice", frozenset(), 0.0), outbox or Outbox())
+def dashboard(messages: int = 256) -> Dashboard:
+    return Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox(messages))
 
 
 def told(to: Dashboard) -> list[str]:
@@ -53,7 +53,7 @@ async def test_changes_wait_while_it_is_told_how_things_are() -> None:
 
 
 async def test_numbers_follow_one_another_whatever_was_cut() -> None:
-    to = dashboard(Outbox(max_messages=8))
+    to = dashboard(8)
     to.begin_output("c")
     for offset in range(4):
         chunk = StoredChunk(1, offset, b"x", 0)

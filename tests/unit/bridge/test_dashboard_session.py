@@ -16,13 +16,13 @@ from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_session import Closing, DashboardSession, Gone, Patience, SessionServices
 from distributor.bridge.outbox import Outbox
-from distributor.bridge.requests import Connect, Subscriptions
+from distributor.bridge.requests import Connect, Wanted
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 
 PING = json.dumps({"type": "ping", "version": "1.0.0"})
-CONNECT = Connect("token", Subscriptions(), None)
+CONNECT = Connect("token", Wanted(), None)
 
 
 class Peer:
@@ -55,14 +55,14 @@ class Telling:
 
     def __init__(self, begin: Callable[[Dashboard], None] = lambda _: None) -> None:
         self._begin = begin
-        self.anew_for: list[str] = []
+        self.anew_for: asyncio.Queue[str] = asyncio.Queue()
         self.dropped = False
 
     async def begin(self, dashboard: Dashboard, connect: Connect) -> None:
         self._begin(dashboard)
 
     async def anew(self, dashboard: Dashboard, reason: str) -> None:
-        self.anew_for.append(reason)
+        self.anew_for.put_nowait(reason)
 
     def drop(self, dashboard: Dashboard) -> None:
         self.dropped = True
@@ -123,12 +123,10 @@ async def test_what_was_left_out_is_told_anew_once_there_is_room() -> None:
     _, running = session(peer, telling)
     task = asyncio.ensure_future(running)
     while len(peer.heard) < 16:
-        assert not telling.anew_for
+        assert telling.anew_for.empty()
         peer.reads.set()
         await asyncio.sleep(0)
-    while not telling.anew_for:
-        await asyncio.sleep(0)
-    assert telling.anew_for == ["slow"]
+    assert await telling.anew_for.get() == "slow"
     task.cancel()
     await asyncio.wait([task])
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.bridge.requests import Queue, Subscribe, Subscriptions, Unsubscribe, fields_of, parse, request_id_of
+from distributor.bridge.requests import Queue, Subscribe, Unsubscribe, Wanted, fields_of, parse, request_id_of
 from distributor.errors import InvalidArgument
 from distributor.model.command import OfflinePolicy
 from tests.support.protocol_schema import SCHEMA, types_of
@@ -44,9 +44,9 @@ def test_subscriptions() -> None:
     request = parsed(
         "subscribe", agents=["*", "a"], commands=[ID], commandsOf=["b"], output=[{"commandId": ID, "offset": 5}]
     )
-    assert request == Subscribe("", Subscriptions(("a",), True, (ID,), False, ("b",), {ID: 5}))
+    assert request == Subscribe("", Wanted(("a",), True, (ID,), False, ("b",), {ID: 5}))
     assert parsed("unsubscribe", commands=["*"], output=[ID]) == Unsubscribe(
-        "", Subscriptions(all_commands=True, output={ID: 0})
+        "", Wanted(all_commands=True, output={ID: 0})
     )
 
 

@@ -24,7 +24,6 @@ def test_who_is_told_of_a_command() -> None:
 
 def test_who_is_told_of_an_agent() -> None:
     subscriptions: Subscriptions[str] = Subscriptions()
-    assert not subscriptions.any_agents
     subscriptions.add_agents("named", ["a1"])
     subscriptions.add_all_agents("all")
     assert subscriptions.any_agents

@@ -1,4 +1,4 @@
-"""How a returning dashboard is told, over a hub in memory: what comes while it is told neither gets lost nor repeated."""
+"""How a returning dashboard is told, over a hub in memory: what comes meanwhile is neither lost nor repeated."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, cast
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.outbox import Outbox
-from distributor.bridge.requests import Connect
-from distributor.bridge.requests import Subscriptions as Wanted
+from distributor.bridge.requests import Connect, Wanted
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import Identity

@@ -3,14 +3,14 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from distributor.bridge.tokens import LEEWAY_SECONDS, Scope, TokenVerifier, mint
+from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier, mint
 from distributor.errors import ConfigurationError, PermissionDenied
 
 KEY = "k" * 32
@@ -18,7 +18,7 @@ AUDIENCE = "command-distributor"
 NOW = int(time.time())
 CLAIMS: dict[str, Any] = {"sub": "alice", "aud": AUDIENCE, "iat": NOW, "exp": NOW + 60, "scope": "dashboard:read x"}
 
-PRIVATE = {
+PRIVATE: dict[str, Any] = {
     "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
@@ -36,7 +36,7 @@ PEMS = [pem_of(private) for private in PRIVATE.values()]
 def test_a_minted_token_says_who_and_what() -> None:
     token = mint(KEY, "alice", [Scope.READ, Scope.WRITE], AUDIENCE, NOW, NOW + 60)
     identity = TokenVerifier(AUDIENCE, KEY).verify(token)
-    assert identity == ("alice", {Scope.READ, Scope.WRITE}, NOW + 60)
+    assert identity == Identity("alice", frozenset(Scope), NOW + 60)
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
@@ -88,7 +88,7 @@ def test_a_public_key_is_no_shared_key() -> None:
 
 def test_no_signature_is_not_enough() -> None:
     with pytest.raises(PermissionDenied, match="algorithm"):
-        TokenVerifier(AUDIENCE, KEY, PEMS).verify(jwt.encode(CLAIMS, None, algorithm="none"))
+        TokenVerifier(AUDIENCE, KEY, PEMS).verify(jwt.encode(CLAIMS, cast(Any, None), algorithm="none"))
 
 
 @pytest.mark.parametrize("scope", [None, 7, ["dashboard:read"], "dashboard:readx", ""])

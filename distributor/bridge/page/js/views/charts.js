@@ -136,7 +136,7 @@ function options(element, { names, scale }) {
     ...size(element),
     legend: { show: false },
     cursor: { show: false },
-    padding: [6, 8, 0, 0],
+    padding: [6, 18, 0, 0],
     scales: {
       // A little room at the end, or the latest point is cut in half.
       x: { range: (/** @type {[any, number, number]} */ ...[, low, high]) => [low, high + 3] },
