@@ -1,4 +1,4 @@
-"""gRPC options for both sides of every connection, kept in one place because they only work as a pair.
+"""What both sides of every gRPC connection must agree on, above all its options, which only work as a pair.
 
 A server closes connections whose pings come more often than it permits, so the client's interval must stay above
 the server's minimum. Only `grpc.http2.min_ping_interval_without_data_ms` is honoured by the server.
@@ -11,6 +11,10 @@ from typing import Final
 Options = list[tuple[str, int]]
 
 DEFAULT_PORT: Final = 50051
+ERROR_DOMAIN: Final = "command-distributor"
+"""Tells our errors from those of others on the way, in the details of a status."""
+ERROR_DETAILS_KEY: Final = "grpc-status-details-bin"
+"""The trailing metadata that gRPC keeps the details of a status in."""
 KEEPALIVE_INTERVAL_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_PING_INTERVAL_MS: Final = 10_000

@@ -29,6 +29,7 @@ logger = get_logger()
 
 PAGE: Final = Path(__file__).parent / "page"
 DEV_HEADER: Final = "X-Distributor-Dev"
+MAX_CLOSE_REASON_BYTES: Final = 123
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; font-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
@@ -105,9 +106,14 @@ class Doors:
             logger.info("closing a dashboard's connection", code=closing.code, why=closing.sentence)
             # It may have gone meanwhile.
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await socket.close(closing.code, closing.sentence)
+                await socket.close(closing.code, _fitting(closing.sentence))
         finally:
             self._inside -= 1
+
+
+def _fitting(sentence: str) -> str:
+    """As much of it as a close frame has room for (RFC 6455, section 5.5)."""
+    return sentence.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
 
 
 class _SocketPeer:

@@ -174,7 +174,7 @@ class DashboardSession:
             async with self._turn:
                 await self._telling.begin(self._dashboard, connect)
         except DistributorError as error:
-            raise Closing(TRY_LATER, error.message[:100]) from error
+            raise Closing(TRY_LATER, error.message) from error
         while True:
             text = await self._peer.receive()
             await self._dashboard.room()

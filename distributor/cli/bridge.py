@@ -15,7 +15,7 @@ from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.dashboard_session import Patience, SessionServices
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.output_pump import OutputPumps
-from distributor.bridge.server import BridgeServer
+from distributor.bridge.server import bridge_endpoint
 from distributor.bridge.server_check import ServerCheck
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
@@ -77,7 +77,7 @@ class BridgeProcess:
     @property
     def connections(self) -> int:
         """How many connections are open, of any kind."""
-        return self._server.connections
+        return self._endpoint.connections
 
     async def __aenter__(self) -> Self:
         try:
@@ -122,10 +122,10 @@ class BridgeProcess:
         )
         self._cleanup.push_async_callback(self._stop_loops)
         self._cleanup.push_async_callback(self._pumps.stop)
-        self._server = BridgeServer(settings.listen, app, settings.ping_interval)
-        await self._server.start()
-        self._cleanup.push_async_callback(self._server.stop)
-        self.port = self._server.port
+        self._endpoint = bridge_endpoint(settings.listen, app, settings.ping_interval)
+        await self._endpoint.start()
+        self._cleanup.push_async_callback(self._endpoint.stop)
+        self.port = self._endpoint.port
         for name, loop in (("event hub", self.hub), ("agent watch", self._agents), ("server check", check)):
             self._loops.append(asyncio.create_task(loop.run(), name=name))
 

@@ -17,6 +17,7 @@ from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.deadlines import Deadlines
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.event_relay import EventRelay
+from distributor.dispatch.flight_audit import FlightAudit
 from distributor.dispatch.gauges import Gauges
 from distributor.dispatch.liveness import Liveness
 from distributor.dispatch.retention import Retention
@@ -169,6 +170,7 @@ class ServerProcess:
             self._watches,
             self.metrics,
         )
+        self._flight_audit = FlightAudit(reader, self._registry, doorbell, self._relay.missed)
         self._distributor = CommandDistributor(
             store,
             self._registry,
@@ -197,6 +199,7 @@ class ServerProcess:
             "deadlines": self._deadlines.run(),
             "retention": self._retention.run(),
             "liveness": self._liveness.run(),
+            "flight audit": self._flight_audit.run(),
             "gauges": self._gauges.run(),
             "loop lag": LoopLag(self.metrics).run(),
             "health": self._report_health(),

@@ -14,10 +14,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
+from distributor.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN
 from distributor.v1 import command_service_pb2
-
-DOMAIN: Final = "command-distributor"
-_DETAILS_KEY: Final = "grpc-status-details-bin"
 
 M = TypeVar("M", bound=Message)
 
@@ -53,7 +51,7 @@ def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
         text = _transport_text(code, text, target)
     return _BY_CODE.get(code, errors.DistributorError)(
         text or code,
-        reason=info.reason if info.domain == DOMAIN else code,
+        reason=info.reason if info.domain == ERROR_DOMAIN else code,
         field=_field(details),
         metadata=dict(info.metadata),
         retry_after_seconds=_retry_after(details),
@@ -69,7 +67,7 @@ def error_of_outcome(wire: command_service_pb2.QueueError) -> errors.Distributor
 def _details(failure: grpc.Call | grpc.aio.AioRpcError) -> status_pb2.Status:
     # Not grpc_status.rpc_status.from_call: it raises where the details do not match the call, and this must not fail.
     for key, value in failure.trailing_metadata() or ():
-        if key == _DETAILS_KEY and isinstance(value, bytes):
+        if key == ERROR_DETAILS_KEY and isinstance(value, bytes):
             with suppress(DecodeError):
                 return status_pb2.Status.FromString(value)
     return status_pb2.Status()

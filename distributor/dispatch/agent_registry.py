@@ -31,7 +31,10 @@ class AttachedAgent(Protocol):
         """Send these commands; False where the stream is ending, so that they must be released."""
 
     def cancel(self, command_id: str, reason: str) -> None:
-        """Ask the agent to stop a command."""
+        """Ask the agent to stop a command that it has, or else as soon as it was given it."""
+
+    def withdraw(self, command_id: str, reason: str) -> None:
+        """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
 
     def drain(self, reconnect_after_seconds: float) -> None:
         """Give it nothing more and ask it to reconnect."""
@@ -59,12 +62,14 @@ class AgentRegistry:
         return self._agents.get(agent_id)
 
     def add(self, agent: AttachedAgent) -> AttachedAgent | None:
-        """Make this the agent's stream; returns the one it replaces."""
+        """Make this the agent's stream; returns the one that must end, which is this one where a newer is here."""
         agent_id = agent.session.agent_id
-        replaced = self._agents.get(agent_id)
+        present = self._agents.get(agent_id)
+        if present is not None and present.session.epoch > agent.session.epoch:
+            return agent
         self._agents[agent_id] = agent
         self._metrics.agents_connected(len(self._agents))
-        return replaced
+        return present
 
     def remove(self, agent: AttachedAgent) -> None:
         """Forget this stream, unless another has taken its place."""

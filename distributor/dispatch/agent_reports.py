@@ -180,7 +180,7 @@ class AgentReports:
             reported.exit_code,
             reported.data_json,
             reported.output_bytes,
-            self._retry_policy.delay_ms(1, self._random.random()) if worth_a_rerun else None,
+            self._delay_ms(session.attempt(reported.held.command_id)) if worth_a_rerun else None,
         )
 
     def _fault(self, reported: ReportedEnding) -> Reason | None:
@@ -203,20 +203,29 @@ class AgentReports:
         for held, kind, reason in refusals:
             stated = _tidy(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _TRY_AGAIN:
-                delay_ms = self._retry_policy.delay_ms(1, self._random.random())
-                releases.append(Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated))
+                busy = kind is RefusalKind.BUSY
+                if busy:
+                    session.refused_as_busy()
+                delay_ms = self._delay_ms(session.attempt(held.command_id))
+                releases.append(
+                    Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated, counts=not busy)
+                )
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
                 endings.append(Ending(_progress(session, held), status, stated))
             session.ended(held.command_id)
         await asyncio.gather(self._store.release(releases), self._store.finish(endings))
 
+    def _delay_ms(self, attempt: int) -> int:
+        return self._retry_policy.delay_ms(attempt, self._random.random())
+
     async def _not_found(self, session: AgentSession, command_ids: Sequence[str]) -> None:
         """A cancel met nothing: the agent lost the command, or its result is on the way and will come too late."""
         endings = []
         for command_id in command_ids:
             item = session.in_flight.get(command_id)
-            if item is not None:
+            # Only a cancel that followed its command on the stream can tell that the command is not there.
+            if item is not None and item.cancel_sent:
                 held = Held(command_id, item.lease_id)
                 reason = Reason("cancelled", "cancelled; the agent did not have it")
                 endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))

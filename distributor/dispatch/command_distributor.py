@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import Claim, ClaimRequest, CommandStore, Release
+from distributor.dispatch.ports import NOT_DELIVERED, Claim, ClaimRequest, CommandStore, Release
 from distributor.errors import DistributorError
 from distributor.model.assignment import assign
-from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 
@@ -88,11 +87,16 @@ class CommandDistributor:
         )
         asked = dict(offers)
         cut_short = sum(len(item.encoded) for claim in claims for item in claim.commands) >= LARGE_CLAIM_BYTES
-        for claim in claims:
-            await self._deliver(claim, cut_short or len(claim.commands) >= asked[claim.agent_id])
+        undelivered = [
+            claim
+            for claim in claims
+            if not self._deliver(claim, cut_short or len(claim.commands) >= asked[claim.agent_id])
+        ]
+        await self._release(undelivered)
         return sum(len(claim.commands) for claim in claims)
 
-    async def _deliver(self, claim: Claim, more_waiting: bool) -> None:
+    def _deliver(self, claim: Claim, more_waiting: bool) -> bool:
+        """Hand a claim to its stream; False where there is none any more."""
         agent = self._registry.get(claim.agent_id)
         if agent is not None and agent.session.epoch != claim.epoch:
             # Attached anew since we asked. What the old session was given has been settled by then.
@@ -100,17 +104,21 @@ class CommandDistributor:
         if claim.superseded:
             if agent is not None:
                 agent.end(Farewell.SUPERSEDED)
-            return
+            return True
         self._metrics.poll_batch(len(claim.commands))
         if agent is None or not agent.deliver(claim):
-            await self._release(claim)
-            return
+            return False
         agent.session.more_waiting = more_waiting
         if agent.session.more_waiting and agent.session.credit > 0:
             self._doorbell.ring(claim.agent_id)
+        return True
 
-    async def _release(self, claim: Claim) -> None:
-        reason = Reason("not_delivered", "the connection ended before the agent had the command")
+    async def _release(self, claims: Sequence[Claim]) -> None:
+        """Take back what could not be delivered. Should that fail, the deadline of its acknowledgement does it."""
         await self._store.release(
-            [Release(item.command_id, claim.agent_id, claim.lease_id, 0, reason) for item in claim.commands]
+            [
+                Release(item.command_id, claim.agent_id, claim.lease_id, 0, NOT_DELIVERED, counts=False)
+                for claim in claims
+                for item in claim.commands
+            ]
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from distributor.dispatch.ports import CommandReader, OutputLog, StoredChunk
 from distributor.dispatch.refusals import bounded, no_such_command, valid
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import InvalidArgument, Unavailable
-from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id
+from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id, precedes
 
 OUTPUT_BYTES_IN_A_READ: Final = 262_144
 STATES_OF_A_BUSY_SYSTEM: Final = 50
@@ -63,9 +63,11 @@ class CommandWatcher:
                     yield await self._result(command_id)
                     return
                 latest = await self._next_state(watch, state)
-                if latest != state and not latest.status.terminal:
-                    yield latest
+                if latest == state or precedes(latest, state):
+                    continue
                 state = latest
+                if not state.status.terminal:
+                    yield state
         finally:
             self._watches.close(watch, [command_id])
 
@@ -89,6 +91,7 @@ class CommandWatcher:
                 async for states in self._changes(watch):
                     yield states
             alive = set(command_ids)
+            told: dict[str, CommandState] = {}
             watch.stale = True
             while alive:
                 if not watch.stale:
@@ -97,6 +100,9 @@ class CommandWatcher:
                 if watch.stale:
                     watch.stale = False
                     states = await self._states(list(alive))
+                # An event from before the states were read tells nothing new.
+                states = [state for state in states if not _known(told, state)]
+                told.update((state.command_id, state) for state in states)
                 if states:
                     yield states
                 await _breather(states)
@@ -145,6 +151,11 @@ class CommandWatcher:
         if result is None:
             raise no_such_command(command_id)
         return result
+
+
+def _known(told: Mapping[str, CommandState], state: CommandState) -> bool:
+    before = told.get(state.command_id)
+    return before is not None and (state == before or precedes(state, before))
 
 
 async def _breather(states: Sequence[CommandState]) -> None:

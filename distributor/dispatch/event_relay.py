@@ -38,6 +38,8 @@ class EventRelay:
         self._watches = watches
         self._metrics = metrics
         self._position = ""
+        self.missed = asyncio.Event()
+        """Set when events were missed; whoever waits for it clears it."""
 
     async def run(self) -> None:
         """Relay until cancelled, from the newest event on."""
@@ -49,6 +51,8 @@ class EventRelay:
                 self._watches.resync()
                 async for facts in self._log.tail(self._position):
                     self._position = facts.position
+                    if facts.missed:
+                        self._missed()
                     self.relay(facts)
             except DistributorError as error:
                 logger.warning("cannot read events", error=str(error))
@@ -57,6 +61,14 @@ class EventRelay:
     async def catch_up(self) -> None:
         """Begin at the newest event. Called before anything is served, so that no event is missed."""
         self._position = await self._log.last_position()
+
+    def _missed(self) -> None:
+        """Events are gone that were never read: whoever goes by them has to look for himself."""
+        logger.warning("events were missed, reading states anew")
+        self._watches.resync()
+        self.missed.set()
+        for agent in self._registry:
+            self._doorbell.ring(agent.session.agent_id)
 
     def relay(self, facts: Facts) -> None:
         """Tell everybody about one change."""
@@ -80,7 +92,7 @@ class EventRelay:
                     self._agent_changed(fact)
                 case _:
                     pass
-        self._metrics.events_lag(max(0.0, time.time() - int(facts.position.partition("-")[0]) / 1000))
+        self._metrics.events_lag(max(0.0, time.time() - happened_at_ms(facts.position) / 1000))
 
     def _cancel(self, fact: Fact) -> None:
         agent = self._registry.get(fact.agent_id)
@@ -101,10 +113,13 @@ class EventRelay:
         What the agent itself brought about has left the flight before the store was told.
         """
         agent = self._registry.get(fact.agent_id)
-        if agent is not None and fact.subject in agent.session.in_flight:
+        if agent is None or happened_at_ms(fact.position) <= agent.session.opened_ms:
+            # What happened before the session was opened has been settled by opening it.
+            return
+        if fact.subject in agent.session.in_flight:
             event = fact.event()
             if isinstance(event, CommandChanged) and agent.session.lost(fact.subject, event.state.attempt):
-                agent.cancel(fact.subject, event.state.reason.message)
+                agent.withdraw(fact.subject, event.state.reason.message)
                 self._doorbell.ring(fact.agent_id)
 
     def _agent_changed(self, fact: Fact) -> None:
@@ -112,3 +127,8 @@ class EventRelay:
         event = fact.event()
         if agent is not None and isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
             agent.end(Farewell.SUPERSEDED)
+
+
+def happened_at_ms(position: str) -> int:
+    """When an event was written, by Valkey's clock."""
+    return int(position.partition("-")[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from distributor.model.command import CommandDraft, CommandResult, CommandState, Reason
 from distributor.model.event import Event
@@ -121,13 +121,21 @@ class EndingOutcome(StrEnum):
 
 
 class Release(NamedTuple):
-    """A command that its agent did not start, to be given out again after a delay."""
+    """A command that its agent did not start, to be given out again after a delay.
+
+    `counts`: whether it was an attempt at delivery, of which there are only so many.
+    """
 
     command_id: str
     agent_id: str
     lease_id: str
     delay_ms: int
     reason: Reason
+    counts: bool = True
+
+
+NOT_DELIVERED: Final = Reason("not_delivered", "the connection ended before the agent had the command")
+"""Why a command is taken back that never reached its agent."""
 
 
 class DueCommand(NamedTuple):
@@ -320,6 +328,10 @@ class Fact(Protocol):
     """One event as stored. Most are of no interest to most readers, so decoding it is left to those who care."""
 
     @property
+    def position(self) -> str:
+        """Its place in the log: the millisecond by Valkey's clock, a dash, and a number within it."""
+
+    @property
     def subject(self) -> str:
         """The id of the command or the agent it is about."""
 
@@ -341,6 +353,8 @@ class Facts(NamedTuple):
     position: str
     origin: str
     facts: Sequence[Fact]
+    missed: bool = False
+    """There were more before these, which are no longer kept."""
 
 
 class EventLog(Protocol):

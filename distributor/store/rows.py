@@ -53,10 +53,10 @@ def text_row(row: Row) -> list[str]:
 class StoredFact:
     """The Fact port: one field of an entry of the event stream. The line is its kind and details, tab separated."""
 
-    __slots__ = ("_event", "_line", "_position", "subject")
+    __slots__ = ("_event", "_line", "position", "subject")
 
     def __init__(self, position: str, subject: str, line: str) -> None:
-        self._position = position
+        self.position = position
         self.subject = subject
         self._line = line
         self._event: Event | None = None
@@ -80,13 +80,13 @@ class StoredFact:
         kind, details = self._line.split("\t", 1)
         if kind == EventKind.OUTPUT:
             agent_id, end_offset = details.split("\t")
-            return OutputArrived(self._position, self.subject, agent_id, int(end_offset))
+            return OutputArrived(self.position, self.subject, agent_id, int(end_offset))
         if kind == EventKind.AGENT:
             epoch, connected = details.split("\t")
-            return AgentChanged(self._position, self.subject, int(epoch), connected == "1")
+            return AgentChanged(self.position, self.subject, int(epoch), connected == "1")
         # The message comes last and is free text, so tabs in it are its own.
         row = details.split("\t", 13)
-        return CommandChanged(self._position, _KINDS[kind], command_state(self.subject, row))
+        return CommandChanged(self.position, _KINDS[kind], command_state(self.subject, row))
 
 
 def result_members(ending: Ending) -> str:

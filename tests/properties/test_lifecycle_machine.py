@@ -181,11 +181,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         if expected is EndingOutcome.STORED:
             assert command.status is status
 
-    @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans())
-    def release(self, number: int, wrong: str, delayed: bool) -> None:
+    @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans(), counts=st.booleans())
+    def release(self, number: int, wrong: str, delayed: bool, counts: bool) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
-        expected = self.model.release(command, agent_id, lease_id, delayed)
-        item = Release(command.command_id, agent_id, lease_id, LATER_MS if delayed else 0, Reason("busy"))
+        expected = self.model.release(command, (agent_id, lease_id), delayed, counts)
+        item = Release(command.command_id, agent_id, lease_id, LATER_MS if delayed else 0, Reason("busy"), counts)
         assert self.run(self.world.store.release([item])) == [expected]
 
     @rule(

@@ -193,6 +193,7 @@ class MemoryFact(NamedTuple):
     kind: str
     agent_id: str
     what: Event
+    position: str = "1-0"
 
     def event(self) -> Event:
         return self.what

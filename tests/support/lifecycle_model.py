@@ -22,6 +22,7 @@ class ModelCommand:
     status: CommandStatus = QUEUED
     attempt: int = 0
     runs: int = 0
+    uncounted: int = 0
     lease_id: str = ""
     delayed: bool = False
     acknowledged: bool = False
@@ -102,10 +103,13 @@ class LifecycleModel:
         command.status = status
         return EndingOutcome.STORED
 
-    def release(self, command: ModelCommand, agent_id: str, lease_id: str, delayed: bool) -> CommandStatus | None:
+    def release(
+        self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool
+    ) -> CommandStatus | None:
         """The agent did not take it."""
-        if not command.held_by(agent_id, lease_id):
+        if not command.held_by(*held_by):
             return None
+        command.uncounted += not counts
         self._release_or_give_up(command, delayed)
         return command.status
 
@@ -157,7 +161,7 @@ class LifecycleModel:
     def _release_or_give_up(self, command: ModelCommand, delayed: bool) -> None:
         if command.cancel_requested:
             command.status = CommandStatus.CANCELLED
-        elif command.attempt - command.runs >= self.delivery_attempts:
+        elif command.attempt - command.runs - command.uncounted >= self.delivery_attempts:
             command.status = CommandStatus.FAILED
         else:
             command.back_to_queue(delayed)

@@ -10,7 +10,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from distributor.rpc.status import DETAILS_KEY
+from distributor.transport import ERROR_DETAILS_KEY
 
 
 class ToldError(NamedTuple):
@@ -27,7 +27,7 @@ def told(code: grpc.StatusCode, text: str, trailing: Any) -> ToldError:
     """From the parts of a status."""
     field, reason, retry_after = "", "", None
     for key, value in trailing or ():
-        if key == DETAILS_KEY:
+        if key == ERROR_DETAILS_KEY:
             for detail in Status.FromString(value).details:
                 if detail.Is(BadRequest.DESCRIPTOR):
                     violations = BadRequest.FromString(detail.value).field_violations

@@ -184,7 +184,7 @@ local function release_or_give_up(batch, id, fields, delay_ms, attempts, retenti
     finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'cancelled'
   end
-  if number(fields, F_ATTEMPT) - number(fields, F_RUNS) >= attempts then
+  if number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= attempts then
     finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'failed'
   end

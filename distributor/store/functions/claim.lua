@@ -7,6 +7,7 @@
 --          and its deadline is the one for its acknowledgement.
 
 local HEADER, ITEM = 5, 4
+local MOST_PASSED_OVER = 100
 
 local function read_commands(ids)
   if #ids == 0 then return {} end
@@ -35,32 +36,48 @@ local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
   return attempt
 end
 
+-- Claims for one agent into `claimed`; returns the bytes that are left. Looks past commands that have expired and wait
+-- for their deadline, up to a bound.
+local function claim_for(batch, session, claimed, bytes_left)
+  local seen = 0
+  while #claimed < session.most * 3 + 1 and seen < session.most + MOST_PASSED_OVER do
+    local wanted = session.most - (#claimed - 1) / 3
+    local ids = server.call('ZRANGE', ready_key(session.agent_id), '-inf', '+inf', 'BYSCORE', 'LIMIT', seen, wanted)
+    if #ids == 0 then break end
+    local commands = read_commands(ids)
+    for n, id in ipairs(ids) do
+      local fields, command = read(id), commands[n]
+      if not fields or not command or not among(session.sources, fields[F_STATUS]) then
+        unindex(batch, ready_key(session.agent_id), id)
+      elseif number(fields, F_EXPIRES_MS) > batch.now then
+        -- The first always goes, so that a large command cannot block its queue.
+        if #claimed > 1 and #command > bytes_left then return 0 end
+        bytes_left = bytes_left - #command
+        claimed[#claimed + 1] = id
+        claimed[#claimed + 1] = claim_command(batch, id, fields, session.lease_id, session.ack_deadline_ms)
+        claimed[#claimed + 1] = command
+      end
+    end
+    seen = seen + #ids
+  end
+  return bytes_left
+end
+
 local function claim(keys, args)
   local batch = new_batch(args[1])
-  local ack_deadline_ms, bytes_left = tonumber(args[3]), tonumber(args[4])
+  local bytes_left = tonumber(args[4])
   local replies = {batch.now}
   for i = HEADER + 1, #args, ITEM do
-    local agent_id, epoch, most, lease_id = args[i], args[i + 1], tonumber(args[i + 2]), args[i + 3]
+    local agent_id, epoch = args[i], args[i + 1]
     local session = server.call('HMGET', session_key(agent_id), 'epoch', 'connected')
     if session[1] ~= epoch or session[2] ~= '1' then
       replies[#replies + 1] = {'superseded'}
     else
       local claimed = {'ok'}
-      local ids = server.call('ZRANGE', ready_key(agent_id), '-inf', '+inf', 'BYSCORE', 'LIMIT', 0, most)
-      local commands = read_commands(ids)
-      for n, id in ipairs(ids) do
-        local fields, command = read(id), commands[n]
-        if not fields or not command or not among(args[5], fields[F_STATUS]) then
-          unindex(batch, ready_key(agent_id), id)
-        elseif number(fields, F_EXPIRES_MS) > batch.now then
-          -- The first always goes, so that a large command cannot block its queue.
-          if #claimed > 1 and #command > bytes_left then break end
-          bytes_left = bytes_left - #command
-          claimed[#claimed + 1] = id
-          claimed[#claimed + 1] = claim_command(batch, id, fields, lease_id, ack_deadline_ms)
-          claimed[#claimed + 1] = command
-        end
-      end
+      bytes_left = claim_for(batch, {
+        agent_id = agent_id, most = tonumber(args[i + 2]), lease_id = args[i + 3],
+        ack_deadline_ms = tonumber(args[3]), sources = args[5],
+      }, claimed, bytes_left)
       replies[#replies + 1] = claimed
     end
   end

@@ -1,12 +1,13 @@
 -- Purpose: take back commands that an agent did not start: refused as busy or stale, or never sent.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, delivery attempts, retention_ms, sources of release;
---          then for each command: id, agent_id, lease id, delay_ms, reason code, reason message
+--          then for each command: id, agent_id, lease id, delay_ms, reason code, reason message,
+--          counts ('0' where the delivery was no attempt but nobody's failure)
 -- Returns  for each command: the state it went to (queued, failed, cancelled), or 'gone' where this lease no longer
 --          holds it
 -- Invariants: a released command keeps its place in the order of its queue.
 
-local HEADER, ITEM = 5, 6
+local HEADER, ITEM = 5, 7
 
 local function release(keys, args)
   local batch = new_batch(args[1])
@@ -17,6 +18,10 @@ local function release(keys, args)
     if fields and fields[F_AGENT_ID] == args[i + 1] and fields[F_LEASE_ID] == args[i + 2]
       and among(args[5], fields[F_STATUS]) then
       fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
+      if args[i + 6] == '0' then
+        fields[F_UNCOUNTED] = number(fields, F_UNCOUNTED) + 1
+        server.call('HSET', status_key(id), 'uncounted', fields[F_UNCOUNTED])
+      end
       outcomes[#outcomes + 1] = release_or_give_up(batch, id, fields, tonumber(args[i + 3]),
         tonumber(args[3]), tonumber(args[4]))
     else

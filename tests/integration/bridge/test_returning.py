@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from unittest.mock import patch
 
 import pytest
 from valkey.asyncio import Valkey
 
+from distributor.errors import Unavailable
+from distributor.store.command_reader import ValkeyCommandReader
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
@@ -134,6 +137,15 @@ async def test_a_store_that_begins_anew_is_told_to_who_is_connected(
         await dashboard.first("resync", reason="interrupted")
         command_id = await server.queue("nobody")
         await dashboard.first("command:status", commandId=command_id)
+
+
+async def test_without_a_store_a_dashboard_is_asked_to_come_back(bridge: RunningBridge) -> None:
+    with patch.object(ValkeyCommandReader, "page", side_effect=Unavailable("Valkey is away: " + "€" * 100)):
+        async with bridge.stranger() as dashboard:
+            await dashboard.say("dashboard:connect", token=bridge.token())
+            code, reason = await dashboard.until_closed()
+    assert code == 1013
+    assert reason.startswith("Valkey is away: €")
 
 
 async def test_two_bridges_show_the_same(server: RunningServer) -> None:

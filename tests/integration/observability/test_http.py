@@ -75,13 +75,13 @@ async def test_nothing_else_is_served(site: Site, path: str, method: str, status
     assert (await site.get(path, method))[0] == status
 
 
-async def test_a_second_one_on_the_same_port_is_refused_by_name(site: Site) -> None:
+@pytest.mark.parametrize("setting", ["http_listen", "listen in [bridge]"])
+async def test_a_second_one_on_the_same_port_is_refused_by_name(site: Site, setting: str) -> None:
     address = f"127.0.0.1:{site.endpoint.port}"
-    second = HttpEndpoint(address, observability_app(Metrics().registry, {}))
-    with pytest.raises(
-        ConfigurationError, match=f"cannot serve HTTP on {address} .http_listen.: Address already in use"
-    ):
+    second = HttpEndpoint(address, observability_app(Metrics().registry, {}), setting=setting)
+    with pytest.raises(ConfigurationError) as refused:
         await second.start()
+    assert refused.value.message.startswith(f"cannot serve HTTP on {address} ({setting}): Address already in use")
     assert (await site.get("/healthz"))[0] == 200
 
 

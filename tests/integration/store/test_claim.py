@@ -121,9 +121,19 @@ async def test_the_same_agent_twice_in_a_call_gets_nothing_twice(world: StoreWor
     ids = [await world.queued() for _ in range(3)]
     claims = await world.store.claim([ClaimRequest(AGENT, attached.epoch, 2, lease) for lease in ("a", "b")])
     given = [command.command_id for claim in claims for command in claim.commands]
-    assert given == ids[:2]
-    assert {(await world.hash(command_id))["lease_id"] for command_id in given} == {"a"}
-    assert [command.command_id for command in (await world.claim()).commands] == ids[2:]
+    assert given == ids
+    assert [(await world.hash(command_id))["lease_id"] for command_id in given] == ["a", "a", "b"]
+    assert (await world.claim()).commands == []
+
+
+async def test_what_has_expired_does_not_take_the_place_of_what_can_be_claimed(world: StoreWorld) -> None:
+    attached = await world.attach()
+    expired = [await world.queued() for _ in range(3)]
+    for command_id in expired:
+        await world.set_field(command_id, "expires_ms", 1)
+    alive = await world.queued()
+    (claim,) = await world.store.claim([ClaimRequest(AGENT, attached.epoch, 1, "lease")])
+    assert [command.command_id for command in claim.commands] == [alive]
 
 
 async def test_another_attempt_forgets_why_the_last_one_failed(world: StoreWorld) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import pytest
 
-from distributor.dispatch.ports import Progress, Release
+from distributor.dispatch.ports import Facts, Progress, Release
 from distributor.model.command import Reason
 from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
+from distributor.store.event_log import ValkeyEventLog, order_of
 from tests.support.store_world import AGENT, LEASE, StoreWorld, ending
 
 
@@ -129,3 +132,43 @@ async def test_the_log_is_capped(world: StoreWorld) -> None:
 async def test_positions_of_an_empty_log(world: StoreWorld) -> None:
     assert await world.position() == "0-0"
     assert await world.events() == []
+
+
+async def tailed(log: ValkeyEventLog, position: str, count: int) -> list[Facts]:
+    """The first few facts of a tail."""
+    tail = log.tail(position)
+    async with aclosing(tail), asyncio.timeout(10):  # type: ignore[type-var]
+        return [await anext(tail) for _ in range(count)]
+
+
+async def test_a_reader_that_was_overtaken_is_told_so(world: StoreWorld) -> None:
+    await world.queued()
+    position = await world.position()
+    brief = world.under(events_kept=10)
+    for _ in range(300):
+        await brief.queued("agent-with-a-queue")
+    missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
+    assert (missed.missed, list(missed.facts)) == (True, [])
+    assert first.facts
+
+
+async def test_a_reader_that_keeps_up_is_told_no_such_thing(world: StoreWorld) -> None:
+    position = await world.position()
+    await world.queued()
+    (first,) = await tailed(ValkeyEventLog(world.connection), position, 1)
+    assert not first.missed
+    await world.queued()
+    (second,) = await tailed(ValkeyEventLog(world.connection), first.position, 1)
+    assert not second.missed
+
+
+async def test_an_emptied_valkey_is_noticed(world: StoreWorld) -> None:
+    await world.queued()
+    position = await world.position()
+    await world.connection.call("FLUSHALL")
+    # Positions are times: an emptied stream begins anew, a millisecond later at the earliest.
+    while order_of(await world.position()) <= order_of(position):
+        await world.queued()
+    missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
+    assert missed.missed
+    assert first.facts

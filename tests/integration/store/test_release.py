@@ -96,6 +96,15 @@ async def test_after_the_last_attempt_it_has_failed(world: StoreWorld) -> None:
     }
 
 
+async def test_what_was_nobodys_failure_is_no_attempt(world: StoreWorld) -> None:
+    world = world.under(delivery_attempts=1)
+    command_id = await world.assigned()
+    for _ in range(3):
+        assert await world.store.release([release(command_id)._replace(counts=False)]) == [CommandStatus.QUEUED]
+        await world.claim()
+    assert await world.store.release([release(command_id)]) == [CommandStatus.FAILED]
+
+
 async def test_with_a_cancel_asked_for_it_is_cancelled(world: StoreWorld) -> None:
     command_id = await world.assigned()
     await world.store.cancel(command_id, "no longer wanted")

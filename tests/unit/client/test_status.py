@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
-from distributor.client.status import DOMAIN, error_of, error_of_outcome
+from distributor.client.status import error_of, error_of_outcome
 from distributor.v1 import command_service_pb2
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 
@@ -34,7 +34,7 @@ def packed(*messages: Any) -> bytes:
     return bytes(status.SerializeToString())
 
 
-INFO = error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain=DOMAIN, metadata={"limit": "1000"})
+INFO = error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain=ERROR_DOMAIN, metadata={"limit": "1000"})
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,25 @@ async def test_output_is_answered_with_the_latest_offset_that_is_safe(world: Wor
     assert answers.outputs == [("c1", 5), ("c2", 8)]
 
 
+async def test_an_agent_that_is_busy_is_asked_again_when_it_says_so(world: World) -> None:
+    await world.say(refusals=[Refusal(C1, RefusalKind.BUSY, Reason("stopping", ""))])
+    (released,) = world.store.released
+    assert not released.counts
+    assert world.session.credit == 0
+    world.session.heartbeat(1, credit=5, running=0, now=120.0)
+    assert world.session.credit == 5
+
+
+async def test_the_wait_grows_with_the_attempts() -> None:
+    world = World()
+    world.reports = AgentReports(world.store, world.output, world.doorbell, RetryPolicy(30, 1, 2**40))
+    world.session.claimed("c1", "lease", 30, 100.0)
+    await world.say(refusals=[Refusal(C1, RefusalKind.STALE, Reason())])
+    (released,) = world.store.released
+    assert released.counts
+    assert released.delay_ms > 2**10
+
+
 async def test_a_full_store_costs_output_but_no_result(world: World) -> None:
     world.output.full = True
     answers = await world.say(

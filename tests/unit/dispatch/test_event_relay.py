@@ -152,3 +152,27 @@ async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(
         await watch.wait()
         assert watch.stale
         await until(lambda: world.log.positions_read == ["7-0", "8-0"])
+
+
+async def test_what_happened_before_a_session_was_opened_does_not_touch_it(world: World) -> None:
+    """The agent came back and holds the command still, under the same attempt, after a deadline had released it."""
+    world.agent.session.opened_ms = 1_000
+    world.agent.session.claimed("c1", "lease", 1, 0.0)
+    world.tell(RELEASED._replace(position="999-0"), RELEASED._replace(position="1000-3"))
+    assert "c1" in world.agent.session.in_flight
+    assert world.agent.cancelled == []
+    world.tell(RELEASED._replace(position="1001-0"))
+    assert world.agent.session.in_flight == {}
+
+
+async def test_missed_events_send_everybody_to_look_for_himself(world: World) -> None:
+    watch = world.watches.open(["c1"])
+    async with background(world.relay.run()):
+        await world.log.tailing.wait()
+        watch.take()
+        watch.stale = False
+        world.doorbell.take()
+        world.log.put(Facts("7-0", "", (), missed=True))
+        await until(world.relay.missed.is_set)
+    assert watch.stale
+    assert world.doorbell.take() == {"agent123"}

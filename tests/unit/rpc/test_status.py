@@ -12,7 +12,8 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from distributor import errors
-from distributor.rpc.status import DETAILS_KEY, to_grpc
+from distributor.rpc.status import to_grpc
+from distributor.transport import ERROR_DETAILS_KEY
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
 from tests.support.told_errors import told
@@ -36,7 +37,7 @@ def test_all_details() -> None:
         retry_after_seconds=1.5,
     )
     code, message, ((key, value),) = to_grpc(error)
-    assert (code, message, key) == (grpc.StatusCode.INVALID_ARGUMENT, "priority must be 0 to 100", DETAILS_KEY)
+    assert (code, message, key) == (grpc.StatusCode.INVALID_ARGUMENT, "priority must be 0 to 100", ERROR_DETAILS_KEY)
     status = Status.FromString(value)
     assert (status.code, status.message) == (3, "priority must be 0 to 100")
     info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()

@@ -1,0 +1,32 @@
+"""A process with one agent whose commands print the time, as its author would write it.
+
+Its argument is the server's address. A command of type CLOCK prints `lines` times, `pause` seconds apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from bench.event_loop import loop_factory
+from distributor.agent import Agent, CommandContext
+
+AGENT_ID = "clock"
+CLOCK = "CLOCK"
+
+
+async def print_the_time(command: CommandContext) -> None:
+    """Nanoseconds since 1970, a line each."""
+    lines, pause = command.params["lines"], command.params["pause"]
+    assert isinstance(lines, float | int) and isinstance(pause, float | int)
+    for _ in range(round(lines)):
+        await command.output(f"{time.time_ns()}\n")
+        await asyncio.sleep(pause)
+
+
+if __name__ == "__main__":
+    agent = Agent(AGENT_ID, server=sys.argv[1], capacity=2)
+    agent.add_handler(CLOCK, print_the_time)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(agent.run_async())

@@ -1,0 +1,68 @@
+"""What an entry of the event stream tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.dispatch.ports import Facts
+from distributor.model.event import EventKind
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.logging import get_logger
+from distributor.store.rows import StoredFact
+
+logger = get_logger()
+
+_OF_COMMANDS: Final = "|".join(kind for kind in EventKind if kind not in (EventKind.OUTPUT, EventKind.AGENT))
+_STATUSES: Final = "|".join(CommandStatus)
+_READABLE: Final = re.compile(
+    # Agent, type, priority, status, attempt, six receipts and the time of a cancel, code, message.
+    rf"(?:{_OF_COMMANDS})\t[^\t]*\t[^\t]*\t[0-9]{{1,18}}\t(?:{_STATUSES})\t[0-9]{{0,18}}"
+    r"(?:\t[0-9]{0,18}){7}\t[^\t]*\t.*"
+    rf"|{EventKind.OUTPUT}\t[^\t]*\t[0-9]{{1,18}}"
+    rf"|{EventKind.AGENT}\t[0-9]{{1,18}}\t[01]",
+    re.DOTALL,
+)
+"""The lines that `StoredFact` can decode, so that whoever does so later finds no fault in them."""
+_KIND: Final = re.compile(r"([a-z_]+)\t")
+
+
+class EventEntries:
+    """Reads entries for one reader of the stream, and says once in the log if there are any that make no sense.
+
+    Those are left out: one bad entry must not keep everybody from all that follow. Left out without a word are kinds
+    of event that a later version of us writes.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def facts(self, entry_id: bytes, fields: Sequence[bytes]) -> Facts:
+        """What the entry tells; where nothing of it can be read, no facts at its position."""
+        position = entry_id.decode()
+        try:
+            texts = [field.decode() for field in fields]
+        except UnicodeDecodeError:
+            texts = [""]
+        # The first pair says who made the change; each further one is a subject and its line.
+        if texts[0] != "origin":
+            self._unreadable(position)
+            return Facts(position, "", ())
+        readable = []
+        for subject, line in zip(texts[2::2], texts[3::2], strict=True):
+            if _READABLE.fullmatch(line):
+                readable.append(StoredFact(position, subject, line))
+            elif not _of_a_later_version(line):
+                self._unreadable(position)
+        return Facts(position, texts[1], readable)
+
+    def _unreadable(self, position: str) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning("events that cannot be read are left out", first=position)
+
+
+def _of_a_later_version(line: str) -> bool:
+    kind = _KIND.match(line)
+    return kind is not None and kind[1] not in set(EventKind)
