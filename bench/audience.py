@@ -1,4 +1,4 @@
-"""Many dashboards in one process. They speak raw frames and only note what came when: the bridge is what is measured."""
+"""Many dashboards in one process. They speak raw frames and only note what came when: a bridge is what is measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from bench.findings import BenchFailed
 from distributor.settings import split_address
@@ -97,10 +97,10 @@ class _Dashboard(asyncio.Protocol):
         self.upgraded = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # uvloop's is one, but does not say so.
+        self._transport = cast("asyncio.WriteTransport", transport)
         key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(
+        self._transport.write(
             f"GET /ws HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )

@@ -9,7 +9,6 @@ import asyncio
 import sys
 import time
 
-from bench.event_loop import loop_factory
 from distributor.agent import Agent, CommandContext
 
 AGENT_ID = "clock"
@@ -19,7 +18,8 @@ CLOCK = "CLOCK"
 async def print_the_time(command: CommandContext) -> None:
     """Nanoseconds since 1970, a line each."""
     lines, pause = command.params["lines"], command.params["pause"]
-    assert isinstance(lines, float | int) and isinstance(pause, float | int)
+    assert isinstance(lines, int | float)
+    assert isinstance(pause, int | float)
     for _ in range(round(lines)):
         await command.output(f"{time.time_ns()}\n")
         await asyncio.sleep(pause)
@@ -28,5 +28,4 @@ async def print_the_time(command: CommandContext) -> None:
 if __name__ == "__main__":
     agent = Agent(AGENT_ID, server=sys.argv[1], capacity=2)
     agent.add_handler(CLOCK, print_the_time)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(agent.run_async())
+    agent.run()

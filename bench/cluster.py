@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
 import grpc
 
 from bench.agents import AgentsPlan
 from bench.child import ROOT, Child
+from distributor.bridge.tokens import Scope, mint
+from distributor.settings import BridgeSettings
 from distributor.store.connection import Connection
 from distributor.store.embedded import EmbeddedValkey
 from distributor.transport import channel_options
+
+TOKEN_SECONDS = 3_600
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,14 @@ class ServerVariant:
             return (str(ROOT / "cmd" / "distributor_server.py"),)
         profile = "" if self.profile_folder is None else str(self.profile_folder.absolute() / f"{self.scenario}.prof")
         return ("-m", "bench.server_variant", profile, "asyncio" if self.without_uvloop else "fastest")
+
+
+class Bridge(NamedTuple):
+    """A bridge that runs, and a token that it takes."""
+
+    pid: int
+    address: str
+    token: str
 
 
 class Cluster:
@@ -95,6 +110,22 @@ class Cluster:
         async with self.child(prefix, "-m", "bench.agents", plan.dump()) as process:
             await process.line()
             yield process
+
+    @asynccontextmanager
+    async def bridge(self) -> AsyncIterator[Bridge]:
+        """A process that serves dashboards inside the context, with default settings."""
+        key, now = secrets.token_hex(), int(time.time())
+        process = Child(
+            "bridge",
+            self._folder,
+            str(ROOT / "cmd" / "websocket_bridge.py"),
+            *("--listen", "127.0.0.1:0", "--server", self.address, "--log-format", "json"),
+            environment={"DISTRIBUTOR_BRIDGE_VALKEY_URL": self._valkey.url, "DISTRIBUTOR_BRIDGE_TOKEN_KEY": key},
+        )
+        token = mint(key, "bench", [Scope.READ], BridgeSettings().token_audience, now, now + TOKEN_SECONDS)
+        async with process:
+            url = json.loads(await process.log_line('"event": "serving dashboards"'))["url"]
+            yield Bridge(process.pid, urlsplit(url).netloc, token)
 
     def channel(self) -> grpc.aio.Channel:
         """A connection of its own to the server."""

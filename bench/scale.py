@@ -34,6 +34,12 @@ class Scale:
     memory_reconnects: int = 20_000
     reconnecting_agents: int = 8
     memory_samples: int = 100
+    dashboards: tuple[int, ...] = (1, 50, 200)
+    """How many at once, one after the other."""
+    dashboard_lines: int = 200
+    """Of output, each told to all of them."""
+    dashboard_endings: int = 100
+    """Of commands, each told to all of them."""
 
 
 FULL = Scale()
@@ -48,4 +54,7 @@ QUICK = Scale(
     memory_commands=4_000,
     memory_reconnects=200,
     memory_samples=20,
+    dashboards=(1, 10),
+    dashboard_lines=10,
+    dashboard_endings=5,
 )

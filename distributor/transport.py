@@ -18,6 +18,8 @@ ERROR_DETAILS_KEY: Final = "grpc-status-details-bin"
 KEEPALIVE_INTERVAL_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_PING_INTERVAL_MS: Final = 10_000
+MAX_CALLS_OF_A_CONNECTION: Final = 1_000
+"""What comes beyond waits in the caller."""
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Room for 20 commands or results of 256 KiB each in one message."""
 
@@ -46,4 +48,5 @@ def server_options() -> Options:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", MAX_CALLS_OF_A_CONNECTION),
     ]

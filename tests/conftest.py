@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
 from valkey.asyncio import Valkey
 
+from distributor.observability.logging import log_through_standard_library
 from distributor.store.embedded import EmbeddedValkey
 
 # The same examples in every run, and no limit on the time of one: a machine under load is no bug.
@@ -21,6 +23,19 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests mean the same whatever the developer's shell exports."""
     for name in [name for name in os.environ if name.startswith("DISTRIBUTOR_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Programs that run inside a test set up the logging of the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    if root.handlers is not handlers:
+        root.handlers = handlers
+        root.setLevel(level)
+        logging.captureWarnings(False)
+        log_through_standard_library()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 from bench.cluster import Cluster
 from bench.findings import Finding
 from bench.scale import Scale
+from bench.scenarios.dashboards import dashboards
 from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
 from bench.scenarios.memory_commands import memory_commands
@@ -25,5 +26,6 @@ SCENARIOS: dict[str, Scenario] = {
         idle_agents,
         memory_commands,
         memory_reconnects,
+        dashboards,
     )
 }

@@ -27,6 +27,7 @@ class RefusedCommand(NamedTuple):
     """A command was not started; the server is told by the session itself. `code` is that of the reason."""
 
     command_id: str
+    attempt: int
     code: str
 
 

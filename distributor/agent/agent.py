@@ -18,6 +18,7 @@ from distributor.agent.handlers.stop import STOP, stop_handler
 from distributor.agent.runtime import FINISH_SECONDS, AgentRuntime
 from distributor.agent.session_state import AgentProfile
 from distributor.errors import ConfigurationError, FailedPrecondition
+from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
 from distributor.observability.logging import log_context
 from distributor.transport import DEFAULT_PORT
@@ -25,7 +26,6 @@ from distributor.transport import DEFAULT_PORT
 H = TypeVar("H", bound=Handler)
 
 PING: Final = "PING"
-MAX_CAPACITY: Final = 1_000
 MAX_TYPES: Final = 100
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -129,7 +129,9 @@ class Agent:
         """
         if self._runtime is None:
             raise FailedPrecondition("the agent is not serving")
-        self._runtime.leave(reason, cancel=cancel, within=within)
+        # Whoever calls may be anywhere: a signal, another task.
+        with log_context(agent_id=self.agent_id):
+            self._runtime.leave(reason, cancel=cancel, within=within)
 
     def _profile(self) -> AgentProfile:
         return AgentProfile(
@@ -157,4 +159,4 @@ class Agent:
                 self._exec.kill_all()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._runtime.leave(number.name, cancel=self._signals == 2, within=FINISH_SECONDS)
+        self.stop(number.name, cancel=self._signals == 2, within=FINISH_SECONDS)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from distributor.agent import result as results
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandContext, CommandFailed, Handler
 from distributor.agent.record import HeldCommand
-from distributor.observability.logging import log_context
+from distributor.observability.logging import get_logger, log_context
 from distributor.v1 import agent_gateway_pb2 as gateway
 
-logger = logging.getLogger(__name__)
+logger = get_logger()
 
 OnEnd = Callable[["CommandRun", gateway.Result], None]
 
@@ -77,11 +76,11 @@ class CommandRun:
             if self._cause is None:
                 self._log_failure(error)
                 return results.failed(self.held, error, self._max_result_bytes)
-            logger.warning("Command %s: its handler failed while being stopped", self.held.command_id, exc_info=error)
+            logger.warning("the handler failed while being stopped", exc_info=error)
         return results.stopped(self.held, self._cause)
 
     def _log_failure(self, error: Exception) -> None:
         if isinstance(error, CommandFailed):
-            logger.info("Command %s: failed, %s", self.held.command_id, error.code)
+            logger.info("the command failed", reason=error.code)
         else:
-            logger.error("Command %s: its handler raised an exception", self.held.command_id, exc_info=error)
+            logger.error("the handler raised an exception", exc_info=error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -17,10 +16,11 @@ from distributor.agent.gateway_stream import EndKind, GatewayStream, StreamEnd
 from distributor.agent.session_state import SessionState
 from distributor.errors import InvalidArgument
 from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.logging import get_logger
 from distributor.transport import channel_options
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 
-logger = logging.getLogger(__name__)
+logger = get_logger()
 
 CONNECT_SECONDS: Final = 20.0
 
@@ -84,19 +84,19 @@ class Connection:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
         self._failures += 1
         delay = self._policy.delay_ms(self._failures, random.random()) / 1000
-        logger.warning("%s; trying again in %.1f s", self._failure(end), delay)
+        status = {"code": end.code.name, "details": end.details} if end else {}
+        logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
         return delay
 
-    def _failure(self, end: StreamEnd | None) -> str:
-        if end is None:
-            return f"The server at {self._server} cannot be reached"
-        if end.kind is EndKind.SILENT:
-            return f"The server at {self._server} has gone silent, the stream was dropped"
-        if end.code is grpc.StatusCode.ALREADY_EXISTS:
-            return f"Another live agent has this agent id: {end.details}"
-        if end.welcomed:
-            return f"The stream to {self._server} ended ({end.code.name}: {end.details or 'no details'})"
-        return f"The server at {self._server} refused the agent ({end.code.name}: {end.details or 'no details'})"
+
+def _failure(end: StreamEnd | None) -> str:
+    if end is None:
+        return "the server cannot be reached"
+    if end.kind is EndKind.SILENT:
+        return "the server has gone silent, the stream was dropped"
+    if end.code is grpc.StatusCode.ALREADY_EXISTS:
+        return "another live agent has this agent id"
+    return "the stream ended" if end.welcomed else "the server refused the agent"
 
 
 async def _ready(channel: aio.Channel) -> bool:

@@ -7,7 +7,6 @@ leaks native memory; to drop a stream, the call as a whole is cancelled and both
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from grpc import aio
 from distributor.agent.actions import Action, SessionOpened
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.session_state import Phase, SessionState
+from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 
-logger = logging.getLogger(__name__)
+logger = get_logger()
 
 Call = aio.StreamStreamCall[gateway.ConnectRequest, gateway.ConnectResponse]
 
@@ -87,7 +87,7 @@ class GatewayStream:
         for task in (reader, writer):
             if not task.cancelled() and (error := task.exception()):
                 # A fault of ours or a message that makes no sense: running work is worth more than this stream.
-                logger.error("The stream was dropped because of an error", exc_info=error)
+                logger.error("the stream was dropped because of an error", exc_info=error)
         return await self._end()
 
     async def _end(self) -> StreamEnd:
@@ -145,7 +145,7 @@ class GatewayStream:
                 self._state.heartbeat(now(), _load())
                 self._session.bell.set()
         except TimeoutError:
-            logger.debug("The server sent no Welcome within %g s", WELCOME_SECONDS)
+            logger.debug("the server sent no Welcome in time", seconds=WELCOME_SECONDS)
         self._silent = True
         self._call.cancel()
 

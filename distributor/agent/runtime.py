@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -26,8 +25,9 @@ from distributor.agent.handlers.stop import STOP
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import AgentProfile, SessionState
 from distributor.agent.workload import Workload
+from distributor.observability.logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger()
 
 FINISH_SECONDS: Final = 30.0
 """How long running work may go on after a signal, before it is cancelled."""
@@ -85,7 +85,7 @@ class AgentRuntime:
         `cancel` stops running work now (but a STOP command, which is what asks), `within` after that many seconds.
         """
         if not self._leaving:
-            logger.info("Leaving: %s (still running: %d)", reason, self._record.running)
+            logger.info("leaving", reason=reason, still_running=self._record.running)
         self._leaving = self._leaving or reason
         if self._session.state:
             self._session.state.leave(self._leaving, now())
@@ -113,7 +113,9 @@ class AgentRuntime:
 
     def _report_lost(self) -> None:
         if not self._record.empty:
-            logger.warning("Left with %d results that the server has not acknowledged", self._record.unacknowledged)
+            logger.warning(
+                "left with results that the server has not acknowledged", results=self._record.unacknowledged
+            )
 
     def _open_session(self) -> SessionState:
         state = SessionState(self._profile, self._record)
@@ -135,21 +137,21 @@ class AgentRuntime:
         match action:
             case StartCommand(assignment):
                 self._workload.start(assignment)
-            case RefusedCommand(command_id, code):
-                logger.warning("Command %s: refused, %s", command_id, code)
+            case RefusedCommand(command_id, attempt, code):
+                logger.warning("refused a command", command_id=command_id, attempt=attempt, reason=code)
             case StopCommand(command_id, cause):
                 self._workload.stop(command_id, cause)
             case OutputRoom(command_id):
                 self._workload.output_room(command_id)
             case SessionOpened(epoch, version):
-                logger.info("Connected to %s (%s), session %d", self._server, version or "unknown version", epoch)
+                logger.info("connected", server=self._server, version=version or "unknown", epoch=epoch)
             case ServerDrains(after):
                 self._drain(after)
             case ServerStops(reason):
                 self.leave(reason or "the server told the agent to stop")
 
     def _drain(self, after: float) -> None:
-        logger.info("The server drains: reconnecting in %g s or when idle, whichever is later", after)
+        logger.info("the server drains; reconnecting once idle, but not before", after_seconds=after)
         self._reconnect_at = now() + after
         if self._session.state:
             self._session.state.leave("the server drains", now())

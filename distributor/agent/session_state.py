@@ -243,7 +243,7 @@ class SessionState:
         if refusal:
             refusal.command_id, refusal.lease_id = command_id, lease_id
             self._outbox.refused.append(refusal)
-            return [RefusedCommand(command_id, refusal.reason.code)]
+            return [RefusedCommand(command_id, assignment.attempt, refusal.reason.code)]
         self._record.start(command_id, lease_id)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
         self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))

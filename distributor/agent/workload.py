@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
 
 from distributor.agent.actions import StopCause
@@ -11,9 +10,10 @@ from distributor.agent.command_context import CommandContext, Handler
 from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.record import CommandRecord
+from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 
-logger = logging.getLogger(__name__)
+logger = get_logger()
 
 
 class Workload:
@@ -35,13 +35,13 @@ class Workload:
         run = CommandRun(held, context, self._handlers[command.type], self._session.max_result_bytes)
         self._runs[command.command_id] = run
         run.start(self._ended)
-        logger.debug("Command %s: started, type %s, attempt %d", held.command_id, command.type, assignment.attempt)
+        logger.debug("started", command_id=held.command_id, attempt=assignment.attempt, type=command.type)
 
     def stop(self, command_id: str, cause: StopCause) -> None:
         """Ask the command to end, if it runs."""
         run = self._runs.get(command_id)
         if run:
-            logger.info("Command %s: stopping it, %s", command_id, cause.value)
+            logger.info("stopping", command_id=command_id, attempt=run.context.attempt, cause=cause.value)
             run.stop(cause)
 
     def stop_all(self, cause: StopCause, excluded_types: Iterable[str] = ()) -> None:

@@ -1,64 +1,39 @@
-"""One running server: everything that `distributor serve` puts together, started and stopped in the right order."""
+"""One running server: everything that `distributor serve` needs, started and stopped in the right order."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
-from distributor.dispatch.agent_reports import AgentReports
-from distributor.dispatch.command_distributor import CommandDistributor
-from distributor.dispatch.command_service import CommandService
-from distributor.dispatch.command_watcher import CommandWatcher
-from distributor.dispatch.deadlines import Deadlines
-from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.event_relay import EventRelay
-from distributor.dispatch.flight_audit import FlightAudit
-from distributor.dispatch.gauges import Gauges
-from distributor.dispatch.liveness import Liveness
-from distributor.dispatch.retention import Retention
-from distributor.dispatch.watches import Watches
+from distributor.cli.server_parts import Loop, ServerParts, server_parts, stores_on
+from distributor.dispatch.agent_registry import Farewell
 from distributor.errors import Unavailable
-from distributor.model.command import CommandLimits
-from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
-from distributor.observability.loop_lag import LoopLag
 from distributor.observability.metrics import Metrics
-from distributor.rpc.agent_gateway import AgentGateway
-from distributor.rpc.command_messages import CommandDefaults
-from distributor.rpc.command_servicer import CommandServicer
-from distributor.rpc.interceptors.admission import AdmissionInterceptor
-from distributor.rpc.interceptors.errors import ErrorInterceptor
-from distributor.rpc.interceptors.metrics import MetricsInterceptor
-from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
-from distributor.store.command_reader import ValkeyCommandReader
-from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connection import Connection, check_server
-from distributor.store.embedded import EmbeddedValkey
-from distributor.store.event_log import ValkeyEventLog
-from distributor.store.functions import Functions
-from distributor.store.output_log import ValkeyOutputLog
-from distributor.store.policy import StorePolicy
-from distributor.store.session_store import ValkeySessionStore
+from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
+from distributor.store.embedded_keeper import EmbeddedKeeper
 
 logger = get_logger()
 
-STOPPING_GRACE_SECONDS = 0.5
-CANCEL_AGAIN_SECONDS = 0.1
-IDEMPOTENCY_MS = 86_400_000
+STOPPING_GRACE_SECONDS: Final = 0.5
+CANCEL_AGAIN_SECONDS: Final = 0.1
+STEP_SECONDS: Final = 5.0
+"""What each step of stopping may take, beyond the grace that it gives others."""
 
 
 class ServerProcess:
     """Gateway, distributor and command service over one Valkey. An async context manager: serving inside it.
 
     Started from the store upwards, stopped from the callers downwards: first health says no, then no agent is given
-    anything more, then agents and watchers are asked to go elsewhere, and the store is let go last.
+    anything more, then agents and watchers are asked to go elsewhere, and the store is let go last. Each part that
+    has been started leaves behind how it is stopped; stopping goes through all of that, whatever fails or hangs.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -92,129 +67,109 @@ class ServerProcess:
             task.result()
 
     async def stop(self) -> None:
-        """Drain and stop. Bounded by `drain_timeout`."""
+        """Drain and stop. Bounded by `drain_timeout`, some seconds more for each part, and a Valkey of our own."""
         self._draining = True
-        await self._grpc.set_serving(False)
-        self._gateway.drain()
-        self._watches.fail(Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5))
-        try:
-            async with asyncio.timeout(self._settings.drain_timeout):
-                while len(self._registry):
-                    await self._registry.changed()
-        except TimeoutError:
-            logger.warning("agents did not leave in time; what they run goes on", agents=len(self._registry))
-            for agent in self._registry:
-                agent.end(Farewell.DRAINING)
-        await self._grpc.stop(STOPPING_GRACE_SECONDS)
-        await self._gateway.idle()
         await self._cleanup.aclose()
 
-    # Putting together
+    # Starting
 
     async def _start(self) -> None:
         settings = self._settings
-        connection = await self._open_valkey()
-        functions = Functions(connection, self.metrics.valkey_round_trip, self.metrics.valkey_failed)
-        await functions.load()
-        self._compose(connection, functions)
-        await self._relay.catch_up()
-        await self._gauges.run_once()
-        self._gauges.changed.clear()
-        http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks()))
-        await http.start()
-        self._cleanup.push_async_callback(http.stop)
-        self.http_port = http.port
-        self.port = await self._grpc.start(settings.listen)
-        self._cleanup.push_async_callback(self._stop_loops)
-        for name, loop in self._background().items():
-            self._loops.append(asyncio.create_task(loop, name=name))
-        await self._grpc.set_serving(True)
-
-    async def _open_valkey(self) -> Connection:
-        self.valkey_url = self._settings.valkey_url
-        if not self.valkey_url:
-            embedded = EmbeddedValkey(self._settings.data_dir)
-            await embedded.start()
-            self._cleanup.push_async_callback(embedded.stop)
-            self.valkey_url = embedded.url
+        keepers = await self._open_valkey()
         connection = self._connection()
         await check_server(connection)
-        return connection
+        events = self._connection(reply_timeout_seconds=None)
+        stores = stores_on(connection, events, settings, self._replica, self.metrics)
+        self._at_stop("calls to Valkey", stores.idle)
+        await stores.functions.load()
+        parts = server_parts(stores, settings, self.metrics)
+        await parts.relay.catch_up()
+        await parts.gauges.run_once()
+        parts.gauges.changed.clear()
+        http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks(parts)))
+        await http.start()
+        self._at_stop("http", http.stop)
+        self.http_port = http.port
+        self._start_loops({**keepers, **parts.loops, "health": lambda: self._report_health(parts)})
+        await self._serve(parts)
+
+    async def _open_valkey(self) -> dict[str, Loop]:
+        """Find or start the Valkey; returns the loops that keep it."""
+        self.valkey_url = self._settings.valkey_url
+        if self.valkey_url:
+            return {}
+        embedded = EmbeddedValkey(self._settings.data_dir)
+        await embedded.start()
+        self._at_stop("embedded Valkey", embedded.stop, STOP_TIMEOUT_SECONDS)
+        self.valkey_url = embedded.url
+        return {"embedded Valkey": EmbeddedKeeper(embedded).run}
 
     def _connection(self, **options: Any) -> Connection:
         connection = Connection(self.valkey_url, **options)
-        self._cleanup.push_async_callback(connection.close)
+        self._at_stop("connection", connection.close)
         return connection
 
-    def _compose(self, connection: Connection, functions: Functions) -> None:
-        settings = self._settings
-        policy = store_policy(settings)
-        retry = RetryPolicy(
-            settings.delivery_attempts, round(settings.retry_first * 1000), round(settings.retry_most * 1000)
-        )
-        store = ValkeyCommandStore(functions, self._replica, policy)
-        sessions = ValkeySessionStore(functions, self._replica, policy)
-        output_log = ValkeyOutputLog(connection, functions, self._replica, policy)
-        for idle in (store.idle, sessions.idle, output_log.idle):
-            self._cleanup.push_async_callback(idle)
-        reader = ValkeyCommandReader(connection, functions, policy.offline_after_ms)
-        doorbell = Doorbell()
-        self._registry = AgentRegistry(self.metrics)
-        self._watches = Watches(self.metrics, settings.max_watchers)
-        self._gauges = Gauges(reader, self.metrics)
-        self._relay = EventRelay(
-            ValkeyEventLog(self._connection(reply_timeout_seconds=None)),
-            self._replica,
-            self._registry,
-            doorbell,
-            self._watches,
-            self.metrics,
-        )
-        self._flight_audit = FlightAudit(reader, self._registry, doorbell, self._relay.missed)
-        self._distributor = CommandDistributor(
-            store,
-            self._registry,
-            doorbell,
-            self.metrics,
-            polling_interval=settings.polling_interval,
-            batch_size=settings.batch_size,
-        )
-        self._deadlines = Deadlines(store, doorbell, retry)
-        self._retention = Retention(store, settings.cleanup_interval)
-        self._liveness = Liveness(self._registry, settings.offline_after)
-        reports = AgentReports(store, output_log, doorbell, retry, settings.max_result_bytes)
-        self._gateway = AgentGateway(store, sessions, reports, self._registry, doorbell, settings)
-        service = CommandService(store, reader, doorbell, CommandLimits(settings.max_params_bytes))
-        watcher = CommandWatcher(reader, output_log, self._watches)
-        self._grpc = GrpcServer(
-            [MetricsInterceptor(self.metrics), ErrorInterceptor(), AdmissionInterceptor(settings.max_calls)],
-            settings.reflection,
-        )
-        self._grpc.serve(self._gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
+    def _start_loops(self, loops: dict[str, Loop]) -> None:
+        self._at_stop("background loops", self._stop_loops)
+        for name, loop in loops.items():
+            self._loops.append(asyncio.create_task(loop(), name=name))
 
-    def _background(self) -> dict[str, Coroutine[Any, Any, None]]:
+    async def _serve(self, parts: ServerParts) -> None:
+        self._at_stop("streams", parts.gateway.idle)
+        self.port = await parts.grpc.start(self._settings.listen)
+        self._at_stop("grpc", lambda: parts.grpc.stop(STOPPING_GRACE_SECONDS))
+        self._at_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
+        await self._tell_health(parts)
+
+    # Serving
+
+    async def _report_health(self, parts: ServerParts) -> None:
+        while True:
+            await parts.gauges.changed.wait()
+            parts.gauges.changed.clear()
+            if parts.gauges.fault is None:
+                logger.info("Valkey answers again")
+            await self._tell_health(parts)
+
+    async def _tell_health(self, parts: ServerParts) -> None:
+        fault = parts.gauges.fault
+        if fault is not None:
+            logger.error("not serving", fault=fault)
+        await parts.grpc.set_serving(fault is None and not self._draining)
+
+    def _checks(self, parts: ServerParts) -> dict[str, Callable[[], str | None]]:
         return {
-            "event relay": self._relay.run(),
-            "command distributor": self._distributor.run(),
-            "deadlines": self._deadlines.run(),
-            "retention": self._retention.run(),
-            "liveness": self._liveness.run(),
-            "flight audit": self._flight_audit.run(),
-            "gauges": self._gauges.run(),
-            "loop lag": LoopLag(self.metrics).run(),
-            "health": self._report_health(),
+            "valkey": lambda: parts.gauges.fault,
+            "draining": lambda: "the server is stopping" if self._draining else None,
         }
 
-    async def _report_health(self) -> None:
-        while True:
-            await self._gauges.changed.wait()
-            self._gauges.changed.clear()
-            fault = self._gauges.fault
-            if fault is None:
-                logger.info("Valkey answers again")
-            else:
-                logger.error("not serving", fault=fault)
-            await self._grpc.set_serving(fault is None and not self._draining)
+    # Stopping
+
+    def _at_stop(self, name: str, step: Callable[[], Awaitable[None]], grace_seconds: float = 0.0) -> None:
+        """Have this done when the server stops, before everything that was asked for earlier."""
+
+        async def bounded() -> None:
+            seconds = grace_seconds + STEP_SECONDS
+            try:
+                async with asyncio.timeout(seconds):
+                    await step()
+            except TimeoutError:
+                logger.warning("stopping goes on without waiting any longer", step=name, seconds=seconds)
+
+        self._cleanup.push_async_callback(bounded)
+
+    async def _drain(self, parts: ServerParts) -> None:
+        await parts.grpc.set_serving(False)
+        parts.gateway.drain()
+        parts.watches.fail(Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5))
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout):
+                while len(parts.registry):
+                    await parts.registry.changed()
+        except TimeoutError:
+            logger.warning("agents did not leave in time; what they run goes on", agents=len(parts.registry))
+            for agent in parts.registry:
+                agent.end(Farewell.DRAINING)
 
     async def _stop_loops(self) -> None:
         # Asked again until they end: a cancel that meets a reply of Valkey at the same moment can get lost (seen).
@@ -223,32 +178,3 @@ class ServerProcess:
                 task.cancel()
             await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
         await asyncio.gather(*self._loops, return_exceptions=True)
-
-    def _checks(self) -> dict[str, Callable[[], str | None]]:
-        return {
-            "valkey": lambda: self._gauges.fault,
-            "draining": lambda: "the server is stopping" if self._draining else None,
-        }
-
-
-def store_policy(settings: ServerSettings) -> StorePolicy:
-    """What the store's functions are told, from the settings."""
-
-    def ms(seconds: float) -> int:
-        return round(seconds * 1000)
-
-    return StorePolicy(
-        queue_limit=settings.queue_limit,
-        # A key that is remembered longer than its command would lead to nothing.
-        idempotency_ms=min(IDEMPOTENCY_MS, ms(settings.result_retention)),
-        queue_full=settings.queue_full,
-        ageing_ms_per_priority=ms(settings.priority_ageing),
-        offline_after_ms=ms(settings.offline_after),
-        session_ttl_ms=ms(settings.result_retention),
-        retention_ms=ms(settings.result_retention),
-        ack_deadline_ms=ms(settings.ack_deadline),
-        # The agent stops a command itself; we add the time that takes, and the time to hear of it.
-        run_limit_slack_ms=ms(settings.stop_grace + settings.heartbeat_interval),
-        delivery_attempts=settings.delivery_attempts,
-        output_kept_bytes=settings.output_kept_bytes,
-    )

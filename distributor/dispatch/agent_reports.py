@@ -156,7 +156,7 @@ class AgentReports:
         endings = [self._ending(session, ending, fault) for ending, fault in zip(reported, faults, strict=True)]
         # The agent has room again from here on, whatever the store makes of the result.
         for ending in reported:
-            session.ended(ending.held.command_id)
+            session.ended(*ending.held)
         outcomes = await self._store.finish(endings)
         return [
             ResultAnswer(ending.held.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
@@ -213,7 +213,7 @@ class AgentReports:
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
                 endings.append(Ending(_progress(session, held), status, stated))
-            session.ended(held.command_id)
+            session.ended(*held)
         await asyncio.gather(self._store.release(releases), self._store.finish(endings))
 
     def _delay_ms(self, attempt: int) -> int:
@@ -229,7 +229,7 @@ class AgentReports:
                 held = Held(command_id, item.lease_id)
                 reason = Reason("cancelled", "cancelled; the agent did not have it")
                 endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
-                session.ended(command_id)
+                session.ended(*held)
         await self._store.finish(endings)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import (
@@ -36,6 +36,9 @@ from distributor.model.command import (
     check_type,
 )
 from distributor.model.ids import CommandIdMint
+
+QUEUED_AT_ONCE: Final = 250
+"""Not more than the store takes in one step: what is sent together is stored together, or not at all."""
 
 
 class QueueRequest(NamedTuple):
@@ -73,8 +76,8 @@ class CommandService:
     async def queue_many(self, requests: Sequence[QueueRequest]) -> list[Queued | DistributorError]:
         """Store up to 1,000 commands, each or nothing of it; answers each.
 
-        Raises InvalidArgument for more than that, and Unavailable or ResourceExhausted for the whole call when
-        Valkey is away or full.
+        Raises InvalidArgument for more than that, and Unavailable or ResourceExhausted when Valkey is away or full.
+        Where it goes away or fills up on the way, that is the answer to those that it did not take.
         """
         self.check_batch(len(requests))
         answers: list[Queued | DistributorError | None] = [None] * len(requests)
@@ -91,9 +94,22 @@ class CommandService:
             random = int.from_bytes(randomness[8 * place : 8 * place + 8], "big")
             commands.append(self._new_command(request, now_ms, random))
             places.append(place)
-        for place, command, queued in zip(places, commands, await self._store.enqueue(commands), strict=True):
-            answers[place] = self._answer(command.draft, queued)
+        for place, command, queued in zip(places, commands, await self._enqueue(commands), strict=True):
+            answers[place] = self._answer(command.draft, queued) if isinstance(queued, Queued) else queued
         return [answer for answer in answers if answer is not None]
+
+    async def _enqueue(self, commands: Sequence[NewCommand]) -> list[Queued | DistributorError]:
+        answers: list[Queued | DistributorError] = []
+        for first in range(0, len(commands), QUEUED_AT_ONCE):
+            try:
+                answers += await self._store.enqueue(commands[first : first + QUEUED_AT_ONCE])
+            except DistributorError as error:
+                if not answers:
+                    raise
+                # Some are stored: whoever queued them has to learn which.
+                answers += [error] * (len(commands) - first)
+                break
+        return answers
 
     def check_batch(self, count: int) -> None:
         """Raise InvalidArgument for more commands than one call may queue."""

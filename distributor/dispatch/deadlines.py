@@ -11,6 +11,7 @@ from distributor.errors import DistributorError
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
+from distributor.observability.outage import Outage
 
 logger = get_logger()
 
@@ -27,14 +28,16 @@ class Deadlines:
         self._doorbell = doorbell
         self._retry_policy = retry_policy
         self._random = random.Random()
+        self._outage = Outage("look at deadlines")
 
     async def run(self) -> None:
         """Act until cancelled."""
         while True:
             try:
                 wait = await self.run_once()
+                self._outage.over()
             except DistributorError as error:
-                logger.warning("cannot look at deadlines", error=str(error))
+                self._outage.failed(error)
                 wait = LONGEST_WAIT_SECONDS
             await asyncio.sleep(wait)
 
@@ -47,7 +50,7 @@ class Deadlines:
             if command.status is CommandStatus.QUEUED:
                 self._doorbell.ring(command.agent_id)
             else:
-                logger.info(
+                logger.debug(
                     "a deadline ended a command",
                     command_id=command.command_id,
                     agent_id=command.agent_id,

@@ -1,10 +1,11 @@
-"""Samples what can only be asked, not counted: how much is queued, and whether Valkey answers."""
+"""Samples what can only be asked, not counted: how much is queued, and whether Valkey answers and takes changes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from distributor.dispatch.ports import CommandReader
+from distributor.dispatch.ports import CommandReader, QueueDepth
 from distributor.errors import DistributorError
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
@@ -13,10 +14,12 @@ SAMPLE_EVERY_SECONDS = 1.0
 
 
 class Gauges:
-    """One loop. Also the judge of whether the store is reachable: `fault` says what is wrong, or is None."""
+    """One loop. Also the judge of whether the store can be used: `fault` says what is wrong, or is None."""
 
-    def __init__(self, reader: CommandReader, metrics: Metrics) -> None:
+    def __init__(self, reader: CommandReader, check_writable: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
+        """`check_writable` raises while the store takes no changes."""
         self._reader = reader
+        self._check_writable = check_writable
         self._metrics = metrics
         self.fault: str | None = "not asked yet"
         self.changed = asyncio.Event()
@@ -32,13 +35,16 @@ class Gauges:
         """Ask once."""
         was = self.fault
         try:
-            depth = await self._reader.depth()
+            self._show(await self._reader.depth())
+            await self._check_writable()
         except DistributorError as error:
             self.fault = str(error)
         else:
             self.fault = None
-            for status, count in depth.by_status.items():
-                self._metrics.commands(status, count)
-            self._metrics.queue(depth.by_status[CommandStatus.QUEUED], depth.oldest_queued_age_ms / 1000)
         if (was is None) != (self.fault is None):
             self.changed.set()
+
+    def _show(self, depth: QueueDepth) -> None:
+        for status, count in depth.by_status.items():
+            self._metrics.commands(status, count)
+        self._metrics.queue(depth.by_status[CommandStatus.QUEUED], depth.oldest_queued_age_ms / 1000)

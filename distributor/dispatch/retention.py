@@ -7,6 +7,7 @@ import asyncio
 from distributor.dispatch.ports import CommandStore
 from distributor.errors import DistributorError
 from distributor.observability.logging import get_logger
+from distributor.observability.outage import Outage
 
 logger = get_logger()
 
@@ -17,16 +18,18 @@ class Retention:
     def __init__(self, store: CommandStore, cleanup_interval: float = 3_600.0) -> None:
         self._store = store
         self._cleanup_interval = cleanup_interval
+        self._outage = Outage("sweep")
 
     async def run(self) -> None:
         """Sweep until cancelled, first at once."""
         while True:
             try:
                 swept = await self.run_once()
+                self._outage.over()
                 if swept:
                     logger.info("swept what is no longer kept", entries=swept)
             except DistributorError as error:
-                logger.warning("cannot sweep", error=str(error))
+                self._outage.failed(error)
             await asyncio.sleep(self._cleanup_interval)
 
     async def run_once(self) -> int:

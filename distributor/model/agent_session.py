@@ -177,9 +177,10 @@ class AgentSession:
         del self.in_flight[command_id]
         return True
 
-    def ended(self, command_id: str) -> None:
-        """It is no longer this session's, whatever became of it."""
-        self.in_flight.pop(command_id, None)
+    def ended(self, command_id: str, lease_id: str) -> None:
+        """What was given out under this lease is no longer this session's, whatever became of it."""
+        if self._held(command_id, lease_id) is not None:
+            del self.in_flight[command_id]
 
     def _held(self, command_id: str, lease_id: str) -> InFlight | None:
         item = self.in_flight.get(command_id)

@@ -2,6 +2,9 @@
 
 What callers and agents send as content, such as params, output or results, never goes into a log line. Should a call
 pass some by mistake, under one of the names in `WITHHELD`, the line says so instead.
+
+In a program that is not ours, such as an author's agent, lines go to the standard library's `logging` as those of any
+library do, unless that program has set up structlog or calls `configure_logging`.
 """
 
 from __future__ import annotations
@@ -45,6 +48,25 @@ def configure_logging(
         cache_logger_on_first_use=stream is None,
     )
     _configure_libraries(target, level, shared, rendering)
+
+
+def log_through_standard_library() -> None:
+    """Hand lines to `logging`, under the name of the module that they come from. So it is unless configured."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            withhold_content,
+            structlog.processors.format_exc_info,
+            picture_control_characters,
+            structlog.dev.ConsoleRenderer(
+                colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
 
 
 def get_logger(**context: str | int) -> FilteringBoundLogger:
@@ -111,3 +133,7 @@ def _configure_libraries(target: TextIO, level: int, shared: list[Processor], re
 
 def _without_metadata(_: WrappedLogger, __: str, event: EventDict) -> Any:
     return structlog.stdlib.ProcessorFormatter.remove_processors_meta(_, __, event)
+
+
+if not structlog.is_configured():
+    log_through_standard_library()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import grpc
 
@@ -10,10 +11,9 @@ import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import AgentHello, Attached, CommandStore, Release, SessionStore
+from distributor.dispatch.ports import NOT_DELIVERED, AgentHello, Attached, CommandStore, Release, SessionStore
 from distributor.errors import Aborted, DistributorError, InvalidArgument, ResourceExhausted, Unavailable
 from distributor.model.agent_session import AgentSession, InFlight
-from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_messages import MAX_OUTPUT_CHUNK_BYTES, agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
@@ -60,13 +60,13 @@ class AgentGateway(AgentGatewayServiceServicer):
         self, request_iterator: object, context: Context
     ) -> None:
         hello = await self._hello(context)
-        attached = await self._sessions.attach(hello)
+        attached = await self._attach(hello)
         session = _session(hello, attached)
         stream = AgentStream(context, session, self._reports, self._sessions)
         stream.welcome(self._welcome(hello, attached))
-        replaced = self._registry.add(stream)
-        if replaced is not None:
-            replaced.end(Farewell.SUPERSEDED)
+        older = self._registry.add(stream)
+        if older is not None:
+            older.end(Farewell.SUPERSEDED)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
         for adopted in attached.adopted.values():
             if adopted.cancel_requested:
@@ -77,16 +77,35 @@ class AgentGateway(AgentGatewayServiceServicer):
             goodbye = await stream.read()
         finally:
             self._registry.remove(stream)
-            tidying = asyncio.create_task(self._tidy_up(stream, goodbye))
-            self._tidying.add(tidying)
-            tidying.add_done_callback(self._tidying.discard)
             # The handler may be cancelled; what it leaves behind is tidied up all the same.
-            await asyncio.shield(tidying)
+            await asyncio.shield(self._tidying_up(self._tidy_up(stream, goodbye)))
 
     async def idle(self) -> None:
         """Return once everything that streams left behind is tidied up."""
         while self._tidying:
             await asyncio.wait(self._tidying)
+
+    def _tidying_up(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        tidying = asyncio.create_task(work)
+        self._tidying.add(tidying)
+        tidying.add_done_callback(self._tidying.discard)
+        return tidying
+
+    async def _attach(self, hello: AgentHello) -> Attached:
+        attaching = asyncio.create_task(self._sessions.attach(hello))
+        try:
+            return await asyncio.shield(attaching)
+        except asyncio.CancelledError:
+            # The session is opened all the same, and would keep other instances out although nobody is there.
+            self._tidying_up(self._detach_once(attaching, hello.agent_id))
+            raise
+
+    async def _detach_once(self, attaching: asyncio.Task[Attached], agent_id: str) -> None:
+        try:
+            attached = await attaching
+            await self._sessions.detach([(agent_id, attached.epoch)])
+        except DistributorError as error:
+            logger.warning("cannot note that the agent left", error=str(error), agent_id=agent_id)
 
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
@@ -139,10 +158,12 @@ class AgentGateway(AgentGatewayServiceServicer):
         session = stream.session
         unsent = await stream.close()
         logger.info("agent left" if goodbye else "agent lost", agent_id=session.agent_id, epoch=session.epoch)
-        reason = Reason("not_delivered", "the connection ended before the agent had the command")
         try:
             await self._store.release(
-                [Release(command_id, session.agent_id, lease_id, 0, reason) for command_id, lease_id in unsent]
+                [
+                    Release(command_id, session.agent_id, lease_id, 0, NOT_DELIVERED, counts=False)
+                    for command_id, lease_id in unsent
+                ]
             )
             await self._sessions.detach([(session.agent_id, session.epoch)])
         except DistributorError as error:

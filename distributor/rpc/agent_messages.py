@@ -45,6 +45,7 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
     """Who attaches. Raises InvalidArgument, naming field and limit."""
     try:
         check_agent_id(hello.agent_id, "hello.agent_id")
+        _check_held(hello)
     except InvalidField as error:
         raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
     if not 1 <= len(hello.instance_id) <= _MAX_NAME:
@@ -53,9 +54,6 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         raise _invalid("hello.capacity", f"hello.capacity must be 1 to {MAX_CAPACITY:,}, not {hello.capacity:,}")
     _check_types(hello)
     _check_labels(hello)
-    _check_held("hello.running", hello.running)
-    _check_held("hello.unacknowledged", hello.unacknowledged)
-    held = [HeldCommand(item.command_id, item.lease_id) for item in (*hello.running, *hello.unacknowledged)]
     return AgentHello(
         agent_id=hello.agent_id,
         instance_id=hello.instance_id,
@@ -63,8 +61,22 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         types=tuple(dict.fromkeys(hello.types)),
         labels=dict(hello.labels),
         version=hello.agent_version[:_MAX_NAME],
-        held=tuple(held),
+        held=tuple(HeldCommand(item.command_id, item.lease_id) for item in (*hello.running, *hello.unacknowledged)),
     )
+
+
+def _check_held(hello: pb.Hello) -> None:
+    count = len(hello.running) + len(hello.unacknowledged)
+    if count > _MAX_HELD:
+        raise _invalid("hello.running", f"hello lists {count:,} held commands, the limit is {_MAX_HELD:,}")
+    for field, items in (("hello.running", hello.running), ("hello.unacknowledged", hello.unacknowledged)):
+        for item in items:
+            check_command_id(item.command_id, f"{field}.command_id")
+            if len(item.lease_id) > _MAX_ID:
+                raise _invalid(
+                    f"{field}.lease_id",
+                    f"{field}.lease_id must have at most {_MAX_ID} characters, not {len(item.lease_id):,}",
+                )
 
 
 def _check_types(hello: pb.Hello) -> None:
@@ -90,8 +102,8 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         if count > MOST_IN_A_MESSAGE:
             raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MOST_IN_A_MESSAGE}")
     return Report(
-        received=[Held(item.command_id, item.lease_id) for item in request.received],
-        started=[Held(item.command_id, item.lease_id) for item in request.started],
+        received=[_held("received", item) for item in request.received],
+        started=[_held("started", item) for item in request.started],
         refusals=[_refusal(item) for item in request.refused],
         outputs=[_output(item, agent_id) for item in request.output],
         endings=[_ending(item) for item in request.results],
@@ -99,9 +111,23 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
     )
 
 
+def _held(field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result) -> Held:
+    held = Held(item.command_id, item.lease_id)
+    # Cheap, for this is on the way of everything: an id that is spelt badly is told apart by being unknown.
+    if len(held.command_id) > _MAX_ID or len(held.lease_id) > _MAX_ID:
+        raise _over_long(f"{field}.lease_id" if len(held.command_id) <= _MAX_ID else f"{field}.command_id")
+    return held
+
+
+def _over_long(field: str) -> ProtocolViolation:
+    return ProtocolViolation(field, f"{field} must have at most {_MAX_ID} characters")
+
+
 def _unknown(item: pb.CancelReport) -> bool:
     if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
         raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
+    if len(item.command_id) > _MAX_ID:
+        raise _over_long("cancel_reports.command_id")
     return item.finding == pb.CANCEL_FINDING_UNKNOWN
 
 
@@ -109,7 +135,7 @@ def _refusal(item: pb.Refused) -> Refusal:
     kind = _REFUSAL_FROM_WIRE.get(item.code)
     if kind is None:
         raise ProtocolViolation("refused.code", f"refused.code has no value {item.code}")
-    return Refusal(Held(item.command_id, item.lease_id), kind, Reason(item.reason.code, item.reason.message))
+    return Refusal(_held("refused", item), kind, Reason(item.reason.code, item.reason.message))
 
 
 def _output(item: pb.Output, agent_id: str) -> OutputPiece:
@@ -122,7 +148,8 @@ def _output(item: pb.Output, agent_id: str) -> OutputPiece:
         )
     if not 0 <= item.offset < 2**53:
         raise ProtocolViolation("output.offset", f"output.offset must be 0 to 2^53, not {item.offset:,}")
-    return OutputPiece(item.command_id, agent_id, item.lease_id, stream, item.offset, item.data)
+    command_id, lease_id = _held("output", item)
+    return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data)
 
 
 def _ending(item: pb.Result) -> ReportedEnding:
@@ -133,7 +160,7 @@ def _ending(item: pb.Result) -> ReportedEnding:
         except NotJson as error:
             fault = Reason("invalid_result", str(error)[:MAX_REASON_MESSAGE])
     return ReportedEnding(
-        Held(item.command_id, item.lease_id),
+        _held("results", item),
         STATUS_FROM_WIRE.get(item.status),
         Reason(item.reason.code, item.reason.message),
         item.exit_code if item.HasField("exit_code") else None,

@@ -96,9 +96,11 @@ class AgentOutbox:
             self._cancels[command_id] = reason
             return
         self._later_cancels.pop(command_id, None)
-        for batch in self._batches:
-            for command in [command for command in batch.commands if command.command_id == command_id]:
-                batch.commands.remove(command)
+        kept = [
+            batch._replace(commands=deque(command for command in batch.commands if command.command_id != command_id))
+            for batch in self._batches
+        ]
+        self._batches = deque(batch for batch in kept if batch.commands)
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> None:
         """Send the commands of a claim."""

@@ -10,10 +10,11 @@ from typing import Any
 import grpc
 
 from distributor.dispatch.agent_registry import Farewell
-from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.agent_reports import AgentReports, Held, Refusal, RefusalKind, Report
 from distributor.dispatch.ports import Claim, SessionStore
 from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent_session import AgentSession, ProtocolViolation
+from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_messages import report
 from distributor.rpc.agent_outbox import AgentOutbox
@@ -24,6 +25,8 @@ from distributor.v1 import agent_gateway_pb2 as pb
 logger = get_logger()
 
 LAST_WRITE_SECONDS = 1.0
+MOST_WAITING_ACKS = 200
+UNREADABLE = Reason("unreadable_command", "what Valkey has of this command cannot be read")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 """Not of the messages alone: a read may also give EOF, or a Malformed."""
@@ -40,9 +43,22 @@ class AgentStream:
     One reader: the handler, in `read()`. One writer at a time: a task that exists only while there is something to
     send, so that an idle agent costs no task. Nobody cancels a pending read or write of a stream that is to go on;
     ending one from our side means sending the final status, after which the pending read ends by itself.
+
+    What is reported is answered, so the reader waits while more than 200 answers do: an agent that says much and reads
+    nothing is not heard any more, until it is ended for its silence.
     """
 
-    __slots__ = ("_context", "_ending", "_handler", "_outbox", "_reports", "_sessions", "_writer", "session")
+    __slots__ = (
+        "_context",
+        "_ending",
+        "_handler",
+        "_outbox",
+        "_reports",
+        "_sessions",
+        "_writer",
+        "_written",
+        "session",
+    )
 
     def __init__(self, context: Context, session: AgentSession, reports: AgentReports, sessions: SessionStore) -> None:
         self.session = session
@@ -51,6 +67,7 @@ class AgentStream:
         self._sessions = sessions
         self._outbox = AgentOutbox()
         self._writer: asyncio.Task[None] | None = None
+        self._written = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
         self._handler: asyncio.Task[Any] | None = None
 
@@ -68,8 +85,16 @@ class AgentStream:
         return True
 
     def cancel(self, command_id: str, reason: str) -> None:
-        """Ask the agent to stop a command."""
-        self._outbox.cancel(command_id, reason)
+        """Ask the agent to stop a command that it has, or else as soon as it was given it."""
+        if command_id in self.session.in_flight:
+            self._outbox.cancel(command_id, reason)
+            self._send()
+        else:
+            self._outbox.cancel_early(command_id, reason)
+
+    def withdraw(self, command_id: str, reason: str) -> None:
+        """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
+        self._outbox.withdraw(command_id, reason)
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:
@@ -108,6 +133,7 @@ class AgentStream:
         """
         self._handler = asyncio.current_task()
         while True:
+            await self._room_for_answers()
             request = await self._context.read()
             if request is grpc.aio.EOF:
                 return False
@@ -122,12 +148,22 @@ class AgentStream:
                 return True
 
     async def close(self) -> list[tuple[str, str]]:
-        """Stop writing; returns the commands that were never sent, as (command id, lease id)."""
+        """Write what is left and stop; returns the commands that were never sent, as (command id, lease id).
+
+        An agent that does not read what is left has a second for it.
+        """
         unsent = self._outbox.unsent()
-        for task in (self._writer, self._ending):
-            if task is not None:
-                await asyncio.wait([task])
+        tasks = {task for task in (self._writer, self._ending) if task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_WRITE_SECONDS)
+        if self._writer is not None:
+            self._writer.cancel()
         return unsent
+
+    async def _room_for_answers(self) -> None:
+        while self._outbox.waiting_acks > MOST_WAITING_ACKS and self._writer is not None:
+            self._written.clear()
+            await self._written.wait()
 
     async def _handle(self, request: pb.ConnectRequest, now: float) -> None:
         session = self.session
@@ -137,7 +173,7 @@ class AgentStream:
         if request.HasField("heartbeat"):
             await self._heartbeat(request.heartbeat, now)
             # Heartbeats mostly come alone, and mostly do not make room for what waits.
-            alone = request.ByteSize() == len(request.heartbeat.SerializeToString()) + 2
+            alone = len(request.ListFields()) == 1
             if alone and not (session.more_waiting and session.credit > 0):
                 return
         answers = await self._reports.handle(session, report(request, session.agent_id), now)
@@ -163,28 +199,51 @@ class AgentStream:
     async def _write(self) -> None:
         try:
             while self._ending is None:
-                message, sent = self._outbox.take()
-                if message is None:
+                message, sent, unreadable = self._outbox.take()
+                if unreadable:
+                    await self._give_up(unreadable)
+                if message is not None:
+                    await self._write_message(message, sent)
+                elif not unreadable:
                     return
-                await self._context.write(message)
-                now = monotonic_ms()
-                for command_id in sent:
-                    self.session.sent(command_id, now)
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             # The stream broke; the reader learns it too, and commands that were sent have their deadlines.
             logger.debug("cannot write to the agent", error=str(error), agent_id=self.session.agent_id)
         finally:
             self._writer = None
+            self._written.set()
+
+    async def _write_message(self, message: pb.ConnectResponse, sent: list[str]) -> None:
+        for cancel in message.cancels:
+            self.session.cancel_sent(cancel.command_id)
+        await self._context.write(message)
+        now = monotonic_ms()
+        for command_id in sent:
+            self.session.sent(command_id, now)
+        self._written.set()
+
+    async def _give_up(self, unreadable: list[tuple[str, str]]) -> None:
+        """Fail commands that cannot be sent; nobody could run them."""
+        command_ids = [command_id for command_id, _ in unreadable]
+        logger.warning("commands cannot be read", agent_id=self.session.agent_id, command_ids=command_ids)
+        refusals = [Refusal(Held(*one), RefusalKind.UNSUPPORTED, UNREADABLE) for one in unreadable]
+        try:
+            await self._reports.handle(self.session, Report(refusals=refusals), monotonic_ms())
+        except DistributorError as error:
+            # Then nobody acknowledges them, which has a deadline.
+            logger.warning("cannot fail them", error=str(error), agent_id=self.session.agent_id)
 
     async def _abort(self, error: DistributorError) -> None:
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=LAST_WRITE_SECONDS)
-        if self._writer is not None:
-            # The agent does not read, so no status would reach it either: let the stream go as it is.
-            self._writer.cancel()
-            if self._handler is not None:
-                self._handler.cancel()
-            return
+        # Behind a write that is stuck, the status reaches the agent should it ever read again. Nobody waits for that.
+        patience = LAST_WRITE_SECONDS if self._writer is None else 0.0
+        letting_go = asyncio.get_running_loop().call_later(patience, self._let_go)
         code, message, metadata = to_grpc(error)
         with contextlib.suppress(grpc.aio.AbortError, grpc.aio.BaseError):
             await self._context.abort(code, message, metadata)
+        letting_go.cancel()
+
+    def _let_go(self) -> None:
+        if self._handler is not None:
+            self._handler.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -20,6 +20,9 @@ from distributor.settings.values import (
     SettingsGroup,
     ValkeyUrl,
 )
+
+MOST_SEARCHED_FOR_A_DROP: Final = 10_000
+"""Commands among which a store function looks for the one to drop: some ten milliseconds of Valkey's time."""
 
 
 def default_data_dir() -> Path:
@@ -90,7 +93,9 @@ class ServerSettings(SettingsGroup):
     output_kept_bytes: int = Field(
         1_048_576, ge=65_536, le=1_073_741_824, description="Bytes of output kept of one command; older ones are cut."
     )
-    result_retention: Seconds = Field(604_800.0, description="Seconds that results and ended commands are kept.")
+    result_retention: Seconds = Field(
+        604_800.0, ge=60.0, description="Seconds that results and ended commands are kept."
+    )
     max_watchers: int = Field(1_000, ge=1, le=100_000, description="The most watch calls served at once.")
 
     max_calls: int = Field(2_000, ge=1, le=100_000, description="The most calls served at once, watch calls included.")
@@ -119,6 +124,11 @@ class ServerSettings(SettingsGroup):
         yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent counts as gone")
         if self.retry_most < self.retry_first:
             yield f"retry_most ({self.retry_most:g} s) must not be less than retry_first ({self.retry_first:g} s)"
+        if self.queue_full == "drop" and self.queue_limit > MOST_SEARCHED_FOR_A_DROP:
+            yield (
+                f"queue_limit ({self.queue_limit:,}) must be at most {MOST_SEARCHED_FOR_A_DROP:,} where queue_full is "
+                "drop, or finding what to drop holds Valkey up"
+            )
 
 
 def _must_exceed(settings: ServerSettings, more: str, less: str, why: str) -> Iterator[str]:

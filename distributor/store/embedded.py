@@ -67,6 +67,7 @@ class EmbeddedValkey:
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
         self.log = self._data_dir / "valkey.log"
+        """What it says. The one of the run before lies beside it."""
         self._password = secrets.token_hex(32)
         self._lock = DataDirLock(self._data_dir)
         self._process: ChildProcess | None = None

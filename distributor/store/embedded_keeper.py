@@ -24,7 +24,7 @@ class EmbeddedKeeper:
         self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
 
     async def run(self) -> None:
-        """Restart it until cancelled. Raises Unavailable when it has ended too often, and what keeps it from starting."""
+        """Restart it until cancelled. Raises Unavailable where it ended too often, and what keeps it from starting."""
         while True:
             await self.run_once()
 

@@ -28,7 +28,7 @@ class ValkeyEventLog:
         self._entries = EventEntries()
 
     async def tail(self, position: str) -> AsyncIterator[Facts]:
-        """Facts after `position`, and where some were missed, word of that; raises Unavailable when Valkey goes away."""
+        """Facts after `position`, and where some were missed, word of it; raises Unavailable when Valkey goes away."""
         next_check = 0.0
         while True:
             reply = await self._connection.call(

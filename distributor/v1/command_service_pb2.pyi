@@ -166,7 +166,9 @@ class QueueCommandOutcome(_message.Message):
     """Whether the agent was connected when it was queued."""
     @_builtins.property
     def error(self) -> Global___QueueError:
-        """Not queued, and why."""
+        """Not queued, and why. UNAVAILABLE where the store went away after it had taken others of this call: whether it took
+        this one is not known then, so queue it again under an idempotency key.
+        """
 
     def __init__(
         self,

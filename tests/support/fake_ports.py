@@ -162,6 +162,7 @@ class MemoryAgent:
         self.ending = False
         self.delivered: list[Claim] = []
         self.cancelled: list[tuple[str, str]] = []
+        self.withdrawn: list[tuple[str, str]] = []
         self.farewells: list[Farewell] = []
 
     def deliver(self, claim: Claim) -> bool:
@@ -178,6 +179,9 @@ class MemoryAgent:
 
     def cancel(self, command_id: str, reason: str) -> None:
         self.cancelled.append((command_id, reason))
+
+    def withdraw(self, command_id: str, reason: str) -> None:
+        self.withdrawn.append((command_id, reason))
 
     def drain(self, reconnect_after_seconds: float) -> None:
         self.session.draining = True

@@ -51,5 +51,5 @@ async def launched_server(data_dir: Path) -> AsyncIterator[str]:
 async def launched_agent(server: str, agent_id: str) -> AsyncIterator[Process]:
     """An agent that may EXEC, attached to `server`."""
     options = [f"--agent={agent_id}", f"--server={server}", "--allow-exec"]
-    async with launched("command_agent.py", *options, ready=b"Connected to") as agent:
+    async with launched("command_agent.py", *options, ready=b"connected") as agent:
         yield agent

@@ -33,14 +33,14 @@ class LaunchedServer:
             asyncio.create_task(self._keep(process.stderr, self.stderr)),
         ]
 
-    async def line(self, text: str) -> str:
-        """The first line with `text`, waited for."""
+    async def line(self, text: str, times: int = 1) -> str:
+        """The first line with `text`, or the one that makes it so many, waited for."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 self._changed.clear()
-                for line in (*self.stdout, *self.stderr):
-                    if text in line:
-                        return line
+                found = [line for line in (*self.stdout, *self.stderr) if text in line]
+                if len(found) >= times:
+                    return found[times - 1]
                 assert not all(reader.done() for reader in self._readers), self.everything
                 await self._changed.wait()
 

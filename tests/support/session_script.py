@@ -43,7 +43,8 @@ def taken(state: SessionState) -> gateway.ConnectRequest:
 def refusal(state: SessionState, message: gateway.ConnectResponse, now: float = 0.0) -> gateway.Refused:
     actions = state.receive(message, now)
     (refused,) = taken(state).refused
-    assert actions == [RefusedCommand(refused.command_id, refused.reason.code)]
+    (given,) = message.commands.assignments
+    assert actions == [RefusedCommand(refused.command_id, given.attempt, refused.reason.code)]
     return refused
 
 

@@ -71,7 +71,8 @@ local function enqueue(keys, args)
     if known then
       kept_id = string.sub(known, 1, -#digest - 2)
       outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
-    elseif agent.types ~= '' and not among(agent.types, kind) then
+    -- One that is away may come back with other types; what it cannot run it refuses.
+    elseif agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then
       outcome = 'unsupported_type'
     elseif agent.present == 0 and args[i + 7] == 'fail' then
       outcome = 'agent_offline'

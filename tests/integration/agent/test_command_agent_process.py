@@ -100,7 +100,7 @@ async def test_the_third_signal_ends_the_process_and_its_programs_at_once(gatewa
         await session.until(lambda seen: seen[-1].HasField("heartbeat"))
         process.send_signal(signal.SIGTERM)
         assert process.stderr
-        while b"stopping it, agent_stopped" not in await process.stderr.readline():
+        while b"cause=agent_stopped" not in await process.stderr.readline():
             continue
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == -signal.SIGTERM

@@ -85,7 +85,7 @@ async def test_another_live_agent_of_the_same_name_is_reported_and_waited_for(
     gateway.refuse = [grpc.StatusCode.ALREADY_EXISTS]
     async with serving(agent, gateway):
         assert gateway.hellos == 2
-        assert "Another live agent has this agent id" in caplog.text
+        assert "another live agent has this agent id" in caplog.text
 
 
 async def test_an_agent_that_the_server_finds_invalid_ends_with_an_error(
@@ -123,7 +123,7 @@ async def test_a_draining_server_is_left_once_idle_and_joined_again(
         again = await gateway.session()
         await again.command(assignment("b"))
         assert (await again.result("b")).status == COMPLETED
-        assert "trying again" not in caplog.text, "it comes back when it was told to, not when the backoff says"
+        assert "again_in_seconds" not in caplog.text, "it comes back when it was told to, not when the backoff says"
 
 
 async def test_a_draining_server_that_ends_the_stream_is_left_with_work_running(

@@ -190,7 +190,7 @@ async def test_exec_is_refused_unless_allowed(gateway: ScriptedGateway, caplog: 
         await served.session.command(assignment("a", "EXEC", argv=["true"]))
         refused = await served.session.refused("a")
         assert (refused.code, refused.reason.code) == (pb.REFUSAL_CODE_UNSUPPORTED, "exec_not_allowed")
-        assert "Command a: refused, exec_not_allowed" in caplog.text
+        assert "refused a command agent_id=agent123 attempt=1 command_id=a reason=exec_not_allowed" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ async def test_an_agent_that_can_no_longer_deliver_leaves_in_the_end(
         served.session.ack_results = False
         await served.session.command(assignment("s", "STOP"))
         await served.task
-        assert "Left with 1 results that the server has not acknowledged" in caplog.text
+        assert "left with results that the server has not acknowledged agent_id=agent123 results=1" in caplog.text
 
 
 async def test_running_work_has_a_limited_time_to_finish(gateway: ScriptedGateway, agent: Agent) -> None:
@@ -106,11 +106,15 @@ async def test_running_work_has_a_limited_time_to_finish(gateway: ScriptedGatewa
         await served.task
 
 
-async def test_logs_name_the_server_and_the_session(
+async def test_each_line_of_the_log_says_the_same_words_and_the_rest_in_fields(
     gateway: ScriptedGateway, agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "distributor.agent")
     async with serving(agent, gateway) as served:
-        await served.session.command(assignment("a"))
+        await served.session.command(assignment("a", "WAIT", attempt=2))
+        await served.session.started("a")
+        await served.session.cancel("a")
         await served.session.result("a")
-        assert f"Connected to {gateway.address} (unknown version), session 1" in caplog.text
+    connected, stopping = (record.getMessage() for record in caplog.records[:2])
+    assert connected == f"connected agent_id=agent123 epoch=1 server={gateway.address} version=unknown"
+    assert stopping == "stopping agent_id=agent123 attempt=2 cause=cancelled command_id=a"

@@ -43,6 +43,24 @@ VIOLATIONS = [
             ("cancel_reports", pb.CancelReport),
         )
     ),
+    *(
+        Violation(
+            f"over-long {id_name} in {name}",
+            {name: [kind(**others | {id_name: "x" * 65})]},
+            f"{name}.{id_name}",
+            "at most 64",
+        )
+        for name, kind, others in (
+            ("received", pb.Received, {}),
+            ("started", pb.Started, {}),
+            ("refused", pb.Refused, {"code": pb.REFUSAL_CODE_BUSY}),
+            ("output", pb.Output, {"stream": 1, "data": b"x"}),
+            ("results", pb.Result, {"status": COMPLETED}),
+            ("cancel_reports", pb.CancelReport, {"finding": pb.CANCEL_FINDING_UNKNOWN}),
+        )
+        for id_name in ("command_id", "lease_id")
+        if id_name in kind.DESCRIPTOR.fields_by_name
+    ),
     Violation("negative credit", {"heartbeat": pb.Heartbeat(sequence=1, credit=-1)}, "heartbeat", "not be negative"),
     Violation("negative running", {"heartbeat": pb.Heartbeat(sequence=1, running=-1)}, "heartbeat", "not be negative"),
     Violation("no output", output(data=b""), "output.data", "1 to 65,536 bytes, not 0"),

@@ -71,6 +71,16 @@ async def test_a_command_that_the_agent_does_not_have_is_cancelled(server: Runni
         await agent.next_assignment(await server.queue())
 
 
+async def test_an_agent_that_was_not_asked_cannot_say_that_a_cancel_met_nothing(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        unknown = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN)
+        await agent.send(cancel_reports=[unknown])
+        await agent.finish(assignment)
+        assert (await server.result(command_id)).status == COMPLETED
+
+
 @pytest.mark.parametrize("code", [pb.REFUSAL_CODE_BUSY, pb.REFUSAL_CODE_STALE])
 async def test_a_cancelled_command_that_the_agent_refuses_is_not_given_out_again(
     server: RunningServer, code: pb.RefusalCode.ValueType

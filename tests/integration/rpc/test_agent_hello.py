@@ -23,6 +23,7 @@ class Mistake(NamedTuple):
     limit: str
 
 
+UNKNOWN = "00000000-0000-7000-8000-000000000000"
 HELD = [pb.RunningCommand(command_id=f"c{n}", lease_id="l") for n in range(1_001)]
 
 MISTAKES = [
@@ -47,6 +48,20 @@ MISTAKES = [
     Mistake("over-long label", {"labels": {"l": "v" * 256}}, "hello.labels", "INVALID_HELLO", "256 characters each"),
     Mistake(
         "too many held commands", {"running": HELD}, "hello.running", "INVALID_HELLO", "1,001 held commands, the limit"
+    ),
+    Mistake(
+        "badly spelt held command",
+        {"running": [pb.RunningCommand(command_id="nonsense", lease_id="l")]},
+        "hello.running.command_id",
+        "INVALID_COMMAND_ID",
+        "must be a command id, not 'nonsense'",
+    ),
+    Mistake(
+        "over-long lease",
+        {"unacknowledged": [pb.RunningCommand(command_id=UNKNOWN, lease_id="l" * 65)]},
+        "hello.unacknowledged.lease_id",
+        "INVALID_HELLO",
+        "at most 64 characters, not 65",
     ),
 ]
 

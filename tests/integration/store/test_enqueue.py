@@ -144,6 +144,15 @@ async def test_a_type_that_the_agent_has_no_handler_for(world: StoreWorld) -> No
     await world.queued("other", kind="WHATEVER")
 
 
+async def test_an_agent_that_is_away_may_come_back_with_other_types(world: StoreWorld) -> None:
+    for agent_id in ("gone", "silent"):
+        await world.attach(agent_id, types=("PING",))
+    await world.sessions.detach([("gone", world.epochs["gone"])])
+    await world.silence("silent")
+    for agent_id in ("gone", "silent"):
+        await world.queued(agent_id, kind="EXEC")
+
+
 async def test_a_command_that_is_not_to_wait_for_an_agent_that_is_away(world: StoreWorld) -> None:
     await world.attach()
     await world.attach("silent")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from distributor.errors import DistributorError
+from distributor.errors import DistributorError, ResourceExhausted
 from distributor.store.connection import Connection
+from distributor.store.embedded import EmbeddedValkey
 from distributor.store.functions import FOLDER, Functions, library_source
 from distributor.store.keys import lua_prelude
 from tests.support.store_world import StoreWorld
@@ -23,6 +25,19 @@ async def test_loading_twice_is_harmless(world: StoreWorld) -> None:
     await world.functions.load()
     (library,) = await world.connection.call("FUNCTION", "LIST")
     assert library[1].decode() == f"distributor_{library_source()[1]}"
+
+
+async def test_a_full_valkey_that_has_the_library_is_not_asked_to_take_it_again(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path) as valkey:
+        connection = Connection(valkey.url)
+        await Functions(connection).load()
+        await connection.call("CONFIG", "SET", "maxmemory", 1)
+        await Functions(connection).load()
+        await Functions(connection).check_writable()
+        await connection.call("FUNCTION", "FLUSH")
+        with pytest.raises(ResourceExhausted):
+            await Functions(connection).load()
+        await connection.close()
 
 
 async def test_a_library_of_another_version_stays(world: StoreWorld) -> None:

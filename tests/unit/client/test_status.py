@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
 from distributor.client.status import error_of, error_of_outcome
+from distributor.transport import ERROR_DOMAIN
 from distributor.v1 import command_service_pb2
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 

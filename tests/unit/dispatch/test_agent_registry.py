@@ -25,6 +25,14 @@ def test_the_newer_stream_of_an_agent_replaces_the_older() -> None:
     assert (len(registry), registry.get("agent123"), connected(metrics)) == (0, None, 0)
 
 
+def test_an_older_stream_that_comes_late_does_not_replace_the_newer() -> None:
+    registry = AgentRegistry(Metrics())
+    older, newer = MemoryAgent(), MemoryAgent(epoch=2)
+    assert registry.add(newer) is None
+    assert registry.add(older) is older
+    assert registry.get("agent123") is newer
+
+
 async def test_whoever_waits_for_agents_to_leave_is_woken() -> None:
     registry = AgentRegistry(Metrics())
     agent = MemoryAgent()

@@ -165,10 +165,17 @@ async def test_what_was_refused_for_good_ends(world: World, kind: RefusalKind, s
 
 
 async def test_a_cancel_that_met_nothing_ends_what_was_in_flight_only(world: World) -> None:
+    world.session.cancel_sent("c1")
     await world.say(not_found=["c1", "c9"])
     (stored,) = world.store.endings
     assert (stored.progress.command_id, stored.status) == ("c1", CommandStatus.CANCELLED)
     assert world.session.in_flight == {}
+
+
+async def test_what_no_cancel_was_sent_for_is_not_believed_to_be_missing(world: World) -> None:
+    await world.say(not_found=["c1"])
+    assert world.store.endings == []
+    assert "c1" in world.session.in_flight
 
 
 async def test_output_is_answered_with_the_latest_offset_that_is_safe(world: World) -> None:
@@ -197,6 +204,14 @@ async def test_the_wait_grows_with_the_attempts() -> None:
     (released,) = world.store.released
     assert released.counts
     assert released.delay_ms > 2**10
+
+
+async def test_words_about_an_earlier_attempt_leave_the_one_in_flight_alone(world: World) -> None:
+    world.session.ended(*C1)
+    world.session.claimed("c1", "lease-2", 2, 105.0)
+    await world.say(endings=[ending(C1)], refusals=[Refusal(C1, RefusalKind.STALE, Reason())])
+    assert world.session.attempt("c1") == 2
+    assert "c1" in world.session.in_flight
 
 
 async def test_a_full_store_costs_output_but_no_result(world: World) -> None:

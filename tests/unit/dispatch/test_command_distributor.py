@@ -41,7 +41,7 @@ async def test_it_claims_as_much_as_an_agent_has_room_for() -> None:
     assert agent.command_ids == ["c1", "c2", "c3"]
     assert world.store.claims[0].most == 3
     assert await world.look("agent123") == 0
-    agent.session.ended("c2")
+    agent.session.ended("c2", agent.session.in_flight["c2"].lease_id)
     assert await world.look("agent123") == 1
     assert agent.command_ids == ["c1", "c2", "c3", "c4"]
 

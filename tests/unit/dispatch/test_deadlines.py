@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from distributor.dispatch import deadlines
 from distributor.dispatch.deadlines import SHORTEST_WAIT_SECONDS, Deadlines
@@ -54,7 +55,9 @@ async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.Monkey
     monkeypatch.setattr(deadlines, "LONGEST_WAIT_SECONDS", 0.001)
     loop, store, _ = made()
     store.away = True
-    async with background(loop.run()):
-        await until(lambda: store.failures >= 2)
-        store.away = False
-        await until(lambda: len(store.due_delays) >= 2)
+    with capture_logs() as logs:
+        async with background(loop.run()):
+            await until(lambda: store.failures >= 2)
+            store.away = False
+            await until(lambda: len(store.due_delays) >= 2)
+    assert [line["event"] for line in logs] == ["cannot look at deadlines", "can look at deadlines again"]

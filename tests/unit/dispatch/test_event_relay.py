@@ -71,7 +71,7 @@ async def test_a_command_that_we_queued_has_rung_it_already(world: World) -> Non
 async def test_a_released_command_rings_the_bell_whoever_released_it(world: World, origin: str) -> None:
     world.tell(RELEASED, origin=origin)
     assert world.doorbell.take() == {"agent123"}
-    assert world.agent.cancelled == []
+    assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
 
 
 async def test_commands_of_agents_that_are_not_here_are_no_concern_of_ours(world: World) -> None:
@@ -79,7 +79,7 @@ async def test_commands_of_agents_that_are_not_here_are_no_concern_of_ours(world
         if kind not in (EventKind.AGENT, EventKind.OUTPUT):
             world.tell(changed(kind, state(agent_id="elsewhere")))
     assert world.doorbell.take() == set()
-    assert world.agent.cancelled == []
+    assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
 
 
 async def test_a_cancel_is_handed_to_the_agent(world: World) -> None:
@@ -100,7 +100,7 @@ async def test_what_a_deadline_took_away_is_stopped_and_makes_room(
 ) -> None:
     world.agent.session.claimed("c1", "lease", 1, 0.0)
     world.tell(changed(kind, state(status=status, reason="time_limit")))
-    assert world.agent.cancelled == [("c1", "time_limit")]
+    assert (world.agent.withdrawn, world.agent.cancelled) == ([("c1", "time_limit")], [])
     assert world.agent.session.in_flight == {}
     assert world.doorbell.take() == {"agent123"}
 
@@ -108,7 +108,7 @@ async def test_what_a_deadline_took_away_is_stopped_and_makes_room(
 async def test_an_older_attempt_that_was_taken_away_does_not_touch_the_newer(world: World) -> None:
     world.agent.session.claimed("c1", "lease-2", 2, 0.0)
     world.tell(changed(EventKind.RELEASED, state(status=CommandStatus.QUEUED, attempt=1)))
-    assert world.agent.cancelled == []
+    assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
     assert set(world.agent.session.in_flight) == {"c1"}
 
 
@@ -160,7 +160,7 @@ async def test_what_happened_before_a_session_was_opened_does_not_touch_it(world
     world.agent.session.claimed("c1", "lease", 1, 0.0)
     world.tell(RELEASED._replace(position="999-0"), RELEASED._replace(position="1000-3"))
     assert "c1" in world.agent.session.in_flight
-    assert world.agent.cancelled == []
+    assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
     world.tell(RELEASED._replace(position="1001-0"))
     assert world.agent.session.in_flight == {}
 

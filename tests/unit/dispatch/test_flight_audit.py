@@ -70,7 +70,7 @@ async def test_what_is_no_longer_the_agents_is_stopped_and_makes_room(world: Wor
         world.reader.known["c1"] = known
     assert await world.audit.run_once() == 1
     assert world.session.in_flight == {}
-    assert [command_id for command_id, _ in world.agent.cancelled] == ["c1"]
+    assert [command_id for command_id, _ in world.agent.withdrawn] == ["c1"]
     assert world.doorbell.take() == {"agent123"}
 
 
@@ -82,7 +82,7 @@ async def test_a_cancel_that_never_came_is_sent(world: World) -> None:
 
 async def test_what_changes_while_the_store_is_asked_is_left_alone(world: World) -> None:
     def given_out_again() -> None:
-        world.session.ended("c1")
+        world.session.ended("c1", "lease")
         world.session.claimed("c1", "lease-3", 3, 0.0)
 
     world.reader.asking = given_out_again

@@ -14,6 +14,7 @@ class DepthReader:
 
     def __init__(self) -> None:
         self.away = False
+        self.refuses_changes = False
 
     async def depth(self) -> QueueDepth:
         if self.away:
@@ -21,11 +22,15 @@ class DepthReader:
         counts = dict.fromkeys(CommandStatus, 0) | {CommandStatus.QUEUED: 3, CommandStatus.FAILED: 2}
         return QueueDepth(counts, 1_500)
 
+    async def check_writable(self) -> None:
+        if self.refuses_changes:
+            raise Unavailable("Valkey cannot serve now: MISCONF")
+
 
 async def test_it_shows_what_it_sampled_and_says_when_the_store_comes_and_goes() -> None:
     reader: Any = DepthReader()
     metrics = Metrics()
-    gauges = Gauges(reader, metrics)
+    gauges = Gauges(reader, reader.check_writable, metrics)
     assert gauges.fault == "not asked yet"
 
     await gauges.run_once()
@@ -46,3 +51,16 @@ async def test_it_shows_what_it_sampled_and_says_when_the_store_comes_and_goes()
     gauges.changed.clear()
     await gauges.run_once()
     assert not gauges.changed.is_set()
+
+
+async def test_a_store_that_can_be_read_but_takes_no_changes_is_at_fault() -> None:
+    reader: Any = DepthReader()
+    metrics = Metrics()
+    gauges = Gauges(reader, reader.check_writable, metrics)
+    reader.refuses_changes = True
+    await gauges.run_once()
+    assert gauges.fault == "Valkey cannot serve now: MISCONF"
+    assert metrics.registry.get_sample_value("distributor_queue_depth") == 3
+    reader.refuses_changes = False
+    await gauges.run_once()
+    assert (gauges.fault, gauges.changed.is_set()) == (None, True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from distributor.dispatch.retention import Retention
 from distributor.errors import Unavailable
@@ -26,7 +27,9 @@ async def test_it_says_when_valkey_is_away() -> None:
 async def test_the_loop_sweeps_at_once_then_again_and_goes_on_after_a_failure() -> None:
     store = MemoryStore()
     store.away = True
-    async with background(Retention(store, cleanup_interval=0.001).run()):
-        await until(lambda: store.failures)
-        store.away = False
-        await until(lambda: len(store.swept_after) >= 2)
+    with capture_logs() as logs:
+        async with background(Retention(store, cleanup_interval=0.001).run()):
+            await until(lambda: store.failures >= 2)
+            store.away = False
+            await until(lambda: len(store.swept_after) >= 2)
+    assert [line["event"] for line in logs] == ["cannot sweep", "can sweep again"]

@@ -154,8 +154,10 @@ def test_what_is_not_in_flight_makes_no_progress(command_id: str, lease_id: str)
 def test_what_has_ended_leaves_room() -> None:
     opened = with_command(capacity=1)
     assert opened.credit == 0
-    opened.ended("c1")
-    opened.ended("c1")
+    opened.ended("c1", "another lease")
+    assert opened.credit == 0
+    opened.ended("c1", "lease1")
+    opened.ended("c1", "lease1")
     assert opened.credit == 1
     assert opened.stages("c1", "lease1") == NOTHING
 

@@ -54,15 +54,17 @@ class SessionMachine(RuleBasedStateMachine):
         if is_news:
             heard_of.append(stage)
 
-    @rule(command_id=COMMANDS, attempt=st.integers(1, 2), by_deadline=st.booleans())
-    def end(self, command_id: str, attempt: int, by_deadline: bool) -> None:
+    @rule(command_id=COMMANDS, attempt=st.integers(1, 2), by_deadline=st.booleans(), lease_id=LEASES)
+    def end(self, command_id: str, attempt: int, by_deadline: bool, lease_id: str) -> None:
         if by_deadline:
             lost = self.session.lost(command_id, attempt)
             assert lost == (command_id in self.leases and attempt == 1)
             if not lost:
                 return
         else:
-            self.session.ended(command_id)
+            self.session.ended(command_id, lease_id)
+            if self.leases.get(command_id) != lease_id:
+                return
         self.leases.pop(command_id, None)
         self.reached.pop(command_id, None)
 

@@ -3,23 +3,10 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from distributor.observability.logging import configure_logging, get_logger, log_context
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def test_a_json_line_carries_its_context() -> None:
@@ -109,3 +96,11 @@ def test_exceptions_are_shown_without_their_local_variables(log_format: str) -> 
     assert "hunter2" not in lines
     if log_format == "json":
         assert [json.loads(line)["event"] for line in lines.splitlines()] == ["ours", "theirs"]
+
+
+def test_in_a_program_that_is_not_ours_lines_go_where_those_of_libraries_go(caplog: pytest.LogCaptureFixture) -> None:
+    with log_context(agent_id="a1"), caplog.at_level(logging.INFO):
+        get_logger().debug("quiet")
+        get_logger().info("connected", server="100 %s\n", params="hunter2")
+    assert [record.name for record in caplog.records] == [__name__]
+    assert caplog.records[0].getMessage() == "connected agent_id=a1 params=[withheld] server='100 %s␊'"

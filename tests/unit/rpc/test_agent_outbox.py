@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distributor.dispatch.agent_reports import Answers, ResultAnswer
 from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
 from distributor.model.command import Reason
-from distributor.rpc.agent_outbox import AgentOutbox
+from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_pb2 import Command
+
+NOTHING = (None, [], [])
 
 
 def claim(*command_ids: str, lease_id: str = "lease", attempt: int = 1) -> Claim:
@@ -18,13 +22,13 @@ def claim(*command_ids: str, lease_id: str = "lease", attempt: int = 1) -> Claim
 
 
 def taken(outbox: AgentOutbox) -> pb.ConnectResponse:
-    message, _ = outbox.take()
+    message = outbox.take().message
     assert message is not None
     return message
 
 
 def test_nothing_to_send() -> None:
-    assert AgentOutbox().take() == (None, [])
+    assert AgentOutbox().take() == NOTHING
 
 
 def test_everything_that_fits_travels_together() -> None:
@@ -34,9 +38,9 @@ def test_everything_that_fits_travels_together() -> None:
     outbox.cancel("c0", "enough")
     outbox.answer(Answers([ResultAnswer("c1", EndingOutcome.STORED)], [("c2", 100)]))
     outbox.deliver(claim("c3", "c4", attempt=2), after_heartbeat=6)
-    message, sent = outbox.take()
+    message, sent, unreadable = outbox.take()
     assert message is not None
-    assert sent == ["c3", "c4"]
+    assert (sent, unreadable) == (["c3", "c4"], [])
     assert message.heartbeat_reply.sequence == 7
     assert message.HasField("drain")
     assert (message.cancels[0].command_id, message.cancels[0].reason) == ("c0", "enough")
@@ -47,7 +51,7 @@ def test_everything_that_fits_travels_together() -> None:
         ("c3", 2, "lease"),
         ("c4", 2, "lease"),
     ]
-    assert outbox.take() == (None, [])
+    assert outbox.take() == NOTHING
 
 
 def test_no_more_than_twenty_of_a_kind() -> None:
@@ -58,7 +62,7 @@ def test_no_more_than_twenty_of_a_kind() -> None:
     outbox.answer(Answers([ResultAnswer(one, EndingOutcome.STORED) for one in ids], [(one, 1) for one in ids]))
     outbox.deliver(claim(*(f"d{n}" for n in range(45))), 0)
     sizes = []
-    while (message := outbox.take()[0]) is not None:
+    while (message := outbox.take().message) is not None:
         sizes.append(
             [
                 len(message.cancels),
@@ -67,7 +71,8 @@ def test_no_more_than_twenty_of_a_kind() -> None:
                 len(message.commands.assignments),
             ]
         )
-    assert sizes == [[20] * 4, [20] * 4, [5] * 4]
+    # Commands wait until no cancel does.
+    assert sizes == [[20, 20, 20, 0], [20, 20, 20, 0], [5, 5, 5, 20], [0, 0, 0, 20], [0, 0, 0, 5]]
 
 
 def test_commands_of_two_leases_do_not_travel_together() -> None:
@@ -96,6 +101,74 @@ def test_a_cancel_never_overtakes_its_command() -> None:
     assert [one.command_id for one in third.cancels] == ["c24"]
 
 
+def test_a_cancel_that_comes_before_its_command_follows_it() -> None:
+    outbox = AgentOutbox()
+    outbox.cancel_early("c1", "enough")
+    assert outbox.take() == NOTHING
+    outbox.deliver(claim("c1"), 0)
+    first, second = taken(outbox), taken(outbox)
+    assert (list(first.cancels), len(first.commands.assignments)) == ([], 1)
+    assert [(one.command_id, one.reason) for one in second.cancels] == [("c1", "enough")]
+    assert outbox.take() == NOTHING
+
+
+def test_of_cancels_that_come_before_their_commands_the_latest_are_kept() -> None:
+    outbox = AgentOutbox()
+    for n in range(MOST_EARLY_CANCELS + 1):
+        outbox.cancel_early(f"c{n}", "")
+    outbox.deliver(claim("c0", "c1"), 0)
+    taken(outbox)
+    assert [one.command_id for one in taken(outbox).cancels] == ["c1"]
+
+
+def test_a_cancel_of_what_was_sent_goes_before_a_later_attempt() -> None:
+    outbox = AgentOutbox()
+    ids = [f"c{n}" for n in range(21)]
+    outbox.deliver(claim(*ids[:20]), 0)
+    outbox.deliver(claim(ids[20]), 0)
+    taken(outbox), taken(outbox)
+    for command_id in ids:
+        outbox.withdraw(command_id, "not acknowledged")
+    outbox.deliver(claim("c20", attempt=2), 0)
+    first, second = taken(outbox), taken(outbox)
+    assert (len(first.cancels), len(first.commands.assignments)) == (20, 0)
+    assert ([one.command_id for one in second.cancels], len(second.commands.assignments)) == (["c20"], 1)
+    assert outbox.take() == NOTHING
+
+
+def test_what_is_withdrawn_before_it_was_sent_is_not_sent_and_not_cancelled() -> None:
+    outbox = AgentOutbox()
+    outbox.deliver(claim("c1", lease_id="one"), 0)
+    outbox.deliver(claim("c2", "c3", lease_id="two"), 0)
+    outbox.cancel("c2", "enough")
+    outbox.withdraw("c1", "time_limit")
+    outbox.withdraw("c2", "time_limit")
+    message, sent, _ = outbox.take()
+    assert message is not None
+    assert (sent, message.commands.assignments[0].lease_id, list(message.cancels)) == (["c3"], "two", [])
+    assert outbox.take() == NOTHING
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [b"\xff\xff\xff", b"", Command(command_id="another", type="PING").SerializeToString()],
+    ids=["no message", "empty", "another command"],
+)
+def test_what_is_stored_of_a_command_may_be_unreadable(encoded: bytes) -> None:
+    outbox = AgentOutbox()
+    readable = claim("c1", "c3").commands
+    commands = [readable[0], ClaimedCommand("c2", 1, encoded), readable[1]]
+    outbox.answer(Answers([ResultAnswer("c0", EndingOutcome.STORED)], []))
+    outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, commands), 5)
+    message, sent, unreadable = outbox.take()
+    assert message is not None
+    assert (sent, unreadable) == (["c1", "c3"], [("c2", "lease")])
+    assert [one.command.command_id for one in message.commands.assignments] == ["c1", "c3"]
+    assert len(message.result_acks) == 1
+    outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, [commands[1]]), 5)
+    assert outbox.take() == (None, [], [("c2", "lease")])
+
+
 def test_what_was_never_sent_is_given_back_once() -> None:
     outbox = AgentOutbox()
     outbox.deliver(claim(*(f"c{n}" for n in range(21)), lease_id="one"), 0)
@@ -103,7 +176,7 @@ def test_what_was_never_sent_is_given_back_once() -> None:
     outbox.take()
     assert outbox.unsent() == [("c20", "one"), ("d", "two")]
     assert outbox.unsent() == []
-    assert outbox.take() == (None, [])
+    assert outbox.take() == NOTHING
 
 
 def test_a_rejected_result_says_why() -> None:

@@ -53,6 +53,12 @@ def test_a_constructor_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> 
             "offline_after (9.5 s) must be more than heartbeat_interval (10 s), or every agent counts as gone",
         ),
         ({"retry_first": 61.0}, "retry_most (60 s) must not be less than retry_first (61 s)"),
+        (
+            {"queue_full": "drop", "queue_limit": 10_001},
+            "queue_limit (10,001) must be at most 10,000 where queue_full is drop, or finding what to drop holds "
+            "Valkey up",
+        ),
+        ({"result_retention": 59.0}, "--result-retention must be greater than or equal to 60, not 59.0"),
         ({"batch_size": 21}, "--batch-size must be less than or equal to 20, not 21"),
         ({"batch_size": "many"}, "--batch-size must be a valid integer, not 'many'"),
         ({"time_limit": 0.0}, "--time-limit must be greater than 0, not 0.0"),

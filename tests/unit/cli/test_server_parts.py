@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from distributor.cli.server_process import store_policy
+from distributor.cli.server_parts import store_policy
 from distributor.settings import ServerSettings
 
 
@@ -19,3 +19,9 @@ def test_seconds_of_settings_become_milliseconds_of_the_store() -> None:
 def test_no_key_is_remembered_longer_than_its_command() -> None:
     assert store_policy(ServerSettings(result_retention=60.0)).idempotency_ms == 60_000
     assert store_policy(ServerSettings()).idempotency_ms == 86_400_000
+
+
+def test_an_agent_is_remembered_for_a_week_however_briefly_results_are_kept() -> None:
+    week_ms = 7 * 86_400_000
+    assert store_policy(ServerSettings(result_retention=60.0)).session_ttl_ms == week_ms
+    assert store_policy(ServerSettings(result_retention=1_209_600.0)).session_ttl_ms == 2 * week_ms

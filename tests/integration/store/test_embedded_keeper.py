@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from distributor.errors import ConfigurationError, Unavailable
+from distributor.store.connection import Connection
+from distributor.store.embedded import EmbeddedValkey
+from distributor.store.embedded_keeper import MOST_RESTARTS, EmbeddedKeeper
+
+
+def kill(valkey: EmbeddedValkey) -> None:
+    assert valkey.pid is not None
+    os.kill(valkey.pid, signal.SIGKILL)
+
+
+async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path) as valkey:
+        keeper, connection = EmbeddedKeeper(valkey), Connection(valkey.url)
+        await connection.call("SET", "key", "value")
+        for _ in range(MOST_RESTARTS):
+            kill(valkey)
+            with capture_logs() as logs:
+                await keeper.run_once()
+            assert [(line["log_level"], line.get("exit_code")) for line in logs] == [("error", -9), ("info", None)]
+            await connection.close()
+            assert await connection.call("GET", "key") == b"value"
+        await connection.close()
+        kill(valkey)
+        with pytest.raises(
+            Unavailable, match=rf"exit code -9\) after 3 restarts within 60 s; see its log {valkey.log}"
+        ):
+            await keeper.run_once()
+
+
+async def test_restarts_of_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributor.store.embedded_keeper.WITHIN_SECONDS", 0.0)
+    async with EmbeddedValkey(tmp_path) as valkey:
+        keeper = EmbeddedKeeper(valkey)
+        for _ in range(MOST_RESTARTS + 1):
+            kill(valkey)
+            await keeper.run_once()
+
+
+async def test_the_folder_stays_locked_and_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path) as valkey:
+        kill(valkey)
+        await valkey.ended()
+        with pytest.raises(ConfigurationError, match="in use by another server"):
+            await EmbeddedValkey(tmp_path).start()
+        (aof,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+        aof.write_bytes(b"NONSENSE\r\n")
+        with pytest.raises(ConfigurationError, match="the embedded Valkey ended with exit code 1 while starting"):
+            await EmbeddedKeeper(valkey).run_once()

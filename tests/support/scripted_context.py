@@ -1,0 +1,54 @@
+"""The server's side of an agent's stream in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from distributor.v1 import agent_gateway_pb2 as pb
+
+
+class ScriptedContext:
+    """A grpc.aio.ServicerContext: reads what a test says, keeps what is written. While it is `deaf`, writes wait."""
+
+    def __init__(self, *requests: pb.ConnectRequest) -> None:
+        self.written: list[pb.ConnectResponse] = []
+        self.aborted: tuple[grpc.StatusCode, str] | None = None
+        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        self._hears = asyncio.Event()
+        self._hears.set()
+        for request in requests:
+            self.say(request)
+
+    def say(self, request: pb.ConnectRequest) -> None:
+        self._requests.put_nowait(request)
+
+    def half_close(self) -> None:
+        self._requests.put_nowait(grpc.aio.EOF)
+
+    @property
+    def unread(self) -> int:
+        return self._requests.qsize()
+
+    @property
+    def deaf(self) -> bool:
+        return not self._hears.is_set()
+
+    @deaf.setter
+    def deaf(self, deaf: bool) -> None:
+        (self._hears.clear if deaf else self._hears.set)()
+
+    async def read(self) -> Any:
+        return await self._requests.get()
+
+    async def write(self, message: pb.ConnectResponse) -> None:
+        await self._hears.wait()
+        self.written.append(message)
+
+    async def abort(self, code: grpc.StatusCode, details: str, metadata: Any) -> None:
+        await self._hears.wait()
+        self.aborted = (code, details)
+        self.half_close()
+        raise grpc.aio.AbortError

@@ -1,0 +1,55 @@
+"""What the integration tests of queueing cannot bring about: a store that goes away half-way through a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from distributor.dispatch.command_service import QUEUED_AT_ONCE, CommandService, QueueRequest
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import NewCommand, Queued
+from distributor.errors import Unavailable
+from distributor.model.command import CommandDraft
+from distributor.store.command_store import MOST_IN_A_CALL
+from tests.support.fake_ports import MemoryStore
+
+REQUEST = QueueRequest(CommandDraft("agent123", "PING"), lambda command_id: command_id.encode())
+
+
+class LeavingStore(MemoryStore):
+    """Goes away after so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls_left = calls
+
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+        self.away = self.calls_left == 0
+        self.calls_left -= 1
+        return await super().enqueue(commands)
+
+
+def service(store: MemoryStore) -> CommandService:
+    reader: Any = None
+    return CommandService(store, reader, Doorbell())
+
+
+async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:
+    store = LeavingStore(calls=2)
+    answers = await service(store).queue_many([REQUEST] * 1_000)
+    stored = [answer for answer in answers if isinstance(answer, Queued)]
+    assert [answer.command_id for answer in stored] == [item.command_id for item in store.waiting["agent123"]]
+    assert len(stored) == 2 * QUEUED_AT_ONCE
+    assert [type(answer) for answer in answers[len(stored) :]] == [Unavailable] * (1_000 - len(stored))
+    assert store.failures == 1, "it is not asked again"
+
+
+async def test_a_call_of_which_nothing_was_stored_fails_as_a_whole() -> None:
+    with pytest.raises(Unavailable):
+        await service(LeavingStore(calls=0)).queue_many([REQUEST] * 1_000)
+
+
+def test_what_is_sent_together_is_stored_in_one_step() -> None:
+    assert QUEUED_AT_ONCE <= MOST_IN_A_CALL

@@ -1,0 +1,186 @@
+"""What one stream reads, writes and waits for; the wire and the store are in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
+from distributor.model.agent_session import MOST_IN_A_MESSAGE, AgentSession
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.retry_policy import RetryPolicy
+from distributor.rpc import agent_stream
+from distributor.rpc.agent_stream import MOST_WAITING_ACKS, AgentStream, monotonic_ms
+from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import command_pb2
+from tests.support.fake_ports import MemoryOutputLog, MemoryStore
+from tests.support.scripted_context import ScriptedContext
+from tests.support.serving_agent import background
+from tests.support.waiting import until
+
+
+class MemorySessions:
+    async def heartbeat(self, sessions: list[tuple[str, int]]) -> list[bool]:
+        return [True] * len(sessions)
+
+
+class CountedReports(AgentReports):
+    count = 0
+
+    async def handle(self, *arguments: Any) -> Any:
+        self.count += 1
+        return await super().handle(*arguments)
+
+
+class World:
+    """A stream to an agent with room for five commands."""
+
+    def __init__(self) -> None:
+        self.context = ScriptedContext()
+        self.store = MemoryStore()
+        self.session = AgentSession("agent123", 1, 5, monotonic_ms())
+        self.reports = CountedReports(self.store, MemoryOutputLog(), Doorbell(), RetryPolicy(10, 10))
+        context: Any = self.context
+        sessions: Any = MemorySessions()
+        self.stream = AgentStream(context, self.session, self.reports, sessions)
+
+    def deliver(self, command_id: str, encoded: bytes | None = None) -> None:
+        if encoded is None:
+            encoded = command_pb2.Command(command_id=command_id, type="PING").SerializeToString()
+        self.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, [ClaimedCommand(command_id, 1, encoded)]))
+
+    @property
+    def told(self) -> list[str]:
+        """Commands and cancels in the order of sending."""
+        return [
+            word
+            for message in self.context.written
+            for word in (
+                *(f"cancel {one.command_id}" for one in message.cancels),
+                *(f"run {one.command.command_id}" for one in message.commands.assignments),
+            )
+        ]
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_a_cancel_that_overtakes_the_reply_to_the_claim_follows_the_command(world: World) -> None:
+    world.stream.cancel("c1", "enough")
+    world.deliver("c1")
+    await until(lambda: len(world.told) == 2)
+    assert world.told == ["run c1", "cancel c1"]
+    assert world.session.in_flight["c1"].cancel_sent
+
+
+async def test_a_cancel_of_what_the_agent_never_gets_is_not_sent(world: World) -> None:
+    world.stream.cancel("c1", "enough")
+    world.deliver("c2")
+    await until(lambda: world.told)
+    await world.stream.close()
+    assert world.told == ["run c2"]
+    assert not world.session.in_flight["c2"].cancel_sent
+
+
+async def test_what_is_withdrawn_is_stopped_once_it_was_sent(world: World) -> None:
+    world.deliver("c1")
+    await until(lambda: world.told)
+    world.session.lost("c1", 1)
+    world.stream.withdraw("c1", "time_limit")
+    await until(lambda: len(world.told) == 2)
+    assert world.told == ["run c1", "cancel c1"]
+
+
+async def test_a_command_that_cannot_be_read_fails_and_the_stream_goes_on(world: World) -> None:
+    world.deliver("c1", b"\xff\xff\xff")
+    world.deliver("c2")
+    await until(lambda: world.told)
+    assert world.told == ["run c2"]
+    (ending,) = world.store.endings
+    assert (ending.progress.command_id, ending.progress.lease_id) == ("c1", "lease")
+    assert (ending.status, ending.reason.code) == (CommandStatus.FAILED, "unreadable_command")
+    assert set(world.session.in_flight) == {"c2"}
+
+
+async def test_a_command_that_cannot_be_read_while_the_store_is_away_does_not_end_the_stream(world: World) -> None:
+    world.store.away = True
+    world.deliver("c1", b"\xff\xff\xff")
+    world.deliver("c2")
+    await until(lambda: world.told)
+    assert world.told == ["run c2"]
+
+
+async def test_a_heartbeat_that_comes_alone_is_no_report_however_long_it_is(world: World) -> None:
+    long = pb.Heartbeat(sequence=1, credit=5)
+    # As a newer agent may say more than we know of.
+    long.MergeFromString(b"\xfa\x01\x80\x02" + bytes(256))
+    world.context.say(pb.ConnectRequest(heartbeat=long))
+    world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=2), started=[pb.Started(command_id="c1")]))
+    world.context.half_close()
+    assert not await world.stream.read()
+    assert world.reports.count == 1
+
+
+def results(number: int) -> pb.ConnectRequest:
+    ids = [f"{number}-{n}" for n in range(MOST_IN_A_MESSAGE)]
+    return pb.ConnectRequest(results=[pb.Result(command_id=one, lease_id="lease") for one in ids])
+
+
+async def test_an_agent_that_reads_no_answers_is_not_heard(world: World) -> None:
+    world.context.deaf = True
+    messages = 3 * MOST_WAITING_ACKS // MOST_IN_A_MESSAGE
+    for number in range(messages):
+        world.context.say(results(number))
+        for n in range(MOST_IN_A_MESSAGE):
+            world.store.outcomes[f"{number}-{n}"] = EndingOutcome.UNKNOWN
+    async with background(world.stream.read()):
+        heard = MOST_WAITING_ACKS // MOST_IN_A_MESSAGE + 1
+        await until(lambda: world.context.unread <= messages - heard)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        # One more where a message of answers is being written already.
+        assert world.context.unread >= messages - heard - 1
+        world.context.deaf = False
+        await until(lambda: sum(len(message.result_acks) for message in world.context.written) == 600)
+        assert world.context.unread == 0
+
+
+async def test_closing_does_not_wait_for_an_agent_that_does_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_stream, "LAST_WRITE_SECONDS", 0.01)
+    world.context.deaf = True
+    world.deliver("c1")
+    # Now its write is under way.
+    await asyncio.sleep(0)
+    world.deliver("c2")
+    async with asyncio.timeout(5):
+        assert await world.stream.close() == [("c2", "lease")]
+
+
+@pytest.mark.parametrize("something_to_say", [True, False])
+async def test_ending_does_not_wait_for_an_agent_that_does_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, something_to_say: bool
+) -> None:
+    monkeypatch.setattr(agent_stream, "LAST_WRITE_SECONDS", 0.01)
+    world.context.deaf = True
+    if something_to_say:
+        world.deliver("c1")
+    reading = asyncio.create_task(world.stream.read())
+    await asyncio.sleep(0)
+    world.stream.end(Farewell.SILENT)
+    async with asyncio.timeout(5):
+        await asyncio.wait([reading])
+    assert reading.cancelled()
+    await world.stream.close()
+    assert world.context.aborted is None
+    # Should it ever read again, it learns why.
+    world.context.deaf = False
+    await until(lambda: world.context.aborted)
