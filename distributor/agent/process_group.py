@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -80,13 +80,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     async def gone(self, within: float | None = None) -> bool:
         """Wait until nothing of the group runs; False if something still does after `within` seconds."""
-        try:
-            async with asyncio.timeout(within):
-                await self._exited.wait()
-                await group_gone(self.pid)
-        except TimeoutError:
-            return False
-        return True
+        return await finishes(self._nothing_runs(), within)
 
     async def stop(self, grace: float) -> None:
         """TERM to the whole group, `grace` seconds, KILL; returns once nothing of the group runs."""
@@ -106,19 +100,19 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     async def drained(self) -> None:
         """Wait until all output of the gone group was read into `output`, then end `output`."""
-        while not self._pipes_closed.is_set():
-            try:
-                async with asyncio.timeout(ESCAPED_SECONDS):
-                    await self._pipes_closed.wait()
-            except TimeoutError:
-                if self.output.empty:
-                    break
+        while not await finishes(self._pipes_closed.wait(), ESCAPED_SECONDS):
+            if self.output.empty:
+                break
         self.output.close()
 
     def close(self) -> None:
         """Close the pipes."""
         self.output.close()
         self._started.close()
+
+    async def _nothing_runs(self) -> None:
+        await self._exited.wait()
+        await group_gone(self.pid)
 
     # Called by asyncio
 
@@ -159,6 +153,22 @@ class ProcessGroup(asyncio.SubprocessProtocol):
             pipe = cast("asyncio.ReadTransport | None", self._started.get_pipe_transport(fd))
             if pipe and not pipe.is_closing():
                 (pipe.pause_reading if paused else pipe.resume_reading)()
+
+
+async def finishes(work: Coroutine[object, object, object], within: float | None) -> bool:
+    """Whether `work` finishes within so many seconds; where it does not, it is cancelled.
+
+    For tasks that are being cancelled and still have something to end: in those, before Python 3.11.3, the end of an
+    asyncio.timeout is taken for another cancel.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({working}, timeout=within)
+    finally:
+        working.cancel()
+    for task in done:
+        task.result()
+    return bool(done)
 
 
 async def group_gone(pgid: int) -> None:

@@ -89,6 +89,8 @@ class TokenVerifier:
             raise _refused("the token's signature is not by a key of this bridge") from error
         except jwt.PyJWTError as error:
             raise _refused("the token is not valid") from error
+        if not claims["sub"]:
+            raise _refused("the token names nobody: its sub is empty")
         return Identity(claims["sub"], _scopes(claims.get("scope")), float(claims["exp"]))
 
 

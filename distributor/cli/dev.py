@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 import sys
@@ -13,18 +12,16 @@ from typing import Final, NamedTuple
 import click
 from pydantic import SecretStr
 
+from distributor.cli.agent_keeper import AgentKeeper
 from distributor.cli.bridge import BridgeProcess
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.serving import first_of, is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
 from distributor.settings import BridgeSettings, ServerSettings, split_address
-from distributor.store import die_with_parent
-from distributor.store.child_process import ChildProcess
 
 AGENT_ID: Final = "dev-agent"
 AGENT_CAPACITY: Final = 4
-AGENT_STOP_SECONDS: Final = 10.0
 
 
 class Everything(NamedTuple):
@@ -32,10 +29,11 @@ class Everything(NamedTuple):
 
     server: ServerProcess
     bridge: BridgeProcess
+    agent: AgentKeeper
 
     async def run(self) -> None:
         """Return only by raising what a background loop failed with."""
-        await first_of(self.server.run(), self.bridge.run())
+        await first_of(self.server.run(), self.bridge.run(), self.agent.run())
 
 
 async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> None:
@@ -58,12 +56,8 @@ async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
             )
     async with ServerProcess(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        async with _bridge(server, address, bridge_settings) as bridge:
-            agent = _start_agent(address)
-            try:
-                yield Everything(server, bridge)
-            finally:
-                await agent.stop(AGENT_STOP_SECONDS)
+        async with _bridge(server, address, bridge_settings) as bridge, AgentKeeper(_agent(address)) as agent:
+            yield Everything(server, bridge, agent)
 
 
 def described(everything: Everything, settings: ServerSettings) -> str:
@@ -99,18 +93,13 @@ def _is_taken(address: str) -> bool:
     return True
 
 
-def _start_agent(server: str) -> ChildProcess:
-    # Should we be killed, it ends too: an agent that may EXEC must not be forgotten.
-    launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
-    return ChildProcess(
-        [
-            *launcher,
-            sys.executable,
-            "-c",
-            "from distributor.cli.command_agent import main; main()",
-            f"--agent={AGENT_ID}",
-            f"--server={server}",
-            f"--capacity={AGENT_CAPACITY}",
-            "--allow-exec",
-        ]
-    )
+def _agent(server: str) -> list[str]:
+    return [
+        sys.executable,
+        "-c",
+        "from distributor.cli.command_agent import main; main()",
+        f"--agent={AGENT_ID}",
+        f"--server={server}",
+        f"--capacity={AGENT_CAPACITY}",
+        "--allow-exec",
+    ]

@@ -11,10 +11,8 @@ from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import NOT_DELIVERED, Claim, ClaimRequest, CommandStore, Release
 from distributor.errors import DistributorError
 from distributor.model.assignment import assign
-from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
-
-logger = get_logger()
+from distributor.observability.outage import Outage
 
 WAIT_AFTER_FAILURE_SECONDS = 0.5
 LARGE_CLAIM_BYTES = 1024 * 1024
@@ -45,6 +43,7 @@ class CommandDistributor:
         self._polling_interval = polling_interval
         self._batch_size = batch_size
         self._turn = 0
+        self._outage = Outage("claim commands")
 
     async def run(self) -> None:
         """Look whenever there is reason to, until cancelled."""
@@ -58,8 +57,9 @@ class CommandDistributor:
                 rung = [agent.session.agent_id for agent in self._registry]
             try:
                 await self.run_once(rung)
+                self._outage.over()
             except DistributorError as error:
-                logger.warning("cannot claim commands", error=str(error))
+                self._outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
                 for agent_id in rung:
                     self._doorbell.ring(agent_id)

@@ -8,11 +8,13 @@ import time
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import EventLog, Fact, Facts
+from distributor.dispatch.transition_log import log_transitions
 from distributor.dispatch.watches import Watches
 from distributor.errors import DistributorError
 from distributor.model.event import AgentChanged, CommandChanged, EventKind
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
+from distributor.observability.outage import Outage
 
 logger = get_logger()
 
@@ -38,6 +40,7 @@ class EventRelay:
         self._watches = watches
         self._metrics = metrics
         self._position = ""
+        self._outage = Outage("read events")
         self.missed = asyncio.Event()
         """Set when events were missed; whoever waits for it clears it."""
 
@@ -50,12 +53,13 @@ class EventRelay:
                 # Whatever was trimmed while we were away was missed, so watchers read the states anew.
                 self._watches.resync()
                 async for facts in self._log.tail(self._position):
+                    self._outage.over()
                     self._position = facts.position
                     if facts.missed:
                         self._missed()
                     self.relay(facts)
             except DistributorError as error:
-                logger.warning("cannot read events", error=str(error))
+                self._outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 
     async def catch_up(self) -> None:
@@ -73,6 +77,8 @@ class EventRelay:
     def relay(self, facts: Facts) -> None:
         """Tell everybody about one change."""
         ours = facts.origin == self._replica
+        if ours:
+            log_transitions(facts)
         for fact in facts.facts:
             self._watches.note(fact)
             match fact.kind:

@@ -60,6 +60,28 @@ async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
             raise
 
 
+async def test_a_killed_agent_is_started_again_with_a_line_that_says_so(tmp_path: Path) -> None:
+    async with launched_server("demo", *somewhere(tmp_path)) as demo:
+        await demo.line("Ctrl-C stops everything")
+        agent = agent_of(demo)
+        os.kill(agent, signal.SIGKILL)
+        assert "exit_code=-9" in await demo.line("the agent ended, starting it again")
+        # No zombie is left of it, and the new one attaches.
+        await demo.line("agent attached", times=2)
+        assert agent not in descendants_of(demo.process.pid)
+        assert agent_of(demo) != agent
+
+
+def agent_of(server: LaunchedServer) -> int:
+    """The process id of the agent that a server started."""
+    (agent,) = [
+        pid
+        for pid in descendants_of(server.process.pid)
+        if b"command_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return agent
+
+
 async def test_only_on_loopback(tmp_path: Path) -> None:
     async with launched_server("demo", *somewhere(tmp_path), "--listen=0.0.0.0:0") as demo:
         assert await demo.ended() == 2, demo.everything

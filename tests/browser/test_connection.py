@@ -144,7 +144,7 @@ async def test_without_a_token_the_page_asks_for_one(browser: Browser, valkey_ur
         dialog = page.page.get_by_role("dialog")
         await expect(dialog).to_contain_text("a token is needed")
         await sign_in(page, "not a token")
-        await expect(dialog).to_contain_text("token", use_inner_text=True)
+        await expect(dialog).to_contain_text("the token is not a JWT")
         await expect(page.page.locator(".connection")).to_have_text("signed out")
         await sign_in(page, world.token(READ))
         await page.live()

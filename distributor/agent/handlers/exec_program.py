@@ -12,7 +12,7 @@ from typing import Final
 
 from distributor.agent.command_context import CommandContext, CommandFailed, Completed
 from distributor.agent.handlers.exec_params import INHERITED, read_params
-from distributor.agent.process_group import ProcessGroup, Program
+from distributor.agent.process_group import ProcessGroup, Program, finishes
 from distributor.errors import ConfigurationError
 
 EXEC: Final = "EXEC"
@@ -65,7 +65,8 @@ class ExecHandler:
             await asyncio.wait({copying})
         except asyncio.CancelledError:
             await group.stop(self._policy.stop_grace)
-            await self._last_output(group, copying)
+            # Where nobody takes it in time, the result says how much was delivered.
+            await finishes(_last_output(group, copying), LAST_OUTPUT_SECONDS)
             raise
         finally:
             copying.cancel()
@@ -104,14 +105,10 @@ class ExecHandler:
                 "program_not_started", f"{program.argv[0]!r} did not start: {error.strerror}"
             ) from error
 
-    async def _last_output(self, group: ProcessGroup, copying: asyncio.Task[None]) -> None:
-        try:
-            async with asyncio.timeout(LAST_OUTPUT_SECONDS):
-                await group.drained()
-                await asyncio.wait({copying})
-        except TimeoutError:
-            # Nobody takes it; the result says how much was delivered.
-            return
+
+async def _last_output(group: ProcessGroup, copying: asyncio.Task[None]) -> None:
+    await group.drained()
+    await asyncio.wait({copying})
 
 
 async def _copy_output(group: ProcessGroup, command: CommandContext) -> None:

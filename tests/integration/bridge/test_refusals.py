@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 from unittest.mock import patch
 
+import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -18,6 +20,7 @@ AUDIENCE = "command-distributor"
 
 
 def token(**changes: Any) -> str:
+    """A token minted as ours are."""
     now = int(time.time())
     fields: dict[str, Any] = {
         "key": TOKEN_KEY,
@@ -36,22 +39,37 @@ async def test_a_plain_get_is_told_to_upgrade(bridge: RunningBridge) -> None:
     assert answer.headers["Upgrade"] == "websocket"
 
 
+def signed(algorithm: str = "HS256", **changes: Any) -> str:
+    """A token that we would not mint, signed with our key unless with none; a claim that is None is left out."""
+    now = int(time.time())
+    claims = {"sub": "alice", "scope": READ, "aud": AUDIENCE, "iat": now, "exp": now + 60} | changes
+    given = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(given, cast(Any, None) if algorithm == "none" else TOKEN_KEY, algorithm=algorithm)
+
+
 @pytest.mark.parametrize(
-    ("fields", "why"),
+    ("made", "why"),
     [
-        ({}, "token is required"),
-        ({"token": ""}, "token is required"),
-        ({"token": 7}, "token must be text"),
-        ({"token": "no.jwt.at-all"}, "not a JWT"),
-        ({"token": token(expires=int(time.time()) - 60)}, "expired"),
-        ({"token": token(key="another key, also of 32 bytes or more")}, "not by a key of this bridge"),
-        ({"token": token(audience="somebody-else")}, "another audience"),
-        ({"token": token(scopes=[Scope.WRITE])}, "dashboard:read"),
+        (lambda: None, "token is required"),
+        (lambda: "", "token is required"),
+        (lambda: 7, "token must be text"),
+        (lambda: "no.jwt.at-all", "not a JWT"),
+        (lambda: token(expires=int(time.time()) - 60), "expired"),
+        (lambda: token(key="another key, also of 32 bytes or more"), "not by a key of this bridge"),
+        (lambda: token(audience="somebody-else"), "another audience"),
+        (lambda: token(scopes=[Scope.WRITE]), "dashboard:read"),
+        (lambda: signed("none"), "not signed with an algorithm"),
+        (lambda: signed("HS512"), "not signed with an algorithm"),
+        (lambda: signed(exp=None), "has no exp"),
+        (lambda: signed(iat=int(time.time()) + 600), "not valid"),
+        (lambda: signed(sub=""), "names nobody"),
     ],
 )
-async def test_a_token_that_will_not_do(bridge: RunningBridge, fields: dict[str, Any], why: str) -> None:
+async def test_a_token_that_will_not_do(bridge: RunningBridge, made: Callable[[], object], why: str) -> None:
+    """Tokens are made when the test runs: a whole test run may take longer than they live."""
+    refused = made()
     async with bridge.stranger() as dashboard:
-        await dashboard.say("dashboard:connect", **fields)
+        await dashboard.say("dashboard:connect", **({} if refused is None else {"token": refused}))
         code, reason = await dashboard.until_closed()
     assert code == 1008
     assert why in reason

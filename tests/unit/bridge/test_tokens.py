@@ -15,14 +15,20 @@ from distributor.errors import ConfigurationError, PermissionDenied
 
 KEY = "k" * 32
 AUDIENCE = "command-distributor"
-NOW = int(time.time())
-CLAIMS: dict[str, Any] = {"sub": "alice", "aud": AUDIENCE, "iat": NOW, "exp": NOW + 60, "scope": "dashboard:read x"}
+LIFETIME = 60
 
 PRIVATE: dict[str, Any] = {
     "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
+
+
+def claims(*, lifetime: int = LIFETIME, issued_in: int = 0, **changes: Any) -> dict[str, Any]:
+    """Claims as of now: made when a test runs, as a whole test run may take longer than they live."""
+    now = int(time.time())
+    usual = {"sub": "alice", "aud": AUDIENCE, "iat": now + issued_in, "exp": now + lifetime}
+    return usual | {"scope": "dashboard:read x"} | changes
 
 
 def pem_of(private: Any) -> bytes:
@@ -34,14 +40,15 @@ PEMS = [pem_of(private) for private in PRIVATE.values()]
 
 
 def test_a_minted_token_says_who_and_what() -> None:
-    token = mint(KEY, "alice", [Scope.READ, Scope.WRITE], AUDIENCE, NOW, NOW + 60)
+    now = int(time.time())
+    token = mint(KEY, "alice", [Scope.READ, Scope.WRITE], AUDIENCE, now, now + LIFETIME)
     identity = TokenVerifier(AUDIENCE, KEY).verify(token)
-    assert identity == Identity("alice", frozenset(Scope), NOW + 60)
+    assert identity == Identity("alice", frozenset(Scope), now + LIFETIME)
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
 def test_public_keys_of_each_kind(algorithm: str) -> None:
-    token = jwt.encode(CLAIMS, PRIVATE[algorithm], algorithm=algorithm)
+    token = jwt.encode(claims(), PRIVATE[algorithm], algorithm=algorithm)
     assert TokenVerifier(AUDIENCE, KEY, PEMS).verify(token).scopes == {Scope.READ}
 
 
@@ -49,36 +56,37 @@ def test_any_of_several_keys_of_one_kind() -> None:
     old, new = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
     verifier = TokenVerifier(AUDIENCE, "", [pem_of(old), pem_of(new)])
     for private in (old, new):
-        assert verifier.verify(jwt.encode(CLAIMS, private, algorithm="EdDSA")).subject == "alice"
+        assert verifier.verify(jwt.encode(claims(), private, algorithm="EdDSA")).subject == "alice"
     with pytest.raises(PermissionDenied):
-        verifier.verify(jwt.encode(CLAIMS, PRIVATE["EdDSA"], algorithm="EdDSA"))
+        verifier.verify(jwt.encode(claims(), PRIVATE["EdDSA"], algorithm="EdDSA"))
 
 
 @pytest.mark.parametrize("missing", ["exp", "iat", "sub", "aud"])
 def test_every_claim_is_required(missing: str) -> None:
-    claims = {name: value for name, value in CLAIMS.items() if name != missing}
-    with pytest.raises(PermissionDenied):
-        TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(claims, KEY))
+    others = {name: value for name, value in claims().items() if name != missing}
+    with pytest.raises(PermissionDenied, match=f"has no {missing}"):
+        TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(others, KEY))
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"exp": NOW - LEEWAY_SECONDS - 2}, "expired"),
-        ({"iat": NOW + 600}, "not valid"),
+        ({"lifetime": -LEEWAY_SECONDS - 2}, "expired"),
+        ({"issued_in": 600}, "not valid"),
         ({"aud": "other"}, "another audience"),
         ({"sub": 7}, "not valid"),
+        ({"sub": ""}, "names nobody"),
     ],
 )
 def test_claims_that_will_not_do(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(PermissionDenied, match=why):
-        TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(CLAIMS | changes, KEY))
+        TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(claims(**changes), KEY))
 
 
 def test_a_public_key_is_no_shared_key() -> None:
     """The oldest trick: sign with the public key's text as if it were an HS256 secret."""
     header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
-    body = base64.urlsafe_b64encode(json.dumps(CLAIMS).encode()).rstrip(b"=")
+    body = base64.urlsafe_b64encode(json.dumps(claims()).encode()).rstrip(b"=")
     signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(header + b"." + body, PEMS[0])
     forged = b".".join([header, body, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
     for verifier in (TokenVerifier(AUDIENCE, "", PEMS), TokenVerifier(AUDIENCE, KEY, PEMS)):
@@ -88,12 +96,12 @@ def test_a_public_key_is_no_shared_key() -> None:
 
 def test_no_signature_is_not_enough() -> None:
     with pytest.raises(PermissionDenied, match="algorithm"):
-        TokenVerifier(AUDIENCE, KEY, PEMS).verify(jwt.encode(CLAIMS, cast(Any, None), algorithm="none"))
+        TokenVerifier(AUDIENCE, KEY, PEMS).verify(jwt.encode(claims(), cast(Any, None), algorithm="none"))
 
 
 @pytest.mark.parametrize("scope", [None, 7, ["dashboard:read"], "dashboard:readx", ""])
 def test_scopes_that_are_none(scope: object) -> None:
-    assert TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(CLAIMS | {"scope": scope}, KEY)).scopes == set()
+    assert TokenVerifier(AUDIENCE, KEY).verify(jwt.encode(claims(scope=scope), KEY)).scopes == set()
 
 
 @pytest.mark.parametrize(
