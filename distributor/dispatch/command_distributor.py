@@ -11,10 +11,13 @@ from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import NOT_DELIVERED, Claim, ClaimRequest, CommandStore, Release
 from distributor.errors import DistributorError
 from distributor.model.assignment import assign
+from distributor.model.pace import Pace
 from distributor.observability.metrics import Metrics
 from distributor.observability.outage import Outage
 
 WAIT_AFTER_FAILURE_SECONDS = 0.5
+BUSY_COMMANDS_PER_SECOND = 1_000
+PAUSE_WHEN_BUSY_SECONDS = 0.003
 LARGE_CLAIM_BYTES = 1024 * 1024
 """The store bounds claims by bytes too, so one that is large may have left something behind: look again."""
 
@@ -43,6 +46,7 @@ class CommandDistributor:
         self._polling_interval = polling_interval
         self._batch_size = batch_size
         self._turn = 0
+        self._pace = Pace(BUSY_COMMANDS_PER_SECOND)
         self._outage = Outage("claim commands")
 
     async def run(self) -> None:
@@ -56,8 +60,10 @@ class CommandDistributor:
                 next_poll = loop.time() + self._polling_interval
                 rung = [agent.session.agent_id for agent in self._registry]
             try:
-                await self.run_once(rung)
+                delivered = await self.run_once(rung)
                 self._outage.over()
+                if self._pace.note(delivered, loop.time()):
+                    await asyncio.sleep(PAUSE_WHEN_BUSY_SECONDS)
             except DistributorError as error:
                 self._outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
