@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
-from distributor.bridge.documents import SHORT_STATUS, command_document, result_document
+from distributor.bridge.documents import SHORT_STATUS, Document, command_document, result_document
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.dispatch.ports import CommandQuery
-from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied
+from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.lifecycle import CommandStatus
 
@@ -64,7 +64,6 @@ class Api:
     async def _command(self, request: Request) -> Response:
         command_id = request.path_params["command_id"]
         check_command_id(command_id, "commandId")
-        command = await self._calls.get(command_id)
         (change,) = await self._view.read([command_id])
         if change is None:
             raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
@@ -72,10 +71,23 @@ class Api:
         return JSONResponse(
             {
                 "command": command_document(change.state, result.exit_code if result else None),
-                "params": dict(command.params),
+                **await self._as_asked_for(command_id),
                 "result": result_document(result) if result else None,
             }
         )
+
+    async def _as_asked_for(self, command_id: str) -> Document:
+        """What only the server can tell; no params where it is away, for the rest is worth having without them."""
+        try:
+            command = await self._calls.get(command_id)
+        except Unavailable:
+            return {"params": None}
+        return {
+            "params": dict(command.params),
+            "timeLimitSeconds": command.time_limit_seconds,
+            "queueTtlSeconds": command.queue_ttl_seconds,
+            "offline": command.offline.value,
+        }
 
     async def _agents(self, _: Request) -> Response:
         return JSONResponse({"agents": await self._view.agents(await self._view.agent_ids())})

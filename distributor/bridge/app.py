@@ -32,7 +32,8 @@ DEV_HEADER: Final = "X-Distributor-Dev"
 MAX_CLOSE_REASON_BYTES: Final = 123
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; font-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+    "img-src 'self' data:; font-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -184,7 +185,7 @@ def _asked_by_our_page(request: Request) -> bool:
         and request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         and request.client is not None
         and _is_loopback(request.client.host)
-        and _is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or "")
+        and _is_loopback(_host_of(f"//{request.headers.get('host', '')}").name)
     )
 
 
@@ -200,4 +201,19 @@ def _origin_permitted(headers: Headers, allowed: tuple[str, ...]) -> bool:
     origin = headers.get("origin")
     if origin is None or origin in allowed or "*" in allowed:
         return True
-    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    return _host_of(origin).netloc == headers.get("host", "").lower() != ""
+
+
+class _Host(NamedTuple):
+    """Where an URL points to: as it stands there, and without a port. Both empty where the URL is malformed."""
+
+    netloc: str = ""
+    name: str = ""
+
+
+def _host_of(url: str) -> _Host:
+    try:
+        parts = urlsplit(url)
+        return _Host(parts.netloc.lower(), parts.hostname or "")
+    except ValueError:
+        return _Host()

@@ -1,12 +1,12 @@
-"""One connection from its first message to its last: one reader, one sender, and two who step in where that fails."""
+"""One connection from its first message to its last: one reader, one sender, and three who step in where that fails."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
 from distributor.bridge import messages, requests
@@ -19,11 +19,13 @@ from distributor.bridge.store_view import StoreView
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
+from distributor.stopping import stop_tasks
 
 POLICY: Final = 1008
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
 WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
+CALLS_WAITING: Final = 64
 
 
 class Closing(Exception):
@@ -74,9 +76,11 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
     """Serve one dashboard until it goes. Raises Closing where the bridge has to end the connection."""
     try:
         try:
-            async with asyncio.timeout(services.patience.connect_seconds):
+            async with asyncio.timeout(services.patience.connect_seconds) as limit:
                 connect, identity = await _introduction(peer, services.verifier)
         except TimeoutError as error:
+            if not limit.expired():
+                raise
             seconds = services.patience.connect_seconds
             raise Closing(POLICY, f"no dashboard:connect within {seconds:g} s") from error
         outbox = Outbox(services.patience.queue_messages, services.patience.queue_bytes)
@@ -120,18 +124,28 @@ class DashboardSession:
         self._telling = services.telling
         # What tells how things are is done one after the other.
         self._turn = asyncio.Lock()
-        self._sending_since: float | None = None
+        # What is asked of the server waits for it apart from all else.
+        self._to_queue: asyncio.Queue[requests.Queue] = asyncio.Queue(CALLS_WAITING)
+        self._to_interrupt: asyncio.Queue[requests.Interrupt] = asyncio.Queue(CALLS_WAITING)
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the dashboard goes or has to. Raises Gone or Closing."""
         remaining = self._dashboard.identity.expires + LEEWAY_SECONDS - time.time()
         async with self._registered():
             try:
-                async with asyncio.timeout(remaining):
+                async with asyncio.timeout(remaining) as limit:
                     await _first_to_raise(
-                        self._send_all(), self._part_from_slow(), self._receive_all(connect), self._tell_anew()
+                        self._send_all(),
+                        self._part_from_slow(),
+                        self._part_from_overrun(),
+                        self._receive_all(connect),
+                        self._queue_all(),
+                        self._interrupt_all(),
+                        self._tell_anew(),
                     )
             except TimeoutError as error:
+                if not limit.expired():
+                    raise
                 raise Closing(POLICY, "the token has expired") from error
 
     @asynccontextmanager
@@ -153,9 +167,7 @@ class DashboardSession:
         now = asyncio.get_running_loop().time
         while True:
             entry = await self._dashboard.next()
-            self._sending_since = now()
             await self._peer.send(self._dashboard.text_of(entry))
-            self._sending_since = None
             self._services.metrics.sent(now() - entry.queued_at)
 
     async def _part_from_slow(self) -> None:
@@ -163,9 +175,13 @@ class DashboardSession:
         now, seconds = asyncio.get_running_loop().time, self._services.patience.slow_close_seconds
         while True:
             await asyncio.sleep(seconds / 4)
-            since = self._sending_since
-            if since is not None and now() - since >= seconds and self._dashboard.crowded:
-                raise Closing(TRY_LATER, f"nothing was read for {seconds:g} s and the queue is full")
+            since = self._dashboard.crowded_since
+            if since is not None and now() - since >= seconds:
+                raise Closing(TRY_LATER, f"the queue has been full for {seconds:g} s")
+
+    async def _part_from_overrun(self) -> None:
+        await self._dashboard.overrun.wait()
+        raise Closing(TRY_LATER, "far more waits than the queue holds")
 
     # The reader
 
@@ -178,46 +194,75 @@ class DashboardSession:
         while True:
             text = await self._peer.receive()
             await self._dashboard.room()
-            async with self._turn:
-                await self._answer(text)
+            await self._answer(text)
 
     async def _answer(self, text: str) -> None:
         request_id = ""
         try:
             fields = requests.fields_of(text)
             request_id = requests.request_id_of(fields)
-            await self._serve(requests.parse(fields))
+            request = requests.parse(fields)
+            if isinstance(request, requests.Queue | requests.Interrupt):
+                await self._ask_server(request)
+                return
+            async with self._turn:
+                await self._serve(request)
         except DistributorError as error:
             self._dashboard.tell(messages.error(error, request_id))
 
-    async def _serve(self, request: requests.Request) -> None:
+    async def _serve(self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect) -> None:
         match request:
             case requests.Ping():
-                position = self._services.hub.position
+                position = self._dashboard.resumable(self._services.hub.told_up_to)
                 self._dashboard.tell(messages.pong(int(time.time() * 1000), position, request.request_id))
             case requests.Subscribe():
                 await self._telling.subscribe(self._dashboard, request.what)
             case requests.Unsubscribe():
                 self._telling.unsubscribe(self._dashboard, request.what)
-            case requests.Queue():
-                self._must_write()
-                self._telling.check_room_for_one(self._dashboard)
-                queued = await self._services.calls.queue(request)
-                self._dashboard.tell(
-                    messages.command_accepted(
-                        queued.command.command_id, request.agent_id, queued.already_queued, request.request_id
-                    )
-                )
-                command_id = queued.command.command_id
-                await self._telling.subscribe(self._dashboard, requests.Wanted(output={command_id: 0}))
-            case requests.Interrupt():
-                self._must_write()
-                await self._services.calls.cancel(request)
-                await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
             case requests.Connect():
                 raise FailedPrecondition(
                     "this connection is connected already", reason="ALREADY_CONNECTED", field="type"
                 )
+
+    # What only the server can do: in the order asked for, while everything else goes on
+
+    async def _ask_server(self, request: requests.Queue | requests.Interrupt) -> None:
+        self._must_write()
+        if isinstance(request, requests.Queue):
+            await self._to_queue.put(request)
+        else:
+            await self._to_interrupt.put(request)
+
+    async def _queue_all(self) -> None:
+        while True:
+            request = await self._to_queue.get()
+            with self._refusing(request.request_id):
+                await self._queue(request)
+
+    async def _queue(self, request: requests.Queue) -> None:
+        self._telling.check_room_for_one(self._dashboard)
+        queued = await self._services.calls.queue(request)
+        command_id = queued.command.command_id
+        self._dashboard.tell(
+            messages.command_accepted(command_id, request.agent_id, queued.already_queued, request.request_id)
+        )
+        async with self._turn:
+            await self._telling.queued(self._dashboard, command_id)
+
+    async def _interrupt_all(self) -> None:
+        while True:
+            request = await self._to_interrupt.get()
+            with self._refusing(request.request_id):
+                await self._services.calls.cancel(request)
+                async with self._turn:
+                    await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
+
+    @contextmanager
+    def _refusing(self, request_id: str) -> Iterator[None]:
+        try:
+            yield
+        except DistributorError as error:
+            self._dashboard.tell(messages.error(error, request_id))
 
     def _must_write(self) -> None:
         if Scope.WRITE not in self._dashboard.identity.scopes:
@@ -229,8 +274,6 @@ class DashboardSession:
         while True:
             await self._dashboard.disturbed.wait()
             self._dashboard.disturbed.clear()
-            if self._dashboard.outbox.overrun:
-                raise Closing(TRY_LATER, "far more waits than the queue holds")
             try:
                 async with self._turn:
                     await self._telling.anew(self._dashboard, self._dashboard.resync_reason)
@@ -246,9 +289,7 @@ async def _first_to_raise(*coroutines: Coroutine[Any, Any, None]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop_tasks(tasks)
     for task in tasks:
         if task in done:
             task.result()

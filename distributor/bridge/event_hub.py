@@ -17,18 +17,17 @@ from distributor.dispatch.ports import EventLog, Fact, Facts
 from distributor.errors import DistributorError
 from distributor.model.event import CommandChanged, EventKind
 from distributor.observability.logging import get_logger
-from distributor.store.event_history import ValkeyEventHistory, order_of
+from distributor.store.event_history import ValkeyEventHistory
+from distributor.store.positions import is_position, order_of
 
 logger = get_logger()
 
 WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
-SUSPICIOUS_LAG_SECONDS: Final = 1.0
-BETWEEN_CHECKS_SECONDS: Final = 0.25
 TOLD_BEFORE_YIELDING: Final = 50
 
 
 class EventHub:
-    """One loop of each bridge. What has been told, up to `position`, has been told to everybody who asked for it."""
+    """One loop of each bridge. Everything up to `told_up_to` has been told to everybody who asked for it."""
 
     def __init__(
         self,
@@ -48,24 +47,26 @@ class EventHub:
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
         self.position = ""
-        self._surely_kept = ""
-        self._next_check = 0.0
+        """What is being told of, or was last: ahead of `told_up_to` until everybody has been told."""
+        self.told_up_to = ""
         self.fault: str | None = None
         """Why no events can be read, in one sentence; None while they can."""
 
     async def catch_up(self) -> None:
         """Begin at the newest event. Called before anything is served."""
-        self.position = await self._log.last_position()
+        self.position = self.told_up_to = await self._log.last_position()
 
     async def run(self) -> None:
         """Tell what happens until cancelled."""
         while True:
             try:
-                await self._check_for_missed(self.position)
-                self._surely_kept, self.fault = self.position, None
+                await self._check_for_missed()
+                self.fault = None
                 async for facts in self._log.tail(self.position):
-                    await self._note_lag(facts)
-                    await self.relay(facts)
+                    if facts.missed:
+                        self._missed(facts.position)
+                    else:
+                        await self.relay(facts)
             except DistributorError as error:
                 if self.fault is None:
                     logger.warning("cannot read events", error=str(error))
@@ -74,6 +75,7 @@ class EventHub:
 
     async def relay(self, facts: Facts) -> None:
         """Tell everybody about one change of the store."""
+        self._metrics.events_lag(max(0.0, time.time() - order_of(facts.position)[0] / 1000))
         watched = [fact for fact in facts.facts if self._note(fact)]
         changes = await self._changes(self.position, facts.position, watched)
         self.position = facts.position
@@ -83,6 +85,7 @@ class EventHub:
             if count % TOLD_BEFORE_YIELDING == 0:
                 # What many are told of at once would otherwise fill the queues of those who do keep up.
                 await asyncio.sleep(0)
+        self.told_up_to = facts.position
 
     def tell(self, dashboard: Dashboard, change: Change) -> None:
         """Tell one dashboard one change, an ending after all output that it is told."""
@@ -104,12 +107,11 @@ class EventHub:
 
     async def why_not_resume(self, position: str) -> str:
         """Why what happened after a position cannot be told, as the reason of a resync; empty where it can."""
-        wanted = order_of(position)
-        if wanted is None:
+        if not is_position(position):
             return "malformed"
-        if wanted > _order(self.position):
+        if order_of(position) > order_of(self.position):
             return "unknown"
-        return "trimmed" if wanted < _order(await self._history.kept_from()) else ""
+        return "" if await self._history.reaches(position) else "trimmed"
 
     def resync_all(self, reason: str) -> None:
         """Tell everybody everything anew."""
@@ -138,31 +140,17 @@ class EventHub:
             for place, state in enumerate(states, start=1)
         ]
 
-    async def _note_lag(self, facts: Facts) -> None:
-        lag = max(0.0, time.time() - int(facts.position.partition("-")[0]) / 1000)
-        self._metrics.events_lag(lag)
-        now = asyncio.get_running_loop().time()
-        if lag <= SUSPICIOUS_LAG_SECONDS:
-            self._surely_kept = self.position
-        elif now >= self._next_check:
-            self._next_check = now + BETWEEN_CHECKS_SECONDS
-            # Had the stream been cut between two reads, the next would have begun behind the cut, and not said so.
-            await self._check_for_missed(self._surely_kept)
-            self._surely_kept = self.position
+    async def _check_for_missed(self) -> None:
+        """After a time without the store: what was missed, and a store that began anew, would not show in its tail."""
+        last = await self._log.last_position()
+        if order_of(self.position) > order_of(last) or not await self._history.reaches(self.position):
+            self._missed(last)
 
-    async def _check_for_missed(self, position: str) -> None:
-        """Where the stream was cut beyond a position, or began anew, tell everybody everything anew."""
-        kept_from, last = await self._history.kept_from(), await self._log.last_position()
-        if _order(kept_from) <= _order(position) <= _order(last):
-            return
+    def _missed(self, position: str) -> None:
         logger.warning("events were missed; telling all dashboards anew", dashboards=len(self.dashboards))
-        self.position = last
+        self.position = self.told_up_to = position
         self.resync_all("interrupted")
 
 
 def _of_command(fact: Fact) -> bool:
     return fact.kind not in (EventKind.OUTPUT, EventKind.AGENT)
-
-
-def _order(position: str) -> tuple[int, int]:
-    return order_of(position) or (0, 0)

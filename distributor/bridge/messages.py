@@ -49,6 +49,11 @@ def command_status(command: Document, position: str = "") -> str:
     return _message("command:status", fields | _given(position=position) | {"command": command})
 
 
+def without_position(status: str, position: str) -> str:
+    """What `command_status` made, for who cannot resume from there yet."""
+    return status.replace(_encode({"position": position})[1:-1] + ",", "", 1)
+
+
 def command_result(result: Document) -> str:
     """How a command ended."""
     return _message("command:result", {"commandId": result["commandId"], "result": result})

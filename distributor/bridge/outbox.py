@@ -56,7 +56,15 @@ class Outbox:
     @property
     def overrun(self) -> bool:
         """Whether so much of what must not be left out waits that the connection has to end."""
-        return len(self._entries) > _OVERRUN * self._max_messages or self.bytes > _OVERRUN * self._max_bytes
+        return self.would_overrun(len(self._entries), self.bytes)
+
+    def would_hold(self, messages: int, bytes_: int) -> bool:
+        """Whether that much is no more than the queue holds."""
+        return messages <= self._max_messages and bytes_ <= self._max_bytes
+
+    def would_overrun(self, messages: int, bytes_: int) -> bool:
+        """Whether that much were more than may ever wait for one dashboard."""
+        return messages > _OVERRUN * self._max_messages or bytes_ > _OVERRUN * self._max_bytes
 
     def has_room(self, size: int = 0) -> bool:
         """Whether output of `size` bytes would be taken."""
@@ -69,24 +77,26 @@ class Outbox:
 
     def add(self, text: str, now: float = 0.0) -> None:
         """Queue an answer or something else that is told once."""
-        self._make_room(len(text))
-        self._append(Entry(text, len(text), now))
+        size = _size_of(text)
+        self._make_room(size)
+        self._append(Entry(text, size, now))
 
     def add_state(self, key: str, text: str, now: float = 0.0, *, final: bool = False) -> None:
         """Queue the state of the command or agent that `key` stands for."""
         if not self.half_empty:
             self._drop(self._latest.pop(key, None))
-        self._make_room(len(text))
-        if not final and not self._fits(len(text)):
+        size = _size_of(text)
+        self._make_room(size)
+        if not final and not self._fits(size):
             self.lost = True
             return
-        self._append(Entry(text, len(text), now, key))
+        self._append(Entry(text, size, now, key))
         if not final:
             self._latest[key] = self._serial
 
     def add_output(self, command_id: str, begin: int, end: int, tail: str, now: float = 0.0) -> bool:
         """Queue bytes `begin` to `end` of a command's output; False where there is no room."""
-        size = max(len(tail), end - begin)
+        size = max(_size_of(tail), end - begin)
         if not self.has_room(size):
             return False
         self._append_output(Entry(tail, size, now, "", command_id, begin, end))
@@ -97,13 +107,17 @@ class Outbox:
         if not self.has_room():
             return False
         text = messages.gap(command_id, begin, end, "not_kept")
-        self._append_output(Entry(text, len(text), now, "", command_id, begin, end, gap=True))
+        self._append_output(Entry(text, _size_of(text), now, "", command_id, begin, end, gap=True))
         return True
 
     def drop_output(self, command_id: str) -> None:
         """Take back the queued output of a command."""
         for serial in self._output.pop(command_id, ()):
             self._drop(serial)
+
+    def has_output(self, command_id: str) -> bool:
+        """Whether output of a command, or what became of it, is queued."""
+        return command_id in self._output
 
     def take(self) -> Entry | None:
         """The oldest entry, or None."""
@@ -135,7 +149,7 @@ class Outbox:
             self.bytes -= entry.size
 
     def _fits(self, size: int) -> bool:
-        return len(self._entries) < self._max_messages and self.bytes + size <= self._max_bytes
+        return self.would_hold(len(self._entries) + 1, self.bytes + size)
 
     def _make_room(self, size: int) -> None:
         """Unless there is room, cut the queued output of every command to one gap, at the place of its first piece."""
@@ -147,8 +161,14 @@ class Outbox:
                 continue
             self.cut_bytes += sum(piece.end - piece.begin for piece in pieces if not piece.gap)
             text = messages.gap(pieces[0].command_id, pieces[0].begin, pieces[-1].end, "slow")
+            size = _size_of(text)
             for serial in serials[1:]:
                 self._drop(serial)
-            self._entries[serials[0]] = pieces[0]._replace(text=text, size=len(text), end=pieces[-1].end, gap=True)
-            self.bytes += len(text) - pieces[0].size
+            self._entries[serials[0]] = pieces[0]._replace(text=text, size=size, end=pieces[-1].end, gap=True)
+            self.bytes += size - pieces[0].size
             del serials[1:]
+
+
+def _size_of(text: str) -> int:
+    """Its bytes on the wire. Nearly all texts are ASCII, of which Python knows that they are."""
+    return len(text) if text.isascii() else len(text.encode())

@@ -18,6 +18,7 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.dispatch.ports import OutputLog, StoredChunk
 from distributor.errors import DistributorError
 from distributor.observability.logging import get_logger
+from distributor.stopping import stop_tasks
 
 logger = get_logger()
 
@@ -140,8 +141,9 @@ class OutputPumps:
             task = asyncio.create_task(self._run(command_id, pump), name=f"output of {command_id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        before = pump.viewers.get(dashboard)
         dashboard.begin_output(command_id)
-        pump.viewers[dashboard] = _Viewer(offset)
+        pump.viewers[dashboard] = _Viewer(offset, before.ending if before is not None else None)
         self._followed.setdefault(dashboard, set()).add(command_id)
         pump.wake(dashboard)
 
@@ -166,7 +168,10 @@ class OutputPumps:
         viewer = pump.viewers.get(dashboard) if pump is not None else None
         if pump is None or viewer is None:
             return False
-        viewer.ending = viewer.ending or ending
+        # One that was read is as new as any, and what events say after it is not told again.
+        if viewer.ending is None or not ending.position:
+            viewer.ending = ending
+        dashboard.await_ending(command_id)
         pump.wake(dashboard)
         return True
 
@@ -197,9 +202,7 @@ class OutputPumps:
 
     async def stop(self) -> None:
         """End all readers."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
 
     def _forget(self, dashboard: Dashboard, command_id: str) -> None:
         self._followed[dashboard].discard(command_id)

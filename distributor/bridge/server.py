@@ -31,7 +31,10 @@ def bridge_endpoint(address: str, app: ASGIApp, ping_seconds: float) -> HttpEndp
 
 
 class _DashboardProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but able to part from a peer that does not read: uvicorn would wait for it, and keep what it has."""
+    """uvicorn's, but able to part from a peer that does not read: uvicorn would wait for it, and keep what it has.
+
+    And one that takes a refusal by an HTTP answer for what it is: uvicorn would log that the handshake never ended.
+    """
 
     async def send(self, message: ASGISendEvent) -> None:
         closing = message["type"] == "websocket.close"
@@ -41,6 +44,8 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if closing:
             self._abort_later()
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()

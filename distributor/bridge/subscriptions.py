@@ -109,6 +109,11 @@ class Subscriptions(Generic[D]):
         return self._of_all_agents
 
     @property
+    def of_all_commands(self) -> Set[D]:
+        """Who is told of every command."""
+        return self._of_all_commands
+
+    @property
     def any_agents(self) -> bool:
         """Whether anybody is told of any agent."""
         return bool(self._by_agent or self._of_all_agents)
@@ -121,6 +126,14 @@ class Subscriptions(Generic[D]):
     def commands(self, dashboard: D) -> Set[str]:
         """The commands that `dashboard` named."""
         return self._known(dashboard).commands
+
+    def commands_of(self, dashboard: D) -> Set[str]:
+        """The agents of whose commands `dashboard` is told."""
+        return self._known(dashboard).commands_of
+
+    def named_agents(self, dashboard: D) -> Set[str]:
+        """The agents that `dashboard` named."""
+        return self._known(dashboard).agents
 
     def count(self, dashboard: D) -> int:
         """How many agents and commands `dashboard` named."""

@@ -13,19 +13,20 @@ from typing import Final
 from distributor.bridge import messages
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
-from distributor.bridge.dashboard import Dashboard
+from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.documents import Document
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.requests import Connect, Wanted
-from distributor.bridge.store_view import StoreView
+from distributor.bridge.store_view import CommandPage, StoreView
 from distributor.dispatch.ports import CommandQuery
-from distributor.errors import NotFound, ResourceExhausted
-from distributor.model.command import CommandState
-from distributor.store.event_history import order_of
+from distributor.errors import DistributorError, NotFound, ResourceExhausted
+from distributor.model.command import CommandState, precedes
+from distributor.store.positions import BEGINNING, order_of
 
 TOLD_AT_ONCE: Final = 50
 CLOCK_SLACK_MS: Final = 1_000
+NO_COMMANDS: Final = CommandPage((), (), "")
 
 
 class Telling:
@@ -50,25 +51,41 @@ class Telling:
             self._subscribe_commands(dashboard, what)
         except ResourceExhausted as error:
             what, refusal = Wanted(), messages.error(error)
-        position = self._hub.position
-        resumed = await self._introduce(dashboard, connect.resume, what, position)
+        until, position = self._hub.position, self._hub.told_up_to
+        reason = await self._hub.why_not_resume(connect.resume) if connect.resume is not None else ""
+        shown = await self._introduce(dashboard, what, connect.resume, reason, position)
         if refusal:
             dashboard.tell(refusal)
-        if resumed:
-            await self._replay(dashboard, connect.resume or "", position, what)
-        self._release(dashboard, told_up_to=position if resumed else "")
+        if connect.resume and not reason:
+            await self._replay(dashboard, connect.resume, until, what)
+            self._tell_held(dashboard, dashboard.release(), shown, told_up_to=until)
+        else:
+            self._tell_held(dashboard, dashboard.release(), shown)
         await self._tell_commands(dashboard, what)
 
     async def subscribe(self, dashboard: Dashboard, what: Wanted) -> None:
-        """Subscribe and tell how things are. Raises ResourceExhausted, subscribing to nothing, beyond the limit."""
+        """Subscribe and tell how things are. Raises ResourceExhausted beyond the limit, Unavailable; then to nothing."""
+        fresh = self._not_yet(dashboard, what)
         self._subscribe_commands(dashboard, what)
-        self._subscribe_agents(dashboard, what)
-        if what.all_agents or what.all_commands:
-            await self._snapshot(dashboard, "subscribed")
-        for start in range(0, len(what.agents), TOLD_AT_ONCE):
-            await dashboard.room()
-            await self._agents.tell_now(dashboard, what.agents[start : start + TOLD_AT_ONCE])
-        await self._tell_commands(dashboard, what)
+        try:
+            self._subscribe_agents(dashboard, what)
+            if what.all_agents or what.all_commands:
+                await self._snapshot(dashboard, "subscribed")
+            for start in range(0, len(what.agents), TOLD_AT_ONCE):
+                await dashboard.room()
+                await self._agents.tell_now(dashboard, what.agents[start : start + TOLD_AT_ONCE])
+            await self._tell_commands(dashboard, what)
+        except DistributorError:
+            self.unsubscribe(dashboard, fresh)
+            raise
+
+    async def queued(self, dashboard: Dashboard, command_id: str) -> None:
+        """Tell of a command that `dashboard` requested: from its first byte, also where the store is away just now."""
+        self._subscriptions.add_commands(dashboard, [command_id])
+        try:
+            await self._tell_commands(dashboard, Wanted(output={command_id: 0}))
+        except DistributorError:
+            dashboard.resync("interrupted")
 
     def unsubscribe(self, dashboard: Dashboard, what: Wanted) -> None:
         """End subscriptions; those that there are not are ignored."""
@@ -105,20 +122,36 @@ class Telling:
 
     # The parts
 
-    async def _introduce(self, dashboard: Dashboard, resume: str | None, what: Wanted, position: str) -> bool:
-        """Send `connected`, and a resync where it cannot resume; whether it can."""
-        reason = await self._hub.why_not_resume(resume) if resume is not None else ""
-        resumed = resume is not None and not reason
+    async def _introduce(
+        self, dashboard: Dashboard, what: Wanted, resume: str | None, reason: str, position: str
+    ) -> Sequence[CommandState]:
+        """Send `connected`, and a resync where there is a reason not to resume; returns the commands shown."""
+        resumed = bool(resume) and not reason
+        # What a resumed connection missed is yet to come, so for now it is where it was.
+        begin = resume if resume and resumed else position
         async with self._agents.lock:
             self._subscribe_agents(dashboard, what)
             agents = await self._agents.shown()
-            commands = [] if resumed else await self._recent(dashboard, position)
-            fields = self._introduction(dashboard, position, resumed) | {"agents": agents}
-            dashboard.tell(messages.connected(fields if resume is not None else fields | {"commands": commands}))
+            page = NO_COMMANDS if resumed else await self._recent(dashboard, position)
+            dashboard.begin_at(begin)
+            fields = self._introduction(dashboard, begin, resumed) | {"agents": agents}
+            dashboard.tell(messages.connected(fields if resume is not None else fields | {"commands": page.documents}))
             if reason:
                 self._metrics.resync(reason)
-                dashboard.tell(messages.resync(reason, position, agents, commands))
-        return resumed
+                dashboard.tell(messages.resync(reason, begin, agents, page.documents))
+        return page.states
+
+    def _not_yet(self, dashboard: Dashboard, what: Wanted) -> Wanted:
+        """The part of `what` to which `dashboard` is not subscribed."""
+        held = self._subscriptions
+        return Wanted(
+            agents=tuple(set(what.agents) - held.named_agents(dashboard)),
+            all_agents=what.all_agents and dashboard not in held.of_all_agents,
+            commands=tuple({*what.commands, *what.output} - held.commands(dashboard)),
+            all_commands=what.all_commands and dashboard not in held.of_all_commands,
+            commands_of=tuple(set(what.commands_of) - held.commands_of(dashboard)),
+            output={name: 0 for name in what.output if not self._pumps.follows(dashboard, name)},
+        )
 
     def _subscribe_commands(self, dashboard: Dashboard, what: Wanted) -> None:
         subscriptions = self._subscriptions
@@ -147,35 +180,46 @@ class Telling:
         }
 
     async def _snapshot(self, dashboard: Dashboard, reason: str) -> None:
+        position = self._hub.told_up_to
+        shown: Sequence[CommandState] = ()
         dashboard.hold()
         try:
-            position = self._hub.position
             async with self._agents.lock:
                 agents = await self._agents.shown()
-                commands = await self._recent(dashboard, position)
-                dashboard.tell(messages.resync(reason, position, agents, commands))
+                page = await self._recent(dashboard, position)
+                shown = page.states
+                dashboard.told_anew()
+                dashboard.tell(messages.resync(reason, dashboard.resumable(position), agents, page.documents))
             self._metrics.resync(reason)
         finally:
-            self._release(dashboard)
+            self._tell_held(dashboard, dashboard.release(), shown)
 
-    async def _recent(self, dashboard: Dashboard, position: str) -> Sequence[Document]:
+    async def _recent(self, dashboard: Dashboard, position: str) -> CommandPage:
         page = await self._view.page(CommandQuery())
         for state in page.states:
             if _may_be_told_again(state, position):
                 dashboard.ended_already(state.command_id, result_told=False)
-        return page.documents
+        return page
 
     async def _replay(self, dashboard: Dashboard, after: str, until: str, what: Wanted) -> None:
         async for change in self._hub.missed(after, until, dashboard):
             await dashboard.room()
             # How a command ended comes after its output, which is yet to come.
-            if change.state.command_id not in what.output or not change.state.status.terminal:
+            if change.state.command_id in what.output and change.state.status.terminal:
+                dashboard.await_ending(change.state.command_id)
+            else:
                 dashboard.tell_change(change, past=True)
 
-    def _release(self, dashboard: Dashboard, told_up_to: str = "") -> None:
-        told = order_of(told_up_to) or (0, 0)
-        for change in dashboard.release():
-            if (order_of(change.position) or (0, 0)) > told:
+    def _tell_held(
+        self, dashboard: Dashboard, held: Sequence[Change], shown: Sequence[CommandState], told_up_to: str = BEGINNING
+    ) -> None:
+        """Tell what waited, but for what was told and what is older than the states `shown` meanwhile."""
+        newer = {state.command_id: state for state in shown}
+        for change in held:
+            was_shown = newer.get(change.state.command_id)
+            if change.position and order_of(change.position) <= order_of(told_up_to):
+                continue
+            if was_shown is None or not precedes(change.state, was_shown):
                 self._hub.tell(dashboard, change)
 
     async def _tell_commands(self, dashboard: Dashboard, what: Wanted) -> None:
@@ -186,23 +230,23 @@ class Telling:
 
     async def _tell_some(self, dashboard: Dashboard, command_ids: Sequence[str], what: Wanted) -> None:
         dashboard.hold()
+        for command_id in command_ids:
+            if command_id in what.output:
+                self._pumps.follow(dashboard, command_id, what.output[command_id])
         try:
             changes = await self._view.read(command_ids)
         except BaseException:
-            self._release(dashboard)
+            self._tell_held(dashboard, dashboard.release(), ())
             raise
         held = dashboard.release()
         for command_id, change in zip(command_ids, changes, strict=True):
             if change is None:
                 self._unknown(dashboard, command_id)
                 continue
-            if command_id in what.output:
-                self._pumps.follow(dashboard, command_id, what.output[command_id])
             if _may_be_told_again(change.state, self._hub.position):
                 dashboard.ended_already(command_id, result_told=True)
             self._hub.tell(dashboard, change)
-        for change in held:
-            self._hub.tell(dashboard, change)
+        self._tell_held(dashboard, held, [change.state for change in changes if change is not None])
 
     def _unknown(self, dashboard: Dashboard, command_id: str) -> None:
         self._subscriptions.remove_commands(dashboard, [command_id])
@@ -215,5 +259,5 @@ class Telling:
 
 def _may_be_told_again(state: CommandState, position: str) -> bool:
     """Whether the event that says how a command ended may be yet to come."""
-    milliseconds, _ = order_of(position) or (0, 0)
+    milliseconds, _ = order_of(position)
     return state.status.terminal and state.receipts.finished_ms >= milliseconds - CLOCK_SLACK_MS

@@ -28,6 +28,7 @@ from distributor.errors import ConfigurationError
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings, split_address
+from distributor.stopping import stop_tasks
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection, check_server
 from distributor.store.event_history import ValkeyEventHistory
@@ -160,9 +161,7 @@ class BridgeProcess:
         )
 
     async def _stop_loops(self) -> None:
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await stop_tasks(self._loops)
 
 
 def _dev_token(key: str, audience: str) -> MintedToken:

@@ -16,6 +16,7 @@ from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.settings import ServerSettings
+from distributor.stopping import stop_tasks
 from distributor.store.connection import Connection, check_server
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
 from distributor.store.embedded_keeper import EmbeddedKeeper
@@ -23,7 +24,6 @@ from distributor.store.embedded_keeper import EmbeddedKeeper
 logger = get_logger()
 
 STOPPING_GRACE_SECONDS: Final = 0.5
-CANCEL_AGAIN_SECONDS: Final = 0.1
 STEP_SECONDS: Final = 5.0
 """What each step of stopping may take, beyond the grace that it gives others."""
 
@@ -172,9 +172,4 @@ class ServerProcess:
                 agent.end(Farewell.DRAINING)
 
     async def _stop_loops(self) -> None:
-        # Asked again until they end: a cancel that meets a reply of Valkey at the same moment can get lost (seen).
-        while running := [task for task in self._loops if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await stop_tasks(self._loops)

@@ -1,4 +1,4 @@
-"""Whether so much comes that it pays to let it gather: a message, or a round trip, costs the same whatever it carries."""
+"""Whether so much comes that it pays to let it gather: a message costs about the same whatever it carries."""
 
 from __future__ import annotations
 

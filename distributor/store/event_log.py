@@ -10,11 +10,11 @@ from distributor.dispatch.ports import Facts
 from distributor.store import keys
 from distributor.store.connection import Connection
 from distributor.store.event_entries import EventEntries
+from distributor.store.positions import BEGINNING, order_of
 
 ENTRIES_IN_A_READ: Final = 200
 BLOCK_MS: Final = 5_000
 SECONDS_BETWEEN_CHECKS: Final = 1.0
-BEGINNING: Final = "0-0"
 
 
 class ValkeyEventLog:
@@ -54,9 +54,3 @@ class ValkeyEventLog:
         """The position of the newest event, or of the beginning of time."""
         newest = await self._connection.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
         return newest[0][0].decode() if newest else BEGINNING
-
-
-def order_of(position: str) -> tuple[int, int]:
-    """What positions are compared by."""
-    milliseconds, _, number = position.partition("-")
-    return int(milliseconds), int(number)

@@ -67,7 +67,7 @@ async def test_a_killed_agent_is_started_again_with_a_line_that_says_so(tmp_path
         os.kill(agent, signal.SIGKILL)
         assert "exit_code=-9" in await demo.line("the agent ended, starting it again")
         # No zombie is left of it, and the new one attaches.
-        await demo.line("agent attached", times=2)
+        await demo.line("epoch=2")
         assert agent not in descendants_of(demo.process.pid)
         assert agent_of(demo) != agent
 

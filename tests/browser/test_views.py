@@ -84,6 +84,8 @@ async def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, wo
             assert await page.page.evaluate("document.documentElement.scrollWidth") <= 360, path
         await expect(page.stage("finished")).to_be_visible()
         await page.picture("command-phone")
+        await page.page.get_by_role("button", name="Keyboard shortcuts").click()
+        await expect(page.page.get_by_role("dialog")).to_be_visible()
 
 
 async def test_every_view_has_an_address(page: DashboardPage, world: PageWorld) -> None:
@@ -155,6 +157,16 @@ async def test_nothing_there_yet(browser: Browser, valkey_url: str) -> None:
         problems.expect("status of 404 .*/api/commands/")
         await page.open("commands/01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33")
         await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+
+
+async def test_what_is_no_id_is_not_asked_for(page: DashboardPage) -> None:
+    await page.open("commands/nonsense")
+    await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+    await page.page.reload()
+    await page.live()
+    await page.page.get_by_role("link", name="Agents").click()
+    await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+    await expect(page.page.locator(".toast")).to_have_count(0)
 
 
 async def test_without_what_npm_brings_all_but_charts_and_colours_works(browser: Browser, world: PageWorld) -> None:

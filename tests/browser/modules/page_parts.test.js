@@ -1,6 +1,6 @@
 import { backoff } from "/js/backoff.js";
 import { h, island, render } from "/js/dom.js";
-import { ago, bytes, duration, elapsed, paramsLine } from "/js/format.js";
+import { ago, bytes, duration, elapsed, inputTime, paramsLine } from "/js/format.js";
 import { link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
 import { same } from "./check.js";
@@ -89,6 +89,10 @@ export const tests = {
       ["just now", "30 s ago", "never", "2 h ago"],
     );
     same([bytes(1023), bytes(1024), bytes(3_000_000)], ["1023 B", "1.0 KiB", "2.9 MiB"]);
+  },
+  "a time for an input, and back"() {
+    const time = new Date(2026, 0, 2, 3, 4).getTime();
+    same([inputTime(time), new Date(inputTime(time)).getTime(), inputTime(NaN)], ["2026-01-02T03:04", time, ""]);
   },
   "params on one line"() {
     same(paramsLine({ argv: ["sh", "-c", "it's"] }), "sh -c 'it'\\''s'");

@@ -1,5 +1,5 @@
 import { splitArguments } from "/js/argv.js";
-import { SendForm, draftOf } from "/js/send_form.js";
+import { SendForm, draftOf, requestAgain } from "/js/send_form.js";
 import { same, throws } from "./check.js";
 
 const request = (draft) => new SendForm({ agentId: "a", ...draft }).request();
@@ -55,8 +55,28 @@ export const tests = {
   "a copy of a command sends the same again"() {
     const command = { agentId: "a", type: "EXEC", priority: 75 };
     const params = { argv: ["sh", "-c", "echo 'it is'; exit 1", ""], env: { A: "b" } };
-    const again = request(draftOf(command, params));
+    const again = request(draftOf({ command, params }));
     same([again.params.argv, again.params.env, again.priority], [params.argv, params.env, "high"]);
-    same(request(draftOf({ agentId: "a", type: "PING", priority: 51 }, {})).priority, 51);
+    same(request(draftOf({ command: { agentId: "a", type: "PING", priority: 51 }, params: {} })).priority, 51);
+  },
+  "a command that is sent again, or copied, keeps its limits"() {
+    const sent = {
+      command: { commandId: "1", agentId: "a", type: "PING", priority: 75, state: "timeout" },
+      params: { x: 1 },
+      timeLimitSeconds: 7200,
+      queueTtlSeconds: 60,
+      offline: "fail",
+    };
+    const limits = { timeLimitSeconds: 7200, queueTtlSeconds: 60 };
+    same(requestAgain(sent), {
+      ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: 75 },
+      offline: "fail",
+      ...limits,
+    });
+    same(request(draftOf(sent)), {
+      ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: "high" },
+      offline: "fail",
+      ...limits,
+    });
   },
 };

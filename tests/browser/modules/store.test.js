@@ -1,5 +1,14 @@
 import { series, summary } from "/js/activity.js";
-import { MOST_COMMANDS, agentsInOrder, knownTypes, latestCommands, nothingKnown, reduce } from "/js/store.js";
+import {
+  MOST_COMMANDS,
+  absenceOf,
+  agentsInOrder,
+  knownTypes,
+  latestCommands,
+  nothingKnown,
+  queuedCount,
+  reduce,
+} from "/js/store.js";
 import { same } from "./check.js";
 
 const NOW = 1_761_000_000_000;
@@ -127,6 +136,39 @@ export const tests = {
       latestCommands(known, 2).map((it) => it.commandId),
       ["new", "middle"],
     );
+  },
+  "queued commands count for agents that are known and for those that are not"() {
+    const known = after(
+      connected({ agents: [agent("a", "online", { queued: 3 }), agent("b", "offline", { queued: 2 })] }),
+      status(command("1", "queued")),
+      status({ ...command("2", "queued"), agentId: "never seen" }),
+      status({ ...command("3", "completed"), agentId: "never seen" }),
+    );
+    same(queuedCount(known), { count: 6, atLeast: false });
+  },
+  "what a snapshot leaves out is said, until it was read"() {
+    const commands = Array.from({ length: 50 }, (_, at) => command(`c${at}`, "completed"));
+    const agents = Array.from({ length: 1000 }, (_, at) => agent(`a${at}`, "online", { queued: 0 }));
+    const cut = after(connected({ agents, commands }));
+    same([cut.agentsCut, queuedCount(cut), absenceOf(cut, "z")], [true, { count: 0, atLeast: true }, ""]);
+    const rest = {
+      type: "snapshot:rest",
+      agents: [agent("a0", "offline", { queued: 9 }), agent("z", "online", { queued: 1 })],
+      commands: [{ ...command("old", "queued"), agentId: "never seen" }, command("c0", "queued")],
+      moreQueued: false,
+    };
+    const known = reduce(cut, [rest], NOW);
+    same([known.agents.size, known.agents.get("a0").status, known.agentsCut], [1001, "online", false]);
+    same(known.commands.get("c0").state, "completed");
+    same(queuedCount(known), { count: 2, atLeast: false });
+  },
+  "an agent that cannot take a command is named"() {
+    const known = after(connected({ agents: [agent("a"), agent("b", "offline")] }));
+    same(
+      ["a", "b", "c"].map((agentId) => absenceOf(known, agentId)),
+      ["", "agent b is not connected", "agent c is not connected, and not known here"],
+    );
+    same(absenceOf(nothingKnown(), "a"), "");
   },
   "agents come by id, those that are away last"() {
     const known = after(

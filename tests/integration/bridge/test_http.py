@@ -57,6 +57,9 @@ async def test_one_command_has_its_params_and_its_result(server: RunningServer, 
     for document in (running, ended):
         check(document, "apiCommand")
         assert document["params"] == {"target": "x", "times": 2}
+        assert document["timeLimitSeconds"] > 0
+        assert document["queueTtlSeconds"] > 0
+        assert document["offline"] == "queue"
     assert running["result"] is None
     assert ended["result"]["exitCode"] == 0
 

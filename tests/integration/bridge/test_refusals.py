@@ -47,6 +47,7 @@ def signed(algorithm: str = "HS256", **changes: Any) -> str:
     return jwt.encode(given, cast(Any, None) if algorithm == "none" else TOKEN_KEY, algorithm=algorithm)
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize(
     ("made", "why"),
     [

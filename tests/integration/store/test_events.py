@@ -11,7 +11,8 @@ from distributor.model.command import Reason
 from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
-from distributor.store.event_log import ValkeyEventLog, order_of
+from distributor.store.event_log import ValkeyEventLog
+from distributor.store.positions import order_of
 from tests.support.store_world import AGENT, LEASE, StoreWorld, ending
 
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from distributor.bridge import dashboard as dashboard_module
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.outbox import Outbox
@@ -70,3 +73,94 @@ async def test_numbers_follow_one_another_whatever_was_cut() -> None:
     assert [d["sequence"] for d in documents if "sequence" in d] == [0, 1]
     assert [(d["begin"], d["end"], d["reason"]) for d in documents if "begin" in d] == [(1, 4, "slow")]
     assert (documents[-1]["encoding"], documents[-1]["stream"]) == ("base64", "stderr")
+
+
+def tell_pieces(to: Dashboard, count: int) -> None:
+    for offset in range(count):
+        tail = messages.output_tail("c", StoredChunk(1, offset, b"x", 0))
+        assert to.tell_output("c", offset, offset + 1, tail)
+
+
+async def test_numbers_go_on_to_the_last_piece_though_the_ending_is_queued() -> None:
+    to = dashboard()
+    to.begin_output("c")
+    tell_pieces(to, 4)
+    texts = [to.text_of(await to.next()) for _ in range(2)]
+    to.end_output("c")
+    to.tell_change(change(CommandStatus.COMPLETED))
+    *pieces, status, result = texts + told(to)
+    assert [json.loads(text)["sequence"] for text in pieces] == [0, 1, 2, 3]
+    assert (status, result) == ("c completed", "c result")
+    assert not to._sequences
+    assert not to._output_ended
+
+
+async def test_numbers_are_let_go_though_the_last_pieces_were_cut() -> None:
+    to = dashboard(8)
+    to.begin_output("c")
+    tell_pieces(to, 4)
+    to.end_output("c")
+    for number in range(6):
+        to.tell(str(number))
+    assert '"gap"' in told(to)[0]
+    assert not to._sequences
+
+
+async def test_output_that_is_taken_back_makes_room() -> None:
+    """Nothing is sent that would tell of room where the queue is empty at once."""
+    to, roomy = dashboard(16), []
+    to.on_room = lambda: roomy.append(True)
+    to.begin_output("c")
+    tell_pieces(to, 12)
+    assert not to.has_room_for_output()
+    assert to.crowded_since is not None
+    to.begin_output("c")
+    assert roomy
+    assert to.has_room_for_output()
+    assert to.crowded_since is None
+
+
+async def test_it_is_crowded_from_full_to_half_empty() -> None:
+    to = dashboard(16)
+    for number in range(12):
+        assert to.crowded_since is None
+        to.tell(str(number))
+    since = to.crowded_since
+    for number in range(4):
+        assert to.crowded_since == since is not None
+        await to.next()
+    assert to.crowded_since is None
+
+
+async def test_changes_beyond_what_the_queue_holds_do_not_wait_but_endings_do() -> None:
+    to = dashboard(16)
+    to.hold()
+    for number in range(40):
+        to.tell_change(change(CommandStatus.ASSIGNED, command_id=f"c{number}"))
+    for number in range(20):
+        to.tell_change(change(CommandStatus.COMPLETED, command_id=f"c{number}"))
+    assert not to.disturbed.is_set()
+    held = to.release()
+    assert [one.state.status.terminal for one in held] == [False] * 16 + [True] * 20
+    assert to.disturbed.is_set()
+    assert to.resync_reason == "slow"
+
+
+@pytest.mark.parametrize("size", [1, 300_000])
+async def test_far_more_endings_than_can_wait_are_an_overrun(size: int) -> None:
+    to = dashboard(16)
+    ending = change(CommandStatus.COMPLETED)._replace(result="x" * size)
+    to.hold()
+    for _ in range(64 if size == 1 else 13):
+        to.tell_change(ending)
+    assert not to.overrun.is_set()
+    to.tell_change(ending)
+    assert to.overrun.is_set()
+
+
+async def test_endings_whose_event_never_comes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_module, "MAX_TOLD_ENDED", 3)
+    to = dashboard()
+    for number in range(9):
+        to.ended_already(f"c{number}", result_told=True)
+    assert list(to._told_ended) == ["c6", "c7", "c8"]

@@ -103,6 +103,43 @@ async def test_who_does_not_read_but_has_little_to_read_stays() -> None:
             await running
 
 
+async def trickle(peer: Peer, seconds: float) -> None:
+    """Let one message through now and then."""
+    while True:
+        peer.reads.set()
+        heard = len(peer.heard)
+        while len(peer.heard) == heard:
+            await asyncio.sleep(0)
+        peer.reads.clear()
+        await asyncio.sleep(seconds)
+
+
+async def test_who_reads_a_message_now_and_then_but_stays_full_is_parted_from() -> None:
+    peer, telling = Peer(itertools.repeat(PING)), Telling()
+    _, running = session(peer, telling, slow_close=0.2)
+    reading = asyncio.create_task(trickle(peer, 0.06))
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(Closing, match=r"full for 0\.2 s") as closing:
+                await running
+    finally:
+        reading.cancel()
+    assert closing.value.code == 1013
+    assert peer.heard, "it did read"
+
+
+async def test_who_empties_half_of_its_queue_in_time_stays() -> None:
+    peer, telling = Peer(itertools.repeat(PING)), Telling()
+    _, running = session(peer, telling, slow_close=0.4)
+    reading = asyncio.create_task(trickle(peer, 0.01))
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await running
+    finally:
+        reading.cancel()
+
+
 async def test_far_more_endings_than_the_queue_holds() -> None:
     def tell_many(dashboard: Dashboard) -> None:
         for number in range(70):

@@ -43,6 +43,19 @@ def test_output_takes_three_quarters_at_most() -> None:
     assert by_bytes.has_room()
 
 
+def test_sizes_are_in_bytes_as_sent() -> None:
+    outbox = Outbox(max_bytes=1_000)
+    outbox.add("é" * 100)
+    assert outbox.bytes == 200
+    outbox.add_state("c", "✓" * 100)
+    assert outbox.bytes == 500
+    assert not outbox.add_output("c", 0, 100, "é" * 150), "300 more would be over three quarters"
+    assert outbox.add_output("c", 0, 100, "é" * 100)
+    assert outbox.bytes == 700
+    assert len(taken(outbox)) == 3
+    assert outbox.bytes == 0
+
+
 def test_output_is_cut_first_to_one_gap_with_both_ends() -> None:
     outbox = Outbox(max_messages=16)
     for number in range(6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -115,7 +116,7 @@ async def test_a_viewer_without_room_waits_and_delays_nobody(log: Log, pumps: Ou
     everything = [f"{10 * n}-{10 * n + 10}" for n in range(40)]
     assert await heard(quick, "result") == [*everything, "ended", "result"]
     assert len(slow.outbox) == 12
-    assert slow.crowded
+    assert slow.crowded_since is not None
     log.reads.clear()
     pumps.arrived("c")
     for _ in range(10):
@@ -175,3 +176,41 @@ async def test_a_pump_ends_with_its_last_viewer(log: Log, pumps: OutputPumps) ->
         async with asyncio.timeout(5):
             await asyncio.gather(*pumps._tasks)
         assert not pumps._pumps
+
+
+async def test_who_starts_again_with_a_crowded_queue_is_served(log: Log, pumps: OutputPumps) -> None:
+    """What was queued is taken back, so nothing is sent that would tell of room."""
+    dashboard = viewer(pumps, messages=16)
+    for _ in range(40):
+        log.write(b"0123456789")
+    pumps.follow(dashboard, "c", 0)
+    assert (await heard(dashboard, "20-30"))[-1] == "20-30"
+    while dashboard.crowded_since is None:
+        await asyncio.sleep(0)
+    pumps.follow(dashboard, "c", 390)
+    pumps.end(dashboard, "c", ENDED)
+    assert await heard(dashboard, "result") == ["390-400", "ended", "result"]
+
+
+async def test_who_leaves_a_command_has_room_for_another(log: Log, pumps: OutputPumps) -> None:
+    dashboard = viewer(pumps, messages=16)
+    for _ in range(40):
+        log.write(b"0123456789")
+    pumps.follow(dashboard, "c", 0)
+    while dashboard.crowded_since is None:
+        await asyncio.sleep(0)
+    pumps.follow(dashboard, "d", 390)
+    pumps.unfollow(dashboard, "c")
+    assert await heard(dashboard, "390-400") == ["390-400"]
+
+
+async def test_numbers_follow_one_another_to_the_end(log: Log, pumps: OutputPumps) -> None:
+    dashboard = viewer(pumps)
+    for _ in range(8):
+        log.write(b"0123456789")
+    pumps.follow(dashboard, "c", 0)
+    texts = [dashboard.text_of(await dashboard.next()) for _ in range(2)]
+    pumps.end(dashboard, "c", ENDED)
+    while texts[-1] != "result":
+        texts.append(dashboard.text_of(await dashboard.next()))
+    assert [json.loads(text)["sequence"] for text in texts[:-2]] == list(range(8))

@@ -34,13 +34,23 @@ export class Api {
   }
 
   /**
-   * One command with its params and result.
+   * One command with its params, limits and result.
    * @param {string} commandId
    * @param {AbortSignal} signal
-   * @returns {Promise<{command: Command, params: Record<string, any>, result: Result | null}>}
+   * @returns {Promise<{command: Command, params: Record<string, any>, timeLimitSeconds: number,
+   *   queueTtlSeconds: number, offline: string, result: Result | null}>}
    */
   command(commandId, signal) {
     return this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
+  }
+
+  /**
+   * All agents, by id.
+   * @param {AbortSignal} signal
+   * @returns {Promise<{agents: import("./protocol.js").Agent[]}>}
+   */
+  agents(signal) {
+    return this.read("/api/agents", signal);
   }
 
   /** @param {string} path @param {AbortSignal} signal */

@@ -8,11 +8,13 @@
 
 import { Api } from "./api.js";
 import { CommandDetail } from "./command_detail.js";
+import { CommandLines } from "./command_lines.js";
 import { CommandList } from "./command_list.js";
 import { Connection } from "./connection.js";
 import { commandLink, parseRoute } from "./router.js";
 import { Requests } from "./requests.js";
-import { SendForm, draftOf } from "./send_form.js";
+import { SendForm, draftOf, requestAgain } from "./send_form.js";
+import { SnapshotRest } from "./snapshot_rest.js";
 import { nothingKnown, reduce } from "./store.js";
 import { toggleTheme } from "./theme.js";
 import { Tokens } from "./token.js";
@@ -36,11 +38,13 @@ export class App {
     this.connection = new Connection({
       tokens: this.tokens,
       position: () => this.known.position,
-      outputs: () => (this.detail ? [{ commandId: this.detail.commandId, offset: this.detail.feed.next }] : []),
+      outputs: () => this.detail?.wanted() ?? [],
       onMessage: (message) => this.receive(message),
       onState: (state) => this.connectionChanged(state),
     });
     this.requests = new Requests(this.connection);
+    this.rest = new SnapshotRest(this.api, (message) => this.receive(message));
+    this.lines = new CommandLines();
     this.list = new CommandList(
       this.api,
       () => this.changed(),
@@ -107,6 +111,7 @@ export class App {
       return;
     }
     if (message.type === "connected") this.requests.again();
+    if (message.type === "connected" || message.type === "resync") this.rest.read(message);
     if (message.type === "command:accepted" || message.type === "error") this.answered(message);
     this.received.push(message);
     if (message.type === "connected") this.take();
@@ -179,8 +184,14 @@ export class App {
   /** @param {string} commandId  empty for none */
   showCommand(commandId) {
     this.detail?.leave();
-    this.detail = commandId ? new CommandDetail(commandId, this.api, this.connection, () => this.changed()) : null;
+    this.detail = commandId ? new CommandDetail(commandId, this.api, this.connection, () => this.learned()) : null;
     this.detail?.start();
+  }
+
+  /** There is more to show of the command that is shown. */
+  learned() {
+    if (this.detail) this.lines.learn(this.detail.commandId, this.detail.params);
+    this.changed();
   }
 
   onlyAgent() {
@@ -192,8 +203,8 @@ export class App {
   async copyDraft(commandId) {
     const form = this.form;
     try {
-      const { command, params } = await this.api.command(commandId, new AbortController().signal);
-      if (form === this.form) this.form = new SendForm(draftOf(command, params));
+      const sent = await this.api.command(commandId, new AbortController().signal);
+      if (form === this.form) this.form = new SendForm(draftOf(sent));
     } catch (error) {
       this.toast(`That command could not be copied: ${/** @type {Error} */ (error).message}`, true);
     }
@@ -219,23 +230,27 @@ export class App {
     if (form && fields && !form.sending) {
       form.sending = true;
       this.requests.ask(fields, {
-        accepted: ({ commandId }) => this.form === form && this.go(commandLink(commandId)),
+        accepted: ({ commandId }) => {
+          this.lines.learn(commandId, fields.params);
+          if (this.form === form) this.go(commandLink(commandId));
+        },
         refused: (refusal) => form.refused(refusal),
       });
     }
     this.changed();
   }
 
-  /** Sends the same again. @param {Command} command @param {Record<string, any>} params */
-  retry(command, params) {
-    const { agentId, type, priority } = command;
-    this.requests.ask(
-      { agentId, commandType: type, params, priority },
-      {
-        accepted: ({ commandId }) => this.go(commandLink(commandId)),
-        refused: ({ message }) => this.toast(message, true),
+  /** Sends the command that is shown again, as it was sent. */
+  retry() {
+    const { command, params, timeLimitSeconds, queueTtlSeconds, offline } = this.detail ?? {};
+    if (!command || !params) return;
+    this.requests.ask(requestAgain({ command, params, timeLimitSeconds, queueTtlSeconds, offline }), {
+      accepted: ({ commandId }) => {
+        this.lines.learn(commandId, params);
+        this.go(commandLink(commandId));
       },
-    );
+      refused: ({ message }) => this.toast(message, true),
+    });
   }
 
   /** @param {string} commandId */

@@ -9,6 +9,9 @@
 import { ApiError } from "./api.js";
 import { OutputFeed } from "./output_feed.js";
 
+/** As ids of commands are spelt. */
+const ID = /^(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 export class CommandDetail {
   /**
    * @param {string} commandId
@@ -21,14 +24,22 @@ export class CommandDetail {
     this.api = api;
     this.connection = connection;
     this.changed = changed;
+    /** Nothing else is worth asking for. */
+    this.isPossible = ID.test(commandId);
     this.feed = new OutputFeed(commandId);
     /** @type {DetailPhase} */
-    this.phase = "loading";
+    this.phase = this.isPossible ? "loading" : "missing";
     this.problem = "";
     /** @type {Command | null} */
     this.command = null;
     /** @type {Record<string, any> | null} */
     this.params = null;
+    /** @type {number | undefined} */
+    this.timeLimitSeconds = undefined;
+    /** @type {number | undefined} */
+    this.queueTtlSeconds = undefined;
+    /** @type {string | undefined} */
+    this.offline = undefined;
     /** @type {Result | null} */
     this.result = null;
     this.reading = new AbortController();
@@ -40,6 +51,7 @@ export class CommandDetail {
 
   /** Begins to read and to follow. */
   start() {
+    if (!this.isPossible) return;
     this.read();
     this.follow(0);
   }
@@ -47,7 +59,7 @@ export class CommandDetail {
   /** Nobody looks any more. */
   leave() {
     this.reading.abort();
-    this.connection.send("unsubscribe", { output: [this.commandId] });
+    if (this.isPossible) this.connection.send("unsubscribe", { output: [this.commandId] });
   }
 
   async read() {
@@ -62,6 +74,11 @@ export class CommandDetail {
       this.problem = error.message;
     }
     this.changed();
+  }
+
+  /** What output to subscribe to after a reconnect. */
+  wanted() {
+    return this.isPossible ? [{ commandId: this.commandId, offset: this.feed.next }] : [];
   }
 
   /** @param {number} offset */
@@ -87,7 +104,7 @@ export class CommandDetail {
 
   /** @param {import("./terminal.js").Screen} screen @param {import("./output_feed.js").Step} step */
   show(screen, step) {
-    if ("bytes" in step) screen.write(step.bytes);
+    if ("bytes" in step) screen.write(step.bytes, step.stream);
     else if ("note" in step) screen.note(step.note);
   }
 }

@@ -95,12 +95,14 @@ export class CommandList {
 
   parameters() {
     const { agent, type, status, within, page, since } = this.query;
-    this.since = Number(since) || (TIME_MS[within] && Math.round(this.now() - TIME_MS[within])) || 0;
+    const until = Number(this.query.until) || 0;
+    this.since = Number(since) || (TIME_MS[within] && Math.round((until || this.now()) - TIME_MS[within])) || 0;
     return {
       agent,
       type,
       status,
       since: this.since,
+      until,
       pageSize: PAGE_SIZE,
       pageToken: page,
     };

@@ -66,6 +66,11 @@ export function dateAndTime(time) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(time)}`;
 }
 
+/** As an input of local date and time has it: to the minute. @param {number} time ms since the epoch, or NaN */
+export function inputTime(time) {
+  return time ? dateAndTime(time).slice(0, 16).replace(" ", "T") : "";
+}
+
 /** @param {number} number */
 const two = (number) => String(number).padStart(2, "0");
 

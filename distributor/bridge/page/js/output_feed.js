@@ -2,7 +2,7 @@
  * Puts the pieces of one command's output together: each byte once, in order, whatever is repeated or cut on the way.
  * Pure: says what to show, and whether to ask again.
  *
- * @typedef {{bytes: Uint8Array} | {note: string} | {again: number}} Step  show these, or ask again from an offset
+ * @typedef {{bytes: Uint8Array, stream: string} | {note: string} | {again: number}} Step  show these, or ask again from an offset
  */
 
 import { bytes as inBytes } from "./format.js";
@@ -37,7 +37,7 @@ export class OutputFeed {
     const fresh = bytes.subarray(this.next - offset);
     this.next = end;
     this.received[stream] += fresh.length;
-    return [{ bytes: fresh }];
+    return [{ bytes: fresh, stream }];
   }
 
   /** @param {import("./protocol.js").Message} message @returns {Step[]} */

@@ -9,7 +9,12 @@
  * @property {string} priority
  * @property {string} offline
  * @property {string} timeLimitSeconds
+ * @property {string} queueTtlSeconds
  * @typedef {Record<string, string>} Problems  by field; `""` for those of no field
+ *
+ * @typedef {import("./protocol.js").Command} Command
+ * @typedef {{command: Command, params: Record<string, any>, timeLimitSeconds?: number, queueTtlSeconds?: number,
+ *   offline?: string}} Sent  what `/api` says of a command
  */
 
 import { splitArguments } from "./argv.js";
@@ -24,7 +29,10 @@ const FRESH = {
   priority: "normal",
   offline: "queue",
   timeLimitSeconds: "",
+  queueTtlSeconds: "",
 };
+
+const LIMITS = /** @type {const} */ (["timeLimitSeconds", "queueTtlSeconds"]);
 
 export class SendForm {
   /** @param {Partial<Draft>} beginning */
@@ -38,13 +46,12 @@ export class SendForm {
 
   /** The fields of a `command:request`, or null where there are problems. */
   request() {
-    const { agentId, commandType, priority, offline, timeLimitSeconds } = this.draft;
+    const { agentId, commandType, priority, offline } = this.draft;
     this.problems = {};
     if (!agentId.trim()) this.problems.agentId = "which agent?";
     if (!commandType.trim()) this.problems.commandType = "which type?";
     const params = this.params();
-    const limit = Number(timeLimitSeconds);
-    if (timeLimitSeconds && !(limit > 0)) this.problems.timeLimitSeconds = "a number of seconds above 0, or nothing";
+    const limits = this.limits();
     if (Object.keys(this.problems).length) return null;
     return {
       agentId: agentId.trim(),
@@ -52,8 +59,17 @@ export class SendForm {
       params,
       priority: /^\d+$/.test(priority) ? Number(priority) : priority,
       offline,
-      ...(timeLimitSeconds && { timeLimitSeconds: limit }),
+      ...limits,
     };
+  }
+
+  /** Those that are filled in; what is left out is up to the server. @returns {Record<string, number>} */
+  limits() {
+    const given = LIMITS.filter((name) => this.draft[name].trim());
+    for (const name of given) {
+      if (!(Number(this.draft[name]) > 0)) this.problems[name] = "a number of seconds above 0, or nothing";
+    }
+    return Object.fromEntries(given.map((name) => [name, Number(this.draft[name])]));
   }
 
   /** @returns {Record<string, any>} */
@@ -93,22 +109,38 @@ export class SendForm {
   }
 }
 
+/** The fields of a `command:request` that sends the same again. @param {Sent} sent */
+export function requestAgain({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
+  const { agentId, type, priority } = command;
+  return {
+    agentId,
+    commandType: type,
+    params,
+    priority,
+    ...(offline && { offline }),
+    ...(timeLimitSeconds && { timeLimitSeconds }),
+    ...(queueTtlSeconds && { queueTtlSeconds }),
+  };
+}
+
 /**
  * A draft that would send the same again.
- * @param {import("./protocol.js").Command} command
- * @param {Record<string, any>} params
+ * @param {Sent} sent
  * @returns {Partial<Draft>}
  */
-export function draftOf(command, params) {
-  const { argv, ...more } = params;
+export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
+  const { argv, ...more } = params ?? {};
   const isProgram = command.type === "EXEC" && Array.isArray(argv);
-  const rest = isProgram ? more : params;
+  const rest = isProgram ? more : (params ?? {});
   return {
     agentId: command.agentId,
     commandType: command.type,
     line: isProgram ? paramsLine({ argv }) : "",
     params: Object.keys(rest).length ? JSON.stringify(rest, null, 2) : "",
     priority: PRIORITY_NAMES.get(command.priority) ?? String(command.priority),
+    ...(offline && { offline }),
+    timeLimitSeconds: String(timeLimitSeconds ?? ""),
+    queueTtlSeconds: String(queueTtlSeconds ?? ""),
   };
 }
 
@@ -120,8 +152,7 @@ const PRIORITY_NAMES = new Map([
 
 /** @param {string} field @param {string} type */
 function fieldOf(field, type) {
-  if (field === "agentId" || field === "commandType" || field === "timeLimitSeconds" || field === "priority")
-    return field;
+  if (["agentId", "commandType", "priority", ...LIMITS].includes(field)) return field;
   if (field === "params" || field.startsWith("params."))
     return type === "EXEC" && field === "params.argv" ? "line" : "params";
   return "";

@@ -18,6 +18,8 @@
  * @property {string} userId
  * @property {string[]} scopes
  * @property {boolean} complete  whether a snapshot has arrived
+ * @property {boolean} agentsCut  whether there may be more agents
+ * @property {boolean} queuedCut  whether there may be more queued commands for agents that are not known
  * @property {number} changes  counts the changes of commands: tells when a list may be old
  */
 
@@ -26,6 +28,18 @@ import { hasEnded } from "./protocol.js";
 
 export const MOST_COMMANDS = 1_000;
 export const MOST_RESULTS = 50;
+/** What a snapshot has at most: agents by number or by their size, and commands. */
+const SNAPSHOT_AGENTS = 1_000;
+/** The bridge stops before 384 KiB; what is left by then is less than one agent may take. */
+const SNAPSHOT_CHARACTERS = 250_000;
+const SNAPSHOT_COMMANDS = 50;
+
+/** Whether a snapshot may have left some out. @param {Agent[] | undefined} agents */
+export const areAgentsCut = (agents = []) =>
+  agents.length >= SNAPSHOT_AGENTS || JSON.stringify(agents).length > SNAPSHOT_CHARACTERS;
+
+/** Whether a snapshot may have left some out. @param {Command[] | undefined} commands */
+export const areCommandsCut = (commands = []) => commands.length >= SNAPSHOT_COMMANDS;
 
 /** @returns {Known} */
 export function nothingKnown() {
@@ -40,6 +54,8 @@ export function nothingKnown() {
     userId: "",
     scopes: [],
     complete: false,
+    agentsCut: false,
+    queuedCut: false,
     changes: 0,
   };
 }
@@ -65,7 +81,7 @@ export function reduce(known, messages, now) {
     // A connection that resumes names where it ends up, before it told what was missed.
     if (message.position && !message.resumed) next.position = message.position;
   }
-  bound(next.commands, MOST_COMMANDS);
+  next.queuedCut ||= bound(next.commands, MOST_COMMANDS).some((command) => command.status === "queued");
   bound(next.results, MOST_RESULTS);
   next.activity = withEnded(next.activity, ended, now + next.ahead);
   return next;
@@ -81,6 +97,13 @@ const changes = {
   },
   resync(known, message, _now, ended) {
     snapshot(known, message, ended);
+  },
+  "snapshot:rest"(known, message, _now, ended) {
+    for (const agent of message.agents ?? []) if (!known.agents.has(agent.agentId)) known.agents.set(agent.agentId, agent);
+    if (message.agents) known.agentsCut = false;
+    // What was told meanwhile is newer than what was read.
+    for (const command of message.commands ?? []) if (!known.commands.has(command.commandId)) learn(known, command, ended);
+    if (message.commands) known.queuedCut = message.moreQueued;
   },
   pong(known, message, now) {
     known.ahead = message.serverTime - now;
@@ -106,6 +129,7 @@ const changes = {
 function snapshot(known, message, ended) {
   if (message.agents) {
     known.complete = true;
+    known.agentsCut = areAgentsCut(message.agents);
     known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
   }
   if (message.commands) commandsAnew(known, message.commands, ended);
@@ -113,6 +137,7 @@ function snapshot(known, message, ended) {
 
 /** @param {Known} known @param {Command[]} commands  the newest, newest first @param {Command[]} ended */
 function commandsAnew(known, commands, ended) {
+  known.queuedCut = areCommandsCut(commands);
   if (!known.commands.size) known.since = commands.at(-1)?.receipts.queued ?? 0;
   // What is not among them may have changed or ended unseen.
   const inSnapshot = new Set(commands.map((command) => command.commandId));
@@ -133,12 +158,16 @@ function learn(known, command, ended) {
   if (hasEnded(command) && !(before && hasEnded(before))) ended.push(command);
 }
 
-/** Forgets the oldest. @param {Map<string, unknown>} map @param {number} most */
-function bound(map, most) {
-  for (const key of map.keys()) {
-    if (map.size <= most) return;
-    map.delete(key);
-  }
+/**
+ * Forgets the oldest; returns what was forgotten.
+ * @template T
+ * @param {Map<string, T>} map
+ * @param {number} most
+ */
+export function bound(map, most) {
+  const forgotten = map.size > most ? [...map].slice(0, map.size - most) : [];
+  for (const [key] of forgotten) map.delete(key);
+  return forgotten.map(([, value]) => value);
 }
 
 /**
@@ -159,6 +188,30 @@ export function agentsInOrder(known) {
   return [...known.agents.values()].sort(
     (one, other) => away(one) - away(other) || one.agentId.localeCompare(other.agentId),
   );
+}
+
+/**
+ * How many commands are queued: agents count their own, and those for agents that are not known count one by one.
+ * @param {Known} known
+ * @returns {{count: number, atLeast: boolean}}
+ */
+export function queuedCount(known) {
+  const own = [...known.agents.values()].reduce((sum, agent) => sum + agent.queued, 0);
+  const others = [...known.commands.values()].filter(
+    (command) => command.status === "queued" && !known.agents.has(command.agentId),
+  );
+  return { count: own + others.length, atLeast: known.agentsCut || known.queuedCut };
+}
+
+/**
+ * That an agent cannot take a command now; empty where it can, and where we do not know.
+ * @param {Known} known
+ * @param {string} agentId
+ */
+export function absenceOf(known, agentId) {
+  const agent = known.agents.get(agentId);
+  if (agent) return agent.status === "offline" ? `agent ${agentId} is not connected` : "";
+  return known.complete && !known.agentsCut ? `agent ${agentId} is not connected, and not known here` : "";
 }
 
 /** The types that agents have handlers for. @param {Known} known */

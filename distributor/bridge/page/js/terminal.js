@@ -2,12 +2,13 @@
  * Shows what a program printed. Output is hostile: it may colour and move the cursor inside its own rectangle and do
  * nothing else. No links, no clipboard, no title, no window operations, no answers to queries, no mouse reporting.
  *
- * @typedef {{write: (bytes: Uint8Array) => void, note: (text: string) => void, dispose: () => void}} Screen
+ * @typedef {{write: (bytes: Uint8Array, stream: string) => void, note: (text: string) => void, dispose: () => void}} Screen
  * @typedef {NonNullable<import("./vendored.js").TerminalModules>} TerminalModules
  */
 
 import { bytes as inBytes } from "./format.js";
 import { CreditedWriter } from "./credited_writer.js";
+import { LineMarker, STDERR_MARK } from "./line_marker.js";
 import { makeElementsStrict } from "./strict_elements.js";
 
 const SCROLLBACK_LINES = 20_000;
@@ -20,6 +21,9 @@ const IGNORED_MODES = new Set([9, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015
 const PLAIN_CHARACTERS = 256 * 1024;
 
 const encoder = new TextEncoder();
+/** Red, and the colours and the place of the program again: then past the mark. */
+const RED_MARK = encoder.encode(`\x1b7\x1b[0;31m${STDERR_MARK}\x1b8\x1b[2C`);
+const PLAIN_MARK = encoder.encode(`${STDERR_MARK} `);
 
 /**
  * @param {HTMLElement} element
@@ -59,9 +63,13 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   const restyle = () => (terminal.options.theme = theme());
   addEventListener("themechange", restyle);
   const writer = new CreditedWriter((data, done) => terminal.write(data, done), mark);
+  const marker = new LineMarker(RED_MARK);
   return {
-    write: (data) => writer.push(data),
-    note: (text) => writer.push(noteBytes(text)),
+    write: (data, stream) => writer.push(marker.marked(data, stream)),
+    note(text) {
+      marker.newLine();
+      writer.push(noteBytes(text));
+    },
     dispose() {
       removeEventListener("themechange", restyle);
       sized.disconnect();
@@ -89,6 +97,7 @@ function plainScreen(element) {
   pre.setAttribute("aria-label", "Output of the command");
   element.append(pre);
   const decoder = new TextDecoder();
+  const marker = new LineMarker(PLAIN_MARK);
   let kept = 0;
   const append = (/** @type {string} */ text) => {
     const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8;
@@ -101,8 +110,12 @@ function plainScreen(element) {
     if (atEnd) pre.scrollTop = pre.scrollHeight;
   };
   return {
-    write: (data) => append(withoutEscapes(decoder.decode(data, { stream: true }))),
-    note: (text) => append(`\n── ${text} ──\n`),
+    write: (data, stream) =>
+      append(withoutEscapes(decoder.decode(marker.marked(data, stream), { stream: true }))),
+    note(text) {
+      marker.newLine();
+      append(`\n── ${text} ──\n`);
+    },
     dispose: () => pre.remove(),
   };
 }

@@ -8,6 +8,10 @@ import { agentBadge, empty, panel, when } from "./parts.js";
 
 /** @typedef {import("../protocol.js").Agent} Agent */
 
+const PAGE_SIZE = 100;
+/** On the overview. */
+const GLANCE = 20;
+
 /** @param {import("../app.js").App} app */
 export function agentsView(app) {
   return h("div", { class: "view" }, h("div", { class: "heading" }, h("h1", null, "Agents")), agentsPanel(app, true));
@@ -17,10 +21,41 @@ export function agentsView(app) {
 export function agentsPanel(app, full) {
   const agents = agentsInOrder(app.known);
   const connected = agents.filter((agent) => agent.status !== "offline").length;
+  const page = full ? Math.max(1, Number(app.route.query.page) || 1) : 1;
+  const size = full ? PAGE_SIZE : GLANCE;
+  const shown = agents.slice((page - 1) * size, page * size);
   return panel(
     full ? "All agents" : "Agents",
-    agents.length > 0 && h("span", { class: "quiet" }, `${connected} of ${agents.length} connected`),
-    agents.length ? agentTable(agents, app, full) : noAgents(app),
+    agents.length > 0 && h("span", { class: "quiet" }, counts(app, connected)),
+    agents.length ? agentTable(shown, app, full) : noAgents(app),
+    agents.length > size && pager(page, agents.length, full),
+  );
+}
+
+/** @param {import("../app.js").App} app @param {number} connected */
+function counts({ known }, connected) {
+  const { size } = known.agents;
+  return `${connected.toLocaleString("en")} of ${size.toLocaleString("en")} connected`.concat(
+    known.agentsCut ? `: only the first ${size.toLocaleString("en")} are known here` : "",
+  );
+}
+
+/** @param {number} page @param {number} count @param {boolean} full */
+function pager(page, count, full) {
+  const to = (/** @type {number} */ other) => link("agents", { page: other > 1 ? String(other) : "" });
+  if (!full) {
+    return h(
+      "div",
+      { class: "pager" },
+      h("a", { class: "button", href: to(1) }, `All ${count.toLocaleString("en")} agents`),
+    );
+  }
+  return h(
+    "nav",
+    { class: "pager", "aria-label": "Pages" },
+    h("span", { class: "quiet" }, `page ${page} of ${Math.ceil(count / PAGE_SIZE)}`),
+    page > 1 && h("a", { class: "button", rel: "prev", href: to(page - 1) }, "Before"),
+    page * PAGE_SIZE < count && h("a", { class: "button", rel: "next", href: to(page + 1) }, "Next"),
   );
 }
 

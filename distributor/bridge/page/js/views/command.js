@@ -2,8 +2,10 @@
 
 import { h, island } from "../dom.js";
 import { bytes, clock, counted, dateAndTime, duration, elapsed, paramsLine, shortId } from "../format.js";
+import { STDERR_MARK } from "../line_marker.js";
 import { STAGES, hasEnded } from "../protocol.js";
 import { link } from "../router.js";
+import { absenceOf } from "../store.js";
 import { openScreen } from "../terminal.js";
 import { commandBadge, empty, panel, problem, took } from "./parts.js";
 
@@ -34,6 +36,7 @@ export function commandView(app) {
     "div",
     { class: "view", key: detail.commandId },
     heading(app, command),
+    waitsFor(app, command),
     detail.phase === "error" &&
       problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
     h(
@@ -84,12 +87,18 @@ function heading(app, command) {
       hasEnded(command) &&
         h(
           "button",
-          { type: "button", disabled: !may || !params, onclick: () => app.retry(command, params ?? {}) },
+          { type: "button", disabled: !may || !params, onclick: () => app.retry() },
           "Run again",
         ),
       h("a", { class: "button", href: link("send", { from: command.commandId }) }, "Edit and send…"),
     ),
   );
+}
+
+/** Why nothing happens. @param {App} app @param {Command} command */
+function waitsFor(app, command) {
+  const absence = command.status === "queued" && absenceOf(app.known, command.agentId);
+  return absence ? h("p", { class: "notice", role: "status", key: "absence" }, `Queued: ${absence}.`) : null;
 }
 
 /** @param {App} app @param {Command} command */
@@ -120,7 +129,7 @@ function output(app, command) {
 /** @param {number} stdout @param {number} stderr @param {boolean} ended */
 function printed(stdout, stderr, ended) {
   if (!stdout && !stderr) return ended ? "it printed nothing" : "nothing yet";
-  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr` : bytes(stdout);
+  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr, its lines marked ${STDERR_MARK}` : bytes(stdout);
 }
 
 /** @param {Command} command @param {App} app */
@@ -219,9 +228,18 @@ function facts(app, command) {
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),
       command.cancelRequested && fact("Cancel", `asked for at ${clock(command.cancelRequested)}`),
+      limits(app.detail?.timeLimitSeconds, app.detail?.queueTtlSeconds),
       params && fact("Params", h("code", { class: "command-line" }, paramsLine(params) || "none")),
     ),
   );
+}
+
+/** @param {number | undefined} run  in seconds @param {number | undefined} wait */
+function limits(run, wait) {
+  return [
+    run !== undefined && fact("Time limit", duration(run * 1000)),
+    wait !== undefined && fact("Waits at most", duration(wait * 1000)),
+  ];
 }
 
 /** @param {string} name @param {...import("../dom.js").Child} value */

@@ -2,6 +2,7 @@
 
 import { PAGE_SIZE, TIMES } from "../command_list.js";
 import { h } from "../dom.js";
+import { inputTime } from "../format.js";
 import { link } from "../router.js";
 import { knownTypes } from "../store.js";
 import { commandTable, empty, panel, problem } from "./parts.js";
@@ -35,7 +36,7 @@ function filters(app) {
   const set = (/** @type {Record<string, string>} */ change) =>
     app.go(link("commands", { ...app.list.queryOf(""), ...change }));
   const onlyFailed = query.status === "failed";
-  const filtered = ["status", "agent", "type", "within"].some((name) => query[name]);
+  const filtered = ["status", "agent", "type", "within", "until"].some((name) => query[name]);
   return h(
     "form",
     {
@@ -58,6 +59,7 @@ function filters(app) {
     suggestion("Agent", "filter-agent", query.agent, [...app.known.agents.keys()], (agent) => set({ agent })),
     suggestion("Type", "filter-type", query.type, knownTypes(app.known), (type) => set({ type })),
     choice("Queued", "filter-within", TIMES, query.within, (within) => set({ within })),
+    until(query.until, (time) => set({ until: time })),
     filtered && h("button", { type: "button", onclick: () => app.go(link("commands")) }, "Clear"),
   );
 }
@@ -79,6 +81,24 @@ function choice(name, id, options, value, set) {
       { id, value: value ?? "", onchange: (/** @type {any} */ event) => set(event.target.value) },
       options.map(([option, word]) => h("option", { key: option, value: option }, word)),
     ),
+  );
+}
+
+/** @param {string | undefined} value  ms since the epoch @param {(value: string) => void} set */
+function until(value, set) {
+  return h(
+    "div",
+    { class: "field" },
+    h("label", { for: "filter-until" }, "Until"),
+    h("input", {
+      id: "filter-until",
+      type: "datetime-local",
+      value: inputTime(Number(value)),
+      onchange: (/** @type {any} */ event) => {
+        const time = new Date(event.target.value).getTime();
+        set(Number.isNaN(time) ? "" : String(time));
+      },
+    }),
   );
 }
 
@@ -119,7 +139,7 @@ function listed(app) {
   return panel(
     "Found",
     h("span", { class: "quiet", role: "status" }, phase === "loading" ? "reading…" : found(app)),
-    rows.length ? h("div", { class: "live" }, commandTable(live, app.now)) : nothing(app, phase === "loading"),
+    rows.length ? h("div", { class: "live" }, commandTable(live, app)) : nothing(app, phase === "loading"),
     pager(app),
   );
 }

@@ -4,7 +4,7 @@ import { summary } from "../activity.js";
 import { h } from "../dom.js";
 import { counted, duration } from "../format.js";
 import { link } from "../router.js";
-import { latestCommands } from "../store.js";
+import { latestCommands, queuedCount } from "../store.js";
 import { agentsPanel } from "./agents.js";
 import { latencyChart, throughputChart } from "./charts.js";
 import { commandTable, empty, panel } from "./parts.js";
@@ -28,15 +28,16 @@ export function overviewView(app) {
 function tiles(app) {
   const agents = [...app.known.agents.values()];
   const connected = agents.filter((agent) => agent.status !== "offline");
+  const queued = queuedCount(app.known);
   const ended = summary(app.known.activity, app.now);
-  const sum = (/** @type {"running" | "queued" | "capacity"} */ field, of = agents) =>
+  const sum = (/** @type {"running" | "capacity"} */ field, of = agents) =>
     of.reduce((total, agent) => total + agent[field], 0);
   return h(
     "dl",
     { class: "tiles live" },
     tile("Agents connected", String(connected.length), `of ${agents.length}`),
     tile("Running", String(sum("running")), `of ${sum("capacity", connected)}`),
-    tile("Queued", String(sum("queued")), ""),
+    tile("Queued", queued.count.toLocaleString("en"), queued.atLeast ? "or more" : ""),
     tile("Completed, 5 min", ended.completed.toLocaleString("en"), ""),
     tile("Not completed, 5 min", ended.other.toLocaleString("en"), ""),
     tile("Median latency", duration(ended.total), ""),
@@ -65,7 +66,7 @@ function recent(app) {
       h("a", { href: link("commands") }, "All commands"),
     ),
     commands.length
-      ? h("div", { class: "live" }, commandTable(commands, app.now))
+      ? h("div", { class: "live" }, commandTable(commands, app))
       : empty(
           app.known.complete ? "No command yet" : "Waiting for the bridge",
           app.known.complete && h("a", { class: "button primary", href: link("send") }, "Send the first"),

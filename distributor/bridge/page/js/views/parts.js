@@ -4,7 +4,9 @@ import { h } from "../dom.js";
 import { ago, dateAndTime, duration, elapsed, shortId } from "../format.js";
 import { hasEnded } from "../protocol.js";
 import { commandLink, link } from "../router.js";
+import { absenceOf } from "../store.js";
 
+/** @typedef {import("../app.js").App} App */
 /** @typedef {import("../protocol.js").Command} Command */
 /** @typedef {import("../protocol.js").Agent} Agent */
 
@@ -98,8 +100,8 @@ export function problem(text, again) {
   );
 }
 
-/** @param {Command[]} commands @param {number} now */
-export function commandTable(commands, now) {
+/** @param {Command[]} commands @param {App} app */
+export function commandTable(commands, app) {
   return h(
     "div",
     { class: "table" },
@@ -112,7 +114,7 @@ export function commandTable(commands, now) {
         h(
           "tr",
           null,
-          ["Status", "Command", "Agent", "Reason"].map((name) => h("th", { scope: "col" }, name)),
+          ["Status", "Command", "Agent", "Params, reason"].map((name) => h("th", { scope: "col" }, name)),
           h("th", { scope: "col", class: "number" }, "Priority"),
           h("th", { scope: "col", class: "number" }, "Took"),
           h("th", { scope: "col", class: "number" }, "Queued"),
@@ -121,14 +123,15 @@ export function commandTable(commands, now) {
       h(
         "tbody",
         null,
-        commands.map((command) => commandRow(command, now)),
+        commands.map((command) => commandRow(command, app)),
       ),
     ),
   );
 }
 
-/** @param {Command} command @param {number} now */
-function commandRow(command, now) {
+/** @param {Command} command @param {App} app */
+function commandRow(command, app) {
+  const { now } = app;
   return h(
     "tr",
     { key: command.commandId, "data-command": command.commandId },
@@ -145,10 +148,24 @@ function commandRow(command, now) {
       ),
     ),
     h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
-    h("td", { class: "wide cut quiet", title: command.reason.message }, command.reason.message),
+    what(command, app),
     h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
     h("td", { class: "number", "data-label": "took" }, took(command, now)),
     h("td", { class: "number quiet" }, when(command.receipts.queued, now)),
+  );
+}
+
+/** What it does, as far as we know, and why it is where it is. @param {Command} command @param {App} app */
+function what(command, app) {
+  const line = app.lines.of(command.commandId);
+  const absence = command.status === "queued" ? absenceOf(app.known, command.agentId) : "";
+  const why = command.reason.message || absence;
+  return h(
+    "td",
+    { class: "wide cut quiet", title: [line, why].filter(Boolean).join("\n") },
+    line && h("span", { class: "mono" }, line),
+    line && why && " · ",
+    why,
   );
 }
 

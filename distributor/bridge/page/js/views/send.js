@@ -1,7 +1,7 @@
 /** Sends a command. */
 
 import { h } from "../dom.js";
-import { knownTypes } from "../store.js";
+import { absenceOf, knownTypes } from "../store.js";
 
 /** @typedef {import("../app.js").App} App */
 /** @typedef {import("../send_form.js").SendForm} SendForm */
@@ -28,7 +28,12 @@ export function sendView(app) {
       h(
         "div",
         { class: "form-row" },
-        text(app, "agentId", "Agent", { known: agents, placeholder: agents[0] ?? "agent123" }),
+        text(app, "agentId", "Agent", {
+          known: agents,
+          placeholder: agents[0] ?? "agent123",
+          hint: absenceHint(app),
+          redraw: true,
+        }),
         text(app, "commandType", "Type", { known: types, placeholder: "EXEC", redraw: true }),
       ),
       isProgram &&
@@ -44,6 +49,7 @@ export function sendView(app) {
         priority(app),
         offline(app),
         text(app, "timeLimitSeconds", "Time limit, seconds", { placeholder: "300", inputmode: "decimal" }),
+        text(app, "queueTtlSeconds", "Waits at most, seconds", { placeholder: "86400", inputmode: "decimal" }),
       ),
       h(
         "div",
@@ -57,6 +63,14 @@ export function sendView(app) {
       ),
     ),
   );
+}
+
+/** @param {App} app */
+function absenceHint(app) {
+  const { agentId, offline } = /** @type {SendForm} */ (app.form).draft;
+  const absence = agentId.trim() && absenceOf(app.known, agentId.trim());
+  if (!absence) return "";
+  return `Now ${absence}: the command ${offline === "fail" ? "fails at once" : "waits for it"}.`;
 }
 
 /** @param {App} app */
@@ -168,7 +182,7 @@ function offline(app) {
         name: "offline",
         value,
         checked: draft.offline === value,
-        onchange: edit(app, "offline"),
+        onchange: edit(app, "offline", true),
       }),
       word,
     );
