@@ -32,7 +32,7 @@ def spare_the_garbage_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(20_000, 10, 10)
 
 
 def announce(server: ServerProcess, settings: ServerSettings) -> None:
