@@ -210,7 +210,9 @@ class DashboardSession:
         except DistributorError as error:
             self._dashboard.tell(messages.error(error, request_id))
 
-    async def _serve(self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect) -> None:
+    async def _serve(
+        self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect
+    ) -> None:
         match request:
             case requests.Ping():
                 position = self._dashboard.resumable(self._services.hub.told_up_to)

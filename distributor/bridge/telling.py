@@ -64,7 +64,7 @@ class Telling:
         await self._tell_commands(dashboard, what)
 
     async def subscribe(self, dashboard: Dashboard, what: Wanted) -> None:
-        """Subscribe and tell how things are. Raises ResourceExhausted beyond the limit, Unavailable; then to nothing."""
+        """Subscribe and tell how things are. Subscribes to nothing where it raises: ResourceExhausted, Unavailable."""
         fresh = self._not_yet(dashboard, what)
         self._subscribe_commands(dashboard, what)
         try:

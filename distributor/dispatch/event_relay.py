@@ -131,7 +131,10 @@ class EventRelay:
     def _agent_changed(self, fact: Fact) -> None:
         agent = self._registry.get(fact.subject)
         event = fact.event()
-        if agent is not None and isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
+        if agent is None or happened_at_ms(fact.position) < agent.session.opened_ms:
+            # Of a time before this session: an epoch that is greater all the same is one that the store has forgotten.
+            return
+        if isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
             agent.end(Farewell.SUPERSEDED)
 
 

@@ -74,7 +74,7 @@ class BridgeSettings(SettingsGroup):
         1_048_576, ge=1_048_576, le=268_435_456, description="The most bytes that wait for one dashboard."
     )
     slow_close: Seconds = Field(
-        10.0, description="Seconds without anything being read after which a full queue ends the connection."
+        10.0, description="Seconds for which a queue may be full, until it is half empty, before the connection ends."
     )
     offline_after: Seconds = Field(
         30.0, description="Seconds of silence after which an agent counts as gone; as the server has it."

@@ -69,28 +69,31 @@ async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage
 
 
 async def test_lines_of_stderr_are_marked(page: DashboardPage) -> None:
-    await page.send("sh -c 'echo out; sleep 0.2; printf \"\\033[32mred\\nsea\\n\" >&2; sleep 0.2; echo end'", agent_id=AGENT_ID)
+    line = "sh -c 'echo out; sleep 0.2; printf \"\\033[32mred\\nsea\\n\" >&2; sleep 0.2; echo end'"
+    await page.send(line, agent_id=AGENT_ID)
     await expect(page.status).to_have_text("completed")
     await expect(page.output).to_contain_text(re.compile("out.*▌.red.*▌.sea.*end", re.DOTALL))
+    await page.picture("stderr")
 
 
 async def test_a_command_for_an_agent_that_is_away(page: DashboardPage) -> None:
     await page.open("send?agent=nobody")
     await page.page.get_by_label("Command line").fill("true")
+    hint = page.page.locator(".field", has=page.page.get_by_label("Agent", exact=True)).locator(".hint")
+    await expect(hint).to_have_text("Now agent nobody is not connected, and not known here: the command waits for it.")
     await page.page.get_by_label("fail at once").check()
+    await expect(hint).to_contain_text("the command fails at once")
     await page.page.get_by_role("button", name="Send", exact=True).click()
     await expect(page.page.locator(".problem-box, .field .problem")).to_contain_text("nobody")
-    hint = page.page.locator(".hint").first
-    await expect(hint).to_have_text("Now agent nobody is not connected, and not known here: the command fails at once.")
     await page.page.get_by_label("queue it").check()
-    await expect(hint).to_contain_text("the command waits for it")
     await page.page.get_by_role("button", name="Send", exact=True).click()
     await expect(page.status).to_have_text("queued")
     await expect(page.stage("assigned")).to_contain_text("not yet")
     await expect(page.page.locator(".notice")).to_contain_text("agent nobody is not connected")
+    await page.picture("agent-away")
     await page.page.get_by_role("link", name="Overview").click()
     await expect(page.page.locator('.tile:has-text("Queued") dd')).to_have_text("1")
-    await expect(page.rows).to_contain_text("true · agent nobody is not connected")
+    await expect(page.rows).to_contain_text("agent nobody is not connected, and not known here · true")
 
 
 async def test_what_is_wrong_in_the_form_is_told_at_its_field(page: DashboardPage) -> None:
@@ -136,6 +139,7 @@ async def test_filters_and_pages_are_the_servers(page: DashboardPage, world: Pag
     await page.page.get_by_label("Status").select_option("completed")
     await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
     await page.page.get_by_role("link", name="Show all commands").click()
+    await expect(page.rows).to_have_count(25)
     await page.page.get_by_label("Until").fill("2020-01-02T03:04")
     await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
     await page.page.get_by_label("Until").fill("2120-01-02T03:04")

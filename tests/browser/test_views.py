@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Route, WebSocketRoute, expect
 
 from tests.support.browser import VENDORED, browsing
 from tests.support.dashboard_page import DashboardPage
@@ -157,6 +159,42 @@ async def test_nothing_there_yet(browser: Browser, valkey_url: str) -> None:
         problems.expect("status of 404 .*/api/commands/")
         await page.open("commands/01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33")
         await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+
+
+async def test_agents_beyond_what_a_snapshot_holds(page: DashboardPage, world: PageWorld) -> None:
+    def agents(count: int) -> list[dict[str, object]]:
+        numbers = {"lastSeen": 1, "capacity": 4, "running": 0, "queued": 2, "epoch": 1}
+        words = {"status": "online", "state": "idle", "types": [], "labels": {}, "version": ""}
+        return [{"agentId": f"agent-{number:04}", **numbers, **words} for number in range(count)]
+
+    def snapshot(to_page: WebSocketRoute) -> None:
+        def relay(text: str | bytes) -> None:
+            message = json.loads(text)
+            to_page.send(json.dumps(message | ({"agents": agents(1_000)} if message["type"] == "connected" else {})))
+
+        to_page.connect_to_server().on_message(relay)
+
+    answered = asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        await answered.wait()
+        await route.fulfill(json={"agents": agents(1_050)})
+
+    await page.page.route_web_socket("**/ws", snapshot)
+    await page.page.route("**/api/agents", answer)
+    await page.open("agents")
+    agents_shown = page.page.locator("tr[data-agent]")
+    await expect(agents_shown).to_have_count(100)
+    await expect(page.page.get_by_text("only the first 1,00")).to_be_visible()
+    answered.set()
+    await expect(page.page.get_by_text("only the first 1,00")).to_have_count(0)
+    await page.open("agents?page=10")
+    await page.page.get_by_role("link", name="Next").click()
+    await expect(page.page.locator('tr[data-agent="agent-1049"]')).to_be_visible()
+    await expect(page.page.get_by_role("link", name="Next")).to_have_count(0)
+    await page.open()
+    await expect(agents_shown).to_have_count(20)
+    await expect(page.page.locator('.tile:has-text("Queued") dd')).to_have_text(re.compile("^2,10"))
 
 
 async def test_what_is_no_id_is_not_asked_for(page: DashboardPage) -> None:

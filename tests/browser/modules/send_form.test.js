@@ -59,6 +59,9 @@ export const tests = {
     same([again.params.argv, again.params.env, again.priority], [params.argv, params.env, "high"]);
     same(request(draftOf({ command: { agentId: "a", type: "PING", priority: 51 }, params: {} })).priority, 51);
   },
+  "a command without its params cannot be copied"() {
+    throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "cannot reach the server");
+  },
   "a command that is sent again, or copied, keeps its limits"() {
     const sent = {
       command: { commandId: "1", agentId: "a", type: "PING", priority: 75, state: "timeout" },

@@ -1,4 +1,4 @@
-"""A whole server and a bridge. Starting them takes longer than most tests, so all share them, over an empty Valkey."""
+"""A whole server, which all tests share as starting it takes longer than most, over an empty Valkey; and a bridge."""
 
 from __future__ import annotations
 
@@ -24,14 +24,8 @@ async def server(shared_server: RunningServer, valkey_url: str) -> RunningServer
     return shared_server
 
 
-@pytest.fixture(scope="session")
-async def shared_bridge(shared_server: RunningServer) -> AsyncIterator[RunningBridge]:
-    """One bridge for this folder. Tests want `bridge`."""
-    async with running_bridge(shared_server) as bridge:
-        yield bridge
-
-
 @pytest.fixture
-async def bridge(server: RunningServer, shared_bridge: RunningBridge) -> RunningBridge:
-    """A bridge of `server`."""
-    return shared_bridge
+async def bridge(server: RunningServer) -> AsyncIterator[RunningBridge]:
+    """A bridge of `server`, of this test: one from before would tell everybody that its store was emptied."""
+    async with running_bridge(server) as bridge:
+        yield bridge

@@ -120,6 +120,7 @@ async def test_operators_can_look_without_one(bridge: RunningBridge) -> None:
 async def test_every_answer_is_safe_in_a_browser(bridge: RunningBridge, path: str) -> None:
     headers = (await bridge.get(path)).headers
     policy = headers["Content-Security-Policy"]
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
     assert "frame-ancestors 'none'" in policy
@@ -145,6 +146,7 @@ async def test_the_page_is_served(bridge: RunningBridge) -> None:
         (OURS | {"Sec-Fetch-Site": "cross-site"}, 403),
         (OURS | {"Sec-Fetch-Site": "same-site"}, 403),
         (OURS | {"Host": "rebound.example.org"}, 403),
+        (OURS | {"Host": "["}, 403),
         ({}, 403),
     ],
 )

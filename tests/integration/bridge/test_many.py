@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack
+from typing import Any
 from unittest.mock import patch
+
+import pytest
 
 from distributor.agent import Agent, CommandContext
 from distributor.bridge import server as bridge_server
@@ -68,10 +71,13 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
     assert reason == "the queue has been full for 0.5 s"
 
 
-async def test_who_never_reads_again_is_cut_off(server: RunningServer, valkey_url: str) -> None:
+@pytest.mark.parametrize("impatience", [{"slow_close": 0.1}, {"slow_close": 60.0, "ping_interval": 1.0}])
+async def test_who_never_reads_again_is_cut_off(
+    server: RunningServer, valkey_url: str, impatience: dict[str, Any]
+) -> None:
     """A close frame that is never read must not keep the connection, and what waits for it, for ever."""
     with patch.object(bridge_server, "CLOSE_SECONDS", 0.1):
-        async with running_bridge(server, slow_close=0.1) as bridge, server.agent() as agent:
+        async with running_bridge(server, **impatience) as bridge, server.agent() as agent:
             chatty = await _chatty_command(server, agent, valkey_url)
             async with bridge.stranger(checked=False, sock=_small_socket(bridge)) as sleeper:
                 sleeper.socket.transport.pause_reading()

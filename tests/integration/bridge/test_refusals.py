@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -127,16 +128,18 @@ async def test_a_binary_message(bridge: RunningBridge) -> None:
         assert (await dashboard.until_closed())[0] == 1003
 
 
-async def test_foreign_origins(server: RunningServer) -> None:
+async def test_foreign_origins(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
     async with running_bridge(server, allowed_origins=("https://ops.example.org",)) as bridge:
         for origin in (f"http://{bridge.address}", "https://ops.example.org"):
             async with bridge.stranger(origin=origin) as dashboard:
                 await dashboard.connect(bridge.token())
-        for origin in ("https://evil.example.org", "null", "http://127.0.0.1:1"):
+        for origin in ("https://evil.example.org", "null", "http://127.0.0.1:1", "http://[", "http://", ""):
             with pytest.raises(InvalidStatus) as refused:
                 async with bridge.stranger(origin=origin):
                     pass
             assert refused.value.response.status_code == 403
+            assert refused.value.response.body == b"this origin is not in allowed_origins\n"
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.parametrize(

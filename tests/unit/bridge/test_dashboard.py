@@ -126,7 +126,7 @@ async def test_it_is_crowded_from_full_to_half_empty() -> None:
         assert to.crowded_since is None
         to.tell(str(number))
     since = to.crowded_since
-    for number in range(4):
+    for _ in range(4):
         assert to.crowded_since == since is not None
         await to.next()
     assert to.crowded_since is None

@@ -14,12 +14,21 @@ import pytest
 
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.dashboard_session import Closing, DashboardSession, Gone, Patience, SessionServices
+from distributor.bridge.dashboard_session import (
+    Closing,
+    DashboardSession,
+    Gone,
+    Patience,
+    SessionServices,
+    serve_dashboard,
+)
 from distributor.bridge.outbox import Outbox
 from distributor.bridge.requests import Connect, Wanted
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
+from distributor.stopping import stop_tasks
+from tests.support.waiting import until
 
 PING = json.dumps({"type": "ping", "version": "1.0.0"})
 CONNECT = Connect("token", Wanted(), None)
@@ -69,7 +78,7 @@ class Telling:
 
 
 def session(peer: Peer, telling: Telling, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
-    hub = SimpleNamespace(dashboards=set(), position="1-0")
+    hub = SimpleNamespace(dashboards=set(), told_up_to="1-0")
     patience = Patience(5.0, slow_close, 16, 1_048_576)
     services = SessionServices(*([cast(Any, None)] * 7))._replace(
         hub=cast(Any, hub), telling=cast(Any, telling), metrics=BridgeMetrics(), patience=patience
@@ -103,41 +112,35 @@ async def test_who_does_not_read_but_has_little_to_read_stays() -> None:
             await running
 
 
-async def trickle(peer: Peer, seconds: float) -> None:
-    """Let one message through now and then."""
-    while True:
-        peer.reads.set()
-        heard = len(peer.heard)
-        while len(peer.heard) == heard:
-            await asyncio.sleep(0)
-        peer.reads.clear()
-        await asyncio.sleep(seconds)
+class SlowPeer(Peer):
+    """Asks without end, and takes `seconds` for each message that it is sent."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(itertools.repeat(PING))
+        self._seconds = seconds
+
+    async def send(self, text: str) -> None:
+        await asyncio.sleep(self._seconds)
+        self.heard.append(text)
 
 
 async def test_who_reads_a_message_now_and_then_but_stays_full_is_parted_from() -> None:
-    peer, telling = Peer(itertools.repeat(PING)), Telling()
-    _, running = session(peer, telling, slow_close=0.2)
-    reading = asyncio.create_task(trickle(peer, 0.06))
-    try:
-        async with asyncio.timeout(5):
-            with pytest.raises(Closing, match=r"full for 0\.2 s") as closing:
-                await running
-    finally:
-        reading.cancel()
+    peer = SlowPeer(0.15)
+    _, running = session(peer, Telling(), slow_close=0.2)
+    async with asyncio.timeout(5):
+        with pytest.raises(Closing, match=r"full for 0\.2 s") as closing:
+            await running
     assert closing.value.code == 1013
     assert peer.heard, "it did read"
 
 
 async def test_who_empties_half_of_its_queue_in_time_stays() -> None:
-    peer, telling = Peer(itertools.repeat(PING)), Telling()
-    _, running = session(peer, telling, slow_close=0.4)
-    reading = asyncio.create_task(trickle(peer, 0.01))
-    try:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.5):
-                await running
-    finally:
-        reading.cancel()
+    peer = SlowPeer(0.01)
+    _, running = session(peer, Telling(), slow_close=0.4)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            await running
+    assert len(peer.heard) > 16
 
 
 async def test_far_more_endings_than_the_queue_holds() -> None:
@@ -175,3 +178,38 @@ async def test_everything_is_let_go_when_the_dashboard_goes() -> None:
     with pytest.raises(Gone):
         await running
     assert telling.dropped
+
+
+class TimedOutPeer(Peer):
+    """Its network times out, as a socket may."""
+
+    async def receive(self) -> str:
+        raise TimeoutError("the network")
+
+
+async def test_a_timeout_of_something_else_is_not_taken_for_an_expired_token() -> None:
+    _, running = session(TimedOutPeer(), Telling())
+    with pytest.raises(TimeoutError, match="the network"):
+        await running
+
+
+async def test_a_timeout_of_something_else_is_not_taken_for_a_late_introduction() -> None:
+    services = SessionServices(*([cast(Any, None)] * 7))._replace(patience=Patience(5.0, 10.0, 16, 1_048_576))
+    with pytest.raises(TimeoutError, match="the network"):
+        await serve_dashboard(TimedOutPeer(), services)
+
+
+@pytest.mark.parametrize(("told_all", "position"), [(True, "1-0"), (False, "0-1")])
+async def test_a_pong_has_the_position_up_to_which_everything_was_told(told_all: bool, position: str) -> None:
+    def begin(dashboard: Dashboard) -> None:
+        dashboard.begin_at("0-1")
+        if not told_all:
+            dashboard.await_ending("c")
+
+    peer = Peer([PING])
+    peer.reads.set()
+    _, running = session(peer, Telling(begin))
+    task = asyncio.ensure_future(running)
+    await until(lambda: bool(peer.heard))
+    await stop_tasks([task])
+    assert json.loads(peer.heard[0])["position"] == position

@@ -1,9 +1,10 @@
-"""The hub over a stream in memory: what it makes of a stream that was cut while it lagged behind."""
+"""The hub over a stream in memory: what it makes of events that were missed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -16,44 +17,70 @@ from distributor.bridge.outbox import Outbox
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import Facts
+from distributor.errors import Unavailable
+from distributor.stopping import stop_tasks
 from tests.support.waiting import until
 
 
 class Stream:
-    """Events of long ago: EventLog and history in one. Each is yielded once the test says so."""
+    """EventLog and history in one. Each of the facts is yielded once the test says so."""
 
     def __init__(self) -> None:
-        self.kept = "0-0"
-        self.upcoming: asyncio.Queue[str] = asyncio.Queue()
+        self.upcoming: asyncio.Queue[Facts] = asyncio.Queue()
+        self.last = "1000-0"
+        self.kept = True
+        self.tailed_from: list[str] = []
 
     async def tail(self, position: str) -> AsyncIterator[Facts]:
+        self.tailed_from.append(position)
         while True:
-            yield Facts(await self.upcoming.get(), "replica", [])
+            facts = await self.upcoming.get()
+            if facts.origin == "gone":
+                raise Unavailable("Valkey is away")
+            yield facts
 
     async def last_position(self) -> str:
-        return "9000-0"
+        return self.last
 
-    async def kept_from(self) -> str:
+    async def reaches(self, position: str) -> bool:
         return self.kept
 
 
-@pytest.mark.parametrize(("kept", "missed"), [("0-0", False), ("1000-0", False), ("1001-0", True), ("3000-0", True)])
-async def test_a_stream_that_was_cut_while_the_hub_lagged(kept: str, missed: bool) -> None:
-    stream = Stream()
+@asynccontextmanager
+async def running_hub(stream: Stream) -> AsyncIterator[tuple[EventHub, Dashboard]]:
     agents = AgentWatch(cast(Any, None), Subscriptions())
     hub = EventHub(cast(Any, stream), cast(Any, stream), cast(Any, None), cast(Any, None), agents, BridgeMetrics())
-    hub.position = "1000-0"
+    await hub.catch_up()
     dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
     hub.dashboards.add(dashboard)
     running = asyncio.create_task(hub.run())
     try:
-        await asyncio.sleep(0)
-        stream.kept = kept
-        stream.upcoming.put_nowait("3000-0")
-        stream.upcoming.put_nowait("9000-0")
-        await until(lambda: stream.upcoming.empty() and hub.position == "9000-0")
+        yield hub, dashboard
     finally:
-        running.cancel()
-        await asyncio.wait([running])
+        await stop_tasks([running])
+
+
+async def test_what_the_log_missed_is_told_to_everybody() -> None:
+    stream = Stream()
+    async with running_hub(stream) as (hub, dashboard):
+        stream.upcoming.put_nowait(Facts("2000-0", "replica", ()))
+        await until(lambda: hub.told_up_to == "2000-0")
+        assert not dashboard.disturbed.is_set()
+        stream.upcoming.put_nowait(Facts("3000-0", "", (), missed=True))
+        await dashboard.disturbed.wait()
+        assert (hub.position, hub.told_up_to) == ("3000-0", "3000-0")
+    assert dashboard.resync_reason == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("last", "kept", "missed"), [("2000-0", True, False), ("2000-0", False, True), ("900-0", True, True)]
+)
+async def test_what_happened_while_the_store_was_away(last: str, kept: bool, missed: bool) -> None:
+    stream = Stream()
+    async with running_hub(stream) as (_, dashboard):
+        await until(lambda: stream.tailed_from == ["1000-0"])
+        stream.last, stream.kept = last, kept
+        stream.upcoming.put_nowait(Facts("", "gone", ()))
+        await until(lambda: len(stream.tailed_from) == 2)
     assert dashboard.disturbed.is_set() is missed
-    assert dashboard.resync_reason == ("interrupted" if missed else "")
+    assert stream.tailed_from[1] == (last if missed else "1000-0")

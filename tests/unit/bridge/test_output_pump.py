@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -16,6 +17,7 @@ from distributor.dispatch.ports import OutputPiece, StoredChunk
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
+from tests.support.waiting import until
 
 ENDED = Change("", CommandState("c", "a", "T", 50, CommandStatus.COMPLETED, 1, Receipts()), "ended", "result")
 
@@ -185,8 +187,7 @@ async def test_who_starts_again_with_a_crowded_queue_is_served(log: Log, pumps: 
         log.write(b"0123456789")
     pumps.follow(dashboard, "c", 0)
     assert (await heard(dashboard, "20-30"))[-1] == "20-30"
-    while dashboard.crowded_since is None:
-        await asyncio.sleep(0)
+    await until(lambda: dashboard.crowded_since is not None)
     pumps.follow(dashboard, "c", 390)
     pumps.end(dashboard, "c", ENDED)
     assert await heard(dashboard, "result") == ["390-400", "ended", "result"]
@@ -197,8 +198,7 @@ async def test_who_leaves_a_command_has_room_for_another(log: Log, pumps: Output
     for _ in range(40):
         log.write(b"0123456789")
     pumps.follow(dashboard, "c", 0)
-    while dashboard.crowded_since is None:
-        await asyncio.sleep(0)
+    await until(lambda: dashboard.crowded_since is not None)
     pumps.follow(dashboard, "d", 390)
     pumps.unfollow(dashboard, "c")
     assert await heard(dashboard, "390-400") == ["390-400"]
@@ -214,3 +214,26 @@ async def test_numbers_follow_one_another_to_the_end(log: Log, pumps: OutputPump
     while texts[-1] != "result":
         texts.append(dashboard.text_of(await dashboard.next()))
     assert [json.loads(text)["sequence"] for text in texts[:-2]] == list(range(8))
+
+
+class DeafLog(Log):
+    """Loses the first cancel of whoever reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+        self.reading.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return []
+
+
+async def test_a_reader_that_loses_its_cancel_is_stopped() -> None:
+    log = DeafLog()
+    pumps = OutputPumps(log)
+    pumps.follow(viewer(pumps), "c", 0)
+    await log.reading.wait()
+    async with asyncio.timeout(5):
+        await pumps.stop()

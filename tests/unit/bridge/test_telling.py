@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
+
+import pytest
 
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.outbox import Outbox
 from distributor.bridge.requests import Connect, Wanted
+from distributor.bridge.store_view import CommandPage
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import Identity
+from distributor.dispatch.ports import CommandQuery
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 
@@ -21,11 +25,17 @@ def change(text: str, position: str) -> Change:
     return Change(position, CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts()), text)
 
 
+def attempt(number: int, position: str) -> Change:
+    state = CommandState("c", "a", "T", 50, CommandStatus.ASSIGNED, number, Receipts())
+    return Change(position, state, f"attempt {number}")
+
+
 class Hub:
     """At position 5, of which it is just telling; more comes while a dashboard returns."""
 
     def __init__(self) -> None:
         self.position = "5-0"
+        self.told_up_to = "4-0"
         self.subscriptions: Subscriptions[Dashboard] = Subscriptions()
         self.dashboard: Dashboard | None = None
 
@@ -60,5 +70,35 @@ async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() 
     dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
     await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
     texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
-    assert '"resumed":true,"position":"5-0"' in texts[0]
+    assert '"resumed":true,"position":"3-0"' in texts[0]
     assert texts[1:] == ["four", "five", "rest of five", "six"]
+
+
+class View:
+    """Attempt 2 is what it reads; meanwhile the events of all three attempts come."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+
+    def _events_come(self) -> None:
+        for number in (1, 2, 3):
+            self._dashboard.tell_change(attempt(number, f"6-{number}"))
+
+    async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
+        self._events_come()
+        return [attempt(2, "")]
+
+    async def page(self, query: CommandQuery) -> CommandPage:
+        self._events_come()
+        return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "")
+
+
+@pytest.mark.parametrize("what", [Wanted(commands=("c",)), Wanted(all_commands=True)])
+async def test_states_do_not_go_back_behind_what_was_read(what: Wanted) -> None:
+    hub = Hub()
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
+    telling = Telling(cast(Any, hub), cast(Any, View(dashboard)), cast(Any, None), cast(Any, Agents()), BridgeMetrics())
+    await telling.subscribe(dashboard, what)
+    read, *texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
+    assert read == "attempt 2" if what.commands else '"reason":"subscribed"' in read
+    assert texts == ["attempt 2", "attempt 3"]

@@ -176,3 +176,11 @@ async def test_missed_events_send_everybody_to_look_for_himself(world: World) ->
         await until(world.relay.missed.is_set)
     assert watch.stale
     assert world.doorbell.take() == {"agent123"}
+
+
+async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(world: World) -> None:
+    world.agent.session.opened_ms = 1_000
+    world.tell(agent_changed(epoch=9)._replace(position="999-0"))
+    assert world.agent.farewells == []
+    world.tell(agent_changed(epoch=9)._replace(position="1001-0"))
+    assert world.agent.farewells == [Farewell.SUPERSEDED]

@@ -37,8 +37,7 @@ export class Api {
    * One command with its params, limits and result.
    * @param {string} commandId
    * @param {AbortSignal} signal
-   * @returns {Promise<{command: Command, params: Record<string, any>, timeLimitSeconds: number,
-   *   queueTtlSeconds: number, offline: string, result: Result | null}>}
+   * @returns {Promise<import("./send_form.js").Sent & {result: Result | null}>}
    */
   command(commandId, signal) {
     return this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);

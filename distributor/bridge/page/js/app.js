@@ -11,7 +11,7 @@ import { CommandDetail } from "./command_detail.js";
 import { CommandLines } from "./command_lines.js";
 import { CommandList } from "./command_list.js";
 import { Connection } from "./connection.js";
-import { commandLink, parseRoute } from "./router.js";
+import { commandLink, parseRoute, titleOf } from "./router.js";
 import { Requests } from "./requests.js";
 import { SendForm, draftOf, requestAgain } from "./send_form.js";
 import { SnapshotRest } from "./snapshot_rest.js";
@@ -190,7 +190,7 @@ export class App {
 
   /** There is more to show of the command that is shown. */
   learned() {
-    if (this.detail) this.lines.learn(this.detail.commandId, this.detail.params);
+    if (this.detail) this.lines.learn(this.detail.commandId, this.detail.sent?.params);
     this.changed();
   }
 
@@ -242,11 +242,11 @@ export class App {
 
   /** Sends the command that is shown again, as it was sent. */
   retry() {
-    const { command, params, timeLimitSeconds, queueTtlSeconds, offline } = this.detail ?? {};
-    if (!command || !params) return;
-    this.requests.ask(requestAgain({ command, params, timeLimitSeconds, queueTtlSeconds, offline }), {
+    const sent = this.detail?.sent;
+    if (!sent?.params) return;
+    this.requests.ask(requestAgain(sent), {
       accepted: ({ commandId }) => {
-        this.lines.learn(commandId, params);
+        this.lines.learn(commandId, sent.params);
         this.go(commandLink(commandId));
       },
       refused: ({ message }) => this.toast(message, true),
@@ -296,10 +296,4 @@ export class App {
     this.toasts = this.toasts.filter((toast) => toast.id !== id);
     this.changed();
   }
-}
-
-/** @param {import("./router.js").Route} route */
-function titleOf(route) {
-  const names = { overview: "Overview", agents: "Agents", commands: "Commands", command: "Command", send: "Send" };
-  return `${names[/** @type {keyof typeof names} */ (route.view)] ?? "Not found"} · Command distributor`;
 }

@@ -1,8 +1,6 @@
 /**
  * One command: what `/api` knows of it, and its output from the first byte on, live.
  *
- * @typedef {import("./protocol.js").Command} Command
- * @typedef {import("./protocol.js").Result} Result
  * @typedef {"loading" | "ready" | "missing" | "error"} DetailPhase
  */
 
@@ -30,18 +28,8 @@ export class CommandDetail {
     /** @type {DetailPhase} */
     this.phase = this.isPossible ? "loading" : "missing";
     this.problem = "";
-    /** @type {Command | null} */
-    this.command = null;
-    /** @type {Record<string, any> | null} */
-    this.params = null;
-    /** @type {number | undefined} */
-    this.timeLimitSeconds = undefined;
-    /** @type {number | undefined} */
-    this.queueTtlSeconds = undefined;
-    /** @type {string | undefined} */
-    this.offline = undefined;
-    /** @type {Result | null} */
-    this.result = null;
+    /** What `/api` told. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
+    this.sent = null;
     this.reading = new AbortController();
     /** What to show, until there is a screen to show it on. @type {import("./output_feed.js").Step[]} */
     this.early = [];
@@ -66,7 +54,8 @@ export class CommandDetail {
     this.reading.abort();
     const reading = (this.reading = new AbortController());
     try {
-      Object.assign(this, await this.api.command(this.commandId, reading.signal), { phase: "ready", problem: "" });
+      this.sent = await this.api.command(this.commandId, reading.signal);
+      Object.assign(this, { phase: "ready", problem: "" });
     } catch (error) {
       if (reading.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;

@@ -36,6 +36,12 @@ export function link(path, query = {}) {
 /** @param {string} commandId */
 export const commandLink = (commandId) => link(`commands/${encodeURIComponent(commandId)}`);
 
+/** What the browser shows as the title. @param {Route} route */
+export function titleOf(route) {
+  const names = { overview: "Overview", agents: "Agents", commands: "Commands", command: "Command", send: "Send" };
+  return `${names[/** @type {keyof typeof names} */ (route.view)] ?? "Not found"} · Command distributor`;
+}
+
 /** @param {string} part */
 function decoded(part) {
   try {

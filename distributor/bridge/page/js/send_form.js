@@ -13,8 +13,8 @@
  * @typedef {Record<string, string>} Problems  by field; `""` for those of no field
  *
  * @typedef {import("./protocol.js").Command} Command
- * @typedef {{command: Command, params: Record<string, any>, timeLimitSeconds?: number, queueTtlSeconds?: number,
- *   offline?: string}} Sent  what `/api` says of a command
+ * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
+ *   queueTtlSeconds?: number, offline?: string}} Sent  what `/api` says of a command; no params while it cannot know them
  */
 
 import { splitArguments } from "./argv.js";
@@ -109,13 +109,13 @@ export class SendForm {
   }
 }
 
-/** The fields of a `command:request` that sends the same again. @param {Sent} sent */
+/** The fields of a `command:request` that sends the same again. @param {Sent} sent  with its params */
 export function requestAgain({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
   const { agentId, type, priority } = command;
   return {
     agentId,
     commandType: type,
-    params,
+    params: params ?? {},
     priority,
     ...(offline && { offline }),
     ...(timeLimitSeconds && { timeLimitSeconds }),
@@ -127,11 +127,13 @@ export function requestAgain({ command, params, timeLimitSeconds, queueTtlSecond
  * A draft that would send the same again.
  * @param {Sent} sent
  * @returns {Partial<Draft>}
+ * @throws {Error} where its params are not known
  */
 export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
-  const { argv, ...more } = params ?? {};
+  if (!params) throw new Error("the bridge cannot reach the server now");
+  const { argv, ...more } = params;
   const isProgram = command.type === "EXEC" && Array.isArray(argv);
-  const rest = isProgram ? more : (params ?? {});
+  const rest = isProgram ? more : params;
   return {
     agentId: command.agentId,
     commandType: command.type,

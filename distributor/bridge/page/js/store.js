@@ -99,10 +99,12 @@ const changes = {
     snapshot(known, message, ended);
   },
   "snapshot:rest"(known, message, _now, ended) {
-    for (const agent of message.agents ?? []) if (!known.agents.has(agent.agentId)) known.agents.set(agent.agentId, agent);
+    for (const agent of message.agents ?? [])
+      if (!known.agents.has(agent.agentId)) known.agents.set(agent.agentId, agent);
     if (message.agents) known.agentsCut = false;
     // What was told meanwhile is newer than what was read.
-    for (const command of message.commands ?? []) if (!known.commands.has(command.commandId)) learn(known, command, ended);
+    for (const command of message.commands ?? [])
+      if (!known.commands.has(command.commandId)) learn(known, command, ended);
     if (message.commands) known.queuedCut = message.moreQueued;
   },
   pong(known, message, now) {

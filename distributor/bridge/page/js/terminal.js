@@ -2,7 +2,8 @@
  * Shows what a program printed. Output is hostile: it may colour and move the cursor inside its own rectangle and do
  * nothing else. No links, no clipboard, no title, no window operations, no answers to queries, no mouse reporting.
  *
- * @typedef {{write: (bytes: Uint8Array, stream: string) => void, note: (text: string) => void, dispose: () => void}} Screen
+ * @typedef {{write: (bytes: Uint8Array, stream: string) => void, note: (text: string) => void,
+ *   dispose: () => void}} Screen
  * @typedef {NonNullable<import("./vendored.js").TerminalModules>} TerminalModules
  */
 
@@ -110,8 +111,7 @@ function plainScreen(element) {
     if (atEnd) pre.scrollTop = pre.scrollHeight;
   };
   return {
-    write: (data, stream) =>
-      append(withoutEscapes(decoder.decode(marker.marked(data, stream), { stream: true }))),
+    write: (data, stream) => append(withoutEscapes(decoder.decode(marker.marked(data, stream), { stream: true }))),
     note(text) {
       marker.newLine();
       append(`\n── ${text} ──\n`);

@@ -25,7 +25,7 @@ const STEPS = {
 /** @param {App} app */
 export function commandView(app) {
   const detail = /** @type {import("../command_detail.js").CommandDetail} */ (app.detail);
-  const command = app.newest(detail.command ?? app.known.commands.get(detail.commandId) ?? null);
+  const command = app.newest(detail.sent?.command ?? app.known.commands.get(detail.commandId) ?? null);
   if (detail.phase === "missing" && !command) return missing(app);
   if (!command) {
     return detail.phase === "error"
@@ -39,6 +39,8 @@ export function commandView(app) {
     waitsFor(app, command),
     detail.phase === "error" &&
       problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
+    detail.sent?.params === null &&
+      problem("Its params cannot be read: the bridge cannot reach the server now.", () => detail.read()),
     h(
       "div",
       { class: "command-columns", key: "columns" },
@@ -63,7 +65,7 @@ function missing(app) {
 
 /** @param {App} app @param {Command} command */
 function heading(app, command) {
-  const params = app.detail?.params;
+  const params = app.detail?.sent?.params;
   const may = app.maySend();
   return h(
     "div",
@@ -85,11 +87,7 @@ function heading(app, command) {
           command.cancelRequested ? "Cancelling…" : "Cancel",
         ),
       hasEnded(command) &&
-        h(
-          "button",
-          { type: "button", disabled: !may || !params, onclick: () => app.retry() },
-          "Run again",
-        ),
+        h("button", { type: "button", disabled: !may || !params, onclick: () => app.retry() }, "Run again"),
       h("a", { class: "button", href: link("send", { from: command.commandId }) }, "Edit and send…"),
     ),
   );
@@ -180,7 +178,7 @@ function step(stage, at, took, command) {
 
 /** @param {App} app @param {Command} command */
 function result(app, command) {
-  const found = app.known.results.get(command.commandId) ?? app.detail?.result;
+  const found = app.known.results.get(command.commandId) ?? app.detail?.sent?.result;
   if (!found) return null;
   const { data } = found;
   return panel(
@@ -210,7 +208,7 @@ function howItEnded(result) {
 
 /** @param {App} app @param {Command} command */
 function facts(app, command) {
-  const params = app.detail?.params;
+  const params = app.detail?.sent?.params;
   const { reason } = command;
   return panel(
     "Command",
@@ -228,7 +226,7 @@ function facts(app, command) {
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),
       command.cancelRequested && fact("Cancel", `asked for at ${clock(command.cancelRequested)}`),
-      limits(app.detail?.timeLimitSeconds, app.detail?.queueTtlSeconds),
+      limits(app.detail?.sent?.timeLimitSeconds, app.detail?.sent?.queueTtlSeconds),
       params && fact("Params", h("code", { class: "command-line" }, paramsLine(params) || "none")),
     ),
   );

@@ -114,7 +114,7 @@ export function commandTable(commands, app) {
         h(
           "tr",
           null,
-          ["Status", "Command", "Agent", "Params, reason"].map((name) => h("th", { scope: "col" }, name)),
+          ["Status", "Command", "Agent", "Reason, params"].map((name) => h("th", { scope: "col" }, name)),
           h("th", { scope: "col", class: "number" }, "Priority"),
           h("th", { scope: "col", class: "number" }, "Took"),
           h("th", { scope: "col", class: "number" }, "Queued"),
@@ -155,17 +155,17 @@ function commandRow(command, app) {
   );
 }
 
-/** What it does, as far as we know, and why it is where it is. @param {Command} command @param {App} app */
+/** Why it is where it is, and what it does as far as we know. @param {Command} command @param {App} app */
 function what(command, app) {
   const line = app.lines.of(command.commandId);
   const absence = command.status === "queued" ? absenceOf(app.known, command.agentId) : "";
   const why = command.reason.message || absence;
   return h(
     "td",
-    { class: "wide cut quiet", title: [line, why].filter(Boolean).join("\n") },
-    line && h("span", { class: "mono" }, line),
-    line && why && " · ",
+    { class: "wide cut quiet", title: [why, line].filter(Boolean).join("\n") },
     why,
+    line && why && " · ",
+    line && h("span", { class: "mono" }, line),
   );
 }
 

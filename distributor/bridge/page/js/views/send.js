@@ -43,11 +43,10 @@ export function sendView(app) {
           mono: true,
         }),
       area(app, isProgram),
+      h("div", { class: "form-row" }, priority(app), offline(app)),
       h(
         "div",
         { class: "form-row" },
-        priority(app),
-        offline(app),
         text(app, "timeLimitSeconds", "Time limit, seconds", { placeholder: "300", inputmode: "decimal" }),
         text(app, "queueTtlSeconds", "Waits at most, seconds", { placeholder: "86400", inputmode: "decimal" }),
       ),

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import asyncio
+
+from distributor.stopping import stop_tasks
+
+
+async def deaf_to_the_first_cancel() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.Event().wait()
+
+
+async def fails() -> None:
+    raise ValueError("of no interest to who stops it")
+
+
+async def test_tasks_are_cancelled_until_they_end() -> None:
+    tasks = [asyncio.create_task(deaf_to_the_first_cancel()), asyncio.create_task(fails())]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await stop_tasks(tasks)
+    assert all(task.done() for task in tasks)
+
+
+async def test_there_may_be_none() -> None:
+    await stop_tasks([])
