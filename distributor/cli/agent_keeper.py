@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from distributor.errors import Unavailable
+from distributor.model.restart_budget import MOST_RESTARTS, WITHIN_SECONDS, RestartBudget
 from distributor.observability.logging import get_logger
 from distributor.store import die_with_parent
 from distributor.store.child_process import ChildProcess
 
 logger = get_logger()
 
-MOST_RESTARTS: Final = 3
-WITHIN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 
 
@@ -32,7 +30,7 @@ class AgentKeeper:
         # Should we be killed, it ends too: an agent that may EXEC must not be forgotten.
         self._program = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *program)
         self._process: ChildProcess | None = None
-        self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
+        self._budget = RestartBudget()
 
     async def run(self) -> None:
         """Restart it until cancelled. Raises Unavailable where it ended too often."""
@@ -42,14 +40,12 @@ class AgentKeeper:
     async def run_once(self) -> None:
         """Wait until it has ended, and start it again."""
         exit_code = await self._running().wait()
-        now = asyncio.get_running_loop().time()
-        if len(self._restarts) == MOST_RESTARTS and now - self._restarts[0] < WITHIN_SECONDS:
+        if not self._budget.spend(asyncio.get_running_loop().time()):
             raise Unavailable(
                 f"the agent ended again (exit code {exit_code}) after {MOST_RESTARTS} restarts within "
                 f"{WITHIN_SECONDS:g} s; the lines above say why",
                 reason="AGENT_FAILED",
             )
-        self._restarts.append(now)
         logger.error("the agent ended, starting it again", exit_code=exit_code)
         self._process = ChildProcess(self._program)
 

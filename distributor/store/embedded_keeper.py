@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Final
 
 from distributor.errors import Unavailable
+from distributor.model.restart_budget import MOST_RESTARTS, WITHIN_SECONDS, RestartBudget
 from distributor.observability.logging import get_logger
 from distributor.store.embedded import EmbeddedValkey
 
 logger = get_logger()
-
-MOST_RESTARTS: Final = 3
-WITHIN_SECONDS: Final = 60.0
 
 
 class EmbeddedKeeper:
@@ -21,7 +17,7 @@ class EmbeddedKeeper:
 
     def __init__(self, valkey: EmbeddedValkey) -> None:
         self._valkey = valkey
-        self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
+        self._budget = RestartBudget()
 
     async def run(self) -> None:
         """Restart it until cancelled. Raises Unavailable where it ended too often, and what keeps it from starting."""
@@ -31,14 +27,12 @@ class EmbeddedKeeper:
     async def run_once(self) -> None:
         """Wait until it has ended, and start it again with the same data and url."""
         exit_code = await self._valkey.ended()
-        now = asyncio.get_running_loop().time()
-        if len(self._restarts) == MOST_RESTARTS and now - self._restarts[0] < WITHIN_SECONDS:
+        if not self._budget.spend(asyncio.get_running_loop().time()):
             raise Unavailable(
                 f"the embedded Valkey ended again (exit code {exit_code}) after {MOST_RESTARTS} restarts within "
                 f"{WITHIN_SECONDS:g} s; see its log {self._valkey.log}",
                 reason="EMBEDDED_VALKEY_FAILED",
             )
-        self._restarts.append(now)
         logger.error("the embedded Valkey ended, starting it again", exit_code=exit_code)
         await self._valkey.restart()
         logger.info("the embedded Valkey runs again")

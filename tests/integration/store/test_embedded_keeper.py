@@ -38,7 +38,7 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
 
 
 async def test_restarts_of_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distributor.store.embedded_keeper.WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr("distributor.model.restart_budget.WITHIN_SECONDS", 0.0)
     async with EmbeddedValkey(tmp_path) as valkey:
         keeper = EmbeddedKeeper(valkey)
         for _ in range(MOST_RESTARTS + 1):
