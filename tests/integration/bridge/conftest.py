@@ -1,4 +1,4 @@
-"""A whole server, which all tests share as starting it takes longer than most, over an empty Valkey; and a bridge."""
+"""A whole server, shared by the tests of this folder, and a bridge for each."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.running_bridge import RunningBridge, running_bridge
-from tests.support.running_server import RunningServer, running_server
+from tests.support.running_server import RunningServer
+from tests.support.shared_server import server, shared_server, shared_valkey_url
 
-
-@pytest.fixture(scope="session")
-async def shared_server(shared_valkey_url: str) -> AsyncIterator[RunningServer]:
-    """One served ServerProcess for this folder. Tests want `server`."""
-    async with running_server(shared_valkey_url) as server:
-        yield server
-
-
-@pytest.fixture
-async def server(shared_server: RunningServer, valkey_url: str) -> RunningServer:
-    """A served ServerProcess on an empty Valkey."""
-    assert shared_server.settings.valkey_url == valkey_url
-    return shared_server
+__all__ = ["bridge", "server", "shared_server", "shared_valkey_url"]
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""Fixtures for a folder whose tests share one whole server: starting and stopping one takes longer than most of them.
+
+A conftest imports all three. The server lives to the end of the run, so it has a Valkey of its own: its background
+loops would act on what the tests of other folders do in theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from distributor.store.embedded import EmbeddedValkey
+from tests.support.running_server import RunningServer, running_server
+
+
+@pytest.fixture(scope="session")
+async def shared_valkey_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """URL of the Valkey of this folder. Tests want `valkey_url`, which is empty when they begin."""
+    async with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey.url
+
+
+@pytest.fixture(scope="session")
+async def shared_server(shared_valkey_url: str) -> AsyncIterator[RunningServer]:
+    """One served ServerProcess for this folder. Tests want `server`, which has no commands and agents at first."""
+    async with running_server(shared_valkey_url) as server:
+        yield server
+
+
+@pytest.fixture
+async def server(shared_server: RunningServer, valkey_url: str) -> RunningServer:
+    """A served ServerProcess on an empty Valkey. Tests that stop it, or want other settings, start their own."""
+    assert shared_server.settings.valkey_url == valkey_url
+    return shared_server
