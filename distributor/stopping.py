@@ -1,4 +1,4 @@
-"""Ending background tasks for certain."""
+"""Background tasks: learning that one has failed, and ending them for certain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 CANCEL_AGAIN_SECONDS: Final = 0.1
+
+
+async def first_to_end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait until one of these has ended, and raise what it failed with."""
+    done, _ = await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 async def stop_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -28,11 +28,12 @@ from distributor.errors import ConfigurationError
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings, split_address
-from distributor.stopping import stop_tasks
+from distributor.stopping import first_to_end, stop_tasks
+from distributor.store import event_log
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection, check_server
 from distributor.store.event_history import ValkeyEventHistory
-from distributor.store.event_log import BLOCK_MS, ValkeyEventLog
+from distributor.store.event_log import ValkeyEventLog
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
@@ -40,7 +41,6 @@ from distributor.store.policy import StorePolicy
 logger = get_logger()
 
 CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, most_ms=500))
-EVENTS_REPLY_SECONDS: Final = BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS
 DEV_SUBJECT: Final = "developer"
 DEV_TOKEN_SECONDS: Final = 12 * 3_600
 
@@ -95,9 +95,7 @@ class BridgeProcess:
 
     async def run(self) -> None:
         """Return only by raising what a background loop failed with: each of them is meant to run for ever."""
-        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_to_end(self._loops)
 
     async def _start(self) -> None:
         settings = self._settings
@@ -152,7 +150,7 @@ class BridgeProcess:
         self._pumps = OutputPumps(ValkeyOutputLog(connection, functions, "bridge", StorePolicy()))
         self._agents = AgentWatch(self._view, Subscriptions())
         self.hub = EventHub(
-            ValkeyEventLog(self._connection(EVENTS_REPLY_SECONDS)),
+            ValkeyEventLog(self._connection(event_log.REPLY_SECONDS)),
             ValkeyEventHistory(connection),
             self._view,
             self._pumps,

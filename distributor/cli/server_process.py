@@ -16,7 +16,8 @@ from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.settings import ServerSettings
-from distributor.stopping import stop_tasks
+from distributor.stopping import first_to_end, stop_tasks
+from distributor.store import event_log
 from distributor.store.connection import Connection, check_server
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
 from distributor.store.embedded_keeper import EmbeddedKeeper
@@ -62,9 +63,7 @@ class ServerProcess:
 
     async def run(self) -> None:
         """Return only by raising what a background loop failed with: each of them is meant to run for ever."""
-        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_to_end(self._loops)
 
     async def stop(self) -> None:
         """Drain and stop. Bounded by `drain_timeout`, some seconds more for each part, and a Valkey of our own."""
@@ -78,7 +77,7 @@ class ServerProcess:
         keepers = await self._open_valkey()
         connection = self._connection()
         await check_server(connection)
-        events = self._connection(reply_timeout_seconds=None)
+        events = self._connection(reply_timeout_seconds=event_log.REPLY_SECONDS)
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
         self._at_stop("calls to Valkey", stores.idle)
         await stores.functions.load()

@@ -119,14 +119,15 @@ class EventRelay:
         What the agent itself brought about has left the flight before the store was told.
         """
         agent = self._registry.get(fact.agent_id)
-        if agent is None or happened_at_ms(fact.position) <= agent.session.opened_ms:
+        if agent is None or fact.subject not in agent.session.in_flight:
+            return
+        if happened_at_ms(fact.position) <= agent.session.opened_ms:
             # What happened before the session was opened has been settled by opening it.
             return
-        if fact.subject in agent.session.in_flight:
-            event = fact.event()
-            if isinstance(event, CommandChanged) and agent.session.lost(fact.subject, event.state.attempt):
-                agent.withdraw(fact.subject, event.state.reason.message)
-                self._doorbell.ring(fact.agent_id)
+        event = fact.event()
+        if isinstance(event, CommandChanged) and agent.session.lost(fact.subject, event.state.attempt):
+            agent.withdraw(fact.subject, event.state.reason.message)
+            self._doorbell.ring(fact.agent_id)
 
     def _agent_changed(self, fact: Fact) -> None:
         agent = self._registry.get(fact.subject)

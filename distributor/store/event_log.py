@@ -8,19 +8,21 @@ from typing import Final
 
 from distributor.dispatch.ports import Facts
 from distributor.store import keys
-from distributor.store.connection import Connection
+from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection
 from distributor.store.event_entries import EventEntries
 from distributor.store.positions import BEGINNING, order_of
 
 ENTRIES_IN_A_READ: Final = 200
 BLOCK_MS: Final = 5_000
+REPLY_SECONDS: Final = BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS
+"""How long a read may go unanswered: what it blocks for, and the patience that any call has."""
 SECONDS_BETWEEN_CHECKS: Final = 1.0
 
 
 class ValkeyEventLog:
     """The EventLog port on a Valkey.
 
-    `connection` is this log's own, with a reply timeout above BLOCK_MS: a blocking read occupies it.
+    `connection` is this log's own, with REPLY_SECONDS as its reply timeout: a blocking read occupies it.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
-from distributor.stopping import stop_tasks
+import pytest
+
+from distributor.stopping import first_to_end, stop_tasks
 
 
 async def deaf_to_the_first_cancel() -> None:
@@ -26,3 +28,13 @@ async def test_tasks_are_cancelled_until_they_end() -> None:
 
 async def test_there_may_be_none() -> None:
     await stop_tasks([])
+
+
+async def test_the_first_to_end_is_raised_with_what_it_failed_with() -> None:
+    async def fail() -> None:
+        raise RuntimeError("it broke")
+
+    waiting, failing = asyncio.create_task(asyncio.Event().wait()), asyncio.create_task(fail())
+    with pytest.raises(RuntimeError, match="it broke"):
+        await first_to_end([waiting, failing])
+    await stop_tasks([waiting])
