@@ -189,12 +189,29 @@ async def test_agents_beyond_what_a_snapshot_holds(page: DashboardPage, world: P
     answered.set()
     await expect(page.page.get_by_text("only the first 1,00")).to_have_count(0)
     await page.open("agents?page=10")
+    await expect(page.page.locator('tr[data-agent="agent-0900"]')).to_be_visible()
     await page.page.get_by_role("link", name="Next").click()
     await expect(page.page.locator('tr[data-agent="agent-1049"]')).to_be_visible()
-    await expect(page.page.get_by_role("link", name="Next")).to_have_count(0)
+    await expect(page.page.get_by_role("link", name="Next")).to_be_disabled()
+    await page.open("agents?page=99")
+    await expect(page.page.locator('tr[data-agent="agent-1049"]')).to_be_visible()
     await page.open()
     await expect(agents_shown).to_have_count(20)
     await expect(page.page.locator('.tile:has-text("Queued") dd')).to_have_text(re.compile("^2,10"))
+
+
+async def test_pressing_enter_again_goes_on_to_the_next_page(page: DashboardPage, world: PageWorld) -> None:
+    await world.server.queue_many(80, agent_id="away", command_type="PING")
+    await page.open("commands")
+    await expect(page.rows).to_have_count(25)
+    shown = await page.rows.first.get_attribute("data-command")
+    await page.page.get_by_role("link", name="Older").focus()
+    for rows in (25, 25, 5):
+        await page.page.keyboard.press("Enter")
+        await expect(page.row(str(shown))).to_have_count(0)
+        await expect(page.rows).to_have_count(rows)
+        shown = await page.rows.first.get_attribute("data-command")
+    await expect(page.page.get_by_role("link", name="Older")).to_be_disabled()
 
 
 async def test_what_is_no_id_is_not_asked_for(page: DashboardPage) -> None:

@@ -11,6 +11,9 @@ from tests.support.source_tree import ROOT
 
 SCREENSHOTS: Final = ROOT / "build" / "screenshots"
 
+_DRAWN: Final = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+"""A change is drawn in the next frame; by the one after that it is there."""
+
 
 class DashboardPage:
     """One open page."""
@@ -19,8 +22,12 @@ class DashboardPage:
         self.page = page
 
     async def open(self, path: str = "") -> None:
-        """Go to a view by its address and wait until it is live."""
+        """Go to a view by its address and wait until it is drawn and live.
+
+        From view to view the document stays: without the wait, what is clicked may be of the view before.
+        """
         await self.page.goto(f"/#/{path}")
+        await self.page.evaluate(_DRAWN)
         await self.live()
 
     async def live(self) -> None:

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { counted, elapsed } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
-import { agentBadge, empty, panel, when } from "./parts.js";
+import { agentBadge, empty, pageLink, panel, when } from "./parts.js";
 
 /** @typedef {import("../protocol.js").Agent} Agent */
 
@@ -21,8 +21,8 @@ export function agentsView(app) {
 export function agentsPanel(app, full) {
   const agents = agentsInOrder(app.known);
   const connected = agents.filter((agent) => agent.status !== "offline").length;
-  const page = full ? Math.max(1, Number(app.route.query.page) || 1) : 1;
   const size = full ? PAGE_SIZE : GLANCE;
+  const page = full ? pageOf(app, Math.ceil(agents.length / size)) : 1;
   const shown = agents.slice((page - 1) * size, page * size);
   return panel(
     full ? "All agents" : "Agents",
@@ -30,6 +30,11 @@ export function agentsPanel(app, full) {
     agents.length ? agentTable(shown, app, full) : noAgents(app),
     agents.length > size && pager(page, agents.length, full),
   );
+}
+
+/** Which page the address asks for, of those there are. @param {import("../app.js").App} app @param {number} pages */
+function pageOf(app, pages) {
+  return Math.max(1, Math.min(pages, Math.floor(Number(app.route.query.page)) || 1));
 }
 
 /** @param {import("../app.js").App} app @param {number} connected */
@@ -42,7 +47,9 @@ function counts({ known }, connected) {
 
 /** @param {number} page @param {number} count @param {boolean} full */
 function pager(page, count, full) {
-  const to = (/** @type {number} */ other) => link("agents", { page: other > 1 ? String(other) : "" });
+  const pages = Math.ceil(count / PAGE_SIZE);
+  const to = (/** @type {number} */ other) =>
+    other < 1 || other > pages ? undefined : link("agents", { page: other > 1 ? String(other) : "" });
   if (!full) {
     return h(
       "div",
@@ -53,9 +60,9 @@ function pager(page, count, full) {
   return h(
     "nav",
     { class: "pager", "aria-label": "Pages" },
-    h("span", { class: "quiet" }, `page ${page} of ${Math.ceil(count / PAGE_SIZE)}`),
-    page > 1 && h("a", { class: "button", rel: "prev", href: to(page - 1) }, "Before"),
-    page * PAGE_SIZE < count && h("a", { class: "button", rel: "next", href: to(page + 1) }, "Next"),
+    h("span", { class: "quiet" }, `page ${page} of ${pages}`),
+    pageLink("Before", to(page - 1), "prev"),
+    pageLink("Next", to(page + 1), "next"),
   );
 }
 

@@ -5,7 +5,7 @@ import { h } from "../dom.js";
 import { inputTime } from "../format.js";
 import { link } from "../router.js";
 import { knownTypes } from "../store.js";
-import { commandTable, empty, panel, problem } from "./parts.js";
+import { commandTable, empty, pageLink, panel, problem } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
 
@@ -165,14 +165,14 @@ function pager(app) {
   const { query } = app.route;
   if (!nextPageToken && !query.page) return null;
   const before = app.list.pageBefore();
+  const to = (/** @type {string | undefined} */ page) =>
+    page === undefined ? undefined : link("commands", app.list.queryOf(page));
   return h(
     "nav",
     { class: "pager", "aria-label": "Pages" },
     h("span", { class: "quiet" }, `${PAGE_SIZE} a page`),
-    query.page && h("a", { class: "button", href: link("commands", app.list.queryOf("")) }, "Newest"),
-    before !== undefined &&
-      h("a", { class: "button", rel: "prev", href: link("commands", app.list.queryOf(before)) }, "Newer"),
-    nextPageToken &&
-      h("a", { class: "button", rel: "next", href: link("commands", app.list.queryOf(nextPageToken)) }, "Older"),
+    pageLink("Newest", query.page ? to("") : undefined),
+    pageLink("Newer", to(before), "prev"),
+    pageLink("Older", to(nextPageToken || undefined), "next"),
   );
 }

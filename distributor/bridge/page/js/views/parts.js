@@ -176,3 +176,13 @@ export function took(command, now) {
   if (finished) return duration(finished - started);
   return elapsed(now - started);
 }
+
+/**
+ * Goes to another page of a list. It keeps its place where there is no such page, so that who presses again and again
+ * never presses its neighbour.
+ * @param {string} name @param {string | undefined} href @param {string} [rel]
+ */
+export function pageLink(name, href, rel) {
+  const lacking = href === undefined ? { role: "link", "aria-disabled": "true" } : { href };
+  return h("a", { key: name, class: "button", rel, ...lacking }, name);
+}
