@@ -30,6 +30,7 @@ def command_document(state: CommandState, exit_code: int | None = None) -> Docum
         "commandId": state.command_id,
         "agentId": state.agent_id,
         "type": state.type,
+        "paramsSummary": state.params_summary,
         "priority": state.priority,
         "status": SHORT_STATUS[state.status],
         "state": state.status.value,

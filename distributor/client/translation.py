@@ -113,7 +113,9 @@ def state_of(wire: command_pb2.CommandState) -> values.CommandState:
 
 def summary_of(wire: command_service_pb2.CommandSummary) -> values.CommandSummary:
     """One row of a list."""
-    return values.CommandSummary(wire.command_id, wire.agent_id, wire.type, wire.priority, state_of(wire.state))
+    return values.CommandSummary(
+        wire.command_id, wire.agent_id, wire.type, wire.priority, state_of(wire.state), wire.params_summary
+    )
 
 
 def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> values.QueueOutcome:

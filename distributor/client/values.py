@@ -60,13 +60,17 @@ class CommandState:
 
 @dataclass(frozen=True, slots=True)
 class CommandSummary:
-    """One row of a list, and what each change of a watched command tells."""
+    """One row of a list, and what each change of a watched command tells.
+
+    `params_summary` is one short line for people: the command line, or the params as name=value.
+    """
 
     command_id: str
     agent_id: str
     type: str
     priority: int
     state: CommandState
+    params_summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)

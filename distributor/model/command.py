@@ -20,6 +20,8 @@ NAMED_PRIORITIES: Final = {"low": 25, "normal": 50, "high": 75}
 MAX_DURATION_MS: Final = 30 * 24 * 3_600_000
 MAX_RUNS: Final = 100
 MAX_REASON_MESSAGE: Final = 1_024
+MAX_PARAMS_SUMMARY_BYTES: Final = 60
+"""Valkey keeps a hash compact as long as no value in it is longer than 64 bytes."""
 
 
 class InvalidField(ValueError):
@@ -39,7 +41,7 @@ class OfflinePolicy(StrEnum):
 
 
 class CommandDraft(NamedTuple):
-    """What a caller asks for. Durations in milliseconds; of the params only their size in bytes matters here."""
+    """What a caller asks for. Durations in milliseconds; of the params only size and summary matter here."""
 
     agent_id: str
     type: str
@@ -50,6 +52,7 @@ class CommandDraft(NamedTuple):
     offline: OfflinePolicy = OfflinePolicy.QUEUE
     max_runs: int = 1
     idempotency_key: str = ""
+    params_summary: str = ""
 
 
 class Receipts(NamedTuple):
@@ -71,7 +74,10 @@ class Reason(NamedTuple):
 
 
 class CommandState(NamedTuple):
-    """One row about one command: what a list shows and what each event tells in full."""
+    """One row about one command: what a list shows and what each event tells in full.
+
+    `params_summary` is one line of at most MAX_PARAMS_SUMMARY_BYTES, for people.
+    """
 
     command_id: str
     agent_id: str
@@ -82,6 +88,7 @@ class CommandState(NamedTuple):
     receipts: Receipts
     cancel_ms: int = 0
     reason: Reason = Reason()
+    params_summary: str = ""
 
 
 def precedes(state: CommandState, other: CommandState) -> bool:

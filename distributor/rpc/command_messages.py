@@ -15,6 +15,7 @@ from distributor.errors import InvalidArgument
 from distributor.json_values import fill_from_text
 from distributor.model.command import NAMED_PRIORITIES, CommandDraft, CommandResult, CommandState, OfflinePolicy, Reason
 from distributor.model.lifecycle import CommandStatus
+from distributor.rpc.params_summary import params_summary
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 
@@ -80,6 +81,7 @@ def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: Co
         offline,
         command.max_runs,
         message.idempotency_key,
+        params_summary(command.params),
     )
     return QueueRequest(draft, partial(_encode, command))
 
@@ -144,6 +146,7 @@ def fill_summary(message: command_service_pb2.CommandSummary, state: CommandStat
     message.agent_id = state.agent_id
     message.type = state.type
     message.priority = state.priority
+    message.params_summary = state.params_summary
     fill_state(message.state, state)
 
 

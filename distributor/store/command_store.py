@@ -72,6 +72,7 @@ class ValkeyCommandStore:
                 draft.type,
                 draft.priority,
                 encoded,
+                draft.params_summary,
                 draft.time_limit_ms,
                 draft.queue_ttl_ms,
                 draft.offline,

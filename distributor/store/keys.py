@@ -61,6 +61,7 @@ ROW: Final = (
     "started_ms",
     "finished_ms",
     "cancel_ms",
+    "params_summary",
     "code",
     "message",
 )

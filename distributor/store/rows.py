@@ -41,7 +41,8 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         int(row[4] or 0),
         Receipts(*[int(value) if value else 0 for value in row[5:11]]),
         int(row[11] or 0),
-        Reason(row[12], row[13]),
+        Reason(row[13], row[14]),
+        row[12],
     )
 
 
@@ -85,7 +86,7 @@ class StoredFact:
             epoch, connected = details.split("\t")
             return AgentChanged(self.position, self.subject, int(epoch), connected == "1")
         # The message comes last and is free text, so tabs in it are its own.
-        row = details.split("\t", 13)
+        row = details.split("\t", 14)
         return CommandChanged(self.position, _KINDS[kind], command_state(self.subject, row))
 
 

@@ -409,10 +409,15 @@ class CommandSummary(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    PARAMS_SUMMARY_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     agent_id: _builtins.str
     type: _builtins.str
     priority: _builtins.int
+    params_summary: _builtins.str
+    """What it does, for people: the command line, or the params as name=value; at most 60 bytes on one line, cut with
+    an ellipsis. Empty without params.
+    """
     @_builtins.property
     def state(self) -> _command_pb2.CommandState: ...
     def __init__(
@@ -423,10 +428,11 @@ class CommandSummary(_message.Message):
         type: _builtins.str = ...,
         priority: _builtins.int = ...,
         state: _command_pb2.CommandState | None = ...,
+        params_summary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command_id", b"command_id", "priority", b"priority", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command_id", b"command_id", "params_summary", b"params_summary", "priority", b"priority", "state", b"state", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,6 +49,7 @@ class StoredCommand:
             type=command.type,
             priority=command.priority,
             state=self.state,
+            params_summary=", ".join(sorted(command.params.fields)),
         )
 
 

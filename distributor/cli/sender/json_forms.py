@@ -49,6 +49,7 @@ def summary_form(summary: CommandSummary) -> dict[str, Any]:
         "commandId": summary.command_id,
         "agentId": summary.agent_id,
         "type": summary.type,
+        "paramsSummary": summary.params_summary,
         "priority": summary.priority,
         **state_form(summary.state),
     }

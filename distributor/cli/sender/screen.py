@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from enum import StrEnum
 from functools import cached_property
@@ -72,6 +73,11 @@ class Screen:
         """The word for a status, coloured on a terminal."""
         colour = _COLOURS.get(status)
         return click.style(status.value, fg=colour) if colour and self._coloured else status.value
+
+    @property
+    def width(self) -> int | None:
+        """Characters in a line of the terminal; None where stdout is none, and nothing need be cut."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     @cached_property
     def _coloured(self) -> bool:

@@ -20,6 +20,8 @@ from distributor.client import (
     Receipts,
 )
 
+_LEAST_WIDTH = 10
+"""Of a column that is cut."""
 _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
@@ -39,10 +41,18 @@ def span_text(ms: int) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table: columns as wide as they need, two spaces apart. Cells may carry colour."""
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """A table: columns as wide as they need, two spaces apart. Cells may carry colour, those of the last column not.
+
+    On a screen of `width` characters the last column gets what the others leave, unless that is hardly anything.
+    """
     cells = [[name.upper() for name in header], *rows]
     widths = [max(len(click.unstyle(row[index])) for row in cells) for index in range(len(header))]
+    if width is not None:
+        left = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        if _LEAST_WIDTH <= left < widths[-1]:
+            widths[-1] = left
+            cells = [[*row[:-1], _cut(row[-1], left)] for row in cells]
     return "\n".join(
         "  ".join(
             cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
@@ -51,10 +61,14 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def summaries_table(screen: Screen, summaries: Sequence[CommandSummary]) -> str:
     """The rows of a list."""
     return columns(
-        ("command", "agent", "type", "status", "priority", "queued", "reason"),
+        ("command", "agent", "type", "status", "priority", "queued", "reason", "params"),
         [
             (
                 summary.command_id,
@@ -64,9 +78,11 @@ def summaries_table(screen: Screen, summaries: Sequence[CommandSummary]) -> str:
                 str(summary.priority),
                 _time(summary.state.receipts.queued_ms),
                 summary.state.reason.code,
+                printable(summary.params_summary),
             )
             for summary in summaries
         ],
+        screen.width,
     )
 
 

@@ -2,14 +2,14 @@
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, queue_limit, when_full ('refuse' | 'drop'), ageing_us per point of priority,
 --          idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
---          then for each command: id, agent_id, type, priority, command, time_limit_ms, queue_ttl_ms,
---          offline ('queue' | 'fail'), max_runs, idempotency key or '', digest of the request
+--          then for each command: id, agent_id, type, priority, command, params_summary or '',
+--          time_limit_ms, queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', digest of the request
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}}; outcome:
 --          queued, already_queued (same key, same request), key_taken, agent_offline, queue_full, unsupported_type
 -- Invariants: a refused command leaves nothing behind; an id is in ALL_COMMANDS, AGENT_COMMANDS, BY_STATUS(queued),
 --          DEADLINES and READY, or in none of them.
 
-local HEADER, ITEM = 9, 11
+local HEADER, ITEM = 9, 12
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
@@ -64,7 +64,7 @@ local function enqueue(keys, args)
   local order = 0
   for i = HEADER + 1, #args, ITEM do
     local id, agent_id, kind, priority = args[i], args[i + 1], args[i + 2], tonumber(args[i + 3])
-    local key, digest = args[i + 9], args[i + 10]
+    local summary, key, digest = args[i + 5], args[i + 10], args[i + 11]
     local agent = agent_for_queueing(agents, agent_id, batch.now, tonumber(args[7]))
     local outcome, kept_id = 'queued', id
     local known = key ~= '' and server.call('GET', idempotency_key(key))
@@ -74,7 +74,7 @@ local function enqueue(keys, args)
     -- One that is away may come back with other types; what it cannot run it refuses.
     elseif agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then
       outcome = 'unsupported_type'
-    elseif agent.present == 0 and args[i + 7] == 'fail' then
+    elseif agent.present == 0 and args[i + 8] == 'fail' then
       outcome = 'agent_offline'
     elseif agent.ready >= queue_limit then
       local room = when_full == 'drop' and drop_one(batch, agent, agent_id, priority, args[9], tonumber(args[8]))
@@ -83,7 +83,7 @@ local function enqueue(keys, args)
     if outcome == 'queued' then
       local queued_us = batch.now_us + order
       local arrival, rank = whole(queued_us), whole(queued_us - priority * ageing_us)
-      local expires = whole(batch.now + tonumber(args[i + 6]))
+      local expires = whole(batch.now + tonumber(args[i + 7]))
       order = order + 1
       agent.ready = agent.ready + 1
       local strings = batch.strings
@@ -92,7 +92,8 @@ local function enqueue(keys, args)
       strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
       server.call('HSET', status_key(id), 'status', 'queued', 'agent_id', agent_id, 'type', kind,
         'priority', args[i + 3], 'attempt', '0', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
-        'expires_ms', expires, 'time_limit_ms', args[i + 5], 'max_runs', args[i + 8])
+        'expires_ms', expires, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9])
+      if summary ~= '' then server.call('HSET', status_key(id), 'params_summary', summary) end
       if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. digest, 'PX', args[6]) end
       index(batch, ALL_COMMANDS_KEY, arrival, id)
       index(batch, agent_commands_key(agent_id), arrival, id)
@@ -102,7 +103,7 @@ local function enqueue(keys, args)
       local events = batch.events
       events[#events + 1] = id
       events[#events + 1] = table.concat({'queued', agent_id, kind, args[i + 3], 'queued\t0', batch.stamp,
-        '\t\t\t\t\t\t\t'}, '\t')
+        '\t\t\t\t\t', summary, '\t'}, '\t')
     end
     outcomes[#outcomes + 1] = {outcome, kept_id, agent.known, agent.present, agent.away_since}
   end

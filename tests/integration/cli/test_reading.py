@@ -87,6 +87,18 @@ async def test_list(service: FakeCommandService, server: str) -> None:
     assert wanted.queued_after.seconds < wanted.queued_before.seconds == 4_102_444_800
 
 
+async def test_a_list_says_what_each_command_does(service: FakeCommandService, server: str) -> None:
+    await run_sender(server, "--agent=a1", "--type=PING")
+    await run_sender(server, "--agent=a1", "--type=PING", "--params=zone=b", "--params=count=2")
+
+    table = (await run_sender(server, "list")).stdout.decode().splitlines()
+    document = (await run_sender(server, "list", "-o", "json")).document
+
+    assert table[0].endswith("REASON  PARAMS")
+    assert [line.endswith("count, zone") for line in table[1:]] == [True, False]
+    assert [row["paramsSummary"] for row in document["commands"]] == ["count, zone", ""]
+
+
 async def test_agents(service: FakeCommandService, server: str) -> None:
     service.connect_agent("a1", types=["EXEC"], labels={"zone": "eu"}, agent_version="evil \x1b[2J")
     service.connect_agent("a2")

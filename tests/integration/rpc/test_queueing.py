@@ -209,6 +209,17 @@ async def test_each_filter_and_all_together(server: RunningServer) -> None:
     assert await listed(agent_id="nobody") == set()
 
 
+async def test_lists_and_watchers_say_what_a_command_does(server: RunningServer) -> None:
+    argv = ["sh", "-c", "echo hi"]
+    async with server.agent() as agent:
+        command_id = await server.queue(command_type="EXEC", params={"argv": argv, "env": {"TOKEN": "secret"}})
+        watch = server.commands.WatchCommand(pb.WatchCommandRequest(command_id=command_id))
+        await agent.finish(await agent.next_assignment(command_id))
+        told = [update.command.params_summary async for update in watch if update.HasField("command")]
+    (listed,) = await every_page(server)
+    assert {*told, listed.params_summary} == {"sh -c 'echo hi'"}
+
+
 async def test_agents_are_listed_by_id_page_by_page(server: RunningServer) -> None:
     async with server.agent("b", capacity=1) as busy, server.agent("c"), server.agent("a") as gone:
         await gone.leave()

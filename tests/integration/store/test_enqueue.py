@@ -31,7 +31,9 @@ async def claimed_ids(world: StoreWorld) -> list[str]:
 
 async def test_all_that_a_queued_command_is(world: StoreWorld) -> None:
     before = await world.dump()
-    new = world.new(kind="EXEC", priority=75, time_limit_ms=1_000, queue_ttl_ms=2_000, max_runs=3)
+    new = world.new(
+        kind="EXEC", priority=75, params_summary="ls -l", time_limit_ms=1_000, queue_ttl_ms=2_000, max_runs=3
+    )
     (answer,) = await world.enqueue(new)
     after = await world.dump()
     assert (answer.outcome, answer.command_id) == (QueueOutcome.QUEUED, new.command_id)
@@ -50,6 +52,7 @@ async def test_all_that_a_queued_command_is(world: StoreWorld) -> None:
         "expires_ms": str(answer.queued_ms + 2_000),
         "time_limit_ms": "1000",
         "max_runs": "3",
+        "params_summary": "ls -l",
     }
     assert await world.reader.encoded(new.command_id) == ENCODED
     fixed = own_keys(new.command_id, keys.COMMAND, keys.STATUS, keys.AGENT_COMMAND)

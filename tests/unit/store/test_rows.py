@@ -25,6 +25,7 @@ STATES = st.builds(
     receipts=st.builds(Receipts, *[RECEIPT] * 6),
     cancel_ms=RECEIPT,
     reason=st.builds(Reason, st.from_regex(r"[a-z_]{0,10}", fullmatch=True), TEXT),
+    params_summary=st.text(st.characters(exclude_categories=["C", "Z"]), max_size=10),
 )
 
 
@@ -38,6 +39,7 @@ def stored_row(state: CommandState) -> list[str]:
         "attempt": state.attempt,
         **state.receipts._asdict(),
         "cancel_ms": state.cancel_ms,
+        "params_summary": state.params_summary,
         "code": state.reason.code,
         "message": state.reason.message,
     }

@@ -8,7 +8,6 @@
 
 import { Api } from "./api.js";
 import { CommandDetail } from "./command_detail.js";
-import { CommandLines } from "./command_lines.js";
 import { CommandList } from "./command_list.js";
 import { Connection } from "./connection.js";
 import { commandLink, parseRoute, titleOf } from "./router.js";
@@ -44,7 +43,6 @@ export class App {
     });
     this.requests = new Requests(this.connection);
     this.rest = new SnapshotRest(this.api, (message) => this.receive(message));
-    this.lines = new CommandLines();
     this.list = new CommandList(
       this.api,
       () => this.changed(),
@@ -184,14 +182,8 @@ export class App {
   /** @param {string} commandId  empty for none */
   showCommand(commandId) {
     this.detail?.leave();
-    this.detail = commandId ? new CommandDetail(commandId, this.api, this.connection, () => this.learned()) : null;
+    this.detail = commandId ? new CommandDetail(commandId, this.api, this.connection, () => this.changed()) : null;
     this.detail?.start();
-  }
-
-  /** There is more to show of the command that is shown. */
-  learned() {
-    if (this.detail) this.lines.learn(this.detail.commandId, this.detail.sent?.params);
-    this.changed();
   }
 
   onlyAgent() {
@@ -231,7 +223,6 @@ export class App {
       form.sending = true;
       this.requests.ask(fields, {
         accepted: ({ commandId }) => {
-          this.lines.learn(commandId, fields.params);
           if (this.form === form) this.go(commandLink(commandId));
         },
         refused: (refusal) => form.refused(refusal),
@@ -245,10 +236,7 @@ export class App {
     const sent = this.detail?.sent;
     if (!sent?.params) return;
     this.requests.ask(requestAgain(sent), {
-      accepted: ({ commandId }) => {
-        this.lines.learn(commandId, sent.params);
-        this.go(commandLink(commandId));
-      },
+      accepted: ({ commandId }) => this.go(commandLink(commandId)),
       refused: ({ message }) => this.toast(message, true),
     });
   }

@@ -5,9 +5,9 @@
  * @typedef {"queued" | "assigned" | "completed" | "failed" | "timeout" | "cancelled"} State
  * @typedef {"queued" | "assigned" | "sent" | "acknowledged" | "started" | "finished"} Stage
  * @typedef {{code: string, message: string}} Reason
- * @typedef {{commandId: string, agentId: string, type: string, priority: number, status: Status, state: State,
- *   attempt: number, reason: Reason, receipts: Partial<Record<Stage, number>>, cancelRequested?: number,
- *   exitCode?: number}} Command
+ * @typedef {{commandId: string, agentId: string, type: string, paramsSummary: string, priority: number,
+ *   status: Status, state: State, attempt: number, reason: Reason, receipts: Partial<Record<Stage, number>>,
+ *   cancelRequested?: number, exitCode?: number}} Command
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
  *   reason: Reason, exitCode?: number, data: unknown, outputBytes: number, outputDroppedBytes: number,
  *   finished: number}} Result

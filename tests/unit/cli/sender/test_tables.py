@@ -32,6 +32,17 @@ def test_columns_are_as_wide_as_they_need_colour_aside() -> None:
     assert click.unstyle(table) == "A    LONG NAME\nxyz  red\n     z"
 
 
+@pytest.mark.parametrize(
+    ("width", "last"),
+    [(None, "abcdefghijklmnop"), (18, "abcdefghijklmnop"), (16, "abcdefghijklm…"), (11, "abcdefghijklmnop")],
+)
+def test_the_last_column_gets_what_the_others_leave(width: int | None, last: str) -> None:
+    """But where that is hardly anything, the line is longer than the screen."""
+    header, row = columns(("", ""), [("", "abcdefghijklmnop")], width).splitlines()
+
+    assert (header, row) == ("", f"  {last}")
+
+
 def test_a_timeline_leaves_out_what_was_not_passed() -> None:
     receipts = Receipts(queued_ms=1_000, assigned_ms=1_002, finished_ms=5_002)
 

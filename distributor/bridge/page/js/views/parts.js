@@ -155,17 +155,17 @@ function commandRow(command, app) {
   );
 }
 
-/** Why it is where it is, and what it does as far as we know. @param {Command} command @param {App} app */
+/** What it does, and why it is where it is. @param {Command} command @param {App} app */
 function what(command, app) {
-  const line = app.lines.of(command.commandId);
+  const { paramsSummary } = command;
   const absence = command.status === "queued" ? absenceOf(app.known, command.agentId) : "";
   const why = command.reason.message || absence;
   return h(
     "td",
-    { class: "wide cut quiet", title: [why, line].filter(Boolean).join("\n") },
+    { class: "wide cut quiet", title: [paramsSummary, why].filter(Boolean).join("\n") },
+    paramsSummary && h("span", { class: "mono" }, paramsSummary),
+    paramsSummary && why && " · ",
     why,
-    line && why && " · ",
-    line && h("span", { class: "mono" }, line),
   );
 }
 
