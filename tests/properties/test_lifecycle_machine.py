@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -269,6 +270,7 @@ def members(dump: Dump, key: str) -> set[str]:
     return set(dump.pop(key, ("", [], False))[1])
 
 
+@pytest.mark.timeout(300)
 def test_the_life_of_commands(valkey_url: str) -> None:
     loop = asyncio.new_event_loop()
     connection = Connection(valkey_url)

@@ -16,6 +16,7 @@ from distributor.cli.token import token_for
 from distributor.settings import BridgeSettings
 from tests.support.dashboard_client import DashboardClient, dashboard_client
 from tests.support.running_server import RunningServer
+from tests.support.waiting import PATIENCE_SECONDS
 
 TOKEN_KEY: Final = "a key for nothing but tests, of 32 bytes at least"
 READ, WRITE = "dashboard:read", "command:write"
@@ -74,7 +75,7 @@ class RunningBridge:
 
 def _open(request: urllib.request.Request) -> Answer:
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
             return Answer(response.status, response.headers, response.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from distributor.stopping import first_to_end, stop_tasks
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def deaf_to_the_first_cancel() -> None:
@@ -21,7 +22,7 @@ async def fails() -> None:
 async def test_tasks_are_cancelled_until_they_end() -> None:
     tasks = [asyncio.create_task(deaf_to_the_first_cancel()), asyncio.create_task(fails())]
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await stop_tasks(tasks)
     assert all(task.done() for task in tasks)
 

@@ -47,15 +47,16 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
     async with running_bridge(server, slow_close=0.5) as bridge, AsyncExitStack() as stack:
         agent = await stack.enter_async_context(server.agent("agent123", capacity=100))
         chatty = await _chatty_command(server, agent, valkey_url)
-        sleeper = await stack.enter_async_context(bridge.stranger(checked=False, sock=_small_socket(bridge)))
-        sleeper.socket.transport.pause_reading()
-        await sleeper.say("dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": chatty}]})
         dashboards = await asyncio.gather(
             *(
                 stack.enter_async_context(bridge.dashboard(checked=False, subscribe={"commands": ["*"]}))
                 for _ in range(DASHBOARDS)
             )
         )
+        sleeper = await stack.enter_async_context(bridge.stranger(checked=False, sock=_small_socket(bridge)))
+        sleeper.socket.transport.pause_reading()
+        await sleeper.say("dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": chatty}]})
+        await until(lambda: len(bridge.process.hub.dashboards) > DASHBOARDS)
         seen = 1
         # Each round, all others are told while that one has read nothing.
         while len(bridge.process.hub.dashboards) > DASHBOARDS:
@@ -90,7 +91,10 @@ async def test_who_never_reads_again_is_cut_off(
 
 
 async def test_who_reads_again_in_time_misses_no_ending(server: RunningServer, valkey_url: str) -> None:
-    async with running_bridge(server) as bridge, server.agent("agent123", capacity=1_000) as agent:
+    async with (
+        running_bridge(server, slow_close=60.0, ping_interval=60.0) as bridge,
+        server.agent("agent123", capacity=1_000) as agent,
+    ):
         chatty = await _chatty_command(server, agent, valkey_url)
         async with bridge.stranger(sock=_small_socket(bridge)) as slow, bridge.dashboard(subscribe=ALL) as quick:
             await slow.connect(bridge.token(), subscribe=ALL)

@@ -17,7 +17,7 @@ from distributor.store.command_reader import ValkeyCommandReader
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ALL = {"agents": ["*"], "commands": ["*"]}
 
@@ -115,5 +115,5 @@ async def test_a_loop_that_loses_its_cancel_does_not_keep_the_bridge_from_stoppi
         await asyncio.Event().wait()
 
     with patch.object(AgentWatch, "run", deaf_to_the_first_cancel):
-        async with asyncio.timeout(10), running_bridge(server) as bridge, bridge.dashboard() as dashboard:
+        async with asyncio.timeout(PATIENCE_SECONDS), running_bridge(server) as bridge, bridge.dashboard() as dashboard:
             await dashboard.settled()

@@ -14,7 +14,6 @@ import pytest
 
 from tests.support.fake_command_service import CANCELLED, FAILED, TIMEOUT, FakeCommandService, serve_fake
 from tests.support.launched_sender import run_sender, start_sender
-from tests.support.ports import free_port
 from tests.support.refusals import Refusal
 
 EVERY_BYTE = bytes(range(256)) * 4_000 + b"no newline at the end \xf0\x9f"
@@ -57,8 +56,7 @@ async def test_follow_keeps_the_streams_apart_and_is_live(service: FakeCommandSe
     assert await process.wait() == 1
 
 
-async def test_follow_goes_on_after_a_restart_of_the_server(service: FakeCommandService) -> None:
-    port = free_port()
+async def test_follow_goes_on_after_a_restart_of_the_server(service: FakeCommandService, port: int) -> None:
     async with serve_fake(service, port) as target:
         process = await start_sender(target, "--agent=a1", "--type=EXEC", "--follow")
         await service.until(lambda: service.calls["WatchCommand"] > 0)
@@ -172,11 +170,9 @@ async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, s
 async def test_a_timeout_still_shows_what_has_ended(service: FakeCommandService, server: str) -> None:
     service.on_queued = lambda command_id: service.finish(command_id) if len(service.commands) == 1 else None
     # Its result is still on its way when the wait is over.
-    service.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=600))
+    service.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=2_500))
 
-    finished = await run_sender(
-        server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=300ms", "-o", "json"
-    )
+    finished = await run_sender(server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=2s", "-o", "json")
 
     first, second = service.commands
     assert finished.code == 3

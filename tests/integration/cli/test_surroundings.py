@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.fake_command_service import FakeCommandService
 from tests.support.launched_sender import LAUNCHER, ROOT, run_sender
-from tests.support.ports import free_port
 from tests.support.refusals import Refusal
 
 
@@ -35,9 +34,7 @@ async def test_a_refusal_is_one_line(
     assert finished.stderr == "error: first line second \\x1b[31mline\n"
 
 
-async def test_a_server_that_is_not_there() -> None:
-    port = free_port()
-
+async def test_a_server_that_is_not_there(port: int) -> None:
     finished = await run_sender(f"127.0.0.1:{port}", "list")
 
     assert finished.code == 5

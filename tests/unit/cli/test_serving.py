@@ -8,6 +8,7 @@ import pytest
 
 from distributor.cli.serving import first_of, is_loopback
 from distributor.cli.signals import StopSignals
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ async def test_the_first_signal_asks_to_stop(number: signal.Signals) -> None:
     with StopSignals() as signals:
         waiting = asyncio.create_task(signals.wait())
         os.kill(os.getpid(), number)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await waiting
     # Whoever handled signals before handles them again.
     assert signal.getsignal(number) in (before, signal.default_int_handler, signal.SIG_DFL)
