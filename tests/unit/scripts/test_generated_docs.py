@@ -7,7 +7,7 @@ import pytest
 
 from distributor.settings.loading import GROUPS
 from scripts import generated_docs
-from scripts.generated_docs import DOCS, FUNCTIONS, PACKAGE, main, summary, with_parts
+from scripts.generated_docs import DOCS, FUNCTIONS, PACKAGE, functions, main, summary, with_parts
 
 BEGIN = "<!-- settings:begin -->"
 END = "<!-- settings:end -->"
@@ -63,11 +63,13 @@ def test_every_store_function_has_a_row() -> None:
     assert "| `list_commands` | one page of commands, newest first | reads only |" in page
 
 
-def test_a_purpose_over_two_lines_is_one_sentence() -> None:
-    assert (
-        "| `forget` | take commands whose retention is over, and agents whose session has expired, "
-        "out of the indexes | goes on |" in fresh("architecture.md")
+def test_a_purpose_over_two_lines_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweep.lua").write_text(
+        "-- Purpose: take what is over\n--          out of the indexes. It goes by itself.\n-- KEYS none\n"
+        "register('sweep', sweep, {'allow-oom'})\n"
     )
+    monkeypatch.setattr(generated_docs, "FUNCTIONS", tmp_path)
+    assert list(functions())[2:] == ["| `sweep` | take what is over out of the indexes | goes on |"]
 
 
 @pytest.mark.parametrize(
