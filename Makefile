@@ -76,3 +76,4 @@ check-proto: env-dev
 check-docs: env-dev
 	@echo "check: docs"
 	@$(BIN)/python -m scripts.generated_docs --check
+	@$(BIN)/python -m scripts.long_lines

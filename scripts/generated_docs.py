@@ -5,6 +5,7 @@ Each part stands between two markers, `<!-- name:begin -->` and `<!-- name:end -
     settings    docs/operations.md      from the settings groups
     functions   docs/architecture.md    from the header and the flags of each Lua file
     files       docs/architecture.md    from the first sentence of each module's docstring
+    page        docs/page.md            from the first sentence of each script of the page
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
 PACKAGE: Final = ROOT / "distributor"
 FUNCTIONS: Final = PACKAGE / "store" / "functions"
+PAGE_SCRIPTS: Final = PACKAGE / "bridge" / "page" / "js"
 LAYERS: Final = ("model", "dispatch", "store", "rpc", "client", "agent", "bridge", "cli", "observability", "settings")
 
 _SENTENCE: Final = re.compile(r"(.+?[.?])(?:\s|$)")
 _WHEN_FULL: Final = {"": "refused", "'allow-oom'": "goes on", "'no-writes'": "reads only"}
+
+
+_FILE_HEAD: Final = ("| file | what it is for |", "|---|---|")
 
 
 class Part(NamedTuple):
@@ -157,8 +162,7 @@ def _table(title: str, paths: list[Path]) -> Iterator[str]:
     if paths[0].stem == "__init__":
         yield f"{summary(paths.pop(0))}."
         yield ""
-    yield "| file | what it is for |"
-    yield "|---|---|"
+    yield from _FILE_HEAD
     for path in paths:
         name = f"{path.parent.relative_to(top)}/" if path.stem == "__init__" else str(path.relative_to(top))
         yield f"| `{name}` | {summary(path)} |"
@@ -172,6 +176,20 @@ def summary(path: Path) -> str:
     return _cell(docstring.partition("\n\n")[0])
 
 
+def page_scripts() -> Iterator[str]:
+    """The lines of the table of the page's scripts."""
+    yield from _FILE_HEAD
+    for path in sorted(PAGE_SCRIPTS.rglob("*.js"), key=_order):
+        yield f"| `{path.relative_to(PAGE_SCRIPTS)}` | {_first_comment(path)} |"
+
+
+def _first_comment(path: Path) -> str:
+    found = re.match(r"/\*\*(.*?)(?:\*/|\n \*\n)", path.read_text(encoding="utf-8"), re.DOTALL)
+    if found is None:
+        raise SystemExit(f"{path} must begin with a comment that says what it is for")
+    return _cell(found[1].replace("\n *", "\n"))
+
+
 def _cell(text: str) -> str:
     """The first sentence of `text`, fit for a cell of a table."""
     line = " ".join(text.split())
@@ -183,6 +201,7 @@ PARTS: Final = (
     Part("operations.md", "settings", settings),
     Part("architecture.md", "functions", functions),
     Part("architecture.md", "files", files),
+    Part("page.md", "page", page_scripts),
 )
 
 if __name__ == "__main__":

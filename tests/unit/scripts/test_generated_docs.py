@@ -7,7 +7,17 @@ import pytest
 
 from distributor.settings.loading import GROUPS
 from scripts import generated_docs
-from scripts.generated_docs import DOCS, FUNCTIONS, PACKAGE, functions, main, summary, with_parts
+from scripts.generated_docs import (
+    DOCS,
+    FUNCTIONS,
+    PACKAGE,
+    PAGE_SCRIPTS,
+    functions,
+    main,
+    page_scripts,
+    summary,
+    with_parts,
+)
 
 BEGIN = "<!-- settings:begin -->"
 END = "<!-- settings:end -->"
@@ -50,6 +60,23 @@ def test_every_module_that_people_wrote_has_a_row_under_its_layer() -> None:
         section = page.partition(f"### {folders[0] if folders else 'At the top'}\n")[2].partition("\n### ")[0]
         row = "/".join([*folders[1:], name]).removesuffix("__init__.py")
         assert f"| `{row}` | " in section, path
+
+
+def test_every_script_of_the_page_has_a_row() -> None:
+    page = fresh("page.md")
+    for path in PAGE_SCRIPTS.rglob("*.js"):
+        assert f"| `{path.relative_to(PAGE_SCRIPTS)}` | " in page, path
+    assert "| `main.js` | Starts the page |" in page
+    assert (
+        "| `strict_elements.js` | Lets xterm.js work under a Content-Security-Policy without 'unsafe-inline' |" in page
+    )
+
+
+def test_a_script_without_a_comment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quiet.js").write_text("const x = 1;\n/** Late. */\n")
+    monkeypatch.setattr(generated_docs, "PAGE_SCRIPTS", tmp_path)
+    with pytest.raises(SystemExit, match=r"quiet\.js must begin with a comment"):
+        list(page_scripts())
 
 
 def test_every_store_function_has_a_row() -> None:
