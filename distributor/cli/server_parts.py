@@ -24,11 +24,11 @@ from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
 from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway
-from distributor.rpc.command_messages import CommandDefaults
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.interceptors.admission import AdmissionInterceptor
 from distributor.rpc.interceptors.errors import ErrorInterceptor
 from distributor.rpc.interceptors.metrics import MetricsInterceptor
+from distributor.rpc.queue_request import CommandDefaults
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
 from distributor.store.command_reader import ValkeyCommandReader

@@ -1,4 +1,4 @@
-"""Gives queued commands to attached agents."""
+"""Gives queued commands to attached agents: claims as many as they have room for, and delivers them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.rpc import command_messages as messages
+from distributor.rpc.queue_request import CommandDefaults, queue_request
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
 
@@ -25,13 +26,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CommandServicer(CommandServiceServicer):
     """One method per RPC; errors are raised as ours and turned into status by an interceptor."""
 
-    def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: messages.CommandDefaults) -> None:
+    def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: CommandDefaults) -> None:
         self._service = service
         self._watcher = watcher
         self._defaults = defaults
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
-        queued = await self._service.queue(messages.queue_request(request, self._defaults))
+        queued = await self._service.queue(queue_request(request, self._defaults))
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
             await self._fill_earlier(response, queued.command_id)
@@ -54,7 +55,7 @@ class CommandServicer(CommandServiceServicer):
         errors: dict[int, DistributorError] = {}
         for place, item in enumerate(request.requests):
             try:
-                valid.append(messages.queue_request(item, self._defaults))
+                valid.append(queue_request(item, self._defaults))
             except InvalidArgument as error:
                 errors[place] = error
         answers = iter(await self._service.queue_many(valid))

@@ -1,4 +1,4 @@
-"""Settings: what an operator decides. This package is the only reader of the environment.
+"""What an operator decides. This package is the only reader of the environment.
 
 Four groups, each a frozen value: `ServerSettings`, `BridgeSettings`, `AgentSettings`, `ClientSettings`. The
 `load_...` functions gather them from, in rising precedence: defaults, a TOML file with a table for each group,

@@ -228,6 +228,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             mine = self.model.of(agent_id)
             assert members(dump, keys.AGENT_COMMANDS.format(agent_id=agent_id)) == {c.command_id for c in mine}
             assert members(dump, keys.READY.format(agent_id=agent_id)) == {c.command_id for c in mine if c.ready}
+            delayed = {c.command_id for c in mine if c.status is CommandStatus.QUEUED and c.delayed}
+            assert members(dump, keys.DELAYED.format(agent_id=agent_id)) == delayed
             assigned = {c.command_id for c in mine if c.status is CommandStatus.ASSIGNED}
             assert members(dump, keys.ASSIGNED.format(agent_id=agent_id)) == assigned
             assert dump.pop(keys.SESSION.format(agent_id=agent_id))[2]

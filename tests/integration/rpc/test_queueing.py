@@ -10,9 +10,18 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 from valkey.asyncio import Valkey
 
+from distributor.json_values import MAX_DEPTH, plain_struct
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.running_server import COMPLETED, FAILED, QUEUED, RunningServer, keyspace, queue_request
+from tests.support.running_server import (
+    COMPLETED,
+    FAILED,
+    QUEUED,
+    RunningServer,
+    keyspace,
+    queue_request,
+    running_server,
+)
 from tests.support.told_errors import error_of
 
 FAIL = command_pb2.OFFLINE_POLICY_FAIL
@@ -74,6 +83,37 @@ async def test_the_same_key_for_another_request_is_refused(server: RunningServer
     assert error[:3] == ("ALREADY_EXISTS", "idempotency_key", "IDEMPOTENCY_KEY_TAKEN")
     assert first.command.command_id in error.text
     assert await keyspace(server.settings.valkey_url) == before
+
+
+async def test_the_same_request_is_the_same_after_the_defaults_have_changed(valkey_url: str) -> None:
+    request = queue_request(idempotency_key="key-1")
+    ids = []
+    for time_limit in (60.0, 90.0):
+        async with running_server(valkey_url, time_limit=time_limit) as server:
+            ids.append((await server.commands.QueueCommand(request)).command.command_id)
+    assert ids[0] == ids[1]
+
+
+async def test_what_nobody_knows_is_not_stored(server: RunningServer) -> None:
+    """Fields of a later version: nobody has checked their size."""
+    request = queue_request(params={"text": "x"})
+    encoded = request.command.SerializeToString()
+    unknown = b"\xba\x3e\x80\x80\x40" + b"x" * 2**20
+    request.command.ParseFromString(encoded + unknown)
+    command_id = (await server.commands.QueueCommand(request)).command.command_id
+    stored = (await server.get(command_id)).command
+    assert stored.params["text"] == "x"
+    assert stored.ByteSize() < 1_000
+
+
+async def test_params_as_deep_as_the_limit_reach_the_agent(server: RunningServer) -> None:
+    deep: list[object] = []
+    for _ in range(MAX_DEPTH - 2):
+        deep = [deep]
+    async with server.agent() as agent:
+        command_id = await server.queue(params={"deep": deep})
+        assignment = await agent.next_assignment(command_id)
+        assert plain_struct(assignment.command.params) == {"deep": deep}
 
 
 async def test_callers_that_race_with_one_key_get_one_command(server: RunningServer) -> None:

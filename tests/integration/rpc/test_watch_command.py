@@ -166,6 +166,19 @@ async def test_output_that_was_cut_is_told_as_a_gap(valkey_url: str) -> None:
         assert viewer.seen[-1].result.output_bytes == 100_000
 
 
+async def test_an_end_that_could_not_be_kept_is_told_as_a_gap(server: RunningServer, agent: WireAgent) -> None:
+    assignment = await started(server, agent)
+    await agent.print(assignment, b"kept", 0)
+    await agent.finish(assignment, output_bytes=10)
+    viewer = Viewer(server, assignment.command.command_id)
+    await viewer.rest()
+    assert viewer.kinds == ["output", "gap", "command", "result"]
+    assert (viewer.seen[1].gap.begin_offset, viewer.seen[1].gap.end_offset) == (4, 10)
+    without = Viewer(server, assignment.command.command_id, without_output=True)
+    await without.rest()
+    assert without.kinds == ["command", "result"]
+
+
 async def test_many_viewers_see_the_same(server: RunningServer, agent: WireAgent) -> None:
     assignment = await started(server, agent)
     viewers = [Viewer(server, assignment.command.command_id) for _ in range(10)]

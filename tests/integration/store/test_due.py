@@ -59,7 +59,7 @@ async def test_what_a_passed_deadline_does_in_each_status(world: StoreWorld, sta
         assert (state.status, state.reason.code) == (CommandStatus.QUEUED, "not_acknowledged")
         assert changed(before, after) == {
             *own_keys(command_id, keys.STATUS),
-            *agent_index(keys.ASSIGNED),
+            *agent_index(keys.ASSIGNED, keys.DELAYED),
             *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED),
             keys.DEADLINES,
             keys.EVENTS,
@@ -84,15 +84,16 @@ async def test_acted_on_once(world: StoreWorld) -> None:
     assert await world.dump() == before
 
 
-async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld) -> None:
+@pytest.mark.parametrize(("seconds", "text"), [(86_400, "86400 s"), (100, "100 s"), (12, "12 s")])
+async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld, seconds: int, text: str) -> None:
     command_id = await world.queued()
-    await world.set_field(command_id, "queued_ms", await world.now_ms() - 3_600_000)
+    await world.set_field(command_id, "queued_ms", await world.now_ms() - seconds * 1_000)
     await world.pass_deadline(command_id)
     await world.store.due(DELAYS)
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.status is CommandStatus.TIMEOUT
-    assert result.reason.message == "waited 3.6e+03 s in the queue, its limit"
+    assert result.reason.message == f"waited {text} in the queue, its limit"
 
 
 async def test_each_unacknowledged_attempt_waits_longer_and_the_last_one_fails(world: StoreWorld) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import AgentPresence, ClaimRequest, NewCommand, QueueOutcome
-from distributor.model.command import CommandDraft, OfflinePolicy
+from distributor.dispatch.ports import AgentPresence, ClaimRequest, NewCommand, QueueOutcome, Release
+from distributor.model.command import CommandDraft, OfflinePolicy, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (
@@ -188,6 +188,32 @@ async def test_a_full_queue_refuses(world: StoreWorld) -> None:
     await world.attach()
     await world.store.claim([ClaimRequest(AGENT, world.epochs[AGENT], 1, LEASE)])
     assert (await small.enqueue(world.new()))[0].outcome is QueueOutcome.QUEUED
+
+
+async def test_what_waits_for_another_attempt_counts_as_queued(world: StoreWorld) -> None:
+    small = world.under(queue_limit=1)
+    delayed = await small.assigned()
+    await world.store.release([Release(delayed, AGENT, LEASE, 60_000, Reason("busy", "?"))])
+    (agent,) = await world.reader.agents([AGENT])
+    assert agent is not None
+    assert agent.queued == 1
+    assert (await small.enqueue(world.new()))[0].outcome is QueueOutcome.QUEUE_FULL
+    dropping = world.under(queue_limit=1, queue_full="drop")
+    newcomer = await dropping.queued()
+    assert (await world.state(delayed)).status is CommandStatus.CANCELLED
+    assert await claimed_ids(world) == [newcomer]
+    assert keys.DELAYED.format(agent_id=AGENT) not in await world.dump()
+
+
+async def test_a_batch_arrives_in_the_millisecond_of_its_receipt(world: StoreWorld) -> None:
+    """So that a filter by time and the receipts that it shows agree."""
+    for _ in range(20):
+        batch = [world.new("many") for _ in range(250)]
+        queued_ms = {answer.queued_ms for answer in await world.enqueue(*batch)}
+        arrivals = [int((await world.hash(batch[place].command_id))["queued_us"]) for place in (0, 1, 249)]
+        assert {arrival // 1_000 for arrival in arrivals} == queued_ms
+        assert arrivals == sorted(arrivals)
+        await world.connection.call("DEL", keys.READY.format(agent_id="many"))
 
 
 async def test_a_full_queue_that_drops_takes_the_oldest_of_the_lowest_priority(world: StoreWorld) -> None:
