@@ -18,7 +18,7 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.dispatch.ports import OutputLog, StoredChunk
 from distributor.errors import DistributorError
 from distributor.observability.logging import get_logger
-from distributor.stopping import stop_tasks
+from distributor.tasks import stop_tasks
 
 logger = get_logger()
 

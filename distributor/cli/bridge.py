@@ -21,14 +21,13 @@ from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import Scope, TokenVerifier, mint
-from distributor.cli.serving import first_of, is_loopback
+from distributor.cli.serving import is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.client import ClientOptions, CommandClient
 from distributor.errors import ConfigurationError
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings, split_address
-from distributor.stopping import first_to_end, stop_tasks
 from distributor.store import event_log
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection, check_server
@@ -37,6 +36,7 @@ from distributor.store.event_log import ValkeyEventLog
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
+from distributor.tasks import first_of, first_to_end, stop_tasks
 
 logger = get_logger()
 

@@ -15,10 +15,11 @@ from pydantic import SecretStr
 from distributor.cli.agent_keeper import AgentKeeper
 from distributor.cli.bridge import BridgeProcess
 from distributor.cli.server_process import ServerProcess
-from distributor.cli.serving import first_of, is_loopback
+from distributor.cli.serving import is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
 from distributor.settings import BridgeSettings, ServerSettings, split_address
+from distributor.tasks import first_of
 
 AGENT_ID: Final = "dev-agent"
 AGENT_CAPACITY: Final = 4

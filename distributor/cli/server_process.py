@@ -16,11 +16,11 @@ from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.settings import ServerSettings
-from distributor.stopping import first_to_end, stop_tasks
 from distributor.store import event_log
 from distributor.store.connection import Connection, check_server
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
 from distributor.store.embedded_keeper import EmbeddedKeeper
+from distributor.tasks import first_to_end, stop_tasks
 
 logger = get_logger()
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import ipaddress
-from collections.abc import Coroutine
-from typing import Any
 
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.signals import StopSignals
 from distributor.observability.logging import get_logger
 from distributor.settings import ServerSettings, split_address
+from distributor.tasks import first_of
 
 logger = get_logger()
 
@@ -56,18 +54,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-async def first_of(*coroutines: Coroutine[Any, Any, None]) -> int:
-    """Wait for the first to end, cancel the others; returns which it was, or raises what any of them failed with."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    return min(tasks.index(task) for task in done)
