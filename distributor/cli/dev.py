@@ -12,12 +12,13 @@ from typing import Final, NamedTuple
 import click
 from pydantic import SecretStr
 
-from distributor.cli.agent_keeper import AgentKeeper
+from distributor.cli.agent_process import AgentProcess
 from distributor.cli.bridge import BridgeProcess
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.serving import is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
+from distributor.processes.keeper import Keeper
 from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.tasks import first_of
 
@@ -30,7 +31,7 @@ class Everything(NamedTuple):
 
     server: ServerProcess
     bridge: BridgeProcess
-    agent: AgentKeeper
+    agent: Keeper
 
     async def run(self) -> None:
         """Return only by raising what a background loop failed with."""
@@ -57,8 +58,8 @@ async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
             )
     async with ServerProcess(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        async with _bridge(server, address, bridge_settings) as bridge, AgentKeeper(_agent(address)) as agent:
-            yield Everything(server, bridge, agent)
+        async with _bridge(server, address, bridge_settings) as bridge, AgentProcess(_agent(address)) as agent:
+            yield Everything(server, bridge, agent.keeper())
 
 
 def described(everything: Everything, settings: ServerSettings) -> str:

@@ -19,7 +19,6 @@ from distributor.settings import ServerSettings
 from distributor.store import event_log
 from distributor.store.connection import Connection, check_server
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
-from distributor.store.embedded_keeper import EmbeddedKeeper
 from distributor.tasks import first_to_end, stop_tasks
 
 logger = get_logger()
@@ -101,7 +100,7 @@ class ServerProcess:
         await embedded.start()
         self._at_stop("embedded Valkey", embedded.stop, STOP_TIMEOUT_SECONDS)
         self.valkey_url = embedded.url
-        return {"embedded Valkey": EmbeddedKeeper(embedded).run}
+        return {"embedded Valkey": embedded.keeper().run}
 
     def _connection(self, **options: Any) -> Connection:
         connection = Connection(self.valkey_url, **options)
