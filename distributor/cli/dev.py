@@ -13,7 +13,7 @@ import click
 from pydantic import SecretStr
 
 from distributor.cli.agent_process import AgentProcess
-from distributor.cli.bridge import BridgeProcess
+from distributor.cli.bridge_process import BridgeProcess
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.serving import is_loopback
 from distributor.cli.signals import StopSignals
