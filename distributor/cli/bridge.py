@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from distributor.cli.bridge_process import BridgeProcess
-from distributor.cli.serving import is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.observability.logging import get_logger
-from distributor.settings import BridgeSettings
+from distributor.settings import BridgeSettings, is_loopback, split_address
 from distributor.tasks import first_of
 
 logger = get_logger()
@@ -17,6 +16,6 @@ async def bridge_until_stopped(settings: BridgeSettings) -> None:
     with StopSignals() as signals:
         async with BridgeProcess(settings) as bridge:
             logger.info("serving dashboards", url=bridge.url, server=settings.server)
-            if not is_loopback(settings.listen):
+            if not is_loopback(split_address(settings.listen)[0]):
                 logger.warning("open to the network without TLS: put a proxy in front", listen=settings.listen)
             await first_of(signals.wait(), bridge.run())

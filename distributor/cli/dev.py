@@ -15,11 +15,10 @@ from pydantic import SecretStr
 from distributor.cli.agent_process import AgentProcess
 from distributor.cli.bridge_process import BridgeProcess
 from distributor.cli.server_process import ServerProcess
-from distributor.cli.serving import is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
 from distributor.processes.keeper import Keeper
-from distributor.settings import BridgeSettings, ServerSettings, split_address
+from distributor.settings import BridgeSettings, ServerSettings, is_loopback, split_address
 from distributor.tasks import first_of
 
 AGENT_ID: Final = "dev-agent"
@@ -51,7 +50,7 @@ async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
 async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> AsyncIterator[Everything]:
     """A server, a bridge and an agent that may EXEC. On loopback only: EXEC runs whatever it is told."""
     for name, address in (("listen", settings.listen), ("bridge-listen", bridge_settings.listen)):
-        if not is_loopback(address):
+        if not is_loopback(split_address(address)[0]):
             raise ConfigurationError(
                 f"dev and demo listen on loopback only, not {name} {address}: their agent runs what it is told",
                 field=name,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.signals import StopSignals
 from distributor.observability.logging import get_logger
-from distributor.settings import ServerSettings, split_address
+from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.tasks import first_of
 
 logger = get_logger()
@@ -43,14 +42,5 @@ def announce(server: ServerProcess, settings: ServerSettings) -> None:
         valkey="at valkey_url" if settings.valkey_url else f"embedded, in {settings.data_dir}",
     )
     for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
-        if not is_loopback(address):
+        if not is_loopback(split_address(address)[0]):
             logger.warning("open to whoever reaches it: callers are not asked who they are", **{name: address})
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach it."""
-    host, _ = split_address(address)
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
