@@ -19,12 +19,12 @@ from distributor.bridge.store_view import StoreView
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
 
 POLICY: Final = 1008
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
-WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
 CALLS_WAITING: Final = 64
 
 
