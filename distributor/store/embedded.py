@@ -26,7 +26,6 @@ LOCK_PATIENCE_SECONDS: Final = 2.0
 MAX_SOCKET_PATH_BYTES: Final = 107
 """`sun_path` of a Unix socket, less its final zero."""
 
-_FAILED: Final = "EMBEDDED_VALKEY_FAILED"
 _PING_INTERVAL_SECONDS: Final = 0.01
 _LOG_LINES_SHOWN: Final = 5
 
@@ -105,7 +104,7 @@ class EmbeddedValkey:
 
     def keeper(self) -> Keeper:
         """The loop that starts it again, with the same data and url, should it end by itself."""
-        return Keeper("the embedded Valkey", self, reason=_FAILED, hint=f"see its log {self.log}")
+        return Keeper("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=f"see its log {self.log}")
 
     async def stop(self) -> None:
         """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""
@@ -174,7 +173,9 @@ class EmbeddedValkey:
     def _failure(self, what: str) -> ConfigurationError:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         last = " | ".join(line.strip() for line in lines[-_LOG_LINES_SHOWN:]) or "empty"
-        return ConfigurationError(f"the embedded Valkey {what}; the end of its log {self.log}: {last}", reason=_FAILED)
+        return ConfigurationError(
+            f"the embedded Valkey {what}; the end of its log {self.log}: {last}", reason="EMBEDDED_VALKEY_FAILED"
+        )
 
 
 def find_server_binary() -> Path:
