@@ -25,7 +25,19 @@ DOCS: Final = ROOT / "docs"
 PACKAGE: Final = ROOT / "distributor"
 FUNCTIONS: Final = PACKAGE / "store" / "functions"
 PAGE_SCRIPTS: Final = PACKAGE / "bridge" / "page" / "js"
-LAYERS: Final = ("model", "dispatch", "store", "rpc", "client", "agent", "bridge", "cli", "observability", "settings")
+LAYERS: Final = (
+    "model",
+    "dispatch",
+    "store",
+    "rpc",
+    "client",
+    "agent",
+    "bridge",
+    "cli",
+    "processes",
+    "observability",
+    "settings",
+)
 
 _SENTENCE: Final = re.compile(r"(.+?[.?])(?:\s|$)")
 _WHEN_FULL: Final = {"": "refused", "'allow-oom'": "goes on", "'no-writes'": "reads only"}

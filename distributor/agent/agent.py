@@ -44,9 +44,10 @@ class Agent:
 
         agent.run()
 
-    PING and STOP come with every agent; EXEC only where an `exec_policy` allows it. The constructor does nothing but
-    store. One event loop serves an agent; handlers run on it as tasks, at most `capacity` at once.
-    Raises InvalidField for a badly spelt agent id and ConfigurationError for a capacity outside 1 to 1,000.
+    PING and STOP come with every agent; EXEC only where an `exec_policy` allows it. The constructor starts nothing; it
+    looks up the programs that an `exec_policy` names. One event loop serves an agent; handlers run on it as tasks, at
+    most `capacity` at once. Raises InvalidField for a badly spelt agent id, and ConfigurationError for a capacity
+    outside 1 to 1,000 or an allowed program that is not on this host.
     """
 
     def __init__(

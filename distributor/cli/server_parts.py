@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from distributor.cli.stages import Loop
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.command_distributor import CommandDistributor
@@ -43,8 +44,6 @@ from distributor.store.session_store import ValkeySessionStore
 IDEMPOTENCY_MS: Final = 86_400_000
 SESSION_MS: Final = 604_800_000
 """How long an agent is remembered after it was last heard."""
-
-Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)

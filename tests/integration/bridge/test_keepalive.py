@@ -47,7 +47,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped(server: RunningServer) -> 
         opcode, payload = await frame(reader)
         assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1011)
         assert await reader.read() == b""
-        await until(lambda: bridge.process.connections == 0)
+        await until(lambda: bridge.process.parts.endpoint.connections == 0)
 
 
 async def test_a_peer_that_answers_pings_stays(server: RunningServer) -> None:

@@ -59,7 +59,7 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
         await until(lambda: len(bridge.process.hub.dashboards) > DASHBOARDS)
         seen = 1
         # Each round, all others are told while that one has read nothing.
-        while len(bridge.process.hub.dashboards) > DASHBOARDS:
+        while len(bridge.process.parts.hub.dashboards) > DASHBOARDS:
             command_id = await server.queue()
             seen += 1
             await agent.finish((await agent.assigned(seen))[-1])
@@ -85,7 +85,7 @@ async def test_who_never_reads_again_is_cut_off(
                 wanted = {"output": [{"commandId": chatty}]}
                 await sleeper.say("dashboard:connect", token=bridge.token(), subscribe=wanted)
                 await until(lambda: _crowded(bridge))
-                await until(lambda: bridge.process.connections == 0)
+                await until(lambda: bridge.process.parts.endpoint.connections == 0)
                 sleeper.socket.transport.resume_reading()
                 await sleeper.until_closed()
 
@@ -126,7 +126,7 @@ async def _chatty_command(server: RunningServer, agent: WireAgent, valkey_url: s
 
 
 def _crowded(bridge: RunningBridge) -> bool:
-    return any(dashboard.crowded_since is not None for dashboard in bridge.process.hub.dashboards)
+    return any(dashboard.crowded_since is not None for dashboard in bridge.process.parts.hub.dashboards)
 
 
 def _small_socket(bridge: RunningBridge) -> socket.socket:

@@ -27,7 +27,7 @@ from distributor.bridge.requests import Connect, Wanted
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
-from distributor.stopping import stop_tasks
+from distributor.tasks import stop_tasks
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 PING = json.dumps({"type": "ping", "version": "1.0.0"})

@@ -18,7 +18,7 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import Facts
 from distributor.errors import Unavailable
-from distributor.stopping import stop_tasks
+from distributor.tasks import stop_tasks
 from tests.support.waiting import until
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from distributor.bridge.tokens import Scope, TokenVerifier
-from distributor.cli.server import main
+from distributor.cli.distributor import main
 from distributor.cli.token import seconds_of
 from distributor.errors import ConfigurationError
 
