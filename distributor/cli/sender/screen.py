@@ -7,7 +7,7 @@ import shutil
 import sys
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -29,11 +29,22 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
+class Drawing(Protocol):
+    """Something that is drawn on the terminal at stderr while other things are written."""
+
+    def step_aside(self) -> None:
+        """Make room for what is written next."""
+
+
 class Screen:
-    """The output of one call of the program. Raises BrokenPipeError once nobody reads stdout."""
+    """The output of one call of the program. Raises BrokenPipeError once nobody reads stdout.
+
+    `drawing` is what shares the terminal with it for now.
+    """
 
     def __init__(self, format: str) -> None:
         self.format = Format(format)
+        self.drawing: Drawing | None = None
 
     @property
     def for_people(self) -> bool:
@@ -54,6 +65,7 @@ class Screen:
 
     def raw(self, data: bytes, *, to_stderr: bool = False) -> None:
         """Bytes of a command's output, exactly as they are, at once."""
+        self._make_room(to_stderr=to_stderr)
         stream = (sys.stderr if to_stderr else sys.stdout).buffer
         rest = memoryview(data)
         # With PYTHONUNBUFFERED this is a plain write, which may take a part only: so it does when its reader goes away.
@@ -63,10 +75,12 @@ class Screen:
 
     def message(self, text: str) -> None:
         """Something to know that is not data."""
+        self._make_room()
         click.echo(printable(text), err=True)
 
     def error(self, text: str) -> None:
         """What went wrong, on one line."""
+        self._make_room()
         show_error(text)
 
     def status(self, status: CommandStatus) -> str:
@@ -78,6 +92,11 @@ class Screen:
     def width(self) -> int | None:
         """Characters in a line of the terminal; None where stdout is none, and nothing need be cut."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def _make_room(self, *, to_stderr: bool = True) -> None:
+        # It is drawn only where stderr is a terminal; stdout, if one too, is the same.
+        if self.drawing is not None and (to_stderr or sys.stdout.isatty()):
+            self.drawing.step_aside()
 
     @cached_property
     def _coloured(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Final
@@ -50,9 +49,7 @@ class Stay:
         if len(self._ids) == 1:
             self._results[self._ids[0]] = await self._client.wait(self._ids[0], self._options.timeout)
             return
-        # A bar, and data that comes meanwhile, would overwrite each other on one terminal.
-        live = self._screen.format != "jsonl" or not sys.stdout.isatty()
-        with EndingProgress(self._screen, len(self._ids), live=live) as progress, _first_error_alone():
+        with EndingProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
             async with asyncio.TaskGroup() as fetches:
                 timeout = await self._fetch_as_they_end(progress, fetches)
             if timeout is not None:
@@ -82,8 +79,7 @@ class Stay:
         if len(self._ids) == 1:
             await self._follow_one(self._ids[0])
             return
-        live = not sys.stdout.isatty()
-        with EndingProgress(self._screen, len(self._ids), live=live) as progress, _first_error_alone():
+        with EndingProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
             async with asyncio.TaskGroup() as tasks:
                 for command_id in self._ids:
                     tasks.create_task(self._follow_one(command_id, progress))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import pty
 import signal
 from functools import partial
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 from tests.support.fake_command_service import CANCELLED, FAILED, TIMEOUT, FakeCommandService, serve_fake
 from tests.support.launched_sender import run_sender, start_sender
 from tests.support.refusals import Refusal
+from tests.support.terminal import Terminal
 
 EVERY_BYTE = bytes(range(256)) * 4_000 + b"no newline at the end \xf0\x9f"
 
@@ -108,29 +106,44 @@ async def test_a_hundred_commands_from_one_call_all_end(service: FakeCommandServ
 
 async def test_progress_is_drawn_on_a_terminal_only_on_stderr(service: FakeCommandService, server: str) -> None:
     service.end_each(exit_code=0)
-    ours, theirs = pty.openpty()
-    process = await start_sender(
-        server, "--agent=a1", "--type=PING", "--repeat=100", "--wait", "-o", "json", stderr=theirs
-    )
-    os.close(theirs)
-    drawing = asyncio.get_running_loop().run_in_executor(None, _read_terminal, ours)
-    stdout, _ = await process.communicate()
+    async with Terminal() as terminal:
+        process = await start_sender(
+            server, "--agent=a1", "--type=PING", "--repeat=100", "--wait", "-o", "json", stderr=terminal.theirs
+        )
+        stdout, _ = await process.communicate()
 
-    assert b"\x1b[" in await drawing
-    assert b"100/100" in await drawing
+    assert "100/100" in terminal.ever_drawn
     assert b"\x1b" not in stdout
 
 
-def _read_terminal(descriptor: int) -> bytes:
-    pieces = []
-    # Linux answers EIO once the other side is closed.
-    try:
-        while piece := os.read(descriptor, 65_536):
-            pieces.append(piece)
-    except OSError:
-        pass
-    os.close(descriptor)
-    return b"".join(pieces)
+async def test_progress_and_output_share_a_terminal(service: FakeCommandService, server: str) -> None:
+    async with Terminal() as terminal:
+        process = await start_sender(
+            server, "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",
+            stdout=terminal.theirs, stderr=terminal.theirs,
+        )  # fmt: skip
+        await terminal.until("0/2")
+        first, second = service.commands
+        for number in range(3):
+            service.write_output(first, b"out %d\n" % number)
+            service.write_output(second, b"err %d\n" % number, stderr=True)
+            await terminal.until(f"a2 | err {number}")
+        service.finish(first)
+        await terminal.until("1/2")
+        service.write_output(second, b"more\n")
+        service.finish(second, FAILED, reason="exit_nonzero")
+        assert await process.wait() == 1
+
+    assert "1/2 1 completed" in terminal.ever_drawn
+    queued, *lines, last = terminal.lines
+    assert queued == "queued 2 of 2 commands for 2 agents"
+    assert sorted(lines) == [
+        *(f"a1 | out {number}" for number in range(3)),
+        f"a2 | {second} failed (exit_nonzero: exit nonzero)",
+        *(f"a2 | err {number}" for number in range(3)),
+        "a2 | more",
+    ]
+    assert last == "2 of 2 commands ended: 1 completed, 1 failed"
 
 
 @pytest.mark.parametrize(
