@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_PAGE: Final = 1_000
 ALL_COMMANDS: Final = values.CommandFilter()
+_UNOPENED: Final = "use the client inside `async with`"
 
 
 class CommandClient:
@@ -56,10 +57,12 @@ class CommandClient:
         self._calls = UnaryCalls(target, self._options)
         self._channel: grpc.aio.Channel | None = None
         self._opened: CommandServiceAsyncStub | None = None
+        self._watches: Watching | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel_options())
         self._opened = CommandServiceStub(self._channel)
+        self._watches = Watching(self._opened, self.target, self._options)
         return self
 
     async def __aexit__(
@@ -67,7 +70,7 @@ class CommandClient:
     ) -> None:
         if self._channel is not None:
             await self._channel.close()
-            self._channel = self._opened = None
+            self._channel = self._opened = self._watches = None
 
     async def queue(self, request: values.CommandRequest) -> values.QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected."""
@@ -199,12 +202,14 @@ class CommandClient:
     @property
     def _stub(self) -> CommandServiceAsyncStub:
         if self._opened is None:
-            raise RuntimeError("use the client inside `async with`")
+            raise RuntimeError(_UNOPENED)
         return self._opened
 
     @property
     def _watching(self) -> Watching:
-        return Watching(self._stub, self.target, self._options)
+        if self._watches is None:
+            raise RuntimeError(_UNOPENED)
+        return self._watches
 
 
 def _minted_key() -> str:
