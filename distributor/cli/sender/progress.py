@@ -78,7 +78,7 @@ class EndingProgress:
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
 
             console = Console(stderr=True)

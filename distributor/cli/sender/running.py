@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
-from distributor.cli.sender.screen import Screen, show_error
+from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout, show_error
 from distributor.errors import DistributorError
 
 if TYPE_CHECKING:
@@ -35,17 +33,16 @@ class Connection:
     def run(self, output: str, action: Action) -> int:
         """The exit code of `action`, called with a connected client and the screen for the format `output`."""
         try:
+            check_stdout()
             return int(asyncio.run(self._run(Screen(output), action)))
         except BrokenPipeError:
-            # What is still buffered has nobody to go to; without this the interpreter complains at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_stdout()
             return ExitCode.BROKEN_PIPE
         except DistributorError as error:
             show_error(str(error))
             return exit_code_of(error)
         except OSError as error:
-            show_error(f"cannot write: {error.strerror or error}")
-            return ExitCode.FAILED
+            return cannot_write(error)
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
 
@@ -58,6 +55,13 @@ class Connection:
         options = ClientOptions(on_reach=lambda reach: screen.message(_reach_text(reach)))
         async with CommandClient(settings.server, options) as client:
             return await action(client, screen)
+
+
+def cannot_write(error: OSError) -> ExitCode:
+    """Say that standard output takes nothing more, and give the exit code that tells it."""
+    drop_stdout()
+    show_error(f"cannot write: {error.strerror or error}")
+    return ExitCode.FAILED
 
 
 def _reach_text(reach: Reach) -> str:

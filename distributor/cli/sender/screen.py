@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from enum import StrEnum
@@ -66,7 +67,11 @@ class Screen:
     def raw(self, data: bytes, *, to_stderr: bool = False) -> None:
         """Bytes of a command's output, exactly as they are, at once."""
         self._make_room(to_stderr=to_stderr)
-        stream = (sys.stderr if to_stderr else sys.stdout).buffer
+        file = sys.stderr if to_stderr else sys.stdout
+        # Without a stderr there is nowhere to complain either.
+        if file is None:
+            return
+        stream = file.buffer
         rest = memoryview(data)
         # With PYTHONUNBUFFERED this is a plain write, which may take a part only: so it does when its reader goes away.
         while rest:
@@ -105,6 +110,18 @@ class Screen:
         from rich.console import Console
 
         return not Console().no_color
+
+
+def check_stdout() -> None:
+    """Raise OSError where there is no standard output at all, before anything is done that could not be told."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+
+
+def drop_stdout() -> None:
+    """Let what is still buffered go nowhere once stdout has failed: the interpreter would complain of it at its end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_error(text: str) -> None:
