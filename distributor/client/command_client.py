@@ -18,7 +18,6 @@ from distributor.client.translation import (
     command_of,
     outcome_of,
     result_of,
-    state_of,
     summary_of,
     wire_agent_status,
     wire_filter,
@@ -148,11 +147,14 @@ class CommandClient:
         )
         return self._watching.updates(request, Deadline(timeout_seconds))
 
-    async def cancel(self, command_id: str, reason: str = "") -> values.CommandState:
-        """Cancel a command. One that runs is `assigned` in the answer, and `cancelled` once its agent stopped it."""
+    async def cancel(self, command_id: str, reason: str = "") -> values.CommandSummary:
+        """Cancel a command, and say what became of it.
+
+        One that runs is `assigned` in the answer, and `cancelled` once its agent stopped it.
+        """
         request = wire.CancelCommandRequest(command_id=command_id, reason=reason)
         answer = await self._calls.call(self._stub.CancelCommand, request)
-        return state_of(answer.state)
+        return summary_of(answer.command)
 
     async def list_page(
         self, where: values.CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""

@@ -106,8 +106,8 @@ def state_of(wire: command_pb2.CommandState) -> values.CommandState:
         reason=_reason(wire.reason),
         cancel_ms=_ms(wire.cancel_time),
         agent_away_since_ms=_ms(wire.agent_away_since),
-        agent_known=wire.agent_known,
-        output_bytes=wire.output_bytes,
+        agent_known=wire.agent_known if wire.HasField("agent_known") else None,
+        output_bytes=wire.output_bytes if wire.HasField("output_bytes") else None,
     )
 
 
@@ -121,7 +121,8 @@ def summary_of(wire: command_service_pb2.CommandSummary) -> values.CommandSummar
 def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> values.QueueOutcome:
     """What became of one of many. `own_key`: the key was the caller's, so its earlier use is worth telling."""
     if wire.WhichOneof("outcome") == "command_id":
-        return values.Queued(wire.command_id, wire.already_queued and own_key, wire.agent_connected)
+        already_queued = wire.already_queued and own_key
+        return values.Queued(wire.command_id, already_queued, wire.agent_connected, wire.agent_known)
     return error_of_outcome(wire.error)
 
 

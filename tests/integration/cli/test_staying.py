@@ -114,7 +114,11 @@ async def test_a_hundred_commands_from_one_call_all_end(service: FakeCommandServ
     assert finished.code == 0
     assert {record["commandId"] for record in finished.records} == set(service.commands)
     assert len(finished.records) == 100
-    assert finished.stderr == ("queued 100 of 100 commands for 10 agents\n100 of 100 commands ended: 100 completed\n")
+    assert finished.stderr == (
+        "queued 100 of 100 commands for 10 agents\n"
+        "the agents a0, a1, a2, a3, a4 and 5 more have never connected\n"
+        "100 of 100 commands ended: 100 completed\n"
+    )
 
 
 async def test_progress_is_drawn_on_a_terminal_only_on_stderr(service: FakeCommandService, server: str) -> None:
@@ -130,6 +134,8 @@ async def test_progress_is_drawn_on_a_terminal_only_on_stderr(service: FakeComma
 
 
 async def test_progress_and_output_share_a_terminal(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("a1")
+    service.connect_agent("a2")
     async with Terminal() as terminal:
         process = await start_sender(
             server, "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",
