@@ -193,8 +193,11 @@ async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, s
     finished = await run_sender(server, "--agent=a1", "--type=EXEC", stay, "--timeout=100ms", *many)
 
     assert finished.code == 3
+    # A wait for many looks at endings only.
+    told = "" if many and stay == "--wait" else " (queued)"
+    going_on = [f"{command_id}{told}" for command_id in service.commands]
     assert finished.stderr.splitlines()[-1] == (
-        f"error: not ended after 0.1 s of waiting; left running: {' '.join(service.commands)}"
+        f"error: not ended after 0.1 s of waiting; goes on: {', '.join(going_on)}"
     )
     assert service.calls["CancelCommand"] == 0
 
@@ -209,11 +212,11 @@ async def test_a_timeout_still_shows_what_has_ended(service: FakeCommandService,
     first, second = service.commands
     assert finished.code == 3
     assert [result["commandId"] for result in finished.document] == [first]
-    assert finished.stderr.endswith(f"left running: {second}\n")
+    assert finished.stderr.endswith(f"goes on: {second}\n")
 
 
 @pytest.mark.parametrize("stay", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
-async def test_an_interrupt_leaves_the_commands_running_and_names_them(
+async def test_an_interrupt_leaves_the_commands_as_they_are_and_names_them(
     service: FakeCommandService, server: str, stay: list[str]
 ) -> None:
     process = await start_sender(server, "--agent=a1", "--type=EXEC", *stay)
@@ -223,7 +226,8 @@ async def test_an_interrupt_leaves_the_commands_running_and_names_them(
     _, stderr = await process.communicate()
 
     assert process.returncode == 130
-    assert f"interrupted; left running: {' '.join(service.commands)}\n" in stderr.decode()
+    told = stderr.decode().splitlines()[-1].replace(" (queued)", "")
+    assert told == f"interrupted; goes on: {', '.join(service.commands)}"
     assert service.calls["CancelCommand"] == 0
 
 
@@ -245,4 +249,21 @@ async def test_a_reader_that_goes_away_ends_it_quietly(
     process.stdout._transport.close()  # type: ignore[attr-defined]
 
     assert b"rror" not in await process.stderr.read()
+    assert await process.wait() == 141
+
+
+async def test_a_reader_that_goes_away_is_told_what_goes_on(service: FakeCommandService, server: str) -> None:
+    process = await start_sender(server, "--agent=a1", "--type=EXEC", "--follow")
+    await service.until(lambda: service.calls["WatchCommand"] > 0)
+    (command_id,) = service.commands
+    service.start(command_id)
+    service.write_output(command_id, b"first\n")
+    assert process.stdout
+    assert process.stderr
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    service.write_output(command_id, b"second\n")
+
+    told = (await process.stderr.read()).decode().splitlines()[-1]
+    assert told == f"the reader of the output went away; goes on: {command_id} (assigned)"
     assert await process.wait() == 141
