@@ -13,7 +13,7 @@ from distributor.client import values
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
-from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.command import MAX_RUNS, OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.v1 import command_pb2, command_service_pb2
 
@@ -49,7 +49,7 @@ def wire_request(request: values.CommandRequest, idempotency_key: str) -> comman
         agent_id=request.agent_id,
         type=request.type,
         offline_policy=_WIRE_OFFLINE[request.offline],
-        max_runs=_int32(request.max_runs or 0, "command.max_runs"),
+        max_runs=0 if request.max_runs is None else _max_runs(request.max_runs),
     )
     _fill_params(command, request.params)
     if request.priority is not None:
@@ -225,6 +225,17 @@ def _duration(seconds: float, field: str) -> Duration:
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(f"{field} cannot be {seconds} seconds", reason="INVALID_DURATION", field=field) from error
     return duration
+
+
+def _max_runs(number: int) -> int:
+    # On the wire 0 is the server's default, so the server could not refuse it.
+    if not 1 <= number <= MAX_RUNS:
+        raise InvalidArgument(
+            f"command.max_runs must be 1 to {MAX_RUNS}, not {number:,}",
+            reason="MAX_RUNS_OUT_OF_RANGE",
+            field="command.max_runs",
+        )
+    return number
 
 
 def _int32(number: int, field: str) -> int:

@@ -97,7 +97,7 @@ def stay_options(command: F) -> F:
 )
 @click.option(
     "--input",
-    type=click.File("rb"),
+    type=arguments.INPUT_FILE,
     help="Queue a command for each line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
     "maxRuns, idempotencyKey. What a line leaves out is taken from the options. - is standard input.",
 )
@@ -187,6 +187,8 @@ def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **
 @click.pass_obj
 def list_commands(connection: Connection, /, output: str, limit: int, page_token: str, **given: Any) -> int:
     """List commands, newest first."""
+    if given["since"] is not None and given["until"] is not None and given["until"] <= given["since"]:
+        raise click.UsageError("--until must be after --since")
     from distributor.cli.sender import reading
     from distributor.client import CommandFilter
 

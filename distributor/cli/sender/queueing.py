@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,15 +93,16 @@ def _show_strangers(
 def _show_refusals(
     screen: Screen, requests: Sequence[CommandRequest], outcomes: Sequence[Queued | DistributorError]
 ) -> None:
-    lines = [
+    lines = Counter(
         f"{request.type} for {request.agent_id} was not queued: {outcome}"
         for request, outcome in zip(requests, outcomes, strict=True)
         if isinstance(outcome, DistributorError)
-    ]
-    for line in lines[:_ERRORS_SHOWN]:
-        screen.error(line)
-    if len(lines) > _ERRORS_SHOWN:
-        screen.error(f"{count_of(len(lines) - _ERRORS_SHOWN, 'more command')} not queued")
+    )
+    for line, count in list(lines.items())[:_ERRORS_SHOWN]:
+        screen.error(line + (f" ({count:,} times)" if count > 1 else ""))
+    untold = sum(list(lines.values())[_ERRORS_SHOWN:])
+    if untold:
+        screen.error(f"{count_of(untold, 'more command')} not queued")
 
 
 def _request(draft: dict[str, Any]) -> CommandRequest:

@@ -79,6 +79,17 @@ async def test_commands_come_from_a_file(service: FakeCommandService, server: st
     assert finished.stderr == ("queued 3 of 3 commands for 3 agents\nthe agents a1, a2, a3 have never connected\n")
 
 
+async def test_what_is_refused_for_the_same_reason_is_told_once(server: str) -> None:
+    finished = await run_sender(
+        server, *(f"--agent=a{n}" for n in range(12)), "--type=PING", "--offline=fail", "--repeat=3"
+    )
+
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[0] == "error: PING for a0 was not queued: a0 is not connected (3 times)"
+    assert len(errors) == 11
+    assert errors[-1] == "error: 6 more commands not queued"
+
+
 async def test_a_batch_tells_which_agents_are_away_and_which_nobody_has_seen(
     service: FakeCommandService, server: str
 ) -> None:

@@ -12,3 +12,10 @@ def test_params_that_are_not_json_are_the_callers_fault() -> None:
     with pytest.raises(InvalidArgument, match=r"^command\.params\.list\[1\] is nan") as caught:
         wire_request(request, "key")
     assert (caught.value.reason, caught.value.field) == ("INVALID_PARAMS", "command.params.list[1]")
+
+
+@pytest.mark.parametrize("max_runs", [0, -1, 101, 2**40])
+def test_a_number_of_runs_out_of_range_is_not_taken_for_the_default(max_runs: int) -> None:
+    with pytest.raises(InvalidArgument, match=r"^command\.max_runs must be 1 to 100, not ") as caught:
+        wire_request(CommandRequest("a1", "PING", max_runs=max_runs), "key")
+    assert (caught.value.reason, caught.value.field) == ("MAX_RUNS_OUT_OF_RANGE", "command.max_runs")
