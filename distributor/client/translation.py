@@ -13,14 +13,17 @@ from distributor.client import values
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
-from distributor.model.command import MAX_RUNS, OfflinePolicy, Reason, Receipts
+from distributor.model.command import MAX_RUNS, CommandLimits, OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
+from distributor.transport import MAX_MESSAGE_BYTES
 from distributor.v1 import command_pb2, command_service_pb2
 
 N = TypeVar("N", bound=int)
 T = TypeVar("T")
 
 _MAX_INT32 = 2**31 - 1
+_ENVELOPE_BYTES = 16
+"""The most that a batch of one adds to its request."""
 
 _STATUSES = {
     command_pb2.COMMAND_STATUS_QUEUED: CommandStatus.QUEUED,
@@ -58,7 +61,10 @@ def wire_request(request: values.CommandRequest, idempotency_key: str) -> comman
         command.time_limit.CopyFrom(_duration(request.time_limit_seconds, "command.time_limit"))
     if request.queue_ttl_seconds is not None:
         command.queue_ttl.CopyFrom(_duration(request.queue_ttl_seconds, "command.queue_ttl"))
-    return command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
+    wire = command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
+    if wire.ByteSize() + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
+        raise _too_large(wire)
+    return wire
 
 
 def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFilter:
@@ -225,6 +231,16 @@ def _duration(seconds: float, field: str) -> Duration:
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(f"{field} cannot be {seconds} seconds", reason="INVALID_DURATION", field=field) from error
     return duration
+
+
+def _too_large(wire: command_service_pb2.QueueCommandRequest) -> InvalidArgument:
+    size = wire.command.params.ByteSize()
+    return InvalidArgument(
+        f"command.params is {size:,} bytes, the limit is {MAX_MESSAGE_BYTES:,} for a whole message "
+        f"(a server takes {CommandLimits().max_params_bytes:,} unless its max_params_bytes says otherwise)",
+        reason="PARAMS_TOO_LARGE",
+        field="command.params",
+    )
 
 
 def _max_runs(number: int) -> int:

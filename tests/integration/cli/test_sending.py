@@ -79,6 +79,16 @@ async def test_commands_come_from_a_file(service: FakeCommandService, server: st
     assert finished.stderr == ("queued 3 of 3 commands for 3 agents\nthe agents a1, a2, a3 have never connected\n")
 
 
+async def test_what_fits_into_no_message_is_not_sent(service: FakeCommandService, server: str) -> None:
+    large = b'{"agentId": "a1", "type": "PING", "params": {"text": "' + b"x" * 9_000_000 + b'"}}\n'
+
+    finished = await run_sender(server, "--input=-", stdin=b'{"agentId": "a1", "type": "PING"}\n' + large)
+
+    assert finished.code == 6
+    assert finished.stderr.startswith("error: command.params is 9,000,021 bytes, the limit is 8,388,608 for a whole")
+    assert service.commands == {}
+
+
 async def test_what_is_refused_for_the_same_reason_is_told_once(server: str) -> None:
     finished = await run_sender(
         server, *(f"--agent=a{n}" for n in range(12)), "--type=PING", "--offline=fail", "--repeat=3"
