@@ -20,7 +20,7 @@ from distributor.agent.session_state import AgentProfile
 from distributor.errors import ConfigurationError, FailedPrecondition
 from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
-from distributor.observability.logging import log_context
+from distributor.observability.logging import log_context, show_lines_of_ours
 from distributor.transport import DEFAULT_PORT
 
 H = TypeVar("H", bound=Handler)
@@ -103,9 +103,10 @@ class Agent:
         """Serve until told to leave: by STOP, by the server, or by SIGTERM or SIGINT.
 
         The first signal lets running work finish, for at most 30 s; the second cancels it; the third ends the
-        process at once.
+        process at once. Tells on stderr what happens to it, unless the program has set up `logging`.
         Raises InvalidArgument when the server says that this agent can never attach.
         """
+        show_lines_of_ours()
         asyncio.run(self._serve_with_signals())
 
     async def serve(self) -> None:

@@ -123,7 +123,8 @@ def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> 
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
     }
-    service = CommandService(stores.commands, stores.reader, doorbell, CommandLimits(settings.max_params_bytes))
+    limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
+    service = CommandService(stores.commands, stores.reader, doorbell, limits)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches)
     grpc = _grpc_server(settings, metrics)
     grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))

@@ -128,7 +128,7 @@ class CommandService:
         return NewCommand(command_id, request.draft, request.encode(command_id), request.digest)
 
     def _answer(self, draft: CommandDraft, queued: Queued) -> Queued | DistributorError:
-        error = refusal(draft, queued)
+        error = refusal(draft, queued, self._limits)
         if error is not None:
             return error
         if queued.outcome is QueueOutcome.QUEUED:

@@ -338,6 +338,7 @@ async def test_a_full_queue(valkey_url: str) -> None:
         before = await keyspace(valkey_url)
         error = await error_of(server.commands.QueueCommand(queue_request()))
         assert (error.code, error.field, error.reason) == ("RESOURCE_EXHAUSTED", "command.agent_id", "QUEUE_FULL")
+        assert error.text == "the queue of agent 'agent123' is full: 2 commands wait, the queue_limit"
         assert error.retry_after_seconds is not None
         assert await keyspace(valkey_url) == before
 

@@ -34,6 +34,7 @@ async def test_what_was_queued_is_answered_with_the_defaults_and_read_back(serve
     assert response.command.time_limit.seconds == 300
     assert response.state.status == QUEUED
     assert not response.state.agent_known
+    assert (response.state.HasField("agent_known"), response.state.HasField("output_bytes")) == (True, True)
     got = await server.get(response.command.command_id)
     assert got.command == response.command
     assert got.state.status == QUEUED
@@ -141,6 +142,7 @@ async def test_a_thousand_in_one_call_are_answered_in_order(server: RunningServe
         assert len(set(ids)) == 1_000
         assert ids == sorted(ids)
         assert [outcome.agent_connected for outcome in response.outcomes[:3]] == [False, True, False]
+        assert [outcome.agent_known for outcome in response.outcomes[:3]] == [False, True, False]
         last = await server.get(ids[-1])
         assert (last.command.agent_id, dict(last.command.params)) == ("agent-0", {"n": 999})
 
@@ -169,6 +171,11 @@ async def test_a_waiting_command_says_since_when_its_agent_is_away(server: Runni
     assert (queued.state.agent_known, queued.state.agent_away_since) == (True, away_since)
     state = await server.state(queued.command.command_id)
     assert (state.agent_known, state.agent_away_since) == (True, away_since)
+    again = await server.commands.QueueCommand(queue_request(idempotency_key="k"))
+    again = await server.commands.QueueCommand(queue_request(idempotency_key="k"))
+    assert (again.already_queued, again.state.agent_known, again.state.agent_away_since) == (True, True, away_since)
+    batch = await server.commands.QueueCommands(pb.QueueCommandsRequest(requests=[queue_request()]))
+    assert (batch.outcomes[0].agent_connected, batch.outcomes[0].agent_known) == (False, True)
     never_seen = await server.state(await server.queue("never-seen"))
     assert not never_seen.agent_known
     assert not never_seen.HasField("agent_away_since")
