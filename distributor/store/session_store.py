@@ -56,7 +56,7 @@ class ValkeySessionStore:
                 f"another live instance is connected as agent '{hello.agent_id}', last seen {rest[0] / 1000:.1f} s ago",
                 reason="AGENT_ID_TAKEN",
                 field="hello.agent_id",
-                retry_after_seconds=policy.offline_after_ms / 1000,
+                retry_after_seconds=(policy.offline_after_ms - rest[0]) / 1000,
             )
         epoch, now_ms, *verdicts = rest
         adopted = {
