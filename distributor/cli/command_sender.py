@@ -10,10 +10,10 @@ from typing import Final, NoReturn
 import click
 
 from distributor import __version__
-from distributor.cli.exit_codes import ExitCode, exit_codes_help
+from distributor.cli.exit_codes import exit_codes_help
+from distributor.cli.one_line import exit_code_after
 from distributor.cli.sender import commands
 from distributor.cli.sender.running import cannot_write
-from distributor.cli.sender.screen import show_error
 
 NAME: Final = "command-sender"
 _EPILOG: Final = f"\b\nExit codes:\n{exit_codes_help()}"
@@ -68,16 +68,11 @@ for _command in (
 def run(arguments: Sequence[str]) -> int:
     """The exit code of a call with `arguments`."""
     try:
-        return int(command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-    except click.ClickException as error:
-        show_error(error.format_message())
-    except click.Abort:
-        return ExitCode.INTERRUPTED
+        return exit_code_after(
+            lambda: command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False), "error"
+        )
     except OSError as error:
         return cannot_write(error)
-    return ExitCode.USAGE
 
 
 def main() -> NoReturn:

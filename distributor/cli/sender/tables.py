@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import click
 
+from distributor.cli.one_line import printable
 from distributor.cli.sender.json_forms import time_text
-from distributor.cli.sender.screen import Screen, printable
+from distributor.cli.sender.screen import Screen
 from distributor.client import (
     Agent,
     Command,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from distributor.cli.sender.screen import printable
+from distributor.cli.one_line import printable
 from distributor.cli.sender.tables import columns, span_text, timeline
 from distributor.model.command import Receipts
 
