@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from distributor import __version__
 from distributor.cli.exit_codes import exit_codes_help
@@ -28,6 +29,15 @@ class SenderGroup(click.Group):
         if args[place:] and args[place].startswith("-"):
             args = [*args[:place], "send", *args[place:]]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may come next: also an option of `send`."""
+        items = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            known = {item.value for item in items}
+            of_send = click.Context(commands.send, parent=ctx, info_name=commands.send.name)
+            items += [item for item in commands.send.shell_complete(of_send, incomplete) if item.value not in known]
+        return items
 
     def _place_of_command(self, ctx: click.Context, args: Sequence[str]) -> int:
         own = {name: option for option in self.get_params(ctx) for name in option.opts}

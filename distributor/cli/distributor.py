@@ -57,7 +57,7 @@ def serve(config: Path | None, **options: Any) -> None:
 
 
 # A program of its own too: cmd/websocket_bridge.py.
-@main.command(cls=OneLineCommand, begin=NAME)
+@main.command(cls=OneLineCommand, begin=NAME, short_help="Serve dashboards: the page, and a WebSocket for others.")
 @click.option("--listen", metavar="HOST:PORT", help="Where dashboards connect.")
 @click.option("--server", metavar="HOST:PORT", help="The server to call.")
 @click.option("--valkey-url", metavar="URL", help="The Valkey of that server.")
@@ -93,7 +93,7 @@ def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in
     click.echo(token_for(load_bridge_settings(config, flags(), **given(options)), subject, scopes, expires_in))
 
 
-@main.command()
+@main.command(short_help="Run a server, a bridge and one agent on this machine.")
 @_BRIDGE_LISTEN
 @_server_options
 def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
@@ -106,7 +106,7 @@ def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
     _run(load_server_settings, config, {"log_level": "warning", **given(options)}, development)
 
 
-@main.command()
+@main.command(short_help="As dev, and one real command through it.")
 @click.option("--once", is_flag=True, help="End by itself once the command has ended.")
 @_BRIDGE_LISTEN
 @_server_options
