@@ -35,7 +35,7 @@ def exit_code_after(call: Callable[[], object], begin: str) -> int:
     except DistributorError as error:
         show_error(error.message, begin)
         return exit_code_of(error)
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return ExitCode.INTERRUPTED
     return int(code) if isinstance(code, int) else ExitCode.SUCCESS
 
@@ -46,6 +46,13 @@ class OneLineCommand(click.Command):
     def __init__(self, *args: Any, begin: str, **options: Any) -> None:
         super().__init__(*args, **options)
         self._begin = begin
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click has it, but without an empty line for an interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from error
 
     def main(
         self,

@@ -33,7 +33,7 @@ class Connection:
     def run(self, output: str, action: Action) -> int:
         """The exit code of `action`, called with a connected client and the screen for the format `output`.
 
-        Raises DistributorError, and KeyboardInterrupt.
+        Raises DistributorError.
         """
         try:
             check_stdout()
@@ -43,6 +43,9 @@ class Connection:
             return ExitCode.BROKEN_PIPE
         except OSError as error:
             return cannot_write(error)
+        except KeyboardInterrupt:
+            # Here, as click would add an empty line.
+            return ExitCode.INTERRUPTED
 
     async def _run(self, screen: Screen, action: Action) -> ExitCode | int:
         # Slow to import; see commands.py.
