@@ -120,20 +120,23 @@ class AgentReports:
         self._random = random.Random()
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
-        """Store a report; `now` in monotonic milliseconds.
+        """Store a report, its parts in the order in which the agent said them; `now` in monotonic milliseconds.
 
         Returns when everything in it is stored. Raises Unavailable when Valkey is away: nothing is answered then, and
         the agent reports again once it is attached anew.
         """
         progressed = _note_progress(session, report, now)
-        output_answers = await self._append(report.outputs) if report.outputs else []
+        # Receipts of what has ended already are stored with its result.
         for ending in report.endings:
             progressed.pop(ending.held.command_id, None)
         if progressed:
             await self._store.progress([_progress(session, held) for held in progressed.values()])
-        if report.refusals or report.not_found:
-            await asyncio.gather(self._refused(session, report.refusals), self._not_found(session, report.not_found))
+        if report.refusals:
+            await self._refused(session, report.refusals)
+        output_answers = await self._append(report.outputs) if report.outputs else []
         results = await self._finish(session, report.endings) if report.endings else []
+        if report.not_found:
+            await self._not_found(session, report.not_found)
         if session.more_waiting and session.credit > 0:
             self._doorbell.ring(session.agent_id)
         return Answers(results, output_answers)

@@ -172,6 +172,34 @@ async def test_a_cancel_that_met_nothing_ends_what_was_in_flight_only(world: Wor
     assert world.session.in_flight == {}
 
 
+async def test_a_result_counts_before_a_cancel_that_met_nothing_in_the_same_message(world: World) -> None:
+    world.session.cancel_sent("c1")
+    answers = await world.say(endings=[ending()], not_found=["c1"])
+    assert [(one.progress.command_id, one.status) for one in world.store.endings] == [("c1", CommandStatus.COMPLETED)]
+    assert [one.outcome for one in answers.results] == [EndingOutcome.STORED]
+
+
+async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(world: World) -> None:
+    calls: list[str] = []
+
+    def noted(name: str, call: Any) -> Any:
+        async def noting(*arguments: Any) -> Any:
+            calls.append(name)
+            return await call(*arguments)
+
+        return noting
+
+    for port, name in ((world.store, "progress"), (world.store, "release"), (world.output, "append")):
+        setattr(port, name, noted(name, getattr(port, name)))
+    world.session.claimed("c2", "lease", 1, 100.0)
+    await world.say(
+        started=[C1],
+        refusals=[Refusal(Held("c2", "lease"), RefusalKind.STALE, Reason())],
+        outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")],
+    )
+    assert calls == ["progress", "release", "append"]
+
+
 async def test_what_no_cancel_was_sent_for_is_not_believed_to_be_missing(world: World) -> None:
     await world.say(not_found=["c1"])
     assert world.store.endings == []
