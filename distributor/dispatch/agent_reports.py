@@ -209,7 +209,8 @@ class AgentReports:
                 busy = kind is RefusalKind.BUSY
                 if busy:
                     session.refused_as_busy()
-                delay_ms = self._delay_ms(session.attempt(held.command_id))
+                # To be busy is no failure, however often: what the agent waits for is room.
+                delay_ms = self._delay_ms(1 if busy else session.attempt(held.command_id))
                 releases.append(
                     Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated, counts=not busy)
                 )

@@ -234,6 +234,15 @@ async def test_the_wait_grows_with_the_attempts() -> None:
     assert released.delay_ms > 2**10
 
 
+async def test_being_busy_again_and_again_does_not_make_the_wait_grow(world: World) -> None:
+    waits = []
+    for _ in range(30):
+        world.session.claimed("c1", "lease", 30, 100.0)
+        await world.say(refusals=[Refusal(C1, RefusalKind.BUSY, Reason())])
+        waits.append(world.store.released[-1].delay_ms)
+    assert max(waits) < 1_000
+
+
 async def test_words_about_an_earlier_attempt_leave_the_one_in_flight_alone(world: World) -> None:
     world.session.ended(*C1)
     world.session.claimed("c1", "lease-2", 2, 105.0)
