@@ -168,7 +168,7 @@ class SessionState:
         if message.HasField("heartbeat_reply"):
             self._heard_at = now
         for cancel in message.cancels:
-            actions += self._cancel(cancel.command_id)
+            actions += self._cancel(cancel)
         for ack in message.result_acks:
             self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
         for output_ack in message.output_acks:
@@ -222,12 +222,14 @@ class SessionState:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
 
-    def _cancel(self, command_id: str) -> list[Action]:
-        held = self._record.get(command_id)
+    def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
+        command_id, held = cancel.command_id, self._record.get(cancel.command_id)
         # With a result on its way the command is as good as stopped: "unknown" would let the server drop the result.
         known = held is not None and not held.disowned
         finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
-        self._outbox.cancel_reports.append(gateway.CancelReport(command_id=command_id, finding=finding))
+        self._outbox.cancel_reports.append(
+            gateway.CancelReport(command_id=command_id, finding=finding, lease_id=cancel.lease_id)
+        )
         return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
 
     def _output_acknowledged(self, ack: gateway.OutputAck) -> list[Action]:

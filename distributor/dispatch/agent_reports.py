@@ -76,14 +76,14 @@ class ReportedEnding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One message of an agent, but for heartbeats. `not_found` has ids that a cancel did not find."""
+    """One message of an agent, but for heartbeats. `not_found` has what a cancel did not find."""
 
     received: Sequence[Held] = ()
     started: Sequence[Held] = ()
     refusals: Sequence[Refusal] = ()
     outputs: Sequence[OutputPiece] = ()
     endings: Sequence[ReportedEnding] = ()
-    not_found: Sequence[str] = ()
+    not_found: Sequence[Held] = ()
 
 
 class ResultAnswer(NamedTuple):
@@ -223,14 +223,11 @@ class AgentReports:
     def _delay_ms(self, attempt: int) -> int:
         return self._retry_policy.delay_ms(attempt, self._random.random())
 
-    async def _not_found(self, session: AgentSession, command_ids: Sequence[str]) -> None:
-        """A cancel met nothing: the agent lost the command, or its result is on the way and will come too late."""
+    async def _not_found(self, session: AgentSession, not_found: Sequence[Held]) -> None:
+        """A cancel met nothing: the agent lost the command. A cancel of an earlier attempt says nothing of this one."""
         endings = []
-        for command_id in command_ids:
-            item = session.in_flight.get(command_id)
-            # Only a cancel that followed its command on the stream can tell that the command is not there.
-            if item is not None and item.cancel_sent:
-                held = Held(command_id, item.lease_id)
+        for held in not_found:
+            if session.holds(*held):
                 reason = Reason("cancelled", "cancelled; the agent did not have it")
                 endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
                 session.ended(*held)

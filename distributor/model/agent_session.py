@@ -34,7 +34,7 @@ class Stages(NamedTuple):
 class InFlight:
     """One command that this session's agent was given. `claimed_at` is the time of its claim."""
 
-    __slots__ = ("acknowledged", "attempt", "cancel_sent", "claimed_at", "lease_id", "sent", "started")
+    __slots__ = ("acknowledged", "attempt", "claimed_at", "lease_id", "sent", "started")
 
     def __init__(self, lease_id: str, attempt: int, claimed_at: float) -> None:
         self.lease_id = lease_id
@@ -43,8 +43,6 @@ class InFlight:
         self.sent: int | None = None
         self.acknowledged: int | None = None
         self.started: int | None = None
-        self.cancel_sent = False
-        """Whether a cancel went to the agent, after the command."""
 
     def stages(self) -> Stages:
         """What is known of it so far."""
@@ -134,17 +132,15 @@ class AgentSession:
         """The agent held this command already when it attached."""
         self.in_flight[command_id] = in_flight
 
-    def sent(self, command_id: str, now: float) -> None:
-        """It was written to the stream."""
-        item = self.in_flight.get(command_id)
+    def sent(self, command_id: str, lease_id: str, now: float) -> None:
+        """It was written to the stream. A write may take so long that another attempt is in flight by then."""
+        item = self._held(command_id, lease_id)
         if item is not None and item.sent is None:
             item.sent = int(now - item.claimed_at)
 
-    def cancel_sent(self, command_id: str) -> None:
-        """The agent was asked to stop it; it was sent before."""
-        item = self.in_flight.get(command_id)
-        if item is not None:
-            item.cancel_sent = True
+    def holds(self, command_id: str, lease_id: str) -> bool:
+        """Whether this lease is in flight."""
+        return self._held(command_id, lease_id) is not None
 
     def received(self, command_id: str, lease_id: str, now: float) -> bool:
         """The agent has it. False where this lease is not in flight, or this was known."""
@@ -169,13 +165,13 @@ class AgentSession:
         item = self._held(command_id, lease_id)
         return item.stages() if item is not None else Stages(None, None, None)
 
-    def lost(self, command_id: str, attempt: int) -> bool:
-        """The store took this attempt away, by a deadline. False where it was not in flight, or is no longer."""
+    def lost(self, command_id: str, attempt: int) -> str | None:
+        """The store took this attempt away, by a deadline; its lease, None where it was not in flight, or no longer."""
         item = self.in_flight.get(command_id)
         if item is None or item.attempt != attempt:
-            return False
+            return None
         del self.in_flight[command_id]
-        return True
+        return item.lease_id
 
     def ended(self, command_id: str, lease_id: str) -> None:
         """What was given out under this lease is no longer this session's, whatever became of it."""

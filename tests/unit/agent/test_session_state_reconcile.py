@@ -22,11 +22,12 @@ from tests.support.session_script import OUT, PROFILE, acknowledged, commands, f
 def test_a_cancel_stops_what_runs_and_says_so() -> None:
     state = opened()
     state.receive(commands(assignment("a")), 0.0)
-    cancel = gateway.ConnectResponse(cancels=[gateway.Cancel(command_id="a"), gateway.Cancel(command_id="b")])
+    cancels = [gateway.Cancel(command_id="a", lease_id="l1"), gateway.Cancel(command_id="b", lease_id="l2")]
+    cancel = gateway.ConnectResponse(cancels=cancels)
     assert state.receive(cancel, 0.0) == [StopCommand("a", StopCause.CANCELLED)]
-    assert [(r.command_id, r.finding) for r in taken(state).cancel_reports] == [
-        ("a", gateway.CANCEL_FINDING_STOPPING),
-        ("b", gateway.CANCEL_FINDING_UNKNOWN),
+    assert [(r.command_id, r.lease_id, r.finding) for r in taken(state).cancel_reports] == [
+        ("a", "l1", gateway.CANCEL_FINDING_STOPPING),
+        ("b", "l2", gateway.CANCEL_FINDING_UNKNOWN),
     ]
 
 

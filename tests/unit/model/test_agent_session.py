@@ -126,7 +126,7 @@ def test_a_claim_is_as_fresh_as_the_heartbeat_answered_before_it_began() -> None
 def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:
     opened = with_command()
     for offset in (0.0, 500.0):
-        opened.sent("c1", 1_001.9 + offset)
+        opened.sent("c1", "lease1", 1_001.9 + offset)
     assert opened.received("c1", "lease1", 1_005.0)
     assert not opened.received("c1", "lease1", 1_500.0)
     assert opened.started("c1", "lease1", 1_007.0)
@@ -147,7 +147,8 @@ def test_what_is_not_in_flight_makes_no_progress(command_id: str, lease_id: str)
     assert not opened.received(command_id, lease_id, 1_001.0)
     assert not opened.started(command_id, lease_id, 1_001.0)
     assert opened.stages(command_id, lease_id) == NOTHING
-    opened.sent("c2", 1_001.0)
+    assert not opened.holds(command_id, lease_id)
+    opened.sent(command_id, lease_id, 1_001.0)
     assert opened.stages("c1", "lease1") == NOTHING
 
 
@@ -165,11 +166,11 @@ def test_what_has_ended_leaves_room() -> None:
 def test_only_the_attempt_in_flight_is_lost() -> None:
     opened = session(1)
     opened.claimed("c1", "lease2", 2, 1_000.0)
-    assert not opened.lost("c1", 1)
-    assert not opened.lost("c2", 2)
+    assert opened.lost("c1", 1) is None
+    assert opened.lost("c2", 2) is None
     assert opened.credit == 0
-    assert opened.lost("c1", 2)
-    assert not opened.lost("c1", 2)
+    assert opened.lost("c1", 2) == "lease2"
+    assert opened.lost("c1", 2) is None
     assert opened.credit == 1
 
 

@@ -38,9 +38,13 @@ class SessionMachine(RuleBasedStateMachine):
             self.leases[command_id] = lease_id
             self.reached[command_id] = []
 
-    @rule(command_id=COMMANDS)
-    def send(self, command_id: str) -> None:
-        self.session.sent(command_id, self.now)
+    @rule(command_id=COMMANDS, lease_id=LEASES)
+    def send(self, command_id: str, lease_id: str) -> None:
+        before = self.session.stages(command_id, lease_id).sent
+        self.session.sent(command_id, lease_id, self.now)
+        after = self.session.stages(command_id, lease_id).sent
+        assert (after is not None) == (self.leases.get(command_id) == lease_id)
+        assert before in (None, after)
 
     @rule(command_id=COMMANDS, lease_id=LEASES, stage=st.sampled_from(["received", "started"]))
     def report(self, command_id: str, lease_id: str, stage: str) -> None:
@@ -58,8 +62,8 @@ class SessionMachine(RuleBasedStateMachine):
     def end(self, command_id: str, attempt: int, by_deadline: bool, lease_id: str) -> None:
         if by_deadline:
             lost = self.session.lost(command_id, attempt)
-            assert lost == (command_id in self.leases and attempt == 1)
-            if not lost:
+            assert lost == (self.leases.get(command_id) if attempt == 1 else None)
+            if lost is None:
                 return
         else:
             self.session.ended(command_id, lease_id)
