@@ -209,9 +209,10 @@ class SessionState:
 
     def _reconcile(self, held: HeldCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
         """Obey the server's word on one listed command; what it does not mention is kept."""
-        if verdict and verdict.verdict == gateway.VERDICT_STOP:
+        if verdict and verdict.verdict in (gateway.VERDICT_STOP, gateway.VERDICT_STORED):
             if not held.running:
-                self._record.forget(held.command_id)
+                # Stored is what an acknowledgement says that was lost: the command may come again.
+                self._record.acknowledge(held.command_id, stored=verdict.verdict == gateway.VERDICT_STORED)
                 return []
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]

@@ -180,11 +180,15 @@ class AgentHello(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """An open session. `adopted` has the held commands that go on; the others are no longer the agent's."""
+    """An open session. `adopted` has the held commands that go on; the others are no longer the agent's.
+
+    `counted` has the ids of those whose result is stored already and that are to run again.
+    """
 
     epoch: int
     now_ms: int
     adopted: dict[str, AdoptedCommand]
+    counted: frozenset[str] = frozenset()
 
 
 class OutputPiece(NamedTuple):

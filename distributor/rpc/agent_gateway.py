@@ -147,11 +147,11 @@ class AgentGateway(AgentGatewayServiceServicer):
         welcome.start_within.FromMilliseconds(round(settings.start_within * 1000))
         for held in hello.held:
             adopted = attached.adopted.get(held.command_id)
-            welcome.verdicts.add(
-                command_id=held.command_id,
-                verdict=pb.VERDICT_STOP if adopted is None else pb.VERDICT_KEEP,
-                output_offset=0 if adopted is None else adopted.output_bytes,
-            )
+            if adopted is not None:
+                verdict, offset = pb.VERDICT_KEEP, adopted.output_bytes
+            else:
+                verdict, offset = pb.VERDICT_STORED if held.command_id in attached.counted else pb.VERDICT_STOP, 0
+            welcome.verdicts.add(command_id=held.command_id, verdict=verdict, output_offset=offset)
         return welcome
 
     async def _tidy_up(self, stream: AgentStream, goodbye: bool) -> None:

@@ -89,6 +89,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """Still yours: go on, or send the result."""
     VERDICT_STOP: _Verdict.ValueType  # 2
     """No longer yours: stop it and forget it."""
+    VERDICT_STORED: _Verdict.ValueType  # 3
+    """Your result is stored, only its acknowledgement was lost: forget it. The command may be given out for another run."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """What to do with something that a Hello listed."""
@@ -98,6 +100,8 @@ VERDICT_KEEP: Verdict.ValueType  # 1
 """Still yours: go on, or send the result."""
 VERDICT_STOP: Verdict.ValueType  # 2
 """No longer yours: stop it and forget it."""
+VERDICT_STORED: Verdict.ValueType  # 3
+"""Your result is stored, only its acknowledgement was lost: forget it. The command may be given out for another run."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _ResultVerdict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distributor.agent.actions import (
     OutputRoom,
     ServerDrains,
@@ -88,6 +90,21 @@ def test_what_is_no_longer_ours_is_stopped_and_forgotten() -> None:
     finish(state, record, "running")
     assert state.take() is None
     assert record.empty
+
+
+@pytest.mark.parametrize(("transient", "refused"), [(True, False), (False, True)])
+def test_a_result_that_is_stored_is_forgotten_and_its_command_may_come_again(transient: bool, refused: bool) -> None:
+    record = CommandRecord()
+    record.start("a", "lease")
+    record.finish(gateway.Result(command_id="a", transient=transient))
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    stored = gateway.HeldCommandVerdict(command_id="a", verdict=gateway.VERDICT_STORED)
+    assert state.receive(welcome(verdicts=(stored,)), 0.0) == [SessionOpened(1, "")]
+    assert record.empty
+    assert state.take() is None
+    state.receive(commands(assignment("a")), 0.0)
+    assert bool(taken(state).refused) == refused
 
 
 def test_acknowledged_output_makes_room() -> None:
