@@ -116,9 +116,10 @@ class SessionState:
         oldest = now - self._start_within
         self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
         self._sent_at[self._sequence] = now
-        self._outbox.heartbeat = gateway.Heartbeat(
-            sequence=self._sequence, credit=self.credit, running=self._record.running, load=load
-        )
+        # Parts count in their order: what was not said to be received is, to the server, still on its way.
+        later = sum(bool(held and held.running) for held in map(self._record.get, self._outbox.unsaid))
+        credit, running = self.credit + later if self.accepting else 0, self._record.running - later
+        self._outbox.heartbeat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, load=load)
 
     def stop_accepting(self, now: float) -> None:
         """Refuse further commands from now on, and tell the server not to send any."""
@@ -139,10 +140,13 @@ class SessionState:
         if self._open:
             self._outbox.add_output(command_id)
 
-    def finished(self, command_id: str) -> None:
+    def finished(self, command_id: str, now: float) -> None:
         """The command's result is in the record. Before the Welcome this is no news either."""
         if self._open:
             self._outbox.add_result(command_id)
+            if not self._record.get(command_id):
+                # It was disowned: no result tells the server that there is room again.
+                self.heartbeat(now)
 
     def take(self) -> gateway.ConnectRequest | None:
         """The next message to send, or None when nothing waits. After a Goodbye there is none."""

@@ -230,7 +230,7 @@ class AgentReports:
             if session.holds(*held):
                 reason = Reason("cancelled", "cancelled; the agent did not have it")
                 endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
-                session.ended(*held)
+            session.ended(*held)
         await self._store.finish(endings)
 
 

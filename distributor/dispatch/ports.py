@@ -147,10 +147,11 @@ class DueCommand(NamedTuple):
 
 
 class HeldCommand(NamedTuple):
-    """A command that an agent says it holds when it attaches."""
+    """A command that an agent says it holds when it attaches: it runs it, or has its result."""
 
     command_id: str
     lease_id: str
+    running: bool = True
 
 
 class AdoptedCommand(NamedTuple):

@@ -184,4 +184,7 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
             adopted.started_after_ms,
         )
         session.adopted(adopted.command_id, item)
+    for held in hello.held:
+        if held.running and held.command_id not in attached.adopted:
+            session.stopping(held.command_id, held.lease_id)
     return session

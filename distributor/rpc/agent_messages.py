@@ -61,7 +61,10 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         types=tuple(dict.fromkeys(hello.types)),
         labels=dict(hello.labels),
         version=hello.agent_version[:_MAX_NAME],
-        held=tuple(HeldCommand(item.command_id, item.lease_id) for item in (*hello.running, *hello.unacknowledged)),
+        held=(
+            *(HeldCommand(item.command_id, item.lease_id) for item in hello.running),
+            *(HeldCommand(item.command_id, item.lease_id, running=False) for item in hello.unacknowledged),
+        ),
     )
 
 

@@ -49,7 +49,7 @@ class ValkeySessionStore:
             ",".join(sources(Operation.RELEASE)),
         ]
         for held in hello.held:
-            arguments += held
+            arguments += (held.command_id, held.lease_id)
         outcome, *rest = await self._functions.call("attach", arguments)
         if outcome == b"taken":
             raise AlreadyExists(

@@ -371,9 +371,11 @@ class Heartbeat(_message.Message):
     sequence: _builtins.int
     """1, 2, 3, ... in one stream. The Hello counts as 0."""
     credit: _builtins.int
-    """How many more commands it would take now; the server never sends more."""
+    """How many more commands it would take now, beyond those that it has said to have received before this; the server
+    sends no more, but for what has ended since.
+    """
     running: _builtins.int
-    """Running now."""
+    """Running now, of those that it has said to have received before this, and of those that are no longer its own."""
     load: _builtins.float
     """One-minute load average of the host, where it has one."""
     def __init__(

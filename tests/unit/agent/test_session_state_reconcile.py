@@ -88,6 +88,10 @@ def test_what_is_no_longer_ours_is_stopped_and_forgotten() -> None:
     actions = state.receive(welcome(verdicts=tuple(stop)), 0.0)
     assert actions == [SessionOpened(1, ""), StopCommand("running", StopCause.DISOWNED)]
     finish(state, record, "running")
+    # No result tells that there is room again, so a heartbeat does.
+    message = taken(state)
+    assert (message.heartbeat.sequence, message.heartbeat.credit, message.heartbeat.running) == (1, 2, 0)
+    assert not message.results
     assert state.take() is None
     assert record.empty
 

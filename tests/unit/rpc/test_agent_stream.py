@@ -91,10 +91,19 @@ async def test_a_cancel_of_what_the_agent_never_gets_is_not_sent(world: World) -
 async def test_what_is_withdrawn_is_stopped_once_it_was_sent(world: World) -> None:
     world.deliver("c1")
     await until(lambda: world.told)
+    world.session.received("c1", "lease", monotonic_ms())
     assert world.session.lost("c1", 1) == "lease"
     world.stream.withdraw("c1", "lease", "time_limit")
     await until(lambda: len(world.told) == 2)
     assert world.told == ["run c1", "cancel c1"]
+    # Until the agent says that it stopped, or never had it, it takes up room.
+    assert world.session.credit == 4
+    report = pb.CancelReport(command_id="c1", finding=pb.CANCEL_FINDING_UNKNOWN, lease_id="lease")
+    world.context.say(pb.ConnectRequest(cancel_reports=[report]))
+    world.context.half_close()
+    await world.stream.read()
+    assert world.session.credit == 5
+    assert world.store.endings == []
 
 
 async def test_what_an_agent_that_reads_late_hears_of_one_attempt_is_not_taken_for_the_next(world: World) -> None:
