@@ -44,6 +44,12 @@ class InFlight:
         self.acknowledged: int | None = None
         self.started: int | None = None
 
+    def acknowledge(self, at: int) -> None:
+        """The agent has it. So it was sent, though the word that it was written may come later than the answer."""
+        self.acknowledged = at
+        if self.sent is None:
+            self.sent = at
+
     def stages(self) -> Stages:
         """What is known of it so far."""
         return Stages(self.sent, self.acknowledged, self.started)
@@ -163,7 +169,7 @@ class AgentSession:
         item = self._held(command_id, lease_id)
         if item is None or item.acknowledged is not None:
             return False
-        item.acknowledged = int(now - item.claimed_at)
+        item.acknowledge(int(now - item.claimed_at))
         return True
 
     def started(self, command_id: str, lease_id: str, now: float) -> bool:
@@ -173,7 +179,7 @@ class AgentSession:
             return False
         item.started = int(now - item.claimed_at)
         if item.acknowledged is None:
-            item.acknowledged = item.started
+            item.acknowledge(item.started)
         return True
 
     def stages(self, command_id: str, lease_id: str) -> Stages:

@@ -74,9 +74,11 @@ class AgentStream:
     # The AttachedAgent port
 
     def deliver(self, claim: Claim) -> bool:
-        """Send these commands; False where the stream is ending."""
-        if self._ending is not None or not claim.commands:
-            return self._ending is None
+        """Send these commands; False where it is to have nothing more, for the claim was under way by then."""
+        if self.session.draining:
+            return False
+        if not claim.commands:
+            return True
         now = monotonic_ms()
         for command in claim.commands:
             self.session.claimed(command.command_id, claim.lease_id, command.attempt, now)
@@ -147,7 +149,9 @@ class AgentStream:
                 raise InvalidArgument(str(error), field=error.field, reason="PROTOCOL_VIOLATION") from error
             if request.HasField("goodbye"):
                 # Its half-close comes next. A stream that we end before costs native memory (grpc#43360).
-                await asyncio.wait([asyncio.ensure_future(self._context.read())], timeout=LAST_WRITE_SECONDS)
+                half_close = asyncio.ensure_future(self._context.read())
+                half_close.add_done_callback(_heed)
+                await asyncio.wait([half_close], timeout=LAST_WRITE_SECONDS)
                 return True
 
     async def close(self) -> list[tuple[str, str]]:
@@ -248,3 +252,9 @@ class AgentStream:
     def _let_go(self) -> None:
         if self._handler is not None:
             self._handler.cancel()
+
+
+def _heed(read: asyncio.Future[Any]) -> None:
+    """However the last read ends, the stream does: what it raises is nobody's concern, and not to be warned of."""
+    if not read.cancelled():
+        read.exception()

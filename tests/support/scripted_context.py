@@ -28,6 +28,10 @@ class ScriptedContext:
     def half_close(self) -> None:
         self._requests.put_nowait(grpc.aio.EOF)
 
+    def fail(self, error: Exception) -> None:
+        """Have a read fail."""
+        self._requests.put_nowait(error)
+
     @property
     def unread(self) -> int:
         return self._requests.qsize()
@@ -41,7 +45,10 @@ class ScriptedContext:
         (self._hears.clear if deaf else self._hears.set)()
 
     async def read(self) -> Any:
-        return await self._requests.get()
+        request = await self._requests.get()
+        if isinstance(request, Exception):
+            raise request
+        return request
 
     async def write(self, message: pb.ConnectResponse) -> None:
         await self._hears.wait()

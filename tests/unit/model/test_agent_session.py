@@ -19,6 +19,14 @@ def with_command(capacity: int = 3) -> AgentSession:
     return opened
 
 
+@pytest.mark.parametrize("step", ["received", "started"])
+def test_what_is_answered_before_its_write_is_known_to_be_done_was_sent(step: str) -> None:
+    opened = with_command()
+    assert getattr(opened, step)("c1", "lease1", 1_004.0)
+    opened.sent("c1", "lease1", 1_009.0)
+    assert opened.stages("c1", "lease1")[:2] == (4, 4)
+
+
 def test_a_new_session() -> None:
     opened = session()
     assert (opened.agent_id, opened.epoch, opened.credit) == ("agent123", 7, 3)
@@ -181,7 +189,7 @@ def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:
 def test_what_has_started_has_been_received() -> None:
     opened = with_command()
     assert opened.started("c1", "lease1", 1_009.0)
-    assert opened.stages("c1", "lease1") == Stages(None, 9, 9)
+    assert opened.stages("c1", "lease1") == Stages(9, 9, 9)
     assert not opened.received("c1", "lease1", 1_010.0)
 
 

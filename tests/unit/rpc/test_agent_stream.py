@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
+import grpc
 import pytest
 
 from distributor.dispatch.agent_registry import Farewell
@@ -78,6 +80,29 @@ async def test_a_cancel_that_overtakes_the_reply_to_the_claim_follows_the_comman
     world.deliver("c1")
     await until(lambda: len(world.told) == 2)
     assert world.told == ["run c1", "cancel c1"]
+
+
+async def test_a_claim_that_was_under_way_when_the_drain_began_is_not_delivered(world: World) -> None:
+    world.stream.drain(0.5)
+    claimed = [ClaimedCommand("c1", 1, command_pb2.Command(command_id="c1").SerializeToString())]
+    assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed))
+    await until(lambda: world.context.written)
+    await world.stream.close()
+    assert (world.told, world.session.in_flight) == ([], {})
+
+
+async def test_a_stream_that_is_ended_between_goodbye_and_half_close_warns_of_nothing(world: World) -> None:
+    warnings: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, warning: warnings.append(warning))
+    try:
+        world.context.say(pb.ConnectRequest(goodbye=pb.Goodbye(reason="shift over")))
+        world.context.fail(grpc.aio.AbortError("Locally aborted"))
+        assert await world.stream.read()
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert warnings == []
 
 
 async def test_a_cancel_of_what_the_agent_never_gets_is_not_sent(world: World) -> None:
