@@ -11,7 +11,7 @@ from tests.support.source_tree import PACKAGE, ROOT, imported_names, layer, modu
 
 MAY_USE_GENERATED = {"rpc", "client", "agent"}
 FOLDERS = ("agent", "bridge", "cli", "client", "dispatch", "model", "observability", "processes", "rpc", "store")
-FILES = ("__init__", "errors", "json_values", "settings", "tasks", "transport")
+FILES = ("__init__", "errors", "json_values", "settings", "status_details", "tasks", "transport")
 
 WRONG = {
     "model/a.py": "import distributor.errors",
