@@ -91,6 +91,8 @@ class EventHub:
         """Tell one dashboard one change, an ending after all output that it is told."""
         state = change.state
         if state.status.terminal:
+            if dashboard.leaves_ending(state.command_id):
+                return
             self.subscriptions.remove_commands(dashboard, [state.command_id])
             if self._pumps.end(dashboard, state.command_id, change):
                 return

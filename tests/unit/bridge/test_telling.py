@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import CommandQuery
+from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 
@@ -102,3 +104,25 @@ async def test_states_do_not_go_back_behind_what_was_read(what: Wanted) -> None:
     read, *texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert read == "attempt 2" if what.commands else '"reason":"subscribed"' in read
     assert texts == ["attempt 2", "attempt 3"]
+
+
+class BrokenView:
+    """Valkey goes away while it is asked for the agents."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+
+    async def page(self, query: CommandQuery) -> CommandPage:
+        assert self._dashboard.leaves_ending("c")
+        raise Unavailable("Valkey is away")
+
+
+async def test_what_ended_during_a_subscription_that_fails_is_made_good() -> None:
+    """It may have been subscribed to before, or to all."""
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
+    pumps = cast(Any, SimpleNamespace(follows=lambda *_: False, unfollow=lambda *_: None))
+    telling = Telling(cast(Any, Hub()), cast(Any, BrokenView(dashboard)), pumps, cast(Any, Agents()), BridgeMetrics())
+    with pytest.raises(Unavailable):
+        await telling.subscribe(dashboard, Wanted(all_commands=True, commands=("c",)))
+    assert not dashboard.leaves_ending("c")
+    assert dashboard.disturbed.is_set()
