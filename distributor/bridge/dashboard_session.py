@@ -255,9 +255,12 @@ class DashboardSession:
         while True:
             request = await self._to_interrupt.get()
             with self._refusing(request.request_id):
+                # Asked before: how it ends is told to who named it, who then does so no more.
+                named = self._telling.names(self._dashboard, request.command_id)
                 await self._services.calls.cancel(request)
-                async with self._turn:
-                    await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
+                if not named:
+                    async with self._turn:
+                        await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
 
     @contextmanager
     def _refusing(self, request_id: str) -> Iterator[None]:

@@ -106,12 +106,15 @@ class Telling:
         await self._snapshot(dashboard, reason)
         await self._tell_commands(dashboard, Wanted(commands=tuple(self._subscriptions.commands(dashboard))))
 
+    def names(self, dashboard: Dashboard, command_id: str) -> bool:
+        """Whether `dashboard` is subscribed to this very command: it will be told how it ends, or is just then."""
+        return command_id in self._subscriptions.commands(dashboard)
+
     async def tell_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
         """Tell how a command is now to who would not hear of it otherwise."""
-        if command_id not in self._subscriptions.commands(dashboard):
-            (change,) = await self._view.read([command_id])
-            if change is not None:
-                dashboard.tell(change.status)
+        (change,) = await self._view.read([command_id])
+        if change is not None and dashboard not in self._subscriptions.of_command(command_id, change.state.agent_id):
+            dashboard.tell(change.status)
 
     def check_room_for_one(self, dashboard: Dashboard) -> None:
         """Raise ResourceExhausted unless `dashboard` may subscribe to one more command."""
