@@ -17,12 +17,17 @@ MAX_TOLD_ENDED: Final = 4_096
 
 
 class Change(NamedTuple):
-    """A change of a command as it is told. `result` is set where it ended; `position` is empty where it was read."""
+    """A change of a command as it is told. `result` is set where it ended.
+
+    `event` is where the event stands that says so. Who has been told it may resume from `position`, which is before
+    that event while it says more. Both are empty where the state was read.
+    """
 
     position: str
     state: CommandState
     status: str
     result: str = ""
+    event: str = ""
 
 
 class Dashboard:

@@ -138,7 +138,7 @@ class EventHub:
         results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
         # Who has seen some of an entry only must not resume after it: the last to be told carries its position.
         return [
-            change_of(state, results.get(state.command_id), position if place == len(states) else before)
+            change_of(state, results.get(state.command_id), position if place == len(states) else before, position)
             for place, state in enumerate(states, start=1)
         ]
 

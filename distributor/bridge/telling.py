@@ -220,7 +220,7 @@ class Telling:
         newer = {state.command_id: state for state in shown}
         for change in held:
             was_shown = newer.get(change.state.command_id)
-            if change.position and order_of(change.position) <= order_of(told_up_to):
+            if change.event and order_of(change.event) <= order_of(told_up_to):
                 continue
             if was_shown is None or not precedes(change.state, was_shown):
                 self._hub.tell(dashboard, change)

@@ -18,7 +18,9 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import Facts
 from distributor.errors import Unavailable
+from distributor.model.event import EventKind
 from distributor.stopping import stop_tasks
+from tests.support.fake_ports import changed, state
 from tests.support.waiting import until
 
 
@@ -84,3 +86,13 @@ async def test_what_happened_while_the_store_was_away(last: str, kept: bool, mis
         await until(lambda: len(stream.tailed_from) == 2)
     assert dashboard.disturbed.is_set() is missed
     assert stream.tailed_from[1] == (last if missed else "1000-0")
+
+
+async def test_changes_of_one_event_carry_its_place_and_where_to_resume() -> None:
+    """Who is told some of an event only must not resume after it, nor be told it again with what is replayed."""
+    async with running_hub(Stream()) as (hub, dashboard):
+        hub.subscriptions.add_all_commands(dashboard)
+        dashboard.hold()
+        facts = [changed(EventKind.STARTED, state(command_id)) for command_id in ("c1", "c2")]
+        await hub.relay(Facts("2000-0", "replica", facts))
+    assert [(one.position, one.event) for one in dashboard.release()] == [("1000-0", "2000-0"), ("2000-0", "2000-0")]

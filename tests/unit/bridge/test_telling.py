@@ -23,8 +23,9 @@ from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 
 
-def change(text: str, position: str) -> Change:
-    return Change(position, CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts()), text)
+def change(text: str, position: str, event: str = "") -> Change:
+    state = CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts())
+    return Change(position, state, text, event=event or position)
 
 
 def attempt(number: int, position: str) -> Change:
@@ -46,7 +47,8 @@ class Hub:
         # The rest of what it was telling of, which the history has as well; and then something new.
         self.dashboard.tell_change(change("rest of five", "5-0"))
         self.position = "6-0"
-        self.dashboard.tell_change(change("six", "6-0"))
+        self.dashboard.tell_change(change("some of six", "5-0", "6-0"))
+        self.dashboard.tell_change(change("rest of six", "6-0"))
         return ""
 
     async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
@@ -73,7 +75,7 @@ async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() 
     await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
     texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert '"resumed":true,"position":"3-0"' in texts[0]
-    assert texts[1:] == ["four", "five", "rest of five", "six"]
+    assert texts[1:] == ["four", "five", "rest of five", "some of six", "rest of six"]
 
 
 class View:
