@@ -22,6 +22,7 @@ from distributor.errors import DistributorError, FailedPrecondition, PermissionD
 from distributor.stopping import stop_tasks
 
 POLICY: Final = 1008
+FAULT: Final = 1011
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
 WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
