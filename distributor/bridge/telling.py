@@ -44,8 +44,9 @@ class Telling:
         self._subscriptions = hub.subscriptions
 
     async def begin(self, dashboard: Dashboard, connect: Connect) -> None:
-        """Answer dashboard:connect. Raises Unavailable when the store is away."""
+        """Answer dashboard:connect. Raises Unavailable when the store is away, or this bridge is behind."""
         dashboard.on_room = lambda: self._pumps.roomy(dashboard)
+        reason = await self._hub.why_not_resume(connect.resume) if connect.resume is not None else ""
         what, refusal = connect.subscribe, ""
         dashboard.hold()
         try:
@@ -53,7 +54,6 @@ class Telling:
         except ResourceExhausted as error:
             what, refusal = Wanted(), messages.error(error)
         until, position = self._hub.position, self._hub.told_up_to
-        reason = await self._hub.why_not_resume(connect.resume) if connect.resume is not None else ""
         shown = await self._introduce(dashboard, what, connect.resume, reason, position)
         if refusal:
             dashboard.tell(refusal)

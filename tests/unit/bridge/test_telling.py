@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -43,13 +43,15 @@ class Hub:
         self.dashboard: Dashboard | None = None
 
     async def why_not_resume(self, position: str) -> str:
+        return ""
+
+    def happens(self) -> None:
+        """The rest of what it was telling of, which the history has as well; and then something new."""
         assert self.dashboard is not None
-        # The rest of what it was telling of, which the history has as well; and then something new.
         self.dashboard.tell_change(change("rest of five", "5-0"))
         self.position = "6-0"
         self.dashboard.tell_change(change("some of six", "5-0", "6-0"))
         self.dashboard.tell_change(change("rest of six", "6-0"))
-        return ""
 
     async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
         assert (after, until) == ("3-0", "5-0")
@@ -61,16 +63,19 @@ class Hub:
 
 
 class Agents:
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.lock = asyncio.Lock()
+        self._meanwhile = meanwhile
 
     async def shown(self) -> list[Any]:
+        self._meanwhile()
         return []
 
 
 async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() -> None:
     hub = Hub()
-    telling = Telling(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, Agents()), BridgeMetrics())
+    agents = Agents(hub.happens)
+    telling = Telling(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, agents), BridgeMetrics())
     dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
     await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
     texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
