@@ -51,7 +51,7 @@ class StoreView:
         found: list[Document] = []
         size = 0
         for agent in await self.agents((await self.agent_ids())[:MAX_AGENTS_SHOWN]):
-            size += len(str(agent))
+            size += messages.bytes_of(agent)
             if size > MAX_AGENTS_BYTES:
                 break
             found.append(agent)
