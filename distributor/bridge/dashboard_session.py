@@ -18,6 +18,7 @@ from distributor.bridge.outbox import Outbox
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
+from distributor.bridge.waiting_calls import WaitingCalls
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
 from distributor.stopping import stop_tasks
 
@@ -26,7 +27,6 @@ FAULT: Final = 1011
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
 WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
-CALLS_WAITING: Final = 64
 
 
 class Closing(Exception):
@@ -126,8 +126,8 @@ class DashboardSession:
         # What tells how things are is done one after the other.
         self._turn = asyncio.Lock()
         # What is asked of the server waits for it apart from all else.
-        self._to_queue: asyncio.Queue[requests.Queue] = asyncio.Queue(CALLS_WAITING)
-        self._to_interrupt: asyncio.Queue[requests.Interrupt] = asyncio.Queue(CALLS_WAITING)
+        self._to_queue: WaitingCalls[requests.Queue] = WaitingCalls()
+        self._to_interrupt: WaitingCalls[requests.Interrupt] = WaitingCalls()
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the dashboard goes or has to. Raises Gone or Closing."""
@@ -204,7 +204,7 @@ class DashboardSession:
             request_id = requests.request_id_of(fields)
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
-                await self._ask_server(request)
+                self._ask_server(request, len(text))
                 return
             async with self._turn:
                 await self._serve(request)
@@ -229,12 +229,13 @@ class DashboardSession:
 
     # What only the server can do: in the order asked for, while everything else goes on
 
-    async def _ask_server(self, request: requests.Queue | requests.Interrupt) -> None:
-        self._must_write()
+    def _ask_server(self, request: requests.Queue | requests.Interrupt, characters: int) -> None:
+        if Scope.WRITE not in self._dashboard.identity.scopes:
+            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
         if isinstance(request, requests.Queue):
-            await self._to_queue.put(request)
+            self._to_queue.put(request, characters)
         else:
-            await self._to_interrupt.put(request)
+            self._to_interrupt.put(request, characters)
 
     async def _queue_all(self) -> None:
         while True:
@@ -269,10 +270,6 @@ class DashboardSession:
             yield
         except DistributorError as error:
             self._dashboard.tell(messages.error(error, request_id))
-
-    def _must_write(self) -> None:
-        if Scope.WRITE not in self._dashboard.identity.scopes:
-            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
 
     # Everything anew
 
