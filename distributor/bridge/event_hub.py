@@ -17,6 +17,7 @@ from distributor.dispatch.ports import EventLog, Fact, Facts
 from distributor.errors import DistributorError, Unavailable
 from distributor.model.event import CommandChanged, EventKind
 from distributor.observability.logging import get_logger
+from distributor.observability.outage import Outage
 from distributor.store.event_history import ValkeyEventHistory
 from distributor.store.positions import is_position, order_of
 
@@ -53,6 +54,7 @@ class EventHub:
         self.fault: str | None = None
         """Why no events can be read, in one sentence; None while they can."""
         self._moved = asyncio.Event()
+        self._outage = Outage("read events")
 
     async def catch_up(self) -> None:
         """Begin at the newest event. Called before anything is served."""
@@ -63,6 +65,7 @@ class EventHub:
         while True:
             try:
                 await self._check_for_missed()
+                self._outage.over()
                 self.fault = None
                 async for facts in self._log.tail(self.position):
                     if facts.missed:
@@ -70,8 +73,7 @@ class EventHub:
                     else:
                         await self.relay(facts)
             except DistributorError as error:
-                if self.fault is None:
-                    logger.warning("cannot read events", error=str(error))
+                self._outage.failed(error)
                 self.fault = str(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 

@@ -27,7 +27,7 @@ class WaitingCalls(Generic[R]):
         """Let a request wait, which came as so many characters. Raises ResourceExhausted."""
         if self._waiting.qsize() >= MAX_WAITING or self._characters + characters > MAX_WAITING_CHARACTERS:
             raise ResourceExhausted(
-                f"{self._waiting.qsize():,} requests wait for the server, the limit; send it again when some are answered",
+                f"{self._waiting.qsize():,} requests wait, as many as may; send it again when some are answered",
                 reason="TOO_MANY_REQUESTS",
             )
         self._characters += characters

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
@@ -90,8 +91,11 @@ async def test_what_happened_while_the_store_was_away(last: str, kept: bool, mis
     async with running_hub(stream) as (_, dashboard):
         await until(lambda: stream.tailed_from == ["1000-0"])
         stream.last, stream.kept = last, kept
-        stream.upcoming.put_nowait(Facts("", "gone", ()))
-        await until(lambda: len(stream.tailed_from) == 2)
+        with capture_logs() as logs:
+            stream.upcoming.put_nowait(Facts("", "gone", ()))
+            await until(lambda: len(stream.tailed_from) == 2)
+    told = [line["event"] for line in logs if "missed" not in line["event"]]
+    assert told == ["cannot read events", "can read events again"]
     assert dashboard.disturbed.is_set() is missed
     assert stream.tailed_from[1] == (last if missed else "1000-0")
 
