@@ -31,7 +31,7 @@ proto: env-dev ## Generate distributor/v1 from proto/
 	@scripts/generate_proto.sh
 
 docs: env-dev ## Write the generated parts of docs/
-	@$(BIN)/python -m scripts.settings_table
+	@$(BIN)/python -m scripts.generated_docs
 
 upgrade: env-dev ## Renew constraints.txt with the latest versions permitted
 	@scripts/upgrade.sh
@@ -75,4 +75,5 @@ check-proto: env-dev
 
 check-docs: env-dev
 	@echo "check: docs"
-	@$(BIN)/python -m scripts.settings_table --check
+	@$(BIN)/python -m scripts.generated_docs --check
+	@$(BIN)/python -m scripts.long_lines

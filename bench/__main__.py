@@ -17,11 +17,13 @@ from bench.findings import BenchFailed, Outcome
 from bench.report import Report
 from bench.scale import FULL, QUICK, Scale
 from bench.scenarios import SCENARIOS, Scenario
-from distributor.cli.serving import first_of
 from distributor.cli.signals import StopSignals
 from distributor.errors import DistributorError
+from distributor.tasks import first_of
 
 SCENARIO_TIMEOUT_SECONDS = 900.0
+TIDYING_SECONDS = 120.0
+"""How long a scenario that is broken off may take to end its processes."""
 
 
 @click.command()
@@ -61,7 +63,7 @@ def main(
 async def _measure_unless_stopped(names: Sequence[str], report: Report) -> bool:
     """Measure; False where a signal came first. Either way everything that was started has ended."""
     with StopSignals() as signals:
-        return await first_of(signals.wait(), _measure(names, report)) == 1
+        return await first_of(signals.wait(), _measure(names, report), again_seconds=TIDYING_SECONDS) == 1
 
 
 async def _measure(names: Sequence[str], report: Report) -> None:

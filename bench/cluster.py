@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 import grpc
 
 from bench.agents import AgentsPlan
-from bench.child import ROOT, Child
+from bench.child import ROOT, STOP_TIMEOUT_SECONDS, Child
 from distributor.bridge.tokens import Scope, mint
+from distributor.cli.stages import Stages
 from distributor.settings import BridgeSettings
+from distributor.store import embedded
 from distributor.store.connection import Connection
 from distributor.store.embedded import EmbeddedValkey
 from distributor.transport import channel_options
@@ -64,8 +66,9 @@ class Cluster:
     def __init__(self, folder: Path, variant: ServerVariant) -> None:
         self._folder = folder
         self._variant = variant
-        self._cleanup = AsyncExitStack()
+        self._stages = Stages()
         self._valkey = EmbeddedValkey(folder)
+        self.valkey = Connection(self._valkey.url)
         self._server = Child(
             "server",
             folder,
@@ -73,25 +76,22 @@ class Cluster:
             *("serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-format", "json"),
             environment={"DISTRIBUTOR_VALKEY_URL": self._valkey.url},
         )
-        self.valkey: Connection
         self.address = ""
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._cleanup.enter_async_context(self._valkey)
-            self.valkey = Connection(self._valkey.url)
-            self._cleanup.push_async_callback(self.valkey.close)
-            await self._cleanup.enter_async_context(self._server)
-            self.address = json.loads(await self._server.log_line('"event": "serving"'))["grpc"]
-        except BaseException:
-            await self._cleanup.aclose()
-            raise
+        await self._stages.begin(self._start())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._cleanup.aclose()
+        await self._stages.stop()
+
+    async def _start(self) -> None:
+        await self._stages.enter("Valkey", self._valkey, embedded.STOP_TIMEOUT_SECONDS)
+        self._stages.at_stop("connection", self.valkey.close)
+        await self._stages.enter("server", self._server, STOP_TIMEOUT_SECONDS)
+        self.address = json.loads(await self._server.log_line('"event": "serving"'))["grpc"]
 
     @property
     def pids(self) -> dict[str, int]:

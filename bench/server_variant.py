@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _serve() -> None:
-    runpy.run_module("distributor.cli.server", run_name="measured")["main"]()
+    runpy.run_module("distributor.cli.distributor", run_name="measured")["main"]()
 
 
 if __name__ == "__main__":

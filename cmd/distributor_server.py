@@ -1,6 +1,6 @@
 """Launches `distributor`; the same as the installed program of that name."""
 
-from distributor.cli.server import main
+from distributor.cli.distributor import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Serves dashboards, as `distributor bridge` does."""
 
-from distributor.cli.server import bridge
+from distributor.cli.distributor import bridge
 
 if __name__ == "__main__":
     bridge()

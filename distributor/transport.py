@@ -24,6 +24,13 @@ MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Room for 20 commands or results of 256 KiB each in one message."""
 
 
+def cause_of(details: str) -> str:
+    """The last of the chain of causes that grpc tells where it cannot connect: the one to act on."""
+    cause = details.rpartition(": ")[2]
+    # What was cut off may have opened the brackets.
+    return cause if "[" in cause else cause.removesuffix("]")
+
+
 def channel_options() -> Options:
     """Options for agents and callers: notice a dead server within 40 s, also while nothing is under way."""
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
@@ -12,10 +13,18 @@ from valkey.asyncio import Valkey
 
 from distributor.observability.logging import log_through_standard_library
 from distributor.store.embedded import EmbeddedValkey
+from tests.support.ports import free_port
 
 # The same examples in every run, and no limit on the time of one: a machine under load is no bug.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("repeatable")
+
+
+# A run in the background of a shell ignores Ctrl-C, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +45,13 @@ def _logging_as_before() -> Iterator[None]:
         root.setLevel(level)
         logging.captureWarnings(False)
         log_through_standard_library()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that nobody listens on; of this test alone."""
+    with free_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

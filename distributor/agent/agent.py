@@ -20,7 +20,7 @@ from distributor.agent.session_state import AgentProfile
 from distributor.errors import ConfigurationError, FailedPrecondition
 from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
-from distributor.observability.logging import log_context
+from distributor.observability.logging import log_context, show_lines_of_ours
 from distributor.transport import DEFAULT_PORT
 
 H = TypeVar("H", bound=Handler)
@@ -44,9 +44,10 @@ class Agent:
 
         agent.run()
 
-    PING and STOP come with every agent; EXEC only where an `exec_policy` allows it. The constructor does nothing but
-    store. One event loop serves an agent; handlers run on it as tasks, at most `capacity` at once.
-    Raises InvalidField for a badly spelt agent id and ConfigurationError for a capacity outside 1 to 1,000.
+    PING and STOP come with every agent; EXEC only where an `exec_policy` allows it. The constructor starts nothing; it
+    looks up the programs that an `exec_policy` names. One event loop serves an agent; handlers run on it as tasks, at
+    most `capacity` at once. Raises InvalidField for a badly spelt agent id, and ConfigurationError for a capacity
+    outside 1 to 1,000 or an allowed program that is not on this host.
     """
 
     def __init__(
@@ -102,9 +103,10 @@ class Agent:
         """Serve until told to leave: by STOP, by the server, or by SIGTERM or SIGINT.
 
         The first signal lets running work finish, for at most 30 s; the second cancels it; the third ends the
-        process at once.
+        process at once. Tells on stderr what happens to it, unless the program has set up `logging`.
         Raises InvalidArgument when the server says that this agent can never attach.
         """
+        show_lines_of_ours()
         asyncio.run(self._serve_with_signals())
 
     async def serve(self) -> None:

@@ -17,12 +17,15 @@ from distributor.agent.session_state import SessionState
 from distributor.errors import InvalidArgument
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
-from distributor.transport import channel_options
+from distributor.transport import cause_of, channel_options
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 
 logger = get_logger()
 
 CONNECT_SECONDS: Final = 20.0
+_ANY_CALL: Final = "/grpc.health.v1.Health/Check"
+"""Changes nothing, should the channel have connected after all."""
+_OBSTACLE_SECONDS: Final = 1.0
 
 # Each attempt has a channel of its own and shares no connection state: our pauses are then the only ones.
 _OPTIONS: Final = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
@@ -59,6 +62,7 @@ class Connection:
         self._plan = plan
         self._policy = RetryPolicy()
         self._failures = 0
+        self._obstacle = ""
 
     async def run(self) -> None:
         """Stay connected. Raises InvalidArgument when the server says that this agent can never attach."""
@@ -75,6 +79,7 @@ class Connection:
     async def _attempt(self) -> StreamEnd | None:
         async with aio.insecure_channel(self._server, options=_OPTIONS) as channel:
             if not await _ready(channel):
+                self._obstacle = await _obstacle(channel)
                 return None
             call = AgentGatewayServiceStub(channel).Connect()
             return await GatewayStream(call, self._open_session(), self._session, self._act).run()
@@ -84,7 +89,7 @@ class Connection:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
         self._failures += 1
         delay = self._policy.delay_ms(self._failures, random.random()) / 1000
-        status = {"code": end.code.name, "details": end.details} if end else {}
+        status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
         logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
         return delay
 
@@ -97,6 +102,18 @@ def _failure(end: StreamEnd | None) -> str:
     if end.code is grpc.StatusCode.ALREADY_EXISTS:
         return "another live agent has this agent id"
     return "the stream ended" if end.welcomed else "the server refused the agent"
+
+
+async def _obstacle(channel: aio.Channel) -> str:
+    """Why `channel` does not connect. Its state does not tell; a call fails with it, at once where it is known."""
+    call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_ANY_CALL)
+    try:
+        await call(b"", timeout=_OBSTACLE_SECONDS)
+    except aio.AioRpcError as failure:
+        if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"no answer within {CONNECT_SECONDS:g} s"
+        return cause_of(failure.details() or "")
+    return ""
 
 
 async def _ready(channel: aio.Channel) -> bool:

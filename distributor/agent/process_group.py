@@ -11,11 +11,12 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from distributor.agent.process_output import ProcessOutput
+from distributor.tasks import finishes
 
 POLL_FIRST_SECONDS: Final = 0.005
 POLL_MOST_SECONDS: Final = 0.1
@@ -153,22 +154,6 @@ class ProcessGroup(asyncio.SubprocessProtocol):
             pipe = cast("asyncio.ReadTransport | None", self._started.get_pipe_transport(fd))
             if pipe and not pipe.is_closing():
                 (pipe.pause_reading if paused else pipe.resume_reading)()
-
-
-async def finishes(work: Coroutine[object, object, object], within: float | None) -> bool:
-    """Whether `work` finishes within so many seconds; where it does not, it is cancelled.
-
-    For tasks that are being cancelled and still have something to end: in those, before Python 3.11.3, the end of an
-    asyncio.timeout is taken for another cancel.
-    """
-    working = asyncio.ensure_future(work)
-    try:
-        done, _ = await asyncio.wait({working}, timeout=within)
-    finally:
-        working.cancel()
-    for task in done:
-        task.result()
-    return bool(done)
 
 
 async def group_gone(pgid: int) -> None:

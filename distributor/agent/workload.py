@@ -1,4 +1,4 @@
-"""The commands that run now."""
+"""The commands that run now: calls their handlers, and stops them when told."""
 
 from __future__ import annotations
 

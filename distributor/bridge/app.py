@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -32,6 +31,7 @@ from distributor.bridge.dashboard_session import (
 )
 from distributor.observability.http import Check, observability_app
 from distributor.observability.logging import get_logger
+from distributor.settings import is_loopback
 
 logger = get_logger()
 
@@ -198,16 +198,9 @@ def _asked_by_our_page(request: Request) -> bool:
         request.headers.get(DEV_HEADER) == "1"
         and request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         and request.client is not None
-        and _is_loopback(request.client.host)
-        and _is_loopback(_host_of(f"//{request.headers.get('host', '')}").name)
+        and is_loopback(request.client.host)
+        and is_loopback(_host_of(f"//{request.headers.get('host', '')}").name)
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _origin_permitted(headers: Headers, allowed: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""What a bridge measures. docs/dashboards.md lists the metrics for operators."""
+"""What a bridge measures. docs/operations.md lists the metrics for operators."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
@@ -20,13 +20,13 @@ from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
 from distributor.bridge.waiting_calls import WaitingCalls
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
-from distributor.stopping import stop_tasks
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
+from distributor.tasks import first_of
 
 POLICY: Final = 1008
 FAULT: Final = 1011
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
-WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
 
 
 class Closing(Exception):
@@ -135,7 +135,8 @@ class DashboardSession:
         async with self._registered():
             try:
                 async with asyncio.timeout(remaining) as limit:
-                    await _first_to_raise(
+                    # Each of these ends only by raising.
+                    await first_of(
                         self._send_all(),
                         self._part_from_slow(),
                         self._part_from_overrun(),
@@ -284,15 +285,3 @@ class DashboardSession:
                 # The store is away: there is nothing to tell until it is back.
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
                 self._dashboard.disturbed.set()
-
-
-async def _first_to_raise(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines that end only by raising; raises what the first does, after the others were cancelled."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await stop_tasks(tasks)
-    for task in tasks:
-        if task in done:
-            task.result()

@@ -17,13 +17,12 @@ from distributor.dispatch.ports import EventLog, Fact, Facts
 from distributor.errors import DistributorError, Unavailable
 from distributor.model.event import CommandChanged, EventKind
 from distributor.observability.logging import get_logger
-from distributor.observability.outage import Outage
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 from distributor.store.event_history import ValkeyEventHistory
 from distributor.store.positions import is_position, order_of
 
 logger = get_logger()
 
-WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
 TOLD_BEFORE_YIELDING: Final = 50
 CATCH_UP_SECONDS: Final = 5.0
 

@@ -17,12 +17,11 @@ from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.dispatch.ports import OutputLog, StoredChunk
 from distributor.errors import DistributorError
-from distributor.observability.outage import Outage
-from distributor.stopping import stop_tasks
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
+from distributor.tasks import stop_tasks
 
 BYTES_IN_A_READ: Final = 65_536
 READS_AT_ONCE: Final = 16
-WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""Who is told of what. Pure bookkeeping; a look-up costs the same however many dashboards and commands there are."""
+"""Which dashboard is told of which agents and commands.
+
+Pure bookkeeping; a look-up costs the same however many dashboards and commands there are.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,7 @@ MIN_RSA_BITS: Final = 2048
 LEEWAY_SECONDS: Final = 5
 """How far the clocks of an issuer and a bridge may be apart."""
 
+NO_PEMS: Final[Mapping[str, bytes]] = {}
 _REQUIRED: Final = ("exp", "iat", "sub", "aud")
 
 
@@ -41,13 +42,16 @@ class Identity(NamedTuple):
 class TokenVerifier:
     """Checks tokens against one shared key, public keys, or both. Does no I/O."""
 
-    def __init__(self, audience: str, key: str = "", public_pems: Sequence[bytes] = ()) -> None:
-        """`key` is for HS256; each PEM is for the one algorithm of its kind. Raises ConfigurationError."""
+    def __init__(self, audience: str, key: str = "", public_pems: Mapping[str, bytes] = NO_PEMS) -> None:
+        """`key` is for HS256; each PEM, by the name of its file, for the one algorithm of its kind.
+
+        Raises ConfigurationError.
+        """
         self._audience = audience
         self._keys: list[tuple[str, Any]] = []
         if key:
             self._keys.append(("HS256", _long_enough(key)))
-        self._keys += [_public_key(pem) for pem in public_pems]
+        self._keys += [_public_key(name, pem) for name, pem in public_pems.items()]
         if not self._keys:
             raise ConfigurationError(
                 "no dashboard could connect: set token_key, token_key_file or public_keys", field="token_key"
@@ -106,7 +110,8 @@ def _scopes(claim: object) -> frozenset[Scope]:
 
 
 def _long_enough(key: str) -> bytes:
-    encoded = key.encode()
+    # The bytes of a file, where they are not text.
+    encoded = key.encode(errors="surrogateescape")
     if len(encoded) < MIN_KEY_BYTES:
         raise ConfigurationError(
             f"token_key must be at least {MIN_KEY_BYTES} bytes, not {len(encoded)}; openssl rand -hex 32 makes one",
@@ -115,13 +120,11 @@ def _long_enough(key: str) -> bytes:
     return encoded
 
 
-def _public_key(pem: bytes) -> tuple[str, Any]:
+def _public_key(name: str, pem: bytes) -> tuple[str, Any]:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(
-            "public_keys has a file that is not a public key in PEM", field="public_keys"
-        ) from error
+        raise ConfigurationError(f"{name} (public_keys) is not a public key in PEM", field="public_keys") from error
     if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
         return "RS256", key
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1":
@@ -129,7 +132,7 @@ def _public_key(pem: bytes) -> tuple[str, Any]:
     if isinstance(key, Ed25519PublicKey):
         return "EdDSA", key
     raise ConfigurationError(
-        f"public_keys has a key that is none of RSA with at least {MIN_RSA_BITS} bits, P-256 and Ed25519",
+        f"{name} (public_keys) has a key that is none of RSA with at least {MIN_RSA_BITS} bits, P-256 and Ed25519",
         field="public_keys",
     )
 

@@ -11,6 +11,7 @@ import click
 from distributor import __version__
 from distributor.agent import Agent, ExecPolicy
 from distributor.cli.exit_codes import exit_code_of
+from distributor.cli.shared_options import LOG_FORMAT, config_option, given
 from distributor.errors import ConfigurationError, DistributorError
 from distributor.model.command import shown
 from distributor.observability.logging import configure_logging
@@ -32,12 +33,8 @@ from distributor.settings import AgentSettings, load_agent_settings
     help="Let EXEC start this program; once given, only those. Repeatable.",
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Tell this about the agent. Repeatable.")
-@click.option("--log-format", type=click.Choice(["console", "json"]), help="How log lines look.")
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with an [agent] table.",
-)
+@LOG_FORMAT
+@config_option("an [agent] table")
 @click.version_option(__version__, prog_name="command-agent")
 def main(config: Path | None, **options: Any) -> None:
     """Attach to a server and run the commands it sends, until a STOP command, SIGTERM or Ctrl-C.
@@ -46,7 +43,7 @@ def main(config: Path | None, **options: Any) -> None:
     agent at once.
     """
     try:
-        settings = load_agent_settings(config, **_given(options))
+        settings = load_agent_settings(config, **_labelled(given(options)))
         configure_logging(settings.log_format, settings.log_level)
         build_agent(settings).run()
     except DistributorError as error:
@@ -68,12 +65,10 @@ def build_agent(settings: AgentSettings) -> Agent:
     )
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """What the command line says, without what it leaves to the environment and the settings file."""
-    given = {name: value for name, value in options.items() if value not in (None, ())}
-    if "labels" in given:
-        given["labels"] = dict(_pair(label) for label in given["labels"])
-    return given
+def _labelled(options: dict[str, Any]) -> dict[str, Any]:
+    if "labels" not in options:
+        return options
+    return options | {"labels": dict(_pair(label) for label in options["labels"])}
 
 
 def _pair(label: str) -> tuple[str, str]:

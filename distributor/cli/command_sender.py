@@ -12,6 +12,7 @@ import click
 from distributor import __version__
 from distributor.cli.exit_codes import ExitCode, exit_codes_help
 from distributor.cli.sender import commands
+from distributor.cli.sender.running import cannot_write
 from distributor.cli.sender.screen import show_error
 
 NAME: Final = "command-sender"
@@ -74,6 +75,8 @@ def run(arguments: Sequence[str]) -> int:
         show_error(error.format_message())
     except click.Abort:
         return ExitCode.INTERRUPTED
+    except OSError as error:
+        return cannot_write(error)
     return ExitCode.USAGE
 
 

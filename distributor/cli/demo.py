@@ -11,7 +11,6 @@ from typing import Final
 import click
 
 from distributor.cli.dev import AGENT_ID, described, running
-from distributor.cli.serving import first_of
 from distributor.cli.signals import StopSignals
 from distributor.client import (
     AgentStatus,
@@ -26,6 +25,7 @@ from distributor.client import (
 )
 from distributor.errors import DistributorError, NotFound, Unavailable
 from distributor.settings import BridgeSettings, ServerSettings, split_address
+from distributor.tasks import first_of
 from distributor.transport import DEFAULT_PORT
 
 AGENT_START_SECONDS: Final = 15.0

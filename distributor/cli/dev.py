@@ -12,13 +12,14 @@ from typing import Final, NamedTuple
 import click
 from pydantic import SecretStr
 
-from distributor.cli.agent_keeper import AgentKeeper
-from distributor.cli.bridge import BridgeProcess
+from distributor.cli.agent_process import AgentProcess
+from distributor.cli.bridge_process import BridgeProcess
 from distributor.cli.server_process import ServerProcess
-from distributor.cli.serving import first_of, is_loopback
 from distributor.cli.signals import StopSignals
 from distributor.errors import ConfigurationError
-from distributor.settings import BridgeSettings, ServerSettings, split_address
+from distributor.processes.keeper import Keeper
+from distributor.settings import BridgeSettings, ServerSettings, is_loopback, split_address
+from distributor.tasks import first_of
 
 AGENT_ID: Final = "dev-agent"
 AGENT_CAPACITY: Final = 4
@@ -29,7 +30,7 @@ class Everything(NamedTuple):
 
     server: ServerProcess
     bridge: BridgeProcess
-    agent: AgentKeeper
+    agent: Keeper
 
     async def run(self) -> None:
         """Return only by raising what a background loop failed with."""
@@ -49,15 +50,15 @@ async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
 async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> AsyncIterator[Everything]:
     """A server, a bridge and an agent that may EXEC. On loopback only: EXEC runs whatever it is told."""
     for name, address in (("listen", settings.listen), ("bridge-listen", bridge_settings.listen)):
-        if not is_loopback(address):
+        if not is_loopback(split_address(address)[0]):
             raise ConfigurationError(
                 f"dev and demo listen on loopback only, not {name} {address}: their agent runs what it is told",
                 field=name,
             )
     async with ServerProcess(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        async with _bridge(server, address, bridge_settings) as bridge, AgentKeeper(_agent(address)) as agent:
-            yield Everything(server, bridge, agent)
+        async with _bridge(server, address, bridge_settings) as bridge, AgentProcess(_agent(address)) as agent:
+            yield Everything(server, bridge, agent.keeper())
 
 
 def described(everything: Everything, settings: ServerSettings) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from distributor.cli.stages import Loop
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.command_distributor import CommandDistributor
@@ -24,11 +25,11 @@ from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
 from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway
-from distributor.rpc.command_messages import CommandDefaults
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.interceptors.admission import AdmissionInterceptor
 from distributor.rpc.interceptors.errors import ErrorInterceptor
 from distributor.rpc.interceptors.metrics import MetricsInterceptor
+from distributor.rpc.queue_request import CommandDefaults
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
 from distributor.store.command_reader import ValkeyCommandReader
@@ -43,8 +44,6 @@ from distributor.store.session_store import ValkeySessionStore
 IDEMPOTENCY_MS: Final = 86_400_000
 SESSION_MS: Final = 604_800_000
 """How long an agent is remembered after it was last heard."""
-
-Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,8 @@ def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> 
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
     }
-    service = CommandService(stores.commands, stores.reader, doorbell, CommandLimits(settings.max_params_bytes))
+    limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
+    service = CommandService(stores.commands, stores.reader, doorbell, limits)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches)
     grpc = _grpc_server(settings, metrics)
     grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))

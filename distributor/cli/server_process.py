@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from distributor.cli.server_parts import Loop, ServerParts, server_parts, stores_on
+from distributor.cli.server_parts import ServerParts, server_parts, stores_on
+from distributor.cli.stages import Loop, Stages
 from distributor.dispatch.agent_registry import Farewell
 from distributor.errors import Unavailable
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.settings import ServerSettings
-from distributor.stopping import first_to_end, stop_tasks
 from distributor.store import event_log
 from distributor.store.connection import Connection, check_server
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
-from distributor.store.embedded_keeper import EmbeddedKeeper
 
 logger = get_logger()
 
 STOPPING_GRACE_SECONDS: Final = 0.5
-STEP_SECONDS: Final = 5.0
-"""What each step of stopping may take, beyond the grace that it gives others."""
 
 
 class ServerProcess:
     """Gateway, distributor and command service over one Valkey. An async context manager: serving inside it.
 
     Started from the store upwards, stopped from the callers downwards: first health says no, then no agent is given
-    anything more, then agents and watchers are asked to go elsewhere, and the store is let go last. Each part that
-    has been started leaves behind how it is stopped; stopping goes through all of that, whatever fails or hangs.
+    anything more, then agents and watchers are asked to go elsewhere, and the store is let go last.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._replica = secrets.token_hex(6)
-        self._cleanup = AsyncExitStack()
-        self._loops: list[asyncio.Task[None]] = []
+        self._stages = Stages()
         self._draining = False
         self.metrics = Metrics()
         self.port = 0
@@ -49,11 +43,7 @@ class ServerProcess:
         self.valkey_url = ""
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self._cleanup.aclose()
-            raise
+        await self._stages.begin(self._start())
         return self
 
     async def __aexit__(
@@ -63,12 +53,12 @@ class ServerProcess:
 
     async def run(self) -> None:
         """Return only by raising what a background loop failed with: each of them is meant to run for ever."""
-        await first_to_end(self._loops)
+        await self._stages.run()
 
     async def stop(self) -> None:
         """Drain and stop. Bounded by `drain_timeout`, some seconds more for each part, and a Valkey of our own."""
         self._draining = True
-        await self._cleanup.aclose()
+        await self._stages.stop()
 
     # Starting
 
@@ -79,7 +69,7 @@ class ServerProcess:
         await check_server(connection)
         events = self._connection(reply_timeout_seconds=event_log.REPLY_SECONDS)
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
-        self._at_stop("calls to Valkey", stores.idle)
+        self._stages.at_stop("calls to Valkey", stores.idle)
         await stores.functions.load()
         parts = server_parts(stores, settings, self.metrics)
         await parts.relay.catch_up()
@@ -87,9 +77,9 @@ class ServerProcess:
         parts.gauges.changed.clear()
         http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks(parts)))
         await http.start()
-        self._at_stop("http", http.stop)
+        self._stages.at_stop("http", http.stop)
         self.http_port = http.port
-        self._start_loops({**keepers, **parts.loops, "health": lambda: self._report_health(parts)})
+        self._stages.start_loops({**keepers, **parts.loops, "health": lambda: self._report_health(parts)})
         await self._serve(parts)
 
     async def _open_valkey(self) -> dict[str, Loop]:
@@ -98,26 +88,20 @@ class ServerProcess:
         if self.valkey_url:
             return {}
         embedded = EmbeddedValkey(self._settings.data_dir)
-        await embedded.start()
-        self._at_stop("embedded Valkey", embedded.stop, STOP_TIMEOUT_SECONDS)
+        await self._stages.enter("embedded Valkey", embedded, STOP_TIMEOUT_SECONDS)
         self.valkey_url = embedded.url
-        return {"embedded Valkey": EmbeddedKeeper(embedded).run}
+        return {"embedded Valkey": embedded.keeper().run}
 
     def _connection(self, **options: Any) -> Connection:
         connection = Connection(self.valkey_url, **options)
-        self._at_stop("connection", connection.close)
+        self._stages.at_stop("connection", connection.close)
         return connection
 
-    def _start_loops(self, loops: dict[str, Loop]) -> None:
-        self._at_stop("background loops", self._stop_loops)
-        for name, loop in loops.items():
-            self._loops.append(asyncio.create_task(loop(), name=name))
-
     async def _serve(self, parts: ServerParts) -> None:
-        self._at_stop("streams", parts.gateway.idle)
+        self._stages.at_stop("streams", parts.gateway.idle)
         self.port = await parts.grpc.start(self._settings.listen)
-        self._at_stop("grpc", lambda: parts.grpc.stop(STOPPING_GRACE_SECONDS))
-        self._at_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
+        self._stages.at_stop("grpc", lambda: parts.grpc.stop(STOPPING_GRACE_SECONDS))
+        self._stages.at_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
         await self._tell_health(parts)
 
     # Serving
@@ -144,19 +128,6 @@ class ServerProcess:
 
     # Stopping
 
-    def _at_stop(self, name: str, step: Callable[[], Awaitable[None]], grace_seconds: float = 0.0) -> None:
-        """Have this done when the server stops, before everything that was asked for earlier."""
-
-        async def bounded() -> None:
-            seconds = grace_seconds + STEP_SECONDS
-            try:
-                async with asyncio.timeout(seconds):
-                    await step()
-            except TimeoutError:
-                logger.warning("stopping goes on without waiting any longer", step=name, seconds=seconds)
-
-        self._cleanup.push_async_callback(bounded)
-
     async def _drain(self, parts: ServerParts) -> None:
         await parts.grpc.set_serving(False)
         parts.gateway.drain()
@@ -169,6 +140,3 @@ class ServerProcess:
             logger.warning("agents did not leave in time; what they run goes on", agents=len(parts.registry))
             for agent in parts.registry:
                 agent.end(Farewell.DRAINING)
-
-    async def _stop_loops(self) -> None:
-        await stop_tasks(self._loops)

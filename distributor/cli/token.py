@@ -25,9 +25,21 @@ def token_for(settings: BridgeSettings, subject: str, scopes: Sequence[str], lif
             "DISTRIBUTOR_BRIDGE_TOKEN_KEY; openssl rand -hex 32 makes one",
             field="token_key",
         )
+    _check_subject(subject)
     now = int(time.time())
     wanted = [Scope(scope) for scope in scopes] or [Scope.READ]
     return mint(key, subject, wanted, settings.token_audience, now, now + seconds_of(lifetime))
+
+
+def _check_subject(subject: str) -> None:
+    """Raise ConfigurationError for one that no bridge would take."""
+    problem = ""
+    if not subject:
+        problem = "must not be empty"
+    elif any("\ud800" <= character <= "\udfff" for character in subject):
+        problem = "must be UTF-8"
+    if problem:
+        raise ConfigurationError(f"--subject {problem}", field="subject")
 
 
 def seconds_of(lifetime: str) -> int:

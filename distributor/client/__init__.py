@@ -9,7 +9,7 @@ Everything here is a plain typed value or the client itself; failures are errors
 from __future__ import annotations
 
 from distributor.client.command_client import CommandClient
-from distributor.client.options import ClientOptions
+from distributor.client.options import ClientOptions, Reach
 from distributor.client.values import (
     Agent,
     AgentStatus,
@@ -53,6 +53,7 @@ __all__ = [
     "QueueOutcome",
     "Queued",
     "QueuedCommand",
+    "Reach",
     "Reason",
     "Receipts",
     "Update",

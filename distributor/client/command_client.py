@@ -18,7 +18,6 @@ from distributor.client.translation import (
     command_of,
     outcome_of,
     result_of,
-    state_of,
     summary_of,
     wire_agent_status,
     wire_filter,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_PAGE: Final = 1_000
 ALL_COMMANDS: Final = values.CommandFilter()
+_UNOPENED: Final = "use the client inside `async with`"
 
 
 class CommandClient:
@@ -56,10 +56,12 @@ class CommandClient:
         self._calls = UnaryCalls(target, self._options)
         self._channel: grpc.aio.Channel | None = None
         self._opened: CommandServiceAsyncStub | None = None
+        self._watches: Watching | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel_options())
         self._opened = CommandServiceStub(self._channel)
+        self._watches = Watching(self._opened, self.target, self._options)
         return self
 
     async def __aexit__(
@@ -67,7 +69,7 @@ class CommandClient:
     ) -> None:
         if self._channel is not None:
             await self._channel.close()
-            self._channel = self._opened = None
+            self._channel = self._opened = self._watches = None
 
     async def queue(self, request: values.CommandRequest) -> values.QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected."""
@@ -145,11 +147,14 @@ class CommandClient:
         )
         return self._watching.updates(request, Deadline(timeout_seconds))
 
-    async def cancel(self, command_id: str, reason: str = "") -> values.CommandState:
-        """Cancel a command. One that runs is `assigned` in the answer, and `cancelled` once its agent stopped it."""
+    async def cancel(self, command_id: str, reason: str = "") -> values.CommandSummary:
+        """Cancel a command, and say what became of it.
+
+        One that runs is `assigned` in the answer, and `cancelled` once its agent stopped it.
+        """
         request = wire.CancelCommandRequest(command_id=command_id, reason=reason)
         answer = await self._calls.call(self._stub.CancelCommand, request)
-        return state_of(answer.state)
+        return summary_of(answer.command)
 
     async def list_page(
         self, where: values.CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""
@@ -199,12 +204,14 @@ class CommandClient:
     @property
     def _stub(self) -> CommandServiceAsyncStub:
         if self._opened is None:
-            raise RuntimeError("use the client inside `async with`")
+            raise RuntimeError(_UNOPENED)
         return self._opened
 
     @property
     def _watching(self) -> Watching:
-        return Watching(self._stub, self.target, self._options)
+        if self._watches is None:
+            raise RuntimeError(_UNOPENED)
+        return self._watches
 
 
 def _minted_key() -> str:

@@ -7,7 +7,7 @@ import math
 import random
 import time
 
-from distributor.client.options import ClientOptions
+from distributor.client.options import ClientOptions, Reach
 from distributor.errors import DistributorError, Unavailable
 
 
@@ -33,12 +33,38 @@ class Deadline:
         return TimeoutError(f"not ended after {self._seconds:g} s of waiting")
 
 
-class Reconnecting:
-    """The state of one stream that is opened again when it is cut. Not shared between streams."""
+class Outage:
+    """Whether the server is away, as all streams of one client see it: tells `ClientOptions.on_reach`, once for all."""
 
-    def __init__(self, options: ClientOptions, deadline: Deadline) -> None:
+    def __init__(self, target: str, options: ClientOptions) -> None:
+        self._target = target
+        self._options = options
+        self._told = False
+
+    def lasts(self) -> None:
+        """A cut stream could not be opened again at once."""
+        if not self._told:
+            self._told = True
+            self._tell(Reach(self._target, False, self._options.give_up_after_seconds))
+
+    def over(self) -> None:
+        """The server said something."""
+        if self._told:
+            self._told = False
+            self._tell(Reach(self._target, True))
+
+    def _tell(self, reach: Reach) -> None:
+        if self._options.on_reach is not None:
+            self._options.on_reach(reach)
+
+
+class Reconnecting:
+    """The state of one stream that is opened again when it is cut. Not shared between streams, except for `outage`."""
+
+    def __init__(self, options: ClientOptions, deadline: Deadline, outage: Outage) -> None:
         self._options = options
         self._deadline = deadline
+        self._outage = outage
         self._failures = 0
         self._reached = False
         self._away_since = 0.0
@@ -47,6 +73,7 @@ class Reconnecting:
         """The server said something: the next cut is a new one."""
         self._failures = 0
         self._reached = True
+        self._outage.over()
 
     async def pause(self, error: DistributorError) -> None:
         """Wait until the stream may be opened again after `error`.
@@ -63,6 +90,8 @@ class Reconnecting:
         self._failures += 1
         if self._given_up(now):
             raise error
+        if self._reached and self._failures > 1:
+            self._outage.lasts()
         await asyncio.sleep(self._delay(error))
 
     def _given_up(self, now: float) -> bool:

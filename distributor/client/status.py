@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
-from distributor.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN
+from distributor.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN, cause_of
 from distributor.v1 import command_service_pb2
 
 M = TypeVar("M", bound=Message)
@@ -95,8 +95,7 @@ def _retry_after(details: status_pb2.Status) -> float | None:
 def _transport_text(code: str, text: str, target: str) -> str:
     match code:
         case "UNAVAILABLE" | "CANCELLED":
-            # The transport tells a chain of causes; the last is the one to act on.
-            return f"the server at {target} cannot be reached: {text.rpartition(': ')[2] or 'it went away'}"
+            return f"the server at {target} cannot be reached: {cause_of(text) or 'it went away'}"
         case "DEADLINE_EXCEEDED":
             return f"the server at {target} did not answer in time"
         case "UNIMPLEMENTED":

@@ -13,14 +13,17 @@ from distributor.client import values
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
-from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.command import MAX_RUNS, CommandLimits, OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
+from distributor.transport import MAX_MESSAGE_BYTES
 from distributor.v1 import command_pb2, command_service_pb2
 
 N = TypeVar("N", bound=int)
 T = TypeVar("T")
 
 _MAX_INT32 = 2**31 - 1
+_ENVELOPE_BYTES = 16
+"""The most that a batch of one adds to its request."""
 
 _STATUSES = {
     command_pb2.COMMAND_STATUS_QUEUED: CommandStatus.QUEUED,
@@ -49,7 +52,7 @@ def wire_request(request: values.CommandRequest, idempotency_key: str) -> comman
         agent_id=request.agent_id,
         type=request.type,
         offline_policy=_WIRE_OFFLINE[request.offline],
-        max_runs=_int32(request.max_runs or 0, "command.max_runs"),
+        max_runs=0 if request.max_runs is None else _max_runs(request.max_runs),
     )
     _fill_params(command, request.params)
     if request.priority is not None:
@@ -58,7 +61,10 @@ def wire_request(request: values.CommandRequest, idempotency_key: str) -> comman
         command.time_limit.CopyFrom(_duration(request.time_limit_seconds, "command.time_limit"))
     if request.queue_ttl_seconds is not None:
         command.queue_ttl.CopyFrom(_duration(request.queue_ttl_seconds, "command.queue_ttl"))
-    return command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
+    wire = command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
+    if wire.ByteSize() + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
+        raise _too_large(wire)
+    return wire
 
 
 def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFilter:
@@ -106,8 +112,8 @@ def state_of(wire: command_pb2.CommandState) -> values.CommandState:
         reason=_reason(wire.reason),
         cancel_ms=_ms(wire.cancel_time),
         agent_away_since_ms=_ms(wire.agent_away_since),
-        agent_known=wire.agent_known,
-        output_bytes=wire.output_bytes,
+        agent_known=wire.agent_known if wire.HasField("agent_known") else None,
+        output_bytes=wire.output_bytes if wire.HasField("output_bytes") else None,
     )
 
 
@@ -121,7 +127,8 @@ def summary_of(wire: command_service_pb2.CommandSummary) -> values.CommandSummar
 def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> values.QueueOutcome:
     """What became of one of many. `own_key`: the key was the caller's, so its earlier use is worth telling."""
     if wire.WhichOneof("outcome") == "command_id":
-        return values.Queued(wire.command_id, wire.already_queued and own_key, wire.agent_connected)
+        already_queued = wire.already_queued and own_key
+        return values.Queued(wire.command_id, already_queued, wire.agent_connected, wire.agent_known)
     return error_of_outcome(wire.error)
 
 
@@ -224,6 +231,27 @@ def _duration(seconds: float, field: str) -> Duration:
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(f"{field} cannot be {seconds} seconds", reason="INVALID_DURATION", field=field) from error
     return duration
+
+
+def _too_large(wire: command_service_pb2.QueueCommandRequest) -> InvalidArgument:
+    size = wire.command.params.ByteSize()
+    return InvalidArgument(
+        f"command.params is {size:,} bytes, the limit is {MAX_MESSAGE_BYTES:,} for a whole message "
+        f"(a server takes {CommandLimits().max_params_bytes:,} unless its max_params_bytes says otherwise)",
+        reason="PARAMS_TOO_LARGE",
+        field="command.params",
+    )
+
+
+def _max_runs(number: int) -> int:
+    # On the wire 0 is the server's default, so the server could not refuse it.
+    if not 1 <= number <= MAX_RUNS:
+        raise InvalidArgument(
+            f"command.max_runs must be 1 to {MAX_RUNS}, not {number:,}",
+            reason="MAX_RUNS_OUT_OF_RANGE",
+            field="command.max_runs",
+        )
+    return number
 
 
 def _int32(number: int, field: str) -> int:

@@ -45,7 +45,8 @@ class CommandState:
     """Everything about a command that changes.
 
     `agent_away_since_ms` and `agent_known` are about the agent while the command is queued; `agent_known` says
-    whether it has ever connected. `cancel_ms` is set once a cancel was asked for.
+    whether it has ever connected. It and `output_bytes` are None where the call does not tell: lists and watches count
+    no output, and lists do not look for agents. `cancel_ms` is set once a cancel was asked for.
     """
 
     status: CommandStatus
@@ -54,8 +55,8 @@ class CommandState:
     reason: Reason = NO_REASON
     cancel_ms: int = 0
     agent_away_since_ms: int = 0
-    agent_known: bool = False
-    output_bytes: int = 0
+    agent_known: bool | None = None
+    output_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,12 @@ class QueuedCommand:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """One of many was queued. `already_queued` as in QueuedCommand."""
+    """One of many was queued. `already_queued` as in QueuedCommand; `agent_known`: it has connected at least once."""
 
     command_id: str
     already_queued: bool
     agent_connected: bool
+    agent_known: bool
 
 
 QueueOutcome: TypeAlias = Queued | DistributorError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from distributor.client.options import ClientOptions
-from distributor.client.reconnecting import Deadline, Reconnecting
+from distributor.client.reconnecting import Deadline, Outage, Reconnecting
 from distributor.client.status import error_of
 from distributor.client.translation import summary_of, update_of
 from distributor.client.values import CommandResult, CommandSummary, OutputChunk, OutputGap, Update
@@ -61,11 +61,12 @@ class Watching:
         self._stub = stub
         self._target = target
         self._options = options
+        self._outage = Outage(target, options)
 
     async def updates(self, request: WatchCommandRequest, deadline: Deadline) -> AsyncGenerator[Update, None]:
         """The updates of one command, from `request.output_offset`, up to and with its result."""
         position = WatchPosition(request.output_offset)
-        reconnecting = Reconnecting(self._options, deadline)
+        reconnecting = Reconnecting(self._options, deadline, self._outage)
         while True:
             cut = None
             request.output_offset = position.output_offset
@@ -108,7 +109,7 @@ class Watching:
         self, waiting: set[str], arrivals: asyncio.Queue[CommandSummary | Exception], deadline: Deadline
     ) -> None:
         """Put the ending of each of `waiting` into `arrivals`, or what prevents it."""
-        reconnecting = Reconnecting(self._options, deadline)
+        reconnecting = Reconnecting(self._options, deadline, self._outage)
         try:
             while True:
                 cut = None

@@ -1,4 +1,4 @@
-"""Gives queued commands to attached agents."""
+"""Gives queued commands to attached agents: claims as many as they have room for, and delivers them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from distributor.errors import DistributorError
 from distributor.model.assignment import assign
 from distributor.model.pace import Pace
 from distributor.observability.metrics import Metrics
-from distributor.observability.outage import Outage
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
-WAIT_AFTER_FAILURE_SECONDS = 0.5
 BUSY_COMMANDS_PER_SECOND = 1_000
 PAUSE_WHEN_BUSY_SECONDS = 0.003
 LARGE_CLAIM_BYTES = 1024 * 1024

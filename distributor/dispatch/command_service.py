@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -42,10 +41,14 @@ QUEUED_AT_ONCE: Final = 250
 
 
 class QueueRequest(NamedTuple):
-    """A draft, and how to write it down for its agent once it has an id."""
+    """A draft, how to write it down for its agent once it has an id, and what tells it from other requests.
+
+    The digest is needed under an idempotency key only.
+    """
 
     draft: CommandDraft
     encode: Callable[[str], bytes]
+    digest: str = ""
 
 
 class CommandService:
@@ -121,14 +124,11 @@ class CommandService:
             )
 
     def _new_command(self, request: QueueRequest, now_ms: int, random: int) -> NewCommand:
-        draft, encode = request
-        # The digest is of the request alone, so it is taken before there is an id in it.
-        digest = hashlib.sha256(encode("")).hexdigest() if draft.idempotency_key else ""
         command_id = self._mint.mint(now_ms, random)
-        return NewCommand(command_id, draft, encode(command_id), digest)
+        return NewCommand(command_id, request.draft, request.encode(command_id), request.digest)
 
     def _answer(self, draft: CommandDraft, queued: Queued) -> Queued | DistributorError:
-        error = refusal(draft, queued)
+        error = refusal(draft, queued, self._limits)
         if error is not None:
             return error
         if queued.outcome is QueueOutcome.QUEUED:

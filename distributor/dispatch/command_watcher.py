@@ -59,8 +59,12 @@ class CommandWatcher:
                         output_offset = piece.end if isinstance(piece, Gap) else piece.offset + len(piece.data)
                         yield piece
                 if state.status.terminal:
+                    result = await self._result(command_id)
+                    if with_output and output_offset < result.output_bytes:
+                        # The end of it could not be kept: the store was full.
+                        yield Gap(output_offset, result.output_bytes)
                     yield state
-                    yield await self._result(command_id)
+                    yield result
                     return
                 latest = await self._next_state(watch, state)
                 if latest == state or precedes(latest, state):

@@ -14,11 +14,9 @@ from distributor.errors import DistributorError
 from distributor.model.event import AgentChanged, CommandChanged, EventKind
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
-from distributor.observability.outage import Outage
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 logger = get_logger()
-
-WAIT_AFTER_FAILURE_SECONDS = 0.5
 
 
 class EventRelay:

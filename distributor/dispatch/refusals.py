@@ -14,7 +14,7 @@ from distributor.errors import (
     NotFound,
     ResourceExhausted,
 )
-from distributor.model.command import CommandDraft, InvalidField
+from distributor.model.command import CommandDraft, CommandLimits, InvalidField
 
 MOST_IDS: Final = 1_000
 MOST_IN_A_PAGE: Final = 1_000
@@ -79,7 +79,7 @@ def bad_page_token() -> InvalidArgument:
     )
 
 
-def refusal(draft: CommandDraft, queued: Queued) -> DistributorError | None:
+def refusal(draft: CommandDraft, queued: Queued, limits: CommandLimits) -> DistributorError | None:
     """Why the store did not queue a command; None where it did."""
     match queued.outcome:
         case QueueOutcome.QUEUED | QueueOutcome.ALREADY_QUEUED:
@@ -95,7 +95,7 @@ def refusal(draft: CommandDraft, queued: Queued) -> DistributorError | None:
             return agent_offline(draft.agent_id, queued.agent)
         case QueueOutcome.QUEUE_FULL:
             return ResourceExhausted(
-                f"the queue of agent '{draft.agent_id}' is full (queue_limit)",
+                f"the queue of agent '{draft.agent_id}' is full: {limits.queue_limit:,} commands wait, the queue_limit",
                 field="command.agent_id",
                 reason="QUEUE_FULL",
                 retry_after_seconds=5.0,

@@ -1,4 +1,7 @@
-"""Who watches what. Pure bookkeeping: the event relay feeds it, the callers' streams drain it."""
+"""Which callers watch which commands, and what each has yet to be told.
+
+Pure bookkeeping: the event relay feeds it, the callers' streams drain it.
+"""
 
 from __future__ import annotations
 

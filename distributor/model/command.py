@@ -125,6 +125,7 @@ class CommandLimits:
 
     max_params_bytes: int = 262_144
     max_batch: int = 1_000
+    queue_limit: int = 1_000
 
 
 def check_agent_id(agent_id: str, field: str = "agent_id") -> None:

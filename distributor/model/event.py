@@ -1,4 +1,4 @@
-"""What happened, as told to watchers. Written by the store in the same atomic step as the change itself."""
+"""What happened to commands, as told to watchers. Written by the store in the same atomic step as the change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a command as a table.
+"""The life of a command as a table: its states, and which operation leads from where to where.
 
     queued ──claim──► assigned ──finish──► completed | failed | timeout | cancelled
       │ ▲               │

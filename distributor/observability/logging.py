@@ -4,7 +4,8 @@ What callers and agents send as content, such as params, output or results, neve
 pass some by mistake, under one of the names in `WITHHELD`, the line says so instead.
 
 In a program that is not ours, such as an author's agent, lines go to the standard library's `logging` as those of any
-library do, unless that program has set up structlog or calls `configure_logging`.
+library do, unless that program has set up structlog or calls `configure_logging`. `Agent.run` shows them where nobody
+else would.
 """
 
 from __future__ import annotations
@@ -67,6 +68,17 @@ def log_through_standard_library() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def show_lines_of_ours() -> None:
+    """Show our lines on stderr, from info up, where the program at hand has no handler that would take them."""
+    ours = logging.getLogger(__name__.partition(".")[0])
+    if ours.hasHandlers():
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
 
 
 def get_logger(**context: str | int) -> FilteringBoundLogger:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from distributor.observability.logging import get_logger
 
 logger = get_logger()
+
+WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
+"""What a loop waits before it tries again, where nothing else sets its pace."""
 
 
 class Outage:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from distributor.dispatch.command_service import QueueRequest
 from distributor.dispatch.command_watcher import Gap, Update
 from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, StoredChunk
 from distributor.errors import InvalidArgument
 from distributor.json_values import fill_from_text
-from distributor.model.command import NAMED_PRIORITIES, CommandDraft, CommandResult, CommandState, OfflinePolicy, Reason
+from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
-from distributor.rpc.params_summary import params_summary
-from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 
 STATUS_TO_WIRE = {
@@ -28,75 +23,15 @@ STATUS_TO_WIRE = {
     CommandStatus.CANCELLED: command_pb2.COMMAND_STATUS_CANCELLED,
 }
 STATUS_FROM_WIRE = {wire: status for status, wire in STATUS_TO_WIRE.items()}
-_OFFLINE_FROM_WIRE = {
-    command_pb2.OFFLINE_POLICY_UNSPECIFIED: OfflinePolicy.QUEUE,
-    command_pb2.OFFLINE_POLICY_QUEUE: OfflinePolicy.QUEUE,
-    command_pb2.OFFLINE_POLICY_FAIL: OfflinePolicy.FAIL,
-}
 _AGENT_STATUSES = {
     command_service_pb2.AGENT_STATUS_ONLINE,
     command_service_pb2.AGENT_STATUS_BUSY,
     command_service_pb2.AGENT_STATUS_OFFLINE,
 }
+_NANOS = 1_000_000_000
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""The years 1 to 9999, as google/protobuf/timestamp.proto has them."""
 _STREAM_TO_WIRE = {1: command_pb2.OUTPUT_STREAM_STDOUT, 2: command_pb2.OUTPUT_STREAM_STDERR}
-
-
-class CommandDefaults:
-    """What a command gets where it does not say itself."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        self.priority = NAMED_PRIORITIES["normal"]
-        self.time_limit_ms = round(settings.time_limit * 1000)
-        self.queue_ttl_ms = round(settings.queue_ttl * 1000)
-
-
-def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: CommandDefaults) -> QueueRequest:
-    """What to queue. Fills unset fields of `message` with the defaults, so that its agent sees what holds.
-
-    Raises InvalidArgument for an offline policy that does not exist, or an id that the caller chose.
-    """
-    command = message.command
-    if command.command_id:
-        raise InvalidArgument(
-            "command.command_id is chosen by the server and must be empty; use idempotency_key to name a request",
-            field="command.command_id",
-            reason="COMMAND_ID_NOT_EMPTY",
-        )
-    offline = _OFFLINE_FROM_WIRE.get(command.offline_policy)
-    if offline is None:
-        raise unknown_enum_value("command.offline_policy", command.offline_policy)
-    if not command.HasField("priority"):
-        command.priority = defaults.priority
-    time_limit_ms = _defaulted(command, "time_limit", defaults.time_limit_ms)
-    queue_ttl_ms = _defaulted(command, "queue_ttl", defaults.queue_ttl_ms)
-    if not command.max_runs:
-        command.max_runs = 1
-    draft = CommandDraft(
-        command.agent_id,
-        command.type,
-        command.params.ByteSize(),
-        command.priority,
-        time_limit_ms,
-        queue_ttl_ms,
-        offline,
-        command.max_runs,
-        message.idempotency_key,
-        params_summary(command.params),
-    )
-    return QueueRequest(draft, partial(_encode, command))
-
-
-def _encode(command: command_pb2.Command, command_id: str) -> bytes:
-    command.command_id = command_id
-    return command.SerializeToString(deterministic=True)
-
-
-def _defaulted(command: command_pb2.Command, field: str, default_ms: int) -> int:
-    duration: Duration = getattr(command, field)
-    if command.HasField(field):  # type: ignore[arg-type]  # one of the two names below, not known to the stubs
-        return duration.seconds * 1000 + duration.nanos // 1_000_000
-    duration.seconds, duration.nanos = default_ms // 1000, default_ms % 1000 * 1_000_000
-    return default_ms
 
 
 def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
@@ -188,7 +123,7 @@ def watch_response(command_id: str, update: Update) -> command_service_pb2.Watch
 
 
 def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
-    """What to list. Raises InvalidArgument for a status that does not exist."""
+    """What to list. Raises InvalidArgument for a status or a time that does not exist."""
     statuses = []
     for wire in message.statuses:
         if wire not in STATUS_FROM_WIRE:
@@ -198,8 +133,10 @@ def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
         agent_id=message.agent_id,
         statuses=tuple(dict.fromkeys(statuses)),
         type=message.type,
-        queued_from_ms=_ms(message.queued_after) if message.HasField("queued_after") else None,
-        queued_until_ms=_ms(message.queued_before) if message.HasField("queued_before") else None,
+        queued_from_ms=_ms(message.queued_after, "filter.queued_after") if message.HasField("queued_after") else None,
+        queued_until_ms=_ms(message.queued_before, "filter.queued_before")
+        if message.HasField("queued_before")
+        else None,
     )
 
 
@@ -252,5 +189,12 @@ def fill_time(message: Timestamp, ms: int) -> None:
     message.nanos = ms % 1000 * 1_000_000
 
 
-def _ms(time: Timestamp) -> int:
+def _ms(time: Timestamp, field: str) -> int:
+    if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < _NANOS):
+        raise InvalidArgument(
+            f"{field} must be a time in the years 1 to 9999 with 0 to 999,999,999 nanos, "
+            f"not {time.seconds:,} seconds and {time.nanos:,} nanos",
+            field=field,
+            reason="INVALID_TIMESTAMP",
+        )
     return time.seconds * 1000 + time.nanos // 1_000_000

@@ -14,6 +14,7 @@ from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.rpc import command_messages as messages
+from distributor.rpc.queue_request import CommandDefaults, queue_request
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
 
@@ -25,28 +26,32 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CommandServicer(CommandServiceServicer):
     """One method per RPC; errors are raised as ours and turned into status by an interceptor."""
 
-    def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: messages.CommandDefaults) -> None:
+    def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: CommandDefaults) -> None:
         self._service = service
         self._watcher = watcher
         self._defaults = defaults
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
-        queued = await self._service.queue(messages.queue_request(request, self._defaults))
+        queued = await self._service.queue(queue_request(request, self._defaults))
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
-            await self._fill_earlier(response, queued.command_id)
+            await self._fill(response, queued.command_id)
             return response
         response.command.CopyFrom(request.command)
         response.state.status = messages.STATUS_TO_WIRE[CommandStatus.QUEUED]
         messages.fill_time(response.state.receipts.queue_time, queued.queued_ms)
         messages.fill_presence(response.state, queued.agent)
+        response.state.output_bytes = 0
         return response
 
-    async def _fill_earlier(self, response: pb.QueueCommandResponse, command_id: str) -> None:
-        """The command that the idempotency key was used for, as it is now."""
+    async def _fill(self, response: pb.QueueCommandResponse | pb.GetCommandResponse, command_id: str) -> None:
+        """All of a stored command, as it is now."""
         state, encoded = await self._service.get(command_id)
         messages.fill_command(response.command, state, encoded)
         messages.fill_state(response.state, state)
+        response.state.output_bytes = await self._service.output_bytes(command_id)
+        if state.status is CommandStatus.QUEUED:
+            messages.fill_presence(response.state, await self._service.presence(state.agent_id))
 
     async def QueueCommands(self, request: pb.QueueCommandsRequest, context: Context) -> pb.QueueCommandsResponse:
         self._service.check_batch(len(request.requests))
@@ -54,7 +59,7 @@ class CommandServicer(CommandServiceServicer):
         errors: dict[int, DistributorError] = {}
         for place, item in enumerate(request.requests):
             try:
-                valid.append(messages.queue_request(item, self._defaults))
+                valid.append(queue_request(item, self._defaults))
             except InvalidArgument as error:
                 errors[place] = error
         answers = iter(await self._service.queue_many(valid))
@@ -73,17 +78,13 @@ class CommandServicer(CommandServiceServicer):
                     command_id=answer.command_id,
                     already_queued=answer.already_queued,
                     agent_connected=answer.agent.present,
+                    agent_known=answer.agent.known,
                 )
         return response
 
     async def GetCommand(self, request: pb.GetCommandRequest, context: Context) -> pb.GetCommandResponse:
-        state, encoded = await self._service.get(request.command_id)
         response = pb.GetCommandResponse()
-        messages.fill_command(response.command, state, encoded)
-        messages.fill_state(response.state, state)
-        response.state.output_bytes = await self._service.output_bytes(request.command_id)
-        if state.status is CommandStatus.QUEUED:
-            messages.fill_presence(response.state, await self._service.presence(state.agent_id))
+        await self._fill(response, request.command_id)
         return response
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
@@ -123,7 +124,7 @@ class CommandServicer(CommandServiceServicer):
 
     async def CancelCommand(self, request: pb.CancelCommandRequest, context: Context) -> pb.CancelCommandResponse:
         response = pb.CancelCommandResponse()
-        messages.fill_state(response.state, await self._service.cancel(request.command_id, request.reason))
+        messages.fill_summary(response.command, await self._service.cancel(request.command_id, request.reason))
         return response
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:

@@ -1,4 +1,4 @@
-"""Settings: what an operator decides. This package is the only reader of the environment.
+"""What an operator decides. This package is the only reader of the environment.
 
 Four groups, each a frozen value: `ServerSettings`, `BridgeSettings`, `AgentSettings`, `ClientSettings`. The
 `load_...` functions gather them from, in rising precedence: defaults, a TOML file with a table for each group,
@@ -19,13 +19,14 @@ from distributor.settings.loading import (
     load_server_settings,
 )
 from distributor.settings.server import ServerSettings
-from distributor.settings.values import split_address
+from distributor.settings.values import is_loopback, split_address
 
 __all__ = [
     "AgentSettings",
     "BridgeSettings",
     "ClientSettings",
     "ServerSettings",
+    "is_loopback",
     "load_agent_settings",
     "load_bridge_settings",
     "load_client_settings",

@@ -92,11 +92,14 @@ class BridgeSettings(SettingsGroup):
         """The key of token_key or token_key_file; empty where neither is set. Raises ConfigurationError."""
         if self.token_key_file is None:
             return self.token_key.get_secret_value()
-        return _read(self.token_key_file, "token_key_file").decode(errors="surrogateescape").strip()
+        key = _read(self.token_key_file, "token_key_file").decode(errors="surrogateescape").strip()
+        if not key:
+            raise ConfigurationError(f"{self.token_key_file} (token_key_file) is empty", field="token_key_file")
+        return key
 
-    def public_pems(self) -> list[bytes]:
-        """The contents of `public_keys`. Raises ConfigurationError."""
-        return [_read(path, "public_keys") for path in self.public_keys]
+    def public_pems(self) -> dict[str, bytes]:
+        """The contents of `public_keys` by path. Raises ConfigurationError."""
+        return {str(path): _read(path, "public_keys") for path in self.public_keys}
 
 
 def _read(path: Path, field: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
@@ -42,6 +43,14 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise ValueError("must be host:port with a port of 0 to 65535, such as 127.0.0.1:50051")
     return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`, a name or an address without a port."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_address(address: str) -> str:

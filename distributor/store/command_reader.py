@@ -88,12 +88,14 @@ class ValkeyCommandReader:
                 ("HMGET", keys.SESSION.format(agent_id=agent_id), *rows.SESSION_FIELDS),
                 ("SCARD", keys.ASSIGNED.format(agent_id=agent_id)),
                 ("ZCARD", keys.READY.format(agent_id=agent_id)),
+                ("SCARD", keys.DELAYED.format(agent_id=agent_id)),
             ]
         now, *replies = await self._connection.calls(calls)
         found: list[AgentInfo | None] = []
-        for agent_id, row, running, queued in zip(agent_ids, replies[::3], replies[1::3], replies[2::3], strict=True):
+        for place, agent_id in enumerate(agent_ids):
+            row, running, ready, delayed = replies[4 * place : 4 * place + 4]
             there = rows.presence((row[1], row[7], row[8]), _milliseconds(now), self._offline_after_ms)
-            found.append(rows.agent_info(agent_id, row, (running, queued), there))
+            found.append(rows.agent_info(agent_id, row, (running, ready + delayed), there))
         return found
 
     async def agent_ids(self, after: str, most: int) -> list[str]:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,8 +15,8 @@ from valkey.asyncio import Valkey
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from distributor.errors import ConfigurationError
-from distributor.store import die_with_parent
-from distributor.store.child_process import ChildProcess
+from distributor.processes.child_process import ChildProcess
+from distributor.processes.keeper import Keeper
 from distributor.store.data_dir_lock import DataDirLock
 
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -103,6 +102,10 @@ class EmbeddedValkey:
         self._prepare_data_dir()
         await self._launch(find_server_binary())
 
+    def keeper(self) -> Keeper:
+        """The loop that starts it again, with the same data and url, should it end by itself."""
+        return Keeper("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=f"see its log {self.log}")
+
     async def stop(self) -> None:
         """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""
         process, self._process = self._process, None
@@ -146,10 +149,9 @@ class EmbeddedValkey:
             encoding="utf-8",
             errors="surrogateescape",
         )
-        launcher = (sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()))
         with self.log.open("ab") as log:
             return ChildProcess(
-                [*launcher, binary, config],
+                [binary, config],
                 output=log,
                 environment=_ENVIRONMENT,
                 pass_fds=(self._lock.fd,),

@@ -28,6 +28,8 @@ IDEMPOTENCY: Final = "command:idempotency:{key}"
 
 READY: Final = "agent:{agent_id}:ready"
 """zset: ids to claim now; score = arrival in microseconds less what the priority is worth."""
+DELAYED: Final = "agent:{agent_id}:delayed"
+"""set: queued ids that wait for another attempt or run, so are not ready; DEADLINES has when they are."""
 ASSIGNED: Final = "agent:{agent_id}:assigned"
 """set: ids claimed for this agent that have not ended."""
 AGENT_COMMANDS: Final = "agent:{agent_id}:commands"
@@ -92,6 +94,7 @@ _TEMPLATES: Final = {
     "output": OUTPUT,
     "idempotency": IDEMPOTENCY,
     "ready": READY,
+    "delayed": DELAYED,
     "assigned": ASSIGNED,
     "agent_commands": AGENT_COMMANDS,
     "session": SESSION,

@@ -1,4 +1,4 @@
-"""What the functions are told about times and bounds."""
+"""What the store functions are told about times and bounds."""
 
 from __future__ import annotations
 

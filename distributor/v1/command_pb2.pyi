@@ -248,9 +248,11 @@ class CommandState(_message.Message):
     attempt: _builtins.int
     """Number of the latest delivery attempt, from 1; 0 before the first."""
     agent_known: _builtins.bool
-    """While queued: whether the agent has ever connected and been remembered."""
+    """While queued: whether the agent has ever connected and been remembered. Set by QueueCommand, GetCommand and
+    WatchCommand only.
+    """
     output_bytes: _builtins.int
-    """Bytes of output received so far, over both streams."""
+    """Bytes of output received so far, over both streams. Set by QueueCommand and GetCommand only."""
     @_builtins.property
     def receipts(self) -> Global___Receipts: ...
     @_builtins.property
@@ -261,7 +263,7 @@ class CommandState(_message.Message):
 
     @_builtins.property
     def agent_away_since(self) -> _timestamp_pb2.Timestamp:
-        """While queued: since when the agent is away. Unset if it is connected, or was never seen."""
+        """While queued: since when the agent is away. Unset if it is connected or was never seen, and without agent_known."""
 
     def __init__(
         self,
@@ -272,14 +274,21 @@ class CommandState(_message.Message):
         reason: Global___Reason | None = ...,
         cancel_time: _timestamp_pb2.Timestamp | None = ...,
         agent_away_since: _timestamp_pb2.Timestamp | None = ...,
-        agent_known: _builtins.bool = ...,
-        output_bytes: _builtins.int = ...,
+        agent_known: _builtins.bool | None = ...,
+        output_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_away_since", b"agent_away_since", "cancel_time", b"cancel_time", "reason", b"reason", "receipts", b"receipts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "attempt", b"attempt", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "attempt", b"attempt", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__agent_known: _TypeAlias = _typing.Literal["agent_known"]  # noqa: Y015
+    _WhichOneofArgType__agent_known: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known"]  # noqa: Y015
+    _WhichOneofReturnType__output_bytes: _TypeAlias = _typing.Literal["output_bytes"]  # noqa: Y015
+    _WhichOneofArgType__output_bytes: _TypeAlias = _typing.Literal["_output_bytes", b"_output_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_known) -> _WhichOneofReturnType__agent_known | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_bytes) -> _WhichOneofReturnType__output_bytes | None: ...
 
 Global___CommandState: _TypeAlias = CommandState  # noqa: Y015
 

@@ -159,11 +159,14 @@ class QueueCommandOutcome(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ALREADY_QUEUED_FIELD_NUMBER: _builtins.int
     AGENT_CONNECTED_FIELD_NUMBER: _builtins.int
+    AGENT_KNOWN_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Queued. To keep large batches cheap, only the id is given."""
     already_queued: _builtins.bool
     agent_connected: _builtins.bool
     """Whether the agent was connected when it was queued."""
+    agent_known: _builtins.bool
+    """Whether the agent has ever connected and been remembered."""
     @_builtins.property
     def error(self) -> Global___QueueError:
         """Not queued, and why. UNAVAILABLE where the store went away after it had taken others of this call: whether it took
@@ -177,10 +180,11 @@ class QueueCommandOutcome(_message.Message):
         error: Global___QueueError | None = ...,
         already_queued: _builtins.bool = ...,
         agent_connected: _builtins.bool = ...,
+        agent_known: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_connected", b"agent_connected", "already_queued", b"already_queued", "command_id", b"command_id", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_connected", b"agent_connected", "agent_known", b"agent_known", "already_queued", b"already_queued", "command_id", b"command_id", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["command_id", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -604,19 +608,19 @@ Global___CancelCommandRequest: _TypeAlias = CancelCommandRequest  # noqa: Y015
 class CancelCommandResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    STATE_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def state(self) -> _command_pb2.CommandState:
+    def command(self) -> Global___CommandSummary:
         """CANCELLED at once if it was queued; ASSIGNED with cancel_time while its agent stops it."""
 
     def __init__(
         self,
         *,
-        state: _command_pb2.CommandState | None = ...,
+        command: Global___CommandSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

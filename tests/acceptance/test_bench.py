@@ -8,14 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.source_tree import ROOT
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def quick_run(scenario: str, folder: Path) -> Any:
     """What it writes."""
     output = folder / "figures.json"
     arguments = ("-m", "bench", "--quick", "--only", scenario, "--output", str(output))
-    finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=55)
+    finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=170)
     assert finished.returncode == 0, finished.stderr
     assert scenario in finished.stdout
     return json.loads(output.read_text(encoding="utf-8"))

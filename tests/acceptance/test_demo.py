@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,28 @@ def shown_receipts(server: LaunchedServer) -> list[str]:
     return [match[1] for match in lines if match]
 
 
+UNAME = """#!/bin/sh
+# Twice for each line: the second line waits until it may be seen.
+echo called >>"$0.calls"
+while [ "$(wc -l <"$0.calls")" -gt 2 ] && ! [ -e "$0.go" ]; do sleep 0.05; done
+exec /bin/uname "$@"
+"""
+
+
 async def test_once_shows_a_command_from_the_queue_to_its_result_and_leaves_nothing_running(tmp_path: Path) -> None:
-    async with launched_server("demo", "--once", *somewhere(tmp_path)) as demo:
+    uname = tmp_path / "bin" / "uname"
+    uname.parent.mkdir()
+    uname.write_text(UNAME)
+    uname.chmod(0o755)
+    path = f"{uname.parent}:{os.environ['PATH']}"
+    async with launched_server("demo", "--once", *somewhere(tmp_path / "data"), PATH=path) as demo:
         first = await demo.line("line 1 of 5")
         # Live: the program still runs.
-        assert not any("line 5 of 5" in line for line in demo.stdout)
+        assert not any("line 2 of 5" in line for line in demo.stdout)
         started = descendants_of(demo.process.pid)
         assert len(started) >= 3, "Valkey, the agent and the program"
         assert first.startswith("  | ")
+        uname.with_suffix(".go").touch()
         assert await demo.ended() == 0, demo.everything
         assert "  ! and one on stderr" in demo.stdout
         (result,) = [line for line in demo.stdout if line.startswith("Result")]
@@ -74,12 +89,15 @@ async def test_a_killed_agent_is_started_again_with_a_line_that_says_so(tmp_path
 
 def agent_of(server: LaunchedServer) -> int:
     """The process id of the agent that a server started."""
-    (agent,) = [
-        pid
-        for pid in descendants_of(server.process.pid)
-        if b"command_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    (agent,) = [pid for pid in descendants_of(server.process.pid) if b"command_agent" in command_line(pid)]
     return agent
+
+
+def command_line(pid: int) -> bytes:
+    """Empty where the process has ended meanwhile."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 async def test_only_on_loopback(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from valkey.asyncio import Valkey
 from distributor.cli.exit_codes import ExitCode
 from distributor.store.embedded import EmbeddedValkey
 from tests.support.launched_server import launched_server
-from tests.support.ports import free_port
 from tests.support.running_server import keyspace, running_server
 
 ANY_PORTS = ("--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0")
@@ -48,8 +47,7 @@ async def test_a_second_server_on_the_same_data_folder(tmp_path: Path) -> None:
         assert f"the data folder {tmp_path} is in use by another server" in line
 
 
-async def test_a_valkey_that_is_not_there() -> None:
-    port = free_port()
+async def test_a_valkey_that_is_not_there(port: int) -> None:
     line = await complaint(*ANY_PORTS, f"--valkey-url=valkey://user:secret@127.0.0.1:{port}")
     assert f"cannot use the Valkey at valkey://127.0.0.1:{port}: Valkey is away" in line
     assert "secret" not in line

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distributor.client import CommandClient, CommandRequest, CommandStatus
 from tests.support.launched_server import LaunchedServer, descendants_of, gone, launched_server, somewhere
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent, running, wire_agent
 
 
@@ -34,7 +35,7 @@ async def finish(address: str, agent: WireAgent, command_ids: list[str]) -> None
         await agent.finish(await agent.next_assignment(command_id))
     async with CommandClient(address) as client:
         for command_id in command_ids:
-            assert (await client.wait(command_id, timeout_seconds=10)).status is CommandStatus.COMPLETED
+            assert (await client.wait(command_id, timeout_seconds=PATIENCE_SECONDS)).status is CommandStatus.COMPLETED
 
 
 async def test_sigterm_drains_and_the_next_server_goes_on(tmp_path: Path) -> None:

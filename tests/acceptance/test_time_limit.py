@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from distributor.agent.process_group import group_runs
@@ -12,12 +10,12 @@ from tests.support.launched_programs import launched_agent
 from tests.support.running_server import running_server
 
 PROGRAM = """
-import os, signal
+trap '' TERM
+tell_group() { read -r _ _ _ _ group _ </proc/self/stat; echo "$group"; }
 # Twice the same number: both processes are in the group of the first.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-os.fork()
-print(os.getpgrp(), flush=True)
-signal.pause()
+{ tell_group; exec sleep 600; } &
+tell_group
+exec sleep 600
 """
 
 
@@ -30,8 +28,7 @@ async def test_a_program_that_ignores_term_is_killed_with_its_children(
         launched_agent(server.address, "agent123"),
         CommandClient(server.address) as client,
     ):
-        argv = [sys.executable, "-c", PROGRAM]
-        request = CommandRequest("agent123", "EXEC", {"argv": argv}, time_limit_seconds=1.0)
+        request = CommandRequest("agent123", "EXEC", {"argv": ["sh", "-c", PROGRAM]}, time_limit_seconds=1.5)
         command_id = (await client.queue(request)).command.command_id
         printed = b""
         async for update in client.watch(command_id):

@@ -10,14 +10,15 @@ import pytest
 from tests.support.source_tree import PACKAGE, ROOT, imported_names, layer, modules
 
 MAY_USE_GENERATED = {"rpc", "client", "agent"}
-FOLDERS = ("agent", "bridge", "cli", "client", "dispatch", "model", "observability", "rpc", "store")
-FILES = ("__init__", "errors", "json_values", "settings", "stopping", "transport")
+FOLDERS = ("agent", "bridge", "cli", "client", "dispatch", "model", "observability", "processes", "rpc", "store")
+FILES = ("__init__", "errors", "json_values", "settings", "tasks", "transport")
 
 WRONG = {
     "model/a.py": "import distributor.errors",
     "model/b.py": "import asyncio",
     "errors.py": "import distributor.settings",
-    "observability/a.py": "import distributor.dispatch",
+    "observability/a.py": "import distributor.processes",
+    "processes/a.py": "import distributor.dispatch",
     "dispatch/a.py": "import distributor.store",
     "dispatch/b.py": "import grpc.aio",
     "store/a.py": "import distributor.rpc",

@@ -68,9 +68,12 @@ async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage
     await expect(page.page.get_by_label("Time limit, seconds")).to_have_value("7200")
 
 
-async def test_lines_of_stderr_are_marked(page: DashboardPage) -> None:
-    line = "sh -c 'echo out; sleep 0.2; printf \"\\033[32mred\\nsea\\n\" >&2; sleep 0.2; echo end'"
-    await page.send(line, agent_id=AGENT_ID)
+async def test_lines_of_stderr_are_marked(page: DashboardPage, world: PageWorld) -> None:
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
+    world.script.print("out\n")
+    world.script.print("\x1b[32mred\nsea\n", "stderr")
+    world.script.print("end\n")
+    world.script.end()
     await expect(page.status).to_have_text("completed")
     await expect(page.output).to_contain_text(re.compile("out.*▌.red.*▌.sea.*end", re.DOTALL))
     await page.picture("stderr")
@@ -151,6 +154,7 @@ async def test_filters_and_pages_are_the_servers(page: DashboardPage, world: Pag
     await page.page.get_by_label("Until").fill("2120-01-02T03:04")
     await expect(page.rows).to_have_count(25)
     await page.page.get_by_role("button", name="Clear").click()
+    await expect(page.page.get_by_label("Until")).to_have_value("")
     await page.page.get_by_label("Type").fill("EXEC")
     await page.page.get_by_label("Type").press("Enter")
     await expect(page.rows).to_have_count(1)

@@ -14,7 +14,6 @@ from tests.support.browser import Problems, browsing
 from tests.support.dashboard_page import DashboardPage
 from tests.support.launched_programs import launched
 from tests.support.page_world import AGENT_ID, PageWorld, page_world
-from tests.support.ports import free_port
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE
 
 FAILED_CONNECTIONS = "ERR_CONNECTION_REFUSED|WebSocket connection to"
@@ -154,10 +153,9 @@ async def launched_bridge(world: PageWorld, port: int) -> AsyncIterator[Process]
 
 
 async def test_a_killed_bridge_is_found_again_and_output_goes_on(
-    browser: Browser, world: PageWorld, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, world: PageWorld, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISTRIBUTOR_BRIDGE_TOKEN_KEY", TOKEN_KEY)
-    port = free_port()
     async with browsing(browser, f"http://127.0.0.1:{port}") as (context, problems):
         problems.expect(f"{FAILED_CONNECTIONS}|{NO_DEV_TOKEN}")
         page = DashboardPage(await context.new_page())

@@ -124,8 +124,7 @@ async def test_the_keyboard_alone_is_enough(page: DashboardPage, world: PageWorl
     await expect(page.status).to_have_text("running")
     await keyboard.press("x")
     await expect(page.status).to_have_text("interrupted")
-    await keyboard.press("g")
-    await keyboard.press("c")
+    await page.press_pair("g", "c")
     await expect(page.rows).to_have_count(1)
     await keyboard.press("j")
     await expect(page.rows.get_by_role("link").first).to_be_focused()
@@ -145,8 +144,7 @@ async def test_the_terminal_lets_the_keyboard_out(page: DashboardPage) -> None:
     await page.send("echo done", agent_id=AGENT_ID)
     await expect(page.output).to_contain_text("done")
     await page.page.locator(".xterm-helper-textarea, .plain-terminal").focus()
-    await page.page.keyboard.press("g")
-    await page.page.keyboard.press("a")
+    await page.press_pair("g", "a")
     await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
 
 

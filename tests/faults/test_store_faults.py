@@ -39,7 +39,7 @@ async def test_an_embedded_valkey_that_is_killed_comes_back_and_commands_run(tmp
         await server.line("the embedded Valkey runs again")
         async with launched_agent(address, "agent123"), CommandClient(address) as client:
             queued = await client.queue(CommandRequest("agent123", "PING"))
-            result = await client.wait(queued.command.command_id, timeout_seconds=10)
+            result = await client.wait(queued.command.command_id, timeout_seconds=PATIENCE_SECONDS)
             assert result.status is CommandStatus.COMPLETED
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0, server.everything

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -227,6 +228,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             mine = self.model.of(agent_id)
             assert members(dump, keys.AGENT_COMMANDS.format(agent_id=agent_id)) == {c.command_id for c in mine}
             assert members(dump, keys.READY.format(agent_id=agent_id)) == {c.command_id for c in mine if c.ready}
+            delayed = {c.command_id for c in mine if c.status is CommandStatus.QUEUED and c.delayed}
+            assert members(dump, keys.DELAYED.format(agent_id=agent_id)) == delayed
             assigned = {c.command_id for c in mine if c.status is CommandStatus.ASSIGNED}
             assert members(dump, keys.ASSIGNED.format(agent_id=agent_id)) == assigned
             assert dump.pop(keys.SESSION.format(agent_id=agent_id))[2]
@@ -269,6 +272,7 @@ def members(dump: Dump, key: str) -> set[str]:
     return set(dump.pop(key, ("", [], False))[1])
 
 
+@pytest.mark.timeout(300)
 def test_the_life_of_commands(valkey_url: str) -> None:
     loop = asyncio.new_event_loop()
     connection = Connection(valkey_url)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
 from tests.support.source_tree import PACKAGE
+from tests.support.waiting import PATIENCE_SECONDS
 
 CHROMIUM: Final = "/usr/bin/chromium"
 ARGUMENTS: Final = (
@@ -25,7 +26,7 @@ ARGUMENTS: Final = (
 VENDORED: Final = (PACKAGE / "bridge" / "page" / "vendor" / "xterm.mjs").exists()
 """Whether npm was there when this checkout was set up. The page works either way."""
 
-PATIENCE_MS: Final = 10_000
+PATIENCE_MS: Final = round(PATIENCE_SECONDS * 1_000)
 
 
 @asynccontextmanager

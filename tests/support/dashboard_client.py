@@ -7,14 +7,14 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.protocol_schema import check_message
+from tests.support.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS: Final = 10.0
 Message = dict[str, Any]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,8 @@ from playwright.async_api import Locator, Page, expect
 from tests.support.source_tree import ROOT
 
 SCREENSHOTS: Final = ROOT / "build" / "screenshots"
+PAIR_SECONDS: Final = 1.5
+"""As in keyboard.js."""
 
 _DRAWN: Final = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 """A change is drawn in the next frame; by the one after that it is there."""
@@ -33,6 +36,18 @@ class DashboardPage:
     async def live(self) -> None:
         """Wait until the page is connected."""
         await expect(self.page.locator(".connection")).to_have_text("live")
+
+    async def press_pair(self, first: str, second: str) -> None:
+        """Press two keys that count together, and again where that took so long that they may not have.
+
+        The second key alone must do nothing.
+        """
+        while True:
+            began = time.monotonic()
+            await self.page.keyboard.press(first)
+            await self.page.keyboard.press(second)
+            if time.monotonic() - began < PAIR_SECONDS:
+                return
 
     async def send(self, command_line: str = "", *, agent_id: str, command_type: str = "EXEC", params: str = "") -> str:
         """Fill in the form and send it; returns the id of the command, whose view is open then."""

@@ -41,6 +41,14 @@ class StoredCommand:
     result: command_pb2.CommandResult | None = None
     dropped_bytes: int = 0
 
+    def told_state(self) -> command_pb2.CommandState:
+        """The state as a list tells it: of the agent and the output, only QueueCommand and GetCommand know."""
+        state = command_pb2.CommandState()
+        state.CopyFrom(self.state)
+        for name in ("agent_known", "agent_away_since", "output_bytes"):
+            state.ClearField(name)
+        return state
+
     def summary(self) -> wire.CommandSummary:
         command = self.command
         return wire.CommandSummary(
@@ -48,9 +56,18 @@ class StoredCommand:
             agent_id=command.agent_id,
             type=command.type,
             priority=command.priority,
-            state=self.state,
+            state=self.told_state(),
             params_summary=", ".join(sorted(command.params.fields)),
         )
+
+    def watched_summary(self) -> wire.CommandSummary:
+        """As a watch of this command tells it: with what is known of the agent."""
+        summary = self.summary()
+        if self.state.status == QUEUED:
+            summary.state.agent_known = self.state.agent_known
+            if self.state.HasField("agent_away_since"):
+                summary.state.agent_away_since.CopyFrom(self.state.agent_away_since)
+        return summary
 
 
 class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
@@ -92,6 +109,8 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         state = self.commands[command_id].state
         state.status = ASSIGNED
         state.attempt = 1
+        state.ClearField("agent_known")
+        state.ClearField("agent_away_since")
         for name in ("assign_time", "send_time", "acknowledge_time", "start_time"):
             getattr(state.receipts, name).CopyFrom(self._now())
         self._wake()
@@ -128,6 +147,8 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
     ) -> None:
         stored = self.commands[command_id]
         stored.state.status = status
+        stored.state.ClearField("agent_known")
+        stored.state.ClearField("agent_away_since")
         stored.state.receipts.finish_time.CopyFrom(self._now())
         stored.state.reason.CopyFrom(command_pb2.Reason(code=reason, message=reason.replace("_", " ")))
         stored.result = command_pb2.CommandResult(
@@ -218,7 +239,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         elif stored.state.status == ASSIGNED:
             stored.state.cancel_time.CopyFrom(self._now())
             self._wake()
-        return wire.CancelCommandResponse(state=stored.state)
+        return wire.CancelCommandResponse(command=stored.summary())
 
     async def ListAgents(self, request: wire.ListAgentsRequest, context: Any) -> wire.ListAgentsResponse:
         await self._enter("ListAgents", request, context)
@@ -280,8 +301,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         told = b""
         while True:
             changed = self._changed
-            summary = stored.summary()
-            summary.state.output_bytes = 0
+            summary = stored.watched_summary()
             if told != (told := summary.SerializeToString(deterministic=True)):
                 yield wire.WatchCommandResponse(command=summary)
             if not request.without_output:
@@ -332,7 +352,9 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         if not wanted.HasField("queue_ttl"):
             command.queue_ttl.FromSeconds(86_400)
         receipts = command_pb2.Receipts(queue_time=self._now())
-        state = command_pb2.CommandState(status=QUEUED, receipts=receipts, agent_known=agent is not None)
+        state = command_pb2.CommandState(
+            status=QUEUED, receipts=receipts, agent_known=agent is not None, output_bytes=0
+        )
         if agent is not None and agent.HasField("away_since"):
             state.agent_away_since.CopyFrom(agent.away_since)
         self.commands[command.command_id] = StoredCommand(command, state)
@@ -348,8 +370,13 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
                 code=answer.code.name, reason=answer.reason, field=answer.field, message=answer.message
             )
             return wire.QueueCommandOutcome(error=error)
-        connected = not self.commands[answer[0]].state.HasField("agent_away_since")
-        return wire.QueueCommandOutcome(command_id=answer[0], already_queued=answer[1], agent_connected=connected)
+        agent = self.agents.get(request.command.agent_id)
+        return wire.QueueCommandOutcome(
+            command_id=answer[0],
+            already_queued=answer[1],
+            agent_connected=agent is not None and agent.status != wire.AGENT_STATUS_OFFLINE,
+            agent_known=agent is not None,
+        )
 
     async def _enter(self, method: str, request: Any, context: Any) -> None:
         self.calls[method] += 1

@@ -41,10 +41,11 @@ async def launched(launcher: str, *arguments: str, ready: bytes) -> AsyncIterato
 @asynccontextmanager
 async def launched_server(data_dir: Path) -> AsyncIterator[str]:
     """The address of a server with a Valkey of its own."""
-    address = f"127.0.0.1:{free_port()}"
-    options = [f"--listen={address}", f"--http-listen=127.0.0.1:{free_port()}", f"--data-dir={data_dir}"]
-    async with launched("distributor_server.py", "serve", *options, ready=b"serving"):
-        yield address
+    with free_port() as port:
+        address = f"127.0.0.1:{port}"
+        options = [f"--listen={address}", "--http-listen=127.0.0.1:0", f"--data-dir={data_dir}"]
+        async with launched("distributor_server.py", "serve", *options, ready=b"serving"):
+            yield address
 
 
 @asynccontextmanager

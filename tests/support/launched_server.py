@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 LAUNCHER: Final = ROOT / "cmd" / "distributor_server.py"
-PATIENCE_SECONDS: Final = 30.0
-"""For a process to start and to end, on a busy machine."""
 
 
 class LaunchedServer:

@@ -62,7 +62,7 @@ class LifecycleModel:
 
     def enqueue(self, command: ModelCommand) -> bool:
         """Whether there was room for it."""
-        if sum(other.ready for other in self.of(command.agent_id)) >= self.queue_limit:
+        if sum(other.status is QUEUED for other in self.of(command.agent_id)) >= self.queue_limit:
             return False
         self.commands[command.command_id] = command
         return True

@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
-from distributor.cli.bridge import BridgeProcess
+from distributor.agent.command_context import OutputStreamName
+from distributor.cli.bridge_process import BridgeProcess
 from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.ports import free_port
 from tests.support.running_bridge import bridge_settings
 from tests.support.running_server import RunningServer, running_server
 from tests.support.serving_agent import background
@@ -23,18 +25,18 @@ class Script:
     """A handler that prints what the test tells it to, when it tells it to, until it is told how to end."""
 
     def __init__(self) -> None:
-        self._next: asyncio.Queue[bytes | CommandFailed | None] = asyncio.Queue()
+        self._next: asyncio.Queue[tuple[bytes, OutputStreamName] | CommandFailed | None] = asyncio.Queue()
 
     async def __call__(self, command: CommandContext) -> object:
         while (step := await self._next.get()) is not None:
             if isinstance(step, CommandFailed):
                 raise step
-            await command.output(step)
+            await command.output(*step)
         return {"ok": True}
 
-    def print(self, text: str | bytes) -> None:
+    def print(self, text: str | bytes, stream: OutputStreamName = "stdout") -> None:
         """Print this."""
-        self._next.put_nowait(text.encode() if isinstance(text, str) else text)
+        self._next.put_nowait((text.encode() if isinstance(text, str) else text, stream))
 
     def end(self) -> None:
         """Complete."""
@@ -48,12 +50,12 @@ class Script:
 class PageWorld:
     """What stands behind the page. The bridge can go and come back on the same port."""
 
-    def __init__(self, server: RunningServer, *, dev: bool) -> None:
+    def __init__(self, server: RunningServer, port: int, *, dev: bool) -> None:
         self.server = server
         self.script = Script()
         self._dev = dev
         self._bridge: BridgeProcess | None = None
-        self._port = 0
+        self._port = port
 
     @property
     def origin(self) -> str:
@@ -65,10 +67,9 @@ class PageWorld:
         return token_for(bridge_settings(self.server), "alice", scopes, "1h")
 
     async def start_bridge(self) -> None:
-        """Serve, on the port of the time before if there was one."""
+        """Serve, on the same port as before."""
         settings = bridge_settings(self.server, listen=f"127.0.0.1:{self._port}")
         self._bridge = await BridgeProcess(settings, dev=self._dev).__aenter__()
-        self._port = self._bridge.port
 
     async def stop_bridge(self) -> None:
         """Go away; every page is told."""
@@ -102,7 +103,8 @@ class PageWorld:
 async def page_world(valkey_url: str, *, with_agent: bool = True, dev: bool = True) -> AsyncIterator[PageWorld]:
     """Everything running, and stopped again."""
     async with AsyncExitStack() as stack:
-        world = PageWorld(await stack.enter_async_context(running_server(valkey_url)), dev=dev)
+        server = await stack.enter_async_context(running_server(valkey_url))
+        world = PageWorld(server, stack.enter_context(free_port()), dev=dev)
         if with_agent:
             await stack.enter_async_context(background(world.agent().serve()))
             await world.until_connected()

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def free_port() -> int:
-    """A loopback TCP port that nobody listens on now. Prefer port 0 where the server can tell what it got."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A loopback TCP port that nobody listens on. Prefer port 0 where the server can tell what it got.
+
+    It is kept meanwhile: by a socket that does not listen, so that callers are refused, and a server of ours may listen
+    there, and do so again; nobody else is given it, nor has a connection that goes out from there.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield int(keeper.getsockname()[1])

@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from http.client import HTTPMessage
 from typing import Any, Final, NamedTuple
 
-from distributor.cli.bridge import BridgeProcess
+from distributor.cli.bridge_process import BridgeProcess
 from distributor.cli.token import token_for
 from distributor.settings import BridgeSettings
 from tests.support.dashboard_client import DashboardClient, dashboard_client
 from tests.support.running_server import RunningServer
+from tests.support.waiting import PATIENCE_SECONDS
 
 TOKEN_KEY: Final = "a key for nothing but tests, of 32 bytes at least"
 READ, WRITE = "dashboard:read", "command:write"
@@ -74,7 +75,7 @@ class RunningBridge:
 
 def _open(request: urllib.request.Request) -> Answer:
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
             return Answer(response.status, response.headers, response.read())
     except urllib.error.HTTPError as error:
         with error:

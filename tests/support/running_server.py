@@ -19,11 +19,8 @@ from distributor.transport import channel_options
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.wire_agent import wire_agent
-
-PATIENCE_SECONDS = 10.0
-"""Longer than anything here takes on a busy machine; a test that waits so long has failed."""
 
 QUEUED = command_pb2.COMMAND_STATUS_QUEUED
 ASSIGNED = command_pb2.COMMAND_STATUS_ASSIGNED

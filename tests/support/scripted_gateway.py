@@ -15,6 +15,8 @@ from distributor.transport import server_options
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import agent_gateway_pb2_grpc as gateway_grpc
 from distributor.v1 import command_pb2
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @dataclass
@@ -51,7 +53,7 @@ class ScriptedSession:
 
     async def next(self) -> gateway.ConnectRequest | None:
         """The agent's next message, None at the end of the stream."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.received.get()
 
     async def until(self, wanted: Callable[[list[gateway.ConnectRequest]], bool]) -> None:
@@ -123,11 +125,11 @@ class ScriptedSession:
 class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
     """Hands each attached stream to the test. `refuse` makes it answer the next Hellos with these codes."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.sessions: asyncio.Queue[ScriptedSession] = asyncio.Queue()
         self.refuse: list[grpc.StatusCode] = []
         self.hellos = 0
-        self.port = 0
+        self.port = port
         self._server: aio.Server | None = None
 
     @property
@@ -153,14 +155,14 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
 
     async def attached(self) -> ScriptedSession:
         """The next attached stream, not welcomed yet."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.sessions.get()
 
     async def start(self) -> None:
         """Listen; again on the same port after a stop."""
         self._server = aio.server(options=server_options())
         gateway_grpc.add_AgentGatewayServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.add_insecure_port(self.address)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -171,12 +173,13 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
 @asynccontextmanager
 async def scripted_gateway() -> AsyncIterator[ScriptedGateway]:
     """A gateway listening on a free port of loopback."""
-    served = ScriptedGateway()
-    await served.start()
-    try:
-        yield served
-    finally:
-        await served.stop()
+    with free_port() as port:
+        served = ScriptedGateway(port)
+        await served.start()
+        try:
+            yield served
+        finally:
+            await served.stop()
 
 
 def welcome(

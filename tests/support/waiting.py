@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 30.0
+"""Longer than anything here takes on a busy machine; a test that waits so long has failed."""
+
 PAUSE_SECONDS: Final = 0.002
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -13,8 +13,8 @@ from distributor.transport import channel_options
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from tests.support.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS: Final = 10.0
 T = TypeVar("T")
 
 
@@ -41,8 +41,11 @@ class WireAgent:
     # Saying
 
     async def send(self, **parts: Any) -> None:
-        """Send one message of these parts."""
-        await self._call.write(pb.ConnectRequest(**parts))
+        """Send one message of these parts; where the server has ended the stream meanwhile, `until` tells."""
+        try:
+            await self._call.write(pb.ConnectRequest(**parts))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self.ended()
 
     async def heartbeat(self, credit: int = 5, running: int = 0) -> None:
         """Send the next heartbeat and wait for its answer."""

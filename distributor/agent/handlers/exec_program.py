@@ -12,8 +12,9 @@ from typing import Final
 
 from distributor.agent.command_context import CommandContext, CommandFailed, Completed
 from distributor.agent.handlers.exec_params import INHERITED, read_params
-from distributor.agent.process_group import ProcessGroup, Program, finishes
+from distributor.agent.process_group import ProcessGroup, Program
 from distributor.errors import ConfigurationError
+from distributor.tasks import finishes
 
 EXEC: Final = "EXEC"
 

@@ -49,6 +49,44 @@ class Spelling(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+class JsonObject(Spelling):
+    """A JSON object as `parse_json_object` takes it."""
+
+    def __init__(self) -> None:
+        super().__init__("json", parse_json_object)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed object."""
+        if value == "-":
+            _claim_stdin(param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class InputFile(click.File):
+    """A file to read bytes from, - for standard input."""
+
+    def __init__(self) -> None:
+        super().__init__("rb")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The open file."""
+        if value == "-":
+            _claim_stdin(param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _claim_stdin(param: click.Parameter | None, ctx: click.Context | None) -> None:
+    """Raise UsageError where standard input is taken already: whoever came second would find it empty."""
+    if param is None or ctx is None:
+        return
+    name = param.opts[0]
+    first = ctx.meta.setdefault(f"{__name__}.stdin", [])
+    first.append(name)
+    if len(first) > 1:
+        both = " and ".join(dict.fromkeys(first))
+        raise click.UsageError(f"only one of {both} can be standard input")
+
+
 def parse_duration(text: str) -> float:
     """Seconds: a number with ms, s, m, h or d after it, seconds without; more than 0, at most 30 days."""
     match = _DURATION.fullmatch(text)
@@ -177,4 +215,5 @@ INSTANT: Final = Spelling("time", parse_instant)
 PRIORITY: Final = Spelling("priority", parse_priority)
 IDEMPOTENCY_KEY: Final = Spelling("key", parse_idempotency_key)
 PAIR: Final = Spelling("name=value", parse_pair)
-JSON_OBJECT: Final = Spelling("json", parse_json_object)
+JSON_OBJECT: Final = JsonObject()
+INPUT_FILE: Final = InputFile()

@@ -16,7 +16,7 @@ import click
 
 from distributor.cli.sender import arguments
 from distributor.cli.sender.running import Connection
-from distributor.cli.sender.screen import Format, Screen
+from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.model.command import OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
@@ -97,7 +97,7 @@ def stay_options(command: F) -> F:
 )
 @click.option(
     "--input",
-    type=click.File("rb"),
+    type=arguments.INPUT_FILE,
     help="Queue a command for each line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
     "maxRuns, idempotencyKey. What a line leaves out is taken from the options. - is standard input.",
 )
@@ -131,7 +131,7 @@ def send(connection: Connection, /, output: str, **given: Any) -> int:
 
     from distributor.cli.sender import queueing
 
-    return connection.run(lambda client: queueing.send(client, Screen(output), drafts, waiting))
+    return connection.run(output, lambda client, screen: queueing.send(client, screen, drafts, waiting))
 
 
 @click.command()
@@ -143,7 +143,7 @@ def get(connection: Connection, command_ids: Sequence[str], output: str) -> int:
     """Show commands: status, and when each stage was passed."""
     from distributor.cli.sender import reading
 
-    return connection.run(lambda client: reading.get(client, Screen(output), command_ids))
+    return connection.run(output, lambda client, screen: reading.get(client, screen, command_ids))
 
 
 @click.command()
@@ -155,7 +155,7 @@ def result(connection: Connection, command_ids: Sequence[str], output: str) -> i
     """Show how commands ended."""
     from distributor.cli.sender import reading
 
-    return connection.run(lambda client: reading.result(client, Screen(output), command_ids))
+    return connection.run(output, lambda client, screen: reading.result(client, screen, command_ids))
 
 
 @click.command()
@@ -171,7 +171,7 @@ def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **
 
     from distributor.cli.sender.staying import Stay
 
-    return connection.run(lambda client: Stay(client, Screen(output), command_ids, waiting).run())
+    return connection.run(output, lambda client, screen: Stay(client, screen, command_ids, waiting).run())
 
 
 @click.command(name="list")
@@ -187,6 +187,8 @@ def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **
 @click.pass_obj
 def list_commands(connection: Connection, /, output: str, limit: int, page_token: str, **given: Any) -> int:
     """List commands, newest first."""
+    if given["since"] is not None and given["until"] is not None and given["until"] <= given["since"]:
+        raise click.UsageError("--until must be after --since")
     from distributor.cli.sender import reading
     from distributor.client import CommandFilter
 
@@ -197,7 +199,9 @@ def list_commands(connection: Connection, /, output: str, limit: int, page_token
         queued_after_ms=given["since"] or 0,
         queued_before_ms=given["until"] or 0,
     )
-    return connection.run(lambda client: reading.list_commands(client, Screen(output), where, limit, page_token))
+    return connection.run(
+        output, lambda client, screen: reading.list_commands(client, screen, where, limit, page_token)
+    )
 
 
 @click.command()
@@ -210,7 +214,7 @@ def cancel(connection: Connection, command_ids: Sequence[str], reason: str, outp
     """Cancel commands; one that runs is stopped by its agent."""
     from distributor.cli.sender import reading
 
-    return connection.run(lambda client: reading.cancel(client, Screen(output), command_ids, reason))
+    return connection.run(output, lambda client, screen: reading.cancel(client, screen, command_ids, reason))
 
 
 @click.command()
@@ -222,7 +226,7 @@ def agents(connection: Connection, agent_id: str | None, output: str) -> int:
     """List agents, or show one."""
     from distributor.cli.sender import reading
 
-    return connection.run(lambda client: reading.agents(client, Screen(output), agent_id))
+    return connection.run(output, lambda client, screen: reading.agents(client, screen, agent_id))
 
 
 @click.command()

@@ -9,17 +9,20 @@ from typing import IO, Any, Final
 import click
 
 from distributor.cli.sender import arguments
-from distributor.model.command import OfflinePolicy
+from distributor.model.command import MAX_RUNS, OfflinePolicy
 
 
-def read_lines(file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """The fields of each command. Blank lines are skipped. Raises UsageError naming the line and what is wrong."""
+def read_lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of each line and the fields of its command; blank lines are skipped.
+
+    Raises UsageError naming the line and what is wrong.
+    """
     number = 0
     try:
         for line in file:
             number += 1
             if line.strip():
-                yield _fields(line)
+                yield number, _fields(line)
     except ValueError as error:
         raise click.UsageError(f"--input line {number} {error}") from error
 
@@ -69,6 +72,8 @@ def _params(value: object) -> dict[str, Any]:
 def _max_runs(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"must be a whole number, not {json.dumps(value)}")
+    if not 1 <= value <= MAX_RUNS:
+        raise ValueError(f"must be 1 to {MAX_RUNS}, not {value:,}")
     return value
 
 

@@ -56,7 +56,7 @@ def summary_form(summary: CommandSummary) -> dict[str, Any]:
 
 
 def state_form(state: CommandState) -> dict[str, Any]:
-    """What changes about a command."""
+    """What changes about a command; null where the server did not tell."""
     return {
         "status": state.status.value,
         "attempt": state.attempt,

@@ -45,11 +45,10 @@ class RawView:
                 self._screen.message(f"{update.command_id} {tables.ending_text(update)}")
 
     def _show_whereabouts(self, summary: CommandSummary) -> None:
-        state = summary.state
-        absent = state.status is CommandStatus.QUEUED and (state.agent_away_since_ms or not state.agent_known)
-        if absent and not self._told_whereabouts:
+        absence = tables.agent_absence(summary.state)
+        if absence and not self._told_whereabouts:
             self._told_whereabouts = True
-            self._screen.message(f"waiting: {summary.agent_id} is {tables.agent_whereabouts(state)}")
+            self._screen.message(f"waiting: {summary.agent_id} is {absence}")
 
 
 class PrefixedView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections import Counter
@@ -12,54 +13,93 @@ from distributor.cli.sender.screen import Screen
 from distributor.model.lifecycle import CommandStatus
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
+    from rich.live import Live
 
 _SECONDS_BETWEEN_LINES: Final = 5.0
+_SECONDS_ASIDE: Final = 0.1
+"""How long the bar stays away once something else was written: redrawing it for each line would cost more than them."""
+
+
+class Bar:
+    """A bar on the last line of the terminal at stderr. Belongs to the running event loop; `close` takes it away."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = console
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("ended", total=total)
+        self._drawn: Live | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._draw()
+
+    def update(self, ended: int, text: str) -> None:
+        """Show that `ended` of all have, and `text` beside it."""
+        self._progress.update(self._task, completed=ended, description=text)
+
+    def step_aside(self) -> None:
+        """Leave an empty line where the bar was, for what is written next; the bar comes back below that."""
+        if self._drawn is not None:
+            self._drawn.stop()
+            self._drawn = None
+            self._due = asyncio.get_running_loop().call_later(_SECONDS_ASIDE, self._draw)
+
+    def close(self) -> None:
+        """Take the bar away for good."""
+        self.step_aside()
+        if self._due is not None:
+            self._due.cancel()
+
+    def _draw(self) -> None:
+        from rich.live import Live
+
+        # A new one each time: one that was stopped would first clear lines that are no longer its own.
+        self._drawn = Live(
+            self._progress, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._drawn.start(refresh=True)
 
 
 class EndingProgress:
-    """Counts endings on stderr from `with` to its end. `live` permits a bar where stderr is a terminal."""
+    """Counts endings on stderr from `with` to its end, on a terminal with a bar. For use inside an event loop."""
 
-    def __init__(self, screen: Screen, total: int, *, live: bool = True) -> None:
+    def __init__(self, screen: Screen, total: int) -> None:
         self._screen = screen
         self._total = total
-        self._live = live and sys.stderr.isatty()
         self._counts: Counter[CommandStatus] = Counter()
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._live:
+        if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-            self._bar = Progress(
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                # stdout stays exactly ours.
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._bar.start()
-            self._bar.add_task("ended", total=self._total)
+            console = Console(stderr=True)
+            # Not on one that cannot move its cursor (TERM=dumb).
+            if console.is_interactive:
+                self._bar = self._screen.drawing = Bar(console, self._total)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._screen.drawing = None
+            self._bar.close()
         self._screen.message(self._line())
 
     def ended(self, status: CommandStatus) -> None:
         """One more has ended."""
         self._counts[status] += 1
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], advance=1, description=self._by_status() or "ended")
+            self._bar.update(self._counts.total(), self._by_status())
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._screen.message(self._line())

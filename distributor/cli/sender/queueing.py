@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from distributor.cli.sender.json_forms import command_form, refusal_form
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
 from distributor.cli.sender.staying import Stay
-from distributor.cli.sender.tables import agent_whereabouts
+from distributor.cli.sender.tables import agent_absence, count_of, some_of
 from distributor.client import CommandClient, CommandRequest, CommandStatus, OfflinePolicy, Queued, QueuedCommand
 from distributor.errors import DistributorError
 
@@ -52,7 +53,8 @@ async def _send_many(
     if not options.stays:
         _show_outcomes(screen, list(zip(requests, outcomes, strict=True)))
     agents = len({request.agent_id for request in requests})
-    screen.message(f"queued {len(queued):,} of {_count(len(requests), 'command')} for {_count(agents, 'agent')}")
+    screen.message(f"queued {len(queued):,} of {count_of(len(requests), 'command')} for {count_of(agents, 'agent')}")
+    _show_strangers(screen, requests, outcomes)
     _show_refusals(screen, requests, outcomes)
     code: ExitCode | int = ExitCode.SUCCESS
     if options.stays and queued:
@@ -74,18 +76,33 @@ def _show_outcomes(screen: Screen, outcomes: Sequence[tuple[CommandRequest, Queu
             screen.record(form)
 
 
+def _show_strangers(
+    screen: Screen, requests: Sequence[CommandRequest], outcomes: Sequence[Queued | DistributorError]
+) -> None:
+    """Name the agents that nobody has ever seen: many of them are misspelt."""
+    strangers = dict.fromkeys(
+        request.agent_id
+        for request, outcome in zip(requests, outcomes, strict=True)
+        if isinstance(outcome, Queued) and not outcome.agent_known
+    )
+    if strangers:
+        verb = "agent {} has" if len(strangers) == 1 else "agents {} have"
+        screen.message(f"the {verb.format(some_of(list(strangers)))} never connected")
+
+
 def _show_refusals(
     screen: Screen, requests: Sequence[CommandRequest], outcomes: Sequence[Queued | DistributorError]
 ) -> None:
-    lines = [
+    lines = Counter(
         f"{request.type} for {request.agent_id} was not queued: {outcome}"
         for request, outcome in zip(requests, outcomes, strict=True)
         if isinstance(outcome, DistributorError)
-    ]
-    for line in lines[:_ERRORS_SHOWN]:
-        screen.error(line)
-    if len(lines) > _ERRORS_SHOWN:
-        screen.error(f"{_count(len(lines) - _ERRORS_SHOWN, 'more command')} not queued")
+    )
+    for line, count in list(lines.items())[:_ERRORS_SHOWN]:
+        screen.error(line + (f" ({count:,} times)" if count > 1 else ""))
+    untold = sum(list(lines.values())[_ERRORS_SHOWN:])
+    if untold:
+        screen.error(f"{count_of(untold, 'more command')} not queued")
 
 
 def _request(draft: dict[str, Any]) -> CommandRequest:
@@ -97,8 +114,8 @@ def _queued_text(queued: QueuedCommand) -> str:
     verb = "was queued before" if queued.already_queued else "queued"
     if state.status is not CommandStatus.QUEUED:
         rest = f"and {state.status} by now"
-    elif state.agent_away_since_ms or not state.agent_known:
-        rest = f"(the agent is {agent_whereabouts(state)}; the command waits for it)"
+    elif absence := agent_absence(state):
+        rest = f"(the agent is {absence}; the command waits for it)"
     else:
         rest = "(the agent is connected)"
     return f"{command.command_id} {verb}: {command.type} for {command.agent_id} {rest}"
@@ -106,7 +123,8 @@ def _queued_text(queued: QueuedCommand) -> str:
 
 def _outcome_text(request: CommandRequest, queued: Queued) -> str:
     verb = "was queued before" if queued.already_queued else "queued"
-    whereabouts = "connected" if queued.agent_connected else "away; the command waits for it"
+    absence = "away" if queued.agent_known else "not known yet: it has never connected"
+    whereabouts = "connected" if queued.agent_connected else f"{absence}; the command waits for it"
     return f"{queued.command_id} {verb}: {request.type} for {request.agent_id} (the agent is {whereabouts})"
 
 
@@ -120,8 +138,5 @@ def _outcome_form(request: CommandRequest, outcome: Queued | DistributorError) -
         "status": CommandStatus.QUEUED.value,
         "alreadyQueued": outcome.already_queued,
         "agentConnected": outcome.agent_connected,
+        "agentKnown": outcome.agent_known,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

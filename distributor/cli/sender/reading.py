@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
-from distributor.cli.sender.json_forms import agent_form, command_form, result_form, state_form, summary_form
+from distributor.cli.sender.json_forms import agent_form, command_form, result_form, summary_form
 from distributor.cli.sender.screen import Screen
 from distributor.client import CommandClient, CommandFilter, CommandState, CommandStatus, CommandSummary
 from distributor.errors import DistributorError, Unavailable
@@ -45,8 +45,8 @@ async def cancel(client: CommandClient, screen: Screen, command_ids: Sequence[st
         screen,
         command_ids,
         lambda command_id: client.cancel(command_id, reason),
-        lambda command_id, state: {"commandId": command_id, **state_form(state)},
-        lambda command_id, state: f"{command_id} {_cancel_text(state)}",
+        lambda _, summary: summary_form(summary),
+        lambda command_id, summary: f"{command_id} {_cancel_text(summary.state)}",
     )
 
 

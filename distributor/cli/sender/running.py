@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
-from distributor.cli.sender.screen import show_error
+from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout, show_error
 from distributor.errors import DistributorError
 
 if TYPE_CHECKING:
-    from distributor.client import CommandClient
+    from distributor.client import CommandClient, Reach
+
+    Action = Callable[[CommandClient, Screen], Awaitable[ExitCode | int]]
 
 
 @dataclass(slots=True)
@@ -30,28 +30,41 @@ class Connection:
         if value is not None:
             setattr(self, name, value)
 
-    def run(self, action: Callable[[CommandClient], Awaitable[ExitCode | int]]) -> int:
-        """The exit code of `action`, called with a connected client."""
+    def run(self, output: str, action: Action) -> int:
+        """The exit code of `action`, called with a connected client and the screen for the format `output`."""
         try:
-            return int(asyncio.run(self._run(action)))
+            check_stdout()
+            return int(asyncio.run(self._run(Screen(output), action)))
         except BrokenPipeError:
-            # What is still buffered has nobody to go to; without this the interpreter complains at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_stdout()
             return ExitCode.BROKEN_PIPE
         except DistributorError as error:
             show_error(str(error))
             return exit_code_of(error)
         except OSError as error:
-            show_error(f"cannot write: {error.strerror or error}")
-            return ExitCode.FAILED
+            return cannot_write(error)
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
 
-    async def _run(self, action: Callable[[CommandClient], Awaitable[ExitCode | int]]) -> ExitCode | int:
+    async def _run(self, screen: Screen, action: Action) -> ExitCode | int:
         # Slow to import; see commands.py.
-        from distributor.client import CommandClient
+        from distributor.client import ClientOptions, CommandClient
         from distributor.settings import load_client_settings
 
         settings = load_client_settings(self.config, server=self.server)
-        async with CommandClient(settings.server) as client:
-            return await action(client)
+        options = ClientOptions(on_reach=lambda reach: screen.message(_reach_text(reach)))
+        async with CommandClient(settings.server, options) as client:
+            return await action(client, screen)
+
+
+def cannot_write(error: OSError) -> ExitCode:
+    """Say that standard output takes nothing more, and give the exit code that tells it."""
+    drop_stdout()
+    show_error(f"cannot write: {error.strerror or error}")
+    return ExitCode.FAILED
+
+
+def _reach_text(reach: Reach) -> str:
+    if reach.reached:
+        return f"the server at {reach.target} answers again"
+    return f"the server at {reach.target} cannot be reached; trying again for up to {reach.trying_for_seconds:g} s"

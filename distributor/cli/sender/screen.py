@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -29,11 +30,22 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
+class Drawing(Protocol):
+    """Something that is drawn on the terminal at stderr while other things are written."""
+
+    def step_aside(self) -> None:
+        """Make room for what is written next."""
+
+
 class Screen:
-    """The output of one call of the program. Raises BrokenPipeError once nobody reads stdout."""
+    """The output of one call of the program. Raises BrokenPipeError once nobody reads stdout.
+
+    `drawing` is what shares the terminal with it for now.
+    """
 
     def __init__(self, format: str) -> None:
         self.format = Format(format)
+        self.drawing: Drawing | None = None
 
     @property
     def for_people(self) -> bool:
@@ -54,7 +66,12 @@ class Screen:
 
     def raw(self, data: bytes, *, to_stderr: bool = False) -> None:
         """Bytes of a command's output, exactly as they are, at once."""
-        stream = (sys.stderr if to_stderr else sys.stdout).buffer
+        self._make_room(to_stderr=to_stderr)
+        file = sys.stderr if to_stderr else sys.stdout
+        # Without a stderr there is nowhere to complain either.
+        if file is None:
+            return
+        stream = file.buffer
         rest = memoryview(data)
         # With PYTHONUNBUFFERED this is a plain write, which may take a part only: so it does when its reader goes away.
         while rest:
@@ -63,10 +80,12 @@ class Screen:
 
     def message(self, text: str) -> None:
         """Something to know that is not data."""
+        self._make_room()
         click.echo(printable(text), err=True)
 
     def error(self, text: str) -> None:
         """What went wrong, on one line."""
+        self._make_room()
         show_error(text)
 
     def status(self, status: CommandStatus) -> str:
@@ -79,6 +98,11 @@ class Screen:
         """Characters in a line of the terminal; None where stdout is none, and nothing need be cut."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
+    def _make_room(self, *, to_stderr: bool = True) -> None:
+        # It is drawn only where stderr is a terminal; stdout, if one too, is the same.
+        if self.drawing is not None and (to_stderr or sys.stdout.isatty()):
+            self.drawing.step_aside()
+
     @cached_property
     def _coloured(self) -> bool:
         if not sys.stdout.isatty():
@@ -86,6 +110,18 @@ class Screen:
         from rich.console import Console
 
         return not Console().no_color
+
+
+def check_stdout() -> None:
+    """Raise OSError where there is no standard output at all, before anything is done that could not be told."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+
+
+def drop_stdout() -> None:
+    """Let what is still buffered go nowhere once stdout has failed: the interpreter would complain of it at its end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_error(text: str) -> None:

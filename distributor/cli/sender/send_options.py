@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -66,12 +66,24 @@ class SendOptions:
     def drafts(self) -> list[dict[str, Any]]:
         """The fields of each command to queue. Raises UsageError."""
         options = self._given()
-        lines = list(read_lines(self.input)) if self.input else [{}]
+        lines = list(self._lines())
         drafts = [options | line | {"agent_id": agent_id} for line in lines for agent_id in self._agents_of(line)]
         if any("type" not in draft for draft in drafts):
-            raise click.UsageError("Missing option '--type'.")
+            raise click.UsageError("Missing option '--type', or -- PROGRAM.")
         self._check_count(len(drafts) * self.repeat)
         return [draft for draft in drafts for _ in range(self.repeat)]
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """What is said of each command besides the options; one without --input, of which nothing is."""
+        if self.input is None:
+            yield {}
+            return
+        for number, line in read_lines(self.input):
+            if self.argv and line.get("type", "EXEC") != "EXEC":
+                raise click.UsageError(f"--input line {number} is {line['type']}, and a program to run is for EXEC")
+            if self.argv and "params" in line:
+                raise click.UsageError(f"--input line {number} has params, and so has the program to run")
+            yield line
 
     def _check_count(self, count: int) -> None:
         if not count:

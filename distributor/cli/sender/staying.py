@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Final
@@ -15,21 +14,21 @@ from distributor.cli.sender.output_views import view_of
 from distributor.cli.sender.progress import EndingProgress
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
-from distributor.client import CommandClient, CommandResult, CommandStatus
+from distributor.client import CommandClient, CommandResult, CommandStatus, CommandSummary, Update
 
 _RESULTS_AT_ONCE: Final = 32
-_IDS_NAMED: Final = 5
 
 
 class Stay:
-    """One wait for some commands. Whatever ends it early leaves the commands running, and says which."""
+    """One wait for some commands. Whatever ends it early leaves the commands as they are, and says which go on."""
 
     def __init__(self, client: CommandClient, screen: Screen, command_ids: Sequence[str], options: WaitOptions) -> None:
         self._client = client
         self._screen = screen
         self._ids = list(dict.fromkeys(command_ids))
         self._options = options
-        self._ended: set[str] = set()
+        self._statuses: dict[str, CommandStatus] = {}
+        """The latest of each command that is known."""
         self._results: dict[str, CommandResult] = {}
 
     async def run(self) -> ExitCode | int:
@@ -37,26 +36,34 @@ class Stay:
         try:
             await (self._follow() if self._options.follow else self._wait())
         except asyncio.CancelledError:
-            self._screen.message(f"interrupted; left running: {self._unended()}")
+            self._screen.message(f"interrupted{self._goes_on()}")
+            raise
+        except BrokenPipeError:
+            if goes_on := self._goes_on():
+                self._screen.message(f"the reader of the output went away{goes_on}")
             raise
         except TimeoutError as error:
             self._show_results()
-            self._screen.error(f"{error}; left running: {self._unended()}")
+            self._screen.error(f"{error}{self._goes_on()}")
             return ExitCode.TIMEOUT
         self._show_results()
         return self._exit_code()
 
     async def _wait(self) -> None:
         if len(self._ids) == 1:
-            self._results[self._ids[0]] = await self._client.wait(self._ids[0], self._options.timeout)
+            await self._wait_for_one(self._ids[0])
             return
-        # A bar, and data that comes meanwhile, would overwrite each other on one terminal.
-        live = self._screen.format != "jsonl" or not sys.stdout.isatty()
-        with EndingProgress(self._screen, len(self._ids), live=live) as progress, _first_error_alone():
+        with EndingProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
             async with asyncio.TaskGroup() as fetches:
                 timeout = await self._fetch_as_they_end(progress, fetches)
             if timeout is not None:
                 raise timeout
+
+    async def _wait_for_one(self, command_id: str) -> None:
+        updates = self._client.watch(command_id, with_output=False, timeout_seconds=self._options.timeout)
+        async with aclosing(updates):
+            async for update in updates:
+                self._note(command_id, update)
 
     async def _fetch_as_they_end(self, progress: EndingProgress, fetches: asyncio.TaskGroup) -> TimeoutError | None:
         """Start fetching each result once its command has ended. A timeout is returned, so that fetches complete."""
@@ -64,7 +71,7 @@ class Stay:
         try:
             async with aclosing(self._client.wait_many(self._ids, self._options.timeout)) as endings:
                 async for command_id, state in endings:
-                    self._ended.add(command_id)
+                    self._statuses[command_id] = state.status
                     progress.ended(state.status)
                     await room.acquire()
                     fetches.create_task(self._fetch(command_id)).add_done_callback(lambda _: room.release())
@@ -82,8 +89,7 @@ class Stay:
         if len(self._ids) == 1:
             await self._follow_one(self._ids[0])
             return
-        live = not sys.stdout.isatty()
-        with EndingProgress(self._screen, len(self._ids), live=live) as progress, _first_error_alone():
+        with EndingProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
             async with asyncio.TaskGroup() as tasks:
                 for command_id in self._ids:
                     tasks.create_task(self._follow_one(command_id, progress))
@@ -92,12 +98,18 @@ class Stay:
         view = view_of(self._screen, command_id, one_of_many=progress is not None)
         async with aclosing(self._client.watch(command_id, timeout_seconds=self._options.timeout)) as updates:
             async for update in updates:
+                self._note(command_id, update)
                 view.show(update)
-                if isinstance(update, CommandResult):
-                    self._ended.add(command_id)
-                    self._results[command_id] = update
-                    if progress:
-                        progress.ended(update.status)
+                if progress and isinstance(update, CommandResult):
+                    progress.ended(update.status)
+
+    def _note(self, command_id: str, update: Update) -> None:
+        match update:
+            case CommandSummary():
+                self._statuses[command_id] = update.state.status
+            case CommandResult():
+                self._statuses[command_id] = update.status
+                self._results[command_id] = update
 
     def _show_results(self) -> None:
         """What was not shown as it came."""
@@ -124,10 +136,15 @@ class Stay:
         ended_well = all(result.status is CommandStatus.COMPLETED for result in self._results.values())
         return ExitCode.SUCCESS if ended_well else ExitCode.FAILED
 
-    def _unended(self) -> str:
-        unended = [one for one in self._ids if one not in self._ended]
-        more = len(unended) - _IDS_NAMED
-        return " ".join(unended[:_IDS_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    def _goes_on(self) -> str:
+        """Which commands have not ended as far as is known, and how far they are."""
+        statuses = ((one, self._statuses.get(one)) for one in self._ids)
+        unended = [
+            one if status is None else f"{one} ({status})"
+            for one, status in statuses
+            if status is None or not status.terminal
+        ]
+        return f"; goes on: {tables.some_of(unended)}" if unended else ""
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from distributor.client import (
 
 _LEAST_WIDTH = 10
 """Of a column that is cut."""
+_NAMES_SHOWN = 5
 _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
@@ -39,6 +40,17 @@ def span_text(ms: int) -> str:
     if hours < 24:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def count_of(number: int, noun: str) -> str:
+    """How many of something."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
@@ -156,7 +168,7 @@ def command_text(screen: Screen, command: Command) -> str:
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("cancel", f"asked for at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
-        ("agent is", agent_whereabouts(state) if state.status is CommandStatus.QUEUED else ""),
+        ("agent is", agent_absence(state) or ("connected" if state.status is CommandStatus.QUEUED else "")),
     ]
     return _labelled(lines) + "\n" + timeline(state.receipts)
 
@@ -195,11 +207,13 @@ def ending_text(result: CommandResult) -> str:
     return f"{result.status.value}{exit_code}" + (f" ({reason})" if reason else "")
 
 
-def agent_whereabouts(state: CommandState) -> str:
-    """Where the agent of a queued command is."""
+def agent_absence(state: CommandState) -> str:
+    """Why the agent of a queued command does not take it, "" where that is not known to be its absence."""
+    if state.status is not CommandStatus.QUEUED:
+        return ""
     if state.agent_away_since_ms:
         return f"away since {time_text(state.agent_away_since_ms)}"
-    return "connected" if state.agent_known else "not known yet: it has never connected"
+    return "not known yet: it has never connected" if state.agent_known is False else ""
 
 
 def _labelled(lines: Sequence[tuple[str, str]]) -> str:

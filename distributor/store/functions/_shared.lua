@@ -124,12 +124,18 @@ local function result_json(id, fields, members, output_bytes, finish_time)
   })
 end
 
+-- Takes a queued command out of its queue, be it ready or delayed.
+local function leave_queue(batch, id, fields)
+  unindex(batch, ready_key(fields[F_AGENT_ID]), id)
+  append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
+end
+
 -- Ends a command: status, result, expiry of all its keys, indexes, event. The caller has checked that it may, and
 -- has set code and message in `fields`. `members` as in result_json.
 local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
-    unindex(batch, ready_key(agent_id), id)
+    leave_queue(batch, id, fields)
   else
     append(batch.freed, assigned_key(agent_id), id)
   end
@@ -168,6 +174,7 @@ local function release_command(batch, id, fields, delay_ms)
   server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms')
   local expires = number(fields, F_EXPIRES_MS)
   if delay_ms > 0 then
+    append(batch.taken, delayed_key(fields[F_AGENT_ID]), id)
     index(batch, DEADLINES_KEY, math.min(batch.now + delay_ms, expires), id)
   else
     index(batch, ready_key(fields[F_AGENT_ID]), fields[F_RANK], id)

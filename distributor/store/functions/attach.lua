@@ -14,7 +14,7 @@ local HEADER, ITEM = 15, 2
 
 local function adopt(batch, id, fields, slack_ms)
   if fields[F_STATUS] == 'queued' then
-    unindex(batch, ready_key(fields[F_AGENT_ID]), id)
+    leave_queue(batch, id, fields)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
     fields[F_ASSIGNED_MS] = batch.now

@@ -9,7 +9,7 @@
 local HEADER = 8
 
 local function seconds(ms)
-  return string.format('%.3g s', ms / 1000)
+  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
 end
 
 local function expire(batch, id, fields, retention_ms)
@@ -39,6 +39,7 @@ local function act(batch, id, fields, args)
   local retention_ms = tonumber(args[5])
   if among(args[7], fields[F_STATUS]) then
     if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end
+    append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
     index(batch, ready_key(fields[F_AGENT_ID]), fields[F_RANK], id)
     index(batch, DEADLINES_KEY, fields[F_EXPIRES_MS], id)
     announce(batch, 'queued', id, fields)

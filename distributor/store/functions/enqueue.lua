@@ -21,7 +21,7 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
     present = present and 1 or 0,
     types = session[3] or '',
     away_since = not present and (session[4] or session[2]) or '',
-    ready = server.call('ZCARD', ready_key(agent_id)),
+    queued = server.call('ZCARD', ready_key(agent_id)) + server.call('SCARD', delayed_key(agent_id)),
   }
   agents[agent_id] = agent
   return agent
@@ -30,10 +30,14 @@ end
 -- The ids in a queue, the oldest of the lowest priority last. Read once in a call, because a queue may be long.
 local function droppable(agent_id)
   local queue = {}
-  for n, id in ipairs(server.call('ZRANGE', ready_key(agent_id), 0, -1)) do
-    local fields = server.call('HMGET', status_key(id), 'priority', 'queued_us')
-    queue[n] = {id = id, priority = tonumber(fields[1]) or 0, queued_us = tonumber(fields[2]) or 0}
+  local function add(ids)
+    for _, id in ipairs(ids) do
+      local fields = server.call('HMGET', status_key(id), 'priority', 'queued_us')
+      queue[#queue + 1] = {id = id, priority = tonumber(fields[1]) or 0, queued_us = tonumber(fields[2]) or 0}
+    end
   end
+  add(server.call('ZRANGE', ready_key(agent_id), 0, -1))
+  add(server.call('SMEMBERS', delayed_key(agent_id)))
   table.sort(queue, function(one, other)
     if one.priority ~= other.priority then return one.priority > other.priority end
     return one.queued_us > other.queued_us
@@ -53,7 +57,7 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
   fields[F_CODE] = 'queue_overflow'
   fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
   finish_command(batch, least.id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
-  agent.ready = agent.ready - 1
+  agent.queued = agent.queued - 1
   return true
 end
 
@@ -76,16 +80,17 @@ local function enqueue(keys, args)
       outcome = 'unsupported_type'
     elseif agent.present == 0 and args[i + 8] == 'fail' then
       outcome = 'agent_offline'
-    elseif agent.ready >= queue_limit then
+    elseif agent.queued >= queue_limit then
       local room = when_full == 'drop' and drop_one(batch, agent, agent_id, priority, args[9], tonumber(args[8]))
       outcome = room and 'queued' or 'queue_full'
     end
     if outcome == 'queued' then
-      local queued_us = batch.now_us + order
+      -- In the millisecond of the receipt, which filters by time go by; ids break ties, and they grow.
+      local queued_us = math.min(batch.now_us + order, batch.now * 1000 + 999)
       local arrival, rank = whole(queued_us), whole(queued_us - priority * ageing_us)
       local expires = whole(batch.now + tonumber(args[i + 7]))
       order = order + 1
-      agent.ready = agent.ready + 1
+      agent.queued = agent.queued + 1
       local strings = batch.strings
       local n = #strings
       strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]

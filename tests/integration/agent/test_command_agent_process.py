@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -24,11 +24,10 @@ CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
 
 
 @asynccontextmanager
-async def command_agent(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A running `cmd/command_agent.py`; killed at the end if it still runs."""
+async def python(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running interpreter; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(ROOT / "cmd" / "command_agent.py"),
         *arguments,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=asyncio.subprocess.PIPE,
@@ -39,6 +38,35 @@ async def command_agent(*arguments: str) -> AsyncIterator[asyncio.subprocess.Pro
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def command_agent(*arguments: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """A running `cmd/command_agent.py`."""
+    return python(str(ROOT / "cmd" / "command_agent.py"), *arguments)
+
+
+@pytest.mark.parametrize(
+    ("preparation", "told"),
+    [
+        ("", "INFO connected agent_id=greeter"),
+        ("import logging; logging.basicConfig(level='INFO', format='theirs: %(message)s')", "theirs: connected"),
+    ],
+)
+async def test_an_agent_of_an_authors_own_tells_that_it_works(
+    gateway: ScriptedGateway, preparation: str, told: str
+) -> None:
+    program = f"from distributor.agent import Agent; Agent('greeter', server='{gateway.address}').run()"
+    async with python("-c", f"{preparation}\n{program}") as process:
+        assert process.stderr
+        session = await gateway.session()
+        line = (await process.stderr.readline()).decode()
+        assert told in line
+        assert gateway.address in line
+        process.send_signal(signal.SIGTERM)
+        await session.until(lambda _: session.said_goodbye())
+        assert await process.wait() == 0
+        rest = (await process.stderr.read()).decode()
+        assert "connected " not in rest, "each line once"
 
 
 async def test_stop_ends_the_process_with_success(gateway: ScriptedGateway) -> None:

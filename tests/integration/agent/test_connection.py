@@ -98,7 +98,7 @@ async def test_an_agent_that_the_server_finds_invalid_ends_with_an_error(
 
 async def test_an_agent_waits_for_a_server_that_is_not_there_yet(gateway: ScriptedGateway, agent: Agent) -> None:
     await gateway.stop()
-    with logged("cannot be reached") as tried:
+    with logged("error='Connection refused'") as tried:
         async with background(agent.serve()):
             await tried.wait()
             await gateway.start()

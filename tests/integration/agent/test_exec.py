@@ -18,6 +18,7 @@ from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
 from tests.support.serving_agent import serving
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 FAILED = command_pb2.COMMAND_STATUS_FAILED
@@ -41,6 +42,13 @@ def agent_for(gateway: ScriptedGateway, policy: ExecPolicy | None) -> Agent:
 async def session(gateway: ScriptedGateway) -> AsyncIterator[ScriptedSession]:
     """A session of an agent that may run anything."""
     async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.3)), gateway) as served:
+        yield served.session
+
+
+@pytest.fixture
+async def patient(gateway: ScriptedGateway) -> AsyncIterator[ScriptedSession]:
+    """A session of an agent that gives programs all the time they want to clean up."""
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=PATIENCE_SECONDS)), gateway) as served:
         yield served.session
 
 
@@ -131,30 +139,31 @@ async def test_cancel_kills_a_program_that_ignores_term(session: ScriptedSession
     assert findings == [pb.CANCEL_FINDING_STOPPING]
 
 
-async def test_a_program_that_obeys_term_may_clean_up(session: ScriptedSession) -> None:
+async def test_a_program_that_obeys_term_may_clean_up(patient: ScriptedSession) -> None:
     script = "trap 'echo cleaned up; exit 0' TERM; echo $$; while :; do sleep 0.01; done"
-    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
-    await printed_pid(session)
-    await session.cancel("a")
-    assert (await session.result("a")).status == CANCELLED
-    assert session.output("a").endswith(b"cleaned up\n")
+    await patient.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+    await printed_pid(patient)
+    await patient.cancel("a")
+    assert (await patient.result("a")).status == CANCELLED
+    assert patient.output("a").endswith(b"cleaned up\n")
 
 
 async def test_the_time_limit_ends_the_whole_group(session: ScriptedSession) -> None:
     script = "echo $$; sleep 60 & sleep 60"
-    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script], time_limit=0.3))
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script], time_limit=1.5))
     result = await session.result("a")
     assert (result.status, result.reason.code) == (TIMEOUT, "time_limit")
     assert not group_runs(await printed_pid(session))
 
 
-async def test_a_stopped_program_is_cancelled_as_well(session: ScriptedSession) -> None:
+async def test_a_stopped_program_is_cancelled_as_well(patient: ScriptedSession) -> None:
     script = "trap 'echo cleaned up; exit' TERM; echo $$; kill -STOP $$; sleep 60"
-    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
-    pid = await printed_pid(session)
-    await session.cancel("a")
-    assert (await session.result("a")).status == CANCELLED
-    assert session.output("a").endswith(b"cleaned up\n")
+    await patient.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+    pid = await printed_pid(patient)
+    await until(lambda: "\nState:\tT" in Path(f"/proc/{pid}/status").read_text())
+    await patient.cancel("a")
+    assert (await patient.result("a")).status == CANCELLED
+    assert patient.output("a").endswith(b"cleaned up\n")
     assert not group_runs(pid)
 
 

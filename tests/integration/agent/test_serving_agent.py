@@ -82,7 +82,7 @@ async def test_output_waits_for_acknowledgements(gateway: ScriptedGateway, agent
 
 
 async def test_heartbeats_tell_credit(gateway: ScriptedGateway, agent: Agent) -> None:
-    async with serving(agent, gateway, heartbeat_interval=0.05) as served:
+    async with serving(agent, gateway, heartbeat_interval=0.3) as served:
         await served.session.command(assignment("a", "WAIT"))
         await served.session.until(lambda seen: sum(message.HasField("heartbeat") for message in seen) >= 3)
         beats = [message.heartbeat for message in served.session.seen if message.HasField("heartbeat")]

@@ -22,7 +22,7 @@ ALL = {"agents": ["*"], "commands": ["*"]}
 async def relayed(server: RunningServer, bridge: RunningBridge, command_id: str) -> None:
     """The bridge has told of everything up to how this command ended."""
     finished = (await server.result(command_id)).finish_time.ToMilliseconds()
-    await until(lambda: int(bridge.process.hub.told_up_to.partition("-")[0]) >= finished)
+    await until(lambda: int(bridge.process.parts.hub.told_up_to.partition("-")[0]) >= finished)
 
 
 def told_of(dashboard: DashboardClient, command_id: str) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -37,18 +37,22 @@ async def frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 async def test_a_peer_that_answers_no_ping_is_dropped(server: RunningServer) -> None:
-    async with running_bridge(server, ping_interval=0.1) as bridge, mute_peer(bridge) as reader, asyncio.timeout(10):
+    async with (
+        running_bridge(server, ping_interval=0.1) as bridge,
+        mute_peer(bridge) as reader,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
         opcode, payload = await frame(reader)
         assert (opcode, len(payload)) == (PING, 4)
         opcode, payload = await frame(reader)
         assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1011)
         assert await reader.read() == b""
-        await until(lambda: bridge.process.connections == 0)
+        await until(lambda: bridge.process.parts.endpoint.connections == 0)
 
 
 async def test_a_peer_that_answers_pings_stays(server: RunningServer) -> None:
-    async with running_bridge(server, ping_interval=0.1) as bridge, bridge.dashboard() as dashboard:
-        async with mute_peer(bridge) as mute, asyncio.timeout(10):
+    async with running_bridge(server, ping_interval=1.0) as bridge, bridge.dashboard() as dashboard:
+        async with mute_peer(bridge) as mute, asyncio.timeout(PATIENCE_SECONDS):
             # By the time that one is dropped, the other was asked as well.
             await mute.read()
         await dashboard.settled()

@@ -47,18 +47,19 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
     async with running_bridge(server, slow_close=0.5) as bridge, AsyncExitStack() as stack:
         agent = await stack.enter_async_context(server.agent("agent123", capacity=100))
         chatty = await _chatty_command(server, agent, valkey_url)
-        sleeper = await stack.enter_async_context(bridge.stranger(checked=False, sock=_small_socket(bridge)))
-        sleeper.socket.transport.pause_reading()
-        await sleeper.say("dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": chatty}]})
         dashboards = await asyncio.gather(
             *(
                 stack.enter_async_context(bridge.dashboard(checked=False, subscribe={"commands": ["*"]}))
                 for _ in range(DASHBOARDS)
             )
         )
+        sleeper = await stack.enter_async_context(bridge.stranger(checked=False, sock=_small_socket(bridge)))
+        sleeper.socket.transport.pause_reading()
+        await sleeper.say("dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": chatty}]})
+        await until(lambda: len(bridge.process.hub.dashboards) > DASHBOARDS)
         seen = 1
         # Each round, all others are told while that one has read nothing.
-        while len(bridge.process.hub.dashboards) > DASHBOARDS:
+        while len(bridge.process.parts.hub.dashboards) > DASHBOARDS:
             command_id = await server.queue()
             seen += 1
             await agent.finish((await agent.assigned(seen))[-1])
@@ -84,13 +85,16 @@ async def test_who_never_reads_again_is_cut_off(
                 wanted = {"output": [{"commandId": chatty}]}
                 await sleeper.say("dashboard:connect", token=bridge.token(), subscribe=wanted)
                 await until(lambda: _crowded(bridge))
-                await until(lambda: bridge.process.connections == 0)
+                await until(lambda: bridge.process.parts.endpoint.connections == 0)
                 sleeper.socket.transport.resume_reading()
                 await sleeper.until_closed()
 
 
 async def test_who_reads_again_in_time_misses_no_ending(server: RunningServer, valkey_url: str) -> None:
-    async with running_bridge(server) as bridge, server.agent("agent123", capacity=1_000) as agent:
+    async with (
+        running_bridge(server, slow_close=60.0, ping_interval=60.0) as bridge,
+        server.agent("agent123", capacity=1_000) as agent,
+    ):
         chatty = await _chatty_command(server, agent, valkey_url)
         async with bridge.stranger(sock=_small_socket(bridge)) as slow, bridge.dashboard(subscribe=ALL) as quick:
             await slow.connect(bridge.token(), subscribe=ALL)
@@ -122,7 +126,7 @@ async def _chatty_command(server: RunningServer, agent: WireAgent, valkey_url: s
 
 
 def _crowded(bridge: RunningBridge) -> bool:
-    return any(dashboard.crowded_since is not None for dashboard in bridge.process.hub.dashboards)
+    return any(dashboard.crowded_since is not None for dashboard in bridge.process.parts.hub.dashboards)
 
 
 def _small_socket(bridge: RunningBridge) -> socket.socket:

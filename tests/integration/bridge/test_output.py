@@ -7,7 +7,7 @@ from typing import Any
 from distributor.v1 import agent_gateway_pb2
 from tests.support.dashboard_client import data_of
 from tests.support.output_writer import output_log, output_piece
-from tests.support.running_bridge import RunningBridge
+from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
 
 LINES = [f"line {number}\n".encode() for number in range(200)]
@@ -97,12 +97,15 @@ async def test_what_the_store_cut_is_a_gap(server: RunningServer, bridge: Runnin
     assert len(dashboard.output(command_id, gap["end"])) == 200_000 - gap["end"]
 
 
-async def test_a_hundred_megabytes_in_bounded_memory(
-    server: RunningServer, bridge: RunningBridge, valkey_url: str
-) -> None:
+async def test_a_hundred_megabytes_in_bounded_memory(server: RunningServer, valkey_url: str) -> None:
     """One viewer reads as fast as it can, one does not read at all until the end: neither costs memory."""
     total, piece = 100_000_000, b"x" * 50_000
-    async with server.agent() as agent, bridge.dashboard(checked=False) as reader, bridge.stranger() as sleeper:
+    async with (
+        running_bridge(server, slow_close=60.0, ping_interval=60.0) as bridge,
+        server.agent() as agent,
+        bridge.dashboard(checked=False) as reader,
+        bridge.stranger() as sleeper,
+    ):
         command_id = await server.queue()
         (assignment,) = await agent.assigned()
         await agent.start(assignment)

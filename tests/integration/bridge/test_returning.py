@@ -78,9 +78,10 @@ async def test_resume_at_another_bridge_goes_on_with_output(server: RunningServe
             assert after.types()[-1] == "command:result"
 
 
-async def test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing(server: RunningServer) -> None:
+async def test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing(server: RunningServer, port: int) -> None:
+    address = f"127.0.0.1:{port}"
     async with server.agent() as agent, AsyncExitStack() as stack:
-        bridge = await stack.enter_async_context(running_bridge(server))
+        bridge = await stack.enter_async_context(running_bridge(server, listen=address))
         async with bridge.stranger() as before:
             await before.connect(bridge.token(), subscribe=ALL)
             command_id = await server.queue()
@@ -89,7 +90,6 @@ async def test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing(serve
             assert (await before.until_closed())[0] == 1012
         await agent.finish(*await agent.assigned())
         await server.result(command_id)
-        address = bridge.address
         async with (
             running_bridge(server, listen=address) as again,
             again.dashboard(subscribe=ALL, resume=last_position(before)) as after,

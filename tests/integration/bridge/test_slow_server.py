@@ -12,7 +12,7 @@ from distributor.client import Command, QueuedCommand
 from distributor.errors import Unavailable
 from tests.support.protocol_schema import check
 from tests.support.running_bridge import RunningBridge
-from tests.support.running_server import RunningServer
+from tests.support.running_server import PATIENCE_SECONDS, RunningServer
 
 
 async def test_requests_that_wait_hold_up_nothing_else_and_keep_their_order(
@@ -73,9 +73,9 @@ async def test_a_dashboard_that_goes_while_its_request_waits(bridge: RunningBrid
     with patch.object(CommandCalls, "queue", queue):
         async with bridge.dashboard() as dashboard:
             await dashboard.say("command:request", agentId="nobody", commandType="PING")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await asked.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await dropped.wait()
 
 

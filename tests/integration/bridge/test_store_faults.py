@@ -17,7 +17,7 @@ from distributor.store.command_reader import ValkeyCommandReader
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ALL = {"agents": ["*"], "commands": ["*"]}
 
@@ -61,7 +61,7 @@ async def test_resume_in_a_store_that_was_emptied_and_filled_again(
         await valkey.flushall()
     filled = [await server.queue("nobody") for _ in range(3)]
     async with bridge.dashboard(subscribe=ALL) as fresh:
-        await until(lambda: bridge.process.hub.told_up_to > last_position(before))
+        await until(lambda: bridge.process.parts.hub.told_up_to > last_position(before))
         assert fresh.of("connected")
     async with bridge.dashboard(subscribe=ALL, resume=last_position(before)) as after:
         resync = await after.first("resync", reason="trimmed")
@@ -74,7 +74,7 @@ async def test_the_first_position_of_an_empty_store_can_be_resumed(
 ) -> None:
     command_id = await server.queue("nobody")
     async with bridge.dashboard(subscribe=ALL) as dashboard:
-        await until(lambda: bridge.process.hub.told_up_to != "0-0")
+        await until(lambda: bridge.process.parts.hub.told_up_to != "0-0")
         assert dashboard.of("connected")
     async with bridge.dashboard(subscribe=ALL, resume="0-0") as after:
         await after.first("command:status", commandId=command_id)
@@ -101,8 +101,8 @@ async def test_a_subscription_that_fails_is_none(server: RunningServer, bridge: 
             refused = await dashboard.refused(
                 "subscribe", output=[{"commandId": first}, {"commandId": second}], agents=["a"], commandsOf=["a"]
             )
-        (connected,) = bridge.process.hub.dashboards
-        subscriptions = bridge.process.hub.subscriptions
+        (connected,) = bridge.process.parts.hub.dashboards
+        subscriptions = bridge.process.parts.hub.subscriptions
         assert subscriptions.commands(connected) == {first}
         assert subscriptions.count(connected) == 1
     assert refused["code"] == "UNAVAILABLE"
@@ -115,5 +115,5 @@ async def test_a_loop_that_loses_its_cancel_does_not_keep_the_bridge_from_stoppi
         await asyncio.Event().wait()
 
     with patch.object(AgentWatch, "run", deaf_to_the_first_cancel):
-        async with asyncio.timeout(10), running_bridge(server) as bridge, bridge.dashboard() as dashboard:
+        async with asyncio.timeout(PATIENCE_SECONDS), running_bridge(server) as bridge, bridge.dashboard() as dashboard:
             await dashboard.settled()

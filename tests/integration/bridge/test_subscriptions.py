@@ -111,7 +111,7 @@ async def test_all_that_a_connection_owned_goes_with_it(server: RunningServer, b
     everything = {"agents": ["*", "a"], "commands": ["*", command_id], "commandsOf": ["b"], "output": output}
     async with bridge.dashboard(subscribe=everything) as dashboard:
         await dashboard.first("command:status", commandId=command_id)
-        hub = bridge.process.hub
+        hub = bridge.process.parts.hub
         assert len(hub.subscriptions) == 3
     await until(lambda: not hub.dashboards)
     assert len(hub.subscriptions) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.fake_command_service import FAILED, FakeCommandService
@@ -62,6 +64,26 @@ async def test_cancel(service: FakeCommandService, server: str) -> None:
 
     assert finished.stdout.decode() == f"{command_id} is cancelled\n"
     assert service.requests[-1].reason == "mistake"
+
+
+async def test_what_the_server_did_not_tell_is_null(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("a1")
+    command_id = await queued(server, "EXEC")
+    service.start(command_id)
+    service.write_output(command_id, b"6bytes")
+
+    def told(form: dict[str, Any]) -> tuple[object, ...]:
+        return form["commandId"], form["agentId"], form["type"], form["agentKnown"], form["outputBytes"]
+
+    (listed,) = (await run_sender(server, "list", "-o", "jsonl")).records
+    got = (await run_sender(server, "get", command_id, "-o", "json")).document
+    cancelled = (await run_sender(server, "cancel", command_id, "-o", "json")).document
+    service.finish(command_id)
+    state, _, result = (await run_sender(server, "watch", command_id, "-o", "jsonl")).records
+
+    assert told(listed) == told(cancelled) == told(state["state"]) == (command_id, "a1", "EXEC", None, None)
+    assert told(got) == (command_id, "a1", "EXEC", None, 6)
+    assert result["result"]["outputBytes"] == 6
 
 
 async def test_list(service: FakeCommandService, server: str) -> None:

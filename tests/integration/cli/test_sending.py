@@ -76,7 +76,68 @@ async def test_commands_come_from_a_file(service: FakeCommandService, server: st
     ]
     assert commands[0].time_limit.ToMilliseconds() == 1_500
     assert [record["commandId"] for record in finished.records] == list(service.commands)
-    assert finished.stderr == "queued 3 of 3 commands for 3 agents\n"
+    assert finished.stderr == ("queued 3 of 3 commands for 3 agents\nthe agents a1, a2, a3 have never connected\n")
+
+
+async def test_what_fits_into_no_message_is_not_sent(service: FakeCommandService, server: str) -> None:
+    large = b'{"agentId": "a1", "type": "PING", "params": {"text": "' + b"x" * 9_000_000 + b'"}}\n'
+
+    finished = await run_sender(server, "--input=-", stdin=b'{"agentId": "a1", "type": "PING"}\n' + large)
+
+    assert finished.code == 6
+    assert finished.stderr.startswith("error: command.params is 9,000,021 bytes, the limit is 8,388,608 for a whole")
+    assert service.commands == {}
+
+
+async def test_what_is_refused_for_the_same_reason_is_told_once(server: str) -> None:
+    finished = await run_sender(
+        server, *(f"--agent=a{n}" for n in range(12)), "--type=PING", "--offline=fail", "--repeat=3"
+    )
+
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[0] == "error: PING for a0 was not queued: a0 is not connected (3 times)"
+    assert len(errors) == 11
+    assert errors[-1] == "error: 6 more commands not queued"
+
+
+async def test_a_batch_tells_which_agents_are_away_and_which_nobody_has_seen(
+    service: FakeCommandService, server: str
+) -> None:
+    for agent in ("here", "gone"):
+        service.connect_agent(agent)
+    service.disconnect_agent("gone")
+    agents = ["--agent=here", "--agent=gone", "--agent=misspelt"]
+
+    finished = await run_sender(server, *agents, "--type=PING", "--repeat=2")
+
+    lines = [line.partition("(")[2] for line in finished.stdout.decode().splitlines()]
+    assert lines[:2] == ["the agent is connected)"] * 2
+    assert lines[2:4] == ["the agent is away; the command waits for it)"] * 2
+    assert lines[4:] == ["the agent is not known yet: it has never connected; the command waits for it)"] * 2
+    assert finished.stderr == "queued 6 of 6 commands for 3 agents\nthe agent misspelt has never connected\n"
+    forms = (await run_sender(server, *agents, "--type=PING", "-o", "json")).document
+    assert [(form["agentConnected"], form["agentKnown"]) for form in forms] == [
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+
+
+async def test_many_agents_that_nobody_has_seen_are_counted(server: str) -> None:
+    agents = [f"--agent=a{number}" for number in range(7)]
+
+    finished = await run_sender(server, *agents, "--type=PING")
+
+    assert finished.stderr.endswith("the agents a0, a1, a2, a3, a4 and 2 more have never connected\n")
+
+
+async def test_a_command_queued_before_says_where_its_agent_is(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("a1")
+    await ping(server, "a1", "--idempotency-key=k")
+
+    again = await ping(server, "a1", "--idempotency-key=k")
+
+    assert again.stdout.decode().endswith("was queued before: PING for a1 (the agent is connected)\n")
 
 
 async def test_one_of_many_refused_is_told_and_the_rest_is_queued(service: FakeCommandService, server: str) -> None:

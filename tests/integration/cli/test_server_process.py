@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from distributor.cli import server_process
+from distributor.cli import stages
 from distributor.cli.server_process import ServerProcess
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.server import GrpcServer
@@ -52,7 +52,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EmbeddedValkey]:
 async def test_every_step_of_stopping_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[EmbeddedValkey]
 ) -> None:
-    monkeypatch.setattr(server_process, "STEP_SECONDS", 0.5)
+    monkeypatch.setattr(stages, "STEP_SECONDS", 0.5)
     monkeypatch.setattr(AgentGateway, "idle", hang)
     async with ServerProcess(quick_settings("", data_dir=tmp_path, drain_timeout=0.0)) as server:
         monkeypatch.setattr(GrpcServer, "set_serving", hang)

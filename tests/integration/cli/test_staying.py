@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import pty
 import signal
 from functools import partial
 from typing import Any
@@ -14,8 +11,8 @@ import pytest
 
 from tests.support.fake_command_service import CANCELLED, FAILED, TIMEOUT, FakeCommandService, serve_fake
 from tests.support.launched_sender import run_sender, start_sender
-from tests.support.ports import free_port
 from tests.support.refusals import Refusal
+from tests.support.terminal import Terminal
 
 EVERY_BYTE = bytes(range(256)) * 4_000 + b"no newline at the end \xf0\x9f"
 
@@ -57,23 +54,35 @@ async def test_follow_keeps_the_streams_apart_and_is_live(service: FakeCommandSe
     assert await process.wait() == 1
 
 
-async def test_follow_goes_on_after_a_restart_of_the_server(service: FakeCommandService) -> None:
-    port = free_port()
+@pytest.mark.parametrize("many", [[], ["--agent=a2"]])
+async def test_follow_goes_on_after_a_restart_of_the_server_and_tells_of_it(
+    service: FakeCommandService, port: int, many: list[str]
+) -> None:
     async with serve_fake(service, port) as target:
-        process = await start_sender(target, "--agent=a1", "--type=EXEC", "--follow")
-        await service.until(lambda: service.calls["WatchCommand"] > 0)
-        (command_id,) = service.commands
+        process = await start_sender(target, "--agent=a1", *many, "--type=EXEC", "--follow")
+        assert process.stdout
+        assert process.stderr
+        await service.until(lambda: service.calls["WatchCommand"] > len(many))
+        command_id, *_ = service.commands
         service.start(command_id)
         service.write_output(command_id, b"before\n")
-        assert process.stdout
-        assert await process.stdout.readline() == b"before\n"
+        assert (await process.stdout.readline()).endswith(b"before\n")
+    line = b""
+    while b"cannot be reached" not in line:
+        line = await process.stderr.readline()
+    assert line == f"the server at {target} cannot be reached; trying again for up to 60 s\n".encode()
     async with serve_fake(service, port):
         service.write_output(command_id, b"after\n")
-        service.finish(command_id)
+        for one in service.commands:
+            service.finish(one)
         stdout, stderr = await process.communicate()
 
-    assert (process.returncode, stdout) == (0, b"after\n")
-    assert all(line.startswith((command_id.encode(), b"waiting: a1")) for line in stderr.splitlines()), stderr
+    assert process.returncode == 0
+    assert stdout.endswith(b"after\n")
+    assert stdout.count(b"\n") == 1
+    told = stderr.decode().splitlines()
+    assert told[0] == f"the server at {target} answers again"
+    assert "the server" not in "".join(told[1:])
 
 
 async def test_follow_many_marks_each_line_with_its_agent(service: FakeCommandService, server: str) -> None:
@@ -105,34 +114,55 @@ async def test_a_hundred_commands_from_one_call_all_end(service: FakeCommandServ
     assert finished.code == 0
     assert {record["commandId"] for record in finished.records} == set(service.commands)
     assert len(finished.records) == 100
-    assert finished.stderr == ("queued 100 of 100 commands for 10 agents\n100 of 100 commands ended: 100 completed\n")
+    assert finished.stderr == (
+        "queued 100 of 100 commands for 10 agents\n"
+        "the agents a0, a1, a2, a3, a4 and 5 more have never connected\n"
+        "100 of 100 commands ended: 100 completed\n"
+    )
 
 
 async def test_progress_is_drawn_on_a_terminal_only_on_stderr(service: FakeCommandService, server: str) -> None:
     service.end_each(exit_code=0)
-    ours, theirs = pty.openpty()
-    process = await start_sender(
-        server, "--agent=a1", "--type=PING", "--repeat=100", "--wait", "-o", "json", stderr=theirs
-    )
-    os.close(theirs)
-    drawing = asyncio.get_running_loop().run_in_executor(None, _read_terminal, ours)
-    stdout, _ = await process.communicate()
+    async with Terminal() as terminal:
+        process = await start_sender(
+            server, "--agent=a1", "--type=PING", "--repeat=100", "--wait", "-o", "json", stderr=terminal.theirs
+        )
+        stdout, _ = await process.communicate()
 
-    assert b"\x1b[" in await drawing
-    assert b"100/100" in await drawing
+    assert "100/100" in terminal.ever_drawn
     assert b"\x1b" not in stdout
 
 
-def _read_terminal(descriptor: int) -> bytes:
-    pieces = []
-    # Linux answers EIO once the other side is closed.
-    try:
-        while piece := os.read(descriptor, 65_536):
-            pieces.append(piece)
-    except OSError:
-        pass
-    os.close(descriptor)
-    return b"".join(pieces)
+async def test_progress_and_output_share_a_terminal(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("a1")
+    service.connect_agent("a2")
+    async with Terminal() as terminal:
+        process = await start_sender(
+            server, "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",
+            stdout=terminal.theirs, stderr=terminal.theirs,
+        )  # fmt: skip
+        await terminal.until("0/2")
+        first, second = service.commands
+        for number in range(3):
+            service.write_output(first, b"out %d\n" % number)
+            service.write_output(second, b"err %d\n" % number, stderr=True)
+            await terminal.until(f"a2 | err {number}")
+        service.finish(first)
+        await terminal.until("1/2")
+        service.write_output(second, b"more\n")
+        service.finish(second, FAILED, reason="exit_nonzero")
+        assert await process.wait() == 1
+
+    assert "1/2 1 completed" in terminal.ever_drawn
+    queued, *lines, last = terminal.lines
+    assert queued == "queued 2 of 2 commands for 2 agents"
+    assert sorted(lines) == [
+        *(f"a1 | out {number}" for number in range(3)),
+        f"a2 | {second} failed (exit_nonzero: exit nonzero)",
+        *(f"a2 | err {number}" for number in range(3)),
+        "a2 | more",
+    ]
+    assert last == "2 of 2 commands ended: 1 completed, 1 failed"
 
 
 @pytest.mark.parametrize(
@@ -163,8 +193,11 @@ async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, s
     finished = await run_sender(server, "--agent=a1", "--type=EXEC", stay, "--timeout=100ms", *many)
 
     assert finished.code == 3
+    # A wait for many looks at endings only.
+    told = "" if many and stay == "--wait" else " (queued)"
+    going_on = [f"{command_id}{told}" for command_id in service.commands]
     assert finished.stderr.splitlines()[-1] == (
-        f"error: not ended after 0.1 s of waiting; left running: {' '.join(service.commands)}"
+        f"error: not ended after 0.1 s of waiting; goes on: {', '.join(going_on)}"
     )
     assert service.calls["CancelCommand"] == 0
 
@@ -172,20 +205,18 @@ async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, s
 async def test_a_timeout_still_shows_what_has_ended(service: FakeCommandService, server: str) -> None:
     service.on_queued = lambda command_id: service.finish(command_id) if len(service.commands) == 1 else None
     # Its result is still on its way when the wait is over.
-    service.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=600))
+    service.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=2_500))
 
-    finished = await run_sender(
-        server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=300ms", "-o", "json"
-    )
+    finished = await run_sender(server, "--agent=a1", "--type=X", "--repeat=2", "--wait", "--timeout=2s", "-o", "json")
 
     first, second = service.commands
     assert finished.code == 3
     assert [result["commandId"] for result in finished.document] == [first]
-    assert finished.stderr.endswith(f"left running: {second}\n")
+    assert finished.stderr.endswith(f"goes on: {second}\n")
 
 
 @pytest.mark.parametrize("stay", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
-async def test_an_interrupt_leaves_the_commands_running_and_names_them(
+async def test_an_interrupt_leaves_the_commands_as_they_are_and_names_them(
     service: FakeCommandService, server: str, stay: list[str]
 ) -> None:
     process = await start_sender(server, "--agent=a1", "--type=EXEC", *stay)
@@ -195,7 +226,8 @@ async def test_an_interrupt_leaves_the_commands_running_and_names_them(
     _, stderr = await process.communicate()
 
     assert process.returncode == 130
-    assert f"interrupted; left running: {' '.join(service.commands)}\n" in stderr.decode()
+    told = stderr.decode().splitlines()[-1].replace(" (queued)", "")
+    assert told == f"interrupted; goes on: {', '.join(service.commands)}"
     assert service.calls["CancelCommand"] == 0
 
 
@@ -217,4 +249,21 @@ async def test_a_reader_that_goes_away_ends_it_quietly(
     process.stdout._transport.close()  # type: ignore[attr-defined]
 
     assert b"rror" not in await process.stderr.read()
+    assert await process.wait() == 141
+
+
+async def test_a_reader_that_goes_away_is_told_what_goes_on(service: FakeCommandService, server: str) -> None:
+    process = await start_sender(server, "--agent=a1", "--type=EXEC", "--follow")
+    await service.until(lambda: service.calls["WatchCommand"] > 0)
+    (command_id,) = service.commands
+    service.start(command_id)
+    service.write_output(command_id, b"first\n")
+    assert process.stdout
+    assert process.stderr
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    service.write_output(command_id, b"second\n")
+
+    told = (await process.stderr.read()).decode().splitlines()[-1]
+    assert told == f"the reader of the output went away; goes on: {command_id} (assigned)"
     assert await process.wait() == 141

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,6 @@ import pytest
 
 from tests.support.fake_command_service import FakeCommandService
 from tests.support.launched_sender import LAUNCHER, ROOT, run_sender
-from tests.support.ports import free_port
 from tests.support.refusals import Refusal
 
 
@@ -35,9 +36,7 @@ async def test_a_refusal_is_one_line(
     assert finished.stderr == "error: first line second \\x1b[31mline\n"
 
 
-async def test_a_server_that_is_not_there() -> None:
-    port = free_port()
-
+async def test_a_server_that_is_not_there(port: int) -> None:
     finished = await run_sender(f"127.0.0.1:{port}", "list")
 
     assert finished.code == 5
@@ -62,6 +61,55 @@ async def test_a_setting_that_does_not_exist(server: str, tmp_path: Path) -> Non
     assert finished.code == 2
     assert finished.stderr.startswith("error: unknown setting srever")
     assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "complaint"),
+    [
+        (["agents"], ">&-", "standard output is closed"),
+        (["agents"], ">/dev/full", "No space left on device"),
+        (["--help"], ">/dev/full", "No space left on device"),
+    ],
+)
+async def test_a_standard_output_that_takes_nothing(
+    server: str, arguments: list[str], redirection: str, complaint: str
+) -> None:
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", f'exec "$0" "$@" {redirection}', sys.executable, str(LAUNCHER), "--server", server, *arguments,
+        stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    _, stderr = await shell.communicate()
+
+    assert stderr.decode() == f"error: cannot write: {complaint}\n"
+    assert shell.returncode == 1
+
+
+async def test_a_command_whose_receipt_could_not_be_shown_is_not_queued(
+    service: FakeCommandService, server: str
+) -> None:
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", 'exec "$0" "$@" >&- 2>&-', sys.executable, str(LAUNCHER), "--server", server,
+        "--agent=a1", "--type=PING", env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+    assert await shell.wait() == 1
+    assert service.commands == {}
+
+
+async def test_a_closed_standard_error_keeps_nothing_from_working(service: FakeCommandService, server: str) -> None:
+    service.on_queued = lambda command_id: (
+        service.write_output(command_id, b"oops", stderr=True),
+        service.write_output(command_id, b"fine"),
+        service.finish(command_id),
+    )
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, str(LAUNCHER), "--server", server,
+        "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",
+        stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    stdout, _ = await shell.communicate()
+
+    assert (shell.returncode, sorted(stdout.splitlines())) == (0, [b"a1 | fine", b"a2 | fine"])
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

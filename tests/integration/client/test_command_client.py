@@ -240,8 +240,10 @@ async def test_unknown_is_not_found(client: CommandClient, call: Callable[[Comma
 async def test_cancel_of_a_queued_command_ends_it(client: CommandClient) -> None:
     command_id = (await client.queue(CommandRequest("a1", "PING"))).command.command_id
 
-    state = await client.cancel(command_id, "changed my mind")
+    cancelled = await client.cancel(command_id, "changed my mind")
 
+    state = cancelled.state
+    assert (cancelled.command_id, cancelled.agent_id, cancelled.type) == (command_id, "a1", "PING")
     assert state.status is CommandStatus.CANCELLED
     assert state.reason.code == "cancelled_by_caller"
 
@@ -250,7 +252,7 @@ async def test_cancel_of_a_running_command_asks_its_agent(client: CommandClient,
     command_id = (await client.queue(CommandRequest("a1", "EXEC"))).command.command_id
     service.start(command_id)
 
-    state = await client.cancel(command_id)
+    state = (await client.cancel(command_id)).state
 
     assert state.status is CommandStatus.ASSIGNED
     assert state.cancel_ms > FIRST_MS

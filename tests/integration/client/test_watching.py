@@ -23,7 +23,6 @@ from distributor.client import (
 )
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.fake_command_service import FAILED, FakeCommandService, serve_fake
-from tests.support.ports import free_port
 
 EXEC = CommandRequest("a1", "EXEC")
 
@@ -113,8 +112,7 @@ async def test_output_that_was_seen_is_not_asked_for_again(client: CommandClient
     assert [request.output_offset for request in service.requests if hasattr(request, "output_offset")] == [0, 8]
 
 
-async def test_a_watch_survives_a_restart_of_the_server(service: FakeCommandService) -> None:
-    port = free_port()
+async def test_a_watch_survives_a_restart_of_the_server(service: FakeCommandService, port: int) -> None:
     options = ClientOptions(reconnects=RetryPolicy(first_ms=1, most_ms=50))
     async with CommandClient(f"127.0.0.1:{port}", options) as client:
         async with serve_fake(service, port):
@@ -133,9 +131,8 @@ async def test_a_watch_survives_a_restart_of_the_server(service: FakeCommandServ
     assert isinstance(updates[-1], CommandResult)
 
 
-async def test_a_server_that_stays_away_is_given_up(service: FakeCommandService) -> None:
+async def test_a_server_that_stays_away_is_given_up(service: FakeCommandService, port: int) -> None:
     options = ClientOptions(reconnects=RetryPolicy(first_ms=1, most_ms=5), give_up_after_seconds=0.05)
-    port = free_port()
     async with CommandClient(f"127.0.0.1:{port}", options) as client:
         async with serve_fake(service, port):
             watch = client.watch(await queue(client))
@@ -144,11 +141,10 @@ async def test_a_server_that_stays_away_is_given_up(service: FakeCommandService)
             await anext(watch)
 
 
-async def test_a_server_that_was_never_there_is_unavailable() -> None:
+async def test_a_server_that_was_never_there_is_unavailable(port: int) -> None:
     options = ClientOptions(
         calls=RetryPolicy(attempts=2, first_ms=1, most_ms=2), reconnects=RetryPolicy(first_ms=1, most_ms=2)
     )
-    port = free_port()
     async with CommandClient(f"127.0.0.1:{port}", options) as client:
         for call in (
             client.get("01980000-0000-7000-8000-ffffffffffff"),

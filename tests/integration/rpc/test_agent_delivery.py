@@ -11,6 +11,7 @@ from tests.support.running_server import (
     ASSIGNED,
     COMPLETED,
     FAILED,
+    PATIENCE_SECONDS,
     QUEUED,
     TIMEOUT,
     RunningServer,
@@ -126,7 +127,9 @@ async def test_output_is_stored_before_it_is_acknowledged_and_never_twice(server
 
 
 def watch(server: RunningServer, command_id: str):  # type: ignore[no-untyped-def]
-    return server.commands.WatchCommand(command_service_pb2.WatchCommandRequest(command_id=command_id), timeout=10)
+    return server.commands.WatchCommand(
+        command_service_pb2.WatchCommandRequest(command_id=command_id), timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,7 +270,8 @@ async def test_a_command_outlives_its_time_limit_only_by_the_grace(valkey_url: s
 async def test_a_command_that_waits_for_too_long_times_out(server: RunningServer) -> None:
     command_id = await server.queue("away", queue_ttl=0.05)
     watched = [update async for update in watch(server, command_id)]
-    assert [update.command.state.status for update in watched[:-1]] == [QUEUED, TIMEOUT]
+    # A watch that opens late does not see it wait.
+    assert [update.command.state.status for update in watched[:-1]] in ([QUEUED, TIMEOUT], [TIMEOUT])
     kept = watched[-1].result
     assert (kept.status, kept.reason.code, kept.attempt) == (TIMEOUT, "expired", 0)
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.running_server import RunningServer, keyspace, queue_request, running_server
+from tests.support.running_server import PATIENCE_SECONDS, RunningServer, keyspace, queue_request, running_server
 from tests.support.told_errors import ToldError, error_of, error_of_stream
 
 NO_SUCH_ID = "00000000-0000-7000-8000-000000000000"
@@ -41,6 +41,13 @@ def asking(name: str, method: str, request: Any, field: str, reason: str, limit:
     return Mistake(name, method, request, "INVALID_ARGUMENT", field, reason, limit)
 
 
+def nested(levels: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(levels - 1):
+        inner = [inner]
+    return inner
+
+
 def with_duration(field: str, **duration: int) -> pb.QueueCommandRequest:
     request = queue_request()
     getattr(request.command, field).CopyFrom(Duration(**duration))
@@ -52,6 +59,8 @@ TYPE = ("command.type", "INVALID_TYPE", "a letter and up to 63 of A-Z a-z 0-9 . 
 PRIORITY = ("command.priority", "PRIORITY_OUT_OF_RANGE", "0 to 100")
 TIME_LIMIT = ("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", "1 to 2,592,000,000 ms")
 QUEUE_TTL = ("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", "1 to 2,592,000,000 ms")
+DURATION = ("INVALID_DURATION", "nanos must be within ±999,999,999 and have the sign of seconds")
+TIME = ("INVALID_TIMESTAMP", "a time in the years 1 to 9999")
 MAX_RUNS = ("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100")
 KEY = ("idempotency_key", "INVALID_IDEMPOTENCY_KEY", "at most 128 printable ASCII characters")
 COMMAND_ID = ("command_id", "INVALID_COMMAND_ID", "must be a command id, not 'x'")
@@ -80,6 +89,27 @@ MISTAKES = [
         "PARAMS_TOO_LARGE",
         "the limit is 262,144",
         params={"text": "x" * 262_144},
+    ),
+    queueing(
+        "params nested deeper than an agent can read",
+        "command.params",
+        "PARAMS_TOO_DEEP",
+        "32 levels always fit",
+        params={"deep": nested(48)},
+    ),
+    asking(
+        "time limit of two signs",
+        "QueueCommand",
+        with_duration("time_limit", seconds=1, nanos=-1),
+        "command.time_limit",
+        *DURATION,
+    ),
+    asking(
+        "queue TTL of too many nanos",
+        "QueueCommand",
+        with_duration("queue_ttl", nanos=1_000_000_000),
+        "command.queue_ttl",
+        *DURATION,
     ),
     queueing("priority above", *PRIORITY, priority=101),
     queueing("priority below", *PRIORITY, priority=-1),
@@ -204,6 +234,17 @@ MISTAKES = [
         "UNKNOWN_ENUM_VALUE",
         "no value 99",
     ),
+    *(
+        asking(
+            f"filter by a malformed time, {field}, {time}",
+            "ListCommands",
+            pb.ListCommandsRequest(filter=pb.CommandFilter(**{field: Timestamp(**time)})),
+            f"filter.{field}",
+            *TIME,
+        )
+        for field in ("queued_after", "queued_before")
+        for time in ({"seconds": 10**17}, {"seconds": 1, "nanos": 1_000_000_000}, {"seconds": 1, "nanos": -5})
+    ),
     asking(
         "filter by no time",
         "ListCommands",
@@ -257,7 +298,7 @@ MISTAKES = [
 
 
 async def failure(server: RunningServer, mistake: Mistake) -> ToldError:
-    call = getattr(server.commands, mistake.method)(mistake.request, timeout=10)
+    call = getattr(server.commands, mistake.method)(mistake.request, timeout=PATIENCE_SECONDS)
     return await (error_of_stream(call) if mistake.method in STREAMS else error_of(call))
 
 
@@ -297,6 +338,7 @@ async def test_a_full_queue(valkey_url: str) -> None:
         before = await keyspace(valkey_url)
         error = await error_of(server.commands.QueueCommand(queue_request()))
         assert (error.code, error.field, error.reason) == ("RESOURCE_EXHAUSTED", "command.agent_id", "QUEUE_FULL")
+        assert error.text == "the queue of agent 'agent123' is full: 2 commands wait, the queue_limit"
         assert error.retry_after_seconds is not None
         assert await keyspace(valkey_url) == before
 

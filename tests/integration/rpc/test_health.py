@@ -142,7 +142,7 @@ async def test_not_serving_while_valkey_answers_but_takes_no_changes(
 
 
 async def test_not_serving_while_draining(valkey_url: str) -> None:
-    async with running_server(valkey_url, drain_timeout=10.0) as server, server.agent() as agent:
+    async with running_server(valkey_url, drain_timeout=2 * PATIENCE_SECONDS) as server, server.agent() as agent:
         stopping = asyncio.create_task(server.process.stop())
         await agent.until(lambda: agent.drained)
         assert await health(server) == NOT_SERVING

@@ -10,9 +10,18 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 from valkey.asyncio import Valkey
 
+from distributor.json_values import MAX_DEPTH, plain_struct
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.running_server import COMPLETED, FAILED, QUEUED, RunningServer, keyspace, queue_request
+from tests.support.running_server import (
+    COMPLETED,
+    FAILED,
+    QUEUED,
+    RunningServer,
+    keyspace,
+    queue_request,
+    running_server,
+)
 from tests.support.told_errors import error_of
 
 FAIL = command_pb2.OFFLINE_POLICY_FAIL
@@ -25,6 +34,7 @@ async def test_what_was_queued_is_answered_with_the_defaults_and_read_back(serve
     assert response.command.time_limit.seconds == 300
     assert response.state.status == QUEUED
     assert not response.state.agent_known
+    assert (response.state.HasField("agent_known"), response.state.HasField("output_bytes")) == (True, True)
     got = await server.get(response.command.command_id)
     assert got.command == response.command
     assert got.state.status == QUEUED
@@ -76,6 +86,37 @@ async def test_the_same_key_for_another_request_is_refused(server: RunningServer
     assert await keyspace(server.settings.valkey_url) == before
 
 
+async def test_the_same_request_is_the_same_after_the_defaults_have_changed(valkey_url: str) -> None:
+    request = queue_request(idempotency_key="key-1")
+    ids = []
+    for time_limit in (60.0, 90.0):
+        async with running_server(valkey_url, time_limit=time_limit) as server:
+            ids.append((await server.commands.QueueCommand(request)).command.command_id)
+    assert ids[0] == ids[1]
+
+
+async def test_what_nobody_knows_is_not_stored(server: RunningServer) -> None:
+    """Fields of a later version: nobody has checked their size."""
+    request = queue_request(params={"text": "x"})
+    encoded = request.command.SerializeToString()
+    unknown = b"\xba\x3e\x80\x80\x40" + b"x" * 2**20
+    request.command.ParseFromString(encoded + unknown)
+    command_id = (await server.commands.QueueCommand(request)).command.command_id
+    stored = (await server.get(command_id)).command
+    assert stored.params["text"] == "x"
+    assert stored.ByteSize() < 1_000
+
+
+async def test_params_as_deep_as_the_limit_reach_the_agent(server: RunningServer) -> None:
+    deep: list[object] = []
+    for _ in range(MAX_DEPTH - 2):
+        deep = [deep]
+    async with server.agent() as agent:
+        command_id = await server.queue(params={"deep": deep})
+        assignment = await agent.next_assignment(command_id)
+        assert plain_struct(assignment.command.params) == {"deep": deep}
+
+
 async def test_callers_that_race_with_one_key_get_one_command(server: RunningServer) -> None:
     request = queue_request(idempotency_key="key-1")
     answers = await asyncio.gather(*(server.commands.QueueCommand(request) for _ in range(20)))
@@ -101,6 +142,7 @@ async def test_a_thousand_in_one_call_are_answered_in_order(server: RunningServe
         assert len(set(ids)) == 1_000
         assert ids == sorted(ids)
         assert [outcome.agent_connected for outcome in response.outcomes[:3]] == [False, True, False]
+        assert [outcome.agent_known for outcome in response.outcomes[:3]] == [False, True, False]
         last = await server.get(ids[-1])
         assert (last.command.agent_id, dict(last.command.params)) == ("agent-0", {"n": 999})
 
@@ -129,6 +171,11 @@ async def test_a_waiting_command_says_since_when_its_agent_is_away(server: Runni
     assert (queued.state.agent_known, queued.state.agent_away_since) == (True, away_since)
     state = await server.state(queued.command.command_id)
     assert (state.agent_known, state.agent_away_since) == (True, away_since)
+    again = await server.commands.QueueCommand(queue_request(idempotency_key="k"))
+    again = await server.commands.QueueCommand(queue_request(idempotency_key="k"))
+    assert (again.already_queued, again.state.agent_known, again.state.agent_away_since) == (True, True, away_since)
+    batch = await server.commands.QueueCommands(pb.QueueCommandsRequest(requests=[queue_request()]))
+    assert (batch.outcomes[0].agent_connected, batch.outcomes[0].agent_known) == (False, True)
     never_seen = await server.state(await server.queue("never-seen"))
     assert not never_seen.agent_known
     assert not never_seen.HasField("agent_away_since")

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from distributor.cli import server_process
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandResponse
 from tests.support.running_server import (
@@ -165,6 +166,19 @@ async def test_output_that_was_cut_is_told_as_a_gap(valkey_url: str) -> None:
         assert viewer.seen[-1].result.output_bytes == 100_000
 
 
+async def test_an_end_that_could_not_be_kept_is_told_as_a_gap(server: RunningServer, agent: WireAgent) -> None:
+    assignment = await started(server, agent)
+    await agent.print(assignment, b"kept", 0)
+    await agent.finish(assignment, output_bytes=10)
+    viewer = Viewer(server, assignment.command.command_id)
+    await viewer.rest()
+    assert viewer.kinds == ["output", "gap", "command", "result"]
+    assert (viewer.seen[1].gap.begin_offset, viewer.seen[1].gap.end_offset) == (4, 10)
+    without = Viewer(server, assignment.command.command_id, without_output=True)
+    await without.rest()
+    assert without.kinds == ["command", "result"]
+
+
 async def test_many_viewers_see_the_same(server: RunningServer, agent: WireAgent) -> None:
     assignment = await started(server, agent)
     viewers = [Viewer(server, assignment.command.command_id) for _ in range(10)]
@@ -190,7 +204,9 @@ async def test_the_agent_goes_away_and_comes_back_without_it(server: RunningServ
     assert (viewer.seen[-1].result.status, viewer.seen[-1].result.reason.code) == (FAILED, "outcome_unknown")
 
 
-async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
+async def test_a_drain_ends_watches_as_unavailable(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # After it, what still runs is cut off without a word.
+    monkeypatch.setattr(server_process, "STOPPING_GRACE_SECONDS", PATIENCE_SECONDS)
     async with running_server(valkey_url) as server:
         command_id = await server.queue()
         watching = server.commands.WatchCommand(WatchCommandRequest(command_id=command_id))
@@ -202,7 +218,7 @@ async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
 
 
 async def test_no_watch_is_opened_while_draining(valkey_url: str) -> None:
-    async with running_server(valkey_url, drain_timeout=10.0) as server, server.agent() as agent:
+    async with running_server(valkey_url, drain_timeout=2 * PATIENCE_SECONDS) as server, server.agent() as agent:
         stopping = asyncio.create_task(server.process.stop())
         await agent.until(lambda: agent.drained)
         command_id = await server.queue()

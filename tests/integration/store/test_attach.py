@@ -51,7 +51,8 @@ async def test_what_becomes_of_a_held_command_in_each_status(world: StoreWorld, 
     assert 0 <= deadline - attached.now_ms - 300_000 - world.policy.run_limit_slack_ms < 10_000
     expected = {*own_keys(command_id, keys.STATUS), keys.DEADLINES, *SESSION_CHANGES}
     if status is CommandStatus.QUEUED:
-        expected |= {*agent_index(keys.ASSIGNED), *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED)}
+        expected |= agent_index(keys.ASSIGNED, keys.DELAYED)
+        expected |= status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED)
     assert changed(before, after) == expected
     assert await world.store.finish([ending(command_id)]) == ["stored"]
 

@@ -11,7 +11,6 @@ from distributor.errors import ConfigurationError, DistributorError, ResourceExh
 from distributor.model.lifecycle import CommandStatus
 from distributor.store.connection import Connection, check_server
 from distributor.store.embedded import EmbeddedValkey
-from tests.support.ports import free_port
 from tests.support.store_world import StoreWorld, ending
 
 
@@ -62,8 +61,8 @@ def test_a_password_is_never_shown() -> None:
     assert Connection("valkey://user:s@cr@t@host:1/0").shown_url == "valkey://host:1/0"
 
 
-async def test_a_valkey_that_is_away(tmp_path: Path) -> None:
-    for url in (f"valkey://127.0.0.1:{free_port()}", f"unix://{tmp_path}/none.sock"):
+async def test_a_valkey_that_is_away(tmp_path: Path, port: int) -> None:
+    for url in (f"valkey://127.0.0.1:{port}", f"unix://{tmp_path}/none.sock"):
         connection = Connection(url)
         for attempt in (connection.call("PING"), connection.calls([("PING",)])):
             with pytest.raises(Unavailable, match="Valkey is away") as caught:
@@ -96,9 +95,9 @@ async def test_a_wrong_password(shared_valkey_url: str) -> None:
 
 
 async def test_a_reply_that_does_not_come(shared_valkey_url: str) -> None:
-    connection = Connection(shared_valkey_url, reply_timeout_seconds=0.5)
+    connection = Connection(shared_valkey_url, reply_timeout_seconds=1.5)
     with pytest.raises(Unavailable, match="Valkey is away"):
-        await connection.call("BLPOP", "nothing", 5)
+        await connection.call("BLPOP", "nothing", 60)
     assert await connection.call("PING") in (b"PONG", True)
     await connection.close()
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from distributor.dispatch.ports import DueCommand, Progress
@@ -16,6 +18,7 @@ from tests.support.store_world import (
     own_keys,
     status_index,
 )
+from tests.support.waiting import PATIENCE_SECONDS
 
 DELAYS = (25_000, 50_000, 100_000)
 
@@ -59,7 +62,7 @@ async def test_what_a_passed_deadline_does_in_each_status(world: StoreWorld, sta
         assert (state.status, state.reason.code) == (CommandStatus.QUEUED, "not_acknowledged")
         assert changed(before, after) == {
             *own_keys(command_id, keys.STATUS),
-            *agent_index(keys.ASSIGNED),
+            *agent_index(keys.ASSIGNED, keys.DELAYED),
             *status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED),
             keys.DEADLINES,
             keys.EVENTS,
@@ -84,15 +87,19 @@ async def test_acted_on_once(world: StoreWorld) -> None:
     assert await world.dump() == before
 
 
-async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld) -> None:
+@pytest.mark.parametrize("seconds", [86_400, 100, 12])
+async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld, seconds: int) -> None:
     command_id = await world.queued()
-    await world.set_field(command_id, "queued_ms", await world.now_ms() - 3_600_000)
+    await world.set_field(command_id, "queued_ms", await world.now_ms() - seconds * 1_000)
     await world.pass_deadline(command_id)
     await world.store.due(DELAYS)
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.status is CommandStatus.TIMEOUT
-    assert result.reason.message == "waited 3.6e+03 s in the queue, its limit"
+    told = re.fullmatch(r"waited ([\d.]+) s in the queue, its limit", result.reason.message)
+    assert told is not None, result.reason.message
+    # It has waited on since it was put back.
+    assert seconds <= float(told[1]) <= seconds + PATIENCE_SECONDS
 
 
 async def test_each_unacknowledged_attempt_waits_longer_and_the_last_one_fails(world: StoreWorld) -> None:

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from distributor.errors import ConfigurationError, Unavailable
+from distributor.processes.restart_budget import MOST_RESTARTS
 from distributor.store.connection import Connection
 from distributor.store.embedded import EmbeddedValkey
-from distributor.store.embedded_keeper import MOST_RESTARTS, EmbeddedKeeper
 
 
 def kill(valkey: EmbeddedValkey) -> None:
@@ -20,7 +20,7 @@ def kill(valkey: EmbeddedValkey) -> None:
 
 async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as valkey:
-        keeper, connection = EmbeddedKeeper(valkey), Connection(valkey.url)
+        keeper, connection = valkey.keeper(), Connection(valkey.url)
         await connection.call("SET", "key", "value")
         for _ in range(MOST_RESTARTS):
             kill(valkey)
@@ -38,9 +38,9 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
 
 
 async def test_restarts_of_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distributor.model.restart_budget.WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr("distributor.processes.restart_budget.WITHIN_SECONDS", 0.0)
     async with EmbeddedValkey(tmp_path) as valkey:
-        keeper = EmbeddedKeeper(valkey)
+        keeper = valkey.keeper()
         for _ in range(MOST_RESTARTS + 1):
             kill(valkey)
             await keeper.run_once()
@@ -55,4 +55,4 @@ async def test_the_folder_stays_locked_and_one_that_cannot_start_says_why(tmp_pa
         (aof,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
         aof.write_bytes(b"NONSENSE\r\n")
         with pytest.raises(ConfigurationError, match="the embedded Valkey ended with exit code 1 while starting"):
-            await EmbeddedKeeper(valkey).run_once()
+            await valkey.keeper().run_once()

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import AgentPresence, ClaimRequest, NewCommand, QueueOutcome
-from distributor.model.command import CommandDraft, OfflinePolicy
+from distributor.dispatch.ports import AgentPresence, ClaimRequest, NewCommand, QueueOutcome, Release
+from distributor.model.command import CommandDraft, OfflinePolicy, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (
@@ -121,11 +121,14 @@ async def test_priority_first_then_arrival_within_and_between_calls(world: Store
     assert await claimed_ids(world) == [command.command_id for command in expected]
 
 
-async def test_arrivals_within_a_call_differ(world: StoreWorld) -> None:
+async def test_arrivals_within_a_call_are_in_order(world: StoreWorld) -> None:
+    """A microsecond apart, up to the end of the millisecond of the receipt; from there on ids keep the order."""
     commands = [world.new() for _ in range(100)]
-    await world.enqueue(*commands)
+    queued_ms = (await world.enqueue(*commands))[0].queued_ms
     arrivals = [int((await world.hash(command.command_id))["queued_us"]) for command in commands]
-    assert arrivals == list(range(arrivals[0], arrivals[0] + 100))
+    assert arrivals == [min(arrivals[0] + place, queued_ms * 1_000 + 999) for place in range(100)]
+    await world.attach()
+    assert await claimed_ids(world) == [command.command_id for command in commands]
 
 
 async def test_a_command_that_waits_overtakes_a_higher_priority(world: StoreWorld) -> None:
@@ -188,6 +191,32 @@ async def test_a_full_queue_refuses(world: StoreWorld) -> None:
     await world.attach()
     await world.store.claim([ClaimRequest(AGENT, world.epochs[AGENT], 1, LEASE)])
     assert (await small.enqueue(world.new()))[0].outcome is QueueOutcome.QUEUED
+
+
+async def test_what_waits_for_another_attempt_counts_as_queued(world: StoreWorld) -> None:
+    small = world.under(queue_limit=1)
+    delayed = await small.assigned()
+    await world.store.release([Release(delayed, AGENT, LEASE, 60_000, Reason("busy", "?"))])
+    (agent,) = await world.reader.agents([AGENT])
+    assert agent is not None
+    assert agent.queued == 1
+    assert (await small.enqueue(world.new()))[0].outcome is QueueOutcome.QUEUE_FULL
+    dropping = world.under(queue_limit=1, queue_full="drop")
+    newcomer = await dropping.queued()
+    assert (await world.state(delayed)).status is CommandStatus.CANCELLED
+    assert await claimed_ids(world) == [newcomer]
+    assert keys.DELAYED.format(agent_id=AGENT) not in await world.dump()
+
+
+async def test_a_batch_arrives_in_the_millisecond_of_its_receipt(world: StoreWorld) -> None:
+    """So that a filter by time and the receipts that it shows agree."""
+    for _ in range(20):
+        batch = [world.new("many") for _ in range(250)]
+        queued_ms = {answer.queued_ms for answer in await world.enqueue(*batch)}
+        arrivals = [int((await world.hash(batch[place].command_id))["queued_us"]) for place in (0, 1, 249)]
+        assert {arrival // 1_000 for arrival in arrivals} == queued_ms
+        assert arrivals == sorted(arrivals)
+        await world.connection.call("DEL", keys.READY.format(agent_id="many"))
 
 
 async def test_a_full_queue_that_drops_takes_the_oldest_of_the_lowest_priority(world: StoreWorld) -> None:

@@ -14,6 +14,7 @@ from distributor.store import keys
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.positions import order_of
 from tests.support.store_world import AGENT, LEASE, StoreWorld, ending
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def expire(world: StoreWorld, command_id: str) -> None:
@@ -138,7 +139,7 @@ async def test_positions_of_an_empty_log(world: StoreWorld) -> None:
 async def tailed(log: ValkeyEventLog, position: str, count: int) -> list[Facts]:
     """The first few facts of a tail."""
     tail = log.tail(position)
-    async with aclosing(tail), asyncio.timeout(10):  # type: ignore[type-var]
+    async with aclosing(tail), asyncio.timeout(PATIENCE_SECONDS):  # type: ignore[type-var]
         return [await anext(tail) for _ in range(count)]
 
 

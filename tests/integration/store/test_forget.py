@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from distributor.dispatch.ports import Release
@@ -9,6 +7,7 @@ from distributor.model.command import Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, changed, ending
+from tests.support.waiting import eventually
 
 
 async def swept(world: StoreWorld, **bounds: int) -> int:
@@ -22,12 +21,12 @@ async def swept(world: StoreWorld, **bounds: int) -> int:
 
 
 async def until_gone(world: StoreWorld, command_ids: list[str]) -> None:
-    """Wait, at most some seconds, for Valkey to expire all keys of ended commands."""
-    for _ in range(2_000):
-        if not any([await world.connection.call("KEYS", f"*{command_id}*") for command_id in command_ids]):
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("the commands did not expire")
+    """Wait for Valkey to expire all keys of ended commands."""
+
+    async def gone() -> bool:
+        return not any([await world.connection.call("KEYS", f"*{command_id}*") for command_id in command_ids])
+
+    await eventually(gone)
 
 
 @pytest.mark.parametrize("status", CommandStatus)
@@ -101,10 +100,11 @@ async def test_an_agent_is_forgotten_with_its_session_unless_it_has_commands(wor
     await world.attach("here")
     for agent_id in ("busy", "gone", "waiting"):
         await brief.attach(agent_id, instance_id="instance1")
-    for _ in range(2_000):
-        if not any(await world.reader.agents(["busy", "gone", "waiting"])):
-            break
-        await asyncio.sleep(0.001)
+
+    async def expired() -> bool:
+        return not any(await world.reader.agents(["busy", "gone", "waiting"]))
+
+    await eventually(expired)
     before = await world.dump()
     assert await swept(world, most=1) == 1
     assert await world.reader.agent_ids("", 10) == ["busy", "here", "waiting"]

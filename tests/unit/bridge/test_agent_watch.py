@@ -11,7 +11,7 @@ from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.documents import Document
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import Unavailable
-from distributor.stopping import stop_tasks
+from distributor.tasks import stop_tasks
 from tests.support.waiting import until
 
 

@@ -21,7 +21,7 @@ from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import Facts
 from distributor.errors import Unavailable
 from distributor.model.event import EventKind
-from distributor.stopping import stop_tasks
+from distributor.tasks import stop_tasks
 from tests.support.fake_ports import changed, state
 from tests.support.waiting import until
 

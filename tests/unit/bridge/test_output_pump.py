@@ -18,7 +18,7 @@ from distributor.dispatch.ports import OutputPiece, StoredChunk
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ENDED = Change("", CommandState("c", "a", "T", 50, CommandStatus.COMPLETED, 1, Receipts()), "ended", "result")
 
@@ -72,7 +72,7 @@ def viewer(pumps: OutputPumps, messages: int = 256) -> Dashboard:
 async def heard(dashboard: Dashboard, until: str) -> list[str]:
     """What it is told up to and with a text, output as its bytes."""
     found: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not found or found[-1] != until:
             entry = await dashboard.next()
             text = dashboard.text_of(entry)
@@ -190,7 +190,7 @@ async def test_a_pump_ends_with_its_last_viewer(log: Log, pumps: OutputPumps) ->
         pumps.follow(dashboard, "c", 0)
         assert pumps.follows(dashboard, "c")
         pumps.drop(dashboard)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*pumps._tasks)
         assert not pumps._pumps
 
@@ -250,5 +250,5 @@ async def test_a_reader_that_loses_its_cancel_is_stopped() -> None:
     pumps = OutputPumps(log)
     pumps.follow(viewer(pumps), "c", 0)
     await log.reading.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await pumps.stop()

@@ -36,7 +36,7 @@ def pem_of(private: Any) -> bytes:
     return pem
 
 
-PEMS = [pem_of(private) for private in PRIVATE.values()]
+PEMS = {f"{algorithm}.pem": pem_of(private) for algorithm, private in PRIVATE.items()}
 
 
 def test_a_minted_token_says_who_and_what() -> None:
@@ -54,7 +54,7 @@ def test_public_keys_of_each_kind(algorithm: str) -> None:
 
 def test_any_of_several_keys_of_one_kind() -> None:
     old, new = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
-    verifier = TokenVerifier(AUDIENCE, "", [pem_of(old), pem_of(new)])
+    verifier = TokenVerifier(AUDIENCE, "", {"old.pem": pem_of(old), "new.pem": pem_of(new)})
     for private in (old, new):
         assert verifier.verify(jwt.encode(claims(), private, algorithm="EdDSA")).subject == "alice"
     with pytest.raises(PermissionDenied):
@@ -87,7 +87,9 @@ def test_a_public_key_is_no_shared_key() -> None:
     """The oldest trick: sign with the public key's text as if it were an HS256 secret."""
     header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
     body = base64.urlsafe_b64encode(json.dumps(claims()).encode()).rstrip(b"=")
-    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(header + b"." + body, PEMS[0])
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
+        header + b"." + body, PEMS["RS256.pem"]
+    )
     forged = b".".join([header, body, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
     for verifier in (TokenVerifier(AUDIENCE, "", PEMS), TokenVerifier(AUDIENCE, KEY, PEMS)):
         with pytest.raises(PermissionDenied):
@@ -105,16 +107,18 @@ def test_scopes_that_are_none(scope: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "pems", "field"),
+    ("key", "pem", "field"),
     [
-        ("", [], "token_key"),
-        ("k" * 31, [], "token_key"),
-        (KEY, [b"not a key"], "public_keys"),
-        (KEY, [pem_of(rsa.generate_private_key(public_exponent=65537, key_size=1024))], "public_keys"),
-        (KEY, [pem_of(ec.generate_private_key(ec.SECP384R1()))], "public_keys"),
+        ("", None, "token_key"),
+        ("k" * 31, None, "token_key"),
+        ("\udcff" * 31, None, "token_key"),
+        (KEY, b"not a key", "public_keys"),
+        (KEY, pem_of(rsa.generate_private_key(public_exponent=65537, key_size=1024)), "public_keys"),
+        (KEY, pem_of(ec.generate_private_key(ec.SECP384R1())), "public_keys"),
     ],
 )
-def test_keys_that_will_not_do(key: str, pems: list[bytes], field: str) -> None:
+def test_keys_that_will_not_do(key: str, pem: bytes | None, field: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        TokenVerifier(AUDIENCE, key, pems)
+        TokenVerifier(AUDIENCE, key, {} if pem is None else {**PEMS, "bad.pem": pem})
     assert caught.value.field == field
+    assert (pem is None) is not str(caught.value).startswith("bad.pem (public_keys) ")

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from distributor.bridge.tokens import Scope, TokenVerifier
-from distributor.cli.server import main
+from distributor.cli.distributor import main
 from distributor.cli.token import seconds_of
 from distributor.errors import ConfigurationError
 
@@ -48,6 +48,10 @@ def test_lifetimes_that_are_none(text: str) -> None:
         (["token", "--subject", "a"], {"TOKEN_KEY": "short"}, "must be at least 32 bytes, not 5"),
         (["token", "--subject", "a", "--token-key-file", "/nowhere"], {}, "cannot read /nowhere (token_key_file)"),
         (["token", "--subject", "a", "--expires-in", "soon"], {"TOKEN_KEY": KEY}, "--expires-in must be"),
+        (["token", "--subject", ""], {"TOKEN_KEY": KEY}, "--subject must not be empty"),
+        (["token", "--subject", "\udcff"], {"TOKEN_KEY": KEY}, "--subject must be UTF-8"),
+        (["token", "--subject", "a", "--token-key-file", "/dev/null"], {}, "/dev/null (token_key_file) is empty"),
+        (["bridge", "--public-key", __file__], {}, f"{__file__} (public_keys) is not a public key in PEM"),
         (["bridge"], {}, "no dashboard could connect: set token_key, token_key_file or public_keys"),
         (["bridge"], {"TOKEN_KEY": KEY}, "a bridge reads from the Valkey of its server: set valkey_url"),
         (["bridge"], {"TOKEN_KEY": KEY, "VALKEY_URL": "valkey://127.0.0.1:1"}, "cannot use the Valkey at"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from distributor import errors
-from distributor.client import ClientOptions
-from distributor.client.reconnecting import Deadline, Reconnecting
+from distributor.client import ClientOptions, Reach
+from distributor.client.reconnecting import Deadline, Outage, Reconnecting
 from distributor.model.retry_policy import RetryPolicy
 
 OPTIONS = ClientOptions(
@@ -15,13 +17,17 @@ OPTIONS = ClientOptions(
 AWAY = errors.Unavailable("away")
 
 
+def reconnecting_until(deadline: Deadline) -> Reconnecting:
+    return Reconnecting(OPTIONS, deadline, Outage("host:1", OPTIONS))
+
+
 async def test_errors_that_stay_are_raised_at_once() -> None:
     with pytest.raises(errors.NotFound):
-        await Reconnecting(OPTIONS, Deadline(None)).pause(errors.NotFound("gone"))
+        await reconnecting_until(Deadline(None)).pause(errors.NotFound("gone"))
 
 
 async def test_a_server_never_reached_is_tried_as_often_as_a_call() -> None:
-    reconnecting = Reconnecting(OPTIONS, Deadline(None))
+    reconnecting = reconnecting_until(Deadline(None))
     await reconnecting.pause(AWAY)
     await reconnecting.pause(AWAY)
 
@@ -30,22 +36,52 @@ async def test_a_server_never_reached_is_tried_as_often_as_a_call() -> None:
 
 
 async def test_a_server_once_reached_has_time_to_come_back() -> None:
-    reconnecting = Reconnecting(OPTIONS, Deadline(None))
+    reconnecting = reconnecting_until(Deadline(None))
     reconnecting.progressed()
     for _ in range(100):
         await reconnecting.pause(AWAY)
 
 
+async def test_an_outage_is_told_once_for_all_streams_and_so_is_its_end() -> None:
+    told: list[Reach] = []
+    options = replace(OPTIONS, on_reach=told.append)
+    outage = Outage("host:1", options)
+    streams = [Reconnecting(options, Deadline(None), outage) for _ in range(2)]
+    for stream in streams:
+        stream.progressed()
+        await stream.pause(AWAY)
+    assert told == [], "a cut that is mended at once is nobody's concern"
+
+    for stream in streams:
+        await stream.pause(AWAY)
+        await stream.pause(AWAY)
+    assert told == [Reach("host:1", False, 60.0)]
+
+    for stream in streams:
+        stream.progressed()
+    assert told[1:] == [Reach("host:1", True)]
+
+
+async def test_a_server_never_reached_is_no_outage() -> None:
+    told: list[Reach] = []
+    options = replace(OPTIONS, on_reach=told.append)
+    stream = Reconnecting(options, Deadline(None), Outage("host:1", options))
+    await stream.pause(AWAY)
+    await stream.pause(AWAY)
+
+    assert told == []
+
+
 async def test_a_deadline_ends_it_whatever_the_server_said() -> None:
     with pytest.raises(TimeoutError, match="not ended after 0 s of waiting"):
-        await Reconnecting(OPTIONS, Deadline(0)).pause(AWAY)
+        await reconnecting_until(Deadline(0)).pause(AWAY)
     late = errors.Unavailable("late", reason="DEADLINE_EXCEEDED")
     with pytest.raises(TimeoutError):
-        await Reconnecting(OPTIONS, Deadline(60)).pause(late)
+        await reconnecting_until(Deadline(60)).pause(late)
 
 
 async def test_a_pause_asked_for_ends_at_the_deadline() -> None:
-    reconnecting = Reconnecting(OPTIONS, Deadline(0.01))
+    reconnecting = reconnecting_until(Deadline(0.01))
     await reconnecting.pause(errors.Unavailable("draining", retry_after_seconds=3_600))
 
     with pytest.raises(TimeoutError):

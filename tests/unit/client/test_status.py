@@ -106,6 +106,12 @@ def test_reasons_of_other_domains_are_not_taken_for_ours() -> None:
             "failed to connect to all addresses; last error: UNKNOWN: ipv4:1.1.1.1:1: Failed to connect: refused (111)",
             "the server at host:1 cannot be reached: refused (111)",
         ),
+        (
+            grpc.StatusCode.UNAVAILABLE,
+            "errors resolving host:1: [field:hostname lookup error:address lookup failed for host:1: Domain not found]",
+            "the server at host:1 cannot be reached: Domain not found",
+        ),
+        (grpc.StatusCode.UNAVAILABLE, "connect: to [::1]", "the server at host:1 cannot be reached: to [::1]"),
         (grpc.StatusCode.CANCELLED, "", "the server at host:1 cannot be reached: it went away"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", "the server at host:1 did not answer in time"),
         (grpc.StatusCode.INTERNAL, "two\nlines", "two lines"),

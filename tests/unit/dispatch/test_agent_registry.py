@@ -5,6 +5,7 @@ import asyncio
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.observability.metrics import Metrics
 from tests.support.fake_ports import MemoryAgent
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def connected(metrics: Metrics) -> float | None:
@@ -39,7 +40,7 @@ async def test_whoever_waits_for_agents_to_leave_is_woken() -> None:
     registry.add(agent)
     waiting = asyncio.create_task(registry.changed())
     registry.remove(agent)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await waiting
 
 

@@ -13,6 +13,7 @@ from distributor.model.event import EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
 from tests.support.fake_ports import agent_changed, changed, output_arrived, state
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def finished(command_id: str = "c1", agent_id: str = "agent123"):  # type: ignore[no-untyped-def]
@@ -125,7 +126,7 @@ async def test_a_failure_is_raised_to_those_who_wait_and_to_those_who_come_later
     busy.take()
     for watch in (waiter, asyncio.create_task(busy.wait())):
         with pytest.raises(Unavailable, match="stopping"):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await watch
     with pytest.raises(Unavailable, match="stopping"):
         watches.open()

@@ -21,7 +21,7 @@ from distributor.v1 import command_pb2
 from tests.support.fake_ports import MemoryOutputLog, MemoryStore
 from tests.support.scripted_context import ScriptedContext
 from tests.support.serving_agent import background
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 class MemorySessions:
@@ -161,7 +161,7 @@ async def test_closing_does_not_wait_for_an_agent_that_does_not_read(
     # Now its write is under way.
     await asyncio.sleep(0)
     world.deliver("c2")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await world.stream.close() == [("c2", "lease")]
 
 
@@ -176,7 +176,7 @@ async def test_ending_does_not_wait_for_an_agent_that_does_not_read(
     reading = asyncio.create_task(world.stream.read())
     await asyncio.sleep(0)
     world.stream.end(Farewell.SILENT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.wait([reading])
     assert reading.cancelled()
     await world.stream.close()

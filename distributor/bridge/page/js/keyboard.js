@@ -1,5 +1,5 @@
 /**
- * Shortcuts. Single keys, inactive while the user types; the help dialog shows this very table.
+ * Keyboard shortcuts: single keys, inactive while the user types; the help dialog shows this very table.
  *
  * @typedef {{keys: string[], what: string, act: (app: import("./app.js").App) => void}} Shortcut
  */

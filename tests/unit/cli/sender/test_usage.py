@@ -13,11 +13,16 @@ ID = "01980000-0000-7000-8000-000000000000"
 SEND = ["--agent=a1", "--type=PING"]
 
 
+@pytest.fixture(autouse=True)
+def _something_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--type=PING"], "Missing option '--agent'."),
-        (["--agent=a1"], "Missing option '--type'."),
+        (["--agent=a1"], "Missing option '--type', or -- PROGRAM."),
         (["--agent=", "--type=PING"], "'--agent': must be 1 to 128 of A-Z a-z 0-9 . _ -, not empty"),
         (["--agent=a b", "--type=PING"], "not 'a b'"),
         ([f"--agent={'a' * 129}", "--type=PING"], "(129 characters)"),
@@ -29,6 +34,9 @@ SEND = ["--agent=a1", "--type=PING"]
         ([*SEND, "--params=a=1", "--params=a=2"], "the param 'a' is given twice"),
         ([*SEND, "--params=a=1", '--params-json={"a": 1}'], "the param 'a' is given twice"),
         ([*SEND, "--params-json=[1]"], "'--params-json': must be a JSON object, not '[1]'"),
+        ([*SEND, "--params-json=-", "--input=-"], "only one of --params-json and --input can be standard input"),
+        ([*SEND, "--input=-", "--params-json=-"], "only one of --input and --params-json can be standard input"),
+        ([*SEND, "--params-json=-", "--params-json=-"], "only one of --params-json can be standard input"),
         ([*SEND, "--params-json={"], "is not valid JSON: Expecting"),
         ([*SEND, '--params-json={"a": NaN}'], "NaN is not a JSON number"),
         ([*SEND, '--params-json={"a": {"b": 1, "b": 2}}'], "has a name twice in one object"),
@@ -71,6 +79,7 @@ SEND = ["--agent=a1", "--type=PING"]
         (["list", "--limit=0"], "'--limit': 0 is not in the range"),
         (["list", "--since=yesterday"], "must be a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h"),
         (["list", "--until=2026-01-31T12:00:00"], "must be a time such as"),
+        (["list", "--since=2h", "--until=3h"], "--until must be after --since"),
         (["list", "--agent=a b"], "not 'a b'"),
         (["list", "--type=?"], "must be a letter"),
         (["agents", "a b"], "not 'a b'"),
@@ -106,6 +115,8 @@ def test_one_line_says_what_is_wrong(arguments: list[str], complaint: str, capsy
         ('{"queueTtl": 0}', "--input line 2 queueTtl must be 1ms to 30d"),
         ('{"offline": "x"}', '--input line 2 offline must be queue or fail, not "x"'),
         ('{"maxRuns": 1.5}', "--input line 2 maxRuns must be a whole number, not 1.5"),
+        ('{"maxRuns": 0}', "--input line 2 maxRuns must be 1 to 100, not 0"),
+        ('{"maxRuns": 101}', "--input line 2 maxRuns must be 1 to 100, not 101"),
         ('{"idempotencyKey": ""}', "--input line 2 idempotencyKey must be 1 to 128"),
         ("\udcff", "--input line 2 is not UTF-8"),
     ],
@@ -119,6 +130,24 @@ def test_a_wrong_line_of_a_file_is_named(
     assert run([*SEND, f"--input={file}"]) == 2
 
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"type": "PING"}', "--input line 2 is PING, and a program to run is for EXEC"),
+        ('{"type": "EXEC", "params": {}}', "--input line 2 has params, and so has the program to run"),
+    ],
+)
+def test_a_line_that_is_no_program_beside_one_to_run(
+    line: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "commands"
+    file.write_text('{"type": "EXEC"}\n' + line)
+
+    assert run(["--agent=a1", f"--input={file}", "--", "ls"]) == 2
+
+    assert capsys.readouterr().err == f"error: {complaint}\n"
 
 
 def test_a_file_without_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from distributor.cli.agent_keeper import MOST_RESTARTS, AgentKeeper
+from distributor.cli.agent_process import AgentProcess
 from distributor.errors import Unavailable
+from distributor.processes.restart_budget import MOST_RESTARTS
 
 
 async def test_one_that_keeps_ending_is_given_up(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     program = [sys.executable, "-c", f"open({str(starts)!r}, 'a').write('.'); raise SystemExit(3)"]
-    async with AgentKeeper(program) as keeper:
+    async with AgentProcess(program) as agent:
         with pytest.raises(Unavailable, match=re.escape("the agent ended again (exit code 3) after 3 restarts")):
-            await keeper.run()
+            await agent.keeper().run()
     assert len(starts.read_text()) == 1 + MOST_RESTARTS

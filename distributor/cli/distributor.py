@@ -13,50 +13,34 @@ import click
 
 from distributor import __version__
 from distributor.cli.exit_codes import ExitCode, exit_code_of
+from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, Option, Program, config_option, given
 from distributor.errors import DistributorError
 from distributor.observability.logging import configure_logging
 from distributor.settings import BridgeSettings, ServerSettings, load_bridge_settings, load_server_settings
 
-F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", ServerSettings, BridgeSettings)
 
-_LOG_OPTIONS: Final = (
-    click.option("--log-format", type=click.Choice(["console", "json"]), help="How log lines look."),
-    click.option("--log-level", metavar="LEVEL", help="The least important log lines to write."),
-)
-_CONFIG: Final = click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with a table for each program, such as [server].",
-)
+_CONFIG: Final = config_option("a table for each program, such as [server]")
 _BRIDGE_LISTEN: Final = click.option(
     "--bridge-listen", metavar="HOST:PORT", help="Where the page and dashboards connect."
 )
 
 
-def _with(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """One decorator from several."""
-
-    def apply(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
-
-
-def _server_options(command: F) -> F:
+def _server_options(command: Program) -> Program:
     """The settings that are most often given on the command line; all others come from the file or environment."""
-    options = [
+    options: list[Option] = [
         click.option("--listen", metavar="HOST:PORT", help="Where agents and callers connect (gRPC)."),
         click.option("--http-listen", metavar="HOST:PORT", help="Where /metrics, /healthz and /readyz are."),
         click.option("--valkey-url", metavar="URL", help="The Valkey to use; without one, an embedded one is started."),
         click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded Valkey keeps its data."),
         click.option("--reflection", is_flag=True, default=None, help="Answer gRPC reflection."),
-        *_LOG_OPTIONS,
+        LOG_FORMAT,
+        LOG_LEVEL,
         _CONFIG,
     ]
-    return _with(*options)(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +53,7 @@ def main() -> None:
 @_server_options
 def serve(config: Path | None, **options: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C, which drain it first. A second signal ends it at once."""
-    from distributor.cli.serving import serve_until_stopped
+    from distributor.cli.serve import serve_until_stopped
 
     _run(load_server_settings, config, options, serve_until_stopped)
 
@@ -81,7 +65,9 @@ def serve(config: Path | None, **options: Any) -> None:
 @click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
 @click.option("--public-key", "public_keys", multiple=True, metavar="FILE", help="PEM file; repeatable.")
 @click.option("--allow-origin", "allowed_origins", multiple=True, metavar="ORIGIN", help="Of pages; repeatable.")
-@_with(*_LOG_OPTIONS, _CONFIG)
+@LOG_FORMAT
+@LOG_LEVEL
+@_CONFIG
 def bridge(config: Path | None, **options: Any) -> None:
     """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/dashboards.md."""
     from distributor.cli.bridge import bridge_until_stopped
@@ -106,7 +92,7 @@ def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in
     from distributor.cli.token import token_for
 
     with _told():
-        click.echo(token_for(load_bridge_settings(config, **_given(options)), subject, scopes, expires_in))
+        click.echo(token_for(load_bridge_settings(config, **given(options)), subject, scopes, expires_in))
 
 
 @main.command()
@@ -119,7 +105,7 @@ def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
     async def development(settings: ServerSettings) -> None:
         await develop(settings, load_bridge_settings(config, listen=bridge_listen))
 
-    _run(load_server_settings, config, {"log_level": "warning", **_given(options)}, development)
+    _run(load_server_settings, config, {"log_level": "warning", **given(options)}, development)
 
 
 @main.command()
@@ -133,7 +119,7 @@ def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: 
     async def demonstration(settings: ServerSettings) -> None:
         await demonstrate(settings, load_bridge_settings(config, listen=bridge_listen), once=once)
 
-    _run(load_server_settings, config, {"log_level": "warning", **_given(options)}, demonstration)
+    _run(load_server_settings, config, {"log_level": "warning", **given(options)}, demonstration)
 
 
 def _run(
@@ -143,7 +129,7 @@ def _run(
     program: Callable[[S], Coroutine[Any, Any, None]],
 ) -> None:
     with _told():
-        settings = load(config, **_given(options))
+        settings = load(config, **given(options))
         configure_logging(settings.log_format, settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program(settings))
@@ -159,10 +145,6 @@ def _told() -> Iterator[None]:
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -13,24 +13,26 @@ import subprocess
 from collections.abc import Sequence
 from typing import IO
 
+from distributor.processes.die_with_parent import dying_with_us
+
 
 class ChildProcess:
     """One child in a session of its own, so that the terminal's Ctrl-C does not reach it.
 
-    Start it on the main thread where it must die with this process: Linux counts the end of the starting thread as
-    the end of the parent. `output` gets its stdout and stderr; None leaves them to ours.
+    Should we be killed, it ends too. Start it on a thread that lives as long as the child is wanted: Linux counts the
+    end of the starting thread as the end of the parent. `output` gets its stdout and stderr; None leaves them to ours.
     """
 
     def __init__(
         self,
-        arguments: Sequence[str | os.PathLike[str]],
+        program: Sequence[str | os.PathLike[str]],
         *,
         output: IO[bytes] | None = None,
         environment: dict[str, str] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._process = subprocess.Popen(
-            arguments,
+            dying_with_us(*program),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distributor.model.restart_budget import MOST_RESTARTS, WITHIN_SECONDS, RestartBudget
+from distributor.processes.restart_budget import MOST_RESTARTS, WITHIN_SECONDS, RestartBudget
 
 
 def test_only_so_often_within_a_time() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import ipaddress
-from collections.abc import Coroutine
-from typing import Any
 
 from distributor.cli.server_process import ServerProcess
 from distributor.cli.signals import StopSignals
 from distributor.observability.logging import get_logger
-from distributor.settings import ServerSettings, split_address
+from distributor.settings import ServerSettings, is_loopback, split_address
+from distributor.tasks import first_of
 
 logger = get_logger()
 
@@ -45,29 +42,5 @@ def announce(server: ServerProcess, settings: ServerSettings) -> None:
         valkey="at valkey_url" if settings.valkey_url else f"embedded, in {settings.data_dir}",
     )
     for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
-        if not is_loopback(address):
+        if not is_loopback(split_address(address)[0]):
             logger.warning("open to whoever reaches it: callers are not asked who they are", **{name: address})
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach it."""
-    host, _ = split_address(address)
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-async def first_of(*coroutines: Coroutine[Any, Any, None]) -> int:
-    """Wait for the first to end, cancel the others; returns which it was, or raises what any of them failed with."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    return min(tasks.index(task) for task in done)

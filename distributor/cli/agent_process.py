@@ -1,0 +1,49 @@
+"""The agent of `dev` and `demo`, a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from distributor.processes.child_process import ChildProcess
+from distributor.processes.keeper import Keeper
+
+STOP_SECONDS: Final = 10.0
+
+
+class AgentProcess:
+    """One agent process from entering to leaving. Enter it on the main thread, as `ChildProcess` wants it.
+
+    Should we be killed, it ends too: an agent that may EXEC must not be forgotten.
+    """
+
+    def __init__(self, program: Sequence[str]) -> None:
+        self._program = program
+        self._process: ChildProcess | None = None
+
+    async def ended(self) -> int:
+        """Return its exit code once it has ended."""
+        return await self._running().wait()
+
+    async def restart(self) -> None:
+        """Start it again after it has ended by itself."""
+        self._process = ChildProcess(self._program)
+
+    def keeper(self) -> Keeper:
+        """The loop that starts it again should it end by itself."""
+        return Keeper("the agent", self, reason="AGENT_FAILED", hint="the lines above say why")
+
+    async def __aenter__(self) -> Self:
+        self._process = ChildProcess(self._program)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._running().stop(STOP_SECONDS)
+
+    def _running(self) -> ChildProcess:
+        if self._process is None:
+            raise RuntimeError("the agent was not started")
+        return self._process

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from distributor.processes import die_with_parent
+from distributor.processes.die_with_parent import dying_with_us
+
+
+async def test_the_program_takes_the_place_of_the_one_that_was_started() -> None:
+    child = await asyncio.create_subprocess_exec(
+        *dying_with_us(sys.executable, "-c", "import os; print(os.getpid(), os.getppid())"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await child.communicate()
+    assert [int(pid) for pid in printed.split()] == [child.pid, os.getpid()]
+
+
+async def test_a_parent_that_ended_before_its_program_began_leaves_nothing(tmp_path: Path) -> None:
+    launcher = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", die_with_parent.__file__, "1", "/bin/touch", str(tmp_path / "ran")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await launcher.communicate()
+    assert launcher.returncode == 1
+    assert b"the parent ended before the program began" in errors
+    assert not (tmp_path / "ran").exists()

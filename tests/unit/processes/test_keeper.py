@@ -1,0 +1,55 @@
+"""What has ended is started again, but not where that does not help."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from distributor.errors import ConfigurationError, Unavailable
+from distributor.processes.keeper import Keeper
+from distributor.processes.restart_budget import MOST_RESTARTS
+
+
+class Ended:
+    """A process that ends as soon as it is started."""
+
+    def __init__(self, cannot_start: Exception | None = None) -> None:
+        self.restarts = 0
+        self._cannot_start = cannot_start
+
+    async def ended(self) -> int:
+        return 3
+
+    async def restart(self) -> None:
+        if self._cannot_start is not None:
+            raise self._cannot_start
+        self.restarts += 1
+
+
+def keeper(process: Ended) -> Keeper:
+    return Keeper("the press", process, reason="PRESS_FAILED", hint="look into it")
+
+
+async def test_it_is_started_again_and_that_is_told() -> None:
+    process = Ended()
+    with capture_logs() as logs:
+        await keeper(process).run_once()
+    assert process.restarts == 1
+    assert [(line["event"], line["log_level"], line.get("exit_code")) for line in logs] == [
+        ("the press ended, starting it again", "error", 3),
+        ("the press runs again", "info", None),
+    ]
+
+
+async def test_one_that_keeps_ending_is_given_up() -> None:
+    process = Ended()
+    with pytest.raises(Unavailable) as given_up:
+        await keeper(process).run()
+    assert process.restarts == MOST_RESTARTS
+    assert given_up.value.reason == "PRESS_FAILED"
+    assert given_up.value.message == "the press ended again (exit code 3) after 3 restarts within 60 s; look into it"
+
+
+async def test_what_keeps_it_from_starting_is_raised() -> None:
+    with pytest.raises(ConfigurationError, match="no such press"):
+        await keeper(Ended(ConfigurationError("no such press"))).run()
