@@ -89,6 +89,9 @@ class Connection:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
         self._failures += 1
         delay = self._policy.delay_ms(self._failures, random.random()) / 1000
+        if end and end.code is grpc.StatusCode.ALREADY_EXISTS and end.retry_after is not None:
+            # When a session that has gone silent expires is known: to wait for longer would be to wait for nothing.
+            delay = min(delay, end.retry_after)
         status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
         logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
         return delay

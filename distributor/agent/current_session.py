@@ -54,8 +54,8 @@ class CurrentSession:
             self._state.output_written(command_id)
             self.bell.set()
 
-    def finished(self, command_id: str) -> None:
+    def finished(self, command_id: str, now: float) -> None:
         """The command has a result to send."""
         if self._state:
-            self._state.finished(command_id)
+            self._state.finished(command_id, now)
             self.bell.set()

@@ -20,6 +20,7 @@ from distributor.agent.actions import Action, SessionOpened
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.session_state import Phase, SessionState
 from distributor.observability.logging import get_logger
+from distributor.status_details import details_of, retry_after_of
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
@@ -47,12 +48,16 @@ class EndKind(Enum):
 
 
 class StreamEnd(NamedTuple):
-    """How a stream ended, whether it had been opened by a Welcome, and the server's status if it gave one."""
+    """How a stream ended, whether it had been opened by a Welcome, and the server's status if it gave one.
+
+    `retry_after` is in seconds, None where the server does not say.
+    """
 
     kind: EndKind
     welcomed: bool
     code: grpc.StatusCode
     details: str
+    retry_after: float | None
 
 
 class GatewayStream:
@@ -96,7 +101,13 @@ class GatewayStream:
             kind = EndKind.GOODBYE
         elif self._silent:
             kind = EndKind.SILENT
-        return StreamEnd(kind, self._welcomed.is_set(), await self._call.code(), await self._call.details() or "")
+        return StreamEnd(
+            kind,
+            self._welcomed.is_set(),
+            await self._call.code(),
+            await self._call.details() or "",
+            retry_after_of(details_of(await self._call.trailing_metadata())),
+        )
 
     async def _read(self) -> None:
         try:

@@ -36,6 +36,11 @@ class Outbox:
         self._results: deque[str] = deque()
         self._with_output: dict[str, None] = {}
 
+    @property
+    def unsaid(self) -> list[str]:
+        """The commands whose Received has not been taken."""
+        return [received.command_id for received in self.received]
+
     def add_output(self, command_id: str) -> None:
         """Say that the command has output to send."""
         self._with_output[command_id] = None

@@ -116,9 +116,10 @@ class SessionState:
         oldest = now - self._start_within
         self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
         self._sent_at[self._sequence] = now
-        self._outbox.heartbeat = gateway.Heartbeat(
-            sequence=self._sequence, credit=self.credit, running=self._record.running, load=load
-        )
+        # Parts count in their order: what was not said to be received is, to the server, still on its way.
+        later = sum(bool(held and held.running) for held in map(self._record.get, self._outbox.unsaid))
+        credit, running = self.credit + later if self.accepting else 0, self._record.running - later
+        self._outbox.heartbeat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, load=load)
 
     def stop_accepting(self, now: float) -> None:
         """Refuse further commands from now on, and tell the server not to send any."""
@@ -139,10 +140,13 @@ class SessionState:
         if self._open:
             self._outbox.add_output(command_id)
 
-    def finished(self, command_id: str) -> None:
+    def finished(self, command_id: str, now: float) -> None:
         """The command's result is in the record. Before the Welcome this is no news either."""
         if self._open:
             self._outbox.add_result(command_id)
+            if not self._record.get(command_id):
+                # It was disowned: no result tells the server that there is room again.
+                self.heartbeat(now)
 
     def take(self) -> gateway.ConnectRequest | None:
         """The next message to send, or None when nothing waits. After a Goodbye there is none."""
@@ -168,7 +172,7 @@ class SessionState:
         if message.HasField("heartbeat_reply"):
             self._heard_at = now
         for cancel in message.cancels:
-            actions += self._cancel(cancel.command_id)
+            actions += self._cancel(cancel)
         for ack in message.result_acks:
             self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
         for output_ack in message.output_acks:
@@ -209,9 +213,10 @@ class SessionState:
 
     def _reconcile(self, held: HeldCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
         """Obey the server's word on one listed command; what it does not mention is kept."""
-        if verdict and verdict.verdict == gateway.VERDICT_STOP:
+        if verdict and verdict.verdict in (gateway.VERDICT_STOP, gateway.VERDICT_STORED):
             if not held.running:
-                self._record.forget(held.command_id)
+                # Stored is what an acknowledgement says that was lost: the command may come again.
+                self._record.acknowledge(held.command_id, stored=verdict.verdict == gateway.VERDICT_STORED)
                 return []
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
@@ -222,12 +227,14 @@ class SessionState:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
 
-    def _cancel(self, command_id: str) -> list[Action]:
-        held = self._record.get(command_id)
+    def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
+        command_id, held = cancel.command_id, self._record.get(cancel.command_id)
         # With a result on its way the command is as good as stopped: "unknown" would let the server drop the result.
         known = held is not None and not held.disowned
         finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
-        self._outbox.cancel_reports.append(gateway.CancelReport(command_id=command_id, finding=finding))
+        self._outbox.cancel_reports.append(
+            gateway.CancelReport(command_id=command_id, finding=finding, lease_id=cancel.lease_id)
+        )
         return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
 
     def _output_acknowledged(self, ack: gateway.OutputAck) -> list[Action]:

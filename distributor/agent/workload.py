@@ -9,6 +9,7 @@ from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandContext, Handler
 from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
+from distributor.agent.gateway_stream import now
 from distributor.agent.record import CommandRecord
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -67,4 +68,4 @@ class Workload:
     def _ended(self, run: CommandRun, result: gateway.Result) -> None:
         del self._runs[run.held.command_id]
         self._record.finish(result)
-        self._session.finished(run.held.command_id)
+        self._session.finished(run.held.command_id, now())

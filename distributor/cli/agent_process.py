@@ -9,13 +9,17 @@ from typing import Final, Self
 from distributor.processes.child_process import ChildProcess
 from distributor.processes.keeper import Keeper
 
-STOP_SECONDS: Final = 10.0
+FINISH_SECONDS: Final = 3.0
+"""For what runs to end by itself; then the agent is asked to cancel it."""
+CANCEL_SECONDS: Final = 10.0
+"""For what is cancelled to end: longer than an agent waits between TERM and KILL of a program."""
 
 
 class AgentProcess:
     """One agent process from entering to leaving. Enter it on the main thread, as `ChildProcess` wants it.
 
-    Should we be killed, it ends too: an agent that may EXEC must not be forgotten.
+    Should we be killed, it ends too: an agent that may EXEC must not be forgotten. On leaving, what it runs has a few
+    seconds to finish and is cancelled then: none of it is left behind.
     """
 
     def __init__(self, program: Sequence[str]) -> None:
@@ -41,7 +45,7 @@ class AgentProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._running().stop(STOP_SECONDS)
+        await self._running().stop(FINISH_SECONDS, CANCEL_SECONDS)
 
     def _running(self) -> ChildProcess:
         if self._process is None:

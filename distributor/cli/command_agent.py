@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from distributor import __version__
 from distributor.agent import Agent, ExecPolicy
-from distributor.cli.exit_codes import exit_code_of
-from distributor.cli.shared_options import LOG_FORMAT, config_option, given
-from distributor.errors import ConfigurationError, DistributorError
+from distributor.cli.one_line import OneLineCommand
+from distributor.cli.shared_options import LOG_FORMAT, config_option, flags, given
+from distributor.errors import ConfigurationError
 from distributor.model.command import shown
 from distributor.observability.logging import configure_logging
 from distributor.settings import AgentSettings, load_agent_settings
 
+NAME: Final = "command-agent"
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command(cls=OneLineCommand, begin=NAME, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--agent", "--agent-id", "agent_id", metavar="ID", help="Name of this agent; the host's name if not given."
 )
@@ -35,20 +36,16 @@ from distributor.settings import AgentSettings, load_agent_settings
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Tell this about the agent. Repeatable.")
 @LOG_FORMAT
 @config_option("an [agent] table")
-@click.version_option(__version__, prog_name="command-agent")
+@click.version_option(__version__, prog_name=NAME)
 def main(config: Path | None, **options: Any) -> None:
     """Attach to a server and run the commands it sends, until a STOP command, SIGTERM or Ctrl-C.
 
     The first signal lets running commands finish for up to 30 seconds; the second cancels them; the third ends the
     agent at once.
     """
-    try:
-        settings = load_agent_settings(config, **_labelled(given(options)))
-        configure_logging(settings.log_format, settings.log_level)
-        build_agent(settings).run()
-    except DistributorError as error:
-        click.echo(f"command-agent: {error.message}", err=True)
-        sys.exit(exit_code_of(error))
+    settings = load_agent_settings(config, flags(), **_labelled(given(options)))
+    configure_logging(settings.log_format, settings.log_level)
+    build_agent(settings).run()
 
 
 def build_agent(settings: AgentSettings) -> Agent:
@@ -68,7 +65,12 @@ def build_agent(settings: AgentSettings) -> Agent:
 def _labelled(options: dict[str, Any]) -> dict[str, Any]:
     if "labels" not in options:
         return options
-    return options | {"labels": dict(_pair(label) for label in options["labels"])}
+    labels: dict[str, str] = {}
+    for name, value in map(_pair, options["labels"]):
+        if name in labels:
+            raise ConfigurationError(f"--label has the name {shown(name)} twice")
+        labels[name] = value
+    return options | {"labels": labels}
 
 
 def _pair(label: str) -> tuple[str, str]:

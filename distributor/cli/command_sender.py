@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from distributor import __version__
-from distributor.cli.exit_codes import ExitCode, exit_codes_help
+from distributor.cli.exit_codes import exit_codes_help
+from distributor.cli.one_line import exit_code_after
 from distributor.cli.sender import commands
 from distributor.cli.sender.running import cannot_write
-from distributor.cli.sender.screen import show_error
 
 NAME: Final = "command-sender"
 _EPILOG: Final = f"\b\nExit codes:\n{exit_codes_help()}"
@@ -28,6 +29,15 @@ class SenderGroup(click.Group):
         if args[place:] and args[place].startswith("-"):
             args = [*args[:place], "send", *args[place:]]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may come next: also an option of `send`."""
+        items = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            known = {item.value for item in items}
+            of_send = click.Context(commands.send, parent=ctx, info_name=commands.send.name)
+            items += [item for item in commands.send.shell_complete(of_send, incomplete) if item.value not in known]
+        return items
 
     def _place_of_command(self, ctx: click.Context, args: Sequence[str]) -> int:
         own = {name: option for option in self.get_params(ctx) for name in option.opts}
@@ -68,16 +78,11 @@ for _command in (
 def run(arguments: Sequence[str]) -> int:
     """The exit code of a call with `arguments`."""
     try:
-        return int(command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-    except click.ClickException as error:
-        show_error(error.format_message())
-    except click.Abort:
-        return ExitCode.INTERRUPTED
+        return exit_code_after(
+            lambda: command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False), "error"
+        )
     except OSError as error:
         return cannot_write(error)
-    return ExitCode.USAGE
 
 
 def main() -> NoReturn:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
+import shlex
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 import click
 
 from distributor.cli.dev import AGENT_ID, described, running
 from distributor.cli.signals import StopSignals
 from distributor.client import (
-    AgentStatus,
     CommandClient,
     CommandRequest,
     CommandResult,
@@ -23,16 +21,22 @@ from distributor.client import (
     OutputStream,
     Receipts,
 )
-from distributor.errors import DistributorError, NotFound, Unavailable
+from distributor.errors import DistributorError, Unavailable
 from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.tasks import first_of
 from distributor.transport import DEFAULT_PORT
 
-AGENT_START_SECONDS: Final = 15.0
+AGENT_START_SECONDS: Final = 5.0
 PROGRAM: Final = (
-    'for i in 1 2 3 4 5; do echo "line $i of 5, from $(uname -s) $(uname -m), pid $$"; sleep 0.3; done; '
-    "echo 'and one on stderr' >&2"
+    'for i in 1 2 3 4 5; do echo "line $i of 5, from $(uname -sm)"; sleep 0.3; done; echo "and one on stderr" >&2'
 )
+
+
+class HasAgent(Protocol):
+    """A server that knows its agents."""
+
+    def has_agent(self, agent_id: str) -> bool:
+        """Whether this agent is attached."""
 
 
 async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings, once: bool) -> None:
@@ -44,20 +48,21 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
         async with running(settings, bridge_settings) as everything:
             click.echo(described(everything, settings))
             address = f"{split_address(settings.listen)[0]}:{everything.server.port}"
-            stopped = await first_of(signals.wait(), everything.run(), _run_one(address)) == 0
+            work = _run_one(everything.server, address, settings.offline_after)
+            stopped = await first_of(signals.wait(), everything.run(), work) == 0
             if not once and not stopped:
                 click.echo(f"\nStill running. Watch and use it in a browser:\n\n  {everything.bridge.url}\n")
                 click.echo(f"Or in another terminal:\n\n{_hints(address)}\n\nCtrl-C stops everything.")
                 await first_of(signals.wait(), everything.run())
 
 
-async def _run_one(address: str) -> None:
+async def _run_one(server: HasAgent, address: str, offline_after: float) -> None:
+    await agent_attached(server, offline_after)
     async with CommandClient(address) as client:
-        await _agent_online(client)
         argv = ["sh", "-c", PROGRAM]
         queued = await client.queue(CommandRequest(AGENT_ID, "EXEC", {"argv": argv}))
         command_id = queued.command.command_id
-        click.echo(f"\nQueued {command_id} for {AGENT_ID}: EXEC {json.dumps(argv)}\n")
+        click.echo(f"\nQueued {command_id} for {AGENT_ID}: EXEC\n\n  $ {shlex.join(argv)}\n")
         receipts = Receipts()
         async for update in client.watch(command_id):
             match update:
@@ -74,15 +79,24 @@ async def _run_one(address: str) -> None:
                     pass
 
 
-async def _agent_online(client: CommandClient) -> None:
-    """Return once the agent is attached: it starts as a process of its own."""
-    deadline = asyncio.get_running_loop().time() + AGENT_START_SECONDS
-    while asyncio.get_running_loop().time() < deadline:
-        with contextlib.suppress(NotFound):
-            if (await client.agent(AGENT_ID)).status is not AgentStatus.OFFLINE:
-                return
+async def agent_attached(server: HasAgent, offline_after: float) -> None:
+    """Return once the agent is attached. It starts as a process of its own, and one that was killed may be in its way.
+
+    Raises Unavailable where it does not come.
+    """
+    began = asyncio.get_running_loop().time()
+    told = False
+    while not server.has_agent(AGENT_ID):
+        waited = asyncio.get_running_loop().time() - began
+        if waited > AGENT_START_SECONDS + offline_after:
+            raise Unavailable(f"agent {AGENT_ID} did not attach within {waited:.0f} s; its log says why")
+        if waited > AGENT_START_SECONDS and not told:
+            told = True
+            click.echo(
+                f"  Waiting for {AGENT_ID}. If one was killed just now, its session expires {offline_after:g} s after "
+                "it was last heard."
+            )
         await asyncio.sleep(0.05)
-    raise Unavailable(f"agent {AGENT_ID} did not attach within {AGENT_START_SECONDS:g} s; its log says why")
 
 
 def _show_output(chunk: OutputChunk) -> None:

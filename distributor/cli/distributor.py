@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from distributor import __version__
-from distributor.cli.exit_codes import ExitCode, exit_code_of
-from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, Option, Program, config_option, given
-from distributor.errors import DistributorError
+from distributor.cli.one_line import OneLineCommand, OneLineGroup
+from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, Option, Program, config_option, flags, given
 from distributor.observability.logging import configure_logging
 from distributor.settings import BridgeSettings, ServerSettings, load_bridge_settings, load_server_settings
 
 S = TypeVar("S", ServerSettings, BridgeSettings)
 
+NAME: Final = "distributor"
 _CONFIG: Final = config_option("a table for each program, such as [server]")
 _BRIDGE_LISTEN: Final = click.option(
     "--bridge-listen", metavar="HOST:PORT", help="Where the page and dashboards connect."
@@ -43,8 +41,8 @@ def _server_options(command: Program) -> Program:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="distributor")
+@click.group(cls=OneLineGroup, begin=NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=NAME)
 def main() -> None:
     """Queue commands for agents behind NAT, follow them live, keep their results."""
 
@@ -58,7 +56,8 @@ def serve(config: Path | None, **options: Any) -> None:
     _run(load_server_settings, config, options, serve_until_stopped)
 
 
-@main.command()
+# A program of its own too: cmd/websocket_bridge.py.
+@main.command(cls=OneLineCommand, begin=NAME, short_help="Serve dashboards: the page, and a WebSocket for others.")
 @click.option("--listen", metavar="HOST:PORT", help="Where dashboards connect.")
 @click.option("--server", metavar="HOST:PORT", help="The server to call.")
 @click.option("--valkey-url", metavar="URL", help="The Valkey of that server.")
@@ -91,11 +90,10 @@ def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in
     """Print a token for a dashboard, signed with the bridge's key."""
     from distributor.cli.token import token_for
 
-    with _told():
-        click.echo(token_for(load_bridge_settings(config, **given(options)), subject, scopes, expires_in))
+    click.echo(token_for(load_bridge_settings(config, flags(), **given(options)), subject, scopes, expires_in))
 
 
-@main.command()
+@main.command(short_help="Run a server, a bridge and one agent on this machine.")
 @_BRIDGE_LISTEN
 @_server_options
 def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
@@ -103,12 +101,12 @@ def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
     from distributor.cli.dev import develop
 
     async def development(settings: ServerSettings) -> None:
-        await develop(settings, load_bridge_settings(config, listen=bridge_listen))
+        await develop(settings, load_bridge_settings(config, {"listen": "--bridge-listen"}, listen=bridge_listen))
 
     _run(load_server_settings, config, {"log_level": "warning", **given(options)}, development)
 
 
-@main.command()
+@main.command(short_help="As dev, and one real command through it.")
 @click.option("--once", is_flag=True, help="End by itself once the command has ended.")
 @_BRIDGE_LISTEN
 @_server_options
@@ -117,7 +115,9 @@ def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: 
     from distributor.cli.demo import demonstrate
 
     async def demonstration(settings: ServerSettings) -> None:
-        await demonstrate(settings, load_bridge_settings(config, listen=bridge_listen), once=once)
+        await demonstrate(
+            settings, load_bridge_settings(config, {"listen": "--bridge-listen"}, listen=bridge_listen), once=once
+        )
 
     _run(load_server_settings, config, {"log_level": "warning", **given(options)}, demonstration)
 
@@ -128,23 +128,10 @@ def _run(
     options: dict[str, Any],
     program: Callable[[S], Coroutine[Any, Any, None]],
 ) -> None:
-    with _told():
-        settings = load(config, **given(options))
-        configure_logging(settings.log_format, settings.log_level)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(program(settings))
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Errors in one line, and the exit code that stands for them."""
-    try:
-        yield
-    except DistributorError as error:
-        click.echo(f"distributor: {error.message}", err=True)
-        sys.exit(exit_code_of(error))
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    settings = load(config, flags(), **given(options))
+    configure_logging(settings.log_format, settings.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(program(settings))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

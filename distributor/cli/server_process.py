@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from distributor.cli.server_parts import ServerParts, server_parts, stores_on
 from distributor.cli.stages import Loop, Stages
-from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.errors import Unavailable
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
@@ -36,6 +36,7 @@ class ServerProcess:
         self._settings = settings
         self._replica = secrets.token_hex(6)
         self._stages = Stages()
+        self._registry: AgentRegistry | None = None
         self._draining = False
         self.metrics = Metrics()
         self.port = 0
@@ -55,6 +56,10 @@ class ServerProcess:
         """Return only by raising what a background loop failed with: each of them is meant to run for ever."""
         await self._stages.run()
 
+    def has_agent(self, agent_id: str) -> bool:
+        """Whether this agent is attached to this very server now."""
+        return self._registry is not None and self._registry.get(agent_id) is not None
+
     async def stop(self) -> None:
         """Drain and stop. Bounded by `drain_timeout`, some seconds more for each part, and a Valkey of our own."""
         self._draining = True
@@ -72,6 +77,7 @@ class ServerProcess:
         self._stages.at_stop("calls to Valkey", stores.idle)
         await stores.functions.load()
         parts = server_parts(stores, settings, self.metrics)
+        self._registry = parts.registry
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()

@@ -26,6 +26,11 @@ def config_option(tables: str) -> Option:
     )
 
 
+def flags() -> dict[str, str]:
+    """What the options of the command that runs are called where they are given, by the names of their values."""
+    return {option.name: option.opts[0] for option in click.get_current_context().command.params if option.name}
+
+
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the command line says, without what it leaves to the environment and the settings file."""
     return {name: value for name, value in options.items() if value not in (None, ())}

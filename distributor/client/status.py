@@ -6,18 +6,15 @@ retry_after_seconds. A failure without details comes from the transport or from 
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
-from distributor.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN, cause_of
+from distributor.status_details import details_of, retry_after_of, unpacked
+from distributor.transport import ERROR_DOMAIN, cause_of
 from distributor.v1 import command_service_pb2
-
-M = TypeVar("M", bound=Message)
 
 _BY_CODE: Final[dict[str, type[errors.DistributorError]]] = {
     "INVALID_ARGUMENT": errors.InvalidArgument,
@@ -45,8 +42,8 @@ def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
     assert isinstance(failure, grpc.Call | grpc.aio.AioRpcError)
     code = failure.code().name
     text = " ".join((failure.details() or "").split())
-    details = _details(failure)
-    info = _unpack(details, error_details_pb2.ErrorInfo())
+    details = details_of(failure.trailing_metadata())
+    info = unpacked(details, error_details_pb2.ErrorInfo())
     if not info.reason:
         text = _transport_text(code, text, target)
     return _BY_CODE.get(code, errors.DistributorError)(
@@ -54,7 +51,7 @@ def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
         reason=info.reason if info.domain == ERROR_DOMAIN else code,
         field=_field(details),
         metadata=dict(info.metadata),
-        retry_after_seconds=_retry_after(details),
+        retry_after_seconds=retry_after_of(details),
     )
 
 
@@ -64,32 +61,9 @@ def error_of_outcome(wire: command_service_pb2.QueueError) -> errors.Distributor
     return kind(wire.message or wire.code, reason=wire.reason, field=wire.field)
 
 
-def _details(failure: grpc.Call | grpc.aio.AioRpcError) -> status_pb2.Status:
-    # Not grpc_status.rpc_status.from_call: it raises where the details do not match the call, and this must not fail.
-    for key, value in failure.trailing_metadata() or ():
-        if key == ERROR_DETAILS_KEY and isinstance(value, bytes):
-            with suppress(DecodeError):
-                return status_pb2.Status.FromString(value)
-    return status_pb2.Status()
-
-
-def _unpack(details: status_pb2.Status, message: M) -> M:
-    """The first detail of the type of `message`, or `message` itself, which is empty."""
-    for detail in details.details:
-        with suppress(DecodeError):
-            if detail.Unpack(message):
-                break
-    return message
-
-
 def _field(details: status_pb2.Status) -> str:
-    violations = _unpack(details, error_details_pb2.BadRequest()).field_violations
+    violations = unpacked(details, error_details_pb2.BadRequest()).field_violations
     return violations[0].field if violations else ""
-
-
-def _retry_after(details: status_pb2.Status) -> float | None:
-    info = _unpack(details, error_details_pb2.RetryInfo())
-    return info.retry_delay.ToMilliseconds() / 1000 if info.HasField("retry_delay") else None
 
 
 def _transport_text(code: str, text: str, target: str) -> str:

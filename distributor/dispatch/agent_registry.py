@@ -33,7 +33,7 @@ class AttachedAgent(Protocol):
     def cancel(self, command_id: str, reason: str) -> None:
         """Ask the agent to stop a command that it has, or else as soon as it was given it."""
 
-    def withdraw(self, command_id: str, reason: str) -> None:
+    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
 
     def drain(self, reconnect_after_seconds: float) -> None:

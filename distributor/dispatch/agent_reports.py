@@ -76,14 +76,14 @@ class ReportedEnding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One message of an agent, but for heartbeats. `not_found` has ids that a cancel did not find."""
+    """One message of an agent, but for heartbeats. `not_found` has what a cancel did not find."""
 
     received: Sequence[Held] = ()
     started: Sequence[Held] = ()
     refusals: Sequence[Refusal] = ()
     outputs: Sequence[OutputPiece] = ()
     endings: Sequence[ReportedEnding] = ()
-    not_found: Sequence[str] = ()
+    not_found: Sequence[Held] = ()
 
 
 class ResultAnswer(NamedTuple):
@@ -120,20 +120,23 @@ class AgentReports:
         self._random = random.Random()
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
-        """Store a report; `now` in monotonic milliseconds.
+        """Store a report, its parts in the order in which the agent said them; `now` in monotonic milliseconds.
 
         Returns when everything in it is stored. Raises Unavailable when Valkey is away: nothing is answered then, and
         the agent reports again once it is attached anew.
         """
         progressed = _note_progress(session, report, now)
-        output_answers = await self._append(report.outputs) if report.outputs else []
+        # Receipts of what has ended already are stored with its result.
         for ending in report.endings:
             progressed.pop(ending.held.command_id, None)
         if progressed:
             await self._store.progress([_progress(session, held) for held in progressed.values()])
-        if report.refusals or report.not_found:
-            await asyncio.gather(self._refused(session, report.refusals), self._not_found(session, report.not_found))
+        if report.refusals:
+            await self._refused(session, report.refusals)
+        output_answers = await self._append(report.outputs) if report.outputs else []
         results = await self._finish(session, report.endings) if report.endings else []
+        if report.not_found:
+            await self._not_found(session, report.not_found)
         if session.more_waiting and session.credit > 0:
             self._doorbell.ring(session.agent_id)
         return Answers(results, output_answers)
@@ -206,7 +209,8 @@ class AgentReports:
                 busy = kind is RefusalKind.BUSY
                 if busy:
                     session.refused_as_busy()
-                delay_ms = self._delay_ms(session.attempt(held.command_id))
+                # To be busy is no failure, however often: what the agent waits for is room.
+                delay_ms = self._delay_ms(1 if busy else session.attempt(held.command_id))
                 releases.append(
                     Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated, counts=not busy)
                 )
@@ -219,17 +223,14 @@ class AgentReports:
     def _delay_ms(self, attempt: int) -> int:
         return self._retry_policy.delay_ms(attempt, self._random.random())
 
-    async def _not_found(self, session: AgentSession, command_ids: Sequence[str]) -> None:
-        """A cancel met nothing: the agent lost the command, or its result is on the way and will come too late."""
+    async def _not_found(self, session: AgentSession, not_found: Sequence[Held]) -> None:
+        """A cancel met nothing: the agent lost the command. A cancel of an earlier attempt says nothing of this one."""
         endings = []
-        for command_id in command_ids:
-            item = session.in_flight.get(command_id)
-            # Only a cancel that followed its command on the stream can tell that the command is not there.
-            if item is not None and item.cancel_sent:
-                held = Held(command_id, item.lease_id)
+        for held in not_found:
+            if session.holds(*held):
                 reason = Reason("cancelled", "cancelled; the agent did not have it")
                 endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
-                session.ended(*held)
+            session.ended(*held)
         await self._store.finish(endings)
 
 

@@ -123,8 +123,11 @@ class EventRelay:
             # What happened before the session was opened has been settled by opening it.
             return
         event = fact.event()
-        if isinstance(event, CommandChanged) and agent.session.lost(fact.subject, event.state.attempt):
-            agent.withdraw(fact.subject, event.state.reason.message)
+        if not isinstance(event, CommandChanged):
+            return
+        lease_id = agent.session.lost(fact.subject, event.state.attempt)
+        if lease_id is not None:
+            agent.withdraw(fact.subject, lease_id, event.state.reason.message)
             self._doorbell.ring(fact.agent_id)
 
     def _agent_changed(self, fact: Fact) -> None:

@@ -66,7 +66,7 @@ class FlightAudit:
                 continue
             if state is None or not _holds(item, state):
                 agent.session.lost(command_id, item.attempt)
-                agent.withdraw(command_id, "no longer this agent's")
+                agent.withdraw(command_id, item.lease_id, "no longer this agent's")
                 self._doorbell.ring(agent.session.agent_id)
                 lost += 1
             elif state.cancel_ms:

@@ -147,10 +147,11 @@ class DueCommand(NamedTuple):
 
 
 class HeldCommand(NamedTuple):
-    """A command that an agent says it holds when it attaches."""
+    """A command that an agent says it holds when it attaches: it runs it, or has its result."""
 
     command_id: str
     lease_id: str
+    running: bool = True
 
 
 class AdoptedCommand(NamedTuple):
@@ -180,11 +181,15 @@ class AgentHello(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """An open session. `adopted` has the held commands that go on; the others are no longer the agent's."""
+    """An open session. `adopted` has the held commands that go on; the others are no longer the agent's.
+
+    `counted` has the ids of those whose result is stored already and that are to run again.
+    """
 
     epoch: int
     now_ms: int
     adopted: dict[str, AdoptedCommand]
+    counted: frozenset[str] = frozenset()
 
 
 class OutputPiece(NamedTuple):

@@ -34,7 +34,7 @@ class Stages(NamedTuple):
 class InFlight:
     """One command that this session's agent was given. `claimed_at` is the time of its claim."""
 
-    __slots__ = ("acknowledged", "attempt", "cancel_sent", "claimed_at", "lease_id", "sent", "started")
+    __slots__ = ("acknowledged", "attempt", "claimed_at", "lease_id", "sent", "started")
 
     def __init__(self, lease_id: str, attempt: int, claimed_at: float) -> None:
         self.lease_id = lease_id
@@ -43,8 +43,6 @@ class InFlight:
         self.sent: int | None = None
         self.acknowledged: int | None = None
         self.started: int | None = None
-        self.cancel_sent = False
-        """Whether a cancel went to the agent, after the command."""
 
     def stages(self) -> Stages:
         """What is known of it so far."""
@@ -56,6 +54,7 @@ class AgentSession:
 
     __slots__ = (
         "_ceiling",
+        "_stopping",
         "agent_id",
         "answered_heartbeat",
         "capacity",
@@ -83,13 +82,15 @@ class AgentSession:
         self.more_waiting = False
         """Whether the store may have more for this agent than it had credit for."""
         self._ceiling = capacity
+        self._stopping: dict[str, str] = {}
+        """Commands that are no longer this session's but may still take up room, with their leases."""
 
     @property
     def credit(self) -> int:
         """How many more commands this agent may be given now."""
         if self.draining:
             return 0
-        return max(0, min(self.capacity, self._ceiling) - len(self.in_flight))
+        return max(0, min(self.capacity, self._ceiling) - len(self.in_flight) - len(self._stopping))
 
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """The agent is alive. What it runs and would take more bounds what it is given until the next heartbeat."""
@@ -102,8 +103,21 @@ class AgentSession:
             raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
         self.answered_heartbeat = sequence
         self.last_heard = now
-        # No credit although there is room: the agent is about to leave, or still stops what was taken from it.
-        self._ceiling = self.capacity if credit > 0 or running >= self.capacity else 0
+        self._ceiling = self._room(credit, running)
+        # What it still stops is among those that it runs from here on.
+        self._stopping.clear()
+
+    def _room(self, credit: int, running: int) -> int:
+        """How many commands may be in flight: those it runs and that are in flight, and as many more as it would take.
+
+        What it has not acknowledged by then was on its way, so the agent has not counted it. What it runs beyond those
+        in flight is none of ours any more.
+        """
+        if credit == 0 and running < self.capacity:
+            # About to leave: what ends makes no room.
+            return 0
+        acknowledged = sum(item.acknowledged is not None for item in self.in_flight.values())
+        return credit + min(running, acknowledged)
 
     def refused_as_busy(self) -> None:
         """It has less room than we thought: nothing more until a heartbeat says that there is some."""
@@ -134,17 +148,15 @@ class AgentSession:
         """The agent held this command already when it attached."""
         self.in_flight[command_id] = in_flight
 
-    def sent(self, command_id: str, now: float) -> None:
-        """It was written to the stream."""
-        item = self.in_flight.get(command_id)
+    def sent(self, command_id: str, lease_id: str, now: float) -> None:
+        """It was written to the stream. A write may take so long that another attempt is in flight by then."""
+        item = self._held(command_id, lease_id)
         if item is not None and item.sent is None:
             item.sent = int(now - item.claimed_at)
 
-    def cancel_sent(self, command_id: str) -> None:
-        """The agent was asked to stop it; it was sent before."""
-        item = self.in_flight.get(command_id)
-        if item is not None:
-            item.cancel_sent = True
+    def holds(self, command_id: str, lease_id: str) -> bool:
+        """Whether this lease is in flight."""
+        return self._held(command_id, lease_id) is not None
 
     def received(self, command_id: str, lease_id: str, now: float) -> bool:
         """The agent has it. False where this lease is not in flight, or this was known."""
@@ -169,18 +181,26 @@ class AgentSession:
         item = self._held(command_id, lease_id)
         return item.stages() if item is not None else Stages(None, None, None)
 
-    def lost(self, command_id: str, attempt: int) -> bool:
-        """The store took this attempt away, by a deadline. False where it was not in flight, or is no longer."""
+    def lost(self, command_id: str, attempt: int) -> str | None:
+        """The store took this attempt away, by a deadline; its lease, None where it was not in flight, or no longer."""
         item = self.in_flight.get(command_id)
         if item is None or item.attempt != attempt:
-            return False
+            return None
         del self.in_flight[command_id]
-        return True
+        if item.acknowledged is not None:
+            self.stopping(command_id, item.lease_id)
+        return item.lease_id
+
+    def stopping(self, command_id: str, lease_id: str) -> None:
+        """The agent has what is no longer its own: no room before it says that this ended, or what it runs now."""
+        self._stopping[command_id] = lease_id
 
     def ended(self, command_id: str, lease_id: str) -> None:
         """What was given out under this lease is no longer this session's, whatever became of it."""
         if self._held(command_id, lease_id) is not None:
             del self.in_flight[command_id]
+        if self._stopping.get(command_id) == lease_id:
+            del self._stopping[command_id]
 
     def _held(self, command_id: str, lease_id: str) -> InFlight | None:
         item = self.in_flight.get(command_id)

@@ -65,13 +65,14 @@ class ChildProcess:
                 os.close(descriptor)
         return self._process.wait()
 
-    async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL should the grace pass. Returns once it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self.wait()
+    async def stop(self, *grace_seconds: float) -> None:
+        """SIGTERM, once more after each grace that passes but the last, and then SIGKILL. Returns once it has ended."""
+        for grace in grace_seconds:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self.wait()
+                    return
+        self._process.kill()
+        await self.wait()

@@ -12,9 +12,10 @@ from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import NOT_DELIVERED, AgentHello, Attached, CommandStore, Release, SessionStore
-from distributor.errors import Aborted, DistributorError, InvalidArgument, ResourceExhausted, Unavailable
+from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent_session import AgentSession, InFlight
 from distributor.observability.logging import get_logger
+from distributor.rpc.agent_admission import AgentAdmission
 from distributor.rpc.agent_messages import MAX_OUTPUT_CHUNK_BYTES, agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
 from distributor.rpc.malformed import Malformed
@@ -29,7 +30,7 @@ HELLO_TIMEOUT_SECONDS = 10.0
 
 
 class AgentGateway(AgentGatewayServiceServicer):
-    """One stream per agent. Holds no state of its own: sessions are in the registry and in the store."""
+    """One stream per agent. Holds no state of its own but counts: sessions are in the registry and in the store."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._registry = registry
         self._doorbell = doorbell
         self._settings = settings
+        self._admission = AgentAdmission(settings.max_agents)
         self._draining = False
         self._tidying: set[asyncio.Task[None]] = set()
 
@@ -59,7 +61,12 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def Connect(  # type: ignore[override]
         self, request_iterator: object, context: Context
     ) -> None:
-        hello = await self._hello(context)
+        with self._admission.stream():
+            hello = await self._hello(context)
+            with self._admission.agent(hello.agent_id):
+                await self._serve(hello, context)
+
+    async def _serve(self, hello: AgentHello, context: Context) -> None:
         attached = await self._attach(hello)
         session = _session(hello, attached)
         stream = AgentStream(context, session, self._reports, self._sessions)
@@ -110,12 +117,6 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
             raise Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
-        if len(self._registry) >= self._settings.max_agents:
-            raise ResourceExhausted(
-                f"{self._settings.max_agents:,} agents are attached already, the limit (max_agents)",
-                reason="TOO_MANY_AGENTS",
-                retry_after_seconds=30.0,
-            )
         # Not wait_for: a pending read must not be cancelled. It ends by itself once we have answered.
         reading = asyncio.ensure_future(context.read())
         await asyncio.wait([reading], timeout=HELLO_TIMEOUT_SECONDS)
@@ -147,11 +148,11 @@ class AgentGateway(AgentGatewayServiceServicer):
         welcome.start_within.FromMilliseconds(round(settings.start_within * 1000))
         for held in hello.held:
             adopted = attached.adopted.get(held.command_id)
-            welcome.verdicts.add(
-                command_id=held.command_id,
-                verdict=pb.VERDICT_STOP if adopted is None else pb.VERDICT_KEEP,
-                output_offset=0 if adopted is None else adopted.output_bytes,
-            )
+            if adopted is not None:
+                verdict, offset = pb.VERDICT_KEEP, adopted.output_bytes
+            else:
+                verdict, offset = pb.VERDICT_STORED if held.command_id in attached.counted else pb.VERDICT_STOP, 0
+            welcome.verdicts.add(command_id=held.command_id, verdict=verdict, output_offset=offset)
         return welcome
 
     async def _tidy_up(self, stream: AgentStream, goodbye: bool) -> None:
@@ -183,4 +184,7 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
             adopted.started_after_ms,
         )
         session.adopted(adopted.command_id, item)
+    for held in hello.held:
+        if held.running and held.command_id not in attached.adopted:
+            session.stopping(held.command_id, held.lease_id)
     return session

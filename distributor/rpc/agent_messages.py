@@ -61,7 +61,10 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         types=tuple(dict.fromkeys(hello.types)),
         labels=dict(hello.labels),
         version=hello.agent_version[:_MAX_NAME],
-        held=tuple(HeldCommand(item.command_id, item.lease_id) for item in (*hello.running, *hello.unacknowledged)),
+        held=(
+            *(HeldCommand(item.command_id, item.lease_id) for item in hello.running),
+            *(HeldCommand(item.command_id, item.lease_id, running=False) for item in hello.unacknowledged),
+        ),
     )
 
 
@@ -107,28 +110,24 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         refusals=[_refusal(item) for item in request.refused],
         outputs=[_output(item, agent_id) for item in request.output],
         endings=[_ending(item) for item in request.results],
-        not_found=[item.command_id for item in request.cancel_reports if _unknown(item)],
+        not_found=[held for item in request.cancel_reports if (held := _not_found(item)) is not None],
     )
 
 
-def _held(field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result) -> Held:
+def _held(field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport) -> Held:
     held = Held(item.command_id, item.lease_id)
     # Cheap, for this is on the way of everything: an id that is spelt badly is told apart by being unknown.
     if len(held.command_id) > _MAX_ID or len(held.lease_id) > _MAX_ID:
-        raise _over_long(f"{field}.lease_id" if len(held.command_id) <= _MAX_ID else f"{field}.command_id")
+        part = "lease_id" if len(held.command_id) <= _MAX_ID else "command_id"
+        raise ProtocolViolation(f"{field}.{part}", f"{field}.{part} must have at most {_MAX_ID} characters")
     return held
 
 
-def _over_long(field: str) -> ProtocolViolation:
-    return ProtocolViolation(field, f"{field} must have at most {_MAX_ID} characters")
-
-
-def _unknown(item: pb.CancelReport) -> bool:
+def _not_found(item: pb.CancelReport) -> Held | None:
     if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
         raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
-    if len(item.command_id) > _MAX_ID:
-        raise _over_long("cancel_reports.command_id")
-    return item.finding == pb.CANCEL_FINDING_UNKNOWN
+    held = _held("cancel_reports", item)
+    return held if item.finding == pb.CANCEL_FINDING_UNKNOWN else None
 
 
 def _refusal(item: pb.Refused) -> Refusal:

@@ -32,14 +32,20 @@ class _Batch(NamedTuple):
     commands: deque[ClaimedCommand]
 
 
+class _Cancel(NamedTuple):
+    """A cancel that is ready to go, and the lease of the attempt that it is for."""
+
+    lease_id: str
+    reason: str
+
+
 class Outgoing(NamedTuple):
-    """The next message, None where there is none, and the ids of the commands in it.
+    """The next message, None where there is none.
 
     `unreadable` has commands that cannot be sent, as (command id, lease id): what is stored of them is no command.
     """
 
     message: pb.ConnectResponse | None
-    sent: list[str]
     unreadable: list[tuple[str, str]]
 
 
@@ -54,7 +60,7 @@ class AgentOutbox:
 
     def __init__(self) -> None:
         self._control: pb.ConnectResponse | None = None
-        self._cancels: dict[str, str] = {}
+        self._cancels: dict[str, _Cancel] = {}
         self._later_cancels: dict[str, str] = {}
         """Of commands that are here but have not been sent."""
         self._early_cancels: dict[str, str] = {}
@@ -79,10 +85,12 @@ class AgentOutbox:
         """How many acknowledgements have not been sent."""
         return len(self._result_acks) + len(self._output_acks)
 
-    def cancel(self, command_id: str, reason: str) -> None:
+    def cancel(self, command_id: str, lease_id: str, reason: str) -> None:
         """Ask for the end of a command that the agent has, or that waits here."""
-        cancels = self._later_cancels if self._is_unsent(command_id) else self._cancels
-        cancels[command_id] = reason
+        if self._is_unsent(command_id):
+            self._later_cancels[command_id] = reason
+        else:
+            self._cancels[command_id] = _Cancel(lease_id, reason)
 
     def cancel_early(self, command_id: str, reason: str) -> None:
         """Ask for the end of a command as soon as it was sent, if ever. The latest 1,000 of these are kept."""
@@ -90,10 +98,10 @@ class AgentOutbox:
         if len(self._early_cancels) > MOST_EARLY_CANCELS:
             del self._early_cancels[next(iter(self._early_cancels))]
 
-    def withdraw(self, command_id: str, reason: str) -> None:
+    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         """Do not send a command, or ask for its end where it was sent."""
         if not self._is_unsent(command_id):
-            self._cancels[command_id] = reason
+            self._cancels[command_id] = _Cancel(lease_id, reason)
             return
         self._later_cancels.pop(command_id, None)
         kept = [
@@ -125,40 +133,38 @@ class AgentOutbox:
         for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
         # While cancels are left they go first, so that none is taken for one of a later attempt.
-        sent, unreadable = ([], []) if self._cancels else self._take_commands(message)
-        return Outgoing(message if message.ByteSize() else None, sent, unreadable)
+        unreadable = [] if self._cancels else self._take_commands(message)
+        return Outgoing(message if message.ByteSize() else None, unreadable)
 
     def _is_unsent(self, command_id: str) -> bool:
         return any(command.command_id == command_id for batch in self._batches for command in batch.commands)
 
     def _take_cancels(self, message: pb.ConnectResponse) -> None:
         for command_id in list(self._cancels)[:MOST_IN_A_MESSAGE]:
-            message.cancels.add(command_id=command_id, reason=self._cancels.pop(command_id))
+            lease_id, reason = self._cancels.pop(command_id)
+            message.cancels.add(command_id=command_id, lease_id=lease_id, reason=reason)
 
-    def _take_commands(self, message: pb.ConnectResponse) -> tuple[list[str], list[tuple[str, str]]]:
-        sent: list[str] = []
+    def _take_commands(self, message: pb.ConnectResponse) -> list[tuple[str, str]]:
         unreadable: list[tuple[str, str]] = []
         if not self._batches:
-            return sent, unreadable
+            return unreadable
         lease_id, after_heartbeat, commands = self._batches[0]
-        while commands and len(sent) < MOST_IN_A_MESSAGE:
+        assignments = message.commands.assignments
+        while commands and len(assignments) < MOST_IN_A_MESSAGE:
             claimed = commands.popleft()
-            cancel = self._later_cancels.pop(claimed.command_id, None)
-            assignment = message.commands.assignments.add(attempt=claimed.attempt, lease_id=lease_id)
-            if not _read(assignment, claimed):
-                del message.commands.assignments[-1]
+            reason = self._later_cancels.pop(claimed.command_id, None)
+            if not _read(assignments.add(attempt=claimed.attempt, lease_id=lease_id), claimed):
+                del assignments[-1]
                 unreadable.append((claimed.command_id, lease_id))
-                continue
-            sent.append(claimed.command_id)
-            if cancel is not None:
-                self._cancels[claimed.command_id] = cancel
+            elif reason is not None:
+                self._cancels[claimed.command_id] = _Cancel(lease_id, reason)
         if not commands:
             self._batches.popleft()
-        if sent:
+        if assignments:
             message.commands.after_heartbeat = after_heartbeat
         else:
             message.ClearField("commands")
-        return sent, unreadable
+        return unreadable
 
 
 def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:

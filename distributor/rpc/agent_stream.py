@@ -86,15 +86,16 @@ class AgentStream:
 
     def cancel(self, command_id: str, reason: str) -> None:
         """Ask the agent to stop a command that it has, or else as soon as it was given it."""
-        if command_id in self.session.in_flight:
-            self._outbox.cancel(command_id, reason)
+        item = self.session.in_flight.get(command_id)
+        if item is not None:
+            self._outbox.cancel(command_id, item.lease_id, reason)
             self._send()
         else:
             self._outbox.cancel_early(command_id, reason)
 
-    def withdraw(self, command_id: str, reason: str) -> None:
+    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
-        self._outbox.withdraw(command_id, reason)
+        self._outbox.withdraw(command_id, lease_id, reason)
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:
@@ -201,11 +202,11 @@ class AgentStream:
     async def _write(self) -> None:
         try:
             while self._ending is None:
-                message, sent, unreadable = self._outbox.take()
+                message, unreadable = self._outbox.take()
                 if unreadable:
                     await self._give_up(unreadable)
                 if message is not None:
-                    await self._write_message(message, sent)
+                    await self._write_message(message)
                 elif not unreadable:
                     return
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
@@ -215,13 +216,11 @@ class AgentStream:
             self._writer = None
             self._written.set()
 
-    async def _write_message(self, message: pb.ConnectResponse, sent: list[str]) -> None:
-        for cancel in message.cancels:
-            self.session.cancel_sent(cancel.command_id)
+    async def _write_message(self, message: pb.ConnectResponse) -> None:
         await self._context.write(message)
         now = monotonic_ms()
-        for command_id in sent:
-            self.session.sent(command_id, now)
+        for assignment in message.commands.assignments:
+            self.session.sent(assignment.command.command_id, assignment.lease_id, now)
         self._written.set()
 
     async def _give_up(self, unreadable: list[tuple[str, str]]) -> None:

@@ -27,30 +27,41 @@ GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, BridgeSettings
 _SECRET_FIELDS: Final = frozenset({"token_key", "valkey_url"})
 """A key, and a URL that may hold a password: what was given is not repeated."""
 
+NO_FLAGS: Final[Mapping[str, str]] = {}
+
 Group = TypeVar("Group", bound=SettingsGroup)
 
 
-def load_server_settings(config: Path | None = None, **overrides: Any) -> ServerSettings:
-    """The server's settings. `config` is a TOML file; an override of None counts as not given.
+def load_server_settings(
+    config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
+) -> ServerSettings:
+    """The server's settings. `config` is a TOML file; an override of None counts as not given. `flags` are the names
+    under which overrides are given on the command line, where they are not their own.
 
     Raises ConfigurationError with a sentence for each problem.
     """
-    return _load(ServerSettings, config, overrides)
+    return _load(ServerSettings, config, flags, overrides)
 
 
-def load_bridge_settings(config: Path | None = None, **overrides: Any) -> BridgeSettings:
+def load_bridge_settings(
+    config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
+) -> BridgeSettings:
     """A bridge's settings; as `load_server_settings`."""
-    return _load(BridgeSettings, config, overrides)
+    return _load(BridgeSettings, config, flags, overrides)
 
 
-def load_agent_settings(config: Path | None = None, **overrides: Any) -> AgentSettings:
+def load_agent_settings(
+    config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
+) -> AgentSettings:
     """The agent's settings; as `load_server_settings`."""
-    return _load(AgentSettings, config, overrides)
+    return _load(AgentSettings, config, flags, overrides)
 
 
-def load_client_settings(config: Path | None = None, **overrides: Any) -> ClientSettings:
+def load_client_settings(
+    config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
+) -> ClientSettings:
     """A caller's settings; as `load_server_settings`."""
-    return _load(ClientSettings, config, overrides)
+    return _load(ClientSettings, config, flags, overrides)
 
 
 def environment_name(group: type[SettingsGroup], field: str) -> str:
@@ -58,7 +69,7 @@ def environment_name(group: type[SettingsGroup], field: str) -> str:
     return f"{group.model_config.get('env_prefix', '')}{field}".upper()
 
 
-def _load(group: type[Group], config: Path | None, overrides: Mapping[str, Any]) -> Group:
+def _load(group: type[Group], config: Path | None, flags: Mapping[str, str], overrides: Mapping[str, Any]) -> Group:
     path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = _read_toml(path) if path else {}
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -70,7 +81,7 @@ def _load(group: type[Group], config: Path | None, overrides: Mapping[str, Any])
     from_environment = EnvSettingsSource(group)()
     origins = {name: f"{name} in [{group.table}] of {path}" for name in from_file}
     origins |= {name: environment_name(group, name) for name in from_environment}
-    origins |= {name: f"--{name.replace('_', '-')}" for name in given}
+    origins |= {name: flags.get(name, f"--{name.replace('_', '-')}") for name in given}
     try:
         return group(**{**from_file, **from_environment, **given})
     except ValidationError as error:
@@ -116,8 +127,10 @@ def _sentence(details: ErrorDetails, origins: Mapping[str, str]) -> str:
     message = details["msg"].removeprefix("Value error, ")
     if not details["loc"]:
         return message
-    name = str(details["loc"][0])
-    where = ".".join([origins.get(name, name), *(str(part) for part in details["loc"][1:])])
+    name, *parts = map(str, details["loc"])
+    origin = origins.get(name, name)
+    # A flag that is repeated has no number.
+    where = origin if origin.startswith("--") else ".".join([origin, *parts])
     message = message.replace("Input should be", "must be", 1).partition(", unable to")[0]
     if not message.startswith("must"):
         return f"{where}: {message}"

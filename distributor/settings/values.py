@@ -90,7 +90,12 @@ def _split_pairs(value: object) -> object:
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
     if any(not equals for _, equals, _ in pairs):
         raise ValueError("must be name=value pairs separated by commas")
-    return {name.strip(): text.strip() for name, _, text in pairs}
+    labels: dict[str, str] = {}
+    for name, _, text in pairs:
+        if name.strip() in labels:
+            raise ValueError("must have each name once")
+        labels[name.strip()] = text.strip()
+    return labels
 
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]

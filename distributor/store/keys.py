@@ -77,6 +77,7 @@ DECISIVE: Final = (
     "time_limit_ms",
     "max_runs",
     "runs",
+    "counted_lease",
     "uncounted",
     "output_bytes",
     "output_base",

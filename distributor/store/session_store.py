@@ -49,22 +49,24 @@ class ValkeySessionStore:
             ",".join(sources(Operation.RELEASE)),
         ]
         for held in hello.held:
-            arguments += held
+            arguments += (held.command_id, held.lease_id)
         outcome, *rest = await self._functions.call("attach", arguments)
         if outcome == b"taken":
             raise AlreadyExists(
                 f"another live instance is connected as agent '{hello.agent_id}', last seen {rest[0] / 1000:.1f} s ago",
                 reason="AGENT_ID_TAKEN",
                 field="hello.agent_id",
-                retry_after_seconds=policy.offline_after_ms / 1000,
+                retry_after_seconds=(policy.offline_after_ms - rest[0]) / 1000,
             )
         epoch, now_ms, *verdicts = rest
+        settled = list(zip(hello.held, verdicts, strict=True))
         adopted = {
             held.command_id: _adopted(held.command_id, held.lease_id, _texts(verdict))
-            for held, verdict in zip(hello.held, verdicts, strict=True)
-            if verdict
+            for held, verdict in settled
+            if isinstance(verdict, list)
         }
-        return Attached(epoch, now_ms, adopted)
+        counted = frozenset(held.command_id for held, verdict in settled if verdict == b"counted")
+        return Attached(epoch, now_ms, adopted, counted)
 
     async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
         return await self._heartbeats.submit(sessions)

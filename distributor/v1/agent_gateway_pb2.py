@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"distributor/v1/agent_gateway.proto\x12\x0e\x64istributor.v1\x1a\x1c\x64istributor/v1/command.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x95\x03\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.distributor.v1.Hello\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x19.distributor.v1.Heartbeat\x12*\n\x08received\x18\x03 \x03(\x0b\x32\x18.distributor.v1.Received\x12(\n\x07started\x18\x04 \x03(\x0b\x32\x17.distributor.v1.Started\x12(\n\x07refused\x18\x05 \x03(\x0b\x32\x17.distributor.v1.Refused\x12&\n\x06output\x18\x06 \x03(\x0b\x32\x16.distributor.v1.Output\x12\'\n\x07results\x18\x07 \x03(\x0b\x32\x16.distributor.v1.Result\x12\x34\n\x0e\x63\x61ncel_reports\x18\x08 \x03(\x0b\x32\x1c.distributor.v1.CancelReport\x12(\n\x07goodbye\x18\t \x01(\x0b\x32\x17.distributor.v1.Goodbye\"\xf3\x02\n\x0f\x43onnectResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.distributor.v1.Welcome\x12\x37\n\x0fheartbeat_reply\x18\x02 \x01(\x0b\x32\x1e.distributor.v1.HeartbeatReply\x12\'\n\x07\x63\x61ncels\x18\x03 \x03(\x0b\x32\x16.distributor.v1.Cancel\x12.\n\x0bresult_acks\x18\x04 \x03(\x0b\x32\x19.distributor.v1.ResultAck\x12.\n\x0boutput_acks\x18\x05 \x03(\x0b\x32\x19.distributor.v1.OutputAck\x12*\n\x08\x63ommands\x18\x06 \x01(\x0b\x32\x18.distributor.v1.Commands\x12$\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x15.distributor.v1.Drain\x12\"\n\x04stop\x18\x08 \x01(\x0b\x32\x14.distributor.v1.Stop\"\xc5\x02\n\x05Hello\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x12\n\njournal_id\x18\x03 \x01(\t\x12\x31\n\x06labels\x18\x04 \x03(\x0b\x32!.distributor.v1.Hello.LabelsEntry\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12\r\n\x05types\x18\x06 \x03(\t\x12/\n\x07running\x18\x07 \x03(\x0b\x32\x1e.distributor.v1.RunningCommand\x12\x36\n\x0eunacknowledged\x18\x08 \x03(\x0b\x32\x1e.distributor.v1.RunningCommand\x12\x15\n\ragent_version\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x0eRunningCommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x15\n\routput_offset\x18\x03 \x01(\x03\"L\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06\x63redit\x18\x02 \x01(\x05\x12\x0f\n\x07running\x18\x03 \x01(\x05\x12\x0c\n\x04load\x18\x04 \x01(\x01\"0\n\x08Received\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"/\n\x07Started\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"\x82\x01\n\x07Refused\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12)\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x1b.distributor.v1.RefusalCode\x12&\n\x06reason\x18\x04 \x01(\x0b\x32\x16.distributor.v1.Reason\"z\n\x06Output\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12,\n\x06stream\x18\x03 \x01(\x0e\x32\x1c.distributor.v1.OutputStream\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\xfa\x01\n\x06Result\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12-\n\x06status\x18\x03 \x01(\x0e\x32\x1d.distributor.v1.CommandStatus\x12&\n\x06reason\x18\x04 \x01(\x0b\x32\x16.distributor.v1.Reason\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12$\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x0coutput_bytes\x18\x07 \x01(\x03\x12\x11\n\ttransient\x18\x08 \x01(\x08\x42\x0c\n\n_exit_code\"R\n\x0c\x43\x61ncelReport\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12.\n\x07\x66inding\x18\x02 \x01(\x0e\x32\x1d.distributor.v1.CancelFinding\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\"i\n\x12HeldCommandVerdict\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12(\n\x07verdict\x18\x02 \x01(\x0e\x32\x17.distributor.v1.Verdict\x12\x15\n\routput_offset\x18\x03 \x01(\x03\"\xf6\x01\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstart_within\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.distributor.v1.Limits\x12\x34\n\x08verdicts\x18\x05 \x03(\x0b\x32\".distributor.v1.HeldCommandVerdict\x12\x16\n\x0eserver_version\x18\x06 \x01(\t\"k\n\x06Limits\x12\x18\n\x10max_result_bytes\x18\x01 \x01(\x05\x12\x1e\n\x16max_output_chunk_bytes\x18\x02 \x01(\x05\x12\'\n\x1fmax_unacknowledged_output_bytes\x18\x03 \x01(\x05\"\"\n\x0eHeartbeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\",\n\x06\x43\x61ncel\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"w\n\tResultAck\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12.\n\x07verdict\x18\x02 \x01(\x0e\x32\x1d.distributor.v1.ResultVerdict\x12&\n\x06reason\x18\x03 \x01(\x0b\x32\x16.distributor.v1.Reason\"/\n\tOutputAck\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"T\n\x08\x43ommands\x12/\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.Assignment\x12\x17\n\x0f\x61\x66ter_heartbeat\x18\x02 \x01(\x04\"Y\n\nAssignment\x12(\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x17.distributor.v1.Command\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08lease_id\x18\x03 \x01(\t\";\n\x05\x44rain\x12\x32\n\x0freconnect_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x16\n\x04Stop\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xae\x01\n\x0bRefusalCode\x12\x1c\n\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x15\n\x11REFUSAL_CODE_BUSY\x10\x01\x12\x1c\n\x18REFUSAL_CODE_UNSUPPORTED\x10\x02\x12\x1a\n\x16REFUSAL_CODE_DUPLICATE\x10\x03\x12\x18\n\x14REFUSAL_CODE_EXPIRED\x10\x04\x12\x16\n\x12REFUSAL_CODE_STALE\x10\x05*h\n\rCancelFinding\x12\x1e\n\x1a\x43\x41NCEL_FINDING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NCEL_FINDING_STOPPING\x10\x01\x12\x1a\n\x16\x43\x41NCEL_FINDING_UNKNOWN\x10\x02*F\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_KEEP\x10\x01\x12\x10\n\x0cVERDICT_STOP\x10\x02*\x80\x01\n\rResultVerdict\x12\x1e\n\x1aRESULT_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15RESULT_VERDICT_STORED\x10\x01\x12\x17\n\x13RESULT_VERDICT_LATE\x10\x02\x12\x1b\n\x17RESULT_VERDICT_REJECTED\x10\x03\x32\x65\n\x13\x41gentGatewayService\x12N\n\x07\x43onnect\x12\x1e.distributor.v1.ConnectRequest\x1a\x1f.distributor.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"distributor/v1/agent_gateway.proto\x12\x0e\x64istributor.v1\x1a\x1c\x64istributor/v1/command.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x95\x03\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.distributor.v1.Hello\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x19.distributor.v1.Heartbeat\x12*\n\x08received\x18\x03 \x03(\x0b\x32\x18.distributor.v1.Received\x12(\n\x07started\x18\x04 \x03(\x0b\x32\x17.distributor.v1.Started\x12(\n\x07refused\x18\x05 \x03(\x0b\x32\x17.distributor.v1.Refused\x12&\n\x06output\x18\x06 \x03(\x0b\x32\x16.distributor.v1.Output\x12\'\n\x07results\x18\x07 \x03(\x0b\x32\x16.distributor.v1.Result\x12\x34\n\x0e\x63\x61ncel_reports\x18\x08 \x03(\x0b\x32\x1c.distributor.v1.CancelReport\x12(\n\x07goodbye\x18\t \x01(\x0b\x32\x17.distributor.v1.Goodbye\"\xf3\x02\n\x0f\x43onnectResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.distributor.v1.Welcome\x12\x37\n\x0fheartbeat_reply\x18\x02 \x01(\x0b\x32\x1e.distributor.v1.HeartbeatReply\x12\'\n\x07\x63\x61ncels\x18\x03 \x03(\x0b\x32\x16.distributor.v1.Cancel\x12.\n\x0bresult_acks\x18\x04 \x03(\x0b\x32\x19.distributor.v1.ResultAck\x12.\n\x0boutput_acks\x18\x05 \x03(\x0b\x32\x19.distributor.v1.OutputAck\x12*\n\x08\x63ommands\x18\x06 \x01(\x0b\x32\x18.distributor.v1.Commands\x12$\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x15.distributor.v1.Drain\x12\"\n\x04stop\x18\x08 \x01(\x0b\x32\x14.distributor.v1.Stop\"\xc5\x02\n\x05Hello\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x12\n\njournal_id\x18\x03 \x01(\t\x12\x31\n\x06labels\x18\x04 \x03(\x0b\x32!.distributor.v1.Hello.LabelsEntry\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12\r\n\x05types\x18\x06 \x03(\t\x12/\n\x07running\x18\x07 \x03(\x0b\x32\x1e.distributor.v1.RunningCommand\x12\x36\n\x0eunacknowledged\x18\x08 \x03(\x0b\x32\x1e.distributor.v1.RunningCommand\x12\x15\n\ragent_version\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x0eRunningCommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x15\n\routput_offset\x18\x03 \x01(\x03\"L\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06\x63redit\x18\x02 \x01(\x05\x12\x0f\n\x07running\x18\x03 \x01(\x05\x12\x0c\n\x04load\x18\x04 \x01(\x01\"0\n\x08Received\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"/\n\x07Started\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\"\x82\x01\n\x07Refused\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12)\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x1b.distributor.v1.RefusalCode\x12&\n\x06reason\x18\x04 \x01(\x0b\x32\x16.distributor.v1.Reason\"z\n\x06Output\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12,\n\x06stream\x18\x03 \x01(\x0e\x32\x1c.distributor.v1.OutputStream\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\xfa\x01\n\x06Result\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12-\n\x06status\x18\x03 \x01(\x0e\x32\x1d.distributor.v1.CommandStatus\x12&\n\x06reason\x18\x04 \x01(\x0b\x32\x16.distributor.v1.Reason\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12$\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x0coutput_bytes\x18\x07 \x01(\x03\x12\x11\n\ttransient\x18\x08 \x01(\x08\x42\x0c\n\n_exit_code\"d\n\x0c\x43\x61ncelReport\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12.\n\x07\x66inding\x18\x02 \x01(\x0e\x32\x1d.distributor.v1.CancelFinding\x12\x10\n\x08lease_id\x18\x03 \x01(\t\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\"i\n\x12HeldCommandVerdict\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12(\n\x07verdict\x18\x02 \x01(\x0e\x32\x17.distributor.v1.Verdict\x12\x15\n\routput_offset\x18\x03 \x01(\x03\"\xf6\x01\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstart_within\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.distributor.v1.Limits\x12\x34\n\x08verdicts\x18\x05 \x03(\x0b\x32\".distributor.v1.HeldCommandVerdict\x12\x16\n\x0eserver_version\x18\x06 \x01(\t\"k\n\x06Limits\x12\x18\n\x10max_result_bytes\x18\x01 \x01(\x05\x12\x1e\n\x16max_output_chunk_bytes\x18\x02 \x01(\x05\x12\'\n\x1fmax_unacknowledged_output_bytes\x18\x03 \x01(\x05\"\"\n\x0eHeartbeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\">\n\x06\x43\x61ncel\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\t\"w\n\tResultAck\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12.\n\x07verdict\x18\x02 \x01(\x0e\x32\x1d.distributor.v1.ResultVerdict\x12&\n\x06reason\x18\x03 \x01(\x0b\x32\x16.distributor.v1.Reason\"/\n\tOutputAck\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"T\n\x08\x43ommands\x12/\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.Assignment\x12\x17\n\x0f\x61\x66ter_heartbeat\x18\x02 \x01(\x04\"Y\n\nAssignment\x12(\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x17.distributor.v1.Command\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08lease_id\x18\x03 \x01(\t\";\n\x05\x44rain\x12\x32\n\x0freconnect_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x16\n\x04Stop\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xae\x01\n\x0bRefusalCode\x12\x1c\n\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x15\n\x11REFUSAL_CODE_BUSY\x10\x01\x12\x1c\n\x18REFUSAL_CODE_UNSUPPORTED\x10\x02\x12\x1a\n\x16REFUSAL_CODE_DUPLICATE\x10\x03\x12\x18\n\x14REFUSAL_CODE_EXPIRED\x10\x04\x12\x16\n\x12REFUSAL_CODE_STALE\x10\x05*h\n\rCancelFinding\x12\x1e\n\x1a\x43\x41NCEL_FINDING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NCEL_FINDING_STOPPING\x10\x01\x12\x1a\n\x16\x43\x41NCEL_FINDING_UNKNOWN\x10\x02*Z\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_KEEP\x10\x01\x12\x10\n\x0cVERDICT_STOP\x10\x02\x12\x12\n\x0eVERDICT_STORED\x10\x03*\x80\x01\n\rResultVerdict\x12\x1e\n\x1aRESULT_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15RESULT_VERDICT_STORED\x10\x01\x12\x17\n\x13RESULT_VERDICT_LATE\x10\x02\x12\x1b\n\x17RESULT_VERDICT_REJECTED\x10\x03\x32\x65\n\x13\x41gentGatewayService\x12N\n\x07\x43onnect\x12\x1e.distributor.v1.ConnectRequest\x1a\x1f.distributor.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELLO_LABELSENTRY']._loaded_options = None
   _globals['_HELLO_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_REFUSALCODE']._serialized_start=3113
-  _globals['_REFUSALCODE']._serialized_end=3287
-  _globals['_CANCELFINDING']._serialized_start=3289
-  _globals['_CANCELFINDING']._serialized_end=3393
-  _globals['_VERDICT']._serialized_start=3395
-  _globals['_VERDICT']._serialized_end=3465
-  _globals['_RESULTVERDICT']._serialized_start=3468
-  _globals['_RESULTVERDICT']._serialized_end=3596
+  _globals['_REFUSALCODE']._serialized_start=3149
+  _globals['_REFUSALCODE']._serialized_end=3323
+  _globals['_CANCELFINDING']._serialized_start=3325
+  _globals['_CANCELFINDING']._serialized_end=3429
+  _globals['_VERDICT']._serialized_start=3431
+  _globals['_VERDICT']._serialized_end=3521
+  _globals['_RESULTVERDICT']._serialized_start=3524
+  _globals['_RESULTVERDICT']._serialized_end=3652
   _globals['_CONNECTREQUEST']._serialized_start=147
   _globals['_CONNECTREQUEST']._serialized_end=552
   _globals['_CONNECTRESPONSE']._serialized_start=555
@@ -67,31 +67,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESULT']._serialized_start=1770
   _globals['_RESULT']._serialized_end=2020
   _globals['_CANCELREPORT']._serialized_start=2022
-  _globals['_CANCELREPORT']._serialized_end=2104
-  _globals['_GOODBYE']._serialized_start=2106
-  _globals['_GOODBYE']._serialized_end=2131
-  _globals['_HELDCOMMANDVERDICT']._serialized_start=2133
-  _globals['_HELDCOMMANDVERDICT']._serialized_end=2238
-  _globals['_WELCOME']._serialized_start=2241
-  _globals['_WELCOME']._serialized_end=2487
-  _globals['_LIMITS']._serialized_start=2489
-  _globals['_LIMITS']._serialized_end=2596
-  _globals['_HEARTBEATREPLY']._serialized_start=2598
-  _globals['_HEARTBEATREPLY']._serialized_end=2632
-  _globals['_CANCEL']._serialized_start=2634
-  _globals['_CANCEL']._serialized_end=2678
-  _globals['_RESULTACK']._serialized_start=2680
-  _globals['_RESULTACK']._serialized_end=2799
-  _globals['_OUTPUTACK']._serialized_start=2801
-  _globals['_OUTPUTACK']._serialized_end=2848
-  _globals['_COMMANDS']._serialized_start=2850
-  _globals['_COMMANDS']._serialized_end=2934
-  _globals['_ASSIGNMENT']._serialized_start=2936
-  _globals['_ASSIGNMENT']._serialized_end=3025
-  _globals['_DRAIN']._serialized_start=3027
-  _globals['_DRAIN']._serialized_end=3086
-  _globals['_STOP']._serialized_start=3088
-  _globals['_STOP']._serialized_end=3110
-  _globals['_AGENTGATEWAYSERVICE']._serialized_start=3598
-  _globals['_AGENTGATEWAYSERVICE']._serialized_end=3699
+  _globals['_CANCELREPORT']._serialized_end=2122
+  _globals['_GOODBYE']._serialized_start=2124
+  _globals['_GOODBYE']._serialized_end=2149
+  _globals['_HELDCOMMANDVERDICT']._serialized_start=2151
+  _globals['_HELDCOMMANDVERDICT']._serialized_end=2256
+  _globals['_WELCOME']._serialized_start=2259
+  _globals['_WELCOME']._serialized_end=2505
+  _globals['_LIMITS']._serialized_start=2507
+  _globals['_LIMITS']._serialized_end=2614
+  _globals['_HEARTBEATREPLY']._serialized_start=2616
+  _globals['_HEARTBEATREPLY']._serialized_end=2650
+  _globals['_CANCEL']._serialized_start=2652
+  _globals['_CANCEL']._serialized_end=2714
+  _globals['_RESULTACK']._serialized_start=2716
+  _globals['_RESULTACK']._serialized_end=2835
+  _globals['_OUTPUTACK']._serialized_start=2837
+  _globals['_OUTPUTACK']._serialized_end=2884
+  _globals['_COMMANDS']._serialized_start=2886
+  _globals['_COMMANDS']._serialized_end=2970
+  _globals['_ASSIGNMENT']._serialized_start=2972
+  _globals['_ASSIGNMENT']._serialized_end=3061
+  _globals['_DRAIN']._serialized_start=3063
+  _globals['_DRAIN']._serialized_end=3122
+  _globals['_STOP']._serialized_start=3124
+  _globals['_STOP']._serialized_end=3146
+  _globals['_AGENTGATEWAYSERVICE']._serialized_start=3654
+  _globals['_AGENTGATEWAYSERVICE']._serialized_end=3755
 # @@protoc_insertion_point(module_scope)

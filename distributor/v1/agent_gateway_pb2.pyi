@@ -89,6 +89,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """Still yours: go on, or send the result."""
     VERDICT_STOP: _Verdict.ValueType  # 2
     """No longer yours: stop it and forget it."""
+    VERDICT_STORED: _Verdict.ValueType  # 3
+    """Your result is stored, only its acknowledgement was lost: forget it. The command may be given out for another run."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """What to do with something that a Hello listed."""
@@ -98,6 +100,8 @@ VERDICT_KEEP: Verdict.ValueType  # 1
 """Still yours: go on, or send the result."""
 VERDICT_STOP: Verdict.ValueType  # 2
 """No longer yours: stop it and forget it."""
+VERDICT_STORED: Verdict.ValueType  # 3
+"""Your result is stored, only its acknowledgement was lost: forget it. The command may be given out for another run."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _ResultVerdict:
@@ -367,9 +371,11 @@ class Heartbeat(_message.Message):
     sequence: _builtins.int
     """1, 2, 3, ... in one stream. The Hello counts as 0."""
     credit: _builtins.int
-    """How many more commands it would take now; the server never sends more."""
+    """How many more commands it would take now, beyond those that it has said to have received before this; the server
+    sends no more, but for what has ended since.
+    """
     running: _builtins.int
-    """Running now."""
+    """Running now, of those that it has said to have received before this, and of those that are no longer its own."""
     load: _builtins.float
     """One-minute load average of the host, where it has one."""
     def __init__(
@@ -563,17 +569,21 @@ class CancelReport(_message.Message):
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     FINDING_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     finding: Global___CancelFinding.ValueType
+    lease_id: _builtins.str
+    """That of the Cancel: says which attempt this is about."""
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         finding: Global___CancelFinding.ValueType = ...,
+        lease_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "finding", b"finding"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "finding", b"finding", "lease_id", b"lease_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,17 +739,21 @@ class Cancel(_message.Message):
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     reason: _builtins.str
+    lease_id: _builtins.str
+    """Of the attempt that is to end."""
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        lease_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "lease_id", b"lease_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from distributor.client import CommandClient, CommandRequest, CommandStatus
 from tests.support.launched_server import LaunchedServer, descendants_of, end, gone, launched_server, somewhere
+from tests.support.waiting import until
 
 RECEIPTS = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
@@ -22,9 +24,9 @@ def shown_receipts(server: LaunchedServer) -> list[str]:
 
 
 UNAME = """#!/bin/sh
-# Twice for each line: the second line waits until it may be seen.
+# Once for each line: the second waits until it may be seen.
 echo called >>"$0.calls"
-while [ "$(wc -l <"$0.calls")" -gt 2 ] && ! [ -e "$0.go" ]; do sleep 0.05; done
+while [ "$(wc -l <"$0.calls")" -gt 1 ] && ! [ -e "$0.go" ]; do sleep 0.05; done
 exec /bin/uname "$@"
 """
 
@@ -63,6 +65,23 @@ async def test_ctrl_c_stops_everything_cleanly(tmp_path: Path, moment: str) -> N
         await gone(started)
 
 
+async def test_ctrl_c_cancels_what_the_agent_runs(tmp_path: Path) -> None:
+    """And the results are stored before the server goes."""
+    async with launched_server("dev", *somewhere(tmp_path)) as dev:
+        await dev.line("epoch=1")
+        async with CommandClient(address_of(dev)) as client:
+            queued = await client.queue(CommandRequest("dev-agent", "EXEC", {"argv": ["sleep", "600"]}))
+        await until(lambda: runs_sleep(dev))
+        started = descendants_of(dev.process.pid)
+        os.killpg(dev.process.pid, signal.SIGINT)
+        assert await dev.ended() == 0, dev.everything
+        await gone(started)
+    async with launched_server("dev", *somewhere(tmp_path)) as dev:
+        await dev.line("epoch=2")
+        async with CommandClient(address_of(dev)) as client:
+            assert (await client.get(queued.command.command_id)).state.status is CommandStatus.CANCELLED
+
+
 async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
     async with launched_server("demo", *somewhere(tmp_path)) as demo:
         await demo.line("Ctrl-C stops everything")
@@ -91,6 +110,17 @@ def agent_of(server: LaunchedServer) -> int:
     """The process id of the agent that a server started."""
     (agent,) = [pid for pid in descendants_of(server.process.pid) if b"command_agent" in command_line(pid)]
     return agent
+
+
+def runs_sleep(server: LaunchedServer) -> bool:
+    """Whether the program of the command has begun."""
+    return any(command_line(pid).startswith(b"sleep\0") for pid in descendants_of(server.process.pid))
+
+
+def address_of(server: LaunchedServer) -> str:
+    """Where it says that it serves."""
+    (line,) = [line for line in server.stdout if "(gRPC)" in line]
+    return line.split()[1]
 
 
 def command_line(pid: int) -> bytes:

@@ -137,20 +137,21 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     # Agents
 
-    @rule(agent_id=st.sampled_from(AGENTS), kept=st.lists(COMMANDS, max_size=4))
-    def attach(self, agent_id: str, kept: list[int]) -> None:
-        """The agent holds some of its commands still, and says so of some that are not its own, or no longer."""
-        held = (
-            {(c.command_id, c.lease_id) for c in (self.command(number) for number in kept)}
-            if self.model.commands
-            else set()
-        )
+    @rule(agent_id=st.sampled_from(AGENTS), kept=st.lists(COMMANDS, max_size=4), unacknowledged=st.booleans())
+    def attach(self, agent_id: str, kept: list[int], unacknowledged: bool = False) -> None:
+        """The agent holds some of its commands still, and says so of some that are not its own, or no longer.
+
+        With `unacknowledged` it has the results of all runs that are counted already, too.
+        """
+        held = {(c.command_id, c.lease_id) for c in (self.command(number) for number in kept)}
+        if unacknowledged:
+            held |= {(c.command_id, c.counted_lease) for c in self.model.commands.values() if c.counted_lease}
         items = tuple(itertools.starmap(HeldCommand, sorted(held)))
-        expected = self.model.attach(agent_id, held)
+        expected, counted = self.model.attach(agent_id, held)
         hello = AgentHello(agent_id, "instance", 5, (), {}, "", items)
         attached = self.run(self.world.sessions.attach(hello))
         assert attached.epoch == self.model.epochs[agent_id]
-        assert set(attached.adopted) == expected
+        assert (set(attached.adopted), attached.counted) == (expected, counted)
         for command_id, adopted in attached.adopted.items():
             command = self.model.commands[command_id]
             assert adopted.output_bytes == command.output_bytes - command.output_base
@@ -181,6 +182,16 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert self.run(self.world.store.finish([report])) == [expected]
         if expected is EndingOutcome.STORED:
             assert command.status is status
+
+    @precondition(lambda self: any(command.counted_lease for command in self.model.commands.values()))
+    @rule(number=COMMANDS)
+    def report_a_counted_run_again(self, number: int) -> None:
+        counted = [command for command in self.model.commands.values() if command.counted_lease]
+        command = counted[number % len(counted)]
+        reported = (command.agent_id, command.counted_lease)
+        expected = self.model.finish(command, *reported, CommandStatus.FAILED, again=True)
+        report = ending(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS)
+        assert self.run(self.world.store.finish([report])) == [expected]
 
     @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans(), counts=st.booleans())
     def release(self, number: int, wrong: str, delayed: bool, counts: bool) -> None:
@@ -244,6 +255,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert (fields["status"], fields["attempt"]) == (command.status, str(command.attempt))
         assert (fields.get("cancel_ms", "") != "") == command.cancel_requested
         assert fields.get("output_bytes", "0") == str(command.output_bytes)
+        assert (fields.get("runs", "0"), fields.get("counted_lease", "")) == (str(command.runs), command.counted_lease)
         assert expires == terminal
         assert dump.pop(keys.AGENT_COMMAND.format(command_id=command_id, agent_id=command.agent_id))[2] == terminal
         assert (dump.pop(keys.COMMAND.format(command_id=command_id), None) is None) == terminal

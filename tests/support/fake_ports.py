@@ -180,7 +180,7 @@ class MemoryAgent:
     def cancel(self, command_id: str, reason: str) -> None:
         self.cancelled.append((command_id, reason))
 
-    def withdraw(self, command_id: str, reason: str) -> None:
+    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         self.withdrawn.append((command_id, reason))
 
     def drain(self, reconnect_after_seconds: float) -> None:

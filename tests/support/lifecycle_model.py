@@ -22,6 +22,7 @@ class ModelCommand:
     status: CommandStatus = QUEUED
     attempt: int = 0
     runs: int = 0
+    counted_lease: str = ""
     uncounted: int = 0
     lease_id: str = ""
     delayed: bool = False
@@ -94,10 +95,12 @@ class LifecycleModel:
             return EndingOutcome.FOREIGN
         if command.status.terminal:
             return EndingOutcome.LATE
+        if lease_id and lease_id == command.counted_lease:
+            return EndingOutcome.RUN_AGAIN
         if not command.held_by(agent_id, lease_id):
             return EndingOutcome.STALE
         if again and command.runs + 1 < command.max_runs and not command.cancel_requested:
-            command.runs += 1
+            command.runs, command.counted_lease = command.runs + 1, lease_id
             command.back_to_queue(delayed=True)
             return EndingOutcome.RUN_AGAIN
         command.status = status
@@ -127,13 +130,17 @@ class LifecycleModel:
         else:
             self._release_or_give_up(command, delayed=True)
 
-    def attach(self, agent_id: str, held: set[tuple[str, str]]) -> set[str]:
-        """A session opens; the ids of the held commands that go on."""
+    def attach(self, agent_id: str, held: set[tuple[str, str]]) -> tuple[set[str], set[str]]:
+        """A session opens; the ids of the held commands that go on, and of those whose run is counted already."""
         self.epochs[agent_id] = self.epochs.get(agent_id, 0) + 1
         self.connected[agent_id] = self.epochs[agent_id]
-        adopted = set()
+        adopted, counted = set(), set()
         for command in self.of(agent_id):
+            is_counted = command.counted_lease and (command.command_id, command.counted_lease) in held
+            if is_counted and not command.status.terminal:
+                counted.add(command.command_id)
             is_held = command.attempt > 0 and (command.command_id, command.lease_id) in held
+            is_held = is_held and command.lease_id != command.counted_lease
             if is_held and not command.status.terminal:
                 command.status, command.delayed, command.acknowledged = ASSIGNED, False, True
                 adopted.add(command.command_id)
@@ -141,7 +148,7 @@ class LifecycleModel:
                 command.status = CommandStatus.FAILED
             elif command.status is ASSIGNED:
                 self._release_or_give_up(command, delayed=False)
-        return adopted
+        return adopted, counted
 
     def detach(self, agent_id: str, epoch: int) -> bool:
         """A session ends; False where it was not the latest."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from grpc import aio
 
-from distributor.transport import server_options
+from distributor.transport import ERROR_DETAILS_KEY, server_options
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import agent_gateway_pb2_grpc as gateway_grpc
 from distributor.v1 import command_pb2
@@ -128,6 +130,7 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
     def __init__(self, port: int) -> None:
         self.sessions: asyncio.Queue[ScriptedSession] = asyncio.Queue()
         self.refuse: list[grpc.StatusCode] = []
+        self.retry_after_seconds: float | None = None
         self.hellos = 0
         self.port = port
         self._server: aio.Server | None = None
@@ -142,10 +145,18 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
             return
         self.hellos += 1
         if self.refuse:
-            await context.abort(self.refuse.pop(0), "refused by the script")
+            await context.abort(self.refuse.pop(0), "refused by the script", self._details())
         session = ScriptedSession(first.hello, context)
         self.sessions.put_nowait(session)
         await session.run()
+
+    def _details(self) -> tuple[tuple[str, bytes], ...]:
+        if self.retry_after_seconds is None:
+            return ()
+        status, info = Status(), RetryInfo()
+        info.retry_delay.FromMilliseconds(round(self.retry_after_seconds * 1_000))
+        status.details.add().Pack(info)
+        return ((ERROR_DETAILS_KEY, status.SerializeToString()),)
 
     async def session(self, **welcome_changes: Any) -> ScriptedSession:
         """The next attached stream, welcomed."""

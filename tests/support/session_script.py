@@ -50,7 +50,7 @@ def refusal(state: SessionState, message: gateway.ConnectResponse, now: float = 
 
 def finish(state: SessionState, record: CommandRecord, command_id: str, **fields: bool) -> None:
     record.finish(gateway.Result(command_id=command_id, **fields))  # type: ignore[arg-type]
-    state.finished(command_id)
+    state.finished(command_id, 0.0)
 
 
 def acknowledged(*command_ids: str, verdict: gateway.ResultVerdict.ValueType = gateway.RESULT_VERDICT_STORED):  # type: ignore[no-untyped-def]

@@ -158,7 +158,7 @@ def result(connection: Connection, command_ids: Sequence[str], output: str) -> i
     return connection.run(output, lambda client, screen: reading.result(client, screen, command_ids))
 
 
-@click.command()
+@click.command(short_help="Follow commands to their end, with all of their output.")
 @ids_argument
 @stay_options
 @output_option
@@ -229,7 +229,7 @@ def agents(connection: Connection, agent_id: str | None, output: str) -> int:
     return connection.run(output, lambda client, screen: reading.agents(client, screen, agent_id))
 
 
-@click.command()
+@click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> int:

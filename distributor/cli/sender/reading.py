@@ -82,7 +82,7 @@ async def agents(client: CommandClient, screen: Screen, agent_id: str | None) ->
         return ExitCode.SUCCESS
     rows = [agent async for agent in client.agents()]
     if screen.for_people:
-        screen.text(tables.agents_table(rows))
+        screen.text(tables.agents_table(screen, rows))
     elif screen.format == "json":
         screen.document({"agents": [agent_form(row) for row in rows]})
     else:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributor.cli.exit_codes import ExitCode, exit_code_of
-from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout, show_error
-from distributor.errors import DistributorError
+from distributor.cli.exit_codes import ExitCode
+from distributor.cli.one_line import show_error
+from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout
 
 if TYPE_CHECKING:
     from distributor.client import CommandClient, Reach
@@ -31,19 +31,20 @@ class Connection:
             setattr(self, name, value)
 
     def run(self, output: str, action: Action) -> int:
-        """The exit code of `action`, called with a connected client and the screen for the format `output`."""
+        """The exit code of `action`, called with a connected client and the screen for the format `output`.
+
+        Raises DistributorError.
+        """
         try:
             check_stdout()
             return int(asyncio.run(self._run(Screen(output), action)))
         except BrokenPipeError:
             drop_stdout()
             return ExitCode.BROKEN_PIPE
-        except DistributorError as error:
-            show_error(str(error))
-            return exit_code_of(error)
         except OSError as error:
             return cannot_write(error)
         except KeyboardInterrupt:
+            # Here, as click would add an empty line.
             return ExitCode.INTERRUPTED
 
     async def _run(self, screen: Screen, action: Action) -> ExitCode | int:

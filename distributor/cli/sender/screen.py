@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import click
 
+from distributor.cli.one_line import printable, show_error
 from distributor.model.lifecycle import CommandStatus
 
 _COLOURS = {
@@ -122,13 +123,3 @@ def drop_stdout() -> None:
     """Let what is still buffered go nowhere once stdout has failed: the interpreter would complain of it at its end."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show_error(text: str) -> None:
-    """One line on stderr."""
-    click.echo(f"error: {printable(' '.join(text.split()))}", err=True)
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped: what agents say must not drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

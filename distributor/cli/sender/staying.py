@@ -10,6 +10,7 @@ from typing import Final
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.sender import tables
 from distributor.cli.sender.json_forms import result_form
+from distributor.cli.sender.lookout import Lookout
 from distributor.cli.sender.output_views import view_of
 from distributor.cli.sender.progress import EndingProgress
 from distributor.cli.sender.screen import Screen
@@ -29,10 +30,12 @@ class Stay:
         self._options = options
         self._statuses: dict[str, CommandStatus] = {}
         """The latest of each command that is known."""
+        self._agents: dict[str, str] = {}
         self._results: dict[str, CommandResult] = {}
 
     async def run(self) -> ExitCode | int:
         """Wait, show how the commands ended, and give the exit code that tells it."""
+        lookout = asyncio.create_task(Lookout(self._client, self._screen, self._busy_agents).run())
         try:
             await (self._follow() if self._options.follow else self._wait())
         except asyncio.CancelledError:
@@ -46,6 +49,8 @@ class Stay:
             self._show_results()
             self._screen.error(f"{error}{self._goes_on()}")
             return ExitCode.TIMEOUT
+        finally:
+            lookout.cancel()
         self._show_results()
         return self._exit_code()
 
@@ -106,10 +111,15 @@ class Stay:
     def _note(self, command_id: str, update: Update) -> None:
         match update:
             case CommandSummary():
+                self._agents[command_id] = update.agent_id
                 self._statuses[command_id] = update.state.status
             case CommandResult():
                 self._statuses[command_id] = update.status
                 self._results[command_id] = update
+
+    def _busy_agents(self) -> list[str]:
+        """The agents that run one of the commands, as far as is known."""
+        return [agent for one, agent in self._agents.items() if self._statuses[one] is CommandStatus.ASSIGNED]
 
     def _show_results(self) -> None:
         """What was not shown as it came."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 
-import click
-
+from distributor.cli.one_line import printable
+from distributor.cli.sender.columns import columns, fitted
 from distributor.cli.sender.json_forms import time_text
-from distributor.cli.sender.screen import Screen, printable
+from distributor.cli.sender.screen import Screen
 from distributor.client import (
     Agent,
     Command,
@@ -20,9 +21,8 @@ from distributor.client import (
     Receipts,
 )
 
-_LEAST_WIDTH = 10
-"""Of a column that is cut."""
 _NAMES_SHOWN = 5
+_DAY_MS = 86_400_000
 _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
@@ -42,6 +42,12 @@ def span_text(ms: int) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def short_time(ms: int, now_ms: int) -> str:
+    """A time in UTC to the second where it is within a day of `now_ms`, else with its day, to the minute."""
+    text = _time(ms)
+    return text[11:19] if abs(now_ms - ms) < _DAY_MS else text[5:16].replace("T", " ")
+
+
 def count_of(number: int, noun: str) -> str:
     """How many of something."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
@@ -53,86 +59,51 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """A table: columns as wide as they need, two spaces apart. Cells may carry colour, those of the last column not.
-
-    On a screen of `width` characters the last column gets what the others leave, unless that is hardly anything.
-    """
-    cells = [[name.upper() for name in header], *rows]
-    widths = [max(len(click.unstyle(row[index])) for row in cells) for index in range(len(header))]
-    if width is not None:
-        left = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
-        if _LEAST_WIDTH <= left < widths[-1]:
-            widths[-1] = left
-            cells = [[*row[:-1], _cut(row[-1], left)] for row in cells]
-    return "\n".join(
-        "  ".join(
-            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    )
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
 def summaries_table(screen: Screen, summaries: Sequence[CommandSummary]) -> str:
     """The rows of a list."""
-    return columns(
-        ("command", "agent", "type", "status", "priority", "queued", "reason", "params"),
-        [
-            (
-                summary.command_id,
-                summary.agent_id,
-                summary.type,
-                screen.status(summary.state.status),
-                str(summary.priority),
-                _time(summary.state.receipts.queued_ms),
-                summary.state.reason.code,
-                printable(summary.params_summary),
-            )
-            for summary in summaries
-        ],
-        screen.width,
-    )
+    queued = [summary.state.receipts.queued_ms for summary in summaries]
+    table = {
+        "command": [summary.command_id for summary in summaries],
+        "agent": [summary.agent_id for summary in summaries],
+        "type": [summary.type for summary in summaries],
+        "status": [screen.status(summary.state.status) for summary in summaries],
+        "priority": [str(summary.priority) for summary in summaries],
+        "queued": [_time(ms) for ms in queued],
+        "reason": [summary.state.reason.code for summary in summaries],
+        "params": [printable(summary.params_summary) for summary in summaries],
+    }
+    no_reason = () if any(table["reason"]) else ("reason",)
+    dispensable = ("priority", *no_reason, "type", "reason")
+    return fitted(table, screen.width, {"queued": _short_times(queued)}, dispensable)
 
 
 def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
     """How many commands ended."""
     return columns(
-        ("command", "agent", "status", "exit", "output", "reason"),
-        [
-            (
-                result.command_id,
-                result.agent_id,
-                screen.status(result.status),
-                "-" if result.exit_code is None else str(result.exit_code),
-                f"{result.output_bytes:,} B",
-                result.reason.code,
-            )
-            for result in results
-        ],
+        {
+            "command": [result.command_id for result in results],
+            "agent": [result.agent_id for result in results],
+            "status": [screen.status(result.status) for result in results],
+            "exit": ["-" if result.exit_code is None else str(result.exit_code) for result in results],
+            "output": [f"{result.output_bytes:,} B" for result in results],
+            "reason": [result.reason.code for result in results],
+        }
     )
 
 
-def agents_table(agents: Sequence[Agent]) -> str:
+def agents_table(screen: Screen, agents: Sequence[Agent]) -> str:
     """The rows of a list of agents."""
-    return columns(
-        ("agent", "status", "running", "queued", "last seen", "version", "types"),
-        [
-            (
-                agent.agent_id,
-                agent.status.value,
-                f"{agent.running}/{agent.capacity}",
-                str(agent.queued),
-                _time(agent.last_seen_ms),
-                printable(agent.version),
-                printable(" ".join(agent.types)),
-            )
-            for agent in agents
-        ],
-    )
+    seen = [agent.last_seen_ms for agent in agents]
+    table = {
+        "agent": [agent.agent_id for agent in agents],
+        "status": [agent.status.value for agent in agents],
+        "running": [f"{agent.running}/{agent.capacity}" for agent in agents],
+        "queued": [str(agent.queued) for agent in agents],
+        "last seen": [_time(ms) for ms in seen],
+        "version": [printable(agent.version) for agent in agents],
+        "types": [printable(" ".join(agent.types)) for agent in agents],
+    }
+    return fitted(table, screen.width, {"last seen": _short_times(seen)}, ("version",))
 
 
 def agent_text(agent: Agent) -> str:
@@ -214,6 +185,11 @@ def agent_absence(state: CommandState) -> str:
     if state.agent_away_since_ms:
         return f"away since {time_text(state.agent_away_since_ms)}"
     return "not known yet: it has never connected" if state.agent_known is False else ""
+
+
+def _short_times(times: Sequence[int]) -> list[str]:
+    now_ms = round(time.time() * 1000)
+    return [short_time(ms, now_ms) for ms in times]
 
 
 def _labelled(lines: Sequence[tuple[str, str]]) -> str:

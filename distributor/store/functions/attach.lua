@@ -5,8 +5,9 @@
 --          sources of adopt, sources of release;
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen}, or
---          {'ok', epoch, now_ms, then for each held command: false to drop it, or {attempt, assigned_ms, sent_ms,
---          acknowledged_ms, started_ms, bytes of its output that are stored, cancel_ms}}
+--          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' where its result is stored
+--          and another run is to be made, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
+--          output that are stored, cancel_ms}}
 -- Invariants: one live instance under an agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
 --          says: a command it never had goes back to the queue, one it had and lost has ended as outcome_unknown.
 
@@ -27,6 +28,19 @@ local function adopt(batch, id, fields, slack_ms)
   announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields)
   return {number(fields, F_ATTEMPT), fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
     fields[F_STARTED_MS], number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE), fields[F_CANCEL_MS]}
+end
+
+-- What becomes of a command that the agent holds under this lease.
+local function settle_held(batch, id, lease_id, args, held)
+  local fields = read(id)
+  if not fields or fields[F_AGENT_ID] ~= args[3] or number(fields, F_ATTEMPT) == 0
+    or not among(args[14], fields[F_STATUS]) then
+    return false
+  end
+  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
+  if fields[F_LEASE_ID] ~= lease_id or held[id] then return false end
+  held[id] = true
+  return adopt(batch, id, fields, tonumber(args[11]))
 end
 
 local function settle_missing(batch, id, args)
@@ -54,15 +68,7 @@ local function attach(keys, args)
   local epoch = (tonumber(session[1]) or 0) + 1
   local reply, held = {'ok', epoch, batch.now}, {}
   for i = HEADER + 1, #args, ITEM do
-    local id = args[i]
-    local fields = read(id)
-    if fields and fields[F_AGENT_ID] == agent_id and fields[F_LEASE_ID] == args[i + 1]
-      and number(fields, F_ATTEMPT) > 0 and among(args[14], fields[F_STATUS]) and not held[id] then
-      held[id] = true
-      reply[#reply + 1] = adopt(batch, id, fields, tonumber(args[11]))
-    else
-      reply[#reply + 1] = false
-    end
+    reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
   end
   for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
     if not held[id] then settle_missing(batch, id, args) end

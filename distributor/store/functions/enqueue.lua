@@ -40,7 +40,8 @@ local function droppable(agent_id)
   add(server.call('SMEMBERS', delayed_key(agent_id)))
   table.sort(queue, function(one, other)
     if one.priority ~= other.priority then return one.priority > other.priority end
-    return one.queued_us > other.queued_us
+    if one.queued_us ~= other.queued_us then return one.queued_us > other.queued_us end
+    return one.id > other.id
   end)
   return queue
 end

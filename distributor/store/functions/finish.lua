@@ -7,7 +7,7 @@
 -- Returns  for each command: stored, run_again, late (it had ended; kept as LATE_RESULT), unknown, foreign (another
 --          agent's), stale (of an earlier attempt)
 -- Invariants: a terminal status and its result are written once, together; only the agent and the lease that hold a
---          command can end it.
+--          command can end it; a run is counted once, however often it is reported.
 
 local HEADER, ITEM = 4, 12
 
@@ -34,6 +34,9 @@ local function finish(keys, args)
     elseif fields[F_FINISHED_MS] ~= '' then
       outcome = 'late'
       keep_late(batch, id, fields, args, i, retention_ms)
+    elseif args[i + 2] ~= '' and fields[F_COUNTED_LEASE] == args[i + 2] then
+      -- Reported again, as the acknowledgement was lost.
+      outcome = 'run_again'
     elseif fields[F_LEASE_ID] ~= args[i + 2] or not among(args[4], fields[F_STATUS]) then
       outcome = 'stale'
     else
@@ -42,7 +45,7 @@ local function finish(keys, args)
       local runs = number(fields, F_RUNS) + 1
       if args[i + 8] ~= '' and runs < number(fields, F_MAX_RUNS) and fields[F_CANCEL_MS] == '' then
         outcome = 'run_again'
-        server.call('HSET', status_key(id), 'runs', runs)
+        server.call('HSET', status_key(id), 'runs', runs, 'counted_lease', args[i + 2])
         release_command(batch, id, fields, tonumber(args[i + 8]))
       else
         outcome = 'stored'

@@ -7,6 +7,7 @@ import pytest
 
 from distributor.agent import Agent
 from distributor.errors import InvalidArgument
+from distributor.model.retry_policy import RetryPolicy
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import ScriptedGateway, assignment
@@ -86,6 +87,16 @@ async def test_another_live_agent_of_the_same_name_is_reported_and_waited_for(
     async with serving(agent, gateway):
         assert gateway.hellos == 2
         assert "another live agent has this agent id" in caplog.text
+
+
+async def test_it_does_not_wait_for_longer_than_the_other_may_live(
+    gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay_ms", lambda *_: 3_600_000)
+    gateway.refuse, gateway.retry_after_seconds = [grpc.StatusCode.ALREADY_EXISTS], 0.1
+    async with serving(agent, gateway):
+        assert gateway.hellos == 2
+        assert "again_in_seconds=0.1" in caplog.text
 
 
 async def test_an_agent_that_the_server_finds_invalid_ends_with_an_error(

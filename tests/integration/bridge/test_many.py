@@ -56,7 +56,7 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
         sleeper = await stack.enter_async_context(bridge.stranger(checked=False, sock=_small_socket(bridge)))
         sleeper.socket.transport.pause_reading()
         await sleeper.say("dashboard:connect", token=bridge.token(), subscribe={"output": [{"commandId": chatty}]})
-        await until(lambda: len(bridge.process.hub.dashboards) > DASHBOARDS)
+        await until(lambda: len(bridge.process.parts.hub.dashboards) > DASHBOARDS)
         seen = 1
         # Each round, all others are told while that one has read nothing.
         while len(bridge.process.parts.hub.dashboards) > DASHBOARDS:

@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 from tests.support.fake_command_service import FakeCommandService
-from tests.support.launched_sender import LAUNCHER, ROOT, run_sender
+from tests.support.launched_sender import LAUNCHER, ROOT, run_sender, start_sender
 from tests.support.refusals import Refusal
+from tests.support.terminal import Terminal
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,24 @@ async def test_completion_knows_the_options_of_send_without_its_name(
     monkeypatch.setenv("_COMMAND_SENDER_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "command-sender --agent a1 --pri")
     monkeypatch.setenv("COMP_CWORD", "3")
-
     assert (await run_sender(server)).stdout == b"plain,--priority\n"
+
+    monkeypatch.setenv("COMP_WORDS", "command-sender --")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    offered = (await run_sender(server)).stdout.decode().split()
+    assert {"plain,--agent", "plain,--server", "plain,--version"} <= set(offered)
+    assert len(offered) == len(set(offered))
+
+
+async def test_the_lists_fit_on_a_terminal(service: FakeCommandService, server: str) -> None:
+    service.connect_agent("dev-agent", types=["EXEC", "PING", "STOP", "GREET", "COPY"], agent_version="distributor/0.1")
+    await run_sender(server, "--agent=dev-agent", "--type=EXEC", "--params=argv=a-long-command-line", "--repeat=2")
+    for arguments in (["list"], ["agents"]):
+        async with Terminal(columns=80) as terminal:
+            process = await start_sender(server, *arguments, stdout=terminal.theirs)
+            assert await process.wait() == 0
+        assert max(map(len, terminal.lines)) <= 80
+        assert "dev-agent" in terminal.lines[1]
 
 
 def test_help_is_quick_because_it_loads_nothing_slow() -> None:

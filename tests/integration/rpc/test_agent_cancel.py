@@ -40,7 +40,10 @@ async def test_a_running_command_is_cancelled_once_its_agent_says_so(server: Run
         assert state.HasField("cancel_time")
         (told,) = await agent.until(lambda: agent.cancels)
         assert (told.command_id, told.reason) == (command_id, "enough")
-        stopping = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_STOPPING)
+        assert told.lease_id == assignment.lease_id
+        stopping = pb.CancelReport(
+            command_id=command_id, finding=pb.CANCEL_FINDING_STOPPING, lease_id=assignment.lease_id
+        )
         await agent.send(cancel_reports=[stopping])
         await agent.heartbeat()
         assert (await server.state(command_id)).status == ASSIGNED
@@ -64,19 +67,20 @@ async def test_a_command_that_the_agent_does_not_have_is_cancelled(server: Runni
         command_id = await server.queue()
         await agent.next_assignment(command_id)
         await cancel(server, command_id)
-        await agent.until(lambda: agent.cancels)
-        unknown = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN)
+        (told,) = await agent.until(lambda: agent.cancels)
+        unknown = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN, lease_id=told.lease_id)
         await agent.send(cancel_reports=[unknown])
         kept = await server.result(command_id)
         assert (kept.status, kept.reason.code) == (CANCELLED, "cancelled")
         await agent.next_assignment(await server.queue())
 
 
-async def test_an_agent_that_was_not_asked_cannot_say_that_a_cancel_met_nothing(server: RunningServer) -> None:
+@pytest.mark.parametrize("lease_id", ["", "another"])
+async def test_a_cancel_of_another_attempt_that_met_nothing_ends_nothing(server: RunningServer, lease_id: str) -> None:
     async with server.agent() as agent:
         command_id = await server.queue()
         assignment = await agent.next_assignment(command_id)
-        unknown = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN)
+        unknown = pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN, lease_id=lease_id)
         await agent.send(cancel_reports=[unknown])
         await agent.finish(assignment)
         assert (await server.result(command_id)).status == COMPLETED

@@ -18,7 +18,7 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
-from tests.support.wire_agent import result
+from tests.support.wire_agent import result, running
 
 
 async def test_a_command_arrives_as_it_was_queued_with_the_defaults_filled_in(server: RunningServer) -> None:
@@ -52,6 +52,7 @@ async def test_never_more_than_the_agent_has_room_for(server: RunningServer) -> 
         while len(done) < len(ids):
             waiting = (await agent.assigned(min(len(done) + 3, len(ids))))[len(done) :]
             assert len(waiting) <= 3
+            await agent.start(*waiting)
             # An answered heartbeat proves that nothing more is on the way.
             await agent.heartbeat(credit=0, running=3)
             assert len(agent.assignments) == len(done) + len(waiting)
@@ -59,6 +60,32 @@ async def test_never_more_than_the_agent_has_room_for(server: RunningServer) -> 
             await agent.finish(first)
             done.append(first)
         assert agent.command_ids == ids
+
+
+@pytest.mark.parametrize(("capacity", "credit"), [(10, 1), (1, 0)])
+async def test_never_more_than_the_agent_has_credit_for(server: RunningServer, capacity: int, credit: int) -> None:
+    """The rest of its capacity is taken up by what is no longer ours."""
+    async with server.agent(capacity=capacity) as agent:
+        await agent.heartbeat(credit=credit, running=capacity - credit)
+        ids = await server.queue_many(10)
+        await agent.assigned(credit)
+        # An answered heartbeat proves that nothing more is on the way.
+        await agent.start(*agent.assignments)
+        await agent.heartbeat(credit=0, running=capacity)
+        assert agent.command_ids == ids[:credit]
+        await agent.heartbeat(credit=capacity - credit, running=credit)
+        await agent.assigned(min(10, capacity))
+
+
+async def test_what_an_agent_comes_back_with_and_must_stop_takes_up_its_room(server: RunningServer) -> None:
+    async with server.agent() as other:
+        foreign = await other.next_assignment(await server.queue())
+        async with server.agent("agent456", capacity=1, running=[running(foreign)]) as agent:
+            command_id = await server.queue("agent456")
+            await agent.heartbeat(credit=0, running=1)
+            assert agent.assignments == []
+            await agent.heartbeat(credit=1, running=0)
+            await agent.next_assignment(command_id)
 
 
 async def test_no_credit_although_there_is_room_means_nothing_more(server: RunningServer) -> None:
@@ -259,11 +286,13 @@ async def test_a_command_outlives_its_time_limit_only_by_the_grace(valkey_url: s
         watched = [update async for update in watch(server, command_id)]
         assert (watched[-1].result.status, watched[-1].result.reason.code) == (TIMEOUT, "time_limit")
         assert watched[-2].command.state.status == TIMEOUT
-        # The agent is told to stop it, and has room again.
+        # The agent is told to stop it, and has room again once it says that it did.
         await agent.until(lambda: [cancel.command_id for cancel in agent.cancels] == [command_id])
-        await agent.next_assignment(await server.queue())
+        following = await server.queue()
         (ack,) = await agent.finish(assignment)
         assert ack.verdict == pb.RESULT_VERDICT_LATE
+        assert agent.command_ids == [command_id]
+        await agent.next_assignment(following)
         assert (await server.result(command_id)).status == TIMEOUT
 
 

@@ -105,6 +105,25 @@ async def test_what_is_not_the_agents_is_to_be_stopped(server: RunningServer) ->
         assert (await server.result(assignment.command.command_id)).status == COMPLETED
 
 
+async def test_a_run_whose_result_was_stored_but_not_acknowledged_is_counted_once(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue(max_runs=2)
+        first = await agent.next_assignment(command_id)
+        await agent.start(first)
+        await agent.finish(first, status=FAILED, transient=True)
+    for _ in range(2):
+        async with server.agent(unacknowledged=[running(first)]) as agent:
+            assert [verdict.verdict for verdict in agent.welcome.verdicts] == [pb.VERDICT_STORED]
+            # To report it once more changes nothing.
+            (ack,) = await agent.finish(first, status=FAILED, transient=True)
+            assert ack.verdict == pb.RESULT_VERDICT_STORED
+            assert (await server.state(command_id)).status != FAILED
+    async with server.agent() as agent:
+        (last,) = await agent.assigned(1)
+        await agent.finish(last)
+        assert (await server.result(command_id)).status == COMPLETED
+
+
 async def test_a_started_command_that_the_agent_comes_back_without_is_never_run_again(server: RunningServer) -> None:
     async with server.agent() as agent:
         assignment = await started(server, agent)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,6 +13,7 @@ from distributor.v1 import command_service_pb2 as pb
 from tests.support.running_server import RunningServer, running_server
 from tests.support.told_errors import error_of, error_of_stream
 from tests.support.waiting import eventually
+from tests.support.wire_agent import WireAgent, hello, opened_stream
 
 
 async def test_calls_beyond_the_limit(valkey_url: str) -> None:
@@ -54,6 +58,32 @@ async def test_agents_beyond_the_limit(valkey_url: str) -> None:
             async with server.agent("second"):
                 pass
         assert await agents_known(server) == ["first"]
+
+
+async def test_streams_that_say_hello_together_are_no_more_agents_than_allowed(valkey_url: str) -> None:
+    async with running_server(valkey_url, max_agents=2) as server, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(opened_stream(server.address)) for _ in range(4)]
+        await asyncio.gather(*(stream.send(hello=hello(f"agent{n}")) for n, stream in enumerate(streams)))
+        await eventually(lambda: said(streams))
+        assert sum(bool(stream.messages) for stream in streams) == 2
+        assert (
+            sorted(str(stream.code) for stream in streams if not stream.messages)
+            == ["StatusCode.RESOURCE_EXHAUSTED"] * 2
+        )
+
+
+async def said(streams: list[WireAgent]) -> bool:
+    return all(stream.messages or stream.code for stream in streams)
+
+
+async def test_an_agent_that_comes_back_is_let_in_at_the_limit(valkey_url: str) -> None:
+    async with running_server(valkey_url, max_agents=1) as server, server.agent("first") as older:
+        async with server.agent("first") as newer:
+            assert newer.welcome.epoch == older.welcome.epoch + 1
+            assert await older.ended() is grpc.StatusCode.ABORTED
+            await newer.leave()
+        async with server.agent("second"):
+            pass
 
 
 async def agents_known(server: RunningServer) -> list[str]:

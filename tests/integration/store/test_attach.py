@@ -11,6 +11,7 @@ from tests.support.store_world import (
     AGENT,
     INSTANCE,
     LEASE,
+    TERMINAL,
     StoreWorld,
     agent_index,
     changed,
@@ -79,10 +80,44 @@ async def test_output_of_an_earlier_attempt_is_not_counted(world: StoreWorld) ->
     command_id = await world.acknowledged(max_runs=2)
     await world.print_output(command_id, 0, b"12345")
     await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
-    await world.claim()
-    await world.print_output(command_id, 0, b"123")
-    attached = await world.attach(held=held(command_id))
+    await world.claim(lease_id="lease2")
+    await world.print_output(command_id, 0, b"123", lease_id="lease2")
+    attached = await world.attach(held=held(command_id, "lease2"))
     assert attached.adopted[command_id].output_bytes == 3
+
+
+async def test_the_result_of_a_run_that_is_counted_is_stored_and_the_command_stays_in_the_queue(
+    world: StoreWorld,
+) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=60_000)])
+    before = await world.dump()
+    attached = await world.attach(held=held(command_id))
+    assert (attached.adopted, attached.counted) == ({}, {command_id})
+    assert changed(before, await world.dump()) == SESSION_CHANGES
+
+
+async def test_the_result_of_a_run_that_is_counted_while_the_next_attempt_was_under_way(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.claim(lease_id="lease2")
+    attached = await world.attach(held=held(command_id))
+    assert (attached.adopted, attached.counted) == ({}, {command_id})
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.QUEUED, "not_delivered")
+    assert [command.attempt for command in (await world.claim(lease_id="lease3")).commands] == [3]
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+async def test_the_result_of_a_run_that_is_counted_once_the_command_has_ended(
+    world: StoreWorld, status: CommandStatus
+) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.claim(lease_id="lease2")
+    await world.store.finish([ending(command_id, status, lease_id="lease2")])
+    attached = await world.attach(held=held(command_id))
+    assert (attached.adopted, attached.counted) == ({}, frozenset())
 
 
 async def test_what_is_not_the_agents_is_dropped(world: StoreWorld) -> None:
@@ -150,7 +185,9 @@ async def test_another_live_instance_is_refused(world: StoreWorld) -> None:
     with pytest.raises(AlreadyExists, match="another live instance is connected as agent 'agent123'") as caught:
         await world.attach(instance_id="instance2")
     assert (caught.value.reason, caught.value.field) == ("AGENT_ID_TAKEN", "hello.agent_id")
-    assert caught.value.retry_after_seconds == world.policy.offline_after_ms / 1000
+    # When the other has been silent for too long, should it stay silent.
+    assert caught.value.retry_after_seconds is not None
+    assert 0 < world.policy.offline_after_ms / 1000 - caught.value.retry_after_seconds < 10
     assert await world.dump() == before
 
 

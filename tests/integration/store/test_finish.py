@@ -180,12 +180,35 @@ async def test_a_transient_failure_runs_again_while_runs_are_left(world: StoreWo
         keys.DEADLINES,
         keys.EVENTS,
     }
-    await world.claim()
-    assert await world.store.finish([transient]) == [EndingOutcome.RUN_AGAIN]
-    await world.claim()
-    assert await world.store.finish([transient]) == [EndingOutcome.STORED]
+    for lease_id, outcome in (("lease2", EndingOutcome.RUN_AGAIN), ("lease3", EndingOutcome.STORED)):
+        await world.claim(lease_id=lease_id)
+        later = ending(command_id, CommandStatus.FAILED, lease_id=lease_id, rerun_delay_ms=0)
+        assert await world.store.finish([later]) == [outcome]
     state = await world.state(command_id)
     assert (state.status, state.attempt) == (CommandStatus.FAILED, 3)
+
+
+@pytest.mark.parametrize("given_out_again", [False, True])
+async def test_a_run_that_is_reported_again_counts_once(world: StoreWorld, given_out_again: bool) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    transient = ending(command_id, CommandStatus.FAILED, reason=Reason("flaky"), rerun_delay_ms=0)
+    assert await world.store.finish([transient, transient]) == [EndingOutcome.RUN_AGAIN] * 2
+    if given_out_again:
+        await world.claim(lease_id="lease2")
+    before = await world.dump()
+    assert await world.store.finish([transient]) == [EndingOutcome.RUN_AGAIN]
+    assert await world.dump() == before
+    if not given_out_again:
+        await world.claim(lease_id="lease2")
+    last = ending(command_id, CommandStatus.FAILED, lease_id="lease2", rerun_delay_ms=0)
+    assert await world.store.finish([last]) == [EndingOutcome.STORED]
+    assert await world.store.finish([transient]) == [EndingOutcome.LATE]
+
+
+async def test_a_report_without_a_lease_is_of_no_run(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    report = ending(command_id, CommandStatus.FAILED, lease_id="", rerun_delay_ms=0)
+    assert await world.store.finish([report]) == [EndingOutcome.STALE]
 
 
 async def test_runs_do_not_count_as_failed_deliveries(world: StoreWorld) -> None:
@@ -193,8 +216,8 @@ async def test_runs_do_not_count_as_failed_deliveries(world: StoreWorld) -> None
     command_id = await world.acknowledged(max_runs=2)
     await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     after = []
-    for _ in range(2):
-        await world.claim()
+    for lease_id in ("lease2", "lease3"):
+        await world.claim(lease_id=lease_id)
         await world.pass_deadline(command_id)
         await world.store.due([0])
         state = await world.state(command_id)
@@ -213,9 +236,9 @@ async def test_output_of_all_runs_is_counted_also_what_did_not_arrive(world: Sto
     command_id = await world.acknowledged(max_runs=2)
     await world.print_output(command_id, 0, b"first")
     await world.store.finish([ending(command_id, CommandStatus.FAILED, output_bytes=5, rerun_delay_ms=0)])
-    await world.claim()
-    await world.print_output(command_id, 0, b"second!")
-    await world.store.finish([ending(command_id, output_bytes=9)])
+    await world.claim(lease_id="lease2")
+    await world.print_output(command_id, 0, b"second!", lease_id="lease2")
+    await world.store.finish([ending(command_id, lease_id="lease2", output_bytes=9)])
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 14

@@ -165,9 +165,32 @@ def test_no_more_is_accepted_than_the_next_hello_may_list() -> None:
 def test_a_heartbeat_tells_credit_and_load() -> None:
     state = opened()
     state.receive(commands(assignment("a")), 0.0)
+    taken(state)
     state.heartbeat(1.0, load=0.5)
     beat = taken(state).heartbeat
     assert (beat.sequence, beat.credit, beat.running, beat.load) == (1, 1, 1, 0.5)
+
+
+def test_a_heartbeat_leaves_out_what_was_not_said_to_be_received_before_it() -> None:
+    """In the order of the parts it comes before the Received of its own message."""
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(assignment("a"), assignment("b")), 0.0)
+    finish(state, record, "b")
+    state.heartbeat(1.0)
+    message = taken(state)
+    assert (message.heartbeat.credit, message.heartbeat.running) == (2, 0)
+    assert [one.command_id for one in message.received] == ["a", "b"]
+    state.heartbeat(2.0)
+    beat = taken(state).heartbeat
+    assert (beat.credit, beat.running) == (1, 1)
+
+
+def test_one_that_takes_no_more_has_no_credit_whatever_is_unsaid() -> None:
+    state = opened()
+    state.receive(commands(assignment("a")), 0.0)
+    state.stop_accepting(1.0)
+    assert taken(state).heartbeat.credit == 0
 
 
 def test_the_sequence_has_no_gaps_when_a_heartbeat_waits_to_be_sent() -> None:

@@ -66,7 +66,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.running.remove(command_id)
         self.unacknowledged.add(command_id)
         self.record.finish(gateway.Result(command_id=command_id))
-        self.state.finished(command_id)
+        self.state.finished(command_id, self.now)
 
     @rule()
     def send(self) -> None:
@@ -76,7 +76,9 @@ class SessionMachine(RuleBasedStateMachine):
         kinds = (message.received, message.started, message.refused, message.results)
         assert max(len(kind) for kind in kinds) <= MAX_PARTS
         if message.HasField("heartbeat"):
-            assert message.heartbeat.sequence == len(self.sent_at) - 1
+            beat = message.heartbeat
+            assert beat.sequence == len(self.sent_at) - 1
+            assert 0 <= beat.running == CAPACITY - beat.credit
             self.heartbeat_waits = False
         self.received_now |= {part.command_id for part in message.received}
         assert {part.command_id for part in message.started} <= self.received_now

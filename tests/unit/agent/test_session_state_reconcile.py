@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distributor.agent.actions import (
     OutputRoom,
     ServerDrains,
@@ -22,11 +24,12 @@ from tests.support.session_script import OUT, PROFILE, acknowledged, commands, f
 def test_a_cancel_stops_what_runs_and_says_so() -> None:
     state = opened()
     state.receive(commands(assignment("a")), 0.0)
-    cancel = gateway.ConnectResponse(cancels=[gateway.Cancel(command_id="a"), gateway.Cancel(command_id="b")])
+    cancels = [gateway.Cancel(command_id="a", lease_id="l1"), gateway.Cancel(command_id="b", lease_id="l2")]
+    cancel = gateway.ConnectResponse(cancels=cancels)
     assert state.receive(cancel, 0.0) == [StopCommand("a", StopCause.CANCELLED)]
-    assert [(r.command_id, r.finding) for r in taken(state).cancel_reports] == [
-        ("a", gateway.CANCEL_FINDING_STOPPING),
-        ("b", gateway.CANCEL_FINDING_UNKNOWN),
+    assert [(r.command_id, r.lease_id, r.finding) for r in taken(state).cancel_reports] == [
+        ("a", "l1", gateway.CANCEL_FINDING_STOPPING),
+        ("b", "l2", gateway.CANCEL_FINDING_UNKNOWN),
     ]
 
 
@@ -85,8 +88,27 @@ def test_what_is_no_longer_ours_is_stopped_and_forgotten() -> None:
     actions = state.receive(welcome(verdicts=tuple(stop)), 0.0)
     assert actions == [SessionOpened(1, ""), StopCommand("running", StopCause.DISOWNED)]
     finish(state, record, "running")
+    # No result tells that there is room again, so a heartbeat does.
+    message = taken(state)
+    assert (message.heartbeat.sequence, message.heartbeat.credit, message.heartbeat.running) == (1, 2, 0)
+    assert not message.results
     assert state.take() is None
     assert record.empty
+
+
+@pytest.mark.parametrize(("transient", "refused"), [(True, False), (False, True)])
+def test_a_result_that_is_stored_is_forgotten_and_its_command_may_come_again(transient: bool, refused: bool) -> None:
+    record = CommandRecord()
+    record.start("a", "lease")
+    record.finish(gateway.Result(command_id="a", transient=transient))
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    stored = gateway.HeldCommandVerdict(command_id="a", verdict=gateway.VERDICT_STORED)
+    assert state.receive(welcome(verdicts=(stored,)), 0.0) == [SessionOpened(1, "")]
+    assert record.empty
+    assert state.take() is None
+    state.receive(commands(assignment("a")), 0.0)
+    assert bool(taken(state).refused) == refused
 
 
 def test_acknowledged_output_makes_room() -> None:

@@ -58,11 +58,16 @@ def test_what_is_not_given_is_left_to_the_other_sources(
         ("--capacity=0", "--capacity must be greater than or equal to 1"),
         ("--server=nowhere", "must be host:port"),
         ("--label=nothing", "--label must be name=value, not 'nothing'"),
+        ("--agent=", "--agent must be 1 to 128"),
+        ("--label=a=b|--label=a=c", "--label has the name 'a' twice"),
+        ("--no-such", "command-agent: No such option '--no-such'."),
+        ("--capacity=x", "command-agent: Invalid value for '--capacity': 'x' is not a valid integer."),
+        ("--config=/nowhere", "command-agent: Invalid value for '--config': File '/nowhere' does not exist."),
         ("--allow-program=ls", "give --allow-exec as well"),
     ],
 )
 def test_mistakes_are_one_line(argument: str, message: str) -> None:
-    outcome = CliRunner().invoke(command_agent.main, [argument])
+    outcome = CliRunner().invoke(command_agent.main, argument.split("|"))
     assert outcome.exit_code == ExitCode.USAGE
     assert message in outcome.output
     assert outcome.output.count("\n") == 1

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from distributor.bridge.tokens import Scope, TokenVerifier
-from distributor.cli.distributor import main
+from distributor.cli.distributor import bridge, main
 from distributor.cli.token import seconds_of
 from distributor.errors import ConfigurationError
 
@@ -41,6 +41,18 @@ def test_lifetimes_that_are_none(text: str) -> None:
         seconds_of(text)
 
 
+def test_the_bridge_as_a_program_of_its_own_tells_mistakes_likewise() -> None:
+    shown = CliRunner().invoke(bridge, ["--no-such"])
+    assert (shown.exit_code, shown.stderr) == (2, "distributor: No such option '--no-such'.\n")
+
+
+def test_help_and_version_are_data() -> None:
+    for arguments in (["--help"], ["serve", "-h"], ["--version"]):
+        shown = CliRunner().invoke(main, arguments)
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert shown.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
@@ -56,7 +68,11 @@ def test_lifetimes_that_are_none(text: str) -> None:
         (["bridge"], {"TOKEN_KEY": KEY}, "a bridge reads from the Valkey of its server: set valkey_url"),
         (["bridge"], {"TOKEN_KEY": KEY, "VALKEY_URL": "valkey://127.0.0.1:1"}, "cannot use the Valkey at"),
         (["bridge", "--public-key", "/nowhere"], {}, "cannot read /nowhere (public_keys)"),
-        (["bridge", "--allow-origin", "ops.example.org"], {}, "must be an origin such as https://"),
+        (["bridge", "--allow-origin", "foo"], {}, "distributor: --allow-origin must be an origin such as https://"),
+        (["dev", "--bridge-listen=x", "--data-dir=/nowhere"], {}, "distributor: --bridge-listen must be host:port"),
+        (["token"], {}, "distributor: Missing option '--subject'."),
+        (["serve", "--no-such"], {}, "distributor: No such option '--no-such'."),
+        (["serv"], {}, "distributor: No such command 'serv'. Did you mean 'serve'?"),
         (["bridge"], {"TOKEN_KEYS": KEY}, "unknown setting DISTRIBUTOR_BRIDGE_TOKEN_KEYS in the environment; did you"),
     ],
 )

@@ -28,7 +28,7 @@ class World:
         self.reports = AgentReports(self.store, self.output, self.doorbell, policy, max_result_bytes)
         self.session = AgentSession("agent123", 1, 5, 0.0)
         self.session.claimed("c1", "lease", 1, 100.0)
-        self.session.sent("c1", 101.0)
+        self.session.sent("c1", "lease", 101.0)
 
     async def say(self, now: float = 110.0, **report: Any):  # type: ignore[no-untyped-def]
         return await self.reports.handle(self.session, Report(**report), now)
@@ -165,15 +165,42 @@ async def test_what_was_refused_for_good_ends(world: World, kind: RefusalKind, s
 
 
 async def test_a_cancel_that_met_nothing_ends_what_was_in_flight_only(world: World) -> None:
-    world.session.cancel_sent("c1")
-    await world.say(not_found=["c1", "c9"])
+    await world.say(not_found=[C1, Held("c9", "lease")])
     (stored,) = world.store.endings
     assert (stored.progress.command_id, stored.status) == ("c1", CommandStatus.CANCELLED)
     assert world.session.in_flight == {}
 
 
-async def test_what_no_cancel_was_sent_for_is_not_believed_to_be_missing(world: World) -> None:
-    await world.say(not_found=["c1"])
+async def test_a_result_counts_before_a_cancel_that_met_nothing_in_the_same_message(world: World) -> None:
+    answers = await world.say(endings=[ending()], not_found=[C1])
+    assert [(one.progress.command_id, one.status) for one in world.store.endings] == [("c1", CommandStatus.COMPLETED)]
+    assert [one.outcome for one in answers.results] == [EndingOutcome.STORED]
+
+
+async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(world: World) -> None:
+    calls: list[str] = []
+
+    def noted(name: str, call: Any) -> Any:
+        async def noting(*arguments: Any) -> Any:
+            calls.append(name)
+            return await call(*arguments)
+
+        return noting
+
+    for port, name in ((world.store, "progress"), (world.store, "release"), (world.output, "append")):
+        setattr(port, name, noted(name, getattr(port, name)))
+    world.session.claimed("c2", "lease", 1, 100.0)
+    await world.say(
+        started=[C1],
+        refusals=[Refusal(Held("c2", "lease"), RefusalKind.STALE, Reason())],
+        outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")],
+    )
+    assert calls == ["progress", "release", "append"]
+
+
+@pytest.mark.parametrize("lease_id", ["an earlier one", ""])
+async def test_a_cancel_of_an_earlier_attempt_says_nothing_of_the_one_in_flight(world: World, lease_id: str) -> None:
+    await world.say(not_found=[Held("c1", lease_id)])
     assert world.store.endings == []
     assert "c1" in world.session.in_flight
 
@@ -204,6 +231,15 @@ async def test_the_wait_grows_with_the_attempts() -> None:
     (released,) = world.store.released
     assert released.counts
     assert released.delay_ms > 2**10
+
+
+async def test_being_busy_again_and_again_does_not_make_the_wait_grow(world: World) -> None:
+    waits = []
+    for _ in range(30):
+        world.session.claimed("c1", "lease", 30, 100.0)
+        await world.say(refusals=[Refusal(C1, RefusalKind.BUSY, Reason())])
+        waits.append(world.store.released[-1].delay_ms)
+    assert max(waits) < 1_000
 
 
 async def test_words_about_an_earlier_attempt_leave_the_one_in_flight_alone(world: World) -> None:

@@ -38,36 +38,80 @@ def test_credit_is_what_is_left_of_the_capacity(capacity: int, in_flight: int, c
 
 
 @pytest.mark.parametrize(
-    ("said_credit", "said_running", "in_flight", "credit"),
+    ("said_credit", "said_running", "acknowledged", "on_the_way", "credit"),
     [
-        (3, 0, 0, 3),
-        (2, 1, 1, 2),
-        (1, 0, 0, 3),
-        (0, 3, 3, 0),
-        (0, 3, 1, 2),
-        (0, 1, 1, 0),
-        (0, 0, 0, 0),
-        (1_000, 0, 1, 2),
+        (3, 0, 0, 0, 3),
+        (2, 1, 1, 0, 2),
+        (3, 0, 0, 2, 1),
+        (2, 1, 1, 1, 1),
+        (0, 3, 3, 0, 0),
+        (3, 0, 3, 0, 0),
+        (1, 0, 0, 0, 1),
+        (1, 2, 0, 0, 1),
+        (1, 2, 0, 1, 0),
+        (1, 1, 1, 0, 1),
+        (0, 3, 1, 0, 0),
+        (0, 3, 0, 0, 0),
+        (0, 1, 1, 0, 0),
+        (0, 0, 0, 0, 0),
+        (1_000, 0, 1, 0, 2),
     ],
     ids=[
         "idle",
         "one runs",
-        "commands on their way are not counted",
+        "two are on their way",
+        "one runs, one is on its way",
         "full",
-        "full, and two have ended since",
+        "the results of all three follow",
+        "has less room than it ever said",
+        "runs two that are none of ours",
+        "runs two that are none of ours, one of ours is on its way",
+        "runs one of ours, has room for one more than that",
+        "full, but two of them are none of ours",
+        "full of what is none of ours",
         "about to leave, one runs",
         "about to leave, nothing runs",
         "more than it ever said to have",
     ],
 )
 def test_what_a_heartbeat_says_bounds_the_credit(
-    said_credit: int, said_running: int, in_flight: int, credit: int
+    said_credit: int, said_running: int, acknowledged: int, on_the_way: int, credit: int
 ) -> None:
     opened = session(3)
-    for number in range(in_flight):
+    for number in range(acknowledged + on_the_way):
         opened.claimed(str(number), "lease", 1, 0.0)
+    for number in range(acknowledged):
+        assert opened.received(str(number), "lease", 1.0)
     opened.heartbeat(1, said_credit, said_running, 2_000.0)
     assert opened.credit == credit
+
+
+def test_what_ends_between_heartbeats_makes_room() -> None:
+    opened = session(3)
+    for command_id in ("c1", "c2", "c3"):
+        opened.claimed(command_id, "lease", 1, 0.0)
+        opened.received(command_id, "lease", 1.0)
+    opened.heartbeat(1, 0, 3, 2_000.0)
+    opened.ended("c1", "lease")
+    opened.ended("c2", "lease")
+    assert opened.credit == 2
+
+
+@pytest.mark.parametrize("how", ["it says so", "its next heartbeat counts it"])
+def test_what_was_taken_away_and_still_stops_takes_up_room(how: str) -> None:
+    opened = with_command(1)
+    opened.received("c1", "lease1", 1_001.0)
+    assert opened.lost("c1", 1) == "lease1"
+    assert opened.credit == 0
+    opened.ended("c1", "another lease")
+    assert opened.credit == 0
+    if how == "it says so":
+        opened.ended("c1", "lease1")
+    else:
+        opened.heartbeat(1, 0, 1, 2_000.0)
+        assert opened.credit == 0
+        opened.heartbeat(2, 1, 0, 3_000.0)
+    assert opened.credit == 1
 
 
 def test_room_that_a_heartbeat_reports_is_used_again() -> None:
@@ -126,7 +170,7 @@ def test_a_claim_is_as_fresh_as_the_heartbeat_answered_before_it_began() -> None
 def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:
     opened = with_command()
     for offset in (0.0, 500.0):
-        opened.sent("c1", 1_001.9 + offset)
+        opened.sent("c1", "lease1", 1_001.9 + offset)
     assert opened.received("c1", "lease1", 1_005.0)
     assert not opened.received("c1", "lease1", 1_500.0)
     assert opened.started("c1", "lease1", 1_007.0)
@@ -147,7 +191,8 @@ def test_what_is_not_in_flight_makes_no_progress(command_id: str, lease_id: str)
     assert not opened.received(command_id, lease_id, 1_001.0)
     assert not opened.started(command_id, lease_id, 1_001.0)
     assert opened.stages(command_id, lease_id) == NOTHING
-    opened.sent("c2", 1_001.0)
+    assert not opened.holds(command_id, lease_id)
+    opened.sent(command_id, lease_id, 1_001.0)
     assert opened.stages("c1", "lease1") == NOTHING
 
 
@@ -165,11 +210,11 @@ def test_what_has_ended_leaves_room() -> None:
 def test_only_the_attempt_in_flight_is_lost() -> None:
     opened = session(1)
     opened.claimed("c1", "lease2", 2, 1_000.0)
-    assert not opened.lost("c1", 1)
-    assert not opened.lost("c2", 2)
+    assert opened.lost("c1", 1) is None
+    assert opened.lost("c2", 2) is None
     assert opened.credit == 0
-    assert opened.lost("c1", 2)
-    assert not opened.lost("c1", 2)
+    assert opened.lost("c1", 2) == "lease2"
+    assert opened.lost("c1", 2) is None
     assert opened.credit == 1
 
 

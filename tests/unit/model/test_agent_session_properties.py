@@ -22,7 +22,11 @@ class SessionMachine(RuleBasedStateMachine):
         self.session = AgentSession("agent123", 1, self.capacity, self.now)
         self.leases: dict[str, str] = {}
         self.reached: dict[str, list[str]] = {}
+        self.stopping: dict[str, str] = {}
+        """Taken away, and still running at the agent."""
         self.leaving = False
+        self.has_counted = True
+        """Whether nothing that it still stops was among what its last heartbeat counted: that ends unseen."""
 
     @rule(ms=st.integers(1, 1_000))
     def wait(self, ms: int) -> None:
@@ -31,16 +35,20 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.session.credit > 0)
     @rule(data=st.data(), lease_id=LEASES)
     def claim(self, data: st.DataObject, lease_id: str) -> None:
-        fresh = sorted({str(number) for number in range(13)} - self.leases.keys())
+        fresh = sorted({str(number) for number in range(13)} - self.leases.keys() - self.stopping.keys())
         taken = data.draw(st.lists(st.sampled_from(fresh), max_size=self.session.credit, unique=True))
         for command_id in taken:
             self.session.claimed(command_id, lease_id, 1, self.now)
             self.leases[command_id] = lease_id
             self.reached[command_id] = []
 
-    @rule(command_id=COMMANDS)
-    def send(self, command_id: str) -> None:
-        self.session.sent(command_id, self.now)
+    @rule(command_id=COMMANDS, lease_id=LEASES)
+    def send(self, command_id: str, lease_id: str) -> None:
+        before = self.session.stages(command_id, lease_id).sent
+        self.session.sent(command_id, lease_id, self.now)
+        after = self.session.stages(command_id, lease_id).sent
+        assert (after is not None) == (self.leases.get(command_id) == lease_id)
+        assert before in (None, after)
 
     @rule(command_id=COMMANDS, lease_id=LEASES, stage=st.sampled_from(["received", "started"]))
     def report(self, command_id: str, lease_id: str, stage: str) -> None:
@@ -58,21 +66,28 @@ class SessionMachine(RuleBasedStateMachine):
     def end(self, command_id: str, attempt: int, by_deadline: bool, lease_id: str) -> None:
         if by_deadline:
             lost = self.session.lost(command_id, attempt)
-            assert lost == (command_id in self.leases and attempt == 1)
-            if not lost:
+            assert lost == (self.leases.get(command_id) if attempt == 1 else None)
+            if lost is None:
                 return
+            if self.reached[command_id]:
+                self.stopping[command_id] = lost
         else:
             self.session.ended(command_id, lease_id)
+            if self.stopping.get(command_id) == lease_id:
+                del self.stopping[command_id]
             if self.leases.get(command_id) != lease_id:
                 return
         self.leases.pop(command_id, None)
         self.reached.pop(command_id, None)
 
-    @rule(leaving=st.booleans(), running=st.integers(0, 4))
-    def heartbeat(self, leaving: bool, running: int) -> None:
+    @rule(leaving=st.booleans())
+    def heartbeat(self, leaving: bool) -> None:
+        """The agent counts what it has said to have received, and what it still stops."""
+        running = sum(bool(reached) for reached in self.reached.values()) + len(self.stopping)
         credit = 0 if leaving else self.capacity - running
         self.session.heartbeat(self.session.answered_heartbeat + 1, credit, running, self.now)
         self.leaving = leaving and running < self.capacity
+        self.has_counted = not self.stopping
 
     @rule()
     def drain(self) -> None:
@@ -81,12 +96,14 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def credit_and_what_is_in_flight_fit_into_the_capacity(self) -> None:
         assert set(self.session.in_flight) == set(self.leases)
-        assert 0 <= self.session.credit <= self.capacity - len(self.leases)
+        assert 0 <= self.session.credit <= self.capacity - len(self.leases) - len(self.stopping)
 
     @invariant()
     def one_that_leaves_is_given_nothing_and_any_other_all_it_has_room_for(self) -> None:
-        idle = self.session.draining or self.leaving
-        assert self.session.credit == (0 if idle else self.capacity - len(self.leases))
+        if self.session.draining or self.leaving:
+            assert self.session.credit == 0
+        elif self.has_counted:
+            assert self.session.credit == self.capacity - len(self.leases) - len(self.stopping)
 
     @invariant()
     def stages_come_in_their_order(self) -> None:

@@ -11,7 +11,7 @@ from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_pb2 import Command
 
-NOTHING = (None, [], [])
+NOTHING = (None, [])
 
 
 def claim(*command_ids: str, lease_id: str = "lease", attempt: int = 1) -> Claim:
@@ -35,12 +35,12 @@ def test_everything_that_fits_travels_together() -> None:
     outbox = AgentOutbox()
     outbox.control().heartbeat_reply.sequence = 7
     outbox.control().drain.reconnect_after.seconds = 1
-    outbox.cancel("c0", "enough")
+    outbox.cancel("c0", "lease", "enough")
     outbox.answer(Answers([ResultAnswer("c1", EndingOutcome.STORED)], [("c2", 100)]))
     outbox.deliver(claim("c3", "c4", attempt=2), after_heartbeat=6)
-    message, sent, unreadable = outbox.take()
+    message, unreadable = outbox.take()
     assert message is not None
-    assert (sent, unreadable) == (["c3", "c4"], [])
+    assert unreadable == []
     assert message.heartbeat_reply.sequence == 7
     assert message.HasField("drain")
     assert (message.cancels[0].command_id, message.cancels[0].reason) == ("c0", "enough")
@@ -58,7 +58,7 @@ def test_no_more_than_twenty_of_a_kind() -> None:
     outbox = AgentOutbox()
     ids = [f"c{n}" for n in range(45)]
     for command_id in ids:
-        outbox.cancel(command_id, "")
+        outbox.cancel(command_id, "lease", "")
     outbox.answer(Answers([ResultAnswer(one, EndingOutcome.STORED) for one in ids], [(one, 1) for one in ids]))
     outbox.deliver(claim(*(f"d{n}" for n in range(45))), 0)
     sizes = []
@@ -92,8 +92,8 @@ def test_a_later_acknowledgement_of_output_replaces_an_earlier_one() -> None:
 def test_a_cancel_never_overtakes_its_command() -> None:
     outbox = AgentOutbox()
     outbox.deliver(claim(*(f"c{n}" for n in range(25))), 0)
-    outbox.cancel("c24", "enough")
-    outbox.cancel("running", "enough")
+    outbox.cancel("c24", "lease", "enough")
+    outbox.cancel("running", "lease", "enough")
     first, second, third = taken(outbox), taken(outbox), taken(outbox)
     assert [one.command_id for one in first.cancels] == ["running"]
     # Within a message cancels are read first, so not in this one either.
@@ -108,7 +108,7 @@ def test_a_cancel_that_comes_before_its_command_follows_it() -> None:
     outbox.deliver(claim("c1"), 0)
     first, second = taken(outbox), taken(outbox)
     assert (list(first.cancels), len(first.commands.assignments)) == ([], 1)
-    assert [(one.command_id, one.reason) for one in second.cancels] == [("c1", "enough")]
+    assert [(one.command_id, one.lease_id, one.reason) for one in second.cancels] == [("c1", "lease", "enough")]
     assert outbox.take() == NOTHING
 
 
@@ -128,7 +128,7 @@ def test_a_cancel_of_what_was_sent_goes_before_a_later_attempt() -> None:
     outbox.deliver(claim(ids[20]), 0)
     taken(outbox), taken(outbox)
     for command_id in ids:
-        outbox.withdraw(command_id, "not acknowledged")
+        outbox.withdraw(command_id, "lease", "not acknowledged")
     outbox.deliver(claim("c20", attempt=2), 0)
     first, second = taken(outbox), taken(outbox)
     assert (len(first.cancels), len(first.commands.assignments)) == (20, 0)
@@ -136,16 +136,32 @@ def test_a_cancel_of_what_was_sent_goes_before_a_later_attempt() -> None:
     assert outbox.take() == NOTHING
 
 
+def test_a_cancel_names_the_attempt_that_it_is_for() -> None:
+    outbox = AgentOutbox()
+    outbox.deliver(claim("c1", "c2", lease_id="one"), 0)
+    taken(outbox)
+    outbox.withdraw("c1", "one", "not acknowledged")
+    outbox.cancel("c2", "one", "enough")
+    outbox.deliver(claim("c1", lease_id="two", attempt=2), 0)
+    # Of the attempt that waits here: it goes after it, and not instead of the one for the attempt before.
+    outbox.cancel("c1", "two", "enough")
+    first, second = taken(outbox), taken(outbox)
+    assert [(one.command_id, one.lease_id) for one in first.cancels] == [("c1", "one"), ("c2", "one")]
+    assert [(one.command.command_id, one.lease_id) for one in first.commands.assignments] == [("c1", "two")]
+    assert [(one.command_id, one.lease_id) for one in second.cancels] == [("c1", "two")]
+
+
 def test_what_is_withdrawn_before_it_was_sent_is_not_sent_and_not_cancelled() -> None:
     outbox = AgentOutbox()
     outbox.deliver(claim("c1", lease_id="one"), 0)
     outbox.deliver(claim("c2", "c3", lease_id="two"), 0)
-    outbox.cancel("c2", "enough")
-    outbox.withdraw("c1", "time_limit")
-    outbox.withdraw("c2", "time_limit")
-    message, sent, _ = outbox.take()
+    outbox.cancel("c2", "lease", "enough")
+    outbox.withdraw("c1", "lease", "time_limit")
+    outbox.withdraw("c2", "lease", "time_limit")
+    message, _ = outbox.take()
     assert message is not None
-    assert (sent, message.commands.assignments[0].lease_id, list(message.cancels)) == (["c3"], "two", [])
+    assert [(one.command.command_id, one.lease_id) for one in message.commands.assignments] == [("c3", "two")]
+    assert list(message.cancels) == []
     assert outbox.take() == NOTHING
 
 
@@ -160,13 +176,13 @@ def test_what_is_stored_of_a_command_may_be_unreadable(encoded: bytes) -> None:
     commands = [readable[0], ClaimedCommand("c2", 1, encoded), readable[1]]
     outbox.answer(Answers([ResultAnswer("c0", EndingOutcome.STORED)], []))
     outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, commands), 5)
-    message, sent, unreadable = outbox.take()
+    message, unreadable = outbox.take()
     assert message is not None
-    assert (sent, unreadable) == (["c1", "c3"], [("c2", "lease")])
+    assert unreadable == [("c2", "lease")]
     assert [one.command.command_id for one in message.commands.assignments] == ["c1", "c3"]
     assert len(message.result_acks) == 1
     outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, [commands[1]]), 5)
-    assert outbox.take() == (None, [], [("c2", "lease")])
+    assert outbox.take() == (None, [("c2", "lease")])
 
 
 def test_what_was_never_sent_is_given_back_once() -> None:

@@ -120,6 +120,8 @@ def test_a_bad_agent_id(agent_id: str) -> None:
 def test_bad_labels() -> None:
     with pytest.raises(ConfigurationError, match="--labels must be name=value pairs separated by commas, not 'zone'"):
         load_agent_settings(labels="zone")
+    with pytest.raises(ConfigurationError, match="--labels must have each name once, not 'a=b, a=c'"):
+        load_agent_settings(labels="a=b, a=c")
 
 
 @pytest.mark.parametrize(

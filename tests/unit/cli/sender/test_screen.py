@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.cli.sender.screen import Screen, show_error
+from distributor.cli.one_line import show_error
+from distributor.cli.sender.screen import Screen
 from distributor.model.lifecycle import CommandStatus
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import click
 import pytest
 
-from distributor.cli.sender.screen import printable
-from distributor.cli.sender.tables import columns, span_text, timeline
+from distributor.cli.one_line import printable
+from distributor.cli.sender.tables import short_time, span_text, timeline
 from distributor.model.command import Receipts
 
 
@@ -26,21 +25,14 @@ def test_spans(ms: int, text: str) -> None:
     assert span_text(ms) == text
 
 
-def test_columns_are_as_wide_as_they_need_colour_aside() -> None:
-    table = columns(("a", "long name"), [("xyz", click.style("red", fg="red")), ("", "z")])
-
-    assert click.unstyle(table) == "A    LONG NAME\nxyz  red\n     z"
-
-
 @pytest.mark.parametrize(
-    ("width", "last"),
-    [(None, "abcdefghijklmnop"), (18, "abcdefghijklmnop"), (16, "abcdefghijklm…"), (11, "abcdefghijklmnop")],
+    ("ago", "text"), [(0, "12:00:00"), (86_399_999, "12:00:00"), (86_400_000, "01-31 12:00"), (-5_000, "12:00:00")]
 )
-def test_the_last_column_gets_what_the_others_leave(width: int | None, last: str) -> None:
-    """But where that is hardly anything, the line is longer than the screen."""
-    header, row = columns(("", ""), [("", "abcdefghijklmnop")], width).splitlines()
+def test_short_times_have_their_day_where_it_is_another(ago: int, text: str) -> None:
+    at = 1_769_860_800_000
 
-    assert (header, row) == ("", f"  {last}")
+    assert short_time(at, at + ago) == text
+    assert short_time(0, at) == ""
 
 
 def test_a_timeline_leaves_out_what_was_not_passed() -> None:

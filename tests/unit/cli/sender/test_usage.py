@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from distributor.cli.command_sender import run
+from distributor.cli.command_sender import command_sender, run
+from distributor.cli.distributor import main
 
 ID = "01980000-0000-7000-8000-000000000000"
 SEND = ["--agent=a1", "--type=PING"]
@@ -177,3 +180,10 @@ def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     run(["--help"])
 
     assert "    3  the wait was over before the commands were (--timeout)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", [command_sender, main])
+def test_no_line_of_a_list_of_commands_is_cut_off(program: click.Group) -> None:
+    shown = CliRunner().invoke(program, ["--help"]).stdout
+
+    assert "..." not in shown.partition("Commands:")[2]

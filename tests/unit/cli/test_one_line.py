@@ -1,0 +1,37 @@
+"""What a shell is told of a program that ended."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from distributor import errors
+from distributor.cli.one_line import OneLineCommand, OneLineGroup
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "told"),
+    [
+        (errors.NotFound("no\n such\x1b"), 4, "prog: no such\\x1b\n"),
+        (click.UsageError("not so"), 2, "prog: not so\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (click.Abort(), 130, ""),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_failure_is_one_line_and_an_exit_code(failure: BaseException, code: int, told: str, nested: bool) -> None:
+    def fail() -> None:
+        raise failure
+
+    program = OneLineCommand("fail", callback=fail, begin="prog")
+    group = OneLineGroup("prog", commands=[click.Command("fail", callback=fail)], begin="prog")
+
+    shown = CliRunner().invoke(group, ["fail"]) if nested else CliRunner().invoke(program)
+
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (code, "", told)
+
+
+def test_an_exit_code_is_passed_on() -> None:
+    assert CliRunner().invoke(OneLineCommand("prog", callback=lambda: 3, begin="prog")).exit_code == 3
+    assert CliRunner().invoke(OneLineCommand("prog", callback=lambda: None, begin="prog")).exit_code == 0
