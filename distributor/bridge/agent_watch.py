@@ -17,9 +17,7 @@ from distributor.bridge.documents import Document
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import DistributorError
-from distributor.observability.logging import get_logger
-
-logger = get_logger()
+from distributor.observability.outage import Outage
 
 AFTER_AN_EVENT_SECONDS: Final = 0.02
 BETWEEN_SECONDS: Final = 0.2
@@ -38,6 +36,7 @@ class AgentWatch:
         self._told: dict[str, Document] = {}
         self._told_at: dict[str, float] = {}
         self._noted = asyncio.Event()
+        self._outage = Outage("read agents")
 
     def note(self, agent_id: str) -> None:
         """Something happened to an agent, or to a command of it."""
@@ -60,7 +59,9 @@ class AgentWatch:
                 else:
                     await self.run_once(loop.time())
             except DistributorError as error:
-                logger.debug("cannot read agents", error=str(error))
+                self._outage.failed(error)
+            else:
+                self._outage.over()
 
     async def run_once(self, now: float) -> None:
         """Read the agents whose time has come, and tell of those that changed."""

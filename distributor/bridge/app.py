@@ -20,7 +20,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from distributor.bridge.api import Api
-from distributor.bridge.dashboard_session import TEXT_ONLY, TRY_LATER, Closing, Gone, SessionServices, serve_dashboard
+from distributor.bridge.dashboard_session import (
+    FAULT,
+    TEXT_ONLY,
+    TRY_LATER,
+    Closing,
+    Gone,
+    SessionServices,
+    serve_dashboard,
+)
 from distributor.observability.http import Check, observability_app
 from distributor.observability.logging import get_logger
 from distributor.settings import is_loopback
@@ -103,13 +111,19 @@ class Doors:
                 raise Closing(TRY_LATER, f"there are {self._admission.max_connections:,} dashboards, the limit")
             await serve_dashboard(_SocketPeer(socket), self._services)
         except Closing as closing:
-            self._services.metrics.closed(closing.code)
             logger.info("closing a dashboard's connection", code=closing.code, why=closing.sentence)
-            # It may have gone meanwhile.
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await socket.close(closing.code, _fitting(closing.sentence))
+            await self._close(socket, closing)
+        except Exception:
+            logger.exception("a dashboard's connection failed")
+            await self._close(socket, Closing(FAULT, "something failed in the bridge; its log says what"))
         finally:
             self._inside -= 1
+
+    async def _close(self, socket: WebSocket, closing: Closing) -> None:
+        self._services.metrics.closed(closing.code)
+        # It may have gone meanwhile.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await socket.close(closing.code, _fitting(closing.sentence))
 
 
 def _fitting(sentence: str) -> str:

@@ -59,6 +59,9 @@ def _in_their_words() -> Iterator[None]:
     try:
         yield
     except DistributorError as error:
-        first, dot, rest = error.field.removeprefix("command.").partition(".")
+        theirs = error.field
+        first, dot, rest = theirs.removeprefix("command.").partition(".")
         error.field = _FIELDS.get(first, first) + dot + rest
+        if theirs and error.message.startswith(theirs):
+            error.message = error.field + error.message.removeprefix(theirs)
         raise

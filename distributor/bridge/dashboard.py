@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from distributor.bridge import messages
@@ -17,12 +17,17 @@ MAX_TOLD_ENDED: Final = 4_096
 
 
 class Change(NamedTuple):
-    """A change of a command as it is told. `result` is set where it ended; `position` is empty where it was read."""
+    """A change of a command as it is told. `result` is set where it ended.
+
+    `event` is where the event stands that says so. Who has been told it may resume from `position`, which is before
+    that event while it says more. Both are empty where the state was read.
+    """
 
     position: str
     state: CommandState
     status: str
     result: str = ""
+    event: str = ""
 
 
 class Dashboard:
@@ -56,6 +61,8 @@ class Dashboard:
         self._sequences: dict[str, int] = {}
         self._output_ended: set[str] = set()
         self._awaited_endings: set[str] = set()
+        self._to_be_read: set[str] = set()
+        self._endings_left: set[str] = set()
         self._missed_some = False
         self._position = ""
         self._now = asyncio.get_running_loop().time
@@ -136,6 +143,35 @@ class Dashboard:
             # Mostly those of which the event came before: nothing else would ever remove them.
             del self._told_ended[next(iter(self._told_ended))]
 
+    def to_be_read(self, command_ids: Iterable[str]) -> None:
+        """How these commands are is going to be read, and told."""
+        self._to_be_read.update(command_ids)
+
+    def leaves_ending(self, command_id: str) -> bool:
+        """Whether how a command ended is left to what is going to be read, which has it as well: told once, in order.
+
+        Until then it is sent no later position.
+        """
+        if command_id not in self._to_be_read:
+            return False
+        self._endings_left.add(command_id)
+        return True
+
+    def being_read(self, command_ids: Iterable[str]) -> None:
+        """What changes from now on may be newer than what is read."""
+        self._to_be_read.difference_update(command_ids)
+
+    def was_read(self, command_ids: Iterable[str]) -> None:
+        """What was read is told."""
+        self._endings_left.difference_update(command_ids)
+
+    def not_read(self, command_ids: Collection[str]) -> None:
+        """They are not going to be read after all: an ending that was left to it is told with everything else."""
+        self.being_read(command_ids)
+        if not self._endings_left.isdisjoint(command_ids):
+            self.was_read(command_ids)
+            self.resync("interrupted")
+
     def resync(self, reason: str) -> None:
         """Changes may have been missed. Until it is `told_anew`, it is sent no later position."""
         self.resync_reason = reason
@@ -199,7 +235,7 @@ class Dashboard:
             await self._roomy.wait()
 
     def _told_all_until(self, position: str) -> bool:
-        if self._missed_some or self._left_out or self.outbox.lost or self._awaited_endings:
+        if self._missed_some or self._left_out or self.outbox.lost or self._awaited_endings or self._endings_left:
             return False
         order = order_of(position)
         return all(held.position and order_of(held.position) > order for held in self._held or ())

@@ -18,14 +18,15 @@ from distributor.bridge.outbox import Outbox
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
+from distributor.bridge.waiting_calls import WaitingCalls
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
 
 POLICY: Final = 1008
+FAULT: Final = 1011
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
-CALLS_WAITING: Final = 64
 
 
 class Closing(Exception):
@@ -125,8 +126,8 @@ class DashboardSession:
         # What tells how things are is done one after the other.
         self._turn = asyncio.Lock()
         # What is asked of the server waits for it apart from all else.
-        self._to_queue: asyncio.Queue[requests.Queue] = asyncio.Queue(CALLS_WAITING)
-        self._to_interrupt: asyncio.Queue[requests.Interrupt] = asyncio.Queue(CALLS_WAITING)
+        self._to_queue: WaitingCalls[requests.Queue] = WaitingCalls()
+        self._to_interrupt: WaitingCalls[requests.Interrupt] = WaitingCalls()
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the dashboard goes or has to. Raises Gone or Closing."""
@@ -204,7 +205,7 @@ class DashboardSession:
             request_id = requests.request_id_of(fields)
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
-                await self._ask_server(request)
+                self._ask_server(request, len(text))
                 return
             async with self._turn:
                 await self._serve(request)
@@ -229,12 +230,13 @@ class DashboardSession:
 
     # What only the server can do: in the order asked for, while everything else goes on
 
-    async def _ask_server(self, request: requests.Queue | requests.Interrupt) -> None:
-        self._must_write()
+    def _ask_server(self, request: requests.Queue | requests.Interrupt, characters: int) -> None:
+        if Scope.WRITE not in self._dashboard.identity.scopes:
+            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
         if isinstance(request, requests.Queue):
-            await self._to_queue.put(request)
+            self._to_queue.put(request, characters)
         else:
-            await self._to_interrupt.put(request)
+            self._to_interrupt.put(request, characters)
 
     async def _queue_all(self) -> None:
         while True:
@@ -256,9 +258,12 @@ class DashboardSession:
         while True:
             request = await self._to_interrupt.get()
             with self._refusing(request.request_id):
+                # Asked before: how it ends is told to who named it, who then does so no more.
+                named = self._telling.names(self._dashboard, request.command_id)
                 await self._services.calls.cancel(request)
-                async with self._turn:
-                    await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
+                if not named:
+                    async with self._turn:
+                        await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
 
     @contextmanager
     def _refusing(self, request_id: str) -> Iterator[None]:
@@ -266,10 +271,6 @@ class DashboardSession:
             yield
         except DistributorError as error:
             self._dashboard.tell(messages.error(error, request_id))
-
-    def _must_write(self) -> None:
-        if Scope.WRITE not in self._dashboard.identity.scopes:
-            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
 
     # Everything anew
 

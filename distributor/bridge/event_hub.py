@@ -14,16 +14,17 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.dispatch.ports import EventLog, Fact, Facts
-from distributor.errors import DistributorError
+from distributor.errors import DistributorError, Unavailable
 from distributor.model.event import CommandChanged, EventKind
 from distributor.observability.logging import get_logger
-from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 from distributor.store.event_history import ValkeyEventHistory
 from distributor.store.positions import is_position, order_of
 
 logger = get_logger()
 
 TOLD_BEFORE_YIELDING: Final = 50
+CATCH_UP_SECONDS: Final = 5.0
 
 
 class EventHub:
@@ -51,6 +52,8 @@ class EventHub:
         self.told_up_to = ""
         self.fault: str | None = None
         """Why no events can be read, in one sentence; None while they can."""
+        self._moved = asyncio.Event()
+        self._outage = Outage("read events")
 
     async def catch_up(self) -> None:
         """Begin at the newest event. Called before anything is served."""
@@ -61,6 +64,7 @@ class EventHub:
         while True:
             try:
                 await self._check_for_missed()
+                self._outage.over()
                 self.fault = None
                 async for facts in self._log.tail(self.position):
                     if facts.missed:
@@ -68,8 +72,7 @@ class EventHub:
                     else:
                         await self.relay(facts)
             except DistributorError as error:
-                if self.fault is None:
-                    logger.warning("cannot read events", error=str(error))
+                self._outage.failed(error)
                 self.fault = str(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 
@@ -85,20 +88,32 @@ class EventHub:
             if count % TOLD_BEFORE_YIELDING == 0:
                 # What many are told of at once would otherwise fill the queues of those who do keep up.
                 await asyncio.sleep(0)
-        self.told_up_to = facts.position
+        self._move_to(facts.position)
 
     def tell(self, dashboard: Dashboard, change: Change) -> None:
         """Tell one dashboard one change, an ending after all output that it is told."""
         state = change.state
         if state.status.terminal:
+            if dashboard.leaves_ending(state.command_id):
+                return
             self.subscriptions.remove_commands(dashboard, [state.command_id])
             if self._pumps.end(dashboard, state.command_id, change):
                 return
         dashboard.tell_change(change)
 
     async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
-        """What `dashboard`, as it is subscribed now, would have been told between two positions."""
-        while page := await self._history.between(after, until):
+        """What `dashboard`, as it is subscribed now, would have been told between two positions.
+
+        Ends where events were trimmed before they could be read; the dashboard is to be told everything anew then.
+        """
+        while True:
+            page = await self._history.between(after, until)
+            # Asked after the page was read: whatever is trimmed from now on is in it.
+            if not await self._history.reaches(after):
+                dashboard.resync("trimmed")
+                return
+            if not page:
+                return
             for facts in page:
                 watched = [fact for fact in facts.facts if _of_command(fact) and dashboard in self._audience(fact)]
                 for change in await self._changes(after, facts.position, watched):
@@ -106,12 +121,27 @@ class EventHub:
                 after = facts.position
 
     async def why_not_resume(self, position: str) -> str:
-        """Why what happened after a position cannot be told, as the reason of a resync; empty where it can."""
+        """Why what happened after a position cannot be told, as the reason of a resync; empty where it can.
+
+        Where the bridge is a moment behind, it first tells everybody up to there. Raises Unavailable if it does not
+        get there soon.
+        """
         if not is_position(position):
             return "malformed"
-        if order_of(position) > order_of(self.position):
-            return "unknown"
+        if order_of(position) > order_of(self.told_up_to):
+            if order_of(position) > order_of(await self._log.last_position()):
+                return "unknown"
+            await self._catch_up_with(position)
         return "" if await self._history.reaches(position) else "trimmed"
+
+    async def _catch_up_with(self, position: str) -> None:
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                while order_of(self.told_up_to) < order_of(position):
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError as error:
+            raise Unavailable("this bridge is behind: it has yet to read the events up to that position") from error
 
     def resync_all(self, reason: str) -> None:
         """Tell everybody everything anew."""
@@ -136,7 +166,7 @@ class EventHub:
         results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
         # Who has seen some of an entry only must not resume after it: the last to be told carries its position.
         return [
-            change_of(state, results.get(state.command_id), position if place == len(states) else before)
+            change_of(state, results.get(state.command_id), position if place == len(states) else before, position)
             for place, state in enumerate(states, start=1)
         ]
 
@@ -148,8 +178,12 @@ class EventHub:
 
     def _missed(self, position: str) -> None:
         logger.warning("events were missed; telling all dashboards anew", dashboards=len(self.dashboards))
-        self.position = self.told_up_to = position
+        self._move_to(position)
         self.resync_all("interrupted")
+
+    def _move_to(self, position: str) -> None:
+        self.position = self.told_up_to = position
+        self._moved.set()
 
 
 def _of_command(fact: Fact) -> bool:

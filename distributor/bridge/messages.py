@@ -16,6 +16,11 @@ _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
+def bytes_of(document: Document) -> int:
+    """How many bytes of a message a document takes."""
+    return len(_encode(document).encode())
+
+
 def connected(fields: Document) -> str:
     """The answer to dashboard:connect."""
     return _message("connected", fields)

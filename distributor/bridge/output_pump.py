@@ -11,17 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.dispatch.ports import OutputLog, StoredChunk
 from distributor.errors import DistributorError
-from distributor.observability.logging import get_logger
-from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
+from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 from distributor.tasks import stop_tasks
-
-logger = get_logger()
 
 BYTES_IN_A_READ: Final = 65_536
 READS_AT_ONCE: Final = 16
@@ -35,15 +32,22 @@ class _Viewer:
     """It was told all there is, or has no room: nothing to do for it until it is woken."""
 
 
+class Reading(NamedTuple):
+    """What the readers of all commands share: so many of them read at once, and their failures are one."""
+
+    turns: asyncio.Semaphore
+    outage: Outage
+
+
 class OutputPump:
     """The reader of one command. Lives from its first viewer to its last."""
 
     def __init__(
-        self, command_id: str, log: OutputLog, reads: asyncio.Semaphore, ended: Callable[[Dashboard, str], None]
+        self, command_id: str, log: OutputLog, shared: Reading, ended: Callable[[Dashboard, str], None]
     ) -> None:
         self._command_id = command_id
         self._log = log
-        self._reads = reads
+        self._shared = shared
         self._ended = ended
         self._awake = asyncio.Event()
         self.viewers: dict[Dashboard, _Viewer] = {}
@@ -63,7 +67,7 @@ class OutputPump:
                 while await self.run_once():
                     pass
             except DistributorError as error:
-                logger.warning("cannot read output", command_id=self._command_id, error=str(error))
+                self._shared.outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
                 self.wake()
 
@@ -75,8 +79,9 @@ class OutputPump:
         offset = next(iter(served.values())).offset
         # What came before an ending is in the store by now, so a read that begins now and finds nothing has seen all.
         ended = {dashboard for dashboard, viewer in served.items() if viewer.ending is not None}
-        async with self._reads:
+        async with self._shared.turns:
             chunks = await self._log.read(self._command_id, offset, BYTES_IN_A_READ)
+        self._shared.outage.over()
         served = {dashboard: viewer for dashboard, viewer in served.items() if self.viewers.get(dashboard) is viewer}
         for chunk in chunks:
             tail = messages.output_tail(self._command_id, chunk)
@@ -128,7 +133,7 @@ class OutputPumps:
 
     def __init__(self, log: OutputLog) -> None:
         self._log = log
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._reading = Reading(asyncio.Semaphore(READS_AT_ONCE), Outage("read output"))
         self._pumps: dict[str, OutputPump] = {}
         self._followed: dict[Dashboard, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,7 +142,7 @@ class OutputPumps:
         """Tell `dashboard` the output of a command from `offset` on; anew where it is told already."""
         pump = self._pumps.get(command_id)
         if pump is None:
-            pump = self._pumps[command_id] = OutputPump(command_id, self._log, self._reads, self._forget)
+            pump = self._pumps[command_id] = OutputPump(command_id, self._log, self._reading, self._forget)
             task = asyncio.create_task(self._run(command_id, pump), name=f"output of {command_id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

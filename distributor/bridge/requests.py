@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from distributor.errors import InvalidArgument
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
+    MAX_DURATION_MS,
     MAX_PRIORITY,
     NAMED_PRIORITIES,
     InvalidField,
@@ -23,6 +24,8 @@ from distributor.model.command import (
 ALL: Final = "*"
 MAX_ITEMS: Final = 1_000
 MAX_REQUEST_ID: Final = 128
+MIN_SECONDS: Final = 0.001
+MAX_SECONDS: Final = MAX_DURATION_MS // 1000
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
 
 Fields = Mapping[str, Any]
@@ -151,8 +154,8 @@ def _queue(fields: Fields) -> Queue:
         params,
         _priority(fields.get("priority", "normal")),
         OfflinePolicy(offline),
-        _seconds(fields, "timeLimitSeconds"),
-        _seconds(fields, "queueTtlSeconds"),
+        _seconds(fields, "timeLimitSeconds", "TIME_LIMIT_OUT_OF_RANGE"),
+        _seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
         _text(fields, "idempotencyKey"),
     )
 
@@ -266,12 +269,14 @@ def _text(fields: Fields, name: str, *, required: bool = False, most: int | None
     return value
 
 
-def _seconds(fields: Fields, name: str) -> float | None:
+def _seconds(fields: Fields, name: str, reason: str) -> float | None:
     value = fields.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise _invalid(name, f"must be a number of seconds above 0, not {_json(value)}")
+    # Compared before anything is made of it: a number in JSON may be larger than any float.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not MIN_SECONDS <= value <= MAX_SECONDS:
+        raise _invalid(name, f"must be {MIN_SECONDS} to {MAX_SECONDS:,} seconds, not {_json(value)}", reason)
     return float(value)
 
 
@@ -284,7 +289,10 @@ def _invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> Invalid
 
 
 def _json(value: object) -> str:
-    return shown(json.dumps(value))
+    try:
+        return shown(json.dumps(value))
+    except RecursionError:
+        return "something nested too deep"
 
 
 def _short(error: Exception) -> str:

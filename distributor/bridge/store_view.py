@@ -51,7 +51,7 @@ class StoreView:
         found: list[Document] = []
         size = 0
         for agent in await self.agents((await self.agent_ids())[:MAX_AGENTS_SHOWN]):
-            size += len(str(agent))
+            size += messages.bytes_of(agent)
             if size > MAX_AGENTS_BYTES:
                 break
             found.append(agent)
@@ -78,10 +78,10 @@ class StoreView:
         return [change_of(state, results.get(state.command_id)) if state is not None else None for state in states]
 
 
-def change_of(state: CommandState, result: CommandResult | None, position: str = "") -> Change:
+def change_of(state: CommandState, result: CommandResult | None, position: str = "", event: str = "") -> Change:
     """A state as it is told."""
     status = messages.command_status(command_document(state, _exit_code(result)), position)
-    return Change(position, state, status, messages.command_result(result_document(result)) if result else "")
+    return Change(position, state, status, messages.command_result(result_document(result)) if result else "", event)
 
 
 def _exit_code(result: CommandResult | None) -> int | None:

@@ -1,7 +1,8 @@
 """How a dashboard is told how things are, and from then on what changes: no change between the two is lost.
 
 The order is always the same. The dashboard is subscribed and held, so that changes wait; then the store is read, which
-has at least everything up to the position noted before; then what was read is told, and after it what waited.
+has at least everything up to the position noted before; then what was read is told, and after it what waited. How a
+command ended does not wait where that command is going to be read: what is read has it, and is told after its output.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class Telling:
         self._subscriptions = hub.subscriptions
 
     async def begin(self, dashboard: Dashboard, connect: Connect) -> None:
-        """Answer dashboard:connect. Raises Unavailable when the store is away."""
+        """Answer dashboard:connect. Raises Unavailable when the store is away, or this bridge is behind."""
         dashboard.on_room = lambda: self._pumps.roomy(dashboard)
+        reason = await self._hub.why_not_resume(connect.resume) if connect.resume is not None else ""
         what, refusal = connect.subscribe, ""
         dashboard.hold()
         try:
@@ -52,12 +54,11 @@ class Telling:
         except ResourceExhausted as error:
             what, refusal = Wanted(), messages.error(error)
         until, position = self._hub.position, self._hub.told_up_to
-        reason = await self._hub.why_not_resume(connect.resume) if connect.resume is not None else ""
         shown = await self._introduce(dashboard, what, connect.resume, reason, position)
         if refusal:
             dashboard.tell(refusal)
         if connect.resume and not reason:
-            await self._replay(dashboard, connect.resume, until, what)
+            await self._replay(dashboard, connect.resume, until)
             self._tell_held(dashboard, dashboard.release(), shown, told_up_to=until)
         else:
             self._tell_held(dashboard, dashboard.release(), shown)
@@ -77,6 +78,7 @@ class Telling:
             await self._tell_commands(dashboard, what)
         except DistributorError:
             self.unsubscribe(dashboard, fresh)
+            dashboard.not_read(_named(what))
             raise
 
     async def queued(self, dashboard: Dashboard, command_id: str) -> None:
@@ -104,12 +106,15 @@ class Telling:
         await self._snapshot(dashboard, reason)
         await self._tell_commands(dashboard, Wanted(commands=tuple(self._subscriptions.commands(dashboard))))
 
+    def names(self, dashboard: Dashboard, command_id: str) -> bool:
+        """Whether `dashboard` is subscribed to this very command: it will be told how it ends, or is just then."""
+        return command_id in self._subscriptions.commands(dashboard)
+
     async def tell_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
         """Tell how a command is now to who would not hear of it otherwise."""
-        if command_id not in self._subscriptions.commands(dashboard):
-            (change,) = await self._view.read([command_id])
-            if change is not None:
-                dashboard.tell(change.status)
+        (change,) = await self._view.read([command_id])
+        if change is not None and dashboard not in self._subscriptions.of_command(command_id, change.state.agent_id):
+            dashboard.tell(change.status)
 
     def check_room_for_one(self, dashboard: Dashboard) -> None:
         """Raise ResourceExhausted unless `dashboard` may subscribe to one more command."""
@@ -147,7 +152,7 @@ class Telling:
         return Wanted(
             agents=tuple(set(what.agents) - held.named_agents(dashboard)),
             all_agents=what.all_agents and dashboard not in held.of_all_agents,
-            commands=tuple({*what.commands, *what.output} - held.commands(dashboard)),
+            commands=tuple(set(_named(what)) - held.commands(dashboard)),
             all_commands=what.all_commands and dashboard not in held.of_all_commands,
             commands_of=tuple(set(what.commands_of) - held.commands_of(dashboard)),
             output={name: 0 for name in what.output if not self._pumps.follows(dashboard, name)},
@@ -155,12 +160,13 @@ class Telling:
 
     def _subscribe_commands(self, dashboard: Dashboard, what: Wanted) -> None:
         subscriptions = self._subscriptions
-        fresh = {*what.commands, *what.output} - subscriptions.commands(dashboard)
+        fresh = set(_named(what)) - subscriptions.commands(dashboard)
         subscriptions.check(dashboard, len(fresh) + len(what.commands_of) + len(what.agents))
         subscriptions.add_commands(dashboard, fresh)
         subscriptions.add_commands_of(dashboard, what.commands_of)
         if what.all_commands:
             subscriptions.add_all_commands(dashboard)
+        dashboard.to_be_read(_named(what))
 
     def _subscribe_agents(self, dashboard: Dashboard, what: Wanted) -> None:
         self._subscriptions.add_agents(dashboard, what.agents)
@@ -201,13 +207,10 @@ class Telling:
                 dashboard.ended_already(state.command_id, result_told=False)
         return page
 
-    async def _replay(self, dashboard: Dashboard, after: str, until: str, what: Wanted) -> None:
+    async def _replay(self, dashboard: Dashboard, after: str, until: str) -> None:
         async for change in self._hub.missed(after, until, dashboard):
             await dashboard.room()
-            # How a command ended comes after its output, which is yet to come.
-            if change.state.command_id in what.output and change.state.status.terminal:
-                dashboard.await_ending(change.state.command_id)
-            else:
+            if not change.state.status.terminal or not dashboard.leaves_ending(change.state.command_id):
                 dashboard.tell_change(change, past=True)
 
     def _tell_held(
@@ -217,19 +220,25 @@ class Telling:
         newer = {state.command_id: state for state in shown}
         for change in held:
             was_shown = newer.get(change.state.command_id)
-            if change.position and order_of(change.position) <= order_of(told_up_to):
+            if change.event and order_of(change.event) <= order_of(told_up_to):
                 continue
             if was_shown is None or not precedes(change.state, was_shown):
                 self._hub.tell(dashboard, change)
 
     async def _tell_commands(self, dashboard: Dashboard, what: Wanted) -> None:
-        command_ids = list(dict.fromkeys([*what.commands, *what.output]))
-        for start in range(0, len(command_ids), TOLD_AT_ONCE):
-            await dashboard.room()
-            await self._tell_some(dashboard, command_ids[start : start + TOLD_AT_ONCE], what)
+        command_ids = _named(what)
+        dashboard.to_be_read(command_ids)
+        try:
+            for start in range(0, len(command_ids), TOLD_AT_ONCE):
+                await dashboard.room()
+                await self._tell_some(dashboard, command_ids[start : start + TOLD_AT_ONCE], what)
+        except DistributorError:
+            dashboard.not_read(command_ids)
+            raise
 
     async def _tell_some(self, dashboard: Dashboard, command_ids: Sequence[str], what: Wanted) -> None:
         dashboard.hold()
+        dashboard.being_read(command_ids)
         for command_id in command_ids:
             if command_id in what.output:
                 self._pumps.follow(dashboard, command_id, what.output[command_id])
@@ -246,6 +255,7 @@ class Telling:
             if _may_be_told_again(change.state, self._hub.position):
                 dashboard.ended_already(command_id, result_told=True)
             self._hub.tell(dashboard, change)
+        dashboard.was_read(command_ids)
         self._tell_held(dashboard, held, [change.state for change in changes if change is not None])
 
     def _unknown(self, dashboard: Dashboard, command_id: str) -> None:
@@ -255,6 +265,11 @@ class Telling:
             f"there is no command {command_id}, or no longer", field="commandId", reason="UNKNOWN_COMMAND"
         )
         dashboard.tell(messages.error(refusal, command_id=command_id))
+
+
+def _named(what: Wanted) -> list[str]:
+    """The commands that are told one by one, how they are first of all."""
+    return list(dict.fromkeys([*what.commands, *what.output]))
 
 
 def _may_be_told_again(state: CommandState, position: str) -> bool:

@@ -14,7 +14,7 @@ WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
 
 
 class Outage:
-    """Whether a loop can do its work, told by what becomes of each try. For one loop."""
+    """Whether work can be done, told by what becomes of each try. For one loop, or several that do the same work."""
 
     def __init__(self, work: str) -> None:
         """`work` is what it does, such as "claim commands": the lines are "cannot …" and "can … again"."""

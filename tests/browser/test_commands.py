@@ -83,7 +83,13 @@ async def test_a_command_for_an_agent_that_is_away(page: DashboardPage) -> None:
     await page.open("send?agent=nobody")
     await page.page.get_by_label("Command line").fill("true")
     hint = page.page.locator(".field", has=page.page.get_by_label("Agent", exact=True)).locator(".hint")
-    await expect(hint).to_have_text("Now agent nobody is not connected, and not known here: the command waits for it.")
+    type_field = page.page.get_by_label("Type", exact=True)
+    place = await type_field.bounding_box()
+    await page.page.get_by_label("Agent", exact=True).fill("an-agent-with-a-name-long-enough-for-two-lines")
+    await expect(hint).to_contain_text("an-agent-with-a-name")
+    assert await type_field.bounding_box() == place, "a hint moves no other field"
+    await page.page.get_by_label("Agent", exact=True).fill("nobody")
+    await expect(hint).to_have_text("Now agent nobody is not connected, never seen here: the command waits for it.")
     await page.page.get_by_label("fail at once").check()
     await expect(hint).to_contain_text("the command fails at once")
     await page.page.get_by_role("button", name="Send", exact=True).click()
@@ -96,7 +102,7 @@ async def test_a_command_for_an_agent_that_is_away(page: DashboardPage) -> None:
     await page.picture("agent-away")
     await page.page.get_by_role("link", name="Overview").click()
     await expect(page.page.locator('.tile:has-text("Queued") dd')).to_have_text("1")
-    await expect(page.rows).to_contain_text("true · agent nobody is not connected, and not known here")
+    await expect(page.rows).to_contain_text("true · not connected, never seen here")
 
 
 async def test_what_is_wrong_in_the_form_is_told_at_its_field(page: DashboardPage) -> None:

@@ -69,6 +69,52 @@ async def test_what_happened_while_the_bridge_was_away_is_caught_up(
     await expect(page.page.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("refused", [True, False])
+async def test_what_becomes_of_what_was_sent_while_the_bridge_was_away(
+    page: DashboardPage, world: PageWorld, problems: Problems, stays: bool, refused: bool
+) -> None:
+    problems.expect(FAILED_CONNECTIONS)
+    await page.open("send?agent=nobody")
+    await page.page.get_by_label("Command line").fill("true")
+    await page.page.get_by_label("fail at once" if refused else "queue it").check()
+    await world.stop_bridge()
+    await expect(page.page.get_by_role("alert")).to_contain_text("Not connected: the bridge")
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    await expect(page.page.get_by_text("Will be sent when the bridge is back.")).to_be_visible()
+    await page.picture("sending-while-away")
+    if not stays:
+        await page.page.get_by_role("link", name="Agents").click()
+        await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+    await world.start_bridge()
+    await page.live()
+    if stays and refused:
+        await expect(page.page.locator(".problem-box, .field .problem")).to_contain_text("nobody")
+    elif stays:
+        await expect(page.status).to_have_text("queued")
+    else:
+        told = "Not sent to nobody: " if refused else "Sent to nobody."
+        await expect(page.page.locator(".toast")).to_contain_text(told)
+
+
+async def test_how_long_a_command_runs_is_not_guessed_while_disconnected(
+    page: DashboardPage, world: PageWorld, problems: Problems
+) -> None:
+    problems.expect(FAILED_CONNECTIONS)
+    await page.page.clock.install()
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
+    running = page.page.get_by_text("running for")
+    await page.page.clock.run_for(3_000)
+    await expect(running).to_have_text(re.compile(r"running for [3-9] s"))
+    await world.stop_bridge()
+    await expect(page.page.get_by_role("alert")).to_contain_text("Not connected: the bridge")
+    await page.page.clock.run_for(60_000)
+    await expect(page.page.get_by_role("alert")).to_contain_text("min ago")
+    await expect(running).to_have_text(re.compile(r"^running for \d s$"))
+    world.script.end()
+    await world.start_bridge()
+
+
 async def test_a_bridge_that_falls_silent_is_told_and_left(page: DashboardPage, problems: Problems) -> None:
     problems.expect(FAILED_CONNECTIONS)
     silent = False

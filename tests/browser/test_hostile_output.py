@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.async_api import BrowserContext, expect
 
 from tests.support.browser import Problems
@@ -40,6 +41,17 @@ async def test_it_cannot_leave_the_terminal(
     assert await page.page.title() == title
     assert await page.page.locator(".terminal :is(script, img, a)").count() == 0
     assert await page.page.locator(".enable-mouse-events").count() == 0
+
+
+@pytest.mark.parametrize("mode", [47, 1047, 1049])
+async def test_what_was_printed_before_an_alternate_screen_stays(
+    page: DashboardPage, world: PageWorld, mode: int
+) -> None:
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
+    world.script.print(f"before\n\x1b[?{mode}hthe end\n")
+    await expect(page.output).to_contain_text("the end")
+    await expect(page.output).to_contain_text("before")
+    world.script.end()
 
 
 async def test_a_megabyte_without_a_newline_does_not_stop_the_page(page: DashboardPage, world: PageWorld) -> None:

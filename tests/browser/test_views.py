@@ -86,6 +86,12 @@ async def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, wo
             assert await page.page.evaluate("document.documentElement.scrollWidth") <= 360, path
         await expect(page.stage("finished")).to_be_visible()
         await page.picture("command-phone")
+        named = await world.server.queue("an-agent-with-quite-a-long-name-even-for-a-host.example.org")
+        await page.open("commands")
+        await expect(page.row(named)).to_contain_text("host.example.org")
+        cut = "row => [...row.querySelectorAll('td > a')].some(a => a.getBoundingClientRect().right > innerWidth)"
+        assert not await page.row(named).evaluate(cut)
+        await page.picture("commands-phone")
         await page.page.get_by_role("button", name="Keyboard shortcuts").click()
         await expect(page.page.get_by_role("dialog")).to_be_visible()
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from distributor.bridge.event_hub import EventHub
+from distributor.dispatch.ports import Facts
+from distributor.model.event import EventKind
 from distributor.v1 import command_pb2
 from tests.support.running_bridge import READ, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
@@ -75,6 +80,39 @@ async def test_an_interrupt_is_answered_to_who_is_not_subscribed(server: Running
         await dashboard.say("command:interrupt", commandId=command_id)
         told = await dashboard.first("command:status", commandId=command_id)
     assert told["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("subscribe", [{"commands": ["*"]}, {"commandsOf": ["nobody"]}, {}])
+@pytest.mark.parametrize("behind", [True, False])
+async def test_an_interrupt_tells_nothing_twice_nor_out_of_order(
+    server: RunningServer, bridge: RunningBridge, subscribe: dict[str, list[str]], behind: bool
+) -> None:
+    """Whoever is subscribed hears by events what becomes of it, also from a bridge that is a moment behind."""
+    real, cancelled = EventHub.relay, asyncio.Event()
+
+    async def relay(self: EventHub, facts: Facts) -> None:
+        if behind and any(fact.kind == EventKind.FINISHED for fact in facts.facts):
+            await cancelled.wait()
+        await real(self, facts)
+
+    with patch.object(EventHub, "relay", relay):
+        async with bridge.dashboard(subscribe=subscribe) as dashboard:
+            if subscribe:
+                command_id = await server.queue("nobody")
+            else:
+                command_id = await dashboard.request("nobody", commandType="PING")
+            await dashboard.first("command:status", commandId=command_id)
+            await dashboard.say("command:interrupt", commandId=command_id)
+            if not behind:
+                await dashboard.first("command:result", commandId=command_id)
+            # Interrupts are served in their order: once this one is answered, the one before is done with.
+            await dashboard.refused("command:interrupt", commandId=UNKNOWN_ID)
+            cancelled.set()
+            await dashboard.first("command:result", commandId=command_id)
+            await dashboard.settled()
+    told = [message.get("state") for message in dashboard.of("command:status", "command:result", commandId=command_id)]
+    assert told[-2:] == ["cancelled", None]
+    assert set(told[:-2]) == {"queued"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from distributor.bridge import dashboard_session
+from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import Scope, mint
 from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE, RunningBridge, running_bridge
@@ -193,3 +194,14 @@ async def test_scopes_are_told(bridge: RunningBridge) -> None:
         assert (await dashboard.connect(bridge.token(READ)))["scopes"] == [READ]
     async with bridge.stranger() as dashboard:
         assert (await dashboard.connect(bridge.token()))["scopes"] == [WRITE, READ]
+
+
+async def test_a_fault_of_our_own_is_logged_and_ends_the_connection_with_a_code(
+    bridge: RunningBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    with patch.object(Telling, "subscribe", side_effect=ZeroDivisionError("ours")):
+        async with bridge.dashboard() as dashboard:
+            await dashboard.say("subscribe", agents=["*"])
+            code, reason = await dashboard.until_closed()
+    assert (code, reason) == (1011, "something failed in the bridge; its log says what")
+    assert "a dashboard's connection failed" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from unittest.mock import patch
 
+from distributor.bridge import waiting_calls
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.requests import Queue
 from distributor.client import Command, QueuedCommand
@@ -38,6 +39,24 @@ async def test_requests_that_wait_hold_up_nothing_else_and_keep_their_order(
             answers.set()
             await dashboard.until(lambda: len(dashboard.of("command:accepted")) == 3)
             assert [accepted["requestId"] for accepted in dashboard.of("command:accepted")] == ["0", "1", "2"]
+
+
+async def test_who_asks_for_more_than_can_wait_is_told_so_and_read_on(bridge: RunningBridge) -> None:
+    """While it was not, its pongs would not be seen, and it would be taken for dead."""
+
+    async def queue(self: CommandCalls, request: Queue) -> QueuedCommand:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with patch.object(CommandCalls, "queue", queue), patch.object(waiting_calls, "MAX_WAITING", 10):
+        async with bridge.dashboard() as dashboard:
+            for number in range(12):
+                await dashboard.say("command:request", agentId="nobody", commandType="PING", requestId=str(number))
+            refused = await dashboard.first("error")
+            assert (refused["code"], refused["reason"]) == ("RESOURCE_EXHAUSTED", "TOO_MANY_REQUESTS")
+            # One may have been taken already, and be with the server.
+            assert refused["requestId"] in ("10", "11")
+            await dashboard.settled()
 
 
 async def test_a_dashboard_that_goes_while_its_request_waits(bridge: RunningBridge) -> None:

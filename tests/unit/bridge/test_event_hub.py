@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
@@ -18,7 +20,9 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import Facts
 from distributor.errors import Unavailable
+from distributor.model.event import EventKind
 from distributor.tasks import stop_tasks
+from tests.support.fake_ports import changed, state
 from tests.support.waiting import until
 
 
@@ -30,6 +34,8 @@ class Stream:
         self.last = "1000-0"
         self.kept = True
         self.tailed_from: list[str] = []
+        self.pages: deque[bool] = deque()
+        """For each page of the past, whether nothing before it was trimmed once it is read."""
 
     async def tail(self, position: str) -> AsyncIterator[Facts]:
         self.tailed_from.append(position)
@@ -44,6 +50,11 @@ class Stream:
 
     async def reaches(self, position: str) -> bool:
         return self.kept
+
+    async def between(self, after: str, until: str) -> list[Facts]:
+        self.kept = self.pages.popleft()
+        place = int(after.removesuffix("-0"))
+        return [] if after == until else [Facts(f"{place + 1}-0", "replica", [changed(EventKind.STARTED, state("c"))])]
 
 
 @asynccontextmanager
@@ -80,7 +91,60 @@ async def test_what_happened_while_the_store_was_away(last: str, kept: bool, mis
     async with running_hub(stream) as (_, dashboard):
         await until(lambda: stream.tailed_from == ["1000-0"])
         stream.last, stream.kept = last, kept
-        stream.upcoming.put_nowait(Facts("", "gone", ()))
-        await until(lambda: len(stream.tailed_from) == 2)
+        with capture_logs() as logs:
+            stream.upcoming.put_nowait(Facts("", "gone", ()))
+            await until(lambda: len(stream.tailed_from) == 2)
+    told = [line["event"] for line in logs if "missed" not in line["event"]]
+    assert told == ["cannot read events", "can read events again"]
     assert dashboard.disturbed.is_set() is missed
     assert stream.tailed_from[1] == (last if missed else "1000-0")
+
+
+async def test_changes_of_one_event_carry_its_place_and_where_to_resume() -> None:
+    """Who is told some of an event only must not resume after it, nor be told it again with what is replayed."""
+    async with running_hub(Stream()) as (hub, dashboard):
+        hub.subscriptions.add_all_commands(dashboard)
+        dashboard.hold()
+        facts = [changed(EventKind.STARTED, state(command_id)) for command_id in ("c1", "c2")]
+        await hub.relay(Facts("2000-0", "replica", facts))
+    assert [(one.position, one.event) for one in dashboard.release()] == [("1000-0", "2000-0"), ("2000-0", "2000-0")]
+
+
+@pytest.mark.parametrize(
+    ("pages", "told", "trimmed"),
+    [
+        ([True, True, True], ["8-0", "9-0"], False),
+        ([True, False], ["8-0"], True),
+        ([True, True, False], ["8-0", "9-0"], True),
+    ],
+)
+async def test_a_replay_that_trimming_overtakes_is_made_good(pages: list[bool], told: list[str], trimmed: bool) -> None:
+    stream = Stream()
+    async with running_hub(stream) as (hub, dashboard):
+        hub.subscriptions.add_all_commands(dashboard)
+        stream.pages.extend(pages)
+        assert [change.position async for change in hub.missed("7-0", "9-0", dashboard)] == told
+    assert dashboard.disturbed.is_set() is trimmed
+    assert dashboard.resync_reason == ("trimmed" if trimmed else "")
+
+
+async def test_who_comes_from_a_bridge_that_was_ahead_resumes_once_this_one_is_there() -> None:
+    stream = Stream()
+    async with running_hub(stream) as (hub, _):
+        stream.last = "3000-0"
+        assert await hub.why_not_resume("3001-0") == "unknown"
+        asked = asyncio.create_task(hub.why_not_resume("3000-0"))
+        stream.upcoming.put_nowait(Facts("2000-0", "replica", ()))
+        await until(lambda: hub.told_up_to == "2000-0")
+        assert not asked.done()
+        stream.upcoming.put_nowait(Facts("3000-0", "replica", ()))
+        assert await asked == ""
+
+
+async def test_who_comes_to_a_bridge_that_stays_behind_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributor.bridge.event_hub.CATCH_UP_SECONDS", 0.01)
+    stream = Stream()
+    async with running_hub(stream) as (hub, _):
+        stream.last = "3000-0"
+        with pytest.raises(Unavailable, match="behind"):
+            await hub.why_not_resume("3000-0")

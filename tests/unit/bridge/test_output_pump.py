@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.outbox import Outbox
@@ -165,6 +166,20 @@ async def test_a_store_that_is_away_is_asked_again(
     log.failures = 3
     pumps.follow(dashboard, "c", 0)
     assert await heard(dashboard, "0-10") == ["0-10"]
+
+
+async def test_a_store_that_is_away_is_told_of_once_for_all_commands(
+    log: Log, pumps: OutputPumps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distributor.bridge.output_pump.WAIT_AFTER_FAILURE_SECONDS", 0.001)
+    dashboard = viewer(pumps)
+    log.write(b"0123456789")
+    log.failures = 6
+    with capture_logs() as logs:
+        pumps.follow(dashboard, "c", 0)
+        pumps.follow(dashboard, "d", 0)
+        await until(lambda: len(dashboard.outbox) == 2)
+    assert [line["event"] for line in logs] == ["cannot read output", "can read output again"]
 
 
 async def test_a_pump_ends_with_its_last_viewer(log: Log, pumps: OutputPumps) -> None:

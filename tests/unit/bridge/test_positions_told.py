@@ -130,3 +130,26 @@ async def test_while_changes_are_held_only_those_before_them() -> None:
     assert dashboard.resumable("3-0") == "2-0"
     dashboard.tell_change(change("read", ""))
     assert dashboard.resumable("2-1") == "2-0"
+
+
+async def test_while_an_ending_is_left_to_what_is_going_to_be_read() -> None:
+    dashboard = connected()
+    dashboard.to_be_read(["c"])
+    assert not dashboard.leaves_ending("other")
+    assert dashboard.leaves_ending("c")
+    assert dashboard.resumable("2-0") == "1-0"
+    dashboard.being_read(["c"])
+    assert not dashboard.leaves_ending("c"), "it may be newer than what is read"
+    assert dashboard.resumable("2-0") == "1-0"
+    dashboard.was_read(["c"])
+    assert dashboard.resumable("2-0") == "2-0"
+
+
+@pytest.mark.parametrize("left", [True, False])
+async def test_an_ending_left_to_what_could_not_be_read_is_told_with_everything(left: bool) -> None:
+    dashboard = connected()
+    dashboard.to_be_read(["c", "other"])
+    assert not left or dashboard.leaves_ending("c")
+    dashboard.not_read(["c", "other"])
+    assert not dashboard.leaves_ending("other")
+    assert dashboard.disturbed.is_set() is left

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -55,6 +56,32 @@ def test_offsets_that_are_none(offset: object) -> None:
     with pytest.raises(InvalidArgument) as caught:
         parsed("subscribe", output=[{"commandId": ID, "offset": offset}])
     assert caught.value.field == "output[0].offset"
+
+
+@pytest.mark.parametrize("name", ["timeLimitSeconds", "queueTtlSeconds"])
+@pytest.mark.parametrize("given", [0, -1, 1e-12, 2_592_001, 1e400, int("9" * 400), True, "60", []])
+def test_seconds_that_are_none(name: str, given: object) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name} must be 0.001 to 2,592,000 seconds, not ") as caught:
+        parsed("command:request", agentId="a", commandType="PING", **{name: given})
+    assert caught.value.reason.endswith("_OUT_OF_RANGE")
+
+
+@pytest.mark.parametrize("given", [0.001, 1, 2_592_000])
+def test_seconds(given: float) -> None:
+    assert (
+        parsed("command:request", agentId="a", commandType="PING", timeLimitSeconds=given).time_limit_seconds == given
+    )
+
+
+@pytest.mark.parametrize("field", ["priority", "timeLimitSeconds", "agentId", "params"])
+def test_what_is_nested_too_deep_to_be_shown_is_refused(field: str) -> None:
+    """As the reader of JSON can nest deeper than the writer, on another stack."""
+    value: list[object] = []
+    for _ in range(sys.getrecursionlimit()):
+        value = [value]
+    with pytest.raises(InvalidArgument, match="not something nested too deep") as caught:
+        parsed("command:request", **{"agentId": "a", "commandType": "PING", field: value})
+    assert caught.value.field == field
 
 
 def test_lists_have_a_limit() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,12 +18,14 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import Identity
 from distributor.dispatch.ports import CommandQuery
+from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 
 
-def change(text: str, position: str) -> Change:
-    return Change(position, CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts()), text)
+def change(text: str, position: str, event: str = "") -> Change:
+    state = CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts())
+    return Change(position, state, text, event=event or position)
 
 
 def attempt(number: int, position: str) -> Change:
@@ -40,12 +43,15 @@ class Hub:
         self.dashboard: Dashboard | None = None
 
     async def why_not_resume(self, position: str) -> str:
+        return ""
+
+    def happens(self) -> None:
+        """The rest of what it was telling of, which the history has as well; and then something new."""
         assert self.dashboard is not None
-        # The rest of what it was telling of, which the history has as well; and then something new.
         self.dashboard.tell_change(change("rest of five", "5-0"))
         self.position = "6-0"
-        self.dashboard.tell_change(change("six", "6-0"))
-        return ""
+        self.dashboard.tell_change(change("some of six", "5-0", "6-0"))
+        self.dashboard.tell_change(change("rest of six", "6-0"))
 
     async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
         assert (after, until) == ("3-0", "5-0")
@@ -57,21 +63,24 @@ class Hub:
 
 
 class Agents:
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.lock = asyncio.Lock()
+        self._meanwhile = meanwhile
 
     async def shown(self) -> list[Any]:
+        self._meanwhile()
         return []
 
 
 async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() -> None:
     hub = Hub()
-    telling = Telling(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, Agents()), BridgeMetrics())
+    agents = Agents(hub.happens)
+    telling = Telling(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, agents), BridgeMetrics())
     dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
     await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
     texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert '"resumed":true,"position":"3-0"' in texts[0]
-    assert texts[1:] == ["four", "five", "rest of five", "six"]
+    assert texts[1:] == ["four", "five", "rest of five", "some of six", "rest of six"]
 
 
 class View:
@@ -102,3 +111,25 @@ async def test_states_do_not_go_back_behind_what_was_read(what: Wanted) -> None:
     read, *texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert read == "attempt 2" if what.commands else '"reason":"subscribed"' in read
     assert texts == ["attempt 2", "attempt 3"]
+
+
+class BrokenView:
+    """Valkey goes away while it is asked for the agents."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+
+    async def page(self, query: CommandQuery) -> CommandPage:
+        assert self._dashboard.leaves_ending("c")
+        raise Unavailable("Valkey is away")
+
+
+async def test_what_ended_during_a_subscription_that_fails_is_made_good() -> None:
+    """It may have been subscribed to before, or to all."""
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
+    pumps = cast(Any, SimpleNamespace(follows=lambda *_: False, unfollow=lambda *_: None))
+    telling = Telling(cast(Any, Hub()), cast(Any, BrokenView(dashboard)), pumps, cast(Any, Agents()), BridgeMetrics())
+    with pytest.raises(Unavailable):
+        await telling.subscribe(dashboard, Wanted(all_commands=True, commands=("c",)))
+    assert not dashboard.leaves_ending("c")
+    assert dashboard.disturbed.is_set()

@@ -55,20 +55,26 @@ export class Api {
   /** @param {string} path @param {AbortSignal} signal */
   async read(path, signal) {
     const token = await this.tokens.get();
-    const response = await this.fetched(path, { headers: { Authorization: `Bearer ${token}` }, signal });
+    const options = { headers: { Authorization: `Bearer ${token}` }, signal };
+    const response = await reached(() => fetch(path, options), signal);
+    if (response.ok) return reached(() => response.json(), signal);
+    // Whoever stands between may refuse with something that is no JSON.
     const body = await response.json().catch(() => ({}));
-    if (response.ok) return body;
     const { code = "UNKNOWN", message = `the bridge answered ${response.status}` } = body.error ?? {};
     throw new ApiError(response.status, code, message);
   }
+}
 
-  /** @param {string} path @param {RequestInit} options */
-  async fetched(path, options) {
-    try {
-      return await fetch(path, options);
-    } catch (error) {
-      if (options.signal?.aborted) throw error;
-      throw new ApiError(0, "UNAVAILABLE", "the bridge cannot be reached");
-    }
+/**
+ * What comes of a step of a call, which may break off until all of the answer is there.
+ * @template T @param {() => Promise<T>} step @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
+async function reached(step, signal) {
+  try {
+    return await step();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new ApiError(0, "UNAVAILABLE", "the bridge cannot be reached");
   }
 }

@@ -153,6 +153,12 @@ export class App {
     return phase !== "connected" || Date.now() - heardAt > STALE_MS;
   }
 
+  /** The time for which what is shown is known: nobody can say what still runs while nothing is heard. */
+  asOf() {
+    const { heardAt } = this.connection.state;
+    return this.isStale() && heardAt ? heardAt + this.known.ahead : this.now;
+  }
+
   // Where we are
 
   /** @param {string} hash @param {string} [focus]  selector of what to focus there */
@@ -224,8 +230,12 @@ export class App {
       this.requests.ask(fields, {
         accepted: ({ commandId }) => {
           if (this.form === form) this.go(commandLink(commandId));
+          else this.toast(`Sent to ${fields.agentId}.`, false);
         },
-        refused: (refusal) => form.refused(refusal),
+        refused: (refusal) => {
+          if (this.form === form) form.refused(refusal);
+          else this.toast(`Not sent to ${fields.agentId}: ${refusal.message}`, true);
+        },
       });
     }
     this.changed();

@@ -206,14 +206,14 @@ export function queuedCount(known) {
 }
 
 /**
- * That an agent cannot take a command now; empty where it can, and where we do not know.
+ * That an agent cannot take a command now, in words that go after its name; empty where it can, and where we do not know.
  * @param {Known} known
  * @param {string} agentId
  */
 export function absenceOf(known, agentId) {
   const agent = known.agents.get(agentId);
-  if (agent) return agent.status === "offline" ? `agent ${agentId} is not connected` : "";
-  return known.complete && !known.agentsCut ? `agent ${agentId} is not connected, and not known here` : "";
+  if (agent) return agent.status === "offline" ? "not connected" : "";
+  return known.complete && !known.agentsCut ? "not connected, never seen here" : "";
 }
 
 /** The types that agents have handlers for. @param {Known} known */

@@ -17,8 +17,11 @@ const SCROLLBACK_LINES = 20_000;
 const IGNORED_OSC = [
   0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 19, 22, 50, 52, 99, 104, 110, 111, 112, 133, 633, 777, 1337,
 ];
-/** Mouse and focus reporting, bracketed paste: there is nobody to report to, and they would take the mouse away. */
-const IGNORED_MODES = new Set([9, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004]);
+/**
+ * Mouse and focus reporting, bracketed paste: there is nobody to report to, and they would take the mouse away. The
+ * alternate screen: what was printed before it would be out of sight, for good where the program does not leave it.
+ */
+const IGNORED_MODES = new Set([9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004]);
 const PLAIN_CHARACTERS = 256 * 1024;
 
 const encoder = new TextEncoder();

@@ -96,7 +96,7 @@ function heading(app, command) {
 /** Why nothing happens. @param {App} app @param {Command} command */
 function waitsFor(app, command) {
   const absence = command.status === "queued" && absenceOf(app.known, command.agentId);
-  return absence ? h("p", { class: "notice", role: "status", key: "absence" }, `Queued: ${absence}.`) : null;
+  return absence ? h("p", { class: "notice", role: "status", key: "absence" }, `Queued: agent ${command.agentId} is ${absence}.`) : null;
 }
 
 /** @param {App} app @param {Command} command */
@@ -146,7 +146,7 @@ function timeline(command, app) {
     h(
       "span",
       { class: "quiet end" },
-      finished && queued ? `${duration(finished - queued)} in all` : waiting(command, app.now),
+      finished && queued ? `${duration(finished - queued)} in all` : waiting(command, app.asOf()),
     ),
     h("ol", { class: "timeline panel-body" }, steps),
   );

@@ -114,7 +114,7 @@ export function commandTable(commands, app) {
         h(
           "tr",
           null,
-          ["Status", "Command", "Agent", "Reason, params"].map((name) => h("th", { scope: "col" }, name)),
+          ["Status", "Command", "Agent", "Params, reason"].map((name) => h("th", { scope: "col" }, name)),
           h("th", { scope: "col", class: "number" }, "Priority"),
           h("th", { scope: "col", class: "number" }, "Took"),
           h("th", { scope: "col", class: "number" }, "Queued"),
@@ -150,7 +150,7 @@ function commandRow(command, app) {
     h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
     what(command, app),
     h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
-    h("td", { class: "number", "data-label": "took" }, took(command, now)),
+    h("td", { class: "number", "data-label": "took" }, took(command, app.asOf())),
     h("td", { class: "number quiet" }, when(command.receipts.queued, now)),
   );
 }

@@ -58,7 +58,9 @@ export function sendView(app) {
           { type: "submit", class: "primary", disabled: form.sending || !app.maySend() },
           form.sending ? "Sending…" : "Send",
         ),
-        h("span", { class: "quiet key-hint" }, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
+        form.sending && app.connection.state.phase !== "connected"
+          ? h("span", { role: "status" }, "Will be sent when the bridge is back.")
+          : h("span", { class: "quiet key-hint" }, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
       ),
     ),
   );
@@ -69,7 +71,7 @@ function absenceHint(app) {
   const { agentId, offline } = /** @type {SendForm} */ (app.form).draft;
   const absence = agentId.trim() && absenceOf(app.known, agentId.trim());
   if (!absence) return "";
-  return `Now ${absence}: the command ${offline === "fail" ? "fails at once" : "waits for it"}.`;
+  return `Now agent ${agentId.trim()} is ${absence}: the command ${offline === "fail" ? "fails at once" : "waits for it"}.`;
 }
 
 /** @param {App} app */

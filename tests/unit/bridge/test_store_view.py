@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from distributor.bridge import messages
+from distributor.bridge.store_view import MAX_AGENTS_BYTES, MAX_AGENTS_SHOWN, StoreView
+from distributor.dispatch.ports import AgentInfo
+
+
+class Reader:
+    """A CommandReader that knows agents, all with the same labels."""
+
+    def __init__(self, count: int, labels: dict[str, str]) -> None:
+        self._ids = [f"agent-{number:04}" for number in range(count)]
+        self._labels = labels
+
+    async def agent_ids(self, after: str, count: int) -> list[str]:
+        return [agent_id for agent_id in self._ids if agent_id > after][:count]
+
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
+        return [agent(agent_id, self._labels) for agent_id in agent_ids]
+
+
+def agent(agent_id: str, labels: dict[str, str]) -> AgentInfo:
+    return AgentInfo(agent_id, 1, True, 4, 0, 0, ("PING",), labels, "1", 0, 0, 0)
+
+
+@pytest.mark.parametrize("character", ["x", "\u65e5", "\x01"])
+async def test_the_agents_of_a_snapshot_fit_into_one_message_whatever_their_labels(character: str) -> None:
+    labels = {f"label-{number:02}": character * 250 for number in range(64)}
+    shown = await StoreView(cast(Any, Reader(40, labels))).shown_agents()
+    assert 0 < len(shown) < 40
+    assert len(messages.resync("slow", "0-0", shown, []).encode()) < MAX_AGENTS_BYTES + 1_024
+
+
+async def test_agents_beyond_a_number_are_left_out() -> None:
+    shown = await StoreView(cast(Any, Reader(MAX_AGENTS_SHOWN + 1, {}))).shown_agents()
+    assert len(shown) == MAX_AGENTS_SHOWN
