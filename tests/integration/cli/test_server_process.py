@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.cli import stages
 from distributor.cli.server_process import ServerProcess
@@ -15,6 +14,7 @@ from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.server import GrpcServer
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.embedded import EmbeddedValkey
+from tests.support.own_logs import own_logs
 from tests.support.running_server import quick_settings
 
 
@@ -57,7 +57,7 @@ async def test_every_step_of_stopping_is_bounded(
     async with ServerProcess(quick_settings("", data_dir=tmp_path, drain_timeout=0.0)) as server:
         monkeypatch.setattr(GrpcServer, "set_serving", hang)
         monkeypatch.setattr(ValkeyCommandStore, "idle", hang)
-        with capture_logs() as logs:
+        with own_logs() as logs:
             await server.stop()
     unfinished = [line["step"] for line in logs if line["event"] == "stopping goes on without waiting any longer"]
     assert unfinished[:1] == ["draining"]

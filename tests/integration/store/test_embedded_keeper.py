@@ -5,12 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.errors import ConfigurationError, Unavailable
 from distributor.processes.restart_budget import MOST_RESTARTS
 from distributor.store.connection import Connection
 from distributor.store.embedded import EmbeddedValkey
+from tests.support.own_logs import own_logs
 
 
 def kill(valkey: EmbeddedValkey) -> None:
@@ -24,9 +24,12 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
         await connection.call("SET", "key", "value")
         for _ in range(MOST_RESTARTS):
             kill(valkey)
-            with capture_logs() as logs:
+            with own_logs() as logs:
                 await keeper.run_once()
-            assert [(line["log_level"], line.get("exit_code")) for line in logs] == [("error", -9), ("info", None)]
+            assert [(line["event"], line.get("exit_code")) for line in logs] == [
+                ("the embedded Valkey ended, starting it again", -9),
+                ("the embedded Valkey runs again", None),
+            ]
             await connection.close()
             assert await connection.call("GET", "key") == b"value"
         await connection.close()

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.documents import Document
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import Unavailable
 from distributor.tasks import stop_tasks
+from tests.support.own_logs import own_logs
 from tests.support.waiting import until
 
 
@@ -33,7 +33,7 @@ async def test_a_store_that_is_away_is_told_of_once_and_when_it_is_back(monkeypa
     monkeypatch.setattr("distributor.bridge.agent_watch.SWEEP_SECONDS", 0.001)
     view = View(failures=3)
     watch = AgentWatch(cast(Any, view), Subscriptions())
-    with capture_logs() as logs:
+    with own_logs() as logs:
         running = asyncio.create_task(watch.run())
         await until(lambda: view.reads > 4)
         await stop_tasks([running])

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
@@ -23,6 +22,7 @@ from distributor.errors import Unavailable
 from distributor.model.event import EventKind
 from distributor.tasks import stop_tasks
 from tests.support.fake_ports import changed, state
+from tests.support.own_logs import own_logs
 from tests.support.waiting import until
 
 
@@ -88,10 +88,10 @@ async def test_what_the_log_missed_is_told_to_everybody() -> None:
 )
 async def test_what_happened_while_the_store_was_away(last: str, kept: bool, missed: bool) -> None:
     stream = Stream()
-    async with running_hub(stream) as (_, dashboard):
-        await until(lambda: stream.tailed_from == ["1000-0"])
-        stream.last, stream.kept = last, kept
-        with capture_logs() as logs:
+    with own_logs() as logs:
+        async with running_hub(stream) as (_, dashboard):
+            await until(lambda: stream.tailed_from == ["1000-0"])
+            stream.last, stream.kept = last, kept
             stream.upcoming.put_nowait(Facts("", "gone", ()))
             await until(lambda: len(stream.tailed_from) == 2)
     told = [line["event"] for line in logs if "missed" not in line["event"]]

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.outbox import Outbox
@@ -18,6 +17,7 @@ from distributor.dispatch.ports import OutputPiece, StoredChunk
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
+from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 ENDED = Change("", CommandState("c", "a", "T", 50, CommandStatus.COMPLETED, 1, Receipts()), "ended", "result")
@@ -175,7 +175,7 @@ async def test_a_store_that_is_away_is_told_of_once_for_all_commands(
     dashboard = viewer(pumps)
     log.write(b"0123456789")
     log.failures = 6
-    with capture_logs() as logs:
+    with own_logs() as logs:
         pumps.follow(dashboard, "c", 0)
         pumps.follow(dashboard, "d", 0)
         await until(lambda: len(dashboard.outbox) == 2)

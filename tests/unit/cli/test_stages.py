@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.cli import stages
 from distributor.cli.stages import Stages
+from tests.support.own_logs import own_logs
 
 
 class Diary:
@@ -64,7 +64,7 @@ async def test_a_step_that_hangs_is_named_and_left(monkeypatch: pytest.MonkeyPat
     diary, process = Diary(), Stages()
     process.at_stop("first", lambda: diary.step("first stopped"))
     process.at_stop("second", hang, grace_seconds=0.01)
-    with capture_logs() as logs:
+    with own_logs() as logs:
         await process.stop()
     assert diary.lines == ["first stopped"]
     assert [(line["event"], line["step"], line["seconds"]) for line in logs] == [

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.dispatch import deadlines
 from distributor.dispatch.deadlines import SHORTEST_WAIT_SECONDS, Deadlines
@@ -10,6 +9,7 @@ from distributor.dispatch.ports import DueCommand
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.fake_ports import MemoryStore
+from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 
@@ -55,7 +55,7 @@ async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.Monkey
     monkeypatch.setattr(deadlines, "LONGEST_WAIT_SECONDS", 0.001)
     loop, store, _ = made()
     store.away = True
-    with capture_logs() as logs:
+    with own_logs() as logs:
         async with background(loop.run()):
             await until(lambda: store.failures >= 2)
             store.away = False

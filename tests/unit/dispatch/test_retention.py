@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.dispatch.retention import Retention
 from distributor.errors import Unavailable
 from tests.support.fake_ports import MemoryStore
+from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 
@@ -27,7 +27,7 @@ async def test_it_says_when_valkey_is_away() -> None:
 async def test_the_loop_sweeps_at_once_then_again_and_goes_on_after_a_failure() -> None:
     store = MemoryStore()
     store.away = True
-    with capture_logs() as logs:
+    with own_logs() as logs:
         async with background(Retention(store, cleanup_interval=0.001).run()):
             await until(lambda: store.failures >= 2)
             store.away = False

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from structlog.testing import capture_logs
-
 from distributor.observability.outage import Outage
+from tests.support.own_logs import own_logs
 
 
 def test_only_the_first_failure_and_the_recovery_are_told() -> None:
     outage = Outage("sweep")
-    with capture_logs() as logs:
+    with own_logs() as logs:
         outage.over()
         for _ in range(3):
             outage.failed(OSError("gone"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.errors import ConfigurationError, Unavailable
 from distributor.processes.keeper import Keeper
 from distributor.processes.restart_budget import MOST_RESTARTS
+from tests.support.own_logs import own_logs
 
 
 class Ended:
@@ -32,7 +32,7 @@ def keeper(process: Ended) -> Keeper:
 
 async def test_it_is_started_again_and_that_is_told() -> None:
     process = Ended()
-    with capture_logs() as logs:
+    with own_logs() as logs:
         await keeper(process).run_once()
     assert process.restarts == 1
     assert [(line["event"], line["log_level"], line.get("exit_code")) for line in logs] == [

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
 from distributor.model.event import AgentChanged, CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.store.event_entries import EventEntries
+from tests.support.own_logs import own_logs
 
 ROW = b"agent123\tPING\t50\tassigned\t1\t17\t18\t\t\t\t\t\ttrue\t\t"
 GOOD = [b"c1", b"assigned\t" + ROW]
@@ -30,7 +30,7 @@ MAKES_NO_SENSE = [
 @pytest.mark.parametrize("line", MAKES_NO_SENSE)
 def test_a_line_that_makes_no_sense_is_left_out_and_the_others_stay(line: bytes) -> None:
     entries = EventEntries()
-    with capture_logs() as logs:
+    with own_logs() as logs:
         facts = [entries.facts(b"%d-0" % n, [b"origin", b"r1", *GOOD, b"c2", line]) for n in (1, 2)]
     assert [(one.position, len(one.facts) <= 1) for one in facts] == [("1-0", True), ("2-0", True)]
     (told,) = logs
@@ -42,13 +42,13 @@ def test_a_line_that_makes_no_sense_is_left_out_and_the_others_stay(line: bytes)
 
 
 def test_what_a_later_version_tells_is_left_out_without_a_word() -> None:
-    with capture_logs() as logs:
+    with own_logs() as logs:
         facts = EventEntries().facts(b"1-0", [b"origin", b"r1", b"c1", b"paused\tagent123", b"a", b"agent\t1\t0"])
     assert [fact.event() for fact in facts.facts] == [AgentChanged("1-0", "a", 1, connected=False)]
     assert logs == []
 
 
 def test_an_entry_that_is_not_ours_tells_nothing() -> None:
-    with capture_logs() as logs:
+    with own_logs() as logs:
         facts = EventEntries().facts(b"1-0", [b"temperature", b"21"])
     assert (facts.position, list(facts.facts), len(logs)) == ("1-0", [], 1)
