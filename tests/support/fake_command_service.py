@@ -142,7 +142,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         status: command_pb2.CommandStatus.ValueType = COMPLETED,
         *,
         exit_code: int | None = None,
-        data: object = None,
+        data: Any = None,
         reason: str = "",
     ) -> None:
         stored = self.commands[command_id]

@@ -5,34 +5,49 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.agent_registry import AttachedAgent, Farewell
 from distributor.dispatch.ports import (
+    AgentHello,
+    AgentInfo,
     AgentPresence,
+    Attached,
     Claim,
     ClaimedCommand,
     ClaimRequest,
+    CommandQuery,
+    CommandReader,
+    CommandStore,
     DueCommand,
     Ending,
     EndingOutcome,
+    EventLog,
+    Fact,
     Facts,
     NewCommand,
+    OutputLog,
     OutputPiece,
+    Page,
     Progress,
     Queued,
+    QueueDepth,
     QueueOutcome,
     Release,
+    SessionStore,
+    StoredChunk,
 )
 from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.agent_session import AgentSession
-from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 
+NOBODY: Final = AgentPresence(known=False, present=False, away_since_ms=0)
+
 
 class MemoryStore:
-    """Commands by agent, in order of arrival. `away` makes every call fail as if Valkey were."""
+    """The CommandStore port: commands by agent, in order of arrival. `away` makes every call fail as if Valkey were."""
 
     def __init__(self) -> None:
         self.away = False
@@ -58,8 +73,7 @@ class MemoryStore:
         self._check()
         for command in commands:
             self.add(command.draft.agent_id, command.command_id, encoded=command.encoded)
-        nobody = AgentPresence(known=False, present=False, away_since_ms=0)
-        return [Queued(QueueOutcome.QUEUED, command.command_id, 1_000, nobody) for command in commands]
+        return [Queued(QueueOutcome.QUEUED, command.command_id, 1_000, NOBODY) for command in commands]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
         self._check()
@@ -108,8 +122,61 @@ class MemoryStore:
             raise Unavailable("Valkey is away", reason="STORE_UNAVAILABLE")
 
 
+class MemoryReader:
+    """The CommandReader port: `known` has the states, of all else there is nothing."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, CommandState] = {}
+
+    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        return [self.known.get(command_id) for command_id in command_ids]
+
+    async def encoded(self, command_id: str) -> bytes | None:
+        return None
+
+    async def output_bytes(self, command_id: str) -> int:
+        return 0
+
+    async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
+        return [None] * len(command_ids)
+
+    async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
+        return Page([], "")
+
+    async def presence(self, agent_id: str) -> AgentPresence:
+        return NOBODY
+
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
+        return [None] * len(agent_ids)
+
+    async def agent_ids(self, after: str, most: int) -> list[str]:
+        return []
+
+    async def depth(self) -> QueueDepth:
+        return QueueDepth({}, 0)
+
+
+class MemorySessions:
+    """The SessionStore port: each session that is opened is the newest."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.detached: list[tuple[str, int]] = []
+
+    async def attach(self, hello: AgentHello) -> Attached:
+        self.epoch += 1
+        return Attached(self.epoch, 1_000, {})
+
+    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        return [True] * len(sessions)
+
+    async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        self.detached += sessions
+        return [True] * len(sessions)
+
+
 class MemoryOutputLog:
-    """Output by command; `gone` has commands that the lease no longer holds."""
+    """The OutputLog port, of which nothing can be read; `gone` has commands that the lease no longer holds."""
 
     def __init__(self) -> None:
         self.pieces: list[OutputPiece] = []
@@ -122,12 +189,12 @@ class MemoryOutputLog:
         self.pieces += pieces
         return [None if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[object]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
         return []
 
 
 class MemoryEventLog:
-    """Events that a test puts in. `fail()` breaks the tail as a lost connection would."""
+    """The EventLog port: events that a test puts in. `fail()` breaks the tail as a lost connection would."""
 
     def __init__(self) -> None:
         self.positions_read: list[str] = []
@@ -201,6 +268,16 @@ class MemoryFact(NamedTuple):
 
     def event(self) -> Event:
         return self.what
+
+
+# What mypy holds them to.
+_command_store: type[CommandStore] = MemoryStore
+_command_reader: type[CommandReader] = MemoryReader
+_session_store: type[SessionStore] = MemorySessions
+_output_log: type[OutputLog] = MemoryOutputLog
+_event_log: type[EventLog] = MemoryEventLog
+_attached_agent: type[AttachedAgent] = MemoryAgent
+_fact: type[Fact] = MemoryFact
 
 
 def state(
