@@ -9,15 +9,10 @@ from typing import Final, NamedTuple
 
 from distributor.dispatch.agent_registry import AttachedAgent, Farewell
 from distributor.dispatch.ports import (
-    AgentHello,
-    AgentInfo,
     AgentPresence,
-    Attached,
     Claim,
     ClaimedCommand,
     ClaimRequest,
-    CommandQuery,
-    CommandReader,
     CommandStore,
     DueCommand,
     Ending,
@@ -28,18 +23,15 @@ from distributor.dispatch.ports import (
     NewCommand,
     OutputLog,
     OutputPiece,
-    Page,
     Progress,
     Queued,
-    QueueDepth,
     QueueOutcome,
     Release,
-    SessionStore,
     StoredChunk,
 )
 from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.agent_session import AgentSession
-from distributor.model.command import CommandResult, CommandState, Reason, Receipts
+from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 
@@ -120,59 +112,6 @@ class MemoryStore:
         if self.away:
             self.failures += 1
             raise Unavailable("Valkey is away", reason="STORE_UNAVAILABLE")
-
-
-class MemoryReader:
-    """The CommandReader port: `known` has the states, of all else there is nothing."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, CommandState] = {}
-
-    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
-        return [self.known.get(command_id) for command_id in command_ids]
-
-    async def encoded(self, command_id: str) -> bytes | None:
-        return None
-
-    async def output_bytes(self, command_id: str) -> int:
-        return 0
-
-    async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
-        return [None] * len(command_ids)
-
-    async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
-        return Page([], "")
-
-    async def presence(self, agent_id: str) -> AgentPresence:
-        return NOBODY
-
-    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
-        return [None] * len(agent_ids)
-
-    async def agent_ids(self, after: str, most: int) -> list[str]:
-        return []
-
-    async def depth(self) -> QueueDepth:
-        return QueueDepth({}, 0)
-
-
-class MemorySessions:
-    """The SessionStore port: each session that is opened is the newest."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.detached: list[tuple[str, int]] = []
-
-    async def attach(self, hello: AgentHello) -> Attached:
-        self.epoch += 1
-        return Attached(self.epoch, 1_000, {})
-
-    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        return [True] * len(sessions)
-
-    async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        self.detached += sessions
-        return [True] * len(sessions)
 
 
 class MemoryOutputLog:
@@ -272,8 +211,6 @@ class MemoryFact(NamedTuple):
 
 # What mypy holds them to.
 _command_store: type[CommandStore] = MemoryStore
-_command_reader: type[CommandReader] = MemoryReader
-_session_store: type[SessionStore] = MemorySessions
 _output_log: type[OutputLog] = MemoryOutputLog
 _event_log: type[EventLog] = MemoryEventLog
 _attached_agent: type[AttachedAgent] = MemoryAgent

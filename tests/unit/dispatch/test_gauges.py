@@ -5,7 +5,7 @@ from distributor.dispatch.ports import QueueDepth
 from distributor.errors import Unavailable
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryReader
+from tests.support.memory_reader import MemoryReader
 
 
 class DepthReader(MemoryReader):
