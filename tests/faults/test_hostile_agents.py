@@ -18,9 +18,9 @@ from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.transport import channel_options
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest
+from tests.support.received_errors import ToldError, told
 from tests.support.running_server import ASSIGNED, QUEUED, RunningServer, running_server
 from tests.support.serving_agent import background
-from tests.support.told_errors import ToldError, told
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.wire_agent import hello, opened_stream, raw_stream
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, CommandReader, Page, QueueDepth
 from distributor.model.command import CommandResult, CommandState
-from tests.support.fake_ports import NOBODY
+from tests.support.memory_stores import NOBODY
 
 
 class MemoryReader:

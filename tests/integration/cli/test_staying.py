@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.support.answered_errors import Refusal
 from tests.support.fake_command_service import CANCELLED, FAILED, TIMEOUT, FakeCommandService, serve_fake
 from tests.support.launched_sender import run_sender, start_sender
-from tests.support.refusals import Refusal
 from tests.support.terminal import Terminal
 
 EVERY_BYTE = bytes(range(256)) * 4_000 + b"no newline at the end \xf0\x9f"

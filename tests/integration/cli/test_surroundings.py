@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.support.answered_errors import Refusal
 from tests.support.fake_command_service import FakeCommandService
 from tests.support.launched_sender import LAUNCHER, ROOT, run_sender, start_sender
-from tests.support.refusals import Refusal
 from tests.support.terminal import Terminal
 
 

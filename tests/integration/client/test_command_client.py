@@ -19,8 +19,8 @@ from distributor.client import (
     OfflinePolicy,
     Queued,
 )
+from tests.support.answered_errors import Refusal
 from tests.support.fake_command_service import FIRST_MS, FakeCommandService
-from tests.support.refusals import Refusal
 
 UNKNOWN = "01980000-0000-7000-8000-ffffffffffff"
 

@@ -10,8 +10,8 @@ from google.protobuf.struct_pb2 import Value
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
+from tests.support.received_errors import told
 from tests.support.running_server import ASSIGNED, COMPLETED, FAILED, RunningServer, keyspace
-from tests.support.told_errors import told
 from tests.support.wire_agent import WireAgent, hello, opened_stream, raw_stream, result
 
 UNKNOWN: Any = 77

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.received_errors import ToldError, error_of, error_of_stream
 from tests.support.running_server import RunningServer, keyspace, queue_request, running_server
-from tests.support.told_errors import ToldError, error_of, error_of_stream
 from tests.support.waiting import PATIENCE_SECONDS
 
 NO_SUCH_ID = "00000000-0000-7000-8000-000000000000"

@@ -11,8 +11,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.received_errors import error_of, error_of_stream
 from tests.support.running_server import RunningServer, running_server
-from tests.support.told_errors import error_of, error_of_stream
 from tests.support.waiting import eventually
 from tests.support.wire_agent import WireAgent, hello, opened_stream
 

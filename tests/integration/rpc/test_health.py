@@ -16,8 +16,8 @@ from valkey.asyncio import Valkey
 
 from distributor.rpc.server import SERVICES
 from distributor.store.embedded import EmbeddedValkey
+from tests.support.received_errors import error_of
 from tests.support.running_server import COMPLETED, RunningServer, queue_request, running_server
-from tests.support.told_errors import error_of
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -14,6 +14,7 @@ from valkey.asyncio import Valkey
 from distributor.json_values import MAX_DEPTH, plain_struct
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.received_errors import error_of
 from tests.support.running_server import (
     COMPLETED,
     FAILED,
@@ -23,7 +24,6 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
-from tests.support.told_errors import error_of
 
 FAIL = command_pb2.OFFLINE_POLICY_FAIL
 

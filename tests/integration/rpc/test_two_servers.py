@@ -15,8 +15,8 @@ from distributor.v1.command_service_pb2 import (
     WatchCommandRequest,
     WatchCommandsRequest,
 )
+from tests.support.received_errors import told
 from tests.support.running_server import CANCELLED, COMPLETED, RunningServer, running_server
-from tests.support.told_errors import told
 from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import running
 

@@ -12,6 +12,7 @@ import pytest
 from distributor.cli import server_process
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandResponse
+from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (
     ASSIGNED,
     COMPLETED,
@@ -20,7 +21,6 @@ from tests.support.running_server import (
     RunningServer,
     running_server,
 )
-from tests.support.told_errors import error_of_stream
 from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent
 

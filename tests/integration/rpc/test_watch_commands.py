@@ -11,6 +11,7 @@ import pytest
 
 from distributor.cli import server_process
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (
     COMPLETED,
     QUEUED,
@@ -18,7 +19,6 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
-from tests.support.told_errors import error_of_stream
 from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent
 

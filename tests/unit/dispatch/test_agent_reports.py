@@ -14,7 +14,7 @@ from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from tests.support.fake_ports import MemoryOutputLog, MemoryStore
+from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 
 C1 = Held("c1", "lease")
 

@@ -14,7 +14,7 @@ from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import Claim, ClaimRequest
 from distributor.errors import Unavailable
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryAgent, MemoryStore
+from tests.support.memory_stores import MemoryAgent, MemoryStore
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 

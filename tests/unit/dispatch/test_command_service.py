@@ -12,8 +12,8 @@ from distributor.dispatch.ports import NewCommand, Queued
 from distributor.errors import Unavailable
 from distributor.model.command import CommandDraft
 from distributor.store.command_store import MOST_IN_A_CALL
-from tests.support.fake_ports import MemoryStore
 from tests.support.memory_reader import MemoryReader
+from tests.support.memory_stores import MemoryStore
 
 REQUEST = QueueRequest(CommandDraft("agent123", "PING"), lambda command_id: command_id.encode())
 

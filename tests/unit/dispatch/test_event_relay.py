@@ -13,7 +13,7 @@ from distributor.dispatch.watches import Watches
 from distributor.model.event import EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import (
+from tests.support.memory_stores import (
     MemoryAgent,
     MemoryEventLog,
     MemoryFact,

@@ -13,8 +13,8 @@ from distributor.dispatch.flight_audit import FlightAudit
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryAgent, state
 from tests.support.memory_reader import MemoryReader
+from tests.support.memory_stores import MemoryAgent, state
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 
 from distributor.dispatch.retention import Retention
 from distributor.errors import Unavailable
-from tests.support.fake_ports import MemoryStore
+from tests.support.memory_stores import MemoryStore
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 

@@ -11,7 +11,7 @@ from distributor.dispatch import transition_log
 from distributor.dispatch.ports import Facts
 from distributor.dispatch.transition_log import log_transitions
 from distributor.model.event import EventKind
-from tests.support.fake_ports import MemoryFact, agent_changed, changed, output_arrived, state
+from tests.support.memory_stores import MemoryFact, agent_changed, changed, output_arrived, state
 
 FACTS = Facts("1-0", "r", [changed(EventKind.STARTED, state("c1", attempt=2)), output_arrived(), agent_changed()])
 

@@ -12,7 +12,7 @@ from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.event import EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryFact, agent_changed, changed, output_arrived, state
+from tests.support.memory_stores import MemoryFact, agent_changed, changed, output_arrived, state
 from tests.support.waiting import PATIENCE_SECONDS
 
 

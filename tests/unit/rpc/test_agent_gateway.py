@@ -17,8 +17,8 @@ from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
-from tests.support.fake_ports import MemoryOutputLog, MemoryStore
 from tests.support.memory_sessions import MemorySessions
+from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 from tests.support.scripted_context import ScriptedContext
 from tests.support.waiting import until
 from tests.support.wire_agent import hello

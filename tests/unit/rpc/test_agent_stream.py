@@ -20,8 +20,8 @@ from distributor.rpc import agent_stream
 from distributor.rpc.agent_stream import MOST_WAITING_ACKS, AgentStream, monotonic_ms
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
-from tests.support.fake_ports import MemoryOutputLog, MemoryStore
 from tests.support.memory_sessions import MemorySessions
+from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 from tests.support.scripted_context import ScriptedContext
 from tests.support.serving_agent import background
 from tests.support.waiting import PATIENCE_SECONDS, until

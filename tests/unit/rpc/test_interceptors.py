@@ -21,7 +21,7 @@ from distributor.v1.command_service_pb2_grpc import (
     CommandServiceStub,
     add_CommandServiceServicer_to_server,
 )
-from tests.support.told_errors import error_of, error_of_stream
+from tests.support.received_errors import error_of, error_of_stream
 from tests.support.waiting import until
 
 

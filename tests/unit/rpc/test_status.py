@@ -16,7 +16,7 @@ from distributor.rpc.status import to_grpc
 from distributor.transport import ERROR_DETAILS_KEY
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
-from tests.support.told_errors import told
+from tests.support.received_errors import told
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.DistributorError)]
 
