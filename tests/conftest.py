@@ -13,7 +13,7 @@ from valkey.asyncio import Valkey
 
 from distributor.observability.logging import log_through_standard_library
 from distributor.store.embedded import EmbeddedValkey
-from tests.support.ports import free_port
+from tests.support.free_port import free_port
 
 # The same examples in every run, and no limit on the time of one: a machine under load is no bug.
 hypothesis.settings.register_profile(

@@ -8,11 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.source_tree import ROOT
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def quick_run(scenario: str, folder: Path) -> Any:

@@ -12,7 +12,8 @@ import pytest
 from tests.support.dashboard_client import dashboard_client
 from tests.support.launched_programs import launched
 from tests.support.launched_sender import ROOT
-from tests.support.running_server import PATIENCE_SECONDS, running_server
+from tests.support.running_server import running_server
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_a_launched_bridge_serves_a_minted_token(

@@ -12,9 +12,6 @@ import pytest
 from tests.support.launched_programs import launched_agent, launched_server
 from tests.support.launched_sender import ROOT, Finished, run_sender, start_sender
 
-# The first test waits for twelve programs to start.
-pytestmark = pytest.mark.timeout(180)
-
 AGENTS = [f"agent-{number}" for number in range(10)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from distributor.client import CommandClient, CommandRequest, CommandStatus
+from distributor.client import CommandClient, CommandRequest, CommandStatus, Queued
 from tests.support.launched_server import LaunchedServer, descendants_of, gone, launched_server, somewhere
 from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent, running, wire_agent
@@ -27,7 +27,9 @@ async def serving(data_dir: Path) -> AsyncIterator[tuple[LaunchedServer, str]]:
 async def queue(address: str, count: int = 1) -> list[str]:
     async with CommandClient(address) as client:
         outcomes = await client.queue_many([CommandRequest("agent123", "PING")] * count)
-        return [outcome.command_id for outcome in outcomes]
+    queued = [outcome for outcome in outcomes if isinstance(outcome, Queued)]
+    assert len(queued) == count, outcomes
+    return [outcome.command_id for outcome in queued]
 
 
 async def finish(address: str, agent: WireAgent, command_ids: list[str]) -> None:

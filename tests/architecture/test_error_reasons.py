@@ -56,7 +56,8 @@ def takers(tree: ast.AST) -> Iterator[tuple[str, Function]]:
         if isinstance(node, Function):
             yield node.name, node
         elif isinstance(node, ast.ClassDef):
-            yield from ((node.name, child) for child in node.body if getattr(child, "name", "") == "__init__")
+            methods = (child for child in node.body if isinstance(child, Function))
+            yield from ((node.name, method) for method in methods if method.name == "__init__")
 
 
 def places() -> dict[str, set[int]]:

@@ -18,13 +18,12 @@ from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.transport import channel_options
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest
+from tests.support.received_errors import ToldError, told
 from tests.support.running_server import ASSIGNED, QUEUED, RunningServer, running_server
 from tests.support.serving_agent import background
-from tests.support.told_errors import ToldError, told
 from tests.support.waiting import PATIENCE_SECONDS, eventually
-from tests.support.wire_agent import hello, opened_stream
+from tests.support.wire_agent import hello, opened_stream, raw_stream
 
-CONNECT = "/distributor.v1.AgentGatewayService/Connect"
 QUICK = {"heartbeat_interval": 0.1, "start_within": 0.2, "offline_after": 2.0, "ack_deadline": 2.0}
 """An agent is taken for gone soon, but not while it is still being attached on a busy machine."""
 
@@ -45,7 +44,7 @@ async def end_of(call: Any) -> ToldError:
 async def test_an_agent_that_does_not_read_is_let_go_although_a_write_to_it_is_stuck(valkey_url: str) -> None:
     async with running_server(valkey_url, **QUICK, delivery_attempts=100) as server:
         ids = [await server.queue(params={"text": "x" * 250_000}) for _ in range(60)]
-        call = server.channel.stream_stream(CONNECT)()
+        call = raw_stream(server.channel)
         await call.write(pb.ConnectRequest(hello=hello(capacity=1_000)).SerializeToString())
 
         async def taken() -> bool:
@@ -72,7 +71,7 @@ async def deaf_agent(server: RunningServer, **changes: Any) -> AsyncIterator[Any
     """The call of an attached agent that reads nothing and lets little pile up for it."""
     options = [*channel_options(), ("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(server.address, options=options) as channel:
-        call = channel.stream_stream(CONNECT)()
+        call = raw_stream(channel)
         await call.write(pb.ConnectRequest(hello=hello(**changes)).SerializeToString())
 
         async def taken() -> bool:

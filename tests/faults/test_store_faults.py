@@ -15,7 +15,8 @@ from distributor.store import keys
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.launched_programs import launched_agent
 from tests.support.launched_server import LaunchedServer, descendants_of, launched_server, somewhere
-from tests.support.running_server import COMPLETED, PATIENCE_SECONDS, running_server
+from tests.support.running_server import COMPLETED, running_server
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def address_of(server: LaunchedServer) -> str:

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from distributor.transport import server_options
 from distributor.v1 import command_pb2, command_service_pb2_grpc
 from distributor.v1 import command_service_pb2 as wire
-from tests.support.refusals import Refusal, abort
+from tests.support.answered_errors import Refusal, abort
 
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 FAILED = command_pb2.COMMAND_STATUS_FAILED
@@ -142,7 +142,7 @@ class FakeCommandService(command_service_pb2_grpc.CommandServiceServicer):
         status: command_pb2.CommandStatus.ValueType = COMPLETED,
         *,
         exit_code: int | None = None,
-        data: object = None,
+        data: Any = None,
         reason: str = "",
     ) -> None:
         stored = self.commands[command_id]

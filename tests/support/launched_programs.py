@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.free_port import free_port
 from tests.support.launched_sender import ROOT
-from tests.support.ports import free_port
 
 
 @asynccontextmanager

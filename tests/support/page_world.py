@@ -12,7 +12,7 @@ from distributor.agent.command_context import OutputStreamName
 from distributor.cli.bridge_process import BridgeProcess
 from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.ports import free_port
+from tests.support.free_port import free_port
 from tests.support.running_bridge import bridge_settings
 from tests.support.running_server import RunningServer, running_server
 from tests.support.serving_agent import background

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http.client import HTTPMessage
+from email.message import Message
 from typing import Any, Final, NamedTuple
 
 from distributor.cli.bridge_process import BridgeProcess
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
     """What an HTTP call got."""
 
     status: int
-    headers: HTTPMessage
+    headers: Message
     body: bytes
 
     def json(self) -> Any:

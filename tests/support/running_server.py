@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import grpc
@@ -20,7 +20,10 @@ from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from tests.support.waiting import PATIENCE_SECONDS, eventually
-from tests.support.wire_agent import wire_agent
+from tests.support.wire_agent import WireAgent, wire_agent
+
+if TYPE_CHECKING:
+    from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
 
 QUEUED = command_pb2.COMMAND_STATUS_QUEUED
 ASSIGNED = command_pb2.COMMAND_STATUS_ASSIGNED
@@ -51,15 +54,14 @@ class RunningServer:
     process: ServerProcess
     settings: ServerSettings
     channel: grpc.aio.Channel
-    commands: Any
-    """A CommandServiceStub; the generated stubs cannot say that its calls are awaited."""
+    commands: CommandServiceAsyncStub
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.process.port}"
 
-    def agent(self, agent_id: str = "agent123", **hello: Any) -> Any:
-        """Attach an agent; an async context manager that gives a welcomed WireAgent."""
+    def agent(self, agent_id: str = "agent123", **hello: Any) -> AbstractAsyncContextManager[WireAgent]:
+        """Attach an agent; it is welcomed."""
         return wire_agent(self.address, agent_id, **hello)
 
     async def queue(self, agent_id: str = "agent123", command_type: str = "PING", **command: Any) -> str:

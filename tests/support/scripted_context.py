@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Never
 
 import grpc
 
 from distributor.v1 import agent_gateway_pb2 as pb
 
 
-class ScriptedContext:
-    """A grpc.aio.ServicerContext: reads what a test says, keeps what is written. While it is `deaf`, writes wait."""
+def unused() -> Never:
+    """Stands where a stream of an agent asks for nothing."""
+    raise AssertionError("a stream of an agent only reads, writes and aborts")
+
+
+class ScriptedContext(grpc.aio.ServicerContext[Any, pb.ConnectResponse]):
+    """Reads what a test says, keeps what is written. While it is `deaf`, writes wait."""
 
     def __init__(self, *requests: pb.ConnectRequest) -> None:
         self.written: list[pb.ConnectResponse] = []
@@ -54,8 +59,46 @@ class ScriptedContext:
         await self._hears.wait()
         self.written.append(message)
 
-    async def abort(self, code: grpc.StatusCode, details: str, metadata: Any) -> None:
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
         await self._hears.wait()
         self.aborted = (code, details)
         self.half_close()
         raise grpc.aio.AbortError
+
+    # Whatever else a context has to offer
+
+    async def abort_with_status(self, status: Any) -> Never:
+        unused()
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        unused()
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        unused()
+
+    def invocation_metadata(self) -> Never:
+        unused()
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        unused()
+
+    def set_details(self, details: str) -> None:
+        unused()
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        unused()
+
+    def disable_next_message_compression(self) -> None:
+        unused()
+
+    def peer(self) -> Never:
+        unused()
+
+    def peer_identities(self) -> Never:
+        unused()
+
+    def peer_identity_key(self) -> Never:
+        unused()
+
+    def auth_context(self) -> Never:
+        unused()

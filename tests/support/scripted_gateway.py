@@ -17,7 +17,7 @@ from distributor.transport import ERROR_DETAILS_KEY, server_options
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import agent_gateway_pb2_grpc as gateway_grpc
 from distributor.v1 import command_pb2
-from tests.support.ports import free_port
+from tests.support.free_port import free_port
 from tests.support.waiting import PATIENCE_SECONDS
 
 

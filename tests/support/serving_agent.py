@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from distributor.agent import Agent, CommandContext
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -23,7 +25,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+async def background(coroutine: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
     """Run something beside the test; cancelled at the end if it has not ended by itself."""
     task = asyncio.create_task(coroutine)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from distributor.agent.actions import RefusedCommand
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import AgentProfile, SessionState
@@ -48,11 +50,13 @@ def refusal(state: SessionState, message: gateway.ConnectResponse, now: float = 
     return refused
 
 
-def finish(state: SessionState, record: CommandRecord, command_id: str, **fields: bool) -> None:
-    record.finish(gateway.Result(command_id=command_id, **fields))  # type: ignore[arg-type]
+def finish(state: SessionState, record: CommandRecord, command_id: str, **fields: Any) -> None:
+    record.finish(gateway.Result(command_id=command_id, **fields))
     state.finished(command_id, 0.0)
 
 
-def acknowledged(*command_ids: str, verdict: gateway.ResultVerdict.ValueType = gateway.RESULT_VERDICT_STORED):  # type: ignore[no-untyped-def]
+def acknowledged(
+    *command_ids: str, verdict: gateway.ResultVerdict.ValueType = gateway.RESULT_VERDICT_STORED
+) -> gateway.ConnectResponse:
     acks = [gateway.ResultAck(command_id=command_id, verdict=verdict) for command_id in command_ids]
     return gateway.ConnectResponse(result_acks=acks)

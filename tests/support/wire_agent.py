@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -16,6 +16,8 @@ from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 from tests.support.waiting import PATIENCE_SECONDS
 
 T = TypeVar("T")
+
+CONNECT: Final = "/distributor.v1.AgentGatewayService/Connect"
 
 
 def hello(agent_id: str = "agent123", **changes: Any) -> pb.Hello:
@@ -144,7 +146,7 @@ class WireAgent:
         """Offsets acknowledged for a command, in order."""
         return [one.offset for message in self.messages for one in message.output_acks if one.command_id == command_id]
 
-    async def until(self, found: Callable[[], T]) -> T:
+    async def until(self, found: Callable[[], T | None]) -> T:
         """What `found` returns as soon as it is true; fails when the stream ends before."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not (value := found()):
@@ -192,14 +194,12 @@ class WireAgent:
 
 def result(assignment: pb.Assignment, **fields: Any) -> pb.Result:
     """A result of this attempt, completed unless told otherwise."""
-    return pb.Result(
-        **{
-            "command_id": assignment.command.command_id,
-            "lease_id": assignment.lease_id,
-            "status": command_pb2.COMMAND_STATUS_COMPLETED,
-        }
-        | fields
-    )
+    usual: dict[str, Any] = {
+        "command_id": assignment.command.command_id,
+        "lease_id": assignment.lease_id,
+        "status": command_pb2.COMMAND_STATUS_COMPLETED,
+    }
+    return pb.Result(**usual | fields)
 
 
 def running(assignment: pb.Assignment, output_offset: int = 0) -> pb.RunningCommand:
@@ -216,6 +216,12 @@ async def wire_agent(address: str, agent_id: str = "agent123", **changes: Any) -
         await agent.send(hello=hello(agent_id, **changes))
         await agent.until(lambda: agent.messages)
         yield agent
+
+
+def raw_stream(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    """A stream on which messages are written and read as bytes."""
+    connect: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT)
+    return connect()
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from distributor.bridge.event_hub import EventHub
 from distributor.dispatch.ports import Facts
@@ -57,7 +58,7 @@ async def test_a_command_line_is_split_into_words(server: RunningServer, bridge:
         (assignment,) = await agent.assigned(1)
         await agent.finish(assignment)
     assert assignment.command.type == "EXEC"
-    assert list(assignment.command.params["argv"]) == ["echo", "two words", "$HOME"]
+    assert MessageToDict(assignment.command.params)["argv"] == ["echo", "two words", "$HOME"]
 
 
 async def test_an_interrupt_stops_a_command(server: RunningServer, bridge: RunningBridge) -> None:

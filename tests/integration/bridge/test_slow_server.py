@@ -12,7 +12,8 @@ from distributor.client import Command, QueuedCommand
 from distributor.errors import Unavailable
 from tests.support.protocol_schema import check
 from tests.support.running_bridge import RunningBridge
-from tests.support.running_server import PATIENCE_SECONDS, RunningServer
+from tests.support.running_server import RunningServer
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_requests_that_wait_hold_up_nothing_else_and_keep_their_order(

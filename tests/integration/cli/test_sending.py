@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from tests.support.fake_command_service import FakeCommandService
 from tests.support.launched_sender import Finished, run_sender
@@ -58,7 +59,7 @@ async def test_what_follows_two_dashes_is_a_program_to_run(service: FakeCommandS
 
     (stored,) = service.commands.values()
     assert stored.command.type == "EXEC"
-    assert list(stored.command.params["argv"]) == ["sh", "-c", "echo --agent"]
+    assert MessageToDict(stored.command.params)["argv"] == ["sh", "-c", "echo --agent"]
 
 
 async def test_commands_come_from_a_file(service: FakeCommandService, server: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from functools import partial
 from typing import Any
@@ -9,20 +10,12 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.support.answered_errors import Refusal
 from tests.support.fake_command_service import CANCELLED, FAILED, TIMEOUT, FakeCommandService, serve_fake
 from tests.support.launched_sender import run_sender, start_sender
-from tests.support.refusals import Refusal
 from tests.support.terminal import Terminal
 
 EVERY_BYTE = bytes(range(256)) * 4_000 + b"no newline at the end \xf0\x9f"
-
-
-async def test_what_follows_two_dashes_is_a_program_to_run(service: FakeCommandService, server: str) -> None:
-    await run_sender(server, "--agent=a1", "--", "sh", "-c", "echo --agent")
-
-    (stored,) = service.commands.values()
-    assert stored.command.type == "EXEC"
-    assert list(stored.command.params["argv"]) == ["sh", "-c", "echo --agent"]
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
@@ -231,6 +224,11 @@ async def test_an_interrupt_leaves_the_commands_as_they_are_and_names_them(
     assert service.calls["CancelCommand"] == 0
 
 
+def stop_reading(stream: asyncio.StreamReader) -> None:
+    # There is no public way to close the reading end.
+    stream._transport.close()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("arguments", [["list", "--limit=2000", "-o", "jsonl"], ["watch"]])
 async def test_a_reader_that_goes_away_ends_it_quietly(
@@ -246,7 +244,7 @@ async def test_a_reader_that_goes_away_ends_it_quietly(
     assert process.stderr
 
     await process.stdout.readline()
-    process.stdout._transport.close()  # type: ignore[attr-defined]
+    stop_reading(process.stdout)
 
     assert b"rror" not in await process.stderr.read()
     assert await process.wait() == 141
@@ -261,7 +259,7 @@ async def test_a_reader_that_goes_away_is_told_what_goes_on(service: FakeCommand
     assert process.stdout
     assert process.stderr
     await process.stdout.readline()
-    process.stdout._transport.close()  # type: ignore[attr-defined]
+    stop_reading(process.stdout)
     service.write_output(command_id, b"second\n")
 
     told = (await process.stderr.read()).decode().splitlines()[-1]

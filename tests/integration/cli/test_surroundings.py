@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.support.answered_errors import Refusal
 from tests.support.fake_command_service import FakeCommandService
 from tests.support.launched_sender import LAUNCHER, ROOT, run_sender, start_sender
-from tests.support.refusals import Refusal
 from tests.support.terminal import Terminal
 
 
@@ -98,11 +98,12 @@ async def test_a_command_whose_receipt_could_not_be_shown_is_not_queued(
 
 
 async def test_a_closed_standard_error_keeps_nothing_from_working(service: FakeCommandService, server: str) -> None:
-    service.on_queued = lambda command_id: (
-        service.write_output(command_id, b"oops", stderr=True),
-        service.write_output(command_id, b"fine"),
-        service.finish(command_id),
-    )
+    def run(command_id: str) -> None:
+        service.write_output(command_id, b"oops", stderr=True)
+        service.write_output(command_id, b"fine")
+        service.finish(command_id)
+
+    service.on_queued = run
     shell = await asyncio.create_subprocess_exec(
         "sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, str(LAUNCHER), "--server", server,
         "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",

@@ -19,8 +19,8 @@ from distributor.client import (
     OfflinePolicy,
     Queued,
 )
+from tests.support.answered_errors import Refusal
 from tests.support.fake_command_service import FIRST_MS, FakeCommandService
-from tests.support.refusals import Refusal
 
 UNKNOWN = "01980000-0000-7000-8000-ffffffffffff"
 
@@ -137,10 +137,13 @@ async def test_status_details_become_the_error(client: CommandClient) -> None:
     assert caught.value.metadata == {"limit": "100"}
 
 
+NO_JSON: Any = object()
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (CommandRequest("a1", "PING", {"a": {"b": [object()]}}), "command.params.a.b[0]"),
+        (CommandRequest("a1", "PING", {"a": {"b": [NO_JSON]}}), "command.params.a.b[0]"),
         (CommandRequest("a1", "PING", priority=2**40), "command.priority"),
         (CommandRequest("a1", "PING", time_limit_seconds=1e300), "command.time_limit"),
         (CommandRequest("a1", "PING", queue_ttl_seconds=float("nan")), "command.queue_ttl"),

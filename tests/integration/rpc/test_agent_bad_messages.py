@@ -10,11 +10,12 @@ from google.protobuf.struct_pb2 import Value
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
+from tests.support.received_errors import told
 from tests.support.running_server import ASSIGNED, COMPLETED, FAILED, RunningServer, keyspace
-from tests.support.told_errors import told
-from tests.support.wire_agent import WireAgent, hello, opened_stream, result
+from tests.support.wire_agent import WireAgent, hello, opened_stream, raw_stream, result
 
-CONNECT = "/distributor.v1.AgentGatewayService/Connect"
+UNKNOWN: Any = 77
+"""No value of any enum."""
 OF_SESSIONS = (b"events", b"agent:agent123:session")
 """What tells that an agent attached or left."""
 
@@ -69,10 +70,12 @@ VIOLATIONS = [
     Violation("huge offset", output(offset=2**53), "output.offset", "0 to 2^53"),
     Violation("unknown stream", output(stream=9), "output.stream", "no value 9"),
     Violation("unspecified stream", output(stream=0), "output.stream", "no value 0"),
-    Violation("unknown refusal", {"refused": [pb.Refused(command_id="c", code=77)]}, "refused.code", "no value 77"),  # type: ignore[arg-type]
+    Violation(
+        "unknown refusal", {"refused": [pb.Refused(command_id="c", code=UNKNOWN)]}, "refused.code", "no value 77"
+    ),
     Violation(
         "unknown finding",
-        {"cancel_reports": [pb.CancelReport(command_id="c", finding=77)]},  # type: ignore[arg-type]
+        {"cancel_reports": [pb.CancelReport(command_id="c", finding=UNKNOWN)]},
         "cancel_reports.finding",
         "no value 77",
     ),
@@ -108,7 +111,7 @@ async def test_what_the_protocol_does_not_allow_ends_the_stream(
 
 @pytest.mark.parametrize("first", [True, False], ids=["as the first message", "later"])
 async def test_bytes_that_are_no_message_end_the_stream(server: RunningServer, first: bool) -> None:
-    call = server.channel.stream_stream(CONNECT)()
+    call = raw_stream(server.channel)
     if not first:
         await call.write(pb.ConnectRequest(hello=hello()).SerializeToString())
         await call.read()
@@ -120,7 +123,7 @@ async def test_bytes_that_are_no_message_end_the_stream(server: RunningServer, f
 
 
 async def test_text_that_is_not_utf8_ends_the_stream(server: RunningServer) -> None:
-    call = server.channel.stream_stream(CONNECT)()
+    call = raw_stream(server.channel)
     message = pb.ConnectRequest(hello=hello(agent_version="xxxx")).SerializeToString()
     await call.write(message.replace(b"xxxx", b"\xc3\x28\xff\xfe"))
     error = told(await call.code(), await call.details(), await call.trailing_metadata())
@@ -130,7 +133,7 @@ async def test_text_that_is_not_utf8_ends_the_stream(server: RunningServer) -> N
 
 async def test_a_message_over_the_size_limit_ends_the_stream(server: RunningServer) -> None:
     async with opened_stream(server.address) as agent:
-        call = server.channel.stream_stream(CONNECT)()
+        call = raw_stream(server.channel)
         await call.write(bytes(8 * 1024 * 1024))
         assert agent.code is None
         assert (await call.code()).name in ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")
@@ -237,7 +240,7 @@ async def test_a_reason_is_made_fit_to_be_kept(server: RunningServer, agent: Wir
 
 async def test_words_about_unknown_commands_change_nothing(server: RunningServer, agent: WireAgent) -> None:
     before = await keyspace(server.settings.valkey_url)
-    held = {"command_id": "nonsense", "lease_id": "l"}
+    held: dict[str, Any] = {"command_id": "nonsense", "lease_id": "l"}
     await agent.send(
         received=[pb.Received(**held)],
         started=[pb.Started(**held)],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
+
 import pytest
 from valkey.asyncio import Valkey
 
@@ -11,13 +13,13 @@ from tests.support.running_server import (
     ASSIGNED,
     COMPLETED,
     FAILED,
-    PATIENCE_SECONDS,
     QUEUED,
     TIMEOUT,
     RunningServer,
     queue_request,
     running_server,
 )
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import result, running
 
 
@@ -153,7 +155,7 @@ async def test_output_is_stored_before_it_is_acknowledged_and_never_twice(server
         assert chunks[-1].stream == command_pb2.OUTPUT_STREAM_STDERR
 
 
-def watch(server: RunningServer, command_id: str):  # type: ignore[no-untyped-def]
+def watch(server: RunningServer, command_id: str) -> AsyncIterable[command_service_pb2.WatchCommandResponse]:
     return server.commands.WatchCommand(
         command_service_pb2.WatchCommandRequest(command_id=command_id), timeout=PATIENCE_SECONDS
     )

@@ -9,8 +9,8 @@ import pytest
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_service_pb2
+from tests.support.received_errors import ToldError, told
 from tests.support.running_server import RunningServer, keyspace, running_server
-from tests.support.told_errors import ToldError, told
 from tests.support.waiting import eventually
 from tests.support.wire_agent import WireAgent, hello, opened_stream
 

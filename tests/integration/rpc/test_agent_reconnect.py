@@ -12,11 +12,11 @@ from tests.support.running_server import (
     ASSIGNED,
     COMPLETED,
     FAILED,
-    PATIENCE_SECONDS,
     QUEUED,
     RunningServer,
     running_server,
 )
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent, running
 
 VERDICTS = {"keep": pb.VERDICT_KEEP, "stop": pb.VERDICT_STOP}
@@ -155,8 +155,8 @@ async def test_a_restart_of_the_server_loses_nothing(valkey_url: str) -> None:
     async with running_server(valkey_url) as server:
         assert (await server.state(waiting)).status == QUEUED
         assert (await server.state(runs.command.command_id)).status == ASSIGNED
-        held = {"running": [running(runs)], "unacknowledged": [running(finished)]}
-        async with server.agent(capacity=2, **held) as agent:
+        held, ended = [running(runs)], [running(finished)]
+        async with server.agent(capacity=2, running=held, unacknowledged=ended) as agent:
             assert [verdict.verdict for verdict in agent.welcome.verdicts] == [VERDICTS["keep"]] * 2
             acks = await agent.finish(runs, finished)
             assert [ack.verdict for ack in acks] == [pb.RESULT_VERDICT_STORED] * 2

@@ -11,12 +11,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.running_server import PATIENCE_SECONDS, RunningServer, keyspace, queue_request, running_server
-from tests.support.told_errors import ToldError, error_of, error_of_stream
+from tests.support.received_errors import ToldError, error_of, error_of_stream
+from tests.support.running_server import RunningServer, keyspace, queue_request, running_server
+from tests.support.waiting import PATIENCE_SECONDS
 
 NO_SUCH_ID = "00000000-0000-7000-8000-000000000000"
 STREAMS = ("WatchCommand", "WatchCommands")
 METHOD = "/distributor.v1.CommandService/"
+UNKNOWN: Any = 99
+"""No value of any enum."""
 
 
 class Mistake(NamedTuple):
@@ -52,6 +55,18 @@ def with_duration(field: str, **duration: int) -> pb.QueueCommandRequest:
     request = queue_request()
     getattr(request.command, field).CopyFrom(Duration(**duration))
     return request
+
+
+def filter_by_time(field: str, **time: int) -> pb.CommandFilter:
+    wanted = pb.CommandFilter()
+    getattr(wanted, field).CopyFrom(Timestamp(**time))
+    return wanted
+
+
+def raw(channel: grpc.aio.Channel, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """A method that takes and gives bytes."""
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD + method)
+    return call
 
 
 AGENT_ID = ("command.agent_id", "INVALID_AGENT_ID", "1 to 128 of A-Z a-z 0-9 . _ -")
@@ -229,7 +244,7 @@ MISTAKES = [
     asking(
         "filter by an unknown status",
         "ListCommands",
-        pb.ListCommandsRequest(filter=pb.CommandFilter(statuses=[99])),  # type: ignore[list-item]
+        pb.ListCommandsRequest(filter=pb.CommandFilter(statuses=[UNKNOWN])),
         "filter.statuses",
         "UNKNOWN_ENUM_VALUE",
         "no value 99",
@@ -238,7 +253,7 @@ MISTAKES = [
         asking(
             f"filter by a malformed time, {field}, {time}",
             "ListCommands",
-            pb.ListCommandsRequest(filter=pb.CommandFilter(**{field: Timestamp(**time)})),
+            pb.ListCommandsRequest(filter=filter_by_time(field, **time)),
             f"filter.{field}",
             *TIME,
         )
@@ -260,7 +275,7 @@ MISTAKES = [
     asking(
         "agents of an unknown status",
         "ListAgents",
-        pb.ListAgentsRequest(statuses=[99]),  # type: ignore[list-item]
+        pb.ListAgentsRequest(statuses=[UNKNOWN]),
         "statuses",
         "UNKNOWN_ENUM_VALUE",
         "no value 99",
@@ -352,21 +367,22 @@ async def test_a_full_queue(valkey_url: str) -> None:
 async def test_bytes_that_are_no_message(server: RunningServer, method: str, request_bytes: bytes) -> None:
     await server.queue()
     before = await keyspace(server.settings.valkey_url)
-    error = await error_of(server.channel.unary_unary(METHOD + method)(request_bytes))
+    error = await error_of(raw(server.channel, method)(request_bytes))
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
     assert "not a valid protobuf message" in error.text
     assert await keyspace(server.settings.valkey_url) == before
 
 
 async def test_bytes_that_are_no_message_to_a_watch(server: RunningServer) -> None:
-    error = await error_of_stream(server.channel.unary_stream(METHOD + "WatchCommand")(b"\xff\xff\xff"))
+    watch: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = server.channel.unary_stream(METHOD + "WatchCommand")
+    error = await error_of_stream(watch(b"\xff\xff\xff"))
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
 
 
 async def test_text_that_is_not_utf8(server: RunningServer) -> None:
     before = await keyspace(server.settings.valkey_url)
     request = queue_request(params={"text": "xxxx"}).SerializeToString().replace(b"xxxx", b"\xc3\x28\xff\xfe")
-    error = await error_of(server.channel.unary_unary(METHOD + "QueueCommand")(request))
+    error = await error_of(raw(server.channel, "QueueCommand")(request))
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
     assert "not UTF-8" in error.text
     assert await keyspace(server.settings.valkey_url) == before
@@ -376,12 +392,12 @@ async def test_a_message_over_the_size_limit(server: RunningServer) -> None:
     before = await keyspace(server.settings.valkey_url)
     too_much = bytes(8 * 1024 * 1024 + 1)
     async with grpc.aio.insecure_channel(server.address) as unlimited:
-        error = await error_of(unlimited.unary_unary(METHOD + "QueueCommand")(too_much))
+        error = await error_of(raw(unlimited, "QueueCommand")(too_much))
     assert error.code == "RESOURCE_EXHAUSTED"
     assert "larger than max (8388609 vs. 8388608)" in error.text
     assert await keyspace(server.settings.valkey_url) == before
 
 
 async def test_a_method_that_does_not_exist(server: RunningServer) -> None:
-    error = await error_of(server.channel.unary_unary(METHOD + "DropEverything")(b""))
+    error = await error_of(raw(server.channel, "DropEverything")(b""))
     assert error.code == "UNIMPLEMENTED"

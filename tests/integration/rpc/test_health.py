@@ -16,9 +16,9 @@ from valkey.asyncio import Valkey
 
 from distributor.rpc.server import SERVICES
 from distributor.store.embedded import EmbeddedValkey
-from tests.support.running_server import COMPLETED, PATIENCE_SECONDS, RunningServer, queue_request, running_server
-from tests.support.told_errors import error_of
-from tests.support.waiting import eventually
+from tests.support.received_errors import error_of
+from tests.support.running_server import COMPLETED, RunningServer, queue_request, running_server
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -153,7 +153,8 @@ async def test_not_serving_while_draining(valkey_url: str) -> None:
 
 
 async def listed_services(server: RunningServer) -> list[str]:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)
+    # Its stubs know blocking channels only.
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)  # type: ignore[arg-type]
     call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]))
     response = await call.read()
     return [service.name for service in response.list_services_response.service]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -13,6 +14,7 @@ from valkey.asyncio import Valkey
 from distributor.json_values import MAX_DEPTH, plain_struct
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.received_errors import error_of
 from tests.support.running_server import (
     COMPLETED,
     FAILED,
@@ -22,7 +24,6 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
-from tests.support.told_errors import error_of
 
 FAIL = command_pb2.OFFLINE_POLICY_FAIL
 
@@ -201,12 +202,12 @@ async def test_a_result_is_read_as_the_agent_wrote_it(server: RunningServer) -> 
     assert result.reason == reason
 
 
-async def every_page(server: RunningServer, **request: object) -> list[pb.CommandSummary]:
+async def every_page(server: RunningServer, **request: Any) -> list[pb.CommandSummary]:
     """All pages of a list, which must end."""
     found: list[pb.CommandSummary] = []
     token = ""
     while True:
-        page = await server.commands.ListCommands(pb.ListCommandsRequest(page_token=token, **request))  # type: ignore[arg-type]
+        page = await server.commands.ListCommands(pb.ListCommandsRequest(page_token=token, **request))
         found += page.commands
         token = page.next_page_token
         if not token:
@@ -241,8 +242,8 @@ async def test_each_filter_and_all_together(server: RunningServer) -> None:
     other = await server.queue("agent456")
     between = (await server.state(exec_waiting)).receipts.queue_time
 
-    async def listed(**wanted: object) -> set[str]:
-        found = await every_page(server, filter=pb.CommandFilter(**wanted))  # type: ignore[arg-type]
+    async def listed(**wanted: Any) -> set[str]:
+        found = await every_page(server, filter=pb.CommandFilter(**wanted))
         return {command.command_id for command in found}
 
     assert await listed() == {done, waiting, exec_waiting, other}

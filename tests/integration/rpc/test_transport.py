@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from distributor import transport
-from distributor.v1.command_service_pb2 import WatchCommandsRequest
+from distributor.v1.command_service_pb2 import WatchCommandsRequest, WatchCommandsResponse
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from tests.support.running_server import running_server
 
@@ -54,5 +54,7 @@ async def test_the_key_for_the_shortest_ping_interval_is_the_one_that_works(
         await asyncio.wait([reading], timeout=CUT_OFF_AFTER_SECONDS)
         assert not reading.done(), "the connection was cut off for its pings"
         command_id = await server.queue()
-        assert (await reading).commands[0].command_id == command_id
+        message = await reading
+        assert isinstance(message, WatchCommandsResponse)
+        assert message.commands[0].command_id == command_id
         call.cancel()

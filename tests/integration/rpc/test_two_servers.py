@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ from distributor.v1.command_service_pb2 import (
     WatchCommandRequest,
     WatchCommandsRequest,
 )
-from tests.support.running_server import CANCELLED, COMPLETED, PATIENCE_SECONDS, RunningServer, running_server
-from tests.support.told_errors import told
+from tests.support.received_errors import told
+from tests.support.running_server import CANCELLED, COMPLETED, RunningServer, running_server
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import running
 
 
@@ -48,10 +50,12 @@ async def test_a_cancel_at_one_reaches_the_agent_at_the_other(server: RunningSer
 
 async def test_a_watch_at_one_sees_what_happens_at_the_other(server: RunningServer, another: RunningServer) -> None:
     async with another.agent() as agent:
-        everything = server.commands.WatchCommands(WatchCommandsRequest(), timeout=PATIENCE_SECONDS)
+        # Any: what is read may also be EOF, so to the stubs it is an object.
+        everything: Any = server.commands.WatchCommands(WatchCommandsRequest(), timeout=PATIENCE_SECONDS)
         await everything.read()
         command_id = await another.queue()
-        watching = server.commands.WatchCommand(WatchCommandRequest(command_id=command_id), timeout=PATIENCE_SECONDS)
+        request = WatchCommandRequest(command_id=command_id)
+        watching: Any = server.commands.WatchCommand(request, timeout=PATIENCE_SECONDS)
         await watching.read()
         assignment = await agent.next_assignment(command_id)
         await agent.start(assignment)

@@ -12,16 +12,16 @@ import pytest
 from distributor.cli import server_process
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandResponse
+from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (
     ASSIGNED,
     COMPLETED,
     FAILED,
-    PATIENCE_SECONDS,
     QUEUED,
     RunningServer,
     running_server,
 )
-from tests.support.told_errors import error_of_stream
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent
 
 
@@ -31,7 +31,9 @@ class Viewer:
     def __init__(self, server: RunningServer, command_id: str, **request: Any) -> None:
         self.seen: list[WatchCommandResponse] = []
         request = {"command_id": command_id} | request
-        self._call = server.commands.WatchCommand(WatchCommandRequest(**request), timeout=2 * PATIENCE_SECONDS)
+        watch = WatchCommandRequest(**request)
+        # Any: what is read may also be EOF, so to the stubs it is an object.
+        self._call: Any = server.commands.WatchCommand(watch, timeout=2 * PATIENCE_SECONDS)
 
     async def next(self, kind: str = "") -> Any:
         """The next update, or the next of a kind."""

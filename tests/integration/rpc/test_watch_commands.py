@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
@@ -11,15 +11,15 @@ import pytest
 
 from distributor.cli import server_process
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (
     COMPLETED,
-    PATIENCE_SECONDS,
     QUEUED,
     RunningServer,
     queue_request,
     running_server,
 )
-from tests.support.told_errors import error_of_stream
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent
 
 
@@ -29,7 +29,9 @@ class Viewer:
     def __init__(self, server: RunningServer, **request: Any) -> None:
         self.latest: dict[str, int] = {}
         self.messages = 0
-        self._call = server.commands.WatchCommands(pb.WatchCommandsRequest(**request), timeout=2 * PATIENCE_SECONDS)
+        watch = pb.WatchCommandsRequest(**request)
+        # Any: what is read may also be EOF, so to the stubs it is an object.
+        self._call: Any = server.commands.WatchCommands(watch, timeout=2 * PATIENCE_SECONDS)
 
     async def next(self) -> list[pb.CommandSummary]:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -37,7 +39,7 @@ class Viewer:
         self._keep(message)
         return list(message.commands)
 
-    async def until(self, expected: dict[str, int]) -> None:
+    async def until(self, expected: Mapping[str, int]) -> None:
         while not expected.items() <= self.latest.items():
             await self.next()
 

@@ -93,7 +93,7 @@ async def test_the_result_of_a_run_that_is_counted_is_stored_and_the_command_sta
     await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=60_000)])
     before = await world.dump()
     attached = await world.attach(held=held(command_id))
-    assert (attached.adopted, attached.counted) == ({}, {command_id})
+    assert (attached.adopted, attached.counted) == ({}, frozenset({command_id}))
     assert changed(before, await world.dump()) == SESSION_CHANGES
 
 
@@ -102,7 +102,7 @@ async def test_the_result_of_a_run_that_is_counted_while_the_next_attempt_was_un
     await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     await world.claim(lease_id="lease2")
     attached = await world.attach(held=held(command_id))
-    assert (attached.adopted, attached.counted) == ({}, {command_id})
+    assert (attached.adopted, attached.counted) == ({}, frozenset({command_id}))
     state = await world.state(command_id)
     assert (state.status, state.reason.code) == (CommandStatus.QUEUED, "not_delivered")
     assert [command.attempt for command in (await world.claim(lease_id="lease3")).commands] == [3]

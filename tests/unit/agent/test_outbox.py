@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from distributor.agent.outbox import MAX_OUTPUT_BYTES, MAX_PARTS, Outbox
 from distributor.agent.record import CommandRecord
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -14,8 +16,8 @@ def start(record: CommandRecord, outbox: Outbox, command_id: str) -> None:
     outbox.started.append(gateway.Started(command_id=command_id))
 
 
-def finish(record: CommandRecord, outbox: Outbox, command_id: str, **fields: object) -> None:
-    record.finish(gateway.Result(command_id=command_id, **fields))  # type: ignore[arg-type]
+def finish(record: CommandRecord, outbox: Outbox, command_id: str, **fields: Any) -> None:
+    record.finish(gateway.Result(command_id=command_id, **fields))
     outbox.add_result(command_id)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,7 +102,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_the_server_ends_up_with_every_byte_in_place(script: list[tuple]) -> None:  # type: ignore[type-arg]
+def test_the_server_ends_up_with_every_byte_in_place(script: list[tuple[Any, ...]]) -> None:
     window = OutputWindow()
     printed: list[tuple[int, int]] = []
     stored: list[tuple[int, int]] = []  # what the server has, without holes

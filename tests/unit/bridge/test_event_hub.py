@@ -21,7 +21,7 @@ from distributor.dispatch.ports import Facts
 from distributor.errors import Unavailable
 from distributor.model.event import EventKind
 from distributor.tasks import stop_tasks
-from tests.support.fake_ports import changed, state
+from tests.support.memory_stores import changed, state
 from tests.support.own_logs import own_logs
 from tests.support.waiting import until
 

@@ -18,7 +18,7 @@ def test_a_token_that_a_bridge_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(main, ["token", "--subject", "alice", "--scope", "command:write"])
     assert shown.exit_code == 0, shown.output
     identity = TokenVerifier("command-distributor", KEY).verify(shown.output.strip())
-    assert (identity.subject, identity.scopes) == ("alice", {Scope.WRITE})
+    assert (identity.subject, identity.scopes) == ("alice", frozenset({Scope.WRITE}))
 
 
 def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:

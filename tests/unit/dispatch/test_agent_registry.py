@@ -4,7 +4,7 @@ import asyncio
 
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryAgent
+from tests.support.memory_stores import MemoryAgent
 from tests.support.waiting import PATIENCE_SECONDS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distributor.dispatch.agent_reports import AgentReports, Held, Refusal, RefusalKind, Report, ReportedEnding
+from distributor.dispatch.agent_reports import AgentReports, Answers, Held, Refusal, RefusalKind, Report, ReportedEnding
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import EndingOutcome, OutputPiece, Progress
 from distributor.errors import Unavailable
@@ -14,7 +14,7 @@ from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from tests.support.fake_ports import MemoryOutputLog, MemoryStore
+from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 
 C1 = Held("c1", "lease")
 
@@ -30,7 +30,7 @@ class World:
         self.session.claimed("c1", "lease", 1, 100.0)
         self.session.sent("c1", "lease", 101.0)
 
-    async def say(self, now: float = 110.0, **report: Any):  # type: ignore[no-untyped-def]
+    async def say(self, now: float = 110.0, **report: Any) -> Answers:
         return await self.reports.handle(self.session, Report(**report), now)
 
 
@@ -269,4 +269,4 @@ async def test_nothing_is_answered_while_valkey_is_away(world: World) -> None:
 async def test_an_empty_report_costs_nothing(world: World) -> None:
     answers = await world.say()
     assert (answers.results, answers.outputs) == ([], [])
-    assert world.store.endings == world.store.progressed == world.store.released == []
+    assert (world.store.endings, world.store.progressed, world.store.released) == ([], [], [])

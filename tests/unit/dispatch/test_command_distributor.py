@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import Claim, ClaimRequest
 from distributor.errors import Unavailable
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryAgent, MemoryStore
+from tests.support.memory_stores import MemoryAgent, MemoryStore
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 
@@ -21,13 +22,13 @@ from tests.support.waiting import until
 class World:
     """A distributor over ports in memory."""
 
-    def __init__(self, *agents: MemoryAgent, **options: float) -> None:
+    def __init__(self, *agents: MemoryAgent, **options: Any) -> None:
         self.store = MemoryStore()
         self.doorbell = Doorbell()
         self.registry = AgentRegistry(Metrics())
         for agent in agents:
             self.registry.add(agent)
-        self.distributor = CommandDistributor(self.store, self.registry, self.doorbell, Metrics(), **options)  # type: ignore[arg-type]
+        self.distributor = CommandDistributor(self.store, self.registry, self.doorbell, Metrics(), **options)
 
     async def look(self, *agent_ids: str) -> int:
         return await self.distributor.run_once(agent_ids)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,8 @@ from distributor.dispatch.ports import NewCommand, Queued
 from distributor.errors import Unavailable
 from distributor.model.command import CommandDraft
 from distributor.store.command_store import MOST_IN_A_CALL
-from tests.support.fake_ports import MemoryStore
+from tests.support.memory_reader import MemoryReader
+from tests.support.memory_stores import MemoryStore
 
 REQUEST = QueueRequest(CommandDraft("agent123", "PING"), lambda command_id: command_id.encode())
 
@@ -32,8 +32,7 @@ class LeavingStore(MemoryStore):
 
 
 def service(store: MemoryStore) -> CommandService:
-    reader: Any = None
-    return CommandService(store, reader, Doorbell())
+    return CommandService(store, MemoryReader(), Doorbell())
 
 
 async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:

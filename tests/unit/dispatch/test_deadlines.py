@@ -8,7 +8,7 @@ from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import DueCommand
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from tests.support.fake_ports import MemoryStore
+from tests.support.memory_stores import MemoryStore
 from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
 from tests.support.waiting import until

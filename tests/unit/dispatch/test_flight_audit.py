@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -13,23 +13,24 @@ from distributor.dispatch.flight_audit import FlightAudit
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryAgent, state
+from tests.support.memory_reader import MemoryReader
+from tests.support.memory_stores import MemoryAgent, state
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 
 
-class Reader:
+class Reader(MemoryReader):
     """Answers with the states it was given; `asking` is called while it is asked."""
 
     def __init__(self) -> None:
-        self.known: dict[str, CommandState] = {}
+        super().__init__()
         self.reads = 0
-        self.asking = lambda: None
+        self.asking: Callable[[], None] = lambda: None
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
         self.reads += 1
         self.asking()
-        return [self.known.get(command_id) for command_id in command_ids]
+        return await super().states(command_ids)
 
 
 class World:
@@ -39,7 +40,7 @@ class World:
         self.agent = MemoryAgent()
         self.session = self.agent.session
         registry.add(self.agent)
-        self.audit = FlightAudit(self.reader, registry, self.doorbell, self.asked)  # type: ignore[arg-type]
+        self.audit = FlightAudit(self.reader, registry, self.doorbell, self.asked)
         self.session.claimed("c1", "lease", 2, 0.0)
 
 

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
 from distributor.dispatch.gauges import Gauges
 from distributor.dispatch.ports import QueueDepth
 from distributor.errors import Unavailable
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
+from tests.support.memory_reader import MemoryReader
 
 
-class DepthReader:
-    """Only what gauges ask for."""
+class DepthReader(MemoryReader):
+    """Has an answer for what gauges ask."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.away = False
         self.refuses_changes = False
 
@@ -27,14 +27,19 @@ class DepthReader:
             raise Unavailable("Valkey cannot serve now: MISCONF")
 
 
+def seen(gauges: Gauges) -> tuple[str | None, bool]:
+    """The fault, and whether it was said that it changed."""
+    return gauges.fault, gauges.changed.is_set()
+
+
 async def test_it_shows_what_it_sampled_and_says_when_the_store_comes_and_goes() -> None:
-    reader: Any = DepthReader()
+    reader = DepthReader()
     metrics = Metrics()
     gauges = Gauges(reader, reader.check_writable, metrics)
     assert gauges.fault == "not asked yet"
 
     await gauges.run_once()
-    assert (gauges.fault, gauges.changed.is_set()) == (None, True)
+    assert seen(gauges) == (None, True)
     value = metrics.registry.get_sample_value
     assert value("distributor_queue_depth") == 3
     assert value("distributor_queue_oldest_age_seconds") == 1.5
@@ -47,14 +52,14 @@ async def test_it_shows_what_it_sampled_and_says_when_the_store_comes_and_goes()
     reader.away = True
     for _ in range(2):
         await gauges.run_once()
-    assert (gauges.fault, gauges.changed.is_set()) == ("Valkey is away: no connection", True)
+    assert seen(gauges) == ("Valkey is away: no connection", True)
     gauges.changed.clear()
     await gauges.run_once()
     assert not gauges.changed.is_set()
 
 
 async def test_a_store_that_can_be_read_but_takes_no_changes_is_at_fault() -> None:
-    reader: Any = DepthReader()
+    reader = DepthReader()
     metrics = Metrics()
     gauges = Gauges(reader, reader.check_writable, metrics)
     reader.refuses_changes = True
@@ -63,4 +68,4 @@ async def test_a_store_that_can_be_read_but_takes_no_changes_is_at_fault() -> No
     assert metrics.registry.get_sample_value("distributor_queue_depth") == 3
     reader.refuses_changes = False
     await gauges.run_once()
-    assert (gauges.fault, gauges.changed.is_set()) == (None, True)
+    assert seen(gauges) == (None, True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.liveness import Liveness
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import MemoryAgent
+from tests.support.memory_stores import MemoryAgent
 
 
 def test_it_ends_the_streams_that_are_silent_for_too_long() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from distributor.dispatch.retention import Retention
 from distributor.errors import Unavailable
-from tests.support.fake_ports import MemoryStore
+from tests.support.memory_stores import MemoryStore
 from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
 from tests.support.waiting import until

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from typing import Never
 
 import pytest
 import structlog
@@ -10,7 +11,7 @@ from distributor.dispatch import transition_log
 from distributor.dispatch.ports import Facts
 from distributor.dispatch.transition_log import log_transitions
 from distributor.model.event import EventKind
-from tests.support.fake_ports import agent_changed, changed, output_arrived, state
+from tests.support.memory_stores import MemoryFact, agent_changed, changed, output_arrived, state
 
 FACTS = Facts("1-0", "r", [changed(EventKind.STARTED, state("c1", attempt=2)), output_arrived(), agent_changed()])
 
@@ -28,14 +29,12 @@ def test_nothing_is_even_decoded_at_other_levels(monkeypatch: pytest.MonkeyPatch
     class Undecoded(Exception):
         pass
 
-    class Fact:
-        position, subject, kind, agent_id = "1-0", "c1", EventKind.STARTED, "a"
-
-        def event(self) -> None:
+    class Opaque(MemoryFact):
+        def event(self) -> Never:
             raise Undecoded
 
     at_level = structlog.make_filtering_bound_logger
     for level in (logging.INFO, logging.DEBUG):
         monkeypatch.setattr(transition_log, "logger", structlog.wrap_logger(None, wrapper_class=at_level(level)))
         with pytest.raises(Undecoded) if level == logging.DEBUG else nullcontext():
-            log_transitions(Facts("1-0", "r", [Fact()]))  # type: ignore[list-item]
+            log_transitions(Facts("1-0", "r", [Opaque(*output_arrived())]))

@@ -12,15 +12,15 @@ from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.event import EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.fake_ports import agent_changed, changed, output_arrived, state
+from tests.support.memory_stores import MemoryFact, agent_changed, changed, output_arrived, state
 from tests.support.waiting import PATIENCE_SECONDS
 
 
-def finished(command_id: str = "c1", agent_id: str = "agent123"):  # type: ignore[no-untyped-def]
+def finished(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
     return changed(EventKind.FINISHED, state(command_id, CommandStatus.COMPLETED, agent_id=agent_id))
 
 
-def assigned(command_id: str = "c1", agent_id: str = "agent123"):  # type: ignore[no-untyped-def]
+def assigned(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
     return changed(EventKind.ASSIGNED, state(command_id, agent_id=agent_id))
 
 

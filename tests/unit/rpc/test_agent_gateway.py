@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -18,28 +17,25 @@ from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
-from tests.support.fake_ports import MemoryOutputLog, MemoryStore
+from tests.support.memory_sessions import MemorySessions
+from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 from tests.support.scripted_context import ScriptedContext
 from tests.support.waiting import until
 from tests.support.wire_agent import hello
 
 
-class SlowSessions:
+class SlowSessions(MemorySessions):
     """Sessions that are opened in the order of asking; a test says when each reply comes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.replies: list[asyncio.Event] = []
-        self.detached: list[tuple[str, int]] = []
 
     async def attach(self, hello: AgentHello) -> Attached:
+        attached = await super().attach(hello)
         self.replies.append(asyncio.Event())
-        epoch = len(self.replies)
         await self.replies[-1].wait()
-        return Attached(epoch, 1_000, {})
-
-    async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        self.detached += sessions
-        return [True] * len(sessions)
+        return attached
 
 
 class World:
@@ -49,15 +45,14 @@ class World:
         self.registry = AgentRegistry(Metrics())
         doorbell = Doorbell()
         reports = AgentReports(store, MemoryOutputLog(), doorbell, RetryPolicy(10, 10))
-        ports: Any = (store, self.sessions)
-        self.gateway = AgentGateway(*ports, reports, self.registry, doorbell, ServerSettings())
+        self.gateway = AgentGateway(store, self.sessions, reports, self.registry, doorbell, ServerSettings())
         self.contexts: list[ScriptedContext] = []
         self.handlers: list[asyncio.Task[None]] = []
 
     async def connect(self) -> None:
         """Say hello; returns once the store was asked."""
         asked = len(self.sessions.replies)
-        context: Any = ScriptedContext(pb.ConnectRequest(hello=hello()))
+        context = ScriptedContext(pb.ConnectRequest(hello=hello()))
         self.contexts.append(context)
         self.handlers.append(asyncio.create_task(self.gateway.Connect(object(), context)))
         await until(lambda: len(self.sessions.replies) > asked)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from distributor.dispatch.agent_reports import Answers, ResultAnswer
 from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
 from distributor.model.command import Reason
-from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox
+from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox, Outgoing
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_pb2 import Command
 
-NOTHING = (None, [])
+NOTHING: Final = Outgoing(None, [])
 
 
 def claim(*command_ids: str, lease_id: str = "lease", attempt: int = 1) -> Claim:

@@ -20,15 +20,11 @@ from distributor.rpc import agent_stream
 from distributor.rpc.agent_stream import MOST_WAITING_ACKS, AgentStream, monotonic_ms
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
-from tests.support.fake_ports import MemoryOutputLog, MemoryStore
+from tests.support.memory_sessions import MemorySessions
+from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 from tests.support.scripted_context import ScriptedContext
 from tests.support.serving_agent import background
 from tests.support.waiting import PATIENCE_SECONDS, until
-
-
-class MemorySessions:
-    async def heartbeat(self, sessions: list[tuple[str, int]]) -> list[bool]:
-        return [True] * len(sessions)
 
 
 class CountedReports(AgentReports):
@@ -47,9 +43,7 @@ class World:
         self.store = MemoryStore()
         self.session = AgentSession("agent123", 1, 5, monotonic_ms())
         self.reports = CountedReports(self.store, MemoryOutputLog(), Doorbell(), RetryPolicy(10, 10))
-        context: Any = self.context
-        sessions: Any = MemorySessions()
-        self.stream = AgentStream(context, self.session, self.reports, sessions)
+        self.stream = AgentStream(self.context, self.session, self.reports, MemorySessions())
 
     def deliver(self, command_id: str, encoded: bytes | None = None, attempt: int = 1, lease_id: str = "lease") -> None:
         if encoded is None:

@@ -50,9 +50,9 @@ def test_raw_says_why_nothing_happens_and_how_it_ended(capfd: pytest.CaptureFixt
 
 def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     view = PrefixedView(Screen("table"))
-    pieces = [chunk(b"one\ntw"), chunk(b"err", OutputStream.STDERR), chunk(b"o\n\nlast \xff")]
-    for update in (AWAY, *pieces):
-        view.show(update)
+    view.show(AWAY)
+    for piece in (chunk(b"one\ntw"), chunk(b"err", OutputStream.STDERR), chunk(b"o\n\nlast \xff")):
+        view.show(piece)
     assert capfdbinary.readouterr() == (b"a1 | one\na1 | two\na1 | \n", b"")
 
     view.show(RESULT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -24,7 +24,7 @@ class Refusal:
     retry_after_ms: int = 0
 
 
-async def abort(context: Any, refusal: Refusal) -> None:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> Never:
     """End a call with `refusal`."""
     details: list[Any] = []
     if refusal.reason:

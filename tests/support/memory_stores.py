@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.agent_registry import AttachedAgent, Farewell
 from distributor.dispatch.ports import (
     AgentPresence,
     Claim,
     ClaimedCommand,
     ClaimRequest,
+    CommandStore,
     DueCommand,
     Ending,
     EndingOutcome,
+    EventLog,
+    Fact,
     Facts,
     NewCommand,
+    OutputLog,
     OutputPiece,
     Progress,
     Queued,
     QueueOutcome,
     Release,
+    StoredChunk,
 )
 from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.agent_session import AgentSession
@@ -30,9 +35,11 @@ from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 
+NOBODY: Final = AgentPresence(known=False, present=False, away_since_ms=0)
+
 
 class MemoryStore:
-    """Commands by agent, in order of arrival. `away` makes every call fail as if Valkey were."""
+    """The CommandStore port: commands by agent, in order of arrival. `away` makes every call fail as if Valkey were."""
 
     def __init__(self) -> None:
         self.away = False
@@ -58,8 +65,7 @@ class MemoryStore:
         self._check()
         for command in commands:
             self.add(command.draft.agent_id, command.command_id, encoded=command.encoded)
-        nobody = AgentPresence(known=False, present=False, away_since_ms=0)
-        return [Queued(QueueOutcome.QUEUED, command.command_id, 1_000, nobody) for command in commands]
+        return [Queued(QueueOutcome.QUEUED, command.command_id, 1_000, NOBODY) for command in commands]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
         self._check()
@@ -109,7 +115,7 @@ class MemoryStore:
 
 
 class MemoryOutputLog:
-    """Output by command; `gone` has commands that the lease no longer holds."""
+    """The OutputLog port, of which nothing can be read; `gone` has commands that the lease no longer holds."""
 
     def __init__(self) -> None:
         self.pieces: list[OutputPiece] = []
@@ -122,12 +128,12 @@ class MemoryOutputLog:
         self.pieces += pieces
         return [None if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[object]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
         return []
 
 
 class MemoryEventLog:
-    """Events that a test puts in. `fail()` breaks the tail as a lost connection would."""
+    """The EventLog port: events that a test puts in. `fail()` breaks the tail as a lost connection would."""
 
     def __init__(self) -> None:
         self.positions_read: list[str] = []
@@ -201,6 +207,14 @@ class MemoryFact(NamedTuple):
 
     def event(self) -> Event:
         return self.what
+
+
+# What mypy holds them to.
+_command_store: type[CommandStore] = MemoryStore
+_output_log: type[OutputLog] = MemoryOutputLog
+_event_log: type[EventLog] = MemoryEventLog
+_attached_agent: type[AttachedAgent] = MemoryAgent
+_fact: type[Fact] = MemoryFact
 
 
 def state(

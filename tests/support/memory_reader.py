@@ -1,0 +1,47 @@
+"""The store as it is asked without changing anything, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, CommandReader, Page, QueueDepth
+from distributor.model.command import CommandResult, CommandState
+from tests.support.memory_stores import NOBODY
+
+
+class MemoryReader:
+    """The CommandReader port: `known` has the states, of all else there is nothing."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, CommandState] = {}
+
+    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        return [self.known.get(command_id) for command_id in command_ids]
+
+    async def encoded(self, command_id: str) -> bytes | None:
+        return None
+
+    async def output_bytes(self, command_id: str) -> int:
+        return 0
+
+    async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
+        return [None] * len(command_ids)
+
+    async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
+        return Page([], "")
+
+    async def presence(self, agent_id: str) -> AgentPresence:
+        return NOBODY
+
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
+        return [None] * len(agent_ids)
+
+    async def agent_ids(self, after: str, most: int) -> list[str]:
+        return []
+
+    async def depth(self) -> QueueDepth:
+        return QueueDepth({}, 0)
+
+
+# What mypy holds it to.
+_command_reader: type[CommandReader] = MemoryReader
