@@ -63,8 +63,7 @@ async def shared_valkey_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
 
 @pytest.fixture
 async def valkey_url(shared_valkey_url: str) -> str:
-    """URL of a Valkey without keys and functions."""
+    """URL of a Valkey without keys. Functions stay: a server that tests share may be about to call one."""
     async with Valkey.from_url(shared_valkey_url) as client:
         await client.flushall()
-        await client.execute_command("FUNCTION", "FLUSH")
     return shared_valkey_url

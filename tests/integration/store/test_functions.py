@@ -13,6 +13,11 @@ from distributor.store.keys import lua_prelude
 from tests.support.store_world import StoreWorld
 
 
+@pytest.fixture(autouse=True)
+async def _no_functions(world: StoreWorld) -> None:
+    await world.connection.call("FUNCTION", "FLUSH")
+
+
 async def test_a_valkey_that_has_forgotten_the_library_is_given_it_again(world: StoreWorld) -> None:
     await world.functions.load()
     await world.connection.call("FUNCTION", "FLUSH")
