@@ -17,7 +17,7 @@ MAX_TOLD_ENDED: Final = 4_096
 
 
 class Change(NamedTuple):
-    """A change of a command as it is told. `result` is set where it ended.
+    """A change of a command as it is told. `result` and `output_bytes`, what it printed in all, are set where it ended.
 
     `event` is where the event stands that says so. Who has been told it may resume from `position`, which is before
     that event while it says more. Both are empty where the state was read.
@@ -28,6 +28,7 @@ class Change(NamedTuple):
     status: str
     result: str = ""
     event: str = ""
+    output_bytes: int = 0
 
 
 class Dashboard:

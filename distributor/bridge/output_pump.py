@@ -121,6 +121,12 @@ class OutputPump:
             viewer.offset = end
 
     def _end(self, dashboard: Dashboard, viewer: _Viewer) -> None:
+        end = viewer.ending.output_bytes if viewer.ending is not None else 0
+        if viewer.offset < end:
+            # The end of it could not be kept: the store was full.
+            if not dashboard.tell_gap(self._command_id, viewer.offset, end):
+                return
+            viewer.offset = end
         del self.viewers[dashboard]
         self._ended(dashboard, self._command_id)
         dashboard.end_output(self._command_id)

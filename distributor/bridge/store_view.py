@@ -81,7 +81,9 @@ class StoreView:
 def change_of(state: CommandState, result: CommandResult | None, position: str = "", event: str = "") -> Change:
     """A state as it is told."""
     status = messages.command_status(command_document(state, _exit_code(result)), position)
-    return Change(position, state, status, messages.command_result(result_document(result)) if result else "", event)
+    if result is None:
+        return Change(position, state, status, event=event)
+    return Change(position, state, status, messages.command_result(result_document(result)), event, result.output_bytes)
 
 
 def _exit_code(result: CommandResult | None) -> int | None:

@@ -138,6 +138,27 @@ async def test_what_is_gone_is_a_gap(log: Log, pumps: OutputPumps) -> None:
     assert await heard(dashboard, "result") == ["gap 3-20", "20-30", "ended", "result"]
 
 
+@pytest.mark.parametrize("offset", [0, 10, 14])
+async def test_an_end_that_could_not_be_kept_is_a_gap(log: Log, pumps: OutputPumps, offset: int) -> None:
+    dashboard = viewer(pumps)
+    log.write(b"0123456789")
+    pumps.follow(dashboard, "c", offset)
+    pumps.end(dashboard, "c", ENDED._replace(output_bytes=14))
+    told = {0: ["0-10", "gap 10-14"], 10: ["gap 10-14"], 14: []}[offset]
+    assert await heard(dashboard, "result") == [*told, "ended", "result"]
+
+
+async def test_a_gap_at_the_end_waits_for_room_too(log: Log, pumps: OutputPumps) -> None:
+    slow = viewer(pumps, messages=16)
+    for _ in range(12):
+        log.write(b"0123456789")
+    pumps.follow(slow, "c", 0)
+    await until(lambda: len(slow.outbox) == 12)
+    pumps.end(slow, "c", ENDED._replace(output_bytes=125))
+    everything = [f"{10 * n}-{10 * n + 10}" for n in range(12)]
+    assert await heard(slow, "result") == [*everything, "gap 120-125", "ended", "result"]
+
+
 async def test_an_ending_that_comes_first_waits_for_the_output(log: Log, pumps: OutputPumps) -> None:
     dashboard = viewer(pumps)
     pumps.follow(dashboard, "c", 0)
