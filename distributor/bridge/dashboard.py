@@ -10,7 +10,7 @@ from distributor.bridge import messages
 from distributor.bridge.outbox import Entry, Outbox
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState
-from distributor.store.positions import order_of
+from distributor.model.position import order_of
 
 MAX_TOLD_ENDED: Final = 4_096
 """More than a dashboard can be told of in the second or two until the events have come."""

@@ -13,13 +13,12 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.dispatch.ports import EventLog, Fact, Facts
+from distributor.dispatch.ports import EventHistory, EventLog, Fact, Facts
 from distributor.errors import DistributorError, Unavailable
 from distributor.model.event import CommandChanged, EventKind
+from distributor.model.position import is_position, milliseconds_of, order_of
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
-from distributor.store.event_history import ValkeyEventHistory
-from distributor.store.positions import is_position, order_of
 
 logger = get_logger()
 
@@ -33,7 +32,7 @@ class EventHub:
     def __init__(
         self,
         log: EventLog,
-        history: ValkeyEventHistory,
+        history: EventHistory,
         view: StoreView,
         pumps: OutputPumps,
         agents: AgentWatch,
@@ -78,7 +77,7 @@ class EventHub:
 
     async def relay(self, facts: Facts) -> None:
         """Tell everybody about one change of the store."""
-        self._metrics.events_lag(max(0.0, time.time() - order_of(facts.position)[0] / 1000))
+        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(facts.position) / 1000))
         watched = [fact for fact in facts.facts if self._note(fact)]
         changes = await self._changes(self.position, facts.position, watched)
         self.position = facts.position

@@ -23,7 +23,7 @@ from distributor.bridge.store_view import CommandPage, StoreView
 from distributor.dispatch.ports import CommandQuery
 from distributor.errors import DistributorError, NotFound, ResourceExhausted
 from distributor.model.command import CommandState, precedes
-from distributor.store.positions import BEGINNING, order_of
+from distributor.model.position import BEGINNING, order_of
 
 TOLD_AT_ONCE: Final = 50
 CLOCK_SLACK_MS: Final = 1_000

@@ -12,6 +12,7 @@ from distributor.dispatch.transition_log import log_transitions
 from distributor.dispatch.watches import Watches
 from distributor.errors import DistributorError
 from distributor.model.event import AgentChanged, CommandChanged, EventKind
+from distributor.model.position import milliseconds_of
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
@@ -96,7 +97,7 @@ class EventRelay:
                     self._agent_changed(fact)
                 case _:
                     pass
-        self._metrics.events_lag(max(0.0, time.time() - happened_at_ms(facts.position) / 1000))
+        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(facts.position) / 1000))
 
     def _cancel(self, fact: Fact) -> None:
         agent = self._registry.get(fact.agent_id)
@@ -119,7 +120,7 @@ class EventRelay:
         agent = self._registry.get(fact.agent_id)
         if agent is None or fact.subject not in agent.session.in_flight:
             return
-        if happened_at_ms(fact.position) <= agent.session.opened_ms:
+        if milliseconds_of(fact.position) <= agent.session.opened_ms:
             # What happened before the session was opened has been settled by opening it.
             return
         event = fact.event()
@@ -133,13 +134,8 @@ class EventRelay:
     def _agent_changed(self, fact: Fact) -> None:
         agent = self._registry.get(fact.subject)
         event = fact.event()
-        if agent is None or happened_at_ms(fact.position) < agent.session.opened_ms:
+        if agent is None or milliseconds_of(fact.position) < agent.session.opened_ms:
             # Of a time before this session: an epoch that is greater all the same is one that the store has forgotten.
             return
         if isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
             agent.end(Farewell.SUPERSEDED)
-
-
-def happened_at_ms(position: str) -> int:
-    """When an event was written, by Valkey's clock."""
-    return int(position.partition("-")[0])

@@ -372,6 +372,16 @@ class EventLog(Protocol):
         """The position of the newest event."""
 
 
+class EventHistory(Protocol):
+    """The part of the record that is still kept. Raises Unavailable when Valkey is away."""
+
+    async def reaches(self, position: str) -> bool:
+        """Whether all that happened after `position` is still there."""
+
+    async def between(self, after: str, until: str) -> list[Facts]:
+        """The first facts after `after`, up to and with `until`; empty once there are none."""
+
+
 class OutputLog(Protocol):
     """The output of commands."""
 

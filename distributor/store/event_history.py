@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from distributor.dispatch.ports import Facts
+from distributor.model.position import BEGINNING, order_of
 from distributor.store import keys
 from distributor.store.connection import Connection
 from distributor.store.event_entries import EventEntries
-from distributor.store.positions import BEGINNING, order_of
 
 ENTRIES_IN_A_READ: Final = 200
 
 
 class ValkeyEventHistory:
-    """Reads events of the past. Safe for concurrent use on one event loop."""
+    """The EventHistory port on a Valkey. Safe for concurrent use on one event loop."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from distributor.dispatch.ports import Facts
+from distributor.model.position import BEGINNING, order_of
 from distributor.store import keys
 from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection
 from distributor.store.event_entries import EventEntries
-from distributor.store.positions import BEGINNING, order_of
 
 ENTRIES_IN_A_READ: Final = 200
 BLOCK_MS: Final = 5_000

@@ -10,9 +10,9 @@ from distributor.dispatch.ports import Facts, Progress, Release
 from distributor.model.command import Reason
 from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.position import order_of
 from distributor.store import keys
 from distributor.store.event_log import ValkeyEventLog
-from distributor.store.positions import order_of
 from tests.support.store_world import AGENT, LEASE, StoreWorld, ending
 from tests.support.waiting import PATIENCE_SECONDS
 

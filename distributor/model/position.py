@@ -1,4 +1,4 @@
-"""Positions in the event stream: the ids that Valkey gives to its entries, milliseconds and a number."""
+"""Where in the event stream something stands: the millisecond by the store's clock, a dash, and a number within it."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def order_of(position: str) -> tuple[int, int]:
     """What positions are compared by."""
     milliseconds, _, number = position.partition("-")
     return int(milliseconds), int(number)
+
+
+def milliseconds_of(position: str) -> int:
+    """When the event was written, by the store's clock."""
+    return int(position.partition("-")[0])
