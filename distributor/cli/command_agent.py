@@ -10,7 +10,7 @@ import click
 from distributor import __version__
 from distributor.agent import Agent, ExecPolicy
 from distributor.cli.one_line import OneLineCommand
-from distributor.cli.shared_options import LOG_FORMAT, config_option, flags, given
+from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, config_option, flags, given
 from distributor.errors import ConfigurationError
 from distributor.model.command import shown
 from distributor.observability.logging import configure_logging
@@ -35,6 +35,7 @@ NAME: Final = "command-agent"
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Tell this about the agent. Repeatable.")
 @LOG_FORMAT
+@LOG_LEVEL
 @config_option("an [agent] table")
 @click.version_option(__version__, prog_name=NAME)
 def main(config: Path | None, **options: Any) -> None:

@@ -57,7 +57,7 @@ async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
             )
     async with ServerProcess(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        async with _bridge(server, address, bridge_settings) as bridge, AgentProcess(_agent(address)) as agent:
+        async with _bridge(server, address, bridge_settings) as bridge, AgentProcess(_agent(address, settings.log_level)) as agent:
             yield Everything(server, bridge, agent.keeper())
 
 
@@ -94,7 +94,7 @@ def _is_taken(address: str) -> bool:
     return True
 
 
-def _agent(server: str) -> list[str]:
+def _agent(server: str, log_level: str) -> list[str]:
     return [
         sys.executable,
         "-c",
@@ -102,5 +102,6 @@ def _agent(server: str) -> list[str]:
         f"--agent={AGENT_ID}",
         f"--server={server}",
         f"--capacity={AGENT_CAPACITY}",
+        f"--log-level={log_level}",
         "--allow-exec",
     ]

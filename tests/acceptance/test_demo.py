@@ -67,7 +67,7 @@ async def test_ctrl_c_stops_everything_cleanly(tmp_path: Path, moment: str) -> N
 
 async def test_ctrl_c_cancels_what_the_agent_runs(tmp_path: Path) -> None:
     """And the results are stored before the server goes."""
-    async with launched_server("dev", *somewhere(tmp_path)) as dev:
+    async with launched_server("dev", *somewhere(tmp_path), "--log-level=info") as dev:
         await dev.line("epoch=1")
         async with CommandClient(address_of(dev)) as client:
             queued = await client.queue(CommandRequest("dev-agent", "EXEC", {"argv": ["sleep", "600"]}))
@@ -76,7 +76,7 @@ async def test_ctrl_c_cancels_what_the_agent_runs(tmp_path: Path) -> None:
         os.killpg(dev.process.pid, signal.SIGINT)
         assert await dev.ended() == 0, dev.everything
         await gone(started)
-    async with launched_server("dev", *somewhere(tmp_path)) as dev:
+    async with launched_server("dev", *somewhere(tmp_path), "--log-level=info") as dev:
         await dev.line("epoch=2")
         async with CommandClient(address_of(dev)) as client:
             assert (await client.get(queued.command.command_id)).state.status is CommandStatus.CANCELLED
@@ -95,7 +95,7 @@ async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 async def test_a_killed_agent_is_started_again_with_a_line_that_says_so(tmp_path: Path) -> None:
-    async with launched_server("demo", *somewhere(tmp_path)) as demo:
+    async with launched_server("demo", *somewhere(tmp_path), "--log-level=info") as demo:
         await demo.line("Ctrl-C stops everything")
         agent = agent_of(demo)
         os.kill(agent, signal.SIGKILL)
