@@ -57,7 +57,8 @@ async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
             )
     async with ServerProcess(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        async with _bridge(server, address, bridge_settings) as bridge, AgentProcess(_agent(address, settings.log_level)) as agent:
+        agent_process = AgentProcess(_agent(address, settings.log_level))
+        async with _bridge(server, address, bridge_settings) as bridge, agent_process as agent:
             yield Everything(server, bridge, agent.keeper())
 
 

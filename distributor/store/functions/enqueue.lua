@@ -98,8 +98,7 @@ local function enqueue(keys, args)
       strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
       server.call('HSET', status_key(id), 'status', 'queued', 'agent_id', agent_id, 'type', kind,
         'priority', args[i + 3], 'attempt', '0', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
-        'expires_ms', expires, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9])
-      if summary ~= '' then server.call('HSET', status_key(id), 'params_summary', summary) end
+        'expires_ms', expires, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
       if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. digest, 'PX', args[6]) end
       index(batch, ALL_COMMANDS_KEY, arrival, id)
       index(batch, agent_commands_key(agent_id), arrival, id)
