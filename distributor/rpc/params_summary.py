@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -12,7 +12,8 @@ from google.protobuf.struct_pb2 import Struct, Value
 from distributor.model.command import MAX_PARAMS_SUMMARY_BYTES
 
 _ELLIPSIS: Final = "…"
-_MOST_PAIRS: Final = MAX_PARAMS_SUMMARY_BYTES // len("a=1 ")
+_MAX_WORDS: Final = MAX_PARAMS_SUMMARY_BYTES // len("a ") + 1
+_MAX_PAIRS: Final = MAX_PARAMS_SUMMARY_BYTES // len("a=1 ") + 1
 _NESTED: Final = {"struct_value": "{…}", "list_value": "[…]"}
 
 
@@ -24,22 +25,20 @@ def params_summary(params: Struct) -> str:
     fields = params.fields
     if not fields:
         return ""
-    line = ""
-    for word in _words(fields):
-        line = f"{line} {word}" if line else word
-        if len(line) > MAX_PARAMS_SUMMARY_BYTES:
-            break
-    if not line.isprintable():
-        line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(line.split()))
-    return _cut(line)
+    line = " ".join(_words(fields))
+    if line.isascii() and line.isprintable() and len(line) <= MAX_PARAMS_SUMMARY_BYTES:
+        return line
+    clean = "".join(letter if letter.isprintable() else "?" for letter in " ".join(line.split()))
+    return _cut(clean.encode())
 
 
-def _words(fields: Mapping[str, Value]) -> Iterator[str]:
+def _words(fields: Mapping[str, Value]) -> Iterable[str]:
+    """As many as there can be room for."""
     if "argv" in fields and fields["argv"].WhichOneof("kind") == "list_value":
-        return map(_word, fields["argv"].list_value.values)
+        return map(_word, fields["argv"].list_value.values[:_MAX_WORDS])
     # A map has no order of its own.
-    names = sorted(fields) if len(fields) <= _MOST_PAIRS else heapq.nsmallest(_MOST_PAIRS, fields)
-    return (f"{name[:MAX_PARAMS_SUMMARY_BYTES]}={_word(fields[name])}" for name in names)
+    names = sorted(fields) if len(fields) <= _MAX_PAIRS else heapq.nsmallest(_MAX_PAIRS, fields)
+    return [f"{name[:MAX_PARAMS_SUMMARY_BYTES]}={_word(fields[name])}" for name in names]
 
 
 def _word(value: Value) -> str:
@@ -53,10 +52,7 @@ def _word(value: Value) -> str:
     return _NESTED.get(kind or "", "null")
 
 
-def _cut(line: str) -> str:
-    if line.isascii() and len(line) <= MAX_PARAMS_SUMMARY_BYTES:
-        return line
-    encoded = line.encode()
-    if len(encoded) <= MAX_PARAMS_SUMMARY_BYTES:
-        return line
-    return encoded[: MAX_PARAMS_SUMMARY_BYTES - len(_ELLIPSIS.encode())].decode(errors="ignore") + _ELLIPSIS
+def _cut(line: bytes) -> str:
+    if len(line) <= MAX_PARAMS_SUMMARY_BYTES:
+        return line.decode()
+    return line[: MAX_PARAMS_SUMMARY_BYTES - len(_ELLIPSIS.encode())].decode(errors="ignore") + _ELLIPSIS
