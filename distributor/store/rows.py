@@ -11,6 +11,7 @@ from distributor.dispatch.ports import AgentInfo, AgentPresence, Ending
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
 
 Row = Sequence[bytes | None]
 
@@ -54,22 +55,16 @@ def text_row(row: Row) -> list[str]:
 class StoredFact:
     """The Fact port: one field of an entry of the event stream. The line is its kind and details, tab separated."""
 
-    __slots__ = ("_event", "_line", "position", "subject")
+    __slots__ = ("_event", "_line", "agent_id", "kind", "position", "subject")
 
     def __init__(self, position: str, subject: str, line: str) -> None:
         self.position = position
         self.subject = subject
+        # Asked of each by everyone; most look no further.
+        self.kind, first, _ = line.split("\t", 2)
+        self.agent_id = subject if self.kind == EventKind.AGENT else first
         self._line = line
         self._event: Event | None = None
-
-    @property
-    def kind(self) -> str:
-        return self._line[: self._line.index("\t")]
-
-    @property
-    def agent_id(self) -> str:
-        kind, first, _ = self._line.split("\t", 2)
-        return self.subject if kind == EventKind.AGENT else first
 
     def event(self) -> Event:
         # Several may ask: each watcher, and the metrics.
@@ -78,16 +73,15 @@ class StoredFact:
         return self._event
 
     def _decoded(self) -> Event:
-        kind, details = self._line.split("\t", 1)
+        # The message comes last and is free text, so tabs in it are its own.
+        kind, *details = self._line.split("\t", len(keys.ROW))
         if kind == EventKind.OUTPUT:
-            agent_id, end_offset = details.split("\t")
+            agent_id, end_offset = details
             return OutputArrived(self.position, self.subject, agent_id, int(end_offset))
         if kind == EventKind.AGENT:
-            epoch, connected = details.split("\t")
+            epoch, connected = details
             return AgentChanged(self.position, self.subject, int(epoch), connected == "1")
-        # The message comes last and is free text, so tabs in it are its own.
-        row = details.split("\t", 14)
-        return CommandChanged(self.position, _KINDS[kind], command_state(self.subject, row))
+        return CommandChanged(self.position, _KINDS[kind], command_state(self.subject, details))
 
 
 def result_members(ending: Ending) -> str:
