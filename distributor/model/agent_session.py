@@ -182,6 +182,10 @@ class AgentSession:
             item.acknowledge(item.started)
         return True
 
+    def unacknowledged(self) -> list[tuple[str, str]]:
+        """What the agent has not said to have, as (command id, lease id)."""
+        return [(command_id, item.lease_id) for command_id, item in self.in_flight.items() if item.acknowledged is None]
+
     def stages(self, command_id: str, lease_id: str) -> Stages:
         """What is known of a command; nothing where this lease is not in flight."""
         item = self._held(command_id, lease_id)

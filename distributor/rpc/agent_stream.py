@@ -148,6 +148,7 @@ class AgentStream:
             except ProtocolViolation as error:
                 raise InvalidArgument(str(error), field=error.field, reason="PROTOCOL_VIOLATION") from error
             if request.HasField("goodbye"):
+                self.session.draining = True
                 # Its half-close comes next. A stream that we end before costs native memory (grpc#43360).
                 half_close = asyncio.ensure_future(self._context.read())
                 half_close.add_done_callback(_heed)
