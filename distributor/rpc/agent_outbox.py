@@ -132,8 +132,9 @@ class AgentOutbox:
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
         for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
-        # While cancels are left they go first, so that none is taken for one of a later attempt.
-        unreadable = [] if self._cancels else self._take_commands(message)
+        # What is left of these goes first: no cancel is to be taken for one of a later attempt, and no agent starts
+        # another run of a command before it has heard that its result is stored.
+        unreadable = [] if self._cancels or self._result_acks else self._take_commands(message)
         return Outgoing(message if message.ByteSize() else None, unreadable)
 
     def _is_unsent(self, command_id: str) -> bool:

@@ -77,6 +77,18 @@ def test_no_more_than_twenty_of_a_kind() -> None:
     assert sizes == [[20, 20, 20, 0], [20, 20, 20, 0], [5, 5, 5, 20], [0, 0, 0, 20], [0, 0, 0, 5]]
 
 
+def test_another_run_never_overtakes_the_acknowledgement_that_permits_it() -> None:
+    outbox = AgentOutbox()
+    outbox.answer(Answers([ResultAnswer(f"c{n}", EndingOutcome.RUN_AGAIN) for n in range(21)], []))
+    outbox.deliver(claim("c20", lease_id="two", attempt=2), 0)
+    first, second = taken(outbox), taken(outbox)
+    assert (len(first.result_acks), len(first.commands.assignments)) == (20, 0)
+    # Within a message acknowledgements are read first.
+    assert [one.command_id for one in second.result_acks] == ["c20"]
+    assert [one.command.command_id for one in second.commands.assignments] == ["c20"]
+    assert outbox.take() == NOTHING
+
+
 def test_commands_of_two_leases_do_not_travel_together() -> None:
     outbox = AgentOutbox()
     outbox.deliver(claim("c1", lease_id="one"), 1)
