@@ -128,9 +128,9 @@ class AgentReports:
         progressed = _note_progress(session, report, now)
         # Receipts of what has ended already are stored with its result.
         for ending in report.endings:
-            progressed.pop(ending.held.command_id, None)
+            progressed.pop(ending.held, None)
         if progressed:
-            await self._store.progress([_progress(session, held) for held in progressed.values()])
+            await self._store.progress([_progress(session, held) for held in progressed])
         if report.refusals:
             await self._refused(session, report.refusals)
         output_answers = await self._append(report.outputs) if report.outputs else []
@@ -234,14 +234,15 @@ _FAULTS: Final = {
 }
 
 
-def _note_progress(session: AgentSession, report: Report, now: float) -> dict[str, Held]:
-    progressed: dict[str, Held] = {}
+def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Held, None]:
+    """The commands that have come further, each once, in the order in which they are first named."""
+    progressed: dict[Held, None] = {}
     for held in report.received:
         if session.received(held.command_id, held.lease_id, now):
-            progressed[held.command_id] = held
+            progressed[held] = None
     for held in report.started:
         if session.started(held.command_id, held.lease_id, now):
-            progressed[held.command_id] = held
+            progressed[held] = None
     return progressed
 
 

@@ -69,6 +69,14 @@ async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) ->
     assert stored.progress == Progress("c1", "agent123", "lease", 1, 5, 5)
 
 
+async def test_the_end_of_an_earlier_attempt_takes_no_receipt_from_the_one_in_flight(world: World) -> None:
+    earlier = Held("c1", "older")
+    await world.say(105.0, received=[C1], started=[C1], endings=[ending(earlier)])
+    assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
+    (stored,) = world.store.endings
+    assert stored.progress == Progress("c1", "agent123", "older", None, None, None)
+
+
 async def test_words_about_another_lease_are_no_receipts(world: World) -> None:
     await world.say(received=[Held("c1", "older"), Held("c9", "lease")], started=[Held("c1", "older")])
     assert world.store.progressed == []
