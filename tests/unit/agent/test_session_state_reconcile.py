@@ -68,10 +68,17 @@ def test_a_new_stream_sends_results_and_output_again_until_acknowledged() -> Non
     assert opened(record).take() is None
 
 
-def test_what_the_welcome_does_not_mention_is_kept() -> None:
+@pytest.mark.parametrize(
+    "verdicts", [(), (gateway.HeldCommandVerdict(command_id="a", verdict=gateway.Verdict.ValueType(99)),)]
+)
+def test_what_the_welcome_does_not_mention_or_in_words_of_tomorrow_is_kept(
+    verdicts: tuple[gateway.HeldCommandVerdict, ...],
+) -> None:
     record = CommandRecord()
     record.start("a", "lease").window.append(OUT, b"abc")
-    state = opened(record)
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    state.receive(welcome(verdicts=verdicts), 0.0)
     assert [part.data for part in taken(state).output] == [b"abc"]
 
 
