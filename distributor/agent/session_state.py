@@ -144,8 +144,9 @@ class SessionState:
         """The command's result is in the record. Before the Welcome this is no news either."""
         if self._open:
             self._outbox.add_result(command_id)
-            if not self._record.get(command_id):
-                # It was disowned: no result tells the server that there is room again.
+            if not self.accepting or not self._record.get(command_id):
+                # The server takes a result for room. Of a disowned command it gets none; and an agent that takes no
+                # more was perhaps full when it said so, which any agent may be.
                 self.heartbeat(now)
 
     def take(self) -> gateway.ConnectRequest | None:

@@ -128,15 +128,14 @@ class AgentReports:
         progressed = _note_progress(session, report, now)
         # Receipts of what has ended already are stored with its result.
         for ending in report.endings:
-            progressed.pop(ending.held.command_id, None)
+            progressed.pop(ending.held, None)
         if progressed:
-            await self._store.progress([_progress(session, held) for held in progressed.values()])
+            await self._store.progress([_progress(session, held) for held in progressed])
         if report.refusals:
             await self._refused(session, report.refusals)
         output_answers = await self._append(report.outputs) if report.outputs else []
-        results = await self._finish(session, report.endings) if report.endings else []
-        if report.not_found:
-            await self._not_found(session, report.not_found)
+        ended = report.endings or report.not_found
+        results = await self._finish(session, report.endings, report.not_found) if ended else []
         if session.more_waiting and session.credit > 0:
             self._doorbell.ring(session.agent_id)
         return Answers(results, output_answers)
@@ -154,16 +153,20 @@ class AgentReports:
             answers[piece.command_id] = piece.offset + len(piece.data) if offset is None else offset
         return list(answers.items())
 
-    async def _finish(self, session: AgentSession, reported: Sequence[ReportedEnding]) -> list[ResultAnswer]:
+    async def _finish(
+        self, session: AgentSession, reported: Sequence[ReportedEnding], not_found: Sequence[Held]
+    ) -> list[ResultAnswer]:
+        """Store in one call, so that nothing is waited for between a result and its answer: it may be run again."""
         faults = [self._fault(ending) for ending in reported]
         endings = [self._ending(session, ending, fault) for ending, fault in zip(reported, faults, strict=True)]
         # The agent has room again from here on, whatever the store makes of the result.
         for ending in reported:
             session.ended(*ending.held)
+        endings += _not_found(session, not_found)
         outcomes = await self._store.finish(endings)
         return [
             ResultAnswer(ending.held.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
-            for ending, outcome, fault in zip(reported, outcomes, faults, strict=True)
+            for ending, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
         ]
 
     def _ending(self, session: AgentSession, reported: ReportedEnding, fault: Reason | None) -> Ending:
@@ -223,16 +226,6 @@ class AgentReports:
     def _delay_ms(self, attempt: int) -> int:
         return self._retry_policy.delay_ms(attempt, self._random.random())
 
-    async def _not_found(self, session: AgentSession, not_found: Sequence[Held]) -> None:
-        """A cancel met nothing: the agent lost the command. A cancel of an earlier attempt says nothing of this one."""
-        endings = []
-        for held in not_found:
-            if session.holds(*held):
-                reason = Reason("cancelled", "cancelled; the agent did not have it")
-                endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
-            session.ended(*held)
-        await self._store.finish(endings)
-
 
 _FAULTS: Final = {
     EndingOutcome.UNKNOWN: Reason("unknown_command", "there is no such command, or it is no longer kept"),
@@ -241,19 +234,31 @@ _FAULTS: Final = {
 }
 
 
-def _note_progress(session: AgentSession, report: Report, now: float) -> dict[str, Held]:
-    progressed: dict[str, Held] = {}
+def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Held, None]:
+    """The commands that have come further, each once, in the order in which they are first named."""
+    progressed: dict[Held, None] = {}
     for held in report.received:
         if session.received(held.command_id, held.lease_id, now):
-            progressed[held.command_id] = held
+            progressed[held] = None
     for held in report.started:
         if session.started(held.command_id, held.lease_id, now):
-            progressed[held.command_id] = held
+            progressed[held] = None
     return progressed
 
 
 def _progress(session: AgentSession, held: Held) -> Progress:
     return Progress(held.command_id, session.agent_id, held.lease_id, *session.stages(held.command_id, held.lease_id))
+
+
+def _not_found(session: AgentSession, not_found: Sequence[Held]) -> list[Ending]:
+    """A cancel met nothing: the agent lost the command. A cancel of an earlier attempt says nothing of this one."""
+    endings = []
+    for held in not_found:
+        if session.holds(*held):
+            reason = Reason("cancelled", "cancelled; the agent did not have it")
+            endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
+        session.ended(*held)
+    return endings
 
 
 def _tidy(reason: Reason) -> Reason:

@@ -110,20 +110,21 @@ class AgentSession:
         self.answered_heartbeat = sequence
         self.last_heard = now
         self._ceiling = self._room(credit, running)
-        # What it still stops is among those that it runs from here on.
-        self._stopping.clear()
 
     def _room(self, credit: int, running: int) -> int:
-        """How many commands may be in flight: those it runs and that are in flight, and as many more as it would take.
+        """How many commands may be in flight or stopping: those that it runs, and as many more as it would take.
 
         What it has not acknowledged by then was on its way, so the agent has not counted it. What it runs beyond those
-        in flight is none of ours any more.
+        that we know of is none of ours.
         """
+        acknowledged = sum(item.acknowledged is not None for item in self.in_flight.values())
+        if running < acknowledged + len(self._stopping):
+            # Not all of these still run, and nothing may follow of what it was to stop.
+            self._stopping.clear()
         if credit == 0 and running < self.capacity:
             # About to leave: what ends makes no room.
             return 0
-        acknowledged = sum(item.acknowledged is not None for item in self.in_flight.values())
-        return credit + min(running, acknowledged)
+        return credit + min(running, acknowledged + len(self._stopping))
 
     def refused_as_busy(self) -> None:
         """It has less room than we thought: nothing more until a heartbeat says that there is some."""
@@ -182,6 +183,10 @@ class AgentSession:
             item.acknowledge(item.started)
         return True
 
+    def unacknowledged(self) -> list[tuple[str, str]]:
+        """What the agent has not said to have, as (command id, lease id)."""
+        return [(command_id, item.lease_id) for command_id, item in self.in_flight.items() if item.acknowledged is None]
+
     def stages(self, command_id: str, lease_id: str) -> Stages:
         """What is known of a command; nothing where this lease is not in flight."""
         item = self._held(command_id, lease_id)
@@ -198,7 +203,7 @@ class AgentSession:
         return item.lease_id
 
     def stopping(self, command_id: str, lease_id: str) -> None:
-        """The agent has what is no longer its own: no room before it says that this ended, or what it runs now."""
+        """The agent has what is no longer its own: no room before it says that this ended, or runs less."""
         self._stopping[command_id] = lease_id
 
     def ended(self, command_id: str, lease_id: str) -> None:

@@ -157,13 +157,16 @@ class AgentGateway(AgentGatewayServiceServicer):
 
     async def _tidy_up(self, stream: AgentStream, goodbye: bool) -> None:
         session = stream.session
-        unsent = await stream.close()
+        unstarted = await stream.close()
+        if goodbye:
+            # Who said that starts nothing more: also what was sent, and crossed with it, is free to be given out again.
+            unstarted = session.unacknowledged()
         logger.info("agent left" if goodbye else "agent lost", agent_id=session.agent_id, epoch=session.epoch)
         try:
             await self._store.release(
                 [
                     Release(command_id, session.agent_id, lease_id, 0, NOT_DELIVERED, counts=False)
-                    for command_id, lease_id in unsent
+                    for command_id, lease_id in unstarted
                 ]
             )
             await self._sessions.detach([(session.agent_id, session.epoch)])

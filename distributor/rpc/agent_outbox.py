@@ -40,12 +40,14 @@ class _Cancel(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """The next message, None where there is none.
+    """The next message, None where there is none, and what became of the commands that were taken for it.
 
-    `unreadable` has commands that cannot be sent, as (command id, lease id): what is stored of them is no command.
+    `sent` has those that are in it, `unreadable` those that cannot be sent, as what is stored of them is no command;
+    both as (command id, lease id).
     """
 
     message: pb.ConnectResponse | None
+    sent: list[tuple[str, str]]
     unreadable: list[tuple[str, str]]
 
 
@@ -132,9 +134,11 @@ class AgentOutbox:
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
         for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
-        # While cancels are left they go first, so that none is taken for one of a later attempt.
-        unreadable = [] if self._cancels else self._take_commands(message)
-        return Outgoing(message if message.ByteSize() else None, unreadable)
+        # What is left of these goes first: no cancel is to be taken for one of a later attempt, and no agent starts
+        # another run of a command before it has heard that its result is stored.
+        waits = bool(self._cancels or self._result_acks)
+        sent, unreadable = ([], []) if waits else self._take_commands(message)
+        return Outgoing(message if message.ByteSize() else None, sent, unreadable)
 
     def _is_unsent(self, command_id: str) -> bool:
         return any(command.command_id == command_id for batch in self._batches for command in batch.commands)
@@ -144,27 +148,31 @@ class AgentOutbox:
             lease_id, reason = self._cancels.pop(command_id)
             message.cancels.add(command_id=command_id, lease_id=lease_id, reason=reason)
 
-    def _take_commands(self, message: pb.ConnectResponse) -> list[tuple[str, str]]:
+    def _take_commands(self, message: pb.ConnectResponse) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Which commands are in the message now, and which cannot be sent."""
+        sent: list[tuple[str, str]] = []
         unreadable: list[tuple[str, str]] = []
         if not self._batches:
-            return unreadable
+            return sent, unreadable
         lease_id, after_heartbeat, commands = self._batches[0]
         assignments = message.commands.assignments
-        while commands and len(assignments) < MOST_IN_A_MESSAGE:
+        while commands and len(sent) < MOST_IN_A_MESSAGE:
             claimed = commands.popleft()
             reason = self._later_cancels.pop(claimed.command_id, None)
             if not _read(assignments.add(attempt=claimed.attempt, lease_id=lease_id), claimed):
                 del assignments[-1]
                 unreadable.append((claimed.command_id, lease_id))
-            elif reason is not None:
+                continue
+            sent.append((claimed.command_id, lease_id))
+            if reason is not None:
                 self._cancels[claimed.command_id] = _Cancel(lease_id, reason)
         if not commands:
             self._batches.popleft()
-        if assignments:
+        if sent:
             message.commands.after_heartbeat = after_heartbeat
         else:
             message.ClearField("commands")
-        return unreadable
+        return sent, unreadable
 
 
 def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:

@@ -148,6 +148,7 @@ class AgentStream:
             except ProtocolViolation as error:
                 raise InvalidArgument(str(error), field=error.field, reason="PROTOCOL_VIOLATION") from error
             if request.HasField("goodbye"):
+                self.session.draining = True
                 # Its half-close comes next. A stream that we end before costs native memory (grpc#43360).
                 half_close = asyncio.ensure_future(self._context.read())
                 half_close.add_done_callback(_heed)
@@ -206,11 +207,11 @@ class AgentStream:
     async def _write(self) -> None:
         try:
             while self._ending is None:
-                message, unreadable = self._outbox.take()
+                message, sent, unreadable = self._outbox.take()
                 if unreadable:
                     await self._give_up(unreadable)
                 if message is not None:
-                    await self._write_message(message)
+                    await self._write_message(message, sent)
                 elif not unreadable:
                     return
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
@@ -220,11 +221,11 @@ class AgentStream:
             self._writer = None
             self._written.set()
 
-    async def _write_message(self, message: pb.ConnectResponse) -> None:
+    async def _write_message(self, message: pb.ConnectResponse, sent: list[tuple[str, str]]) -> None:
         await self._context.write(message)
         now = monotonic_ms()
-        for assignment in message.commands.assignments:
-            self.session.sent(assignment.command.command_id, assignment.lease_id, now)
+        for command_id, lease_id in sent:
+            self.session.sent(command_id, lease_id, now)
         self._written.set()
 
     async def _give_up(self, unreadable: list[tuple[str, str]]) -> None:

@@ -573,7 +573,7 @@ class CancelReport(_message.Message):
     command_id: _builtins.str
     finding: Global___CancelFinding.ValueType
     lease_id: _builtins.str
-    """That of the Cancel: says which attempt this is about."""
+    """That of the Cancel: says which attempt this is about. Required with UNKNOWN: without it the report changes nothing."""
     def __init__(
         self,
         *,

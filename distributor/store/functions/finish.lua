@@ -43,14 +43,15 @@ local function finish(keys, args)
       fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
       fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
       local runs = number(fields, F_RUNS) + 1
+      -- The agent counts the output of its own attempt only. What could not be kept counts too, so that it is told.
+      local output_bytes = math.max(number(fields, F_OUTPUT_BYTES), number(fields, F_OUTPUT_BASE) + args[i + 7])
       if args[i + 8] ~= '' and runs < number(fields, F_MAX_RUNS) and fields[F_CANCEL_MS] == '' then
         outcome = 'run_again'
-        server.call('HSET', status_key(id), 'runs', runs, 'counted_lease', args[i + 2])
+        server.call('HSET', status_key(id), 'runs', runs, 'counted_lease', args[i + 2],
+          'output_bytes', whole(output_bytes))
         release_command(batch, id, fields, tonumber(args[i + 8]))
       else
         outcome = 'stored'
-        -- The agent counts the output of its own attempt only.
-        local output_bytes = math.max(number(fields, F_OUTPUT_BYTES), number(fields, F_OUTPUT_BASE) + args[i + 7])
         finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
       end
     end

@@ -213,6 +213,20 @@ async def test_a_busy_agent_takes_it_later(server: RunningServer) -> None:
         assert (kept.status, kept.attempt) == (COMPLETED, 5)
 
 
+async def test_what_crosses_with_a_goodbye_is_given_out_again_and_was_no_failure(server: RunningServer) -> None:
+    command_id = await server.queue()
+    # As often as it crosses.
+    for attempt in (1, 2, 3, 4):
+        async with server.agent() as agent:
+            await agent.next_assignment(command_id, attempt)
+            await agent.leave()
+            state = await server.state(command_id)
+            assert (state.status, state.reason.code) == (QUEUED, "not_delivered")
+    async with server.agent() as agent:
+        await agent.finish(await agent.next_assignment(command_id, attempt=5))
+        assert (await server.result(command_id)).status == COMPLETED
+
+
 async def test_a_command_that_valkey_has_damaged_fails_and_holds_nothing_up(server: RunningServer) -> None:
     damaged, whole = await server.queue(), await server.queue()
     async with Valkey.from_url(server.settings.valkey_url) as client:

@@ -153,6 +153,21 @@ async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: 
     assert await world.reader.output_bytes(command_id) == 12
 
 
+async def test_what_could_not_be_kept_at_the_end_of_a_run_is_a_gap_before_the_next(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=2)
+    await world.print_output(command_id, 0, b"first")
+    lossy = ending(command_id, CommandStatus.FAILED, output_bytes=8, rerun_delay_ms=0)
+    # Reported again as the acknowledgement was lost: counted once.
+    assert await world.store.finish([lossy, lossy]) == ["run_again"] * 2
+    await world.claim(lease_id="lease2")
+    assert await world.print_output(command_id, 0, b"again", "lease2") == 5
+    assert await kept(world, command_id) == [(STDOUT, 0, b"first"), (STDOUT, 8, b"again")]
+    await world.store.finish([ending(command_id, lease_id="lease2", output_bytes=5)])
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.output_bytes == 13
+
+
 @pytest.mark.parametrize("offset", [10**14, 2**53 - 2])
 async def test_huge_offsets_do_not_spoil_the_call_for_others(world: StoreWorld, offset: int) -> None:
     await world.attach("other")

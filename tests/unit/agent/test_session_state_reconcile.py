@@ -14,6 +14,7 @@ from distributor.agent.actions import (
 )
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import Phase, SessionState
+from distributor.model.agent_session import AgentSession
 from distributor.v1 import agent_gateway_pb2 as gateway
 from tests.support.scripted_gateway import assignment, welcome
 from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken
@@ -67,10 +68,17 @@ def test_a_new_stream_sends_results_and_output_again_until_acknowledged() -> Non
     assert opened(record).take() is None
 
 
-def test_what_the_welcome_does_not_mention_is_kept() -> None:
+@pytest.mark.parametrize(
+    "verdicts", [(), (gateway.HeldCommandVerdict(command_id="a", verdict=gateway.Verdict.ValueType(99)),)]
+)
+def test_what_the_welcome_does_not_mention_or_in_words_of_tomorrow_is_kept(
+    verdicts: tuple[gateway.HeldCommandVerdict, ...],
+) -> None:
     record = CommandRecord()
     record.start("a", "lease").window.append(OUT, b"abc")
-    state = opened(record)
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    state.receive(welcome(verdicts=verdicts), 0.0)
     assert [part.data for part in taken(state).output] == [b"abc"]
 
 
@@ -143,6 +151,28 @@ def test_goodbye_comes_once_everything_is_acknowledged() -> None:
     assert taken(state).goodbye.reason == "maintenance"
     assert state.phase is Phase.GONE
     assert state.take() is None
+
+
+def test_what_ends_while_a_full_agent_leaves_makes_no_room_for_more() -> None:
+    """At first it looks like any full agent, whose results make room."""
+    record, server = CommandRecord(), AgentSession("agent123", 1, capacity=2, now=0.0)
+    state = opened(record)
+    for command_id in ("a", "b"):
+        server.claimed(command_id, "lease", 1, 0.0)
+        server.received(command_id, "lease", 0.0)
+    state.receive(commands(assignment("a"), assignment("b")), 0.0)
+    taken(state)
+    state.leave("maintenance", 1.0)
+    for command_id in ("", "a", "b"):
+        if command_id:
+            finish(state, record, command_id)
+        message = taken(state)
+        beat = message.heartbeat
+        server.heartbeat(beat.sequence, beat.credit, beat.running, 1.0)
+        for ended in message.results:
+            server.ended(ended.command_id, "lease")
+        assert server.credit == 0
+    assert server.in_flight == {}
 
 
 def test_no_command_is_started_while_leaving() -> None:

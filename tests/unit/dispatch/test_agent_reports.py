@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from distributor.dispatch.agent_reports import AgentReports, Answers, Held, Refusal, RefusalKind, Report, ReportedEnding
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import EndingOutcome, OutputPiece, Progress
+from distributor.dispatch.ports import Ending, EndingOutcome, OutputPiece, Progress
 from distributor.errors import Unavailable
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
@@ -66,6 +67,14 @@ async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) ->
     assert world.store.progressed == []
     (stored,) = world.store.endings
     assert stored.progress == Progress("c1", "agent123", "lease", 1, 5, 5)
+
+
+async def test_the_end_of_an_earlier_attempt_takes_no_receipt_from_the_one_in_flight(world: World) -> None:
+    earlier = Held("c1", "older")
+    await world.say(105.0, received=[C1], started=[C1], endings=[ending(earlier)])
+    assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
+    (stored,) = world.store.endings
+    assert stored.progress == Progress("c1", "agent123", "older", None, None, None)
 
 
 async def test_words_about_another_lease_are_no_receipts(world: World) -> None:
@@ -175,6 +184,23 @@ async def test_a_result_counts_before_a_cancel_that_met_nothing_in_the_same_mess
     answers = await world.say(endings=[ending()], not_found=[C1])
     assert [(one.progress.command_id, one.status) for one in world.store.endings] == [("c1", CommandStatus.COMPLETED)]
     assert [one.outcome for one in answers.results] == [EndingOutcome.STORED]
+
+
+async def test_nothing_is_waited_for_between_a_result_and_its_answer(world: World) -> None:
+    """A command that is to be run again may be given out before anything else is stored."""
+    calls: list[list[str]] = []
+    finish = world.store.finish
+
+    async def noting(endings: Sequence[Ending]) -> list[EndingOutcome]:
+        calls.append([one.progress.command_id for one in endings])
+        return await finish(endings)
+
+    world.store.finish = noting  # type: ignore[method-assign]
+    world.session.claimed("c2", "lease", 1, 100.0)
+    answers = await world.say(endings=[ending()], not_found=[Held("c2", "lease")])
+    assert calls == [["c1", "c2"]]
+    assert [one.command_id for one in answers.results] == ["c1"]
+    assert world.session.in_flight == {}
 
 
 async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(world: World) -> None:

@@ -105,7 +105,7 @@ def test_what_ends_between_heartbeats_makes_room() -> None:
     assert opened.credit == 2
 
 
-@pytest.mark.parametrize("how", ["it says so", "its next heartbeat counts it"])
+@pytest.mark.parametrize("how", ["it says so", "it says so after a heartbeat", "a heartbeat no longer counts it"])
 def test_what_was_taken_away_and_still_stops_takes_up_room(how: str) -> None:
     opened = with_command(1)
     opened.received("c1", "lease1", 1_001.0)
@@ -113,13 +113,28 @@ def test_what_was_taken_away_and_still_stops_takes_up_room(how: str) -> None:
     assert opened.credit == 0
     opened.ended("c1", "another lease")
     assert opened.credit == 0
-    if how == "it says so":
-        opened.ended("c1", "lease1")
-    else:
+    if how != "it says so":
         opened.heartbeat(1, 0, 1, 2_000.0)
         assert opened.credit == 0
+    if how == "a heartbeat no longer counts it":
         opened.heartbeat(2, 1, 0, 3_000.0)
+    else:
+        opened.ended("c1", "lease1")
     assert opened.credit == 1
+
+
+def test_what_still_stops_takes_up_its_room_although_a_result_is_on_its_way() -> None:
+    opened = with_command(2)
+    opened.claimed("c2", "lease2", 1, 1_000.0)
+    for command_id, lease_id in (("c1", "lease1"), ("c2", "lease2")):
+        opened.received(command_id, lease_id, 1_001.0)
+    opened.lost("c1", 1)
+    opened.heartbeat(1, 0, 2, 2_000.0)
+    assert opened.credit == 0
+    opened.ended("c2", "lease2")
+    assert opened.credit == 1
+    opened.ended("c1", "lease1")
+    assert opened.credit == 2
 
 
 def test_room_that_a_heartbeat_reports_is_used_again() -> None:

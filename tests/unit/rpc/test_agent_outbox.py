@@ -13,7 +13,7 @@ from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox, Outgoi
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_pb2 import Command
 
-NOTHING: Final = Outgoing(None, [])
+NOTHING: Final = Outgoing(None, [], [])
 
 
 def claim(*command_ids: str, lease_id: str = "lease", attempt: int = 1) -> Claim:
@@ -40,9 +40,9 @@ def test_everything_that_fits_travels_together() -> None:
     outbox.cancel("c0", "lease", "enough")
     outbox.answer(Answers([ResultAnswer("c1", EndingOutcome.STORED)], [("c2", 100)]))
     outbox.deliver(claim("c3", "c4", attempt=2), after_heartbeat=6)
-    message, unreadable = outbox.take()
+    message, sent, unreadable = outbox.take()
     assert message is not None
-    assert unreadable == []
+    assert (sent, unreadable) == ([("c3", "lease"), ("c4", "lease")], [])
     assert message.heartbeat_reply.sequence == 7
     assert message.HasField("drain")
     assert (message.cancels[0].command_id, message.cancels[0].reason) == ("c0", "enough")
@@ -75,6 +75,18 @@ def test_no_more_than_twenty_of_a_kind() -> None:
         )
     # Commands wait until no cancel does.
     assert sizes == [[20, 20, 20, 0], [20, 20, 20, 0], [5, 5, 5, 20], [0, 0, 0, 20], [0, 0, 0, 5]]
+
+
+def test_another_run_never_overtakes_the_acknowledgement_that_permits_it() -> None:
+    outbox = AgentOutbox()
+    outbox.answer(Answers([ResultAnswer(f"c{n}", EndingOutcome.RUN_AGAIN) for n in range(21)], []))
+    outbox.deliver(claim("c20", lease_id="two", attempt=2), 0)
+    first, second = taken(outbox), taken(outbox)
+    assert (len(first.result_acks), len(first.commands.assignments)) == (20, 0)
+    # Within a message acknowledgements are read first.
+    assert [one.command_id for one in second.result_acks] == ["c20"]
+    assert [one.command.command_id for one in second.commands.assignments] == ["c20"]
+    assert outbox.take() == NOTHING
 
 
 def test_commands_of_two_leases_do_not_travel_together() -> None:
@@ -160,8 +172,7 @@ def test_what_is_withdrawn_before_it_was_sent_is_not_sent_and_not_cancelled() ->
     outbox.cancel("c2", "lease", "enough")
     outbox.withdraw("c1", "lease", "time_limit")
     outbox.withdraw("c2", "lease", "time_limit")
-    message, _ = outbox.take()
-    assert message is not None
+    message = taken(outbox)
     assert [(one.command.command_id, one.lease_id) for one in message.commands.assignments] == [("c3", "two")]
     assert list(message.cancels) == []
     assert outbox.take() == NOTHING
@@ -178,13 +189,13 @@ def test_what_is_stored_of_a_command_may_be_unreadable(encoded: bytes) -> None:
     commands = [readable[0], ClaimedCommand("c2", 1, encoded), readable[1]]
     outbox.answer(Answers([ResultAnswer("c0", EndingOutcome.STORED)], []))
     outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, commands), 5)
-    message, unreadable = outbox.take()
+    message, sent, unreadable = outbox.take()
     assert message is not None
-    assert unreadable == [("c2", "lease")]
+    assert (sent, unreadable) == ([("c1", "lease"), ("c3", "lease")], [("c2", "lease")])
     assert [one.command.command_id for one in message.commands.assignments] == ["c1", "c3"]
     assert len(message.result_acks) == 1
     outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, [commands[1]]), 5)
-    assert outbox.take() == (None, [("c2", "lease")])
+    assert outbox.take() == (None, [], [("c2", "lease")])
 
 
 def test_what_was_never_sent_is_given_back_once() -> None:

@@ -85,6 +85,15 @@ async def test_a_claim_that_was_under_way_when_the_drain_began_is_not_delivered(
     assert (world.told, world.session.in_flight) == ([], {})
 
 
+async def test_nothing_is_delivered_to_one_who_has_said_goodbye(world: World) -> None:
+    world.context.say(pb.ConnectRequest(goodbye=pb.Goodbye(reason="shift over")))
+    async with background(world.stream.read()):
+        await until(lambda: world.session.credit == 0)
+        claimed = [ClaimedCommand("c1", 1, command_pb2.Command(command_id="c1").SerializeToString())]
+        assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed))
+        world.context.half_close()
+
+
 async def test_a_stream_that_is_ended_between_goodbye_and_half_close_warns_of_nothing(world: World) -> None:
     warnings: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
