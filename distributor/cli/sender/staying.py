@@ -156,7 +156,7 @@ class Stay:
             for one, status in statuses
             if status is None or not status.terminal
         ]
-        return f"; goes on: {tables.some_of(unended)}" if unended else ""
+        return f"; still going on: {tables.some_of(unended)}" if unended else ""
 
 
 @contextmanager

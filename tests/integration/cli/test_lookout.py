@@ -27,7 +27,7 @@ async def test_an_agent_that_goes_is_told_once_and_so_is_its_return(
         service.disconnect_agent("a1")
         await looking.run_once()
         await looking.run_once()
-        told = "agent a1 is away since 2027-01-15T08:00:02.000Z; its command may go on there\n"
+        told = "agent a1 has been away since 2027-01-15T08:00:02.000Z; what it runs may go on there\n"
         assert capsys.readouterr().err == told
 
         service.connect_agent("a1")

@@ -14,7 +14,8 @@
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
- *   queueTtlSeconds?: number, offline?: string}} Sent  what `/api` says of a command; no params while it cannot know them
+ *   queueTtlSeconds?: number, offline?: string}} Sent
+ *   what `/api` says of a command; no params while it cannot know them
  */
 
 import { splitArguments } from "./argv.js";
