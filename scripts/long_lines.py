@@ -1,4 +1,7 @@
-"""Finds lines of the documents that are too long. Tables, code blocks and single words may be as wide as they are."""
+"""Finds lines of the documents, and of the page's modules, that are too long.
+
+Tables, code blocks and single words may be as wide as they are.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ MOST: Final = 120
 def main() -> int:
     """Exit code 0 when there are none; else each is named on stderr."""
     found = False
-    for path in documents():
+    for path in [*documents(), *modules()]:
         for number, length in long_lines(path.read_text(encoding="utf-8")):
             print(f"{path.relative_to(ROOT)}:{number}: {length} characters, the limit is {MOST}", file=sys.stderr)
             found = True
@@ -24,6 +27,11 @@ def main() -> int:
 def documents() -> list[Path]:
     """The documents at the top and in docs/."""
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def modules() -> list[Path]:
+    """The modules of the page, which no formatter folds."""
+    return sorted((ROOT / "distributor" / "bridge" / "page" / "js").rglob("*.js"))
 
 
 def long_lines(text: str) -> Iterator[tuple[int, int]]:

@@ -205,7 +205,7 @@ class DashboardSession:
             request_id = requests.request_id_of(fields)
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
-                self._ask_server(request, len(text))
+                self._ask_server(request, len(text.encode()))
                 return
             async with self._turn:
                 await self._serve(request)
@@ -230,13 +230,13 @@ class DashboardSession:
 
     # What only the server can do: in the order asked for, while everything else goes on
 
-    def _ask_server(self, request: requests.Queue | requests.Interrupt, characters: int) -> None:
+    def _ask_server(self, request: requests.Queue | requests.Interrupt, size: int) -> None:
         if Scope.WRITE not in self._dashboard.identity.scopes:
             raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
         if isinstance(request, requests.Queue):
-            self._to_queue.put(request, characters)
+            self._to_queue.put(request, size)
         else:
-            self._to_interrupt.put(request, characters)
+            self._to_interrupt.put(request, size)
 
     async def _queue_all(self) -> None:
         while True:

@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 from distributor.errors import ResourceExhausted
 
 MAX_WAITING: Final = 1_000
-MAX_WAITING_CHARACTERS: Final = 4_194_304
+MAX_WAITING_BYTES: Final = 4_194_304
 
 R = TypeVar("R")
 
@@ -21,20 +21,23 @@ class WaitingCalls(Generic[R]):
 
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[tuple[R, int]] = asyncio.Queue()
-        self._characters = 0
+        self._size = 0
 
-    def put(self, request: R, characters: int) -> None:
-        """Let a request wait, which came as so many characters. Raises ResourceExhausted."""
-        if self._waiting.qsize() >= MAX_WAITING or self._characters + characters > MAX_WAITING_CHARACTERS:
-            raise ResourceExhausted(
-                f"{self._waiting.qsize():,} requests wait, as many as may; send it again when some are answered",
-                reason="TOO_MANY_REQUESTS",
-            )
-        self._characters += characters
-        self._waiting.put_nowait((request, characters))
+    def put(self, request: R, size: int) -> None:
+        """Let a request wait that came as `size` bytes. Raises ResourceExhausted."""
+        if self._waiting.qsize() >= MAX_WAITING:
+            raise _too_many(f"{MAX_WAITING:,} requests wait, the limit")
+        if self._size + size > MAX_WAITING_BYTES:
+            raise _too_many(f"requests of {MAX_WAITING_BYTES // 1_048_576} MiB wait, the limit")
+        self._size += size
+        self._waiting.put_nowait((request, size))
 
     async def get(self) -> R:
         """The request that has waited longest."""
-        request, characters = await self._waiting.get()
-        self._characters -= characters
+        request, size = await self._waiting.get()
+        self._size -= size
         return request
+
+
+def _too_many(what: str) -> ResourceExhausted:
+    return ResourceExhausted(f"{what}; send it again when some are answered", reason="TOO_MANY_REQUESTS")

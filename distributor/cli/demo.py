@@ -10,6 +10,8 @@ from typing import Final, Protocol
 import click
 
 from distributor.cli.dev import AGENT_ID, described, running
+from distributor.cli.exit_codes import ExitCode
+from distributor.cli.one_line import show_error
 from distributor.cli.signals import StopSignals
 from distributor.client import (
     CommandClient,
@@ -21,7 +23,7 @@ from distributor.client import (
     OutputStream,
     Receipts,
 )
-from distributor.errors import DistributorError, Unavailable
+from distributor.errors import Unavailable
 from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.tasks import first_of
 from distributor.transport import DEFAULT_PORT
@@ -42,7 +44,7 @@ class HasAgent(Protocol):
 async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings, once: bool) -> None:
     """Run the command and, unless `once`, stay until SIGTERM or Ctrl-C.
 
-    Raises DistributorError when the command does not complete.
+    Raises Exit, with ExitCode.FAILED, when the command does not complete.
     """
     with StopSignals() as signals:
         async with running(settings, bridge_settings) as everything:
@@ -74,7 +76,8 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
                     click.echo(described_result(update))
                     click.echo(described_receipts(receipts))
                     if update.status is not CommandStatus.COMPLETED:
-                        raise DistributorError(f"the command ended {update.status}: {update.reason.message}")
+                        show_error(f"the command ended {update.status}: {update.reason.message}", "distributor")
+                        raise click.exceptions.Exit(ExitCode.FAILED)
                 case _:
                     pass
 

@@ -68,7 +68,7 @@ def serve(config: Path | None, **options: Any) -> None:
 @LOG_LEVEL
 @_CONFIG
 def bridge(config: Path | None, **options: Any) -> None:
-    """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/dashboards.md."""
+    """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/operations.md."""
     from distributor.cli.bridge import bridge_until_stopped
 
     _run(load_bridge_settings, config, options, bridge_until_stopped)

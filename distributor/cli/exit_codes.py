@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
 
 MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.SUCCESS: "success; when waiting: every command completed",
-    ExitCode.FAILED: "a command that was waited for failed, timed out or was cancelled",
+    ExitCode.FAILED: "a command waited for failed, timed out or was cancelled; or standard output takes nothing",
     ExitCode.USAGE: "wrong usage: an argument or a setting",
     ExitCode.TIMEOUT: "the wait was over before the commands were (--timeout)",
     ExitCode.NOT_FOUND: "no such command or agent",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -127,8 +128,19 @@ class CommandClient:
     async def _wait_many(
         self, command_ids: Sequence[str], deadline: Deadline
     ) -> AsyncGenerator[tuple[str, values.CommandState], None]:
-        async for summary in self._watching.endings(command_ids, deadline):
-            yield summary.command_id, summary.state
+        async with aclosing(self._watching.summaries(command_ids, deadline)) as summaries:
+            async for summary in summaries:
+                if summary.state.status.terminal:
+                    yield summary.command_id, summary.state
+
+    def watch_many(
+        self, command_ids: Iterable[str], timeout_seconds: float | None = None
+    ) -> AsyncGenerator[values.CommandSummary, None]:
+        """How each of the commands is, now and at each change, until all have ended; without their output.
+
+        Raises TimeoutError after `timeout_seconds` if some have not.
+        """
+        return self._watching.summaries(list(command_ids), Deadline(timeout_seconds))
 
     def watch(
         self,

@@ -85,20 +85,23 @@ class Watching:
                 call.cancel()
             await reconnecting.pause(cut or self._ended_early())
 
-    async def endings(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandSummary, None]:
-        """Each of the commands once, when it has ended, in the order in which they end."""
+    async def summaries(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandSummary, None]:
+        """How each of the commands is now and after each change, up to and with its ending."""
         distinct = list(dict.fromkeys(command_ids))
+        unended = set(distinct)
         arrivals: asyncio.Queue[CommandSummary | Exception] = asyncio.Queue(_BUFFERED)
         # No TaskGroup: a generator must not yield inside one (PEP 789).
         tasks = [
-            asyncio.create_task(self._collect(set(distinct[start : start + MAX_WATCHED]), arrivals, deadline))
+            asyncio.create_task(self._collect(distinct[start : start + MAX_WATCHED], arrivals, deadline))
             for start in range(0, len(distinct), MAX_WATCHED)
         ]
         try:
-            for _ in distinct:
+            while unended:
                 arrival = await arrivals.get()
                 if isinstance(arrival, Exception):
                     raise arrival
+                if arrival.state.status.terminal:
+                    unended.remove(arrival.command_id)
                 yield arrival
         finally:
             for task in tasks:
@@ -106,18 +109,24 @@ class Watching:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _collect(
-        self, waiting: set[str], arrivals: asyncio.Queue[CommandSummary | Exception], deadline: Deadline
+        self, command_ids: Sequence[str], arrivals: asyncio.Queue[CommandSummary | Exception], deadline: Deadline
     ) -> None:
-        """Put the ending of each of `waiting` into `arrivals`, or what prevents it."""
+        """Put what is new of each command into `arrivals`, until all have ended, or what prevents it."""
+        waiting: dict[str, CommandSummary | None] = dict.fromkeys(command_ids)
         reconnecting = Reconnecting(self._options, deadline, self._outage)
         try:
             while True:
                 cut = None
                 try:
                     async for summary in self._changes(sorted(waiting), reconnecting, deadline):
-                        if summary.state.status.terminal and summary.command_id in waiting:
-                            waiting.remove(summary.command_id)
-                            await arrivals.put(summary)
+                        # A stream that was opened again begins with how things are, known or not.
+                        if waiting.get(summary.command_id, summary) == summary:
+                            continue
+                        if summary.state.status.terminal:
+                            del waiting[summary.command_id]
+                        else:
+                            waiting[summary.command_id] = summary
+                        await arrivals.put(summary)
                 except grpc.aio.AioRpcError as failure:
                     cut = error_of(failure, self._target)
                 if not waiting:

@@ -47,12 +47,13 @@ class EventRelay:
         """Relay until cancelled, from the newest event on."""
         while True:
             try:
-                if not self._position:
-                    self._position = await self._log.last_position()
+                # Asked each time: where nothing happens, nothing else tells that events can be read again.
+                newest = await self._log.last_position()
+                self._outage.over()
+                self._position = self._position or newest
                 # Whatever was trimmed while we were away was missed, so watchers read the states anew.
                 self._watches.resync()
                 async for facts in self._log.tail(self._position):
-                    self._outage.over()
                     self._position = facts.position
                     if facts.missed:
                         self._missed()

@@ -53,6 +53,17 @@ async def test_once_shows_a_command_from_the_queue_to_its_result_and_leaves_noth
         await gone(started)
 
 
+async def test_a_command_that_fails_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    shell = tmp_path / "bin" / "sh"
+    shell.parent.mkdir()
+    shell.write_text("#!/bin/sh\nexit 3\n")
+    shell.chmod(0o755)
+    path = f"{shell.parent}:{os.environ['PATH']}"
+    async with launched_server("demo", "--once", *somewhere(tmp_path / "data"), PATH=path) as demo:
+        assert await demo.ended() == 1, demo.everything
+        assert "distributor: the command ended failed: exited with 3" in demo.everything
+
+
 @pytest.mark.parametrize("moment", ["line 2 of 5", "Ctrl-C stops everything"])
 async def test_ctrl_c_stops_everything_cleanly(tmp_path: Path, moment: str) -> None:
     async with launched_server("demo", *somewhere(tmp_path)) as demo:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from typing import Any
 
-from playwright.async_api import expect
+import pytest
+from playwright.async_api import WebSocketRoute, expect
 
 from tests.support.dashboard_page import DashboardPage
 from tests.support.page_world import AGENT_ID, PageWorld
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_a_program_runs_and_its_lines_appear(page: DashboardPage) -> None:
@@ -66,6 +71,92 @@ async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage
     await expect(page.fact("Waits at most")).to_have_text("1 min 30 s")
     await page.page.get_by_role("link", name="Edit and send…").click()
     await expect(page.page.get_by_label("Time limit, seconds")).to_have_value("7200")
+
+
+class HeldAnswer:
+    """Between a page and its bridge: the next answer to a request waits here until it is passed on, changed or not."""
+
+    def __init__(self) -> None:
+        self._answer: dict[str, Any] | None = None
+        self._armed = False
+        self._held = asyncio.Event()
+        self._page: WebSocketRoute | None = None
+
+    async def stand_between(self, page: DashboardPage) -> None:
+        await page.page.route_web_socket("**/ws", self._connect)
+
+    def _connect(self, to_page: WebSocketRoute) -> None:
+        self._page = to_page
+        to_page.connect_to_server().on_message(self._relay)
+
+    def _relay(self, text: str | bytes) -> None:
+        assert self._page is not None
+        message = json.loads(text)
+        if self._armed and message["type"] in ("command:accepted", "error"):
+            self._armed, self._answer = False, message
+            self._held.set()
+        else:
+            self._page.send(text)
+
+    def hold(self) -> None:
+        self._held.clear()
+        self._armed = True
+
+    async def pass_on(self, **changes: str) -> str:
+        """Returns the id of the command, once there was an answer to pass on."""
+        await asyncio.wait_for(self._held.wait(), PATIENCE_SECONDS)
+        assert self._page is not None
+        assert self._answer is not None
+        self._page.send(json.dumps(self._answer | changes))
+        return str(self._answer["commandId"])
+
+
+NO_ANSWER = {"type": "error", "code": "UNAVAILABLE", "message": "the server did not answer in time"}
+
+
+async def test_what_may_have_been_sent_is_queued_once(page: DashboardPage) -> None:
+    answers = HeldAnswer()
+    await answers.stand_between(page)
+    await page.open(f"send?agent={AGENT_ID}")
+    await page.page.get_by_label("Command line").fill("true")
+    answers.hold()
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    sent = await answers.pass_on(**NO_ANSWER)
+    await expect(page.page.get_by_role("alert")).to_contain_text(
+        "not known whether the command for page-agent was sent"
+    )
+    await page.page.get_by_role("button", name="Send", exact=True).click()
+    assert await page.shown_command() == sent
+    # The same of a command that runs again.
+    answers.hold()
+    await page.page.get_by_role("button", name="Run again").click()
+    again = await answers.pass_on(**NO_ANSWER)
+    await expect(page.page.locator(".toast")).to_contain_text("not known whether the command for page-agent was sent")
+    await page.page.get_by_role("button", name="Run again").click()
+    await expect(page.page).to_have_url(re.compile(again))
+    await page.open("commands")
+    await expect(page.rows).to_have_count(2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "Sent to page-agent."),
+        (NO_ANSWER, "It is not known whether the command for page-agent was sent: the server did not"),
+        (NO_ANSWER | {"code": "RESOURCE_EXHAUSTED"}, "Not sent to page-agent: the server did not"),
+    ],
+)
+async def test_who_went_on_after_run_again_stays_there(page: DashboardPage, changes: dict[str, str], told: str) -> None:
+    answers = HeldAnswer()
+    await answers.stand_between(page)
+    await page.send("true", agent_id=AGENT_ID)
+    answers.hold()
+    await page.page.get_by_role("button", name="Run again").click()
+    await page.page.get_by_role("link", name="Agents").click()
+    await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+    await answers.pass_on(**changes)
+    await expect(page.page.locator(".toast")).to_contain_text(told)
+    await expect(page.page).to_have_url(re.compile("#/agents$"))
 
 
 async def test_lines_of_stderr_are_marked(page: DashboardPage, world: PageWorld) -> None:

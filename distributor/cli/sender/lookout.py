@@ -43,7 +43,7 @@ class Lookout:
             if agent.away_since_ms and agent_id not in self._away:
                 self._away.add(agent_id)
                 since = time_text(agent.away_since_ms)
-                self._screen.message(f"agent {agent_id} is away since {since}; its command may go on there")
+                self._screen.message(f"agent {agent_id} has been away since {since}; what it runs may go on there")
             elif not agent.away_since_ms and agent_id in self._away:
                 self._away.remove(agent_id)
                 self._screen.message(f"agent {agent_id} is back")

@@ -48,7 +48,7 @@ class RawView:
         absence = tables.agent_absence(summary.state)
         if absence and not self._told_whereabouts:
             self._told_whereabouts = True
-            self._screen.message(f"waiting: {summary.agent_id} is {absence}")
+            self._screen.message(f"waiting: {summary.agent_id} {absence}")
 
 
 class PrefixedView:

@@ -115,7 +115,7 @@ def _queued_text(queued: QueuedCommand) -> str:
     if state.status is not CommandStatus.QUEUED:
         rest = f"and {state.status} by now"
     elif absence := agent_absence(state):
-        rest = f"(the agent is {absence}; the command waits for it)"
+        rest = f"(the agent {absence}; the command waits for it)"
     else:
         rest = "(the agent is connected)"
     return f"{command.command_id} {verb}: {command.type} for {command.agent_id} {rest}"
@@ -123,9 +123,9 @@ def _queued_text(queued: QueuedCommand) -> str:
 
 def _outcome_text(request: CommandRequest, queued: Queued) -> str:
     verb = "was queued before" if queued.already_queued else "queued"
-    absence = "away" if queued.agent_known else "not known yet: it has never connected"
-    whereabouts = "connected" if queued.agent_connected else f"{absence}; the command waits for it"
-    return f"{queued.command_id} {verb}: {request.type} for {request.agent_id} (the agent is {whereabouts})"
+    absence = "is away" if queued.agent_known else "has never connected"
+    whereabouts = "is connected" if queued.agent_connected else f"{absence}; the command waits for it"
+    return f"{queued.command_id} {verb}: {request.type} for {request.agent_id} (the agent {whereabouts})"
 
 
 def _outcome_form(request: CommandRequest, outcome: Queued | DistributorError) -> dict[str, Any]:

@@ -74,12 +74,14 @@ class Stay:
         """Start fetching each result once its command has ended. A timeout is returned, so that fetches complete."""
         room = asyncio.Semaphore(_RESULTS_AT_ONCE)
         try:
-            async with aclosing(self._client.wait_many(self._ids, self._options.timeout)) as endings:
-                async for command_id, state in endings:
-                    self._statuses[command_id] = state.status
-                    progress.ended(state.status)
-                    await room.acquire()
-                    fetches.create_task(self._fetch(command_id)).add_done_callback(lambda _: room.release())
+            async with aclosing(self._client.watch_many(self._ids, self._options.timeout)) as summaries:
+                async for summary in summaries:
+                    self._note(summary.command_id, summary)
+                    if summary.state.status.terminal:
+                        progress.ended(summary.state.status)
+                        await room.acquire()
+                        fetch = fetches.create_task(self._fetch(summary.command_id))
+                        fetch.add_done_callback(lambda _: room.release())
         except TimeoutError as error:
             return error
         return None
@@ -154,7 +156,7 @@ class Stay:
             for one, status in statuses
             if status is None or not status.terminal
         ]
-        return f"; goes on: {tables.some_of(unended)}" if unended else ""
+        return f"; still going on: {tables.some_of(unended)}" if unended else ""
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def command_text(screen: Screen, command: Command) -> str:
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("cancel", f"asked for at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
-        ("agent is", agent_absence(state) or ("connected" if state.status is CommandStatus.QUEUED else "")),
+        ("its agent", agent_absence(state) or ("is connected" if state.status is CommandStatus.QUEUED else "")),
     ]
     return _labelled(lines) + "\n" + timeline(state.receipts)
 
@@ -179,12 +179,12 @@ def ending_text(result: CommandResult) -> str:
 
 
 def agent_absence(state: CommandState) -> str:
-    """Why the agent of a queued command does not take it, "" where that is not known to be its absence."""
+    """Why the agent of a queued command does not take it, to go after its name; "" where its absence is not known."""
     if state.status is not CommandStatus.QUEUED:
         return ""
     if state.agent_away_since_ms:
-        return f"away since {time_text(state.agent_away_since_ms)}"
-    return "not known yet: it has never connected" if state.agent_known is False else ""
+        return f"has been away since {time_text(state.agent_away_since_ms)}"
+    return "has never connected" if state.agent_known is False else ""
 
 
 def _short_times(times: Sequence[int]) -> list[str]:

@@ -52,6 +52,15 @@ export const tests = {
     form.refused({ field: "", message: "the server is away" });
     same([form.problems, form.sending], [{ "": "the server is away" }, false]);
   },
+  "what is sent again unchanged has the same idempotency key"() {
+    const form = new SendForm({ agentId: "a", line: "x" });
+    const key = form.keyOf(form.request());
+    form.refused({ code: "UNAVAILABLE", message: "no answer" });
+    same(form.problems[""].startsWith("It is not known whether the command for a was sent: no answer. "), true);
+    same(form.keyOf(form.request()), key);
+    form.draft.line = "y";
+    same(form.keyOf(form.request()) === key, false);
+  },
   "a copy of a command sends the same again"() {
     const command = { agentId: "a", type: "EXEC", priority: 75 };
     const params = { argv: ["sh", "-c", "echo 'it is'; exit 1", ""], env: { A: "b" } };

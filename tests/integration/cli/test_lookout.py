@@ -27,7 +27,7 @@ async def test_an_agent_that_goes_is_told_once_and_so_is_its_return(
         service.disconnect_agent("a1")
         await looking.run_once()
         await looking.run_once()
-        told = "agent a1 is away since 2027-01-15T08:00:02.000Z; its command may go on there\n"
+        told = "agent a1 has been away since 2027-01-15T08:00:02.000Z; what it runs may go on there\n"
         assert capsys.readouterr().err == told
 
         service.connect_agent("a1")
@@ -36,18 +36,21 @@ async def test_an_agent_that_goes_is_told_once_and_so_is_its_return(
         assert capsys.readouterr().err == "agent a1 is back\n"
 
 
-async def test_whoever_follows_looks_at_agents_that_run_something(
-    service: FakeCommandService, server: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", [WaitOptions(wait=True), WaitOptions(follow=True)])
+@pytest.mark.parametrize("count", [1, 2])
+async def test_whoever_stays_looks_at_agents_that_run_something(
+    service: FakeCommandService, server: str, monkeypatch: pytest.MonkeyPatch, how: WaitOptions, count: int
 ) -> None:
     monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.0)
     service.connect_agent("a1")
     async with CommandClient(server) as client:
-        command_id = (await client.queue(CommandRequest("a1", "EXEC"))).command.command_id
-        stay = asyncio.create_task(Stay(client, Screen("table"), [command_id], WaitOptions(follow=True)).run())
-        await service.until(lambda: service.calls["WatchCommand"] > 0)
+        ids = [(await client.queue(CommandRequest("a1", "EXEC"))).command.command_id for _ in range(count)]
+        stay = asyncio.create_task(Stay(client, Screen("table"), ids, how).run())
+        await service.until(lambda: service.calls["WatchCommand"] + service.calls["WatchCommands"] > 0)
         assert service.calls["GetAgent"] == 0
 
-        service.start(command_id)
+        service.start(ids[0])
         await service.until(lambda: service.calls["GetAgent"] > 1)
-        service.finish(command_id)
+        for command_id in ids:
+            service.finish(command_id)
         assert await stay == 0

@@ -34,7 +34,7 @@ async def test_it_says_that_the_agent_is_away_and_since_when(service: FakeComman
     service.connect_agent("a1")
     service.disconnect_agent("a1")
 
-    assert b"(the agent is away since 2027-01-15T08:00:02.000Z;" in (await ping(server, "a1")).stdout
+    assert b"(the agent has been away since 2027-01-15T08:00:02.000Z;" in (await ping(server, "a1")).stdout
     assert b"has never connected" in (await ping(server, "a2")).stdout
     assert (await ping(server, "a1", "--offline=fail")).code == 6
 
@@ -114,7 +114,7 @@ async def test_a_batch_tells_which_agents_are_away_and_which_nobody_has_seen(
     lines = [line.partition("(")[2] for line in finished.stdout.decode().splitlines()]
     assert lines[:2] == ["the agent is connected)"] * 2
     assert lines[2:4] == ["the agent is away; the command waits for it)"] * 2
-    assert lines[4:] == ["the agent is not known yet: it has never connected; the command waits for it)"] * 2
+    assert lines[4:] == ["the agent has never connected; the command waits for it)"] * 2
     assert finished.stderr == "queued 6 of 6 commands for 3 agents\nthe agent misspelt has never connected\n"
     forms = (await run_sender(server, *agents, "--type=PING", "-o", "json")).document
     assert [(form["agentConnected"], form["agentKnown"]) for form in forms] == [

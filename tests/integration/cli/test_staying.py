@@ -186,11 +186,9 @@ async def test_the_timeout_of_a_wait(service: FakeCommandService, server: str, s
     finished = await run_sender(server, "--agent=a1", "--type=EXEC", stay, "--timeout=100ms", *many)
 
     assert finished.code == 3
-    # A wait for many looks at endings only.
-    told = "" if many and stay == "--wait" else " (queued)"
-    going_on = [f"{command_id}{told}" for command_id in service.commands]
+    going_on = [f"{command_id} (queued)" for command_id in service.commands]
     assert finished.stderr.splitlines()[-1] == (
-        f"error: not ended after 0.1 s of waiting; goes on: {', '.join(going_on)}"
+        f"error: not ended after 0.1 s of waiting; still going on: {', '.join(going_on)}"
     )
     assert service.calls["CancelCommand"] == 0
 
@@ -205,7 +203,7 @@ async def test_a_timeout_still_shows_what_has_ended(service: FakeCommandService,
     first, second = service.commands
     assert finished.code == 3
     assert [result["commandId"] for result in finished.document] == [first]
-    assert finished.stderr.endswith(f"goes on: {second}\n")
+    assert finished.stderr.endswith(f"still going on: {second} (queued)\n")
 
 
 @pytest.mark.parametrize("stay", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
@@ -220,7 +218,7 @@ async def test_an_interrupt_leaves_the_commands_as_they_are_and_names_them(
 
     assert process.returncode == 130
     told = stderr.decode().splitlines()[-1].replace(" (queued)", "")
-    assert told == f"interrupted; goes on: {', '.join(service.commands)}"
+    assert told == f"interrupted; still going on: {', '.join(service.commands)}"
     assert service.calls["CancelCommand"] == 0
 
 
@@ -263,5 +261,5 @@ async def test_a_reader_that_goes_away_is_told_what_goes_on(service: FakeCommand
     service.write_output(command_id, b"second\n")
 
     told = (await process.stderr.read()).decode().splitlines()[-1]
-    assert told == f"the reader of the output went away; goes on: {command_id} (assigned)"
+    assert told == f"the reader of the output went away; still going on: {command_id} (assigned)"
     assert await process.wait() == 141

@@ -217,6 +217,26 @@ async def test_waiting_for_many_survives_cuts_and_asks_only_for_the_rest(
     assert asked == [ids, ids[1:], ids[1:]]
 
 
+async def test_a_watch_of_many_tells_each_state_of_each_once(
+    client: CommandClient, service: FakeCommandService
+) -> None:
+    ids = await queue_many(client, 2)
+    service.finish(ids[0])
+    service.cut_streams_after = [2, 2]
+    seen = []
+    async for summary in client.watch_many(ids):
+        status = summary.state.status
+        seen.append((ids.index(summary.command_id), status))
+        if len(seen) == 2:
+            service.start(ids[1])
+        elif status is CommandStatus.ASSIGNED:
+            service.finish(ids[1])
+
+    assert sorted(seen[:2]) == [(0, CommandStatus.COMPLETED), (1, CommandStatus.QUEUED)]
+    assert seen[2:] == [(1, CommandStatus.ASSIGNED), (1, CommandStatus.COMPLETED)]
+    assert service.calls["WatchCommands"] > 1
+
+
 async def test_leaving_a_watch_early_ends_its_stream(client: CommandClient, service: FakeCommandService) -> None:
     command_id = await queue(client)
     async with aclosing(client.watch(command_id)) as watch:

@@ -22,6 +22,7 @@ from tests.support.memory_stores import (
     output_arrived,
     state,
 )
+from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 
@@ -152,6 +153,17 @@ async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(
         await watch.wait()
         assert (stale_at_first, watch.stale) == (False, True)
         await until(lambda: world.log.positions_read == ["7-0", "8-0"])
+
+
+async def test_the_end_of_an_outage_is_told_where_nothing_happens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_relay, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+    with own_logs() as logs:
+        async with background(world.relay.run()):
+            world.log.fail()
+            await until(lambda: len(world.log.positions_read) == 2)
+    assert [line["event"] for line in logs] == ["cannot read events", "can read events again"]
 
 
 async def test_what_happened_before_a_session_was_opened_does_not_touch_it(world: World) -> None:

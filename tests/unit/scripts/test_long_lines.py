@@ -30,14 +30,15 @@ def test_every_document_is_looked_at() -> None:
     assert {"README.md", "CONTRIBUTING.md", "operations.md", "0001-record-decisions.md"} <= names
 
 
+@pytest.mark.parametrize("name", ["docs/page.md", "distributor/bridge/page/js/views/page.js"])
 def test_a_long_line_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.setattr(script, "ROOT", tmp_path)
-    (tmp_path / "docs").mkdir()
-    page = tmp_path / "docs" / "page.md"
+    page = tmp_path / name
+    page.parent.mkdir(parents=True)
     page.write_text(f"# Page\n\n{LONG}\n")
     assert main() == 1
-    assert capsys.readouterr().err == f"docs/page.md:3: {MOST + 1} characters, the limit is {MOST}\n"
+    assert capsys.readouterr().err == f"{name}:3: {MOST + 1} characters, the limit is {MOST}\n"
     page.write_text("# Page\n")
     assert main() == 0

@@ -11,7 +11,7 @@ import { CommandDetail } from "./command_detail.js";
 import { CommandList } from "./command_list.js";
 import { Connection } from "./connection.js";
 import { commandLink, parseRoute, titleOf } from "./router.js";
-import { Requests } from "./requests.js";
+import { Requests, refusalText } from "./requests.js";
 import { SendForm, draftOf, requestAgain } from "./send_form.js";
 import { SnapshotRest } from "./snapshot_rest.js";
 import { nothingKnown, reduce } from "./store.js";
@@ -227,27 +227,29 @@ export class App {
     const fields = form?.request();
     if (form && fields && !form.sending) {
       form.sending = true;
-      this.requests.ask(fields, {
-        accepted: ({ commandId }) => {
-          if (this.form === form) this.go(commandLink(commandId));
-          else this.toast(`Sent to ${fields.agentId}.`, false);
-        },
-        refused: (refusal) => {
-          if (this.form === form) form.refused(refusal);
-          else this.toast(`Not sent to ${fields.agentId}: ${refusal.message}`, true);
-        },
-      });
+      this.ask(fields, form.keyOf(fields), () => this.form === form, (refusal) => form.refused(refusal));
     }
     this.changed();
   }
 
   /** Sends the command that is shown again, as it was sent. */
   retry() {
-    const sent = this.detail?.sent;
-    if (!sent?.params) return;
-    this.requests.ask(requestAgain(sent), {
-      accepted: ({ commandId }) => this.go(commandLink(commandId)),
-      refused: ({ message }) => this.toast(message, true),
+    const { detail } = this;
+    if (detail?.sent?.params) this.ask(requestAgain(detail.sent), detail.againKey, () => this.detail === detail);
+  }
+
+  /**
+   * Asks for a command. Who has gone elsewhere when it is answered stays there, and is told.
+   * @param {Record<string, any>} fields
+   * @param {string} key  its idempotency key
+   * @param {() => boolean} stays  whether the user still is where they asked
+   * @param {(refusal: Message) => void} [refused]  shows there what else is told in the corner
+   */
+  ask(fields, key, stays, refused) {
+    const to = fields.agentId;
+    this.requests.ask(fields, key, {
+      accepted: ({ commandId }) => (stays() ? this.go(commandLink(commandId)) : this.toast(`Sent to ${to}.`, false)),
+      refused: (no) => (refused && stays() ? refused(no) : this.toast(refusalText(to, no), true)),
     });
   }
 

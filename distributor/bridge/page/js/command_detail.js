@@ -6,6 +6,7 @@
 
 import { ApiError } from "./api.js";
 import { OutputFeed } from "./output_feed.js";
+import { randomId } from "./requests.js";
 
 /** As ids of commands are spelt. */
 const ID = /^(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -30,6 +31,8 @@ export class CommandDetail {
     this.problem = "";
     /** What `/api` told. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
     this.sent = null;
+    /** Where it is not known whether it was sent again, trying once more queues nothing twice. */
+    this.againKey = randomId();
     this.reading = new AbortController();
     /** What to show, until there is a screen to show it on. @type {import("./output_feed.js").Step[]} */
     this.early = [];

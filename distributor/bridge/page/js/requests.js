@@ -14,10 +14,13 @@ export class Requests {
     this.open = new Map();
   }
 
-  /** Asks for a command. @param {Record<string, any>} fields @param {Answer} answer */
-  ask(fields, answer) {
+  /**
+   * Asks for a command. The same command with the same key is queued once, however often it is asked for.
+   * @param {Record<string, any>} fields @param {string} idempotencyKey @param {Answer} answer
+   */
+  ask(fields, idempotencyKey, answer) {
     const requestId = randomId();
-    const request = { fields: { ...fields, requestId, idempotencyKey: requestId }, answer };
+    const request = { fields: { ...fields, requestId, idempotencyKey }, answer };
     this.open.set(requestId, request);
     this.connection.send("command:request", request.fields);
   }
@@ -38,7 +41,14 @@ export class Requests {
   }
 }
 
+/** What to say where a command was refused. @param {string} agentId @param {Message} refusal */
+export function refusalText(agentId, { code, message }) {
+  // The server may have queued it all the same: its answer did not come, or Valkey's did not.
+  if (code === "UNAVAILABLE") return `It is not known whether the command for ${agentId} was sent: ${message}`;
+  return `Not sent to ${agentId}: ${message}`;
+}
+
 /** Unlike `randomUUID`, also where the page does not come by TLS. */
-function randomId() {
+export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

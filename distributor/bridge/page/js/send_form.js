@@ -14,11 +14,13 @@
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
- *   queueTtlSeconds?: number, offline?: string}} Sent  what `/api` says of a command; no params while it cannot know them
+ *   queueTtlSeconds?: number, offline?: string}} Sent
+ *   what `/api` says of a command; no params while it cannot know them
  */
 
 import { splitArguments } from "./argv.js";
 import { paramsLine } from "./format.js";
+import { randomId, refusalText } from "./requests.js";
 
 /** @type {Draft} */
 const FRESH = {
@@ -42,6 +44,18 @@ export class SendForm {
     /** @type {Problems} */
     this.problems = {};
     this.sending = false;
+    this.keyed = { text: "", key: "" };
+  }
+
+  /**
+   * The idempotency key of a request. What was refused may have been queued all the same, as where no answer came in
+   * time: sent again unchanged, it has the same key.
+   * @param {Record<string, any>} fields
+   */
+  keyOf(fields) {
+    const text = JSON.stringify(fields);
+    if (text !== this.keyed.text) this.keyed = { text, key: randomId() };
+    return this.keyed.key;
   }
 
   /** The fields of a `command:request`, or null where there are problems. */
@@ -105,7 +119,11 @@ export class SendForm {
   /** The bridge or the server refused it. @param {import("./protocol.js").Message} refusal */
   refused(refusal) {
     this.sending = false;
-    this.problems = { [fieldOf(refusal.field ?? "", this.draft.commandType)]: refusal.message };
+    const { agentId, commandType } = this.draft;
+    this.problems =
+      refusal.code === "UNAVAILABLE"
+        ? { "": `${refusalText(agentId, refusal)}. If you send it again unchanged, it is queued once.` }
+        : { [fieldOf(refusal.field ?? "", commandType)]: refusal.message };
   }
 }
 

@@ -206,7 +206,8 @@ export function queuedCount(known) {
 }
 
 /**
- * That an agent cannot take a command now, in words that go after its name; empty where it can, and where we do not know.
+ * That an agent cannot take a command now, in words that go after its name; empty where it can, and where we do not
+ * know.
  * @param {Known} known
  * @param {string} agentId
  */

@@ -42,7 +42,7 @@ def test_raw_says_why_nothing_happens_and_how_it_ended(capfd: pytest.CaptureFixt
 
     assert capfd.readouterr() == (
         "",
-        "waiting: a1 is away since 1970-01-01T00:00:01.000Z\n"
+        "waiting: a1 has been away since 1970-01-01T00:00:01.000Z\n"
         "2,000 bytes of output are not kept\n"
         "c1 failed, exit code 3 (exit_nonzero: exit code 3)\n",
     )

@@ -96,7 +96,9 @@ function heading(app, command) {
 /** Why nothing happens. @param {App} app @param {Command} command */
 function waitsFor(app, command) {
   const absence = command.status === "queued" && absenceOf(app.known, command.agentId);
-  return absence ? h("p", { class: "notice", role: "status", key: "absence" }, `Queued: agent ${command.agentId} is ${absence}.`) : null;
+  if (!absence) return null;
+  const text = `Queued: agent ${command.agentId} is ${absence}.`;
+  return h("p", { class: "notice", role: "status", key: "absence" }, text);
 }
 
 /** @param {App} app @param {Command} command */

@@ -71,7 +71,8 @@ function absenceHint(app) {
   const { agentId, offline } = /** @type {SendForm} */ (app.form).draft;
   const absence = agentId.trim() && absenceOf(app.known, agentId.trim());
   if (!absence) return "";
-  return `Now agent ${agentId.trim()} is ${absence}: the command ${offline === "fail" ? "fails at once" : "waits for it"}.`;
+  const effect = offline === "fail" ? "fails at once" : "waits for it";
+  return `Now agent ${agentId.trim()} is ${absence}: the command ${effect}.`;
 }
 
 /** @param {App} app */
