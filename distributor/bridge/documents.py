@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from distributor.dispatch.ports import AgentInfo
+from distributor.model.agent import AgentInfo
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Protocol
 
-from distributor.dispatch.ports import Claim
+from distributor.dispatch.delivery import Claim
 from distributor.model.agent_session import AgentSession
 from distributor.observability.metrics import Metrics
 

@@ -8,16 +8,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from distributor.dispatch.delivery import Ending, EndingOutcome, OutputPiece, Progress, Release
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import (
-    CommandStore,
-    Ending,
-    EndingOutcome,
-    OutputLog,
-    OutputPiece,
-    Progress,
-    Release,
-)
+from distributor.dispatch.ports import CommandStore, OutputLog
 from distributor.errors import ResourceExhausted
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
@@ -179,6 +172,8 @@ class AgentReports:
                 output_bytes=min(max(0, reported.output_bytes), MOST_OUTPUT_BYTES - 1),
             )
         worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
+        # Never at once: the agent must have heard that this run is stored before it hears of the next.
+        rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.held.command_id))) if worth_a_rerun else None
         return Ending(
             progress,
             reported.status,
@@ -186,7 +181,7 @@ class AgentReports:
             reported.exit_code,
             reported.data_json,
             reported.output_bytes,
-            self._delay_ms(session.attempt(reported.held.command_id)) if worth_a_rerun else None,
+            rerun_delay_ms,
         )
 
     def _fault(self, reported: ReportedEnding) -> Reason | None:

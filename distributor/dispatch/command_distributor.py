@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.delivery import NOT_DELIVERED, Claim, ClaimRequest, Release
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import NOT_DELIVERED, Claim, ClaimRequest, CommandStore, Release
+from distributor.dispatch.ports import CommandStore
 from distributor.errors import DistributorError
 from distributor.model.assignment import assign
 from distributor.model.pace import Pace

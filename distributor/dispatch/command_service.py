@@ -8,19 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import (
-    AgentInfo,
-    AgentPresence,
-    CommandQuery,
-    CommandReader,
-    CommandStore,
-    NewCommand,
-    Page,
-    Queued,
-    QueueOutcome,
-)
+from distributor.dispatch.ports import CommandQuery, CommandReader, CommandStore, NewCommand, Page, Queued, QueueOutcome
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
     AGENT_ID_PATTERN,
     MAX_REASON_MESSAGE,

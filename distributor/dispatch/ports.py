@@ -1,7 +1,7 @@
-"""What the use cases need of the world below them, and the values that travel through these ports.
+"""What the use cases need of the world below them: ports, and what callers ask of them.
 
-Times are milliseconds; those that end in `_after_ms` count from the claim, None where not known. The store is the
-only authority on the state of commands; every method below that changes one is atomic per command.
+Times are milliseconds. The store is the only authority on the state of commands; every method below that changes one
+is atomic per command.
 """
 
 from __future__ import annotations
@@ -9,9 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from distributor.model.command import CommandDraft, CommandResult, CommandState, Reason
+from distributor.dispatch.delivery import (
+    Claim,
+    ClaimRequest,
+    DueCommand,
+    Ending,
+    EndingOutcome,
+    OutputPiece,
+    Progress,
+    Release,
+)
+from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
+from distributor.model.command import CommandDraft, CommandResult, CommandState
 from distributor.model.event import Event
 from distributor.model.lifecycle import CommandStatus
 
@@ -36,14 +47,6 @@ class NewCommand(NamedTuple):
     digest: str = ""
 
 
-class AgentPresence(NamedTuple):
-    """Whether an agent was ever seen, is connected, and if not, since when (0: never seen)."""
-
-    known: bool
-    present: bool
-    away_since_ms: int
-
-
 class Queued(NamedTuple):
     """The answer for one command. With ALREADY_QUEUED, `command_id` is the earlier command's."""
 
@@ -56,151 +59,6 @@ class Queued(NamedTuple):
     def already_queued(self) -> bool:
         """Whether an earlier request with the same key is what was found."""
         return self.outcome is QueueOutcome.ALREADY_QUEUED
-
-
-class ClaimRequest(NamedTuple):
-    """Give at most `most` commands to this session."""
-
-    agent_id: str
-    epoch: int
-    most: int
-    lease_id: str
-
-
-class ClaimedCommand(NamedTuple):
-    """One command given out."""
-
-    command_id: str
-    attempt: int
-    encoded: bytes
-
-
-class Claim(NamedTuple):
-    """What one session got, all under one lease id. `superseded`: a newer session exists, it gets nothing."""
-
-    agent_id: str
-    epoch: int
-    lease_id: str
-    assigned_ms: int
-    superseded: bool
-    commands: list[ClaimedCommand]
-
-
-class Progress(NamedTuple):
-    """What an agent has done with a command so far."""
-
-    command_id: str
-    agent_id: str
-    lease_id: str
-    sent_after_ms: int | None = None
-    acknowledged_after_ms: int | None = None
-    started_after_ms: int | None = None
-
-
-class Ending(NamedTuple):
-    """How a command ended on its agent. `rerun_delay_ms` is None unless another run is worth it."""
-
-    progress: Progress
-    status: CommandStatus
-    reason: Reason = Reason()
-    exit_code: int | None = None
-    data_json: str = ""
-    output_bytes: int = 0
-    rerun_delay_ms: int | None = None
-
-
-class EndingOutcome(StrEnum):
-    """What the store made of an ending."""
-
-    STORED = "stored"
-    RUN_AGAIN = "run_again"
-    LATE = "late"
-    UNKNOWN = "unknown"
-    FOREIGN = "foreign"
-    STALE = "stale"
-
-
-class Release(NamedTuple):
-    """A command that its agent did not start, to be given out again after a delay.
-
-    `counts`: whether it was an attempt at delivery, of which there are only so many.
-    """
-
-    command_id: str
-    agent_id: str
-    lease_id: str
-    delay_ms: int
-    reason: Reason
-    counts: bool = True
-
-
-NOT_DELIVERED: Final = Reason("not_delivered", "the connection ended before the agent had the command")
-"""Why a command is taken back that never reached its agent."""
-
-
-class DueCommand(NamedTuple):
-    """What a passed deadline did to a command: the state it is in now."""
-
-    command_id: str
-    agent_id: str
-    status: CommandStatus
-
-
-class HeldCommand(NamedTuple):
-    """A command that an agent says it holds when it attaches: it runs it, or has its result."""
-
-    command_id: str
-    lease_id: str
-    running: bool = True
-
-
-class AdoptedCommand(NamedTuple):
-    """A held command that is still the agent's. Receipts are ms after `assigned_ms`, None where not known."""
-
-    command_id: str
-    lease_id: str
-    attempt: int
-    assigned_ms: int
-    sent_after_ms: int | None
-    acknowledged_after_ms: int | None
-    started_after_ms: int | None
-    output_bytes: int
-    cancel_requested: bool
-
-
-class AgentHello(NamedTuple):
-    """How an agent introduces itself."""
-
-    agent_id: str
-    instance_id: str
-    capacity: int
-    types: tuple[str, ...]
-    labels: dict[str, str]
-    version: str
-    held: tuple[HeldCommand, ...]
-
-
-class Attached(NamedTuple):
-    """An open session. `adopted` has the held commands that go on; the others are no longer the agent's.
-
-    `counted` has the ids of those whose result is stored already and that are to run again.
-    """
-
-    epoch: int
-    now_ms: int
-    adopted: dict[str, AdoptedCommand]
-    counted: frozenset[str] = frozenset()
-
-
-class OutputPiece(NamedTuple):
-    """Bytes an agent read from a program. `offset` counts over both streams; `stream` is 1 stdout, 2 stderr."""
-
-    command_id: str
-    agent_id: str
-    lease_id: str
-    stream: int
-    offset: int
-    data: bytes
 
 
 class StoredChunk(NamedTuple):
@@ -228,23 +86,6 @@ class Page(NamedTuple):
 
     states: list[CommandState]
     cursor: str
-
-
-class AgentInfo(NamedTuple):
-    """What is known of an agent."""
-
-    agent_id: str
-    epoch: int
-    present: bool
-    capacity: int
-    running: int
-    queued: int
-    types: tuple[str, ...]
-    labels: dict[str, str]
-    version: str
-    connected_ms: int
-    last_seen_ms: int
-    away_since_ms: int
 
 
 class QueueDepth(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from distributor.dispatch.ports import AgentPresence, Queued, QueueOutcome
+from distributor.dispatch.ports import Queued, QueueOutcome
 from distributor.errors import (
     AlreadyExists,
     DistributorError,
@@ -14,6 +14,7 @@ from distributor.errors import (
     NotFound,
     ResourceExhausted,
 )
+from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandDraft, CommandLimits, InvalidField
 
 MOST_IDS: Final = 1_000

@@ -10,9 +10,11 @@ import grpc
 import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.delivery import NOT_DELIVERED, Release
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import NOT_DELIVERED, AgentHello, Attached, CommandStore, Release, SessionStore
+from distributor.dispatch.ports import CommandStore, SessionStore
 from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
+from distributor.model.agent import AgentHello, Attached
 from distributor.model.agent_session import AgentSession, InFlight
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission

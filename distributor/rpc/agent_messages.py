@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from distributor.dispatch.agent_reports import Held, Refusal, RefusalKind, Report, ReportedEnding
-from distributor.dispatch.ports import AgentHello, HeldCommand, OutputPiece
+from distributor.dispatch.delivery import OutputPiece
 from distributor.errors import InvalidArgument
 from distributor.json_values import NotJson, json_text, plain_value
+from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from distributor.dispatch.agent_reports import Answers, ResultAnswer
-from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
+from distributor.dispatch.delivery import Claim, ClaimedCommand, EndingOutcome
 from distributor.model.agent_session import MOST_IN_A_MESSAGE
 from distributor.v1 import agent_gateway_pb2 as pb
 

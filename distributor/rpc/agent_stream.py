@@ -11,7 +11,8 @@ import grpc
 
 from distributor.dispatch.agent_registry import Farewell
 from distributor.dispatch.agent_reports import AgentReports, Held, Refusal, RefusalKind, Report
-from distributor.dispatch.ports import Claim, SessionStore
+from distributor.dispatch.delivery import Claim
+from distributor.dispatch.ports import SessionStore
 from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent_session import AgentSession, ProtocolViolation
 from distributor.model.command import Reason

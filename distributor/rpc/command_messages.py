@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.dispatch.command_watcher import Gap, Update
-from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, StoredChunk
+from distributor.dispatch.ports import CommandQuery, StoredChunk
 from distributor.errors import InvalidArgument
 from distributor.json_values import fill_from_text
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.v1 import command_pb2, command_service_pb2

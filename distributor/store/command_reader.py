@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, Page, QueueDepth
+from distributor.dispatch.ports import CommandQuery, Page, QueueDepth
 from distributor.errors import InvalidArgument
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys, rows

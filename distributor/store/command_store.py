@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.ports import (
-    AgentPresence,
+from distributor.dispatch.delivery import (
     Claim,
     ClaimedCommand,
     ClaimRequest,
     DueCommand,
     Ending,
     EndingOutcome,
-    NewCommand,
     Progress,
-    Queued,
-    QueueOutcome,
     Release,
 )
+from distributor.dispatch.ports import NewCommand, Queued, QueueOutcome
+from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import TERMINAL, CommandStatus, Operation, sources
 from distributor.store import rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.ports import OutputPiece, StoredChunk
+from distributor.dispatch.delivery import OutputPiece
+from distributor.dispatch.ports import StoredChunk
 from distributor.model.lifecycle import Operation, sources
 from distributor.store import keys
 from distributor.store.connection import Argument, Connection

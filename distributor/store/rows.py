@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from distributor.dispatch.ports import AgentInfo, AgentPresence, Ending
+from distributor.dispatch.delivery import Ending
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus

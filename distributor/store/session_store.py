@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from distributor.dispatch.ports import AdoptedCommand, AgentHello, Attached
 from distributor.errors import AlreadyExists
+from distributor.model.agent import AdoptedCommand, AgentHello, Attached
 from distributor.model.lifecycle import Operation, sources
 from distributor.store.command_store import MOST_IN_A_CALL
 from distributor.store.connection import Argument

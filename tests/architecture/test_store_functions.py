@@ -9,17 +9,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import pytest
 
-from distributor.dispatch.ports import (
-    AgentHello,
-    ClaimRequest,
-    CommandQuery,
-    Ending,
-    HeldCommand,
-    NewCommand,
-    OutputPiece,
-    Progress,
-    Release,
-)
+from distributor.dispatch.delivery import ClaimRequest, Ending, OutputPiece, Progress, Release
+from distributor.dispatch.ports import CommandQuery, NewCommand
+from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import CommandDraft, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store.command_reader import ValkeyCommandReader

@@ -22,16 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from distributor.dispatch.ports import (
-    AgentHello,
-    ClaimRequest,
-    EndingOutcome,
-    HeldCommand,
-    OutputPiece,
-    Progress,
-    QueueOutcome,
-    Release,
-)
+from distributor.dispatch.delivery import ClaimRequest, EndingOutcome, OutputPiece, Progress, Release
+from distributor.dispatch.ports import QueueOutcome
+from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import Reason
 from distributor.model.event import CommandChanged
 from distributor.model.lifecycle import CommandStatus, Operation, allowed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from distributor.dispatch.ports import EndingOutcome
+from distributor.dispatch.delivery import EndingOutcome
 from distributor.model.lifecycle import CommandStatus
 
 QUEUED, ASSIGNED = CommandStatus.QUEUED, CommandStatus.ASSIGNED

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distributor.dispatch.ports import AgentInfo, AgentPresence, CommandQuery, CommandReader, Page, QueueDepth
+from distributor.dispatch.ports import CommandQuery, CommandReader, Page, QueueDepth
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from tests.support.memory_stores import NOBODY
 

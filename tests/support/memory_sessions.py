@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distributor.dispatch.ports import AgentHello, Attached, SessionStore
+from distributor.dispatch.ports import SessionStore
+from distributor.model.agent import AgentHello, Attached
 
 
 class MemorySessions:

@@ -8,28 +8,30 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from distributor.dispatch.agent_registry import AttachedAgent, Farewell
-from distributor.dispatch.ports import (
-    AgentPresence,
+from distributor.dispatch.delivery import (
     Claim,
     ClaimedCommand,
     ClaimRequest,
-    CommandStore,
     DueCommand,
     Ending,
     EndingOutcome,
+    OutputPiece,
+    Progress,
+    Release,
+)
+from distributor.dispatch.ports import (
+    CommandStore,
     EventLog,
     Fact,
     Facts,
     NewCommand,
     OutputLog,
-    OutputPiece,
-    Progress,
     Queued,
     QueueOutcome,
-    Release,
     StoredChunk,
 )
 from distributor.errors import ResourceExhausted, Unavailable
+from distributor.model.agent import AgentPresence
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived

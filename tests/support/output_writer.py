@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from distributor.dispatch.ports import OutputPiece
+from distributor.dispatch.delivery import OutputPiece
 from distributor.store.connection import Connection
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from distributor.dispatch.ports import (
-    AgentHello,
-    Attached,
-    Claim,
-    ClaimRequest,
-    Ending,
-    EndingOutcome,
-    HeldCommand,
-    NewCommand,
-    OutputPiece,
-    Progress,
-    Queued,
-    QueueOutcome,
-)
+from distributor.dispatch.delivery import Claim, ClaimRequest, Ending, EndingOutcome, OutputPiece, Progress
+from distributor.dispatch.ports import NewCommand, Queued, QueueOutcome
+from distributor.model.agent import AgentHello, Attached, HeldCommand
 from distributor.model.command import CommandDraft, CommandState
 from distributor.model.event import Event
 from distributor.model.ids import CommandIdMint

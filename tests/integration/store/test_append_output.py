@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import OutputPiece
+from distributor.dispatch.delivery import OutputPiece
 from distributor.model.event import OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import AdoptedCommand, ClaimRequest, HeldCommand, Progress, Release
+from distributor.dispatch.delivery import ClaimRequest, Progress, Release
 from distributor.errors import AlreadyExists
+from distributor.model.agent import AdoptedCommand, HeldCommand
 from distributor.model.command import Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import ClaimRequest, NewCommand
+from distributor.dispatch.delivery import ClaimRequest
+from distributor.dispatch.ports import NewCommand
 from distributor.model.command import CommandDraft
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import command_store, keys

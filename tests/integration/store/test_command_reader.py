@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import AgentPresence
+from distributor.model.agent import AgentPresence
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import AGENT, ENCODED, StoreWorld

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from distributor.dispatch.ports import DueCommand, Progress
+from distributor.dispatch.delivery import DueCommand, Progress
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import AgentPresence, ClaimRequest, NewCommand, QueueOutcome, Release
+from distributor.dispatch.delivery import ClaimRequest, Release
+from distributor.dispatch.ports import NewCommand, QueueOutcome
+from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandDraft, OfflinePolicy, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys

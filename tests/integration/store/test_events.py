@@ -6,7 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from distributor.dispatch.ports import Facts, Progress, Release
+from distributor.dispatch.delivery import Progress, Release
+from distributor.dispatch.ports import Facts
 from distributor.model.command import Reason
 from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from google.protobuf import json_format
 
-from distributor.dispatch.ports import EndingOutcome
+from distributor.dispatch.delivery import EndingOutcome
 from distributor.model.command import CommandResult, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys

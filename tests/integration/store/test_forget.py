@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import Release
+from distributor.dispatch.delivery import Release
 from distributor.model.command import Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.ports import Progress
+from distributor.dispatch.delivery import Progress
 from distributor.model.command import Receipts
 from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus

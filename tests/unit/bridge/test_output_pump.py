@@ -13,7 +13,8 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.outbox import Outbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.tokens import Identity
-from distributor.dispatch.ports import OutputPiece, StoredChunk
+from distributor.dispatch.delivery import OutputPiece
+from distributor.dispatch.ports import StoredChunk
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus

@@ -13,7 +13,8 @@ from distributor.bridge.outbox import Outbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import change_of
 from distributor.bridge.tokens import Identity
-from distributor.dispatch.ports import OutputPiece, StoredChunk
+from distributor.dispatch.delivery import OutputPiece
+from distributor.dispatch.ports import StoredChunk
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from tests.support.waiting import until

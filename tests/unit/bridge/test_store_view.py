@@ -7,7 +7,7 @@ import pytest
 
 from distributor.bridge import messages
 from distributor.bridge.store_view import MAX_AGENTS_BYTES, MAX_AGENTS_SHOWN, StoreView
-from distributor.dispatch.ports import AgentInfo
+from distributor.model.agent import AgentInfo
 
 
 class Reader:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from distributor.dispatch.agent_reports import AgentReports, Answers, Held, Refusal, RefusalKind, Report, ReportedEnding
+from distributor.dispatch.delivery import Ending, EndingOutcome, OutputPiece, Progress
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import Ending, EndingOutcome, OutputPiece, Progress
 from distributor.errors import Unavailable
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason

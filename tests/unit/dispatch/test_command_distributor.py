@@ -10,8 +10,8 @@ import pytest
 from distributor.dispatch import command_distributor
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
 from distributor.dispatch.command_distributor import CommandDistributor
+from distributor.dispatch.delivery import Claim, ClaimRequest
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import Claim, ClaimRequest
 from distributor.errors import Unavailable
 from distributor.observability.metrics import Metrics
 from tests.support.memory_stores import MemoryAgent, MemoryStore

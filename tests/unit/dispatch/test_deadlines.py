@@ -4,8 +4,8 @@ import pytest
 
 from distributor.dispatch import deadlines
 from distributor.dispatch.deadlines import SHORTEST_WAIT_SECONDS, Deadlines
+from distributor.dispatch.delivery import DueCommand
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import DueCommand
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.memory_stores import MemoryStore

@@ -11,7 +11,7 @@ import pytest
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import AgentHello, Attached
+from distributor.model.agent import AgentHello, Attached
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from distributor.dispatch.agent_reports import Answers, ResultAnswer
-from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
+from distributor.dispatch.delivery import Claim, ClaimedCommand, EndingOutcome
 from distributor.model.command import Reason
 from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox, Outgoing
 from distributor.v1 import agent_gateway_pb2 as pb

@@ -11,8 +11,8 @@ import pytest
 
 from distributor.dispatch.agent_registry import Farewell
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.delivery import Claim, ClaimedCommand, EndingOutcome
 from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import Claim, ClaimedCommand, EndingOutcome
 from distributor.model.agent_session import MOST_IN_A_MESSAGE, AgentSession
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy

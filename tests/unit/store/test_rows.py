@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.dispatch.ports import AgentInfo, AgentPresence, Ending, Progress
+from distributor.dispatch.delivery import Ending, Progress
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
