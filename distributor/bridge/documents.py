@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from distributor.model.agent import AgentInfo
+from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
 
@@ -67,11 +67,10 @@ def result_document(result: CommandResult) -> Document:
 
 def agent_document(agent: AgentInfo) -> Document:
     """An agent."""
-    status, state = _agent_words(agent)
     document: Document = {
         "agentId": agent.agent_id,
-        "status": status,
-        "state": state,
+        "status": agent.status.value,
+        "state": _finer_state(agent),
         "lastSeen": agent.last_seen_ms,
         "capacity": agent.capacity,
         "running": agent.running,
@@ -86,12 +85,14 @@ def agent_document(agent: AgentInfo) -> Document:
     return document
 
 
-def _agent_words(agent: AgentInfo) -> tuple[str, str]:
-    if not agent.present:
-        return "offline", "away"
-    if agent.running >= agent.capacity:
-        return "busy", "busy"
-    return "online", "working" if agent.running else "idle"
+def _finer_state(agent: AgentInfo) -> str:
+    match agent.status:
+        case AgentStatus.OFFLINE:
+            return "away"
+        case AgentStatus.BUSY:
+            return "busy"
+        case AgentStatus.ONLINE:
+            return "working" if agent.running else "idle"
 
 
 def _reason(reason: Reason) -> Document:

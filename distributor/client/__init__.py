@@ -12,7 +12,6 @@ from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Reach
 from distributor.client.values import (
     Agent,
-    AgentStatus,
     Command,
     CommandFilter,
     CommandRequest,
@@ -29,6 +28,7 @@ from distributor.client.values import (
     Update,
 )
 from distributor.json_values import JsonValue
+from distributor.model.agent import AgentStatus
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
 

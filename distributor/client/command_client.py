@@ -27,6 +27,7 @@ from distributor.client.translation import (
 from distributor.client.unary_calls import UnaryCalls
 from distributor.client.watching import Watching
 from distributor.errors import DistributorError
+from distributor.model.agent import AgentStatus
 from distributor.transport import channel_options
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
@@ -188,7 +189,7 @@ class CommandClient:
                 return
 
     async def agents_page(
-        self, statuses: Sequence[values.AgentStatus] = (), *, page_size: int = 0, page_token: str = ""
+        self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""
     ) -> values.Page[values.Agent]:
         """One page of agents, by id. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListAgentsRequest(
@@ -197,7 +198,7 @@ class CommandClient:
         answer = await self._calls.call(self._stub.ListAgents, request)
         return values.Page(tuple(agent_of(agent) for agent in answer.agents), answer.next_page_token)
 
-    async def agents(self, statuses: Sequence[values.AgentStatus] = ()) -> AsyncGenerator[values.Agent, None]:
+    async def agents(self, statuses: Sequence[AgentStatus] = ()) -> AsyncGenerator[values.Agent, None]:
         """Every agent in one of `statuses`, by id; every agent where none is given."""
         token = ""
         while True:

@@ -13,6 +13,7 @@ from distributor.client import values
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
+from distributor.model.agent import AgentStatus
 from distributor.model.command import MAX_RUNS, CommandLimits, OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.transport import MAX_MESSAGE_BYTES
@@ -39,9 +40,9 @@ _WIRE_OFFLINE = {
     OfflinePolicy.FAIL: command_pb2.OFFLINE_POLICY_FAIL,
 }
 _AGENT_STATUSES = {
-    command_service_pb2.AGENT_STATUS_ONLINE: values.AgentStatus.ONLINE,
-    command_service_pb2.AGENT_STATUS_BUSY: values.AgentStatus.BUSY,
-    command_service_pb2.AGENT_STATUS_OFFLINE: values.AgentStatus.OFFLINE,
+    command_service_pb2.AGENT_STATUS_ONLINE: AgentStatus.ONLINE,
+    command_service_pb2.AGENT_STATUS_BUSY: AgentStatus.BUSY,
+    command_service_pb2.AGENT_STATUS_OFFLINE: AgentStatus.OFFLINE,
 }
 _WIRE_AGENT_STATUSES = {status: number for number, status in _AGENT_STATUSES.items()}
 
@@ -81,7 +82,7 @@ def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFil
     return wire
 
 
-def wire_agent_status(status: values.AgentStatus) -> command_service_pb2.AgentStatus.ValueType:
+def wire_agent_status(status: AgentStatus) -> command_service_pb2.AgentStatus.ValueType:
     """The wire number of an agent's status."""
     return _WIRE_AGENT_STATUSES[status]
 

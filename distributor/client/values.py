@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
 from distributor.json_values import JsonValue
+from distributor.model.agent import AgentStatus
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
 
@@ -176,14 +177,6 @@ class Page(Generic[T]):
 
     items: Sequence[T]
     next_page_token: str
-
-
-class AgentStatus(StrEnum):
-    """How an agent is doing: connected with room, connected without, or not connected."""
-
-    ONLINE = "online"
-    BUSY = "busy"
-    OFFLINE = "offline"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NamedTuple
+
+
+class AgentStatus(StrEnum):
+    """How an agent is doing: connected with room, connected without, or not connected."""
+
+    ONLINE = "online"
+    BUSY = "busy"
+    OFFLINE = "offline"
 
 
 class AgentPresence(NamedTuple):
@@ -74,3 +83,10 @@ class AgentInfo(NamedTuple):
     connected_ms: int
     last_seen_ms: int
     away_since_ms: int
+
+    @property
+    def status(self) -> AgentStatus:
+        """Whether it is connected and has room."""
+        if not self.present:
+            return AgentStatus.OFFLINE
+        return AgentStatus.BUSY if self.running >= self.capacity else AgentStatus.ONLINE

@@ -10,7 +10,7 @@ from distributor.dispatch.command_watcher import Gap, Update
 from distributor.dispatch.ports import CommandQuery, StoredChunk
 from distributor.errors import InvalidArgument
 from distributor.json_values import fill_from_text
-from distributor.model.agent import AgentInfo, AgentPresence
+from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
 from distributor.v1 import command_pb2, command_service_pb2
@@ -24,11 +24,12 @@ STATUS_TO_WIRE = {
     CommandStatus.CANCELLED: command_pb2.COMMAND_STATUS_CANCELLED,
 }
 STATUS_FROM_WIRE = {wire: status for status, wire in STATUS_TO_WIRE.items()}
-_AGENT_STATUSES = {
-    command_service_pb2.AGENT_STATUS_ONLINE,
-    command_service_pb2.AGENT_STATUS_BUSY,
-    command_service_pb2.AGENT_STATUS_OFFLINE,
+_AGENT_STATUS_TO_WIRE = {
+    AgentStatus.ONLINE: command_service_pb2.AGENT_STATUS_ONLINE,
+    AgentStatus.BUSY: command_service_pb2.AGENT_STATUS_BUSY,
+    AgentStatus.OFFLINE: command_service_pb2.AGENT_STATUS_OFFLINE,
 }
+_AGENT_STATUS_FROM_WIRE = {wire: status for status, wire in _AGENT_STATUS_TO_WIRE.items()}
 _NANOS = 1_000_000_000
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999, as google/protobuf/timestamp.proto has them."""
@@ -141,11 +142,13 @@ def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
     )
 
 
-def agent_statuses(values: Iterable[int]) -> set[int]:
+def agent_statuses(values: Iterable[command_service_pb2.AgentStatus.ValueType]) -> set[AgentStatus]:
     """The statuses of agents to list. Raises InvalidArgument for one that does not exist."""
-    wanted = set(values)
-    for wire in wanted - _AGENT_STATUSES:
-        raise unknown_enum_value("statuses", wire)
+    wanted = set()
+    for wire in values:
+        if wire not in _AGENT_STATUS_FROM_WIRE:
+            raise unknown_enum_value("statuses", wire)
+        wanted.add(_AGENT_STATUS_FROM_WIRE[wire])
     return wanted
 
 
@@ -154,19 +157,10 @@ def unknown_enum_value(field: str, value: int) -> InvalidArgument:
     return InvalidArgument(f"{field} has no value {value}", field=field, reason="UNKNOWN_ENUM_VALUE")
 
 
-def agent_status(agent: AgentInfo) -> command_service_pb2.AgentStatus.ValueType:
-    """Whether an agent is connected and has room."""
-    if not agent.present:
-        return command_service_pb2.AGENT_STATUS_OFFLINE
-    if agent.running >= agent.capacity:
-        return command_service_pb2.AGENT_STATUS_BUSY
-    return command_service_pb2.AGENT_STATUS_ONLINE
-
-
 def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
     """Write what is known of an agent into `message`."""
     message.agent_id = agent.agent_id
-    message.status = agent_status(agent)
+    message.status = _AGENT_STATUS_TO_WIRE[agent.status]
     message.epoch = agent.epoch
     message.capacity = agent.capacity
     message.running = agent.running

@@ -132,7 +132,7 @@ class CommandServicer(CommandServiceServicer):
         agents, next_page_token = await self._service.agents(request.page_token, request.page_size)
         response = pb.ListAgentsResponse(next_page_token=next_page_token)
         for agent in agents:
-            if not wanted or messages.agent_status(agent) in wanted:
+            if not wanted or agent.status in wanted:
                 messages.fill_agent(response.agents.add(), agent)
         return response
 
