@@ -23,6 +23,8 @@ AFTER_AN_EVENT_SECONDS: Final = 0.02
 BETWEEN_SECONDS: Final = 0.2
 SWEEP_SECONDS: Final = 5.0
 TOLD_BEFORE_YIELDING: Final = 50
+SEEN_IN_A_MESSAGE: Final = 5_000
+"""Agents in one `agents:seen`: below 1 MiB even with ids of 128 characters."""
 
 
 class AgentWatch:
@@ -121,9 +123,11 @@ class AgentWatch:
                 await asyncio.sleep(0)
 
     def _tell_seen(self, seen: dict[str, int]) -> None:
-        to_all = messages.agents_seen(seen)
-        for dashboard in self.subscriptions.of_all_agents:
-            dashboard.tell_agent("*", to_all)
+        everyone = list(seen.items())
+        for start in range(0, len(everyone), SEEN_IN_A_MESSAGE):
+            to_all = messages.agents_seen(dict(everyone[start : start + SEEN_IN_A_MESSAGE]))
+            for dashboard in self.subscriptions.of_all_agents:
+                dashboard.tell_agent(f"* {start}", to_all)
         named: dict[Dashboard, dict[str, int]] = {}
         for agent_id, last_seen in seen.items():
             for dashboard in self.subscriptions.of_agent(agent_id) - self.subscriptions.of_all_agents:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -27,6 +28,44 @@ class View:
         if self.reads <= self._failures:
             raise Unavailable("Valkey is away")
         return []
+
+
+class Dashboard:
+    """Keeps the newest of each thing it is told of, as an outbox does."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+
+    def tell_agent(self, agent_id: str, text: str) -> None:
+        self.told[agent_id] = text
+
+
+class BusyView:
+    """A StoreView with many agents, each of which was heard of since the last look."""
+
+    def __init__(self, agent_ids: list[str]) -> None:
+        self._agent_ids = agent_ids
+        self._looks = 1_761_000_000_000
+
+    async def agent_ids(self) -> list[str]:
+        return self._agent_ids
+
+    async def agents(self, agent_ids: Sequence[str]) -> list[Document]:
+        self._looks += 1
+        return [{"agentId": agent_id, "status": "online", "lastSeen": self._looks} for agent_id in agent_ids]
+
+
+async def test_proof_of_life_of_many_agents_comes_in_messages_of_bounded_size() -> None:
+    agent_ids = [f"{number:0128}" for number in range(12_000)]
+    subscriptions: Subscriptions[Any] = Subscriptions()
+    watch = AgentWatch(cast(Any, BusyView(agent_ids)), subscriptions)
+    dashboard = Dashboard()
+    subscriptions.add_all_agents(dashboard)
+    await watch.sweep()
+    dashboard.told.clear()
+    await watch.sweep()
+    assert max(map(len, dashboard.told.values())) < 1_048_576
+    assert [agent for text in dashboard.told.values() for agent in json.loads(text)["seen"]] == agent_ids
 
 
 async def test_a_store_that_is_away_is_told_of_once_and_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
