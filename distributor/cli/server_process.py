@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from distributor.cli.server_parts import ServerParts, server_parts, stores_on
 from distributor.cli.stages import Loop, Stages
 from distributor.dispatch.agent_registry import AgentRegistry, Farewell
-from distributor.errors import Unavailable
+from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
@@ -137,7 +137,7 @@ class ServerProcess:
     async def _drain(self, parts: ServerParts) -> None:
         await parts.grpc.set_serving(False)
         parts.gateway.drain()
-        parts.watches.fail(Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5))
+        parts.watches.fail(draining())
         try:
             async with asyncio.timeout(self._settings.drain_timeout):
                 while len(parts.registry):

@@ -7,18 +7,30 @@ from typing import Final
 
 from distributor.dispatch.ports import Queued, QueueOutcome
 from distributor.errors import (
+    Aborted,
     AlreadyExists,
     DistributorError,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
+    Unavailable,
 )
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandDraft, CommandLimits, InvalidField
 
 MOST_IDS: Final = 1_000
 MOST_IN_A_PAGE: Final = 1_000
+
+
+def draining() -> Unavailable:
+    """This server is about to go: whoever came to it goes to another, or comes back."""
+    return Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
+
+
+def superseded() -> Aborted:
+    """The agent has attached anew, here or elsewhere."""
+    return Aborted("a newer session of this agent is open", reason="SUPERSEDED")
 
 
 def valid(check: Callable[..., None], *arguments: str) -> None:

@@ -13,7 +13,8 @@ from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.delivery import NOT_DELIVERED, Release
 from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import CommandStore, SessionStore
-from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
+from distributor.dispatch.refusals import draining
+from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent import AgentHello, Attached
 from distributor.model.agent_session import AgentSession, InFlight
 from distributor.observability.logging import get_logger
@@ -118,7 +119,7 @@ class AgentGateway(AgentGatewayServiceServicer):
 
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
-            raise Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
+            raise draining()
         # Not wait_for: a pending read must not be cancelled. It ends by itself once we have answered.
         reading = asyncio.ensure_future(context.read())
         await asyncio.wait([reading], timeout=HELLO_TIMEOUT_SECONDS)

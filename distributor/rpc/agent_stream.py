@@ -13,7 +13,8 @@ from distributor.dispatch.agent_registry import Farewell
 from distributor.dispatch.agent_reports import AgentReports, Held, Refusal, RefusalKind, Report
 from distributor.dispatch.delivery import Claim
 from distributor.dispatch.ports import SessionStore
-from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
+from distributor.dispatch.refusals import draining, superseded
+from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent_session import AgentSession, ProtocolViolation
 from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
@@ -111,11 +112,11 @@ class AgentStream:
         """End the stream with a status that says why."""
         match farewell:
             case Farewell.SUPERSEDED:
-                error: DistributorError = Aborted("a newer session of this agent is open", reason="SUPERSEDED")
+                error: DistributorError = superseded()
             case Farewell.SILENT:
                 error = Aborted("no heartbeat came in time", reason="SILENT")
             case Farewell.DRAINING:
-                error = Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
+                error = draining()
         if self._ending is None:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=farewell.value)
             # Nothing is claimed for it any more: what cannot be delivered would use up its attempts.
@@ -195,7 +196,7 @@ class AgentStream:
         session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
         (latest,) = await self._sessions.heartbeat([(session.agent_id, session.epoch)])
         if not latest:
-            raise Aborted("a newer session of this agent is open", reason="SUPERSEDED")
+            raise superseded()
         self._outbox.control().heartbeat_reply.sequence = heartbeat.sequence
         self._send()
 
