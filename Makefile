@@ -37,7 +37,7 @@ upgrade: env-dev ## Renew constraints.txt with the latest versions permitted
 	@scripts/upgrade.sh
 
 clean: ## Remove the environment and everything generated that is not committed
-	rm -rf .venv build dist *.egg-info bench/results distributor/bridge/page/vendor
+	rm -rf .venv build dist *.egg-info bench/results distributor/page/vendor
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -17,7 +17,7 @@ from bench.findings import BenchFailed, Outcome
 from bench.report import Report
 from bench.scale import FULL, QUICK, Scale
 from bench.scenarios import SCENARIOS, Scenario
-from distributor.cli.signals import StopSignals
+from distributor.app.signals import StopSignals
 from distributor.errors import DistributorError
 from distributor.tasks import first_of
 

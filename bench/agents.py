@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 import grpc
 
 from bench.event_loop import loop_factory
-from distributor.cli.signals import StopSignals
-from distributor.transport import channel_options
+from distributor.app.signals import StopSignals
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from distributor.wire.transport import channel_options
 
 ATTACHING_AT_ONCE = 50
 CHANNEL_OPTIONS = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]

@@ -18,13 +18,13 @@ import grpc
 
 from bench.agents import AgentsPlan
 from bench.child import ROOT, STOP_TIMEOUT_SECONDS, Child
+from distributor.app.lifespan import Lifespan
 from distributor.bridge.tokens import Scope, mint
-from distributor.cli.stages import Stages
 from distributor.settings import BridgeSettings
 from distributor.store import embedded
-from distributor.store.connection import Connection
 from distributor.store.embedded import EmbeddedValkey
-from distributor.transport import channel_options
+from distributor.store.valkey_connection import ValkeyConnection
+from distributor.wire.transport import channel_options
 
 TOKEN_SECONDS = 3_600
 
@@ -66,9 +66,9 @@ class Cluster:
     def __init__(self, folder: Path, variant: ServerVariant) -> None:
         self._folder = folder
         self._variant = variant
-        self._stages = Stages()
+        self._lifespan = Lifespan()
         self._valkey = EmbeddedValkey(folder)
-        self.valkey = Connection(self._valkey.url)
+        self.valkey = ValkeyConnection(self._valkey.url)
         self._server = Child(
             "server",
             folder,
@@ -79,18 +79,18 @@ class Cluster:
         self.address = ""
 
     async def __aenter__(self) -> Self:
-        await self._stages.begin(self._start())
+        await self._lifespan.begin(self._start())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stages.stop()
+        await self._lifespan.stop()
 
     async def _start(self) -> None:
-        await self._stages.enter("Valkey", self._valkey, embedded.STOP_TIMEOUT_SECONDS)
-        self._stages.at_stop("connection", self.valkey.close)
-        await self._stages.enter("server", self._server, STOP_TIMEOUT_SECONDS)
+        await self._lifespan.enter("Valkey", self._valkey, embedded.STOP_TIMEOUT_SECONDS)
+        self._lifespan.at_stop("connection", self.valkey.close)
+        await self._lifespan.enter("server", self._server, STOP_TIMEOUT_SECONDS)
         self.address = json.loads(await self._server.log_line('"event": "serving"'))["grpc"]
 
     @property

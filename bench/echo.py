@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 
 from bench.event_loop import loop_factory
-from distributor.cli.signals import StopSignals
-from distributor.transport import server_options
+from distributor.app.signals import StopSignals
+from distributor.wire.transport import server_options
 
 SERVICE = "bench.Echo"
 UNARY = f"/{SERVICE}/Unary"

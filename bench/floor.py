@@ -11,7 +11,7 @@ import grpc
 from bench.cluster import Cluster
 from bench.echo import STREAM, UNARY
 from bench.findings import percentile
-from distributor.transport import channel_options
+from distributor.wire.transport import channel_options
 
 PAYLOAD = bytes(200)
 """About the size of a small command."""

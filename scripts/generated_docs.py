@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
 PACKAGE: Final = ROOT / "distributor"
 FUNCTIONS: Final = PACKAGE / "store" / "functions"
-PAGE_SCRIPTS: Final = PACKAGE / "bridge" / "page" / "js"
+PAGE_SCRIPTS: Final = PACKAGE / "page" / "js"
 LAYERS: Final = (
     "model",
     "dispatch",
@@ -33,7 +33,9 @@ LAYERS: Final = (
     "client",
     "agent",
     "bridge",
+    "app",
     "cli",
+    "wire",
     "processes",
     "observability",
     "settings",

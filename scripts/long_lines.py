@@ -31,7 +31,7 @@ def documents() -> list[Path]:
 
 def modules() -> list[Path]:
     """The modules of the page, which no formatter folds."""
-    return sorted((ROOT / "distributor" / "bridge" / "page" / "js").rglob("*.js"))
+    return sorted((ROOT / "distributor" / "page" / "js").rglob("*.js"))
 
 
 def long_lines(text: str) -> Iterator[tuple[int, int]]:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Copies what the dashboard page takes from npm into distributor/bridge/page/vendor/, as its lock file says.
+# Copies what the dashboard page takes from npm into distributor/page/vendor/, as its lock file says.
 # Without npm it says so in one line and succeeds: the page then has a plain terminal and no charts.
 # A stamp of the lock file and of this script makes the next call instant.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-page=distributor/bridge/page
+page=distributor/page
 wanted=$(cat "$page/package-lock.json" scripts/vendor_page.sh | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$page/vendor/.vendored" 2>/dev/null)" = "$wanted" ]; then
   exit 0

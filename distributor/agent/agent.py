@@ -21,7 +21,7 @@ from distributor.errors import ConfigurationError, FailedPrecondition
 from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
 from distributor.observability.logging import log_context, show_lines_of_ours
-from distributor.transport import DEFAULT_PORT
+from distributor.wire.transport import DEFAULT_PORT
 
 H = TypeVar("H", bound=Handler)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from distributor.agent import result as results
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandContext, CommandFailed, Handler
-from distributor.agent.record import HeldCommand
+from distributor.agent.record import RecordedCommand
 from distributor.observability.logging import get_logger, log_context
 from distributor.v1 import agent_gateway_pb2 as gateway
 
@@ -20,7 +20,7 @@ OnEnd = Callable[["CommandRun", gateway.Result], None]
 class CommandRun:
     """Runs a handler once and calls `on_end` with the result, exactly once, when the handler has really ended."""
 
-    def __init__(self, held: HeldCommand, context: CommandContext, handler: Handler, max_result_bytes: int) -> None:
+    def __init__(self, held: RecordedCommand, context: CommandContext, handler: Handler, max_result_bytes: int) -> None:
         self.held = held
         self.context = context
         self._handler = handler

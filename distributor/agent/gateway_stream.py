@@ -20,8 +20,8 @@ from distributor.agent.actions import Action, SessionOpened
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.session_state import Phase, SessionState
 from distributor.observability.logging import get_logger
-from distributor.status_details import details_of, retry_after_of
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.status_details import details_of, retry_after_of
 
 logger = get_logger()
 

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 from distributor.agent.output_window import Chunk
-from distributor.agent.record import CommandRecord, HeldCommand
+from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 MAX_PARTS: Final = 20
@@ -102,7 +102,7 @@ class Outbox:
             message.results.append(held.result)
 
 
-def _output(held: HeldCommand, chunk: Chunk) -> gateway.Output:
+def _output(held: RecordedCommand, chunk: Chunk) -> gateway.Output:
     return gateway.Output(
         command_id=held.command_id,
         lease_id=held.lease_id,

@@ -22,7 +22,7 @@ MAX_HELD: Final = 1_000
 
 
 @dataclass(slots=True)
-class HeldCommand:
+class RecordedCommand:
     """A command between its start and the acknowledgement of its result."""
 
     command_id: str
@@ -42,7 +42,7 @@ class CommandRecord:
     """The commands of one agent process. Not safe to share between threads."""
 
     def __init__(self) -> None:
-        self._held: dict[str, HeldCommand] = {}
+        self._held: dict[str, RecordedCommand] = {}
         self._ended: OrderedDict[str, bool] = OrderedDict()
         self._unacknowledged = 0
 
@@ -57,7 +57,7 @@ class CommandRecord:
         return self._unacknowledged
 
     @property
-    def held(self) -> list[HeldCommand]:
+    def held(self) -> list[RecordedCommand]:
         """Everything running or unacknowledged, oldest first."""
         return list(self._held.values())
 
@@ -66,7 +66,7 @@ class CommandRecord:
         """Whether nothing runs and every result is acknowledged."""
         return not self._held
 
-    def get(self, command_id: str) -> HeldCommand | None:
+    def get(self, command_id: str) -> RecordedCommand | None:
         """The command if it is running or its result unacknowledged."""
         return self._held.get(command_id)
 
@@ -77,10 +77,10 @@ class CommandRecord:
         """
         return command_id in self._held or not self._ended.get(command_id, True)
 
-    def start(self, command_id: str, lease_id: str) -> HeldCommand:
+    def start(self, command_id: str, lease_id: str) -> RecordedCommand:
         """Note that the handler is about to be called."""
         self._ended.pop(command_id, None)
-        held = self._held[command_id] = HeldCommand(command_id, lease_id)
+        held = self._held[command_id] = RecordedCommand(command_id, lease_id)
         return held
 
     def finish(self, result: gateway.Result) -> None:
@@ -101,7 +101,7 @@ class CommandRecord:
         """Drop a result that nobody wants. Ids without a result are ignored."""
         self.acknowledge(command_id, stored=False)
 
-    def _end(self, held: HeldCommand, may_run_again: bool) -> None:
+    def _end(self, held: RecordedCommand, may_run_again: bool) -> None:
         del self._held[held.command_id]
         self._unacknowledged -= 1
         self._ended[held.command_id] = may_run_again

@@ -6,11 +6,11 @@ from typing import Final
 
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandFailed, Completed
-from distributor.agent.record import HeldCommand
-from distributor.json_values import NotJson, fill_value, json_text
+from distributor.agent.record import RecordedCommand
 from distributor.model.command import MAX_REASON_MESSAGE
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
+from distributor.wire.json_values import NotJson, fill_value, json_text
 
 _STOPPED: Final = {
     StopCause.CANCELLED: (command_pb2.COMMAND_STATUS_CANCELLED, "cancelled", "stopped as asked"),
@@ -21,7 +21,7 @@ _STOPPED: Final = {
 }
 
 
-def completed(held: HeldCommand, value: object, max_bytes: int) -> gateway.Result:
+def completed(held: RecordedCommand, value: object, max_bytes: int) -> gateway.Result:
     """The handler returned `value`. Failed instead if it is not JSON, or more than `max_bytes` of it."""
     outcome = value if isinstance(value, Completed) else Completed(value)
     result = _result(held, command_pb2.COMMAND_STATUS_COMPLETED)
@@ -30,7 +30,7 @@ def completed(held: HeldCommand, value: object, max_bytes: int) -> gateway.Resul
     return result
 
 
-def failed(held: HeldCommand, error: BaseException, max_bytes: int) -> gateway.Result:
+def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gateway.Result:
     """The handler raised `error`: its own words for CommandFailed, type and text for anything else."""
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
     if isinstance(error, CommandFailed):
@@ -43,7 +43,7 @@ def failed(held: HeldCommand, error: BaseException, max_bytes: int) -> gateway.R
     return result
 
 
-def stopped(held: HeldCommand, cause: StopCause) -> gateway.Result:
+def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
     """The handler ended after it was asked to, however it did."""
     status, code, message = _STOPPED[cause]
     result = _result(held, status)
@@ -51,7 +51,7 @@ def stopped(held: HeldCommand, cause: StopCause) -> gateway.Result:
     return result
 
 
-def _result(held: HeldCommand, status: command_pb2.CommandStatus.ValueType) -> gateway.Result:
+def _result(held: RecordedCommand, status: command_pb2.CommandStatus.ValueType) -> gateway.Result:
     return gateway.Result(
         command_id=held.command_id, lease_id=held.lease_id, status=status, output_bytes=held.window.written
     )

@@ -18,11 +18,11 @@ from distributor.agent.actions import (
     StopCommand,
 )
 from distributor.agent.command_context import Handler
-from distributor.agent.connection import Connection, Plan
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
 from distributor.agent.handlers.stop import STOP
 from distributor.agent.record import CommandRecord
+from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import AgentProfile, SessionState
 from distributor.agent.workload import Workload
 from distributor.observability.logging import get_logger
@@ -46,7 +46,7 @@ class AgentRuntime:
         self._session = CurrentSession()
         self._handlers = dict(handlers)
         self._workload = Workload(self._handlers, self._record, self._session)
-        self._connection = Connection(server, self._session, self._open_session, self._act, self._plan)
+        self._connection = ServerConnection(server, self._session, self._open_session, self._act, self._plan)
         self._leaving = ""
         self._left = asyncio.Event()
         self._finish_timer: asyncio.TimerHandle | None = None

@@ -25,7 +25,7 @@ from distributor.agent.actions import (
     StopCommand,
 )
 from distributor.agent.outbox import Outbox
-from distributor.agent.record import MAX_HELD, CommandRecord, HeldCommand
+from distributor.agent.record import MAX_HELD, CommandRecord, RecordedCommand
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
 
@@ -212,7 +212,7 @@ class SessionState:
         self.max_result_bytes = limits.max_result_bytes or self.max_result_bytes
         self._max_chunk_bytes = limits.max_output_chunk_bytes or self._max_chunk_bytes
 
-    def _reconcile(self, held: HeldCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
+    def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
         """Obey the server's word on one listed command; what it does not mention is kept."""
         if verdict and verdict.verdict in (gateway.VERDICT_STOP, gateway.VERDICT_STORED):
             if not held.running:
@@ -292,5 +292,5 @@ def _refused(code: gateway.RefusalCode.ValueType, reason: str, message: str) -> 
     return refused
 
 
-def _listed(held: HeldCommand) -> gateway.RunningCommand:
+def _listed(held: RecordedCommand) -> gateway.RunningCommand:
     return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.window.written)

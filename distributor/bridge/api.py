@@ -13,10 +13,10 @@ from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.documents import SHORT_STATUS, Document, command_document, result_document
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.tokens import Scope, TokenVerifier
-from distributor.dispatch.ports import CommandQuery
 from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandQuery
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200

@@ -35,7 +35,7 @@ from distributor.settings import is_loopback
 
 logger = get_logger()
 
-PAGE: Final = Path(__file__).parent / "page"
+PAGE: Final = Path(__file__).parents[1] / "page"
 DEV_HEADER: Final = "X-Distributor-Dev"
 MAX_CLOSE_REASON_BYTES: Final = 123
 SECURITY_HEADERS: Final = {
@@ -80,7 +80,7 @@ def bridge_app(
         mimetypes.add_type(type_, suffix)
     api = Api(services.view, services.calls, services.verifier)
     routes: list[BaseRoute] = [
-        WebSocketRoute("/ws", Doors(services, admission).dashboard),
+        WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),
         Route("/ws", _upgrade_required),
         *observability_app(services.metrics.registry, checks).routes,
         *api.routes(),
@@ -91,7 +91,7 @@ def bridge_app(
     return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])
 
 
-class Doors:
+class ConnectionGate:
     """Lets dashboards in, and shows them out with a code and a sentence."""
 
     def __init__(self, services: SessionServices, admission: Admission) -> None:

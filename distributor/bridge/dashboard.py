@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from distributor.bridge import messages
-from distributor.bridge.outbox import Entry, Outbox
+from distributor.bridge.dashboard_outbox import DashboardOutbox, Entry
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState
 from distributor.model.position import order_of
@@ -38,7 +38,7 @@ class Dashboard:
     wait as the outbox holds, then only endings; after `release` it is told anew what was left out.
     """
 
-    def __init__(self, connection_id: str, identity: Identity, outbox: Outbox) -> None:
+    def __init__(self, connection_id: str, identity: Identity, outbox: DashboardOutbox) -> None:
         self.connection_id = connection_id
         self.identity = identity
         self.outbox = outbox
@@ -68,7 +68,7 @@ class Dashboard:
         self._position = ""
         self._now = asyncio.get_running_loop().time
 
-    # Telling
+    # SnapshotSync
 
     def tell(self, text: str) -> None:
         """Send an answer, or something else that is told once."""

@@ -13,10 +13,10 @@ from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.dashboard import Dashboard
+from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
-from distributor.bridge.outbox import Outbox
+from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
-from distributor.bridge.telling import Telling
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
 from distributor.bridge.waiting_calls import WaitingCalls
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
@@ -66,7 +66,7 @@ class SessionServices(NamedTuple):
 
     hub: EventHub
     view: StoreView
-    telling: Telling
+    telling: SnapshotSync
     calls: CommandCalls
     verifier: TokenVerifier
     metrics: BridgeMetrics
@@ -84,7 +84,7 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
                 raise
             seconds = services.patience.connect_seconds
             raise Closing(POLICY, f"no dashboard:connect within {seconds:g} s") from error
-        outbox = Outbox(services.patience.queue_messages, services.patience.queue_bytes)
+        outbox = DashboardOutbox(services.patience.queue_messages, services.patience.queue_bytes)
         dashboard = Dashboard(secrets.token_hex(8), identity, outbox)
         await DashboardSession(peer, dashboard, services).run(connect)
     except Gone:

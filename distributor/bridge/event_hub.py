@@ -13,9 +13,9 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.dispatch.ports import EventHistory, EventLog, Fact, Facts
+from distributor.dispatch.ports import EventHistory, EventLog
 from distributor.errors import DistributorError, Unavailable
-from distributor.model.event import CommandChanged, EventKind
+from distributor.model.event import CommandChanged, EventBatch, EventKind, EventRecord
 from distributor.model.position import is_position, milliseconds_of, order_of
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
@@ -65,29 +65,29 @@ class EventHub:
                 await self._check_for_missed()
                 self._outage.over()
                 self.fault = None
-                async for facts in self._log.tail(self.position):
-                    if facts.missed:
-                        self._missed(facts.position)
+                async for batch in self._log.tail(self.position):
+                    if batch.missed:
+                        self._missed(batch.position)
                     else:
-                        await self.relay(facts)
+                        await self.relay(batch)
             except DistributorError as error:
                 self._outage.failed(error)
                 self.fault = str(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 
-    async def relay(self, facts: Facts) -> None:
+    async def relay(self, batch: EventBatch) -> None:
         """Tell everybody about one change of the store."""
-        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(facts.position) / 1000))
-        watched = [fact for fact in facts.facts if self._note(fact)]
-        changes = await self._changes(self.position, facts.position, watched)
-        self.position = facts.position
+        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
+        watched = [record for record in batch.records if self._note(record)]
+        changes = await self._changes(self.position, batch.position, watched)
+        self.position = batch.position
         for count, change in enumerate(changes, start=1):
             for dashboard in list(self.subscriptions.of_command(change.state.command_id, change.state.agent_id)):
                 self.tell(dashboard, change)
             if count % TOLD_BEFORE_YIELDING == 0:
                 # What many are told of at once would otherwise fill the queues of those who do keep up.
                 await asyncio.sleep(0)
-        self._move_to(facts.position)
+        self._move_to(batch.position)
 
     def tell(self, dashboard: Dashboard, change: Change) -> None:
         """Tell one dashboard one change, an ending after all output that it is told."""
@@ -113,11 +113,13 @@ class EventHub:
                 return
             if not page:
                 return
-            for facts in page:
-                watched = [fact for fact in facts.facts if _of_command(fact) and dashboard in self._audience(fact)]
-                for change in await self._changes(after, facts.position, watched):
+            for batch in page:
+                watched = [
+                    record for record in batch.records if _of_command(record) and dashboard in self._audience(record)
+                ]
+                for change in await self._changes(after, batch.position, watched):
                     yield change
-                after = facts.position
+                after = batch.position
 
     async def why_not_resume(self, position: str) -> str:
         """Why what happened after a position cannot be told, as the reason of a resync; empty where it can.
@@ -147,21 +149,21 @@ class EventHub:
         for dashboard in self.dashboards:
             dashboard.resync(reason)
 
-    def _note(self, fact: Fact) -> bool:
+    def _note(self, record: EventRecord) -> bool:
         """Hand on what is not told here; whether it is a change of a command that somebody is told of."""
-        kind = fact.kind
+        kind = record.kind
         if kind == EventKind.OUTPUT:
-            self._pumps.arrived(fact.subject)
+            self._pumps.arrived(record.subject)
             return False
         if self.subscriptions.any_agents:
-            self._agents.note(fact.agent_id)
-        return kind != EventKind.AGENT and bool(self._audience(fact))
+            self._agents.note(record.agent_id)
+        return kind != EventKind.AGENT and bool(self._audience(record))
 
-    def _audience(self, fact: Fact) -> Iterable[Dashboard]:
-        return self.subscriptions.of_command(fact.subject, fact.agent_id)
+    def _audience(self, record: EventRecord) -> Iterable[Dashboard]:
+        return self.subscriptions.of_command(record.subject, record.agent_id)
 
-    async def _changes(self, before: str, position: str, facts: Sequence[Fact]) -> list[Change]:
-        states = [event.state for event in (fact.event() for fact in facts) if isinstance(event, CommandChanged)]
+    async def _changes(self, before: str, position: str, records: Sequence[EventRecord]) -> list[Change]:
+        states = [event.state for event in (record.event() for record in records) if isinstance(event, CommandChanged)]
         results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
         # Who has seen some of an entry only must not resume after it: the last to be told carries its position.
         return [
@@ -185,5 +187,5 @@ class EventHub:
         self._moved.set()
 
 
-def _of_command(fact: Fact) -> bool:
-    return fact.kind not in (EventKind.OUTPUT, EventKind.AGENT)
+def _of_command(record: EventRecord) -> bool:
+    return record.kind not in (EventKind.OUTPUT, EventKind.AGENT)

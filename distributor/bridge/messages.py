@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from distributor.bridge.documents import Document
-from distributor.dispatch.ports import StoredChunk
 from distributor.errors import DistributorError
+from distributor.model.delivery import StoredChunk
 
 VERSION: Final = "1.0.0"
 _STREAMS: Final = {1: "stdout", 2: "stderr"}

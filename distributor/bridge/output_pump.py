@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.dispatch.ports import OutputLog, StoredChunk
+from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError
+from distributor.model.delivery import StoredChunk
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 from distributor.tasks import stop_tasks
 

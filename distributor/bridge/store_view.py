@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change
 from distributor.bridge.documents import Document, agent_document, command_document, result_document
-from distributor.dispatch.ports import CommandQuery, CommandReader
+from distributor.dispatch.ports import CommandReader
 from distributor.model.command import CommandResult, CommandState
+from distributor.model.listing import CommandQuery
 
 MAX_AGENTS_SHOWN: Final = 1_000
 MAX_AGENTS_BYTES: Final = 393_216

@@ -9,10 +9,11 @@ from typing import Final, Protocol
 
 import click
 
-from distributor.cli.dev import AGENT_ID, described, running
+from distributor.app.dev import AGENT_ID, running
+from distributor.app.signals import StopSignals
+from distributor.cli.dev import described
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import show_error
-from distributor.cli.signals import StopSignals
 from distributor.client import (
     CommandClient,
     CommandRequest,
@@ -26,7 +27,7 @@ from distributor.client import (
 from distributor.errors import Unavailable
 from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.tasks import first_of
-from distributor.transport import DEFAULT_PORT
+from distributor.wire.transport import DEFAULT_PORT
 
 AGENT_START_SECONDS: Final = 5.0
 PROGRAM: Final = (

@@ -51,7 +51,7 @@ def main() -> None:
 @_server_options
 def serve(config: Path | None, **options: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C, which drain it first. A second signal ends it at once."""
-    from distributor.cli.serve import serve_until_stopped
+    from distributor.app.server_process import serve_until_stopped
 
     _run(load_server_settings, config, options, serve_until_stopped)
 
@@ -69,7 +69,7 @@ def serve(config: Path | None, **options: Any) -> None:
 @_CONFIG
 def bridge(config: Path | None, **options: Any) -> None:
     """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/operations.md."""
-    from distributor.cli.bridge import bridge_until_stopped
+    from distributor.app.bridge_process import bridge_until_stopped
 
     _run(load_bridge_settings, config, options, bridge_until_stopped)
 

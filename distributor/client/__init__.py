@@ -27,10 +27,10 @@ from distributor.client.values import (
     QueueOutcome,
     Update,
 )
-from distributor.json_values import JsonValue
 from distributor.model.agent import AgentStatus
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
+from distributor.wire.json_values import JsonValue
 
 __all__ = [
     "Agent",

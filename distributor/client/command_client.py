@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, Self
 import grpc
 
 from distributor.client import values
-from distributor.client.batches import batches
 from distributor.client.options import ClientOptions
 from distributor.client.reconnecting import Deadline
 from distributor.client.translation import (
     agent_of,
+    batches,
     command_of,
     outcome_of,
     result_of,
@@ -28,9 +28,9 @@ from distributor.client.unary_calls import UnaryCalls
 from distributor.client.watching import Watching
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentStatus
-from distributor.transport import channel_options
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.transport import channel_options
 
 if TYPE_CHECKING:
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub

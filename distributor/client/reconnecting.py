@@ -33,7 +33,7 @@ class Deadline:
         return TimeoutError(f"not ended after {self._seconds:g} s of waiting")
 
 
-class Outage:
+class ServerReach:
     """Whether the server is away, as all streams of one client see it: tells `ClientOptions.on_reach`, once for all."""
 
     def __init__(self, target: str, options: ClientOptions) -> None:
@@ -61,7 +61,7 @@ class Outage:
 class Reconnecting:
     """The state of one stream that is opened again when it is cut. Not shared between streams, except for `outage`."""
 
-    def __init__(self, options: ClientOptions, deadline: Deadline, outage: Outage) -> None:
+    def __init__(self, options: ClientOptions, deadline: Deadline, outage: ServerReach) -> None:
         self._options = options
         self._deadline = deadline
         self._outage = outage

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -12,15 +12,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from distributor.client import values
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
-from distributor.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
 from distributor.model.agent import AgentStatus
 from distributor.model.command import MAX_RUNS, CommandLimits, OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
-from distributor.transport import MAX_MESSAGE_BYTES
 from distributor.v1 import command_pb2, command_service_pb2
+from distributor.wire.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
+from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 N = TypeVar("N", bound=int)
 T = TypeVar("T")
+
+MAX_BATCH_COMMANDS: Final = 1_000
+"""Commands in one QueueCommands call, by protocol."""
+
+MAX_BATCH_BYTES: Final = 6 * 1024 * 1024
+"""Keeps a call below the 8 MiB that a message may have, with room for framing."""
 
 _MAX_INT32 = 2**31 - 1
 _ENVELOPE_BYTES = 16
@@ -66,6 +72,23 @@ def wire_request(request: values.CommandRequest, idempotency_key: str) -> comman
     if wire.ByteSize() + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
         raise _too_large(wire)
     return wire
+
+
+def batches(
+    requests: Sequence[command_service_pb2.QueueCommandRequest],
+    max_commands: int = MAX_BATCH_COMMANDS,
+    max_bytes: int = MAX_BATCH_BYTES,
+) -> Iterator[Sequence[command_service_pb2.QueueCommandRequest]]:
+    """`requests` in order, cut so that no part exceeds either bound. One too large by itself goes alone."""
+    start, size = 0, 0
+    for index, request in enumerate(requests):
+        request_size = request.ByteSize()
+        if index > start and (index - start == max_commands or size + request_size > max_bytes):
+            yield requests[start:index]
+            start, size = index, 0
+        size += request_size
+    if start < len(requests):
+        yield requests[start:]
 
 
 def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFilter:

@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
-from distributor.json_values import JsonValue
 from distributor.model.agent import AgentStatus
 from distributor.model.command import OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
+from distributor.wire.json_values import JsonValue
 
 T = TypeVar("T")
 

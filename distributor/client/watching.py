@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from distributor.client.options import ClientOptions
-from distributor.client.reconnecting import Deadline, Outage, Reconnecting
+from distributor.client.reconnecting import Deadline, Reconnecting, ServerReach
 from distributor.client.status import error_of
 from distributor.client.translation import summary_of, update_of
 from distributor.client.values import CommandResult, CommandSummary, OutputChunk, OutputGap, Update
@@ -61,7 +61,7 @@ class Watching:
         self._stub = stub
         self._target = target
         self._options = options
-        self._outage = Outage(target, options)
+        self._outage = ServerReach(target, options)
 
     async def updates(self, request: WatchCommandRequest, deadline: Deadline) -> AsyncGenerator[Update, None]:
         """The updates of one command, from `request.output_offset`, up to and with its result."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Protocol
 
-from distributor.dispatch.delivery import Claim
 from distributor.model.agent_session import AgentSession
+from distributor.model.delivery import Claim
 from distributor.observability.metrics import Metrics
 
 
-class Farewell(StrEnum):
+class CloseReason(StrEnum):
     """Why a stream is ended from our side."""
 
     SUPERSEDED = "superseded"
@@ -39,7 +39,7 @@ class AttachedAgent(Protocol):
     def drain(self, reconnect_after_seconds: float) -> None:
         """Give it nothing more and ask it to reconnect."""
 
-    def end(self, farewell: Farewell) -> None:
+    def end(self, close_reason: CloseReason) -> None:
         """End the stream."""
 
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
-from distributor.dispatch.delivery import Ending, EndingOutcome, OutputPiece, Progress, Release
-from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import CommandStore, OutputLog
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import ResourceExhausted
+from distributor.model.agent_report import (
+    Answers,
+    LeaseRef,
+    Refusal,
+    RefusalKind,
+    Report,
+    ReportedCompletion,
+    ResultAnswer,
+)
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
+from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress, Release
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
@@ -24,74 +32,7 @@ MOST_OUTPUT_BYTES: Final = 2**53
 """What the store's numbers hold exactly."""
 
 
-class Held(NamedTuple):
-    """A command under the lease that the agent got it with."""
-
-    command_id: str
-    lease_id: str
-
-
-class RefusalKind(StrEnum):
-    """Why an agent did not start a command."""
-
-    BUSY = "busy"
-    UNSUPPORTED = "unsupported"
-    DUPLICATE = "duplicate"
-    EXPIRED = "expired"
-    STALE = "stale"
-
-
 _TRY_AGAIN: Final = frozenset({RefusalKind.BUSY, RefusalKind.STALE})
-
-
-class Refusal(NamedTuple):
-    """A command that the agent has not started and will not."""
-
-    held: Held
-    kind: RefusalKind
-    reason: Reason
-
-
-class ReportedEnding(NamedTuple):
-    """How a command ended, in the words of the agent. `data_json` is JSON text or empty.
-
-    `fault` is set where the words made no sense already as a message.
-    """
-
-    held: Held
-    status: CommandStatus | None
-    reason: Reason
-    exit_code: int | None
-    data_json: str
-    output_bytes: int
-    transient: bool
-    fault: Reason | None = None
-
-
-class Report(NamedTuple):
-    """One message of an agent, but for heartbeats. `not_found` has what a cancel did not find."""
-
-    received: Sequence[Held] = ()
-    started: Sequence[Held] = ()
-    refusals: Sequence[Refusal] = ()
-    outputs: Sequence[OutputPiece] = ()
-    endings: Sequence[ReportedEnding] = ()
-    not_found: Sequence[Held] = ()
-
-
-class ResultAnswer(NamedTuple):
-    """What became of one reported ending. `fault` is empty unless it was rejected."""
-
-    command_id: str
-    outcome: EndingOutcome
-    fault: Reason = Reason()
-
-
-class Answers(NamedTuple):
-    """What to tell the agent: about each ending, and up to where output is safe (command id, offset)."""
-
-    results: list[ResultAnswer]
-    outputs: list[tuple[str, int]]
 
 
 class AgentReports:
@@ -101,13 +42,13 @@ class AgentReports:
         self,
         store: CommandStore,
         output_log: OutputLog,
-        doorbell: Doorbell,
+        wakeups: Wakeups,
         retry_policy: RetryPolicy,
         max_result_bytes: int = 262_144,
     ) -> None:
         self._store = store
         self._output_log = output_log
-        self._doorbell = doorbell
+        self._wakeups = wakeups
         self._retry_policy = retry_policy
         self._max_result_bytes = max_result_bytes
         self._random = random.Random()
@@ -120,17 +61,17 @@ class AgentReports:
         """
         progressed = _note_progress(session, report, now)
         # Receipts of what has ended already are stored with its result.
-        for ending in report.endings:
-            progressed.pop(ending.held, None)
+        for completion in report.completions:
+            progressed.pop(completion.held, None)
         if progressed:
             await self._store.progress([_progress(session, held) for held in progressed])
         if report.refusals:
             await self._refused(session, report.refusals)
         output_answers = await self._append(report.outputs) if report.outputs else []
-        ended = report.endings or report.not_found
-        results = await self._finish(session, report.endings, report.not_found) if ended else []
+        ended = report.completions or report.not_found
+        results = await self._finish(session, report.completions, report.not_found) if ended else []
         if session.more_waiting and session.credit > 0:
-            self._doorbell.ring(session.agent_id)
+            self._wakeups.wake(session.agent_id)
         return Answers(results, output_answers)
 
     async def _append(self, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
@@ -147,25 +88,27 @@ class AgentReports:
         return list(answers.items())
 
     async def _finish(
-        self, session: AgentSession, reported: Sequence[ReportedEnding], not_found: Sequence[Held]
+        self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]
     ) -> list[ResultAnswer]:
         """Store in one call, so that nothing is waited for between a result and its answer: it may be run again."""
-        faults = [self._fault(ending) for ending in reported]
-        endings = [self._ending(session, ending, fault) for ending, fault in zip(reported, faults, strict=True)]
+        faults = [self._fault(completion) for completion in reported]
+        completions = [
+            self._completion(session, completion, fault) for completion, fault in zip(reported, faults, strict=True)
+        ]
         # The agent has room again from here on, whatever the store makes of the result.
-        for ending in reported:
-            session.ended(*ending.held)
-        endings += _not_found(session, not_found)
-        outcomes = await self._store.finish(endings)
+        for completion in reported:
+            session.ended(*completion.held)
+        completions += _not_found(session, not_found)
+        outcomes = await self._store.finish(completions)
         return [
-            ResultAnswer(ending.held.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
-            for ending, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
+            ResultAnswer(completion.held.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
+            for completion, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
         ]
 
-    def _ending(self, session: AgentSession, reported: ReportedEnding, fault: Reason | None) -> Ending:
+    def _completion(self, session: AgentSession, reported: ReportedCompletion, fault: Reason | None) -> Completion:
         progress = _progress(session, reported.held)
         if fault is not None or reported.status is None:
-            return Ending(
+            return Completion(
                 progress,
                 CommandStatus.FAILED,
                 fault or Reason(),
@@ -174,7 +117,7 @@ class AgentReports:
         worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
         # Never at once: the agent must have heard that this run is stored before it hears of the next.
         rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.held.command_id))) if worth_a_rerun else None
-        return Ending(
+        return Completion(
             progress,
             reported.status,
             _tidy(reported.reason),
@@ -184,7 +127,7 @@ class AgentReports:
             rerun_delay_ms,
         )
 
-    def _fault(self, reported: ReportedEnding) -> Reason | None:
+    def _fault(self, reported: ReportedCompletion) -> Reason | None:
         """What makes this result one that cannot be kept; its command fails with this reason."""
         if reported.fault is not None:
             return reported.fault
@@ -200,7 +143,7 @@ class AgentReports:
         return None
 
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
-        releases, endings = [], []
+        releases, completions = [], []
         for held, kind, reason in refusals:
             stated = _tidy(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _TRY_AGAIN:
@@ -214,24 +157,24 @@ class AgentReports:
                 )
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
-                endings.append(Ending(_progress(session, held), status, stated))
+                completions.append(Completion(_progress(session, held), status, stated))
             session.ended(*held)
-        await asyncio.gather(self._store.release(releases), self._store.finish(endings))
+        await asyncio.gather(self._store.release(releases), self._store.finish(completions))
 
     def _delay_ms(self, attempt: int) -> int:
         return self._retry_policy.delay_ms(attempt, self._random.random())
 
 
 _FAULTS: Final = {
-    EndingOutcome.UNKNOWN: Reason("unknown_command", "there is no such command, or it is no longer kept"),
-    EndingOutcome.FOREIGN: Reason("foreign_command", "the command is another agent's"),
-    EndingOutcome.STALE: Reason("stale_lease", "the command was given out again since"),
+    CompletionOutcome.UNKNOWN: Reason("unknown_command", "there is no such command, or it is no longer kept"),
+    CompletionOutcome.FOREIGN: Reason("foreign_command", "the command is another agent's"),
+    CompletionOutcome.STALE: Reason("stale_lease", "the command was given out again since"),
 }
 
 
-def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Held, None]:
+def _note_progress(session: AgentSession, report: Report, now: float) -> dict[LeaseRef, None]:
     """The commands that have come further, each once, in the order in which they are first named."""
-    progressed: dict[Held, None] = {}
+    progressed: dict[LeaseRef, None] = {}
     for held in report.received:
         if session.received(held.command_id, held.lease_id, now):
             progressed[held] = None
@@ -241,19 +184,19 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[He
     return progressed
 
 
-def _progress(session: AgentSession, held: Held) -> Progress:
+def _progress(session: AgentSession, held: LeaseRef) -> Progress:
     return Progress(held.command_id, session.agent_id, held.lease_id, *session.stages(held.command_id, held.lease_id))
 
 
-def _not_found(session: AgentSession, not_found: Sequence[Held]) -> list[Ending]:
+def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:
     """A cancel met nothing: the agent lost the command. A cancel of an earlier attempt says nothing of this one."""
-    endings = []
+    completions = []
     for held in not_found:
         if session.holds(*held):
             reason = Reason("cancelled", "cancelled; the agent did not have it")
-            endings.append(Ending(_progress(session, held), CommandStatus.CANCELLED, reason))
+            completions.append(Completion(_progress(session, held), CommandStatus.CANCELLED, reason))
         session.ended(*held)
-    return endings
+    return completions
 
 
 def _tidy(reason: Reason) -> Reason:

@@ -6,12 +6,12 @@ import asyncio
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
-from distributor.dispatch.delivery import NOT_DELIVERED, Claim, ClaimRequest, Release
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.ports import CommandStore
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
 from distributor.model.assignment import assign
+from distributor.model.delivery import NOT_DELIVERED, Claim, ClaimRequest, Release
 from distributor.model.pace import Pace
 from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
@@ -25,7 +25,7 @@ LARGE_CLAIM_BYTES = 1024 * 1024
 class CommandDistributor:
     """Claims for agents attached here, as much as each has credit for, and hands it to their streams.
 
-    Looks at once at agents that the doorbell names, and every `polling_interval` seconds at all of them. One look
+    Looks at once at agents that the wakeups names, and every `polling_interval` seconds at all of them. One look
     is under way at a time, so an agent is never claimed for twice over.
     """
 
@@ -33,7 +33,7 @@ class CommandDistributor:
         self,
         store: CommandStore,
         registry: AgentRegistry,
-        doorbell: Doorbell,
+        wakeups: Wakeups,
         metrics: Metrics,
         *,
         polling_interval: float = 5.0,
@@ -41,7 +41,7 @@ class CommandDistributor:
     ) -> None:
         self._store = store
         self._registry = registry
-        self._doorbell = doorbell
+        self._wakeups = wakeups
         self._metrics = metrics
         self._polling_interval = polling_interval
         self._batch_size = batch_size
@@ -54,21 +54,21 @@ class CommandDistributor:
         loop = asyncio.get_running_loop()
         next_poll = loop.time()
         while True:
-            await self._doorbell.wait(max(0.0, next_poll - loop.time()))
-            rung: Collection[str] = self._doorbell.take()
+            await self._wakeups.wait(max(0.0, next_poll - loop.time()))
+            woken: Collection[str] = self._wakeups.take()
             if loop.time() >= next_poll:
                 next_poll = loop.time() + self._polling_interval
-                rung = [agent.session.agent_id for agent in self._registry]
+                woken = [agent.session.agent_id for agent in self._registry]
             try:
-                delivered = await self.run_once(rung)
+                delivered = await self.run_once(woken)
                 self._outage.over()
                 if self._pace.note(delivered, loop.time()):
                     await asyncio.sleep(PAUSE_WHEN_BUSY_SECONDS)
             except DistributorError as error:
                 self._outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
-                for agent_id in rung:
-                    self._doorbell.ring(agent_id)
+                for agent_id in woken:
+                    self._wakeups.wake(agent_id)
 
     async def run_once(self, agent_ids: Iterable[str]) -> int:
         """Claim for these agents and deliver; returns the number of commands delivered."""
@@ -109,14 +109,14 @@ class CommandDistributor:
             agent = None
         if claim.superseded:
             if agent is not None:
-                agent.end(Farewell.SUPERSEDED)
+                agent.end(CloseReason.SUPERSEDED)
             return True
         self._metrics.poll_batch(len(claim.commands))
         if agent is None or not agent.deliver(claim):
             return False
         agent.session.more_waiting = more_waiting
         if agent.session.more_waiting and agent.session.credit > 0:
-            self._doorbell.ring(claim.agent_id)
+            self._wakeups.wake(claim.agent_id)
         return True
 
     async def _release(self, claims: Sequence[Claim]) -> None:

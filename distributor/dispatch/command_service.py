@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import CommandQuery, CommandReader, CommandStore, NewCommand, Page, Queued, QueueOutcome
+from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
@@ -26,6 +26,8 @@ from distributor.model.command import (
     check_type,
 )
 from distributor.model.ids import CommandIdMint
+from distributor.model.listing import CommandQuery, Page
+from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 
 QUEUED_AT_ONCE: Final = 250
 """Not more than the store takes in one step: what is sent together is stored together, or not at all."""
@@ -49,32 +51,32 @@ class CommandService:
         self,
         store: CommandStore,
         reader: CommandReader,
-        doorbell: Doorbell,
+        wakeups: Wakeups,
         limits: CommandLimits | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
-        self._doorbell = doorbell
+        self._wakeups = wakeups
         self._limits = limits or CommandLimits()
         self._mint = CommandIdMint()
 
     # Queueing
 
-    async def queue(self, request: QueueRequest) -> Queued:
+    async def queue(self, request: QueueRequest) -> Enqueued:
         """Store one command. Raises what is wrong with it."""
         (outcome,) = await self.queue_many([request])
         if isinstance(outcome, DistributorError):
             raise outcome
         return outcome
 
-    async def queue_many(self, requests: Sequence[QueueRequest]) -> list[Queued | DistributorError]:
+    async def queue_many(self, requests: Sequence[QueueRequest]) -> list[Enqueued | DistributorError]:
         """Store up to 1,000 commands, each or nothing of it; answers each.
 
         Raises InvalidArgument for more than that, and Unavailable or ResourceExhausted when Valkey is away or full.
         Where it goes away or fills up on the way, that is the answer to those that it did not take.
         """
         self.check_batch(len(requests))
-        answers: list[Queued | DistributorError | None] = [None] * len(requests)
+        answers: list[Enqueued | DistributorError | None] = [None] * len(requests)
         commands: list[NewCommand] = []
         places: list[int] = []
         now_ms = time.time_ns() // 1_000_000
@@ -89,11 +91,11 @@ class CommandService:
             commands.append(self._new_command(request, now_ms, random))
             places.append(place)
         for place, command, queued in zip(places, commands, await self._enqueue(commands), strict=True):
-            answers[place] = self._answer(command.draft, queued) if isinstance(queued, Queued) else queued
+            answers[place] = self._answer(command.draft, queued) if isinstance(queued, Enqueued) else queued
         return [answer for answer in answers if answer is not None]
 
-    async def _enqueue(self, commands: Sequence[NewCommand]) -> list[Queued | DistributorError]:
-        answers: list[Queued | DistributorError] = []
+    async def _enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
+        answers: list[Enqueued | DistributorError] = []
         for first in range(0, len(commands), QUEUED_AT_ONCE):
             try:
                 answers += await self._store.enqueue(commands[first : first + QUEUED_AT_ONCE])
@@ -118,12 +120,12 @@ class CommandService:
         command_id = self._mint.mint(now_ms, random)
         return NewCommand(command_id, request.draft, request.encode(command_id), request.digest)
 
-    def _answer(self, draft: CommandDraft, queued: Queued) -> Queued | DistributorError:
+    def _answer(self, draft: CommandDraft, queued: Enqueued) -> Enqueued | DistributorError:
         error = refusal(draft, queued, self._limits)
         if error is not None:
             return error
         if queued.outcome is QueueOutcome.QUEUED:
-            self._doorbell.ring(draft.agent_id)
+            self._wakeups.wake(draft.agent_id)
         return queued
 
     # Reading

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from distributor.dispatch.ports import CommandReader, OutputLog, StoredChunk
+from distributor.dispatch.ports import CommandReader, OutputLog
 from distributor.dispatch.refusals import bounded, no_such_command, valid
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import InvalidArgument, Unavailable
 from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id, precedes
+from distributor.model.delivery import StoredChunk
 
 OUTPUT_BYTES_IN_A_READ: Final = 262_144
 STATES_OF_A_BUSY_SYSTEM: Final = 50

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
-from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import CommandStore
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
@@ -23,9 +23,9 @@ SHORTEST_WAIT_SECONDS = 0.02
 class Deadlines:
     """One loop of each replica; whoever comes first acts, and only once."""
 
-    def __init__(self, store: CommandStore, doorbell: Doorbell, retry_policy: RetryPolicy) -> None:
+    def __init__(self, store: CommandStore, wakeups: Wakeups, retry_policy: RetryPolicy) -> None:
         self._store = store
-        self._doorbell = doorbell
+        self._wakeups = wakeups
         self._retry_policy = retry_policy
         self._random = random.Random()
         self._outage = Outage("look at deadlines")
@@ -48,7 +48,7 @@ class Deadlines:
         next_ms, done = await self._store.due(delays)
         for command in done:
             if command.status is CommandStatus.QUEUED:
-                self._doorbell.ring(command.agent_id)
+                self._wakeups.wake(command.agent_id)
             else:
                 logger.debug(
                     "a deadline ended a command",

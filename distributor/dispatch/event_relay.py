@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
-from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import EventLog, Fact, Facts
-from distributor.dispatch.transition_log import log_transitions
+from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
+from distributor.dispatch.ports import EventLog
+from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.errors import DistributorError
-from distributor.model.event import AgentChanged, CommandChanged, EventKind
+from distributor.model.event import AgentChanged, CommandChanged, EventBatch, EventKind, EventRecord
 from distributor.model.position import milliseconds_of
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
@@ -28,14 +28,14 @@ class EventRelay:
         log: EventLog,
         replica: str,
         registry: AgentRegistry,
-        doorbell: Doorbell,
+        wakeups: Wakeups,
         watches: Watches,
         metrics: Metrics,
     ) -> None:
         self._log = log
         self._replica = replica
         self._registry = registry
-        self._doorbell = doorbell
+        self._wakeups = wakeups
         self._watches = watches
         self._metrics = metrics
         self._position = ""
@@ -53,11 +53,11 @@ class EventRelay:
                 self._position = self._position or newest
                 # Whatever was trimmed while we were away was missed, so watchers read the states anew.
                 self._watches.resync()
-                async for facts in self._log.tail(self._position):
-                    self._position = facts.position
-                    if facts.missed:
+                async for batch in self._log.tail(self._position):
+                    self._position = batch.position
+                    if batch.missed:
                         self._missed()
-                    self.relay(facts)
+                    self.relay(batch)
             except DistributorError as error:
                 self._outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
@@ -72,71 +72,90 @@ class EventRelay:
         self._watches.resync()
         self.missed.set()
         for agent in self._registry:
-            self._doorbell.ring(agent.session.agent_id)
+            self._wakeups.wake(agent.session.agent_id)
 
-    def relay(self, facts: Facts) -> None:
+    def relay(self, batch: EventBatch) -> None:
         """Tell everybody about one change."""
-        ours = facts.origin == self._replica
+        ours = batch.origin == self._replica
         if ours:
-            log_transitions(facts)
-        for fact in facts.facts:
-            self._watches.note(fact)
-            match fact.kind:
+            log_transitions(batch)
+        for record in batch.records:
+            self._watches.note(record)
+            match record.kind:
                 case EventKind.QUEUED:
-                    if not ours and self._registry.get(fact.agent_id) is not None:
-                        self._doorbell.ring(fact.agent_id)
+                    if not ours and self._registry.get(record.agent_id) is not None:
+                        self._wakeups.wake(record.agent_id)
                 case EventKind.RELEASED:
-                    self._taken_away(fact)
+                    self._taken_away(record)
                     # Ours too: whoever released it without a delay expects it to be given out again at once.
-                    if self._registry.get(fact.agent_id) is not None:
-                        self._doorbell.ring(fact.agent_id)
+                    if self._registry.get(record.agent_id) is not None:
+                        self._wakeups.wake(record.agent_id)
                 case EventKind.CANCEL_REQUESTED:
-                    self._cancel(fact)
+                    self._cancel(record)
                 case EventKind.FINISHED:
-                    self._finished(fact, ours)
+                    self._finished(record, ours)
                 case EventKind.AGENT:
-                    self._agent_changed(fact)
+                    self._agent_changed(record)
                 case _:
                     pass
-        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(facts.position) / 1000))
+        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
 
-    def _cancel(self, fact: Fact) -> None:
-        agent = self._registry.get(fact.agent_id)
-        event = fact.event()
+    def _cancel(self, record: EventRecord) -> None:
+        agent = self._registry.get(record.agent_id)
+        event = record.event()
         if agent is not None and isinstance(event, CommandChanged):
-            agent.cancel(fact.subject, event.state.reason.message)
+            agent.cancel(record.subject, event.state.reason.message)
 
-    def _finished(self, fact: Fact, ours: bool) -> None:
-        self._taken_away(fact)
+    def _finished(self, record: EventRecord, ours: bool) -> None:
+        self._taken_away(record)
         if ours:
-            event = fact.event()
+            event = record.event()
             if isinstance(event, CommandChanged):
                 self._metrics.command_finished(event.state.status, event.state.receipts)
 
-    def _taken_away(self, fact: Fact) -> None:
+    def _taken_away(self, record: EventRecord) -> None:
         """A deadline may have ended or released it over the agent's head; then the agent stops what it has of it.
 
         What the agent itself brought about has left the flight before the store was told.
         """
-        agent = self._registry.get(fact.agent_id)
-        if agent is None or fact.subject not in agent.session.in_flight:
+        agent = self._registry.get(record.agent_id)
+        if agent is None or record.subject not in agent.session.in_flight:
             return
-        if milliseconds_of(fact.position) <= agent.session.opened_ms:
+        if milliseconds_of(record.position) <= agent.session.opened_ms:
             # What happened before the session was opened has been settled by opening it.
             return
-        event = fact.event()
+        event = record.event()
         if not isinstance(event, CommandChanged):
             return
-        lease_id = agent.session.lost(fact.subject, event.state.attempt)
+        lease_id = agent.session.lost(record.subject, event.state.attempt)
         if lease_id is not None:
-            agent.withdraw(fact.subject, lease_id, event.state.reason.message)
-            self._doorbell.ring(fact.agent_id)
+            agent.withdraw(record.subject, lease_id, event.state.reason.message)
+            self._wakeups.wake(record.agent_id)
 
-    def _agent_changed(self, fact: Fact) -> None:
-        agent = self._registry.get(fact.subject)
-        event = fact.event()
-        if agent is None or milliseconds_of(fact.position) < agent.session.opened_ms:
+    def _agent_changed(self, record: EventRecord) -> None:
+        agent = self._registry.get(record.subject)
+        event = record.event()
+        if agent is None or milliseconds_of(record.position) < agent.session.opened_ms:
             # Of a time before this session: an epoch that is greater all the same is one that the store has forgotten.
             return
         if isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
-            agent.end(Farewell.SUPERSEDED)
+            agent.end(CloseReason.SUPERSEDED)
+
+
+def log_transitions(batch: EventBatch) -> None:
+    """A line for each command that changed. Costs one look at the level where nobody wants to know."""
+    if not logger.is_enabled_for(logging.DEBUG):
+        return
+    for record in batch.records:
+        event = record.event()
+        if isinstance(event, CommandChanged):
+            state = event.state
+            logger.debug(
+                "command changed",
+                kind=event.kind.value,
+                status=state.status.value,
+                command_id=state.command_id,
+                agent_id=state.agent_id,
+                attempt=state.attempt,
+                reason=state.reason.code,
+            )

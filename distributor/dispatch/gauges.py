@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from distributor.dispatch.ports import CommandReader, QueueDepth
+from distributor.dispatch.ports import CommandReader
 from distributor.errors import DistributorError
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import QueueDepth
 from distributor.observability.metrics import Metrics
 
 SAMPLE_EVERY_SECONDS = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 
 LOOK_EVERY_SECONDS = 1.0
 
@@ -27,5 +27,5 @@ class Liveness:
         """End the streams that are silent for too long; returns how many. `now` in monotonic milliseconds."""
         silent = [agent for agent in self._registry if agent.session.silent_since(now) > self._offline_after_ms]
         for agent in silent:
-            agent.end(Farewell.SILENT)
+            agent.end(CloseReason.SILENT)
         return len(silent)

@@ -1,4 +1,4 @@
-"""What the use cases need of the world below them: ports, and what callers ask of them.
+"""Ports: what the use cases need of the world below them.
 
 Times are milliseconds. The store is the only authority on the state of commands; every method below that changes one
 is atomic per command.
@@ -7,98 +7,31 @@ is atomic per command.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from distributor.dispatch.delivery import (
+from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
+from distributor.model.command import CommandResult, CommandState
+from distributor.model.delivery import (
     Claim,
     ClaimRequest,
+    Completion,
+    CompletionOutcome,
     DueCommand,
-    Ending,
-    EndingOutcome,
     OutputPiece,
     Progress,
     Release,
+    StoredChunk,
 )
-from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
-from distributor.model.command import CommandDraft, CommandResult, CommandState
-from distributor.model.event import Event
+from distributor.model.event import EventBatch
 from distributor.model.lifecycle import CommandStatus
-
-
-class QueueOutcome(StrEnum):
-    """What became of one command that was to be queued."""
-
-    QUEUED = "queued"
-    ALREADY_QUEUED = "already_queued"
-    KEY_TAKEN = "key_taken"
-    AGENT_OFFLINE = "agent_offline"
-    QUEUE_FULL = "queue_full"
-    UNSUPPORTED_TYPE = "unsupported_type"
-
-
-class NewCommand(NamedTuple):
-    """A command to store. `encoded` is what its agent will get; `digest` tells requests apart."""
-
-    command_id: str
-    draft: CommandDraft
-    encoded: bytes
-    digest: str = ""
-
-
-class Queued(NamedTuple):
-    """The answer for one command. With ALREADY_QUEUED, `command_id` is the earlier command's."""
-
-    outcome: QueueOutcome
-    command_id: str
-    queued_ms: int
-    agent: AgentPresence
-
-    @property
-    def already_queued(self) -> bool:
-        """Whether an earlier request with the same key is what was found."""
-        return self.outcome is QueueOutcome.ALREADY_QUEUED
-
-
-class StoredChunk(NamedTuple):
-    """A piece of output as kept: `offset` counts over all attempts."""
-
-    stream: int
-    offset: int
-    data: bytes
-    received_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class CommandQuery:
-    """What to list. Unset fields match everything; times bound the arrival, lower inclusive, upper exclusive."""
-
-    agent_id: str = ""
-    statuses: tuple[CommandStatus, ...] = ()
-    type: str = ""
-    queued_from_ms: int | None = None
-    queued_until_ms: int | None = None
-
-
-class Page(NamedTuple):
-    """One page of a list. `cursor` is empty at the end."""
-
-    states: list[CommandState]
-    cursor: str
-
-
-class QueueDepth(NamedTuple):
-    """How much there is: commands per state, and the age of the oldest queued one."""
-
-    by_status: dict[CommandStatus, int]
-    oldest_queued_age_ms: int
+from distributor.model.listing import CommandQuery, Page, QueueDepth
+from distributor.model.queueing import Enqueued, NewCommand
 
 
 class CommandStore(Protocol):
     """What changes commands. Raises Unavailable when Valkey is away, ResourceExhausted when it is full."""
 
-    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         """Store commands, each or none of it, and answer each."""
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
@@ -107,7 +40,7 @@ class CommandStore(Protocol):
     async def progress(self, items: Sequence[Progress]) -> list[bool]:
         """Note receipts; False where the lease no longer holds the command."""
 
-    async def finish(self, endings: Sequence[Ending]) -> list[EndingOutcome]:
+    async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
         """Store results."""
 
     async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
@@ -170,44 +103,11 @@ class CommandReader(Protocol):
         """How many commands are in each state, and the age of the oldest queued one."""
 
 
-class Fact(Protocol):
-    """One event as stored. Most are of no interest to most readers, so decoding it is left to those who care."""
-
-    @property
-    def position(self) -> str:
-        """Its place in the log: the millisecond by Valkey's clock, a dash, and a number within it."""
-
-    @property
-    def subject(self) -> str:
-        """The id of the command or the agent it is about."""
-
-    @property
-    def kind(self) -> str:
-        """One of EventKind."""
-
-    @property
-    def agent_id(self) -> str:
-        """The agent it is about, or whose command."""
-
-    def event(self) -> Event:
-        """All of it."""
-
-
-class Facts(NamedTuple):
-    """What one change wrote: the replica that made it, and one fact for each subject."""
-
-    position: str
-    origin: str
-    facts: Sequence[Fact]
-    missed: bool = False
-    """There were more before these, which are no longer kept."""
-
-
 class EventLog(Protocol):
     """The record of what happened, in order."""
 
-    def tail(self, position: str) -> AsyncIterator[Facts]:
-        """Facts after `position`, as they come; never ends by itself."""
+    def tail(self, position: str) -> AsyncIterator[EventBatch]:
+        """EventBatch after `position`, as they come; never ends by itself."""
 
     async def last_position(self) -> str:
         """The position of the newest event."""
@@ -219,8 +119,8 @@ class EventHistory(Protocol):
     async def reaches(self, position: str) -> bool:
         """Whether all that happened after `position` is still there."""
 
-    async def between(self, after: str, until: str) -> list[Facts]:
-        """The first facts after `after`, up to and with `until`; empty once there are none."""
+    async def between(self, after: str, until: str) -> list[EventBatch]:
+        """The first batches after `after`, up to and with `until`; empty once there are none."""
 
 
 class OutputLog(Protocol):

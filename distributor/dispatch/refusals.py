@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from distributor.dispatch.ports import Queued, QueueOutcome
 from distributor.errors import (
     Aborted,
     AlreadyExists,
@@ -18,6 +17,7 @@ from distributor.errors import (
 )
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandDraft, CommandLimits, InvalidField
+from distributor.model.queueing import Enqueued, QueueOutcome
 
 MOST_IDS: Final = 1_000
 MOST_IN_A_PAGE: Final = 1_000
@@ -92,7 +92,7 @@ def bad_page_token() -> InvalidArgument:
     )
 
 
-def refusal(draft: CommandDraft, queued: Queued, limits: CommandLimits) -> DistributorError | None:
+def refusal(draft: CommandDraft, queued: Enqueued, limits: CommandLimits) -> DistributorError | None:
     """Why the store did not queue a command; None where it did."""
     match queued.outcome:
         case QueueOutcome.QUEUED | QueueOutcome.ALREADY_QUEUED:

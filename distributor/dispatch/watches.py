@@ -9,10 +9,9 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterable
 
-from distributor.dispatch.ports import Fact
 from distributor.errors import ResourceExhausted
 from distributor.model.command import CommandState
-from distributor.model.event import CommandChanged, EventKind
+from distributor.model.event import CommandChanged, EventKind, EventRecord
 from distributor.observability.metrics import Metrics
 
 MOST_PENDING = 10_000
@@ -29,23 +28,23 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._pending: dict[str, Fact] = {}
-        self._output: dict[str, Fact] = {}
+        self._pending: dict[str, EventRecord] = {}
+        self._output: dict[str, EventRecord] = {}
         self._failure: Exception | None = None
         self._event = asyncio.Event()
         self._urgent = asyncio.Event()
         self.stale = False
         """Events may have been missed: read the states anew."""
 
-    def note(self, fact: Fact) -> None:
+    def note(self, record: EventRecord) -> None:
         """Something happened to a command that is watched."""
-        if fact.kind == EventKind.OUTPUT:
-            self._output[fact.subject] = fact
+        if record.kind == EventKind.OUTPUT:
+            self._output[record.subject] = record
             self._urgent.set()
         else:
-            if fact.kind == EventKind.FINISHED:
+            if record.kind == EventKind.FINISHED:
                 self._urgent.set()
-            self._pending[fact.subject] = fact
+            self._pending[record.subject] = record
         if len(self._pending) > MOST_PENDING:
             self.fail(
                 ResourceExhausted(
@@ -87,12 +86,12 @@ class Watch:
         self._output.clear()
         self._event.clear()
         self._urgent.clear()
-        events = (fact.event() for fact in pending.values())
+        events = (record.event() for record in pending.values())
         return [event.state for event in events if isinstance(event, CommandChanged)], output
 
 
 class Watches:
-    """All watches of this replica: by command, by agent, and of everything. Finding them costs one look-up a fact."""
+    """All watches of this replica: by command, by agent, and of everything. Finding them costs one look-up a record."""
 
     def __init__(self, metrics: Metrics, most: int = 1_000) -> None:
         self._metrics = metrics
@@ -135,18 +134,18 @@ class Watches:
         _unsubscribe(self._by_agent, agent_ids, watch)
         self._metrics.watchers(len(self._open))
 
-    def note(self, fact: Fact) -> None:
+    def note(self, record: EventRecord) -> None:
         """Tell whoever watches its command, its agent, or all."""
-        watches = self._by_subject.get(fact.subject)
+        watches = self._by_subject.get(record.subject)
         if watches:
             for watch in watches:
-                watch.note(fact)
-        if (self._of_all or self._by_agent) and fact.kind in _STATES:
+                watch.note(record)
+        if (self._of_all or self._by_agent) and record.kind in _STATES:
             for watch in self._of_all:
-                watch.note(fact)
+                watch.note(record)
             if self._by_agent:
-                for watch in self._by_agent.get(fact.agent_id, ()):
-                    watch.note(fact)
+                for watch in self._by_agent.get(record.agent_id, ()):
+                    watch.note(record)
 
     def resync(self) -> None:
         """Events may have been missed by all."""

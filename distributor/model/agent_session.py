@@ -23,7 +23,7 @@ class ProtocolViolation(ValueError):
         self.field = field
 
 
-class Stages(NamedTuple):
+class StageOffsets(NamedTuple):
     """Milliseconds from the claim to each stage, None where it has not been reached."""
 
     sent: int | None
@@ -50,9 +50,9 @@ class InFlight:
         if self.sent is None:
             self.sent = at
 
-    def stages(self) -> Stages:
+    def stages(self) -> StageOffsets:
         """What is known of it so far."""
-        return Stages(self.sent, self.acknowledged, self.started)
+        return StageOffsets(self.sent, self.acknowledged, self.started)
 
 
 class AgentSession:
@@ -187,10 +187,10 @@ class AgentSession:
         """What the agent has not said to have, as (command id, lease id)."""
         return [(command_id, item.lease_id) for command_id, item in self.in_flight.items() if item.acknowledged is None]
 
-    def stages(self, command_id: str, lease_id: str) -> Stages:
+    def stages(self, command_id: str, lease_id: str) -> StageOffsets:
         """What is known of a command; nothing where this lease is not in flight."""
         item = self._held(command_id, lease_id)
-        return item.stages() if item is not None else Stages(None, None, None)
+        return item.stages() if item is not None else StageOffsets(None, None, None)
 
     def lost(self, command_id: str, attempt: int) -> str | None:
         """The store took this attempt away, by a deadline; its lease, None where it was not in flight, or no longer."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from distributor.model.command import CommandState
 
@@ -49,3 +50,36 @@ class AgentChanged(NamedTuple):
 
 
 Event = CommandChanged | OutputArrived | AgentChanged
+
+
+class EventRecord(Protocol):
+    """One event as stored. Most are of no interest to most readers, so decoding it is left to those who care."""
+
+    @property
+    def position(self) -> str:
+        """Its place in the log: the millisecond by Valkey's clock, a dash, and a number within it."""
+
+    @property
+    def subject(self) -> str:
+        """The id of the command or the agent it is about."""
+
+    @property
+    def kind(self) -> str:
+        """One of EventKind."""
+
+    @property
+    def agent_id(self) -> str:
+        """The agent it is about, or whose command."""
+
+    def event(self) -> Event:
+        """All of it."""
+
+
+class EventBatch(NamedTuple):
+    """What one change wrote: the replica that made it, and one record for each subject."""
+
+    position: str
+    origin: str
+    records: Sequence[EventRecord]
+    missed: bool = False
+    """There were more before these, which are no longer kept."""

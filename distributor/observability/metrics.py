@@ -68,7 +68,7 @@ class Metrics:
         """A command reached a terminal status; each stage that it passed is observed."""
         self._finished[status].inc()
         previous_ms = receipts.queued_ms
-        for buckets, passed_ms in zip(self._stages.values(), _ends_of_stages(receipts), strict=True):
+        for buckets, passed_ms in zip(self._lifespan.values(), _ends_of_stages(receipts), strict=True):
             if not passed_ms or not previous_ms:
                 return
             buckets.observe(max(0, passed_ms - previous_ms) / 1_000)
@@ -120,7 +120,7 @@ class Metrics:
         stages = Histogram(
             self.registry, "distributor_stage_seconds", "Time commands spent in a stage.", _LATENCY_BOUNDS, ["stage"]
         )
-        self._stages = {stage: stages.child(stage.value) for stage in Stage}
+        self._lifespan = {stage: stages.child(stage.value) for stage in Stage}
         self._poll_batch = Histogram(
             self.registry, "distributor_poll_batch_size", "Commands found for one agent by one look.", _BATCH_BOUNDS
         ).child()

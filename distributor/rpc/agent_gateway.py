@@ -8,15 +8,15 @@ from collections.abc import Coroutine
 import grpc
 
 import distributor
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.agent_reports import AgentReports
-from distributor.dispatch.delivery import NOT_DELIVERED, Release
-from distributor.dispatch.doorbell import Doorbell
 from distributor.dispatch.ports import CommandStore, SessionStore
 from distributor.dispatch.refusals import draining
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent import AgentHello, Attached
 from distributor.model.agent_session import AgentSession, InFlight
+from distributor.model.delivery import NOT_DELIVERED, Release
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
 from distributor.rpc.agent_messages import MAX_OUTPUT_CHUNK_BYTES, agent_hello
@@ -41,14 +41,14 @@ class AgentGateway(AgentGatewayServiceServicer):
         sessions: SessionStore,
         reports: AgentReports,
         registry: AgentRegistry,
-        doorbell: Doorbell,
+        wakeups: Wakeups,
         settings: ServerSettings,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._reports = reports
         self._registry = registry
-        self._doorbell = doorbell
+        self._wakeups = wakeups
         self._settings = settings
         self._admission = AgentAdmission(settings.max_agents)
         self._draining = False
@@ -76,12 +76,12 @@ class AgentGateway(AgentGatewayServiceServicer):
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
         if older is not None:
-            older.end(Farewell.SUPERSEDED)
+            older.end(CloseReason.SUPERSEDED)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
         for adopted in attached.adopted.values():
             if adopted.cancel_requested:
                 stream.cancel(adopted.command_id, "cancelled while the agent was away")
-        self._doorbell.ring(hello.agent_id)
+        self._wakeups.wake(hello.agent_id)
         goodbye = False
         try:
             goodbye = await stream.read()

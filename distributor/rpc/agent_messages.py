@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from distributor.dispatch.agent_reports import Held, Refusal, RefusalKind, Report, ReportedEnding
-from distributor.dispatch.delivery import OutputPiece
 from distributor.errors import InvalidArgument
-from distributor.json_values import NotJson, json_text, plain_value
 from distributor.model.agent import AgentHello, HeldCommand
+from distributor.model.agent_report import LeaseRef, Refusal, RefusalKind, Report, ReportedCompletion
 from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
@@ -19,9 +17,11 @@ from distributor.model.command import (
     check_command_id,
     shown,
 )
+from distributor.model.delivery import OutputPiece
 from distributor.rpc.command_messages import STATUS_FROM_WIRE
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
+from distributor.wire.json_values import NotJson, json_text, plain_value
 
 MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
 _MAX_TYPES: Final = 100
@@ -110,13 +110,15 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         started=[_held("started", item) for item in request.started],
         refusals=[_refusal(item) for item in request.refused],
         outputs=[_output(item, agent_id) for item in request.output],
-        endings=[_ending(item) for item in request.results],
+        completions=[_completion(item) for item in request.results],
         not_found=[held for item in request.cancel_reports if (held := _not_found(item)) is not None],
     )
 
 
-def _held(field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport) -> Held:
-    held = Held(item.command_id, item.lease_id)
+def _held(
+    field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport
+) -> LeaseRef:
+    held = LeaseRef(item.command_id, item.lease_id)
     # Cheap, for this is on the way of everything: an id that is spelt badly is told apart by being unknown.
     if len(held.command_id) > _MAX_ID or len(held.lease_id) > _MAX_ID:
         part = "lease_id" if len(held.command_id) <= _MAX_ID else "command_id"
@@ -124,7 +126,7 @@ def _held(field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | 
     return held
 
 
-def _not_found(item: pb.CancelReport) -> Held | None:
+def _not_found(item: pb.CancelReport) -> LeaseRef | None:
     if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
         raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
     held = _held("cancel_reports", item)
@@ -152,14 +154,14 @@ def _output(item: pb.Output, agent_id: str) -> OutputPiece:
     return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data)
 
 
-def _ending(item: pb.Result) -> ReportedEnding:
+def _completion(item: pb.Result) -> ReportedCompletion:
     data_json, fault = "", None
     if item.HasField("data"):
         try:
             data_json = json_text(plain_value(item.data), "result.data")
         except NotJson as error:
             fault = Reason("invalid_result", str(error)[:MAX_REASON_MESSAGE])
-    return ReportedEnding(
+    return ReportedCompletion(
         _held("results", item),
         STATUS_FROM_WIRE.get(item.status),
         Reason(item.reason.code, item.reason.message),

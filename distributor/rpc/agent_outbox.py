@@ -7,20 +7,20 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from distributor.dispatch.agent_reports import Answers, ResultAnswer
-from distributor.dispatch.delivery import Claim, ClaimedCommand, EndingOutcome
+from distributor.model.agent_report import Answers, ResultAnswer
 from distributor.model.agent_session import MOST_IN_A_MESSAGE
+from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.v1 import agent_gateway_pb2 as pb
 
 MOST_EARLY_CANCELS: Final = 1_000
 
 _VERDICTS: Final = {
-    EndingOutcome.STORED: pb.RESULT_VERDICT_STORED,
-    EndingOutcome.RUN_AGAIN: pb.RESULT_VERDICT_STORED,
-    EndingOutcome.LATE: pb.RESULT_VERDICT_LATE,
-    EndingOutcome.UNKNOWN: pb.RESULT_VERDICT_REJECTED,
-    EndingOutcome.FOREIGN: pb.RESULT_VERDICT_REJECTED,
-    EndingOutcome.STALE: pb.RESULT_VERDICT_REJECTED,
+    CompletionOutcome.STORED: pb.RESULT_VERDICT_STORED,
+    CompletionOutcome.RUN_AGAIN: pb.RESULT_VERDICT_STORED,
+    CompletionOutcome.LATE: pb.RESULT_VERDICT_LATE,
+    CompletionOutcome.UNKNOWN: pb.RESULT_VERDICT_REJECTED,
+    CompletionOutcome.FOREIGN: pb.RESULT_VERDICT_REJECTED,
+    CompletionOutcome.STALE: pb.RESULT_VERDICT_REJECTED,
 }
 
 

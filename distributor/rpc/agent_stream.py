@@ -9,14 +9,15 @@ from typing import Any
 
 import grpc
 
-from distributor.dispatch.agent_registry import Farewell
-from distributor.dispatch.agent_reports import AgentReports, Held, Refusal, RefusalKind, Report
-from distributor.dispatch.delivery import Claim
+from distributor.dispatch.agent_registry import CloseReason
+from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.ports import SessionStore
 from distributor.dispatch.refusals import draining, superseded
 from distributor.errors import Aborted, DistributorError, InvalidArgument
+from distributor.model.agent_report import LeaseRef, Refusal, RefusalKind, Report
 from distributor.model.agent_session import AgentSession, ProtocolViolation
 from distributor.model.command import Reason
+from distributor.model.delivery import Claim
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_messages import report
 from distributor.rpc.agent_outbox import AgentOutbox
@@ -44,7 +45,7 @@ class AgentStream:
 
     One reader: the handler, in `read()`. One writer at a time: a task that exists only while there is something to
     send, so that an idle agent costs no task. Nobody cancels a pending read or write of a stream that is to go on;
-    ending one from our side means sending the final status, after which the pending read ends by itself.
+    Ending one from our side means sending the final status, after which the pending read ends by itself.
 
     What is reported is answered, so the reader waits while more than 200 answers do: an agent that says much and reads
     nothing is not heard any more, until it is ended for its silence.
@@ -108,17 +109,17 @@ class AgentStream:
         self._outbox.control().drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
         self._send()
 
-    def end(self, farewell: Farewell) -> None:
+    def end(self, close_reason: CloseReason) -> None:
         """End the stream with a status that says why."""
-        match farewell:
-            case Farewell.SUPERSEDED:
+        match close_reason:
+            case CloseReason.SUPERSEDED:
                 error: DistributorError = superseded()
-            case Farewell.SILENT:
+            case CloseReason.SILENT:
                 error = Aborted("no heartbeat came in time", reason="SILENT")
-            case Farewell.DRAINING:
+            case CloseReason.DRAINING:
                 error = draining()
         if self._ending is None:
-            logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=farewell.value)
+            logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=close_reason.value)
             # Nothing is claimed for it any more: what cannot be delivered would use up its attempts.
             self.session.draining = True
             self._ending = asyncio.create_task(self._abort(error))
@@ -234,7 +235,7 @@ class AgentStream:
         """Fail commands that cannot be sent; nobody could run them."""
         command_ids = [command_id for command_id, _ in unreadable]
         logger.warning("commands cannot be read", agent_id=self.session.agent_id, command_ids=command_ids)
-        refusals = [Refusal(Held(*one), RefusalKind.UNSUPPORTED, UNREADABLE) for one in unreadable]
+        refusals = [Refusal(LeaseRef(*one), RefusalKind.UNSUPPORTED, UNREADABLE) for one in unreadable]
         try:
             await self._reports.handle(self.session, Report(refusals=refusals), monotonic_ms())
         except DistributorError as error:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.dispatch.command_watcher import Gap, Update
-from distributor.dispatch.ports import CommandQuery, StoredChunk
 from distributor.errors import InvalidArgument
-from distributor.json_values import fill_from_text
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
+from distributor.model.delivery import StoredChunk
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandQuery
 from distributor.v1 import command_pb2, command_service_pb2
+from distributor.wire.json_values import fill_from_text
 
 STATUS_TO_WIRE = {
     CommandStatus.QUEUED: command_pb2.COMMAND_STATUS_QUEUED,

@@ -10,12 +10,12 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from distributor.dispatch.command_service import QueueRequest
 from distributor.errors import InvalidArgument
-from distributor.json_values import MAX_DEPTH
 from distributor.model.command import NAMED_PRIORITIES, CommandDraft, OfflinePolicy
 from distributor.rpc.command_messages import unknown_enum_value
 from distributor.rpc.params_summary import params_summary
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2, command_pb2, command_service_pb2
+from distributor.wire.json_values import MAX_DEPTH
 
 _OFFLINE_FROM_WIRE = {
     command_pb2.OFFLINE_POLICY_UNSPECIFIED: OfflinePolicy.QUEUE,

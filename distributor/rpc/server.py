@@ -14,10 +14,10 @@ from distributor.errors import ConfigurationError
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.settings import split_address
-from distributor.transport import server_options
 from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
+from distributor.wire.transport import server_options
 
 SERVICES: Final = (
     command_service_pb2.DESCRIPTOR.services_by_name["CommandService"].full_name,

@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from distributor.errors import DistributorError
-from distributor.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN
+from distributor.wire.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN
 
 GrpcStatus = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 

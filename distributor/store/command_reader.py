@@ -8,14 +8,14 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.ports import CommandQuery, Page, QueueDepth
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandQuery, Page, QueueDepth
 from distributor.store import keys, rows
-from distributor.store.connection import Argument, Connection
 from distributor.store.functions import Functions
+from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 MOST_SCANNED_FOR_A_PAGE: Final = 2_000
 
@@ -23,7 +23,7 @@ MOST_SCANNED_FOR_A_PAGE: Final = 2_000
 class ValkeyCommandReader:
     """The CommandReader port on a Valkey. Changes nothing. Safe for concurrent use on one event loop."""
 
-    def __init__(self, connection: Connection, functions: Functions, offline_after_ms: int) -> None:
+    def __init__(self, connection: ValkeyConnection, functions: Functions, offline_after_ms: int) -> None:
         self._connection = connection
         self._functions = functions
         self._offline_after_ms = offline_after_ms

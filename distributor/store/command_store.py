@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.delivery import (
+from distributor.model.agent import AgentPresence
+from distributor.model.command import CommandState
+from distributor.model.delivery import (
     Claim,
     ClaimedCommand,
     ClaimRequest,
+    Completion,
+    CompletionOutcome,
     DueCommand,
-    Ending,
-    EndingOutcome,
     Progress,
     Release,
 )
-from distributor.dispatch.ports import NewCommand, Queued, QueueOutcome
-from distributor.model.agent import AgentPresence
-from distributor.model.command import CommandState
 from distributor.model.lifecycle import TERMINAL, CommandStatus, Operation, sources
+from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import rows
-from distributor.store.connection import Argument
 from distributor.store.functions import Functions
 from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import Argument
 
 MOST_IN_A_CALL: Final = 250
 """Commands in one function call: long enough to share its cost, short enough (some ms) not to hold Valkey up."""
@@ -40,18 +40,18 @@ class ValkeyCommandStore:
         self._enqueues = GroupCommit(self._send_enqueues, MOST_IN_A_CALL)
         self._claims = GroupCommit(self._send_claims, MOST_IN_A_CALL)
         self._progress = GroupCommit(self._send_progress, MOST_IN_A_CALL)
-        self._endings = GroupCommit(self._send_endings, MOST_IN_A_CALL)
+        self._completions = GroupCommit(self._send_endings, MOST_IN_A_CALL)
         self._releases = GroupCommit(self._send_releases, MOST_IN_A_CALL)
 
     async def idle(self) -> None:
         """Return once no call is under way."""
-        for group in (self._enqueues, self._claims, self._progress, self._endings, self._releases):
+        for group in (self._enqueues, self._claims, self._progress, self._completions, self._releases):
             await group.idle()
 
-    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         return await self._enqueues.submit(commands)
 
-    async def _send_enqueues(self, commands: list[NewCommand]) -> list[Queued]:
+    async def _send_enqueues(self, commands: list[NewCommand]) -> list[Enqueued]:
         policy = self._policy
         arguments: list[Argument] = [
             *self._head,
@@ -80,7 +80,7 @@ class ValkeyCommandStore:
             )
         now_ms, *outcomes = await self._functions.call("enqueue", arguments, len(commands))
         return [
-            Queued(
+            Enqueued(
                 _QUEUE_OUTCOMES[outcome],
                 command_id.decode(),
                 now_ms,
@@ -123,26 +123,28 @@ class ValkeyCommandStore:
             arguments += (item.command_id, item.agent_id, item.lease_id, *_receipts(item))
         return [outcome == b"ok" for outcome in await self._functions.call("progress", arguments, len(items))]
 
-    async def finish(self, endings: Sequence[Ending]) -> list[EndingOutcome]:
-        return await self._endings.submit(endings)
+    async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
+        return await self._completions.submit(completions)
 
-    async def _send_endings(self, endings: list[Ending]) -> list[EndingOutcome]:
+    async def _send_endings(self, completions: list[Completion]) -> list[CompletionOutcome]:
         arguments: list[Argument] = [*self._head, self._policy.retention_ms, _FINISH_SOURCES]
-        for ending in endings:
-            progress = ending.progress
+        for completion in completions:
+            progress = completion.progress
             arguments += (
                 progress.command_id,
                 progress.agent_id,
                 progress.lease_id,
-                ending.status,
-                ending.reason.code,
-                ending.reason.message,
-                rows.result_members(ending),
-                ending.output_bytes,
-                "" if ending.rerun_delay_ms is None else ending.rerun_delay_ms,
+                completion.status,
+                completion.reason.code,
+                completion.reason.message,
+                rows.result_members(completion),
+                completion.output_bytes,
+                "" if completion.rerun_delay_ms is None else completion.rerun_delay_ms,
                 *_receipts(progress),
             )
-        return [_ENDING_OUTCOMES[outcome] for outcome in await self._functions.call("finish", arguments, len(endings))]
+        return [
+            _ENDING_OUTCOMES[outcome] for outcome in await self._functions.call("finish", arguments, len(completions))
+        ]
 
     async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
         return await self._releases.submit(releases)
@@ -212,7 +214,7 @@ _CANCEL_SOURCES: Final = _states(Operation.CANCEL)
 _EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
 _TERMINAL_STATES: Final = ",".join(status for status in CommandStatus if status in TERMINAL)
 _QUEUE_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in QueueOutcome}
-_ENDING_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in EndingOutcome}
+_ENDING_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in CompletionOutcome}
 
 
 def _receipts(item: Progress) -> tuple[Argument, Argument, Argument]:

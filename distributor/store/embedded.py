@@ -16,7 +16,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from distributor.errors import ConfigurationError
 from distributor.processes.child_process import ChildProcess
-from distributor.processes.keeper import Keeper
+from distributor.processes.supervisor import Supervisor
 from distributor.store.data_dir_lock import DataDirLock
 
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -102,9 +102,9 @@ class EmbeddedValkey:
         self._prepare_data_dir()
         await self._launch(find_server_binary())
 
-    def keeper(self) -> Keeper:
+    def supervisor(self) -> Supervisor:
         """The loop that starts it again, with the same data and url, should it end by itself."""
-        return Keeper("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=f"see its log {self.log}")
+        return Supervisor("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=f"see its log {self.log}")
 
     async def stop(self) -> None:
         """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""

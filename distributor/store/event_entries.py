@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.ports import Facts
-from distributor.model.event import EventKind
+from distributor.model.event import EventBatch, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
-from distributor.store.rows import StoredFact
+from distributor.store.rows import StoredEventRecord
 
 logger = get_logger()
 
@@ -24,7 +23,7 @@ _READABLE: Final = re.compile(
     rf"|{EventKind.AGENT}\t[0-9]{{1,18}}\t[01]",
     re.DOTALL,
 )
-"""The lines that `StoredFact` can decode, so that whoever does so later finds no fault in them."""
+"""The lines that `StoredEventRecord` can decode, so that whoever does so later finds no fault in them."""
 _KIND: Final = re.compile(r"([a-z_]+)\t")
 
 
@@ -38,8 +37,8 @@ class EventEntries:
     def __init__(self) -> None:
         self._told = False
 
-    def facts(self, entry_id: bytes, fields: Sequence[bytes]) -> Facts:
-        """What the entry tells; where nothing of it can be read, no facts at its position."""
+    def batch(self, entry_id: bytes, fields: Sequence[bytes]) -> EventBatch:
+        """What the entry tells; where nothing of it can be read, no batch at its position."""
         position = entry_id.decode()
         try:
             texts = [field.decode() for field in fields]
@@ -48,14 +47,14 @@ class EventEntries:
         # The first pair says who made the change; each further one is a subject and its line.
         if texts[0] != "origin":
             self._unreadable(position)
-            return Facts(position, "", ())
+            return EventBatch(position, "", ())
         readable = []
         for subject, line in zip(texts[2::2], texts[3::2], strict=True):
             if _READABLE.fullmatch(line):
-                readable.append(StoredFact(position, subject, line))
+                readable.append(StoredEventRecord(position, subject, line))
             elif not _of_a_later_version(line):
                 self._unreadable(position)
-        return Facts(position, texts[1], readable)
+        return EventBatch(position, texts[1], readable)
 
     def _unreadable(self, position: str) -> None:
         if not self._told:

@@ -1,4 +1,4 @@
-"""The event stream, read as it grows."""
+"""The event stream: read as it grows, and the part of it that is still kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from distributor.dispatch.ports import Facts
+from distributor.model.event import EventBatch
 from distributor.model.position import BEGINNING, order_of
 from distributor.store import keys
-from distributor.store.connection import REPLY_TIMEOUT_SECONDS, Connection
 from distributor.store.event_entries import EventEntries
+from distributor.store.valkey_connection import REPLY_TIMEOUT_SECONDS, ValkeyConnection
 
 ENTRIES_IN_A_READ: Final = 200
 BLOCK_MS: Final = 5_000
@@ -25,12 +25,12 @@ class ValkeyEventLog:
     `connection` is this log's own, with REPLY_SECONDS as its reply timeout: a blocking read occupies it.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ValkeyConnection) -> None:
         self._connection = connection
         self._entries = EventEntries()
 
-    async def tail(self, position: str) -> AsyncIterator[Facts]:
-        """Facts after `position`, and where some were missed, word of it; raises Unavailable when Valkey goes away."""
+    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
+        """Batches after `position`; marks where some were missed. Raises Unavailable when Valkey goes away."""
         next_check = 0.0
         while True:
             reply = await self._connection.call(
@@ -42,11 +42,11 @@ class ValkeyEventLog:
                 kept_from = await self._kept_from()
                 if position != BEGINNING and (kept_from is None or order_of(kept_from) > order_of(position)):
                     position = position if reply else await self.last_position()
-                    yield Facts(position, "", (), missed=True)
+                    yield EventBatch(position, "", (), missed=True)
             for entry_id, fields in reply[0][1] if reply else ():
-                facts = self._entries.facts(entry_id, fields)
-                position = facts.position
-                yield facts
+                batch = self._entries.batch(entry_id, fields)
+                position = batch.position
+                yield batch
 
     async def _kept_from(self) -> str | None:
         oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
@@ -56,3 +56,30 @@ class ValkeyEventLog:
         """The position of the newest event, or of the beginning of time."""
         newest = await self._connection.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
         return newest[0][0].decode() if newest else BEGINNING
+
+
+class ValkeyEventHistory:
+    """The EventHistory port on a Valkey. Safe for concurrent use on one event loop."""
+
+    def __init__(self, connection: ValkeyConnection) -> None:
+        self._connection = connection
+        self._entries = EventEntries()
+
+    async def reaches(self, position: str) -> bool:
+        """Whether all that happened after `position` is still here: not trimmed, nor lost with an emptied Valkey."""
+        if order_of(position) == order_of(BEGINNING):
+            return await self._nothing_trimmed()
+        oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
+        return bool(oldest) and order_of(oldest[0][0].decode()) <= order_of(position)
+
+    async def between(self, after: str, until: str) -> list[EventBatch]:
+        """The first batch after `after`, up to and with `until`; empty once there are none."""
+        entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", ENTRIES_IN_A_READ)
+        return [self._entries.batch(entry_id, fields) for entry_id, fields in entries]
+
+    async def _nothing_trimmed(self) -> bool:
+        if not await self._connection.call("EXISTS", keys.EVENTS):
+            return True
+        reply = await self._connection.call("XINFO", "STREAM", keys.EVENTS)
+        info = dict(zip(reply[::2], reply[1::2], strict=True))
+        return bool(info[b"length"] == info[b"entries-added"])

@@ -13,8 +13,8 @@ from importlib import resources
 from typing import Any, Final
 
 from distributor.errors import DistributorError
-from distributor.store.connection import Argument, Connection
 from distributor.store.keys import lua_prelude
+from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 FOLDER: Final = resources.files("distributor.store") / "functions"
 Observer = Callable[[str, int, float], None]
@@ -36,7 +36,7 @@ class Functions:
     """Calls the functions by their short names. Loads them when Valkey does not have them."""
 
     def __init__(
-        self, connection: Connection, observe: Observer | None = None, failed: Callable[[str], None] | None = None
+        self, connection: ValkeyConnection, observe: Observer | None = None, failed: Callable[[str], None] | None = None
     ) -> None:
         """`observe` is told of each round trip, `failed` of each function that could not be called."""
         self._connection = connection

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.delivery import OutputPiece
-from distributor.dispatch.ports import StoredChunk
+from distributor.model.delivery import OutputPiece, StoredChunk
 from distributor.model.lifecycle import Operation, sources
 from distributor.store import keys
-from distributor.store.connection import Argument, Connection
 from distributor.store.functions import Functions
 from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 MOST_PIECES_IN_A_CALL: Final = 100
 _CHUNKS_IN_A_READ: Final = 64
@@ -22,7 +21,7 @@ _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
 class ValkeyOutputLog:
     """The OutputLog port on a Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(self, connection: Connection, functions: Functions, replica: str, policy: StorePolicy) -> None:
+    def __init__(self, connection: ValkeyConnection, functions: Functions, replica: str, policy: StorePolicy) -> None:
         self._connection = connection
         self._functions = functions
         self._head: list[Argument] = [replica, policy.events_kept, policy.output_kept_bytes, _FINISH_SOURCES]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from distributor.dispatch.delivery import Ending
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
+from distributor.model.delivery import Completion
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
@@ -53,8 +53,8 @@ def text_row(row: Row) -> list[str]:
     return [value.decode() if value else "" for value in row]
 
 
-class StoredFact:
-    """The Fact port: one field of an entry of the event stream. The line is its kind and details, tab separated."""
+class StoredEventRecord:
+    """The EventRecord port: one field of a stream entry. The line is its kind and details, tab separated."""
 
     __slots__ = ("_event", "_line", "agent_id", "kind", "position", "subject")
 
@@ -85,10 +85,10 @@ class StoredFact:
         return CommandChanged(self.position, _KINDS[kind], command_state(self.subject, details))
 
 
-def result_members(ending: Ending) -> str:
+def result_members(completion: Completion) -> str:
     """The members of a result's JSON that only the agent knows, each followed by a comma."""
-    exit_code = "" if ending.exit_code is None else f'"exitCode":{ending.exit_code},'
-    data = f'"data":{ending.data_json},' if ending.data_json else ""
+    exit_code = "" if completion.exit_code is None else f'"exitCode":{completion.exit_code},'
+    data = f'"data":{completion.data_json},' if completion.data_json else ""
     return exit_code + data
 
 

@@ -9,10 +9,10 @@ from distributor.errors import AlreadyExists
 from distributor.model.agent import AdoptedCommand, AgentHello, Attached
 from distributor.model.lifecycle import Operation, sources
 from distributor.store.command_store import MOST_IN_A_CALL
-from distributor.store.connection import Argument
 from distributor.store.functions import Functions
 from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import Argument
 
 
 class ValkeySessionStore:

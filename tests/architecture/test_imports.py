@@ -10,8 +10,21 @@ import pytest
 from tests.support.source_tree import PACKAGE, ROOT, imported_names, layer, modules
 
 MAY_USE_GENERATED = {"rpc", "client", "agent"}
-FOLDERS = ("agent", "bridge", "cli", "client", "dispatch", "model", "observability", "processes", "rpc", "store")
-FILES = ("__init__", "errors", "json_values", "settings", "status_details", "tasks", "transport")
+FOLDERS = (
+    "agent",
+    "app",
+    "bridge",
+    "cli",
+    "client",
+    "dispatch",
+    "model",
+    "observability",
+    "processes",
+    "rpc",
+    "store",
+    "wire",
+)
+FILES = ("__init__", "errors", "settings", "tasks")
 
 WRONG = {
     "model/a.py": "import distributor.errors",

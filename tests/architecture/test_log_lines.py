@@ -24,7 +24,7 @@ def named() -> list[str]:
 def test_a_line_that_is_named_is_written(line: str) -> None:
     of_an_outage = f'Outage("{line.removeprefix("cannot ")}")'
     kept = line.removesuffix(" ended, starting it again").removesuffix(" runs again")
-    assert any(written in WRITTEN for written in (f'"{line}"', of_an_outage, f'Keeper("{kept}"'))
+    assert any(written in WRITTEN for written in (f'"{line}"', of_an_outage, f'Supervisor("{kept}"'))
 
 
 def test_the_table_is_found() -> None:

@@ -9,11 +9,12 @@ from typing import Any, Final, NamedTuple, cast
 
 import pytest
 
-from distributor.dispatch.delivery import ClaimRequest, Ending, OutputPiece, Progress, Release
-from distributor.dispatch.ports import CommandQuery, NewCommand
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import CommandDraft, Reason
+from distributor.model.delivery import ClaimRequest, Completion, OutputPiece, Progress, Release
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandQuery
+from distributor.model.queueing import NewCommand
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.functions import Functions
@@ -72,7 +73,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "enqueue": lambda: store.enqueue([NewCommand("id", CommandDraft("agent", "PING"), b"")] * items),
         "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
         "progress": lambda: store.progress([PROGRESS] * items),
-        "finish": lambda: store.finish([Ending(PROGRESS, CommandStatus.FAILED)] * items),
+        "finish": lambda: store.finish([Completion(PROGRESS, CommandStatus.FAILED)] * items),
         "release": lambda: store.release([Release("id", "agent", "lease", 0, Reason())] * items),
         "cancel": lambda: store.cancel("id", ""),
         "due": lambda: store.due([1] * items),

@@ -35,7 +35,7 @@ async def from_disk(route: Route) -> None:
     elif path.startswith("/modules/"):
         await route.fulfill(path=MODULES / path.removeprefix("/modules/"), content_type="text/javascript")
     else:
-        await route.fulfill(path=PACKAGE / "bridge" / "page" / path.lstrip("/"), content_type="text/javascript")
+        await route.fulfill(path=PACKAGE / "page" / path.lstrip("/"), content_type="text/javascript")
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
-from distributor.dispatch.agent_reports import Answers
+from distributor.model.agent_report import Answers
 from distributor.model.agent_session import MOST_IN_A_MESSAGE
 from distributor.rpc import agent_gateway, agent_stream
 from distributor.rpc.agent_outbox import AgentOutbox
-from distributor.transport import channel_options
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest
+from distributor.wire.transport import channel_options
 from tests.support.received_errors import ToldError, told
 from tests.support.running_server import ASSIGNED, QUEUED, RunningServer, running_server
 from tests.support.serving_agent import background

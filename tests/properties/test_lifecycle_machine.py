@@ -22,17 +22,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from distributor.dispatch.delivery import ClaimRequest, EndingOutcome, OutputPiece, Progress, Release
-from distributor.dispatch.ports import QueueOutcome
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import Reason
+from distributor.model.delivery import ClaimRequest, CompletionOutcome, OutputPiece, Progress, Release
 from distributor.model.event import CommandChanged
 from distributor.model.lifecycle import CommandStatus, Operation, allowed
+from distributor.model.queueing import QueueOutcome
 from distributor.store import keys
-from distributor.store.connection import Connection
 from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.lifecycle_model import LifecycleModel, ModelCommand
-from tests.support.store_world import TERMINAL, Dump, StoreWorld, ending
+from tests.support.store_world import TERMINAL, Dump, StoreWorld, completion
 
 AGENTS = ["agent1", "agent2"]
 POLICY = StorePolicy(queue_limit=4, delivery_attempts=2, ack_deadline_ms=3_600_000)
@@ -46,7 +46,7 @@ Reply = TypeVar("Reply")
 class LifecycleMachine(RuleBasedStateMachine):
     """Plays callers, agents, distributors and the clock. Commands are picked by number, so that examples shrink."""
 
-    def __init__(self, run: Callable[[Awaitable[Any]], Any], connection: Connection) -> None:
+    def __init__(self, run: Callable[[Awaitable[Any]], Any], connection: ValkeyConnection) -> None:
         super().__init__()
         self.run = run
         run(connection.call("FLUSHALL"))
@@ -171,9 +171,9 @@ class LifecycleMachine(RuleBasedStateMachine):
     def finish(self, number: int, wrong: str, status: CommandStatus, again: bool) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
         expected = self.model.finish(command, agent_id, lease_id, status, again)
-        report = ending(command.command_id, status, agent_id, lease_id, rerun_delay_ms=LATER_MS if again else None)
+        report = completion(command.command_id, status, agent_id, lease_id, rerun_delay_ms=LATER_MS if again else None)
         assert self.run(self.world.store.finish([report])) == [expected]
-        if expected is EndingOutcome.STORED:
+        if expected is CompletionOutcome.STORED:
             assert command.status is status
 
     @precondition(lambda self: any(command.counted_lease for command in self.model.commands.values()))
@@ -183,7 +183,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         command = counted[number % len(counted)]
         reported = (command.agent_id, command.counted_lease)
         expected = self.model.finish(command, *reported, CommandStatus.FAILED, again=True)
-        report = ending(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS)
+        report = completion(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS)
         assert self.run(self.world.store.finish([report])) == [expected]
 
     @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans(), counts=st.booleans())
@@ -280,7 +280,7 @@ def members(dump: Dump, key: str) -> set[str]:
 @pytest.mark.timeout(300)
 def test_the_life_of_commands(valkey_url: str) -> None:
     loop = asyncio.new_event_loop()
-    connection = Connection(valkey_url)
+    connection = ValkeyConnection(valkey_url)
 
     class Machine(LifecycleMachine):
         def __init__(self) -> None:

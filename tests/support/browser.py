@@ -23,7 +23,7 @@ ARGUMENTS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
-VENDORED: Final = (PACKAGE / "bridge" / "page" / "vendor" / "xterm.mjs").exists()
+VENDORED: Final = (PACKAGE / "page" / "vendor" / "xterm.mjs").exists()
 """Whether npm was there when this checkout was set up. The page works either way."""
 
 PATIENCE_MS: Final = round(PATIENCE_SECONDS * 1_000)

@@ -89,7 +89,7 @@ class DashboardPage:
         return self.page.locator(f'[data-stage="{name}"]')
 
     def fact(self, name: str) -> Locator:
-        """A value among the facts of the command whose view is open."""
+        """A value among the facts shown of the command whose view is open."""
         return self.page.locator(f'.facts dt:text-is("{name}") + dd')
 
     async def picture(self, name: str) -> Path:

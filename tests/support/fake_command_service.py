@@ -14,9 +14,9 @@ import grpc
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from distributor.transport import server_options
 from distributor.v1 import command_pb2, command_service_pb2_grpc
 from distributor.v1 import command_service_pb2 as wire
+from distributor.wire.transport import server_options
 from tests.support.answered_errors import Refusal, abort
 
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED

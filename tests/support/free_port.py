@@ -14,7 +14,7 @@ def free_port() -> Iterator[int]:
     It is kept meanwhile: by a socket that does not listen, so that callers are refused, and a server of ours may listen
     there, and do so again; nobody else is given it, nor has a connection that goes out from there.
     """
-    with socket.socket() as keeper:
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeper.bind(("127.0.0.1", 0))
-        yield int(keeper.getsockname()[1])
+    with socket.socket() as supervisor:
+        supervisor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        supervisor.bind(("127.0.0.1", 0))
+        yield int(supervisor.getsockname()[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from distributor.dispatch.delivery import EndingOutcome
+from distributor.model.delivery import CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 
 QUEUED, ASSIGNED = CommandStatus.QUEUED, CommandStatus.ASSIGNED
@@ -89,22 +89,22 @@ class LifecycleModel:
 
     def finish(
         self, command: ModelCommand, agent_id: str, lease_id: str, status: CommandStatus, again: bool
-    ) -> EndingOutcome:
+    ) -> CompletionOutcome:
         """The agent says how it ended. `again`: another run is worth it, later."""
         if command.agent_id != agent_id:
-            return EndingOutcome.FOREIGN
+            return CompletionOutcome.FOREIGN
         if command.status.terminal:
-            return EndingOutcome.LATE
+            return CompletionOutcome.LATE
         if lease_id and lease_id == command.counted_lease:
-            return EndingOutcome.RUN_AGAIN
+            return CompletionOutcome.RUN_AGAIN
         if not command.held_by(agent_id, lease_id):
-            return EndingOutcome.STALE
+            return CompletionOutcome.STALE
         if again and command.runs + 1 < command.max_runs and not command.cancel_requested:
             command.runs, command.counted_lease = command.runs + 1, lease_id
             command.back_to_queue(delayed=True)
-            return EndingOutcome.RUN_AGAIN
+            return CompletionOutcome.RUN_AGAIN
         command.status = status
-        return EndingOutcome.STORED
+        return CompletionOutcome.STORED
 
     def release(
         self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distributor.dispatch.ports import CommandQuery, CommandReader, Page, QueueDepth
+from distributor.dispatch.ports import CommandReader
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
+from distributor.model.listing import CommandQuery, Page, QueueDepth
 from tests.support.memory_stores import NOBODY
 
 

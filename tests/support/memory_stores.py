@@ -7,35 +7,35 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
-from distributor.dispatch.agent_registry import AttachedAgent, Farewell
-from distributor.dispatch.delivery import (
-    Claim,
-    ClaimedCommand,
-    ClaimRequest,
-    DueCommand,
-    Ending,
-    EndingOutcome,
-    OutputPiece,
-    Progress,
-    Release,
-)
-from distributor.dispatch.ports import (
-    CommandStore,
-    EventLog,
-    Fact,
-    Facts,
-    NewCommand,
-    OutputLog,
-    Queued,
-    QueueOutcome,
-    StoredChunk,
-)
+from distributor.dispatch.agent_registry import AttachedAgent, CloseReason
+from distributor.dispatch.ports import CommandStore, EventLog, OutputLog
 from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.agent import AgentPresence
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import CommandState, Reason, Receipts
-from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
+from distributor.model.delivery import (
+    Claim,
+    ClaimedCommand,
+    ClaimRequest,
+    Completion,
+    CompletionOutcome,
+    DueCommand,
+    OutputPiece,
+    Progress,
+    Release,
+    StoredChunk,
+)
+from distributor.model.event import (
+    AgentChanged,
+    CommandChanged,
+    Event,
+    EventBatch,
+    EventKind,
+    EventRecord,
+    OutputArrived,
+)
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 
 NOBODY: Final = AgentPresence(known=False, present=False, away_since_ms=0)
 
@@ -51,9 +51,9 @@ class MemoryStore:
         self.claims: list[ClaimRequest] = []
         self.released: list[Release] = []
         self.progressed: list[Progress] = []
-        self.endings: list[Ending] = []
-        self.outcomes: dict[str, EndingOutcome] = {}
-        """What becomes of an ending, by command id; STORED where not said."""
+        self.completions: list[Completion] = []
+        self.outcomes: dict[str, CompletionOutcome] = {}
+        """What becomes of a completion, by command id; STORED where not said."""
         self.due_answers: deque[tuple[int | None, list[DueCommand]]] = deque()
         self.due_delays: list[list[int]] = []
         self.sweeps: deque[tuple[int, str]] = deque()
@@ -63,11 +63,11 @@ class MemoryStore:
         """Queue commands."""
         self.waiting[agent_id].extend(ClaimedCommand(command_id, 1, encoded) for command_id in command_ids)
 
-    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         self._check()
         for command in commands:
             self.add(command.draft.agent_id, command.command_id, encoded=command.encoded)
-        return [Queued(QueueOutcome.QUEUED, command.command_id, 1_000, NOBODY) for command in commands]
+        return [Enqueued(QueueOutcome.QUEUED, command.command_id, 1_000, NOBODY) for command in commands]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
         self._check()
@@ -86,10 +86,12 @@ class MemoryStore:
         self.progressed += items
         return [True] * len(items)
 
-    async def finish(self, endings: Sequence[Ending]) -> list[EndingOutcome]:
+    async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
         self._check()
-        self.endings += endings
-        return [self.outcomes.get(ending.progress.command_id, EndingOutcome.STORED) for ending in endings]
+        self.completions += completions
+        return [
+            self.outcomes.get(completion.progress.command_id, CompletionOutcome.STORED) for completion in completions
+        ]
 
     async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
         self._check()
@@ -139,24 +141,24 @@ class MemoryEventLog:
 
     def __init__(self) -> None:
         self.positions_read: list[str] = []
-        self._facts: asyncio.Queue[Facts | None] = asyncio.Queue()
+        self._batch: asyncio.Queue[EventBatch | None] = asyncio.Queue()
         self.tailing = asyncio.Event()
 
-    def put(self, facts: Facts) -> None:
-        self._facts.put_nowait(facts)
+    def put(self, batch: EventBatch) -> None:
+        self._batch.put_nowait(batch)
 
     def fail(self) -> None:
-        self._facts.put_nowait(None)
+        self._batch.put_nowait(None)
 
-    async def tail(self, position: str) -> AsyncIterator[Facts]:
+    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
         self.positions_read.append(position)
         self.tailing.set()
         while True:
-            facts = await self._facts.get()
-            if facts is None:
+            batch = await self._batch.get()
+            if batch is None:
                 self.tailing.clear()
                 raise Unavailable("Valkey is away")
-            yield facts
+            yield batch
 
     async def last_position(self) -> str:
         return "7-0"
@@ -171,7 +173,7 @@ class MemoryAgent:
         self.delivered: list[Claim] = []
         self.cancelled: list[tuple[str, str]] = []
         self.withdrawn: list[tuple[str, str]] = []
-        self.farewells: list[Farewell] = []
+        self.farewells: list[CloseReason] = []
 
     def deliver(self, claim: Claim) -> bool:
         if self.ending:
@@ -194,12 +196,12 @@ class MemoryAgent:
     def drain(self, reconnect_after_seconds: float) -> None:
         self.session.draining = True
 
-    def end(self, farewell: Farewell) -> None:
-        self.farewells.append(farewell)
+    def end(self, close_reason: CloseReason) -> None:
+        self.farewells.append(close_reason)
 
 
 class MemoryFact(NamedTuple):
-    """The Fact port."""
+    """The EventRecord port."""
 
     subject: str
     kind: str
@@ -216,7 +218,7 @@ _command_store: type[CommandStore] = MemoryStore
 _output_log: type[OutputLog] = MemoryOutputLog
 _event_log: type[EventLog] = MemoryEventLog
 _attached_agent: type[AttachedAgent] = MemoryAgent
-_fact: type[Fact] = MemoryFact
+_record: type[EventRecord] = MemoryFact
 
 
 def state(
@@ -234,15 +236,15 @@ def state(
 
 
 def changed(kind: EventKind, what: CommandState) -> MemoryFact:
-    """The fact that a command changed."""
+    """The record that a command changed."""
     return MemoryFact(what.command_id, kind, what.agent_id, CommandChanged("1-0", kind, what))
 
 
 def output_arrived(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
-    """The fact that a command printed something."""
+    """The record that a command printed something."""
     return MemoryFact(command_id, EventKind.OUTPUT, agent_id, OutputArrived("1-0", command_id, agent_id, 1))
 
 
 def agent_changed(agent_id: str = "agent123", epoch: int = 1, connected: bool = True) -> MemoryFact:
-    """The fact that an agent attached or left."""
+    """The record that an agent attached or left."""
     return MemoryFact(agent_id, EventKind.AGENT, agent_id, AgentChanged("1-0", agent_id, epoch, connected))

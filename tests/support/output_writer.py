@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from distributor.dispatch.delivery import OutputPiece
-from distributor.store.connection import Connection
+from distributor.model.delivery import OutputPiece
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import ValkeyConnection
 from distributor.v1 import agent_gateway_pb2
 
 
 @asynccontextmanager
 async def output_log(valkey_url: str, kept: int) -> AsyncIterator[ValkeyOutputLog]:
     """The output log, which keeps so many bytes of each command."""
-    connection = Connection(valkey_url)
+    connection = ValkeyConnection(valkey_url)
     try:
         yield ValkeyOutputLog(connection, Functions(connection), "test", StorePolicy(output_kept_bytes=kept))
     finally:

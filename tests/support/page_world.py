@@ -9,7 +9,7 @@ from typing import Final
 
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
 from distributor.agent.command_context import OutputStreamName
-from distributor.cli.bridge_process import BridgeProcess
+from distributor.app.bridge_process import BridgeProcess
 from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.free_port import free_port

@@ -10,7 +10,9 @@ from jsonschema import Draft202012Validator
 
 from distributor.bridge import app
 
-SCHEMA: Final[dict[str, Any]] = json.loads((app.PAGE.parent / "protocol.schema.json").read_text(encoding="utf-8"))
+SCHEMA: Final[dict[str, Any]] = json.loads(
+    (app.PAGE.parent / "bridge" / "protocol.schema.json").read_text(encoding="utf-8")
+)
 
 
 def check(document: Any, definition: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from distributor.transport import ERROR_DETAILS_KEY
+from distributor.wire.transport import ERROR_DETAILS_KEY
 
 
 class ToldError(NamedTuple):

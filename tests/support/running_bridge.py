@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from email.message import Message
 from typing import Any, Final, NamedTuple
 
-from distributor.cli.bridge_process import BridgeProcess
+from distributor.app.bridge_process import BridgeProcess
 from distributor.cli.token import token_for
 from distributor.settings import BridgeSettings
 from tests.support.dashboard_client import DashboardClient, dashboard_client

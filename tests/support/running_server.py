@@ -12,13 +12,13 @@ from unittest.mock import patch
 import grpc
 from valkey.asyncio import Valkey
 
-from distributor.cli.server_process import ServerProcess
+from distributor.app.server_process import ServerProcess
 from distributor.dispatch import deadlines, gauges, liveness
 from distributor.settings import ServerSettings
-from distributor.transport import channel_options
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.transport import channel_options
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.wire_agent import WireAgent, wire_agent
 

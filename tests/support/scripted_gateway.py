@@ -13,10 +13,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
-from distributor.transport import ERROR_DETAILS_KEY, server_options
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import agent_gateway_pb2_grpc as gateway_grpc
 from distributor.v1 import command_pb2
+from distributor.wire.transport import ERROR_DETAILS_KEY, server_options
 from tests.support.free_port import free_port
 from tests.support.waiting import PATIENCE_SECONDS
 

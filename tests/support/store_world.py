@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from distributor.dispatch.delivery import Claim, ClaimRequest, Ending, EndingOutcome, OutputPiece, Progress
-from distributor.dispatch.ports import NewCommand, Queued, QueueOutcome
 from distributor.model.agent import AgentHello, Attached, HeldCommand
 from distributor.model.command import CommandDraft, CommandState
+from distributor.model.delivery import Claim, ClaimRequest, Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.event import Event
 from distributor.model.ids import CommandIdMint
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import keys
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
-from distributor.store.connection import Connection
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
+from distributor.store.valkey_connection import ValkeyConnection
 
 AGENT: Final = "agent123"
 INSTANCE: Final = "instance1"
@@ -38,7 +38,7 @@ Dump = dict[str, tuple[str, Any, bool]]
 class StoreWorld:
     """All stores of one replica under one policy. `under()` gives the same Valkey under another."""
 
-    def __init__(self, connection: Connection, policy: StorePolicy | None = None) -> None:
+    def __init__(self, connection: ValkeyConnection, policy: StorePolicy | None = None) -> None:
         self.connection = connection
         self.policy = policy or StorePolicy()
         self.functions = Functions(connection)
@@ -66,7 +66,7 @@ class StoreWorld:
         """A command that is not stored yet."""
         return NewCommand(self.new_id(), CommandDraft(agent_id, kind, **draft), ENCODED, digest)
 
-    async def enqueue(self, *commands: NewCommand) -> list[Queued]:
+    async def enqueue(self, *commands: NewCommand) -> list[Enqueued]:
         """The answers to one call."""
         return await self.store.enqueue(commands)
 
@@ -94,8 +94,8 @@ class StoreWorld:
     async def ended(self, status: CommandStatus, agent_id: str = AGENT, **draft: Any) -> str:
         """The id of a new command that the agent reported to have ended so."""
         command_id = await self.acknowledged(agent_id, **draft)
-        outcomes = await self.store.finish([ending(command_id, status, agent_id=agent_id)])
-        assert outcomes == [EndingOutcome.STORED]
+        outcomes = await self.store.finish([completion(command_id, status, agent_id=agent_id)])
+        assert outcomes == [CompletionOutcome.STORED]
         return command_id
 
     async def command(self, status: CommandStatus, **draft: Any) -> str:
@@ -190,10 +190,10 @@ class StoreWorld:
         found: list[Event] = []
         if last == after or last == "0-0":
             return found
-        async for facts in self._event_log.tail(after):
-            assert facts.origin == REPLICA
-            found += [fact.event() for fact in facts.facts]
-            if facts.position == last:
+        async for batch in self._event_log.tail(after):
+            assert batch.origin == REPLICA
+            found += [record.event() for record in batch.records]
+            if batch.position == last:
                 break
         return found
 
@@ -227,15 +227,15 @@ def changed(before: Dump, after: Dump) -> set[str]:
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
-def ending(
+def completion(
     command_id: str,
     status: CommandStatus = CommandStatus.COMPLETED,
     agent_id: str = AGENT,
     lease_id: str = LEASE,
     **result: Any,
-) -> Ending:
+) -> Completion:
     """What an agent reports at the end of a command."""
-    return Ending(Progress(command_id, agent_id, lease_id, 1, 2, 3), status, **result)
+    return Completion(Progress(command_id, agent_id, lease_id, 1, 2, 3), status, **result)
 
 
 def own_keys(command_id: str, *templates: str) -> set[str]:

@@ -9,10 +9,10 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from distributor.transport import channel_options
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from distributor.wire.transport import channel_options
 from tests.support.waiting import PATIENCE_SECONDS
 
 T = TypeVar("T")

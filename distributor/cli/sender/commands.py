@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from distributor.cli.sender import arguments
-from distributor.cli.sender.running import Connection
+from distributor.cli.sender.running import ServerCalls
 from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.model.command import OfflinePolicy
@@ -31,7 +31,7 @@ def _one_of(words: type[StrEnum]) -> click.Choice[str]:
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     assert parameter.name is not None
-    context.ensure_object(Connection).set(parameter.name, value)
+    context.ensure_object(ServerCalls).set(parameter.name, value)
 
 
 def connection_options(command: F) -> F:
@@ -116,7 +116,7 @@ def stay_options(command: F) -> F:
 @connection_options
 @click.argument("argv", metavar="[-- PROGRAM [ARG]...]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def send(connection: Connection, /, output: str, **given: Any) -> int:
+def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
     """Queue commands. This is what command-sender does when no COMMAND is named.
 
     What follows -- is a program to run, with its arguments: an EXEC command.
@@ -139,7 +139,7 @@ def send(connection: Connection, /, output: str, **given: Any) -> int:
 @output_option
 @connection_options
 @click.pass_obj
-def get(connection: Connection, command_ids: Sequence[str], output: str) -> int:
+def get(connection: ServerCalls, command_ids: Sequence[str], output: str) -> int:
     """Show commands: status, and when each stage was passed."""
     from distributor.cli.sender import reading
 
@@ -151,7 +151,7 @@ def get(connection: Connection, command_ids: Sequence[str], output: str) -> int:
 @output_option
 @connection_options
 @click.pass_obj
-def result(connection: Connection, command_ids: Sequence[str], output: str) -> int:
+def result(connection: ServerCalls, command_ids: Sequence[str], output: str) -> int:
     """Show how commands ended."""
     from distributor.cli.sender import reading
 
@@ -164,7 +164,7 @@ def result(connection: Connection, command_ids: Sequence[str], output: str) -> i
 @output_option
 @connection_options
 @click.pass_obj
-def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
+def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
     """Follow commands to their end: all of their output, also what is past."""
     waiting = WaitOptions(follow=True, **given)
     waiting.check(len(set(command_ids)), output)
@@ -185,7 +185,7 @@ def watch(connection: Connection, /, command_ids: Sequence[str], output: str, **
 @output_option
 @connection_options
 @click.pass_obj
-def list_commands(connection: Connection, /, output: str, limit: int, page_token: str, **given: Any) -> int:
+def list_commands(connection: ServerCalls, /, output: str, limit: int, page_token: str, **given: Any) -> int:
     """List commands, newest first."""
     if given["since"] is not None and given["until"] is not None and given["until"] <= given["since"]:
         raise click.UsageError("--until must be after --since")
@@ -210,7 +210,7 @@ def list_commands(connection: Connection, /, output: str, limit: int, page_token
 @output_option
 @connection_options
 @click.pass_obj
-def cancel(connection: Connection, command_ids: Sequence[str], reason: str, output: str) -> int:
+def cancel(connection: ServerCalls, command_ids: Sequence[str], reason: str, output: str) -> int:
     """Cancel commands; one that runs is stopped by its agent."""
     from distributor.cli.sender import reading
 
@@ -222,7 +222,7 @@ def cancel(connection: Connection, command_ids: Sequence[str], reason: str, outp
 @output_option
 @connection_options
 @click.pass_obj
-def agents(connection: Connection, agent_id: str | None, output: str) -> int:
+def agents(connection: ServerCalls, agent_id: str | None, output: str) -> int:
     """List agents, or show one."""
     from distributor.cli.sender import reading
 

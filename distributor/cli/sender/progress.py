@@ -67,7 +67,7 @@ class Bar:
         self._drawn.start(refresh=True)
 
 
-class EndingProgress:
+class CompletionProgress:
     """Counts endings on stderr from `with` to its end, on a terminal with a bar. For use inside an event loop."""
 
     def __init__(self, screen: Screen, total: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Connection:
+class ServerCalls:
     """Which server to call, as far as the command line says. Filled while arguments are parsed."""
 
     server: str | None = None

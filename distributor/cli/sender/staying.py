@@ -10,9 +10,9 @@ from typing import Final
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.sender import tables
 from distributor.cli.sender.json_forms import result_form
-from distributor.cli.sender.lookout import Lookout
 from distributor.cli.sender.output_views import view_of
-from distributor.cli.sender.progress import EndingProgress
+from distributor.cli.sender.presence_monitor import PresenceMonitor
+from distributor.cli.sender.progress import CompletionProgress
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
 from distributor.client import CommandClient, CommandResult, CommandStatus, CommandSummary, Update
@@ -35,7 +35,7 @@ class Stay:
 
     async def run(self) -> ExitCode | int:
         """Wait, show how the commands ended, and give the exit code that tells it."""
-        lookout = asyncio.create_task(Lookout(self._client, self._screen, self._busy_agents).run())
+        presence_monitor = asyncio.create_task(PresenceMonitor(self._client, self._screen, self._busy_agents).run())
         try:
             await (self._follow() if self._options.follow else self._wait())
         except asyncio.CancelledError:
@@ -50,7 +50,7 @@ class Stay:
             self._screen.error(f"{error}{self._goes_on()}")
             return ExitCode.TIMEOUT
         finally:
-            lookout.cancel()
+            presence_monitor.cancel()
         self._show_results()
         return self._exit_code()
 
@@ -58,7 +58,7 @@ class Stay:
         if len(self._ids) == 1:
             await self._wait_for_one(self._ids[0])
             return
-        with EndingProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
+        with CompletionProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
             async with asyncio.TaskGroup() as fetches:
                 timeout = await self._fetch_as_they_end(progress, fetches)
             if timeout is not None:
@@ -70,7 +70,7 @@ class Stay:
             async for update in updates:
                 self._note(command_id, update)
 
-    async def _fetch_as_they_end(self, progress: EndingProgress, fetches: asyncio.TaskGroup) -> TimeoutError | None:
+    async def _fetch_as_they_end(self, progress: CompletionProgress, fetches: asyncio.TaskGroup) -> TimeoutError | None:
         """Start fetching each result once its command has ended. A timeout is returned, so that fetches complete."""
         room = asyncio.Semaphore(_RESULTS_AT_ONCE)
         try:
@@ -96,12 +96,12 @@ class Stay:
         if len(self._ids) == 1:
             await self._follow_one(self._ids[0])
             return
-        with EndingProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
+        with CompletionProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
             async with asyncio.TaskGroup() as tasks:
                 for command_id in self._ids:
                     tasks.create_task(self._follow_one(command_id, progress))
 
-    async def _follow_one(self, command_id: str, progress: EndingProgress | None = None) -> None:
+    async def _follow_one(self, command_id: str, progress: CompletionProgress | None = None) -> None:
         view = view_of(self._screen, command_id, one_of_many=progress is not None)
         async with aclosing(self._client.watch(command_id, timeout_seconds=self._options.timeout)) as updates:
             async for update in updates:

@@ -8,8 +8,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from distributor.bridge.event_hub import EventHub
-from distributor.dispatch.ports import Facts
-from distributor.model.event import EventKind
+from distributor.model.event import EventBatch, EventKind
 from distributor.v1 import command_pb2
 from tests.support.running_bridge import READ, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
@@ -91,10 +90,10 @@ async def test_an_interrupt_tells_nothing_twice_nor_out_of_order(
     """Whoever is subscribed hears by events what becomes of it, also from a bridge that is a moment behind."""
     real, cancelled = EventHub.relay, asyncio.Event()
 
-    async def relay(self: EventHub, facts: Facts) -> None:
-        if behind and any(fact.kind == EventKind.FINISHED for fact in facts.facts):
+    async def relay(self: EventHub, batch: EventBatch) -> None:
+        if behind and any(record.kind == EventKind.FINISHED for record in batch.records):
             await cancelled.wait()
-        await real(self, facts)
+        await real(self, batch)
 
     with patch.object(EventHub, "relay", relay):
         async with bridge.dashboard(subscribe=subscribe) as dashboard:

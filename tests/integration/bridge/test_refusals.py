@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from distributor.bridge import dashboard_session
-from distributor.bridge.telling import Telling
+from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.tokens import Scope, mint
 from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE, RunningBridge, running_bridge
@@ -199,7 +199,7 @@ async def test_scopes_are_told(bridge: RunningBridge) -> None:
 async def test_a_fault_of_our_own_is_logged_and_ends_the_connection_with_a_code(
     bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with patch.object(Telling, "subscribe", side_effect=ZeroDivisionError("ours")):
+    with patch.object(SnapshotSync, "subscribe", side_effect=ZeroDivisionError("ours")):
         async with bridge.dashboard() as dashboard:
             await dashboard.say("subscribe", agents=["*"])
             code, reason = await dashboard.until_closed()

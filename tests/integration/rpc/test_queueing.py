@@ -11,9 +11,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 from valkey.asyncio import Valkey
 
-from distributor.json_values import MAX_DEPTH, plain_struct
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
+from distributor.wire.json_values import MAX_DEPTH, plain_struct
 from tests.support.received_errors import error_of
 from tests.support.running_server import (
     COMPLETED,

@@ -7,9 +7,9 @@ import asyncio
 import grpc
 import pytest
 
-from distributor import transport
 from distributor.v1.command_service_pb2 import WatchCommandsRequest, WatchCommandsResponse
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire import transport
 from tests.support.running_server import running_server
 
 FAST_PING_MS = 250

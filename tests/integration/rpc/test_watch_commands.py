@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from distributor.cli import server_process
+from distributor.app import server_process
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (

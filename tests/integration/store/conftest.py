@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from distributor.store.connection import Connection
+from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.store_world import StoreWorld
 
 
 @pytest.fixture
 async def world(valkey_url: str) -> AsyncIterator[StoreWorld]:
     """The stores of one replica on an empty Valkey."""
-    connection = Connection(valkey_url)
+    connection = ValkeyConnection(valkey_url)
     try:
         yield StoreWorld(connection)
     finally:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import OutputPiece
+from distributor.model.delivery import OutputPiece
 from distributor.model.event import OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
-from tests.support.store_world import AGENT, LEASE, StoreWorld, changed, ending, own_keys
+from tests.support.store_world import AGENT, LEASE, StoreWorld, changed, completion, own_keys
 
 STDOUT, STDERR = 1, 2
 
@@ -21,7 +21,7 @@ async def kept(world: StoreWorld, command_id: str, offset: int = 0) -> list[tupl
 
 
 async def run_again(world: StoreWorld, command_id: str, lease_id: str) -> None:
-    outcomes = await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    outcomes = await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     assert outcomes == ["run_again"]
     await world.claim(lease_id=lease_id)
 
@@ -118,7 +118,7 @@ async def test_the_oldest_goes_beyond_the_cap_and_the_result_says_how_much(world
     for place in range(5):
         await world.print_output(command_id, 4 * place, b"%d234" % place)
     assert await kept(world, command_id) == [(STDOUT, 8, b"2234"), (STDOUT, 12, b"3234"), (STDOUT, 16, b"4234")]
-    await world.store.finish([ending(command_id, output_bytes=20)])
+    await world.store.finish([completion(command_id, output_bytes=20)])
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert (result.output_bytes, result.output_dropped_bytes) == (20, 8)
@@ -146,7 +146,7 @@ async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: 
     assert await world.print_output(command_id, 3, b"in!", "lease2") == 6
     assert b"".join(data for _, _, data in await kept(world, command_id)) == b"firstagain!"
     await world.store.finish(
-        [ending(command_id, CommandStatus.FAILED, lease_id="lease2", output_bytes=6, rerun_delay_ms=0)]
+        [completion(command_id, CommandStatus.FAILED, lease_id="lease2", output_bytes=6, rerun_delay_ms=0)]
     )
     await world.claim(lease_id="lease3")
     assert await world.print_output(command_id, 0, b"3", "lease3") == 1
@@ -156,13 +156,13 @@ async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: 
 async def test_what_could_not_be_kept_at_the_end_of_a_run_is_a_gap_before_the_next(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=2)
     await world.print_output(command_id, 0, b"first")
-    lossy = ending(command_id, CommandStatus.FAILED, output_bytes=8, rerun_delay_ms=0)
+    lossy = completion(command_id, CommandStatus.FAILED, output_bytes=8, rerun_delay_ms=0)
     # Reported again as the acknowledgement was lost: counted once.
     assert await world.store.finish([lossy, lossy]) == ["run_again"] * 2
     await world.claim(lease_id="lease2")
     assert await world.print_output(command_id, 0, b"again", "lease2") == 5
     assert await kept(world, command_id) == [(STDOUT, 0, b"first"), (STDOUT, 8, b"again")]
-    await world.store.finish([ending(command_id, lease_id="lease2", output_bytes=5)])
+    await world.store.finish([completion(command_id, lease_id="lease2", output_bytes=5)])
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 13
@@ -178,7 +178,7 @@ async def test_huge_offsets_do_not_spoil_the_call_for_others(world: StoreWorld, 
     assert await kept(world, command_id) == [(STDOUT, offset, b"x")]
     assert await world.reader.output_bytes(command_id) == offset + 1
     assert offset + 1 in [event.end_offset for event in await world.events() if isinstance(event, OutputArrived)]
-    await world.store.finish([ending(command_id, output_bytes=offset + 1)])
+    await world.store.finish([completion(command_id, output_bytes=offset + 1)])
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert (result.output_bytes, result.output_dropped_bytes) == (offset + 1, offset)

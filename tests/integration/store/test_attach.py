@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import ClaimRequest, Progress, Release
 from distributor.errors import AlreadyExists
 from distributor.model.agent import AdoptedCommand, HeldCommand
 from distributor.model.command import Reason
+from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (
@@ -16,7 +16,7 @@ from tests.support.store_world import (
     StoreWorld,
     agent_index,
     changed,
-    ending,
+    completion,
     own_keys,
     status_index,
 )
@@ -56,7 +56,7 @@ async def test_what_becomes_of_a_held_command_in_each_status(world: StoreWorld, 
         expected |= agent_index(keys.ASSIGNED, keys.DELAYED)
         expected |= status_index(CommandStatus.QUEUED, CommandStatus.ASSIGNED)
     assert changed(before, after) == expected
-    assert await world.store.finish([ending(command_id)]) == ["stored"]
+    assert await world.store.finish([completion(command_id)]) == ["stored"]
 
 
 async def test_one_that_waits_to_be_given_out_again_is_taken_out_of_the_queue(world: StoreWorld) -> None:
@@ -80,7 +80,7 @@ async def test_what_is_known_of_a_held_command_comes_back(world: StoreWorld) -> 
 async def test_output_of_an_earlier_attempt_is_not_counted(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=2)
     await world.print_output(command_id, 0, b"12345")
-    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     await world.claim(lease_id="lease2")
     await world.print_output(command_id, 0, b"123", lease_id="lease2")
     attached = await world.attach(held=held(command_id, "lease2"))
@@ -91,7 +91,7 @@ async def test_the_result_of_a_run_that_is_counted_is_stored_and_the_command_sta
     world: StoreWorld,
 ) -> None:
     command_id = await world.acknowledged(max_runs=2)
-    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=60_000)])
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=60_000)])
     before = await world.dump()
     attached = await world.attach(held=held(command_id))
     assert (attached.adopted, attached.counted) == ({}, frozenset({command_id}))
@@ -100,7 +100,7 @@ async def test_the_result_of_a_run_that_is_counted_is_stored_and_the_command_sta
 
 async def test_the_result_of_a_run_that_is_counted_while_the_next_attempt_was_under_way(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=2)
-    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     await world.claim(lease_id="lease2")
     attached = await world.attach(held=held(command_id))
     assert (attached.adopted, attached.counted) == ({}, frozenset({command_id}))
@@ -114,9 +114,9 @@ async def test_the_result_of_a_run_that_is_counted_once_the_command_has_ended(
     world: StoreWorld, status: CommandStatus
 ) -> None:
     command_id = await world.acknowledged(max_runs=2)
-    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     await world.claim(lease_id="lease2")
-    await world.store.finish([ending(command_id, status, lease_id="lease2")])
+    await world.store.finish([completion(command_id, status, lease_id="lease2")])
     attached = await world.attach(held=held(command_id))
     assert (attached.adopted, attached.counted) == ({}, frozenset())
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import Release
 from distributor.model.command import Reason
+from distributor.model.delivery import Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (
@@ -13,7 +13,7 @@ from tests.support.store_world import (
     StoreWorld,
     agent_index,
     changed,
-    ending,
+    completion,
     own_keys,
     status_index,
 )
@@ -62,7 +62,7 @@ async def test_a_cancel_is_asked_for_once(world: StoreWorld) -> None:
 async def test_the_agent_may_complete_it_all_the_same(world: StoreWorld) -> None:
     command_id = await world.acknowledged()
     await world.store.cancel(command_id, "too late")
-    await world.store.finish([ending(command_id)])
+    await world.store.finish([completion(command_id)])
     state = await world.state(command_id)
     assert (state.status, state.reason) == (CommandStatus.COMPLETED, Reason())
     assert state.cancel_ms > 0

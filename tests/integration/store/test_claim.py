@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import ClaimRequest
-from distributor.dispatch.ports import NewCommand
 from distributor.model.command import CommandDraft
+from distributor.model.delivery import ClaimRequest
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import NewCommand
 from distributor.store import command_store, keys
 from tests.support.store_world import (
     AGENT,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from distributor.dispatch.delivery import DueCommand, Progress
+from distributor.model.delivery import DueCommand, Progress
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (
@@ -14,7 +14,7 @@ from tests.support.store_world import (
     StoreWorld,
     agent_index,
     changed,
-    ending,
+    completion,
     own_keys,
     status_index,
 )
@@ -144,7 +144,7 @@ async def test_an_acknowledged_one_past_its_run_limit_has_timed_out(
     state = await world.state(command_id)
     assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, code)
     assert "90 s" in state.reason.message
-    assert [outcome.value for outcome in await world.store.finish([ending(command_id)])] == ["late"]
+    assert [outcome.value for outcome in await world.store.finish([completion(command_id)])] == ["late"]
 
 
 async def test_a_detached_agent_is_away(world: StoreWorld) -> None:

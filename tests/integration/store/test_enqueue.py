@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import ClaimRequest, Release
-from distributor.dispatch.ports import NewCommand, QueueOutcome
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandDraft, OfflinePolicy, Reason
+from distributor.model.delivery import ClaimRequest, Release
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import NewCommand, QueueOutcome
 from distributor.store import keys
 from tests.support.store_world import (
     AGENT,

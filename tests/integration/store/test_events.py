@@ -6,15 +6,14 @@ from contextlib import aclosing
 
 import pytest
 
-from distributor.dispatch.delivery import Progress, Release
-from distributor.dispatch.ports import Facts
 from distributor.model.command import Reason
-from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
+from distributor.model.delivery import Progress, Release
+from distributor.model.event import AgentChanged, CommandChanged, EventBatch, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.position import order_of
 from distributor.store import keys
 from distributor.store.event_log import ValkeyEventLog
-from tests.support.store_world import AGENT, LEASE, StoreWorld, ending
+from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
 from tests.support.waiting import PATIENCE_SECONDS
 
 
@@ -36,7 +35,7 @@ CHANGES: dict[str, tuple[CommandStatus, Callable[[StoreWorld, str], Awaitable[ob
     "progress": (CommandStatus.ASSIGNED, start, EventKind.STARTED, CommandStatus.ASSIGNED),
     "finish": (
         CommandStatus.ASSIGNED,
-        lambda world, command_id: world.store.finish([ending(command_id, reason=Reason("a", "b\tc\td"))]),
+        lambda world, command_id: world.store.finish([completion(command_id, reason=Reason("a", "b\tc\td"))]),
         EventKind.FINISHED,
         CommandStatus.COMPLETED,
     ),
@@ -137,8 +136,8 @@ async def test_positions_of_an_empty_log(world: StoreWorld) -> None:
     assert await world.events() == []
 
 
-async def tailed(log: ValkeyEventLog, position: str, count: int) -> list[Facts]:
-    """The first few facts of a tail."""
+async def tailed(log: ValkeyEventLog, position: str, count: int) -> list[EventBatch]:
+    """The first few batches of a tail."""
     tail = log.tail(position)
     async with aclosing(tail), asyncio.timeout(PATIENCE_SECONDS):  # type: ignore[type-var]
         return [await anext(tail) for _ in range(count)]
@@ -151,8 +150,8 @@ async def test_a_reader_that_was_overtaken_is_told_so(world: StoreWorld) -> None
     for _ in range(300):
         await brief.queued("agent-with-a-queue")
     missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
-    assert (missed.missed, list(missed.facts)) == (True, [])
-    assert first.facts
+    assert (missed.missed, list(missed.records)) == (True, [])
+    assert first.records
 
 
 async def test_a_reader_that_keeps_up_is_told_no_such_thing(world: StoreWorld) -> None:
@@ -175,4 +174,4 @@ async def test_an_emptied_valkey_is_noticed(world: StoreWorld) -> None:
     await world.queued()
     missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
     assert missed.missed
-    assert first.facts
+    assert first.records

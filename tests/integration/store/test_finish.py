@@ -6,8 +6,8 @@ from datetime import datetime
 import pytest
 from google.protobuf import json_format
 
-from distributor.dispatch.delivery import EndingOutcome
 from distributor.model.command import CommandResult, Reason
+from distributor.model.delivery import CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from distributor.v1 import command_pb2
@@ -18,7 +18,7 @@ from tests.support.store_world import (
     StoreWorld,
     agent_index,
     changed,
-    ending,
+    completion,
     own_keys,
     status_index,
 )
@@ -30,10 +30,10 @@ FIXED_KEYS = (keys.COMMAND, keys.STATUS, keys.AGENT_COMMAND, keys.RESULT)
 async def test_only_an_assigned_command_takes_a_result(world: StoreWorld, status: CommandStatus) -> None:
     command_id = await world.command(status)
     before = await world.dump()
-    (outcome,) = await world.store.finish([ending(command_id, CommandStatus.FAILED, reason=Reason("x", "y"))])
+    (outcome,) = await world.store.finish([completion(command_id, CommandStatus.FAILED, reason=Reason("x", "y"))])
     after = await world.dump()
     if status is CommandStatus.ASSIGNED:
-        assert outcome is EndingOutcome.STORED
+        assert outcome is CompletionOutcome.STORED
         assert (await world.state(command_id)).status is CommandStatus.FAILED
         assert changed(before, after) == {
             *own_keys(command_id, *ENDING_KEYS),
@@ -44,17 +44,17 @@ async def test_only_an_assigned_command_takes_a_result(world: StoreWorld, status
             keys.EVENTS,
         }
     elif status is CommandStatus.QUEUED:
-        assert outcome is EndingOutcome.STALE
+        assert outcome is CompletionOutcome.STALE
         assert after == before
     else:
-        assert outcome is EndingOutcome.LATE
+        assert outcome is CompletionOutcome.LATE
         assert changed(before, after) == own_keys(command_id, keys.LATE_RESULT)
 
 
 @pytest.mark.parametrize("status", TERMINAL)
 async def test_a_later_report_is_kept_beside_the_result(world: StoreWorld, status: CommandStatus) -> None:
     command_id = await world.ended(status)
-    late = ending(command_id, CommandStatus.FAILED, reason=Reason("exit_nonzero", "exit code 3"), exit_code=3)
+    late = completion(command_id, CommandStatus.FAILED, reason=Reason("exit_nonzero", "exit code 3"), exit_code=3)
     await world.store.finish([late])
     text = await world.connection.call("GET", keys.LATE_RESULT.format(command_id=command_id))
     document = json.loads(text)
@@ -68,37 +68,37 @@ async def test_a_later_report_is_kept_beside_the_result(world: StoreWorld, statu
 @pytest.mark.parametrize(
     ("agent_id", "lease_id", "outcome"),
     [
-        ("other", "lease1", EndingOutcome.FOREIGN),
-        (AGENT, "lease0", EndingOutcome.STALE),
-        (AGENT, "", EndingOutcome.STALE),
+        ("other", "lease1", CompletionOutcome.FOREIGN),
+        (AGENT, "lease0", CompletionOutcome.STALE),
+        (AGENT, "", CompletionOutcome.STALE),
     ],
 )
 async def test_a_result_of_somebody_else_changes_nothing(
-    world: StoreWorld, agent_id: str, lease_id: str, outcome: EndingOutcome
+    world: StoreWorld, agent_id: str, lease_id: str, outcome: CompletionOutcome
 ) -> None:
     command_id = await world.acknowledged()
     before = await world.dump()
-    assert await world.store.finish([ending(command_id, agent_id=agent_id, lease_id=lease_id)]) == [outcome]
+    assert await world.store.finish([completion(command_id, agent_id=agent_id, lease_id=lease_id)]) == [outcome]
     assert await world.dump() == before
 
 
 async def test_another_agent_cannot_leave_a_late_report(world: StoreWorld) -> None:
     command_id = await world.ended(CommandStatus.COMPLETED)
     before = await world.dump()
-    assert await world.store.finish([ending(command_id, agent_id="other")]) == [EndingOutcome.FOREIGN]
+    assert await world.store.finish([completion(command_id, agent_id="other")]) == [CompletionOutcome.FOREIGN]
     assert await world.dump() == before
 
 
 async def test_an_unknown_command_leaves_nothing(world: StoreWorld) -> None:
-    assert await world.store.finish([ending(world.new_id())]) == [EndingOutcome.UNKNOWN]
+    assert await world.store.finish([completion(world.new_id())]) == [CompletionOutcome.UNKNOWN]
     assert await world.dump() == {}
 
 
 async def test_an_answer_for_each_also_for_the_same_twice(world: StoreWorld) -> None:
     command_id = await world.acknowledged()
-    completed, failed = ending(command_id), ending(command_id, CommandStatus.FAILED)
-    outcomes = await world.store.finish([ending(world.new_id()), completed, failed])
-    assert outcomes == [EndingOutcome.UNKNOWN, EndingOutcome.STORED, EndingOutcome.LATE]
+    completed, failed = completion(command_id), completion(command_id, CommandStatus.FAILED)
+    outcomes = await world.store.finish([completion(world.new_id()), completed, failed])
+    assert outcomes == [CompletionOutcome.UNKNOWN, CompletionOutcome.STORED, CompletionOutcome.LATE]
     assert (await world.state(command_id)).status is CommandStatus.COMPLETED
 
 
@@ -108,7 +108,7 @@ async def test_the_result_is_the_json_of_its_message(world: StoreWorld) -> None:
     data = {"list": [1, 2.5, None], "text": 'tab\t "quoted" é\u2028'}
     await world.store.finish(
         [
-            ending(
+            completion(
                 command_id,
                 CommandStatus.FAILED,
                 reason=Reason("exit_nonzero", 'said "no"\n\té\\'),
@@ -160,7 +160,7 @@ async def test_keys_expire_once_a_command_has_ended_and_not_before(world: StoreW
 
 async def test_receipts_that_come_with_the_result(world: StoreWorld) -> None:
     command_id = await world.assigned()
-    await world.store.finish([ending(command_id)])
+    await world.store.finish([completion(command_id)])
     receipts = (await world.state(command_id)).receipts
     stages = (receipts.sent_ms, receipts.acknowledged_ms, receipts.started_ms)
     assert [stage - receipts.assigned_ms for stage in stages] == [1, 2, 3]
@@ -168,9 +168,9 @@ async def test_receipts_that_come_with_the_result(world: StoreWorld) -> None:
 
 async def test_a_transient_failure_runs_again_while_runs_are_left(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=3)
-    transient = ending(command_id, CommandStatus.FAILED, reason=Reason("busy_disk", "try later"), rerun_delay_ms=0)
+    transient = completion(command_id, CommandStatus.FAILED, reason=Reason("busy_disk", "try later"), rerun_delay_ms=0)
     before = await world.dump()
-    assert await world.store.finish([transient]) == [EndingOutcome.RUN_AGAIN]
+    assert await world.store.finish([transient]) == [CompletionOutcome.RUN_AGAIN]
     state = await world.state(command_id)
     assert (state.status, state.attempt, state.reason.code) == (CommandStatus.QUEUED, 1, "busy_disk")
     assert changed(before, await world.dump()) == {
@@ -180,9 +180,9 @@ async def test_a_transient_failure_runs_again_while_runs_are_left(world: StoreWo
         keys.DEADLINES,
         keys.EVENTS,
     }
-    for lease_id, outcome in (("lease2", EndingOutcome.RUN_AGAIN), ("lease3", EndingOutcome.STORED)):
+    for lease_id, outcome in (("lease2", CompletionOutcome.RUN_AGAIN), ("lease3", CompletionOutcome.STORED)):
         await world.claim(lease_id=lease_id)
-        later = ending(command_id, CommandStatus.FAILED, lease_id=lease_id, rerun_delay_ms=0)
+        later = completion(command_id, CommandStatus.FAILED, lease_id=lease_id, rerun_delay_ms=0)
         assert await world.store.finish([later]) == [outcome]
     state = await world.state(command_id)
     assert (state.status, state.attempt) == (CommandStatus.FAILED, 3)
@@ -191,30 +191,30 @@ async def test_a_transient_failure_runs_again_while_runs_are_left(world: StoreWo
 @pytest.mark.parametrize("given_out_again", [False, True])
 async def test_a_run_that_is_reported_again_counts_once(world: StoreWorld, given_out_again: bool) -> None:
     command_id = await world.acknowledged(max_runs=2)
-    transient = ending(command_id, CommandStatus.FAILED, reason=Reason("flaky"), rerun_delay_ms=0)
-    assert await world.store.finish([transient, transient]) == [EndingOutcome.RUN_AGAIN] * 2
+    transient = completion(command_id, CommandStatus.FAILED, reason=Reason("flaky"), rerun_delay_ms=0)
+    assert await world.store.finish([transient, transient]) == [CompletionOutcome.RUN_AGAIN] * 2
     if given_out_again:
         await world.claim(lease_id="lease2")
     before = await world.dump()
-    assert await world.store.finish([transient]) == [EndingOutcome.RUN_AGAIN]
+    assert await world.store.finish([transient]) == [CompletionOutcome.RUN_AGAIN]
     assert await world.dump() == before
     if not given_out_again:
         await world.claim(lease_id="lease2")
-    last = ending(command_id, CommandStatus.FAILED, lease_id="lease2", rerun_delay_ms=0)
-    assert await world.store.finish([last]) == [EndingOutcome.STORED]
-    assert await world.store.finish([transient]) == [EndingOutcome.LATE]
+    last = completion(command_id, CommandStatus.FAILED, lease_id="lease2", rerun_delay_ms=0)
+    assert await world.store.finish([last]) == [CompletionOutcome.STORED]
+    assert await world.store.finish([transient]) == [CompletionOutcome.LATE]
 
 
 async def test_a_report_without_a_lease_is_of_no_run(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=2)
-    report = ending(command_id, CommandStatus.FAILED, lease_id="", rerun_delay_ms=0)
-    assert await world.store.finish([report]) == [EndingOutcome.STALE]
+    report = completion(command_id, CommandStatus.FAILED, lease_id="", rerun_delay_ms=0)
+    assert await world.store.finish([report]) == [CompletionOutcome.STALE]
 
 
 async def test_runs_do_not_count_as_failed_deliveries(world: StoreWorld) -> None:
     world = world.under(delivery_attempts=2)
     command_id = await world.acknowledged(max_runs=2)
-    await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
     after = []
     for lease_id in ("lease2", "lease3"):
         await world.claim(lease_id=lease_id)
@@ -228,17 +228,17 @@ async def test_runs_do_not_count_as_failed_deliveries(world: StoreWorld) -> None
 async def test_a_cancelled_command_does_not_run_again(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=3)
     await world.store.cancel(command_id, "enough")
-    outcomes = await world.store.finish([ending(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
-    assert outcomes == [EndingOutcome.STORED]
+    outcomes = await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0)])
+    assert outcomes == [CompletionOutcome.STORED]
 
 
 async def test_output_of_all_runs_is_counted_also_what_did_not_arrive(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=2)
     await world.print_output(command_id, 0, b"first")
-    await world.store.finish([ending(command_id, CommandStatus.FAILED, output_bytes=5, rerun_delay_ms=0)])
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, output_bytes=5, rerun_delay_ms=0)])
     await world.claim(lease_id="lease2")
     await world.print_output(command_id, 0, b"second!", lease_id="lease2")
-    await world.store.finish([ending(command_id, lease_id="lease2", output_bytes=9)])
+    await world.store.finish([completion(command_id, lease_id="lease2", output_bytes=9)])
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 14
@@ -248,7 +248,7 @@ async def test_output_of_all_runs_is_counted_also_what_did_not_arrive(world: Sto
 async def test_output_that_is_stored_is_counted_whatever_the_agent_says(world: StoreWorld) -> None:
     command_id = await world.acknowledged()
     await world.print_output(command_id, 0, b"12345")
-    await world.store.finish([ending(command_id, CommandStatus.CANCELLED, output_bytes=0)])
+    await world.store.finish([completion(command_id, CommandStatus.CANCELLED, output_bytes=0)])
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 5

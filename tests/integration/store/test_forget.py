@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import Release
 from distributor.model.command import Reason
+from distributor.model.delivery import Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
-from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, changed, ending
+from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, changed, completion
 from tests.support.waiting import eventually
 
 
@@ -45,8 +45,8 @@ async def test_after_its_retention_nothing_of_a_command_is_left(world: StoreWorl
     brief = world.under(retention_ms=1)
     command_id = await brief.acknowledged(kind="EXEC")
     await brief.print_output(command_id, 0, b"output")
-    await brief.store.finish([ending(command_id, status, output_bytes=6)])
-    await brief.store.finish([ending(command_id, status)])
+    await brief.store.finish([completion(command_id, status, output_bytes=6)])
+    await brief.store.finish([completion(command_id, status)])
     await until_gone(world, [command_id])
     assert await swept(world) == 1
     after = await world.dump()

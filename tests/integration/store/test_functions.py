@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from distributor.errors import DistributorError, ResourceExhausted
-from distributor.store.connection import Connection
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.functions import FOLDER, Functions, library_source
 from distributor.store.keys import lua_prelude
+from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.store_world import StoreWorld
 
 
@@ -34,7 +34,7 @@ async def test_loading_twice_is_harmless(world: StoreWorld) -> None:
 
 async def test_a_full_valkey_that_has_the_library_is_not_asked_to_take_it_again(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as valkey:
-        connection = Connection(valkey.url)
+        connection = ValkeyConnection(valkey.url)
         await Functions(connection).load()
         await connection.call("CONFIG", "SET", "maxmemory", 1)
         await Functions(connection).load()
@@ -55,7 +55,7 @@ async def test_a_library_of_another_version_stays(world: StoreWorld) -> None:
 
 
 async def test_every_round_trip_is_observed(valkey_url: str) -> None:
-    connection = Connection(valkey_url)
+    connection = ValkeyConnection(valkey_url)
     seen: list[tuple[str, int, float]] = []
     functions = Functions(connection, lambda *call: seen.append(call))
     try:

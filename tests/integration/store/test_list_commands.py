@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from distributor.dispatch.ports import CommandQuery
 from distributor.errors import InvalidArgument
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandQuery
 from distributor.store import command_reader, keys
 from tests.support.store_world import AGENT, StoreWorld
 

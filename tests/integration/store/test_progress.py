@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import Progress
 from distributor.model.command import Receipts
+from distributor.model.delivery import Progress
 from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.delivery import Progress, Release
 from distributor.model.command import Reason
+from distributor.model.delivery import Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (

@@ -8,7 +8,7 @@ from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandContext, Handler
 from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
-from distributor.agent.record import HeldCommand
+from distributor.agent.record import RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import assignment
@@ -23,7 +23,7 @@ class Run:
         self, handler: Handler, time_limit: float | None = None, session: CurrentSession | None = None
     ) -> None:
         self.results: list[gateway.Result] = []
-        self.held = HeldCommand("a", "lease")
+        self.held = RecordedCommand("a", "lease")
         self.context = CommandContext(
             assignment("a", time_limit=time_limit), self.held.window, session or CurrentSession()
         )
@@ -166,7 +166,7 @@ async def test_an_ended_command_takes_no_output() -> None:
 
 
 async def test_the_context_tells_of_the_command() -> None:
-    held = HeldCommand("a", "lease")
+    held = RecordedCommand("a", "lease")
     given = assignment("a", "GREET", attempt=3, time_limit=1.5, name="Ada", times=2)
     context = CommandContext(given, held.window, CurrentSession())
     assert (context.command_id, context.type, context.attempt, context.time_limit) == ("a", "GREET", 3, 1.5)

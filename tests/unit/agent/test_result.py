@@ -5,10 +5,10 @@ import pytest
 from distributor.agent import result as results
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandFailed, Completed
-from distributor.agent.record import HeldCommand
+from distributor.agent.record import RecordedCommand
 from distributor.v1 import command_pb2
 
-HELD = HeldCommand("a", "lease")
+HELD = RecordedCommand("a", "lease")
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 FAILED = command_pb2.COMMAND_STATUS_FAILED
 LIMIT = 100

@@ -7,10 +7,10 @@ import pytest
 from distributor.bridge import dashboard as dashboard_module
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.outbox import Outbox
+from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.tokens import Identity
-from distributor.dispatch.ports import StoredChunk
 from distributor.model.command import CommandState, Receipts
+from distributor.model.delivery import StoredChunk
 from distributor.model.lifecycle import CommandStatus
 
 
@@ -20,7 +20,7 @@ def change(status: CommandStatus, position: str = "1-0", command_id: str = "c") 
 
 
 def dashboard(messages: int = 256) -> Dashboard:
-    return Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox(messages))
+    return Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
 
 
 def told(to: Dashboard) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.dashboard_session import (
     Closing,
     DashboardSession,
@@ -22,7 +23,6 @@ from distributor.bridge.dashboard_session import (
     SessionServices,
     serve_dashboard,
 )
-from distributor.bridge.outbox import Outbox
 from distributor.bridge.requests import Connect, Wanted
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
@@ -59,7 +59,7 @@ class Peer:
         self.heard.append(text)
 
 
-class Telling:
+class SnapshotSync:
     """Tells nothing, or what the test wants at the beginning."""
 
     def __init__(self, begin: Callable[[Dashboard], None] = lambda _: None) -> None:
@@ -77,14 +77,14 @@ class Telling:
         self.dropped = True
 
 
-def session(peer: Peer, telling: Telling, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
+def session(peer: Peer, telling: SnapshotSync, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
     hub = SimpleNamespace(dashboards=set(), told_up_to="1-0")
     patience = Patience(5.0, slow_close, 16, 1_048_576)
     services = SessionServices(*([cast(Any, None)] * 7))._replace(
         hub=cast(Any, hub), telling=cast(Any, telling), metrics=BridgeMetrics(), patience=patience
     )
     identity = Identity("alice", frozenset(), time.time() + 60)
-    dashboard = Dashboard("id", identity, Outbox(patience.queue_messages, patience.queue_bytes))
+    dashboard = Dashboard("id", identity, DashboardOutbox(patience.queue_messages, patience.queue_bytes))
     return dashboard, DashboardSession(peer, dashboard, services).run(CONNECT)
 
 
@@ -94,7 +94,7 @@ def ended(number: int) -> Change:
 
 
 async def test_who_asks_faster_than_it_reads_is_not_listened_to() -> None:
-    peer, telling = Peer(itertools.repeat(PING)), Telling()
+    peer, telling = Peer(itertools.repeat(PING)), SnapshotSync()
     dashboard, running = session(peer, telling, slow_close=0.2)
     with pytest.raises(Closing) as closing:
         await running
@@ -105,7 +105,7 @@ async def test_who_asks_faster_than_it_reads_is_not_listened_to() -> None:
 
 
 async def test_who_does_not_read_but_has_little_to_read_stays() -> None:
-    peer, telling = Peer([PING]), Telling()
+    peer, telling = Peer([PING]), SnapshotSync()
     _, running = session(peer, telling, slow_close=0.02)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -127,7 +127,7 @@ class SlowPeer(Peer):
 async def test_who_reads_a_message_now_and_then_but_stays_full_is_parted_from() -> None:
     # Four are read until there is room, which takes longer than it may; the first of them long before that.
     peer = SlowPeer(0.35)
-    _, running = session(peer, Telling(), slow_close=1.0)
+    _, running = session(peer, SnapshotSync(), slow_close=1.0)
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Closing, match="full for 1 s") as closing:
             await running
@@ -137,7 +137,7 @@ async def test_who_reads_a_message_now_and_then_but_stays_full_is_parted_from() 
 
 async def test_who_empties_half_of_its_queue_in_time_stays() -> None:
     peer = SlowPeer(0.01)
-    _, running = session(peer, Telling(), slow_close=1.0)
+    _, running = session(peer, SnapshotSync(), slow_close=1.0)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2.5):
             await running
@@ -149,7 +149,7 @@ async def test_far_more_endings_than_the_queue_holds() -> None:
         for number in range(70):
             dashboard.tell_change(ended(number))
 
-    _, running = session(Peer(), Telling(tell_many))
+    _, running = session(Peer(), SnapshotSync(tell_many))
     with pytest.raises(Closing, match="far more waits") as closing:
         await running
     assert closing.value.code == 1013
@@ -160,7 +160,7 @@ async def test_what_was_left_out_is_told_anew_once_there_is_room() -> None:
         for number in range(30):
             dashboard.tell_agent(f"agent-{number}", "status")
 
-    peer, telling = Peer(), Telling(tell_many)
+    peer, telling = Peer(), SnapshotSync(tell_many)
     _, running = session(peer, telling)
     task = asyncio.ensure_future(running)
     while len(peer.heard) < 16:
@@ -173,7 +173,7 @@ async def test_what_was_left_out_is_told_anew_once_there_is_room() -> None:
 
 
 async def test_everything_is_let_go_when_the_dashboard_goes() -> None:
-    peer, telling = Peer([PING]), Telling()
+    peer, telling = Peer([PING]), SnapshotSync()
     peer.gone = True
     _, running = session(peer, telling)
     with pytest.raises(Gone):
@@ -189,7 +189,7 @@ class TimedOutPeer(Peer):
 
 
 async def test_a_timeout_of_something_else_is_not_taken_for_an_expired_token() -> None:
-    _, running = session(TimedOutPeer(), Telling())
+    _, running = session(TimedOutPeer(), SnapshotSync())
     with pytest.raises(TimeoutError, match="the network"):
         await running
 
@@ -209,7 +209,7 @@ async def test_a_pong_has_the_position_up_to_which_everything_was_told(told_all:
 
     peer = Peer([PING])
     peer.reads.set()
-    _, running = session(peer, Telling(begin))
+    _, running = session(peer, SnapshotSync(begin))
     task = asyncio.ensure_future(running)
     await until(lambda: bool(peer.heard))
     await stop_tasks([task])

@@ -13,13 +13,12 @@ import pytest
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Dashboard
+from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
-from distributor.bridge.outbox import Outbox
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
-from distributor.dispatch.ports import Facts
 from distributor.errors import Unavailable
-from distributor.model.event import EventKind
+from distributor.model.event import EventBatch, EventKind
 from distributor.tasks import stop_tasks
 from tests.support.memory_stores import changed, state
 from tests.support.own_logs import own_logs
@@ -27,23 +26,23 @@ from tests.support.waiting import until
 
 
 class Stream:
-    """EventLog and history in one. Each of the facts is yielded once the test says so."""
+    """EventLog and history in one. Each batch is yielded once the test says so."""
 
     def __init__(self) -> None:
-        self.upcoming: asyncio.Queue[Facts] = asyncio.Queue()
+        self.upcoming: asyncio.Queue[EventBatch] = asyncio.Queue()
         self.last = "1000-0"
         self.kept = True
         self.tailed_from: list[str] = []
         self.pages: deque[bool] = deque()
         """For each page of the past, whether nothing before it was trimmed once it is read."""
 
-    async def tail(self, position: str) -> AsyncIterator[Facts]:
+    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
         self.tailed_from.append(position)
         while True:
-            facts = await self.upcoming.get()
-            if facts.origin == "gone":
+            batch = await self.upcoming.get()
+            if batch.origin == "gone":
                 raise Unavailable("Valkey is away")
-            yield facts
+            yield batch
 
     async def last_position(self) -> str:
         return self.last
@@ -51,10 +50,14 @@ class Stream:
     async def reaches(self, position: str) -> bool:
         return self.kept
 
-    async def between(self, after: str, until: str) -> list[Facts]:
+    async def between(self, after: str, until: str) -> list[EventBatch]:
         self.kept = self.pages.popleft()
         place = int(after.removesuffix("-0"))
-        return [] if after == until else [Facts(f"{place + 1}-0", "replica", [changed(EventKind.STARTED, state("c"))])]
+        return (
+            []
+            if after == until
+            else [EventBatch(f"{place + 1}-0", "replica", [changed(EventKind.STARTED, state("c"))])]
+        )
 
 
 @asynccontextmanager
@@ -62,7 +65,7 @@ async def running_hub(stream: Stream) -> AsyncIterator[tuple[EventHub, Dashboard
     agents = AgentWatch(cast(Any, None), Subscriptions())
     hub = EventHub(cast(Any, stream), cast(Any, stream), cast(Any, None), cast(Any, None), agents, BridgeMetrics())
     await hub.catch_up()
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox())
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
     hub.dashboards.add(dashboard)
     running = asyncio.create_task(hub.run())
     try:
@@ -74,10 +77,10 @@ async def running_hub(stream: Stream) -> AsyncIterator[tuple[EventHub, Dashboard
 async def test_what_the_log_missed_is_told_to_everybody() -> None:
     stream = Stream()
     async with running_hub(stream) as (hub, dashboard):
-        stream.upcoming.put_nowait(Facts("2000-0", "replica", ()))
+        stream.upcoming.put_nowait(EventBatch("2000-0", "replica", ()))
         await until(lambda: hub.told_up_to == "2000-0")
         assert not dashboard.disturbed.is_set()
-        stream.upcoming.put_nowait(Facts("3000-0", "", (), missed=True))
+        stream.upcoming.put_nowait(EventBatch("3000-0", "", (), missed=True))
         await dashboard.disturbed.wait()
         assert (hub.position, hub.told_up_to) == ("3000-0", "3000-0")
     assert dashboard.resync_reason == "interrupted"
@@ -92,7 +95,7 @@ async def test_what_happened_while_the_store_was_away(last: str, kept: bool, mis
         async with running_hub(stream) as (_, dashboard):
             await until(lambda: stream.tailed_from == ["1000-0"])
             stream.last, stream.kept = last, kept
-            stream.upcoming.put_nowait(Facts("", "gone", ()))
+            stream.upcoming.put_nowait(EventBatch("", "gone", ()))
             await until(lambda: len(stream.tailed_from) == 2)
     told = [line["event"] for line in logs if "missed" not in line["event"]]
     assert told == ["cannot read events", "can read events again"]
@@ -105,8 +108,8 @@ async def test_changes_of_one_event_carry_its_place_and_where_to_resume() -> Non
     async with running_hub(Stream()) as (hub, dashboard):
         hub.subscriptions.add_all_commands(dashboard)
         dashboard.hold()
-        facts = [changed(EventKind.STARTED, state(command_id)) for command_id in ("c1", "c2")]
-        await hub.relay(Facts("2000-0", "replica", facts))
+        batch = [changed(EventKind.STARTED, state(command_id)) for command_id in ("c1", "c2")]
+        await hub.relay(EventBatch("2000-0", "replica", batch))
     assert [(one.position, one.event) for one in dashboard.release()] == [("1000-0", "2000-0"), ("2000-0", "2000-0")]
 
 
@@ -134,10 +137,10 @@ async def test_who_comes_from_a_bridge_that_was_ahead_resumes_once_this_one_is_t
         stream.last = "3000-0"
         assert await hub.why_not_resume("3001-0") == "unknown"
         asked = asyncio.create_task(hub.why_not_resume("3000-0"))
-        stream.upcoming.put_nowait(Facts("2000-0", "replica", ()))
+        stream.upcoming.put_nowait(EventBatch("2000-0", "replica", ()))
         await until(lambda: hub.told_up_to == "2000-0")
         assert not asked.done()
-        stream.upcoming.put_nowait(Facts("3000-0", "replica", ()))
+        stream.upcoming.put_nowait(EventBatch("3000-0", "replica", ()))
         assert await asked == ""
 
 

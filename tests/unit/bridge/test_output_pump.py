@@ -10,13 +10,12 @@ from contextlib import suppress
 import pytest
 
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.outbox import Outbox
+from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.tokens import Identity
-from distributor.dispatch.delivery import OutputPiece
-from distributor.dispatch.ports import StoredChunk
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
+from distributor.model.delivery import OutputPiece, StoredChunk
 from distributor.model.lifecycle import CommandStatus
 from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -65,7 +64,7 @@ async def pumps(log: Log) -> AsyncIterator[OutputPumps]:
 
 
 def viewer(pumps: OutputPumps, messages: int = 256) -> Dashboard:
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox(messages))
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
     dashboard.on_room = lambda: pumps.roomy(dashboard)
     return dashboard
 

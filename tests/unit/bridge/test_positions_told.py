@@ -9,13 +9,12 @@ from collections.abc import Sequence
 import pytest
 
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.outbox import Outbox
+from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import change_of
 from distributor.bridge.tokens import Identity
-from distributor.dispatch.delivery import OutputPiece
-from distributor.dispatch.ports import StoredChunk
 from distributor.model.command import CommandState, Receipts
+from distributor.model.delivery import OutputPiece, StoredChunk
 from distributor.model.lifecycle import CommandStatus
 from tests.support.waiting import until
 
@@ -25,7 +24,7 @@ def change(command_id: str, position: str, status: CommandStatus = CommandStatus
 
 
 def connected(messages: int = 256) -> Dashboard:
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), Outbox(messages))
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
     dashboard.begin_at("1-0")
     return dashboard
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distributor.cli.agent_process import AgentProcess
+from distributor.app.agent_process import AgentProcess
 from distributor.errors import Unavailable
-from distributor.processes.restart_budget import MOST_RESTARTS
+from distributor.processes.supervisor import MOST_RESTARTS
 
 
 async def test_one_that_keeps_ending_is_given_up(tmp_path: Path) -> None:
@@ -18,5 +18,5 @@ async def test_one_that_keeps_ending_is_given_up(tmp_path: Path) -> None:
     program = [sys.executable, "-c", f"open({str(starts)!r}, 'a').write('.'); raise SystemExit(3)"]
     async with AgentProcess(program) as agent:
         with pytest.raises(Unavailable, match=re.escape("the agent ended again (exit code 3) after 3 restarts")):
-            await agent.keeper().run()
+            await agent.supervisor().run()
     assert len(starts.read_text()) == 1 + MOST_RESTARTS

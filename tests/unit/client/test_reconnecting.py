@@ -8,7 +8,7 @@ import pytest
 
 from distributor import errors
 from distributor.client import ClientOptions, Reach
-from distributor.client.reconnecting import Deadline, Outage, Reconnecting
+from distributor.client.reconnecting import Deadline, Reconnecting, ServerReach
 from distributor.model.retry_policy import RetryPolicy
 
 OPTIONS = ClientOptions(
@@ -18,7 +18,7 @@ AWAY = errors.Unavailable("away")
 
 
 def reconnecting_until(deadline: Deadline) -> Reconnecting:
-    return Reconnecting(OPTIONS, deadline, Outage("host:1", OPTIONS))
+    return Reconnecting(OPTIONS, deadline, ServerReach("host:1", OPTIONS))
 
 
 async def test_errors_that_stay_are_raised_at_once() -> None:
@@ -45,7 +45,7 @@ async def test_a_server_once_reached_has_time_to_come_back() -> None:
 async def test_an_outage_is_told_once_for_all_streams_and_so_is_its_end() -> None:
     told: list[Reach] = []
     options = replace(OPTIONS, on_reach=told.append)
-    outage = Outage("host:1", options)
+    outage = ServerReach("host:1", options)
     streams = [Reconnecting(options, Deadline(None), outage) for _ in range(2)]
     for stream in streams:
         stream.progressed()
@@ -65,7 +65,7 @@ async def test_an_outage_is_told_once_for_all_streams_and_so_is_its_end() -> Non
 async def test_a_server_never_reached_is_no_outage() -> None:
     told: list[Reach] = []
     options = replace(OPTIONS, on_reach=told.append)
-    stream = Reconnecting(options, Deadline(None), Outage("host:1", options))
+    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
     await stream.pause(AWAY)
     await stream.pause(AWAY)
 

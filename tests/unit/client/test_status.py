@@ -14,9 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
 from distributor.client.status import error_of, error_of_outcome
-from distributor.transport import ERROR_DOMAIN
 from distributor.v1 import command_service_pb2
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.transport import ERROR_DOMAIN
 
 TARGET = "host:1"
 

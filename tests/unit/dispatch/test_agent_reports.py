@@ -7,26 +7,27 @@ from typing import Any
 
 import pytest
 
-from distributor.dispatch.agent_reports import AgentReports, Answers, Held, Refusal, RefusalKind, Report, ReportedEnding
-from distributor.dispatch.delivery import Ending, EndingOutcome, OutputPiece, Progress
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
+from distributor.model.agent_report import Answers, LeaseRef, Refusal, RefusalKind, Report, ReportedCompletion
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
+from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 
-C1 = Held("c1", "lease")
+C1 = LeaseRef("c1", "lease")
 
 
 class World:
     """Reports over ports in memory, and a session that was given c1 at 100 ms and sent it at 101."""
 
     def __init__(self, max_result_bytes: int = 1_000) -> None:
-        self.store, self.output, self.doorbell = MemoryStore(), MemoryOutputLog(), Doorbell()
+        self.store, self.output, self.wakeups = MemoryStore(), MemoryOutputLog(), Wakeups()
         policy = RetryPolicy(3, 1_000, 60_000)
-        self.reports = AgentReports(self.store, self.output, self.doorbell, policy, max_result_bytes)
+        self.reports = AgentReports(self.store, self.output, self.wakeups, policy, max_result_bytes)
         self.session = AgentSession("agent123", 1, 5, 0.0)
         self.session.claimed("c1", "lease", 1, 100.0)
         self.session.sent("c1", "lease", 101.0)
@@ -35,7 +36,7 @@ class World:
         return await self.reports.handle(self.session, Report(**report), now)
 
 
-def ending(held: Held = C1, **changes: Any) -> ReportedEnding:
+def completion(held: LeaseRef = C1, **changes: Any) -> ReportedCompletion:
     fields: dict[str, Any] = {
         "status": CommandStatus.COMPLETED,
         "reason": Reason(),
@@ -44,7 +45,7 @@ def ending(held: Held = C1, **changes: Any) -> ReportedEnding:
         "output_bytes": 0,
         "transient": False,
     }
-    return ReportedEnding(held, **fields | changes)
+    return ReportedCompletion(held, **fields | changes)
 
 
 @pytest.fixture
@@ -63,43 +64,49 @@ async def test_receipts_are_stored_once(world: World) -> None:
 
 
 async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) -> None:
-    await world.say(105.0, received=[C1], started=[C1], endings=[ending()])
+    await world.say(105.0, received=[C1], started=[C1], completions=[completion()])
     assert world.store.progressed == []
-    (stored,) = world.store.endings
+    (stored,) = world.store.completions
     assert stored.progress == Progress("c1", "agent123", "lease", 1, 5, 5)
 
 
 async def test_the_end_of_an_earlier_attempt_takes_no_receipt_from_the_one_in_flight(world: World) -> None:
-    earlier = Held("c1", "older")
-    await world.say(105.0, received=[C1], started=[C1], endings=[ending(earlier)])
+    earlier = LeaseRef("c1", "older")
+    await world.say(105.0, received=[C1], started=[C1], completions=[completion(earlier)])
     assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
-    (stored,) = world.store.endings
+    (stored,) = world.store.completions
     assert stored.progress == Progress("c1", "agent123", "older", None, None, None)
 
 
 async def test_words_about_another_lease_are_no_receipts(world: World) -> None:
-    await world.say(received=[Held("c1", "older"), Held("c9", "lease")], started=[Held("c1", "older")])
+    await world.say(received=[LeaseRef("c1", "older"), LeaseRef("c9", "lease")], started=[LeaseRef("c1", "older")])
     assert world.store.progressed == []
 
 
 async def test_a_result_makes_room_and_is_answered_with_what_became_of_it(world: World) -> None:
     world.session.claimed("c2", "lease", 1, 100.0)
-    world.store.outcomes = {"c1": EndingOutcome.STORED, "c2": EndingOutcome.LATE, "c3": EndingOutcome.FOREIGN}
-    answers = await world.say(endings=[ending(), ending(Held("c2", "lease")), ending(Held("c3", "lease"))])
+    world.store.outcomes = {
+        "c1": CompletionOutcome.STORED,
+        "c2": CompletionOutcome.LATE,
+        "c3": CompletionOutcome.FOREIGN,
+    }
+    answers = await world.say(
+        completions=[completion(), completion(LeaseRef("c2", "lease")), completion(LeaseRef("c3", "lease"))]
+    )
     assert [(one.command_id, one.outcome, one.fault.code) for one in answers.results] == [
-        ("c1", EndingOutcome.STORED, ""),
-        ("c2", EndingOutcome.LATE, ""),
-        ("c3", EndingOutcome.FOREIGN, "foreign_command"),
+        ("c1", CompletionOutcome.STORED, ""),
+        ("c2", CompletionOutcome.LATE, ""),
+        ("c3", CompletionOutcome.FOREIGN, "foreign_command"),
     ]
     assert world.session.in_flight == {}
 
 
 async def test_room_is_filled_from_what_waits(world: World) -> None:
-    await world.say(endings=[ending()])
-    assert world.doorbell.take() == set()
+    await world.say(completions=[completion()])
+    assert world.wakeups.take() == set()
     world.session.more_waiting = True
     await world.say()
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
 
 
 @pytest.mark.parametrize(
@@ -115,8 +122,8 @@ async def test_room_is_filled_from_what_waits(world: World) -> None:
 async def test_a_result_that_cannot_be_kept_fails_its_command(
     world: World, changes: dict[str, Any], code: str, part: str
 ) -> None:
-    answers = await world.say(endings=[ending(**changes)])
-    (stored,) = world.store.endings
+    answers = await world.say(completions=[completion(**changes)])
+    (stored,) = world.store.completions
     assert (stored.status, stored.reason.code, stored.data_json, stored.exit_code) == (
         CommandStatus.FAILED,
         code,
@@ -128,7 +135,7 @@ async def test_a_result_that_cannot_be_kept_fails_its_command(
 
 
 async def test_a_large_result_is_measured_in_bytes(world: World) -> None:
-    answers = await world.say(endings=[ending(data_json='"' + "é" * 600 + '"')])
+    answers = await world.say(completions=[completion(data_json='"' + "é" * 600 + '"')])
     assert answers.results[0].fault.code == "result_too_large"
 
 
@@ -144,8 +151,8 @@ async def test_a_large_result_is_measured_in_bytes(world: World) -> None:
 async def test_only_a_transient_failure_is_worth_another_run(
     world: World, status: CommandStatus, transient: bool, again: bool
 ) -> None:
-    await world.say(endings=[ending(status=status, transient=transient)])
-    delay_ms = world.store.endings[0].rerun_delay_ms
+    await world.say(completions=[completion(status=status, transient=transient)])
+    delay_ms = world.store.completions[0].rerun_delay_ms
     assert (delay_ms is not None) == again
     assert delay_ms is None or 0 <= delay_ms < 1_000
 
@@ -169,21 +176,23 @@ async def test_what_was_refused_for_now_is_released_after_a_delay(world: World, 
 )
 async def test_what_was_refused_for_good_ends(world: World, kind: RefusalKind, status: CommandStatus) -> None:
     await world.say(refusals=[Refusal(C1, kind, Reason("", "so it is"))])
-    (stored,) = world.store.endings
+    (stored,) = world.store.completions
     assert (stored.status, stored.reason) == (status, Reason(kind.value, "so it is"))
 
 
 async def test_a_cancel_that_met_nothing_ends_what_was_in_flight_only(world: World) -> None:
-    await world.say(not_found=[C1, Held("c9", "lease")])
-    (stored,) = world.store.endings
+    await world.say(not_found=[C1, LeaseRef("c9", "lease")])
+    (stored,) = world.store.completions
     assert (stored.progress.command_id, stored.status) == ("c1", CommandStatus.CANCELLED)
     assert world.session.in_flight == {}
 
 
 async def test_a_result_counts_before_a_cancel_that_met_nothing_in_the_same_message(world: World) -> None:
-    answers = await world.say(endings=[ending()], not_found=[C1])
-    assert [(one.progress.command_id, one.status) for one in world.store.endings] == [("c1", CommandStatus.COMPLETED)]
-    assert [one.outcome for one in answers.results] == [EndingOutcome.STORED]
+    answers = await world.say(completions=[completion()], not_found=[C1])
+    assert [(one.progress.command_id, one.status) for one in world.store.completions] == [
+        ("c1", CommandStatus.COMPLETED)
+    ]
+    assert [one.outcome for one in answers.results] == [CompletionOutcome.STORED]
 
 
 async def test_nothing_is_waited_for_between_a_result_and_its_answer(world: World) -> None:
@@ -191,13 +200,13 @@ async def test_nothing_is_waited_for_between_a_result_and_its_answer(world: Worl
     calls: list[list[str]] = []
     finish = world.store.finish
 
-    async def noting(endings: Sequence[Ending]) -> list[EndingOutcome]:
-        calls.append([one.progress.command_id for one in endings])
-        return await finish(endings)
+    async def noting(completions: Sequence[Completion]) -> list[CompletionOutcome]:
+        calls.append([one.progress.command_id for one in completions])
+        return await finish(completions)
 
     world.store.finish = noting  # type: ignore[method-assign]
     world.session.claimed("c2", "lease", 1, 100.0)
-    answers = await world.say(endings=[ending()], not_found=[Held("c2", "lease")])
+    answers = await world.say(completions=[completion()], not_found=[LeaseRef("c2", "lease")])
     assert calls == [["c1", "c2"]]
     assert [one.command_id for one in answers.results] == ["c1"]
     assert world.session.in_flight == {}
@@ -218,7 +227,7 @@ async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(w
     world.session.claimed("c2", "lease", 1, 100.0)
     await world.say(
         started=[C1],
-        refusals=[Refusal(Held("c2", "lease"), RefusalKind.STALE, Reason())],
+        refusals=[Refusal(LeaseRef("c2", "lease"), RefusalKind.STALE, Reason())],
         outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")],
     )
     assert calls == ["progress", "release", "append"]
@@ -226,8 +235,8 @@ async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(w
 
 @pytest.mark.parametrize("lease_id", ["an earlier one", ""])
 async def test_a_cancel_of_an_earlier_attempt_says_nothing_of_the_one_in_flight(world: World, lease_id: str) -> None:
-    await world.say(not_found=[Held("c1", lease_id)])
-    assert world.store.endings == []
+    await world.say(not_found=[LeaseRef("c1", lease_id)])
+    assert world.store.completions == []
     assert "c1" in world.session.in_flight
 
 
@@ -251,7 +260,7 @@ async def test_an_agent_that_is_busy_is_asked_again_when_it_says_so(world: World
 
 async def test_the_wait_grows_with_the_attempts() -> None:
     world = World()
-    world.reports = AgentReports(world.store, world.output, world.doorbell, RetryPolicy(30, 1, 2**40))
+    world.reports = AgentReports(world.store, world.output, world.wakeups, RetryPolicy(30, 1, 2**40))
     world.session.claimed("c1", "lease", 30, 100.0)
     await world.say(refusals=[Refusal(C1, RefusalKind.STALE, Reason())])
     (released,) = world.store.released
@@ -271,7 +280,7 @@ async def test_being_busy_again_and_again_does_not_make_the_wait_grow(world: Wor
 async def test_words_about_an_earlier_attempt_leave_the_one_in_flight_alone(world: World) -> None:
     world.session.ended(*C1)
     world.session.claimed("c1", "lease-2", 2, 105.0)
-    await world.say(endings=[ending(C1)], refusals=[Refusal(C1, RefusalKind.STALE, Reason())])
+    await world.say(completions=[completion(C1)], refusals=[Refusal(C1, RefusalKind.STALE, Reason())])
     assert world.session.attempt("c1") == 2
     assert "c1" in world.session.in_flight
 
@@ -279,20 +288,20 @@ async def test_words_about_an_earlier_attempt_leave_the_one_in_flight_alone(worl
 async def test_a_full_store_costs_output_but_no_result(world: World) -> None:
     world.output.full = True
     answers = await world.say(
-        outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")], endings=[ending(output_bytes=3)]
+        outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")], completions=[completion(output_bytes=3)]
     )
     assert answers.outputs == [("c1", 3)]
-    (stored,) = world.store.endings
+    (stored,) = world.store.completions
     assert (stored.status, stored.output_bytes) == (CommandStatus.COMPLETED, 3)
 
 
 async def test_nothing_is_answered_while_valkey_is_away(world: World) -> None:
     world.store.away = True
     with pytest.raises(Unavailable):
-        await world.say(endings=[ending()])
+        await world.say(completions=[completion()])
 
 
 async def test_an_empty_report_costs_nothing(world: World) -> None:
     answers = await world.say()
     assert (answers.results, answers.outputs) == ([], [])
-    assert (world.store.endings, world.store.progressed, world.store.released) == ([], [], [])
+    assert (world.store.completions, world.store.progressed, world.store.released) == ([], [], [])

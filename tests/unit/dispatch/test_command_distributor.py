@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from distributor.dispatch import command_distributor
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
+from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.command_distributor import CommandDistributor
-from distributor.dispatch.delivery import Claim, ClaimRequest
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
+from distributor.model.delivery import Claim, ClaimRequest
 from distributor.observability.metrics import Metrics
 from tests.support.memory_stores import MemoryAgent, MemoryStore
 from tests.support.serving_agent import background
@@ -24,11 +24,11 @@ class World:
 
     def __init__(self, *agents: MemoryAgent, **options: Any) -> None:
         self.store = MemoryStore()
-        self.doorbell = Doorbell()
+        self.wakeups = Wakeups()
         self.registry = AgentRegistry(Metrics())
         for agent in agents:
             self.registry.add(agent)
-        self.distributor = CommandDistributor(self.store, self.registry, self.doorbell, Metrics(), **options)
+        self.distributor = CommandDistributor(self.store, self.registry, self.wakeups, Metrics(), **options)
 
     async def look(self, *agent_ids: str) -> int:
         return await self.distributor.run_once(agent_ids)
@@ -52,9 +52,9 @@ async def test_it_claims_at_most_a_batch_and_looks_again_at_once() -> None:
     world = World(agent)
     world.store.add("agent123", *(f"c{n}" for n in range(30)))
     assert await world.look("agent123") == 20
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
     assert await world.look("agent123") == 10
-    assert world.doorbell.take() == set()
+    assert world.wakeups.take() == set()
 
 
 async def test_a_large_claim_may_have_been_cut_short_so_it_looks_again() -> None:
@@ -62,7 +62,7 @@ async def test_a_large_claim_may_have_been_cut_short_so_it_looks_again() -> None
     world = World(agent)
     world.store.add("agent123", "c1", encoded=bytes(command_distributor.LARGE_CLAIM_BYTES))
     await world.look("agent123")
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
 
 
 async def test_what_comes_while_there_is_no_room_is_remembered() -> None:
@@ -99,7 +99,7 @@ async def test_a_session_that_was_superseded_is_ended() -> None:
     world.store.epochs["agent123"] = 2
     world.store.add("agent123", "c1")
     assert await world.look("agent123") == 0
-    assert agent.farewells == [Farewell.SUPERSEDED]
+    assert agent.farewells == [CloseReason.SUPERSEDED]
     assert len(world.store.waiting["agent123"]) == 1
 
 
@@ -140,7 +140,7 @@ async def test_the_loop_looks_when_the_bell_rings() -> None:
     async with background(world.distributor.run()):
         await until(lambda: world.store.claims)
         world.store.add("agent123", "c1")
-        world.doorbell.ring("agent123")
+        world.wakeups.wake("agent123")
         await until(lambda: agent.command_ids == ["c1"])
 
 
@@ -162,5 +162,5 @@ async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.Monkey
     async with background(world.distributor.run()):
         await until(lambda: world.store.failures >= 3)
         world.store.away = False
-        # Nobody rings again: what it was rung for is not forgotten.
+        # Nobody rings again: what it was woken for is not forgotten.
         await until(lambda: agent.command_ids == ["c1"])

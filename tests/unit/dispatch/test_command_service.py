@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from distributor.dispatch.command_service import QUEUED_AT_ONCE, CommandService, QueueRequest
-from distributor.dispatch.doorbell import Doorbell
-from distributor.dispatch.ports import NewCommand, Queued
+from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
 from distributor.model.command import CommandDraft
+from distributor.model.queueing import Enqueued, NewCommand
 from distributor.store.command_store import MOST_IN_A_CALL
 from tests.support.memory_reader import MemoryReader
 from tests.support.memory_stores import MemoryStore
@@ -25,20 +25,20 @@ class LeavingStore(MemoryStore):
         super().__init__()
         self.calls_left = calls
 
-    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Queued]:
+    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         self.away = self.calls_left == 0
         self.calls_left -= 1
         return await super().enqueue(commands)
 
 
 def service(store: MemoryStore) -> CommandService:
-    return CommandService(store, MemoryReader(), Doorbell())
+    return CommandService(store, MemoryReader(), Wakeups())
 
 
 async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:
     store = LeavingStore(calls=2)
     answers = await service(store).queue_many([REQUEST] * 1_000)
-    stored = [answer for answer in answers if isinstance(answer, Queued)]
+    stored = [answer for answer in answers if isinstance(answer, Enqueued)]
     assert [answer.command_id for answer in stored] == [item.command_id for item in store.waiting["agent123"]]
     assert len(stored) == 2 * QUEUED_AT_ONCE
     assert [type(answer) for answer in answers[len(stored) :]] == [Unavailable] * (1_000 - len(stored))

@@ -4,8 +4,8 @@ import pytest
 
 from distributor.dispatch import deadlines
 from distributor.dispatch.deadlines import SHORTEST_WAIT_SECONDS, Deadlines
-from distributor.dispatch.delivery import DueCommand
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.wakeups import Wakeups
+from distributor.model.delivery import DueCommand
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.memory_stores import MemoryStore
@@ -14,9 +14,9 @@ from tests.support.serving_agent import background
 from tests.support.waiting import until
 
 
-def made() -> tuple[Deadlines, MemoryStore, Doorbell]:
-    store, doorbell = MemoryStore(), Doorbell()
-    return Deadlines(store, doorbell, RetryPolicy(3, 1_000, 60_000)), store, doorbell
+def made() -> tuple[Deadlines, MemoryStore, Wakeups]:
+    store, wakeups = MemoryStore(), Wakeups()
+    return Deadlines(store, wakeups, RetryPolicy(3, 1_000, 60_000)), store, wakeups
 
 
 @pytest.mark.parametrize(("next_ms", "wait"), [(None, 9.0), (0, SHORTEST_WAIT_SECONDS), (500, 0.5), (86_400_000, 9.0)])
@@ -30,7 +30,7 @@ async def test_it_waits_until_the_next_deadline_within_bounds(
 
 
 async def test_it_rings_for_what_is_to_be_given_out_again_only() -> None:
-    loop, store, doorbell = made()
+    loop, store, wakeups = made()
     done = [
         DueCommand("c1", "a", CommandStatus.QUEUED),
         DueCommand("c2", "b", CommandStatus.TIMEOUT),
@@ -38,7 +38,7 @@ async def test_it_rings_for_what_is_to_be_given_out_again_only() -> None:
     ]
     store.due_answers.append((None, done))
     await loop.run_once()
-    assert doorbell.take() == {"a"}
+    assert wakeups.take() == {"a"}
 
 
 async def test_delays_are_drawn_anew_each_time_within_the_policys_bounds() -> None:

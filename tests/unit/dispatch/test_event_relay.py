@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from distributor.dispatch import event_relay
-from distributor.dispatch.agent_registry import AgentRegistry, Farewell
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.event_relay import EventRelay
-from distributor.dispatch.ports import Facts
+from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
-from distributor.model.event import EventKind
+from distributor.model.event import EventBatch, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
 from tests.support.memory_stores import (
@@ -36,14 +35,14 @@ class World:
         self.log = MemoryEventLog()
         self.metrics = Metrics()
         self.registry = AgentRegistry(self.metrics)
-        self.doorbell = Doorbell()
+        self.wakeups = Wakeups()
         self.watches = Watches(self.metrics)
         self.agent = MemoryAgent()
         self.registry.add(self.agent)
-        self.relay = EventRelay(self.log, HERE, self.registry, self.doorbell, self.watches, self.metrics)
+        self.relay = EventRelay(self.log, HERE, self.registry, self.wakeups, self.watches, self.metrics)
 
-    def tell(self, *facts: MemoryFact, origin: str = ELSEWHERE) -> None:
-        self.relay.relay(Facts("1-0", origin, facts))
+    def tell(self, *batch: MemoryFact, origin: str = ELSEWHERE) -> None:
+        self.relay.relay(EventBatch("1-0", origin, batch))
 
     def finished(self, status: str) -> float:
         return self.metrics.registry.get_sample_value("distributor_commands_finished_total", {"status": status}) or 0.0
@@ -60,18 +59,18 @@ RELEASED = changed(EventKind.RELEASED, state(status=CommandStatus.QUEUED, reason
 
 async def test_a_command_that_another_server_queued_rings_the_bell(world: World) -> None:
     world.tell(QUEUED)
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
 
 
 async def test_a_command_that_we_queued_has_rung_it_already(world: World) -> None:
     world.tell(QUEUED, origin=HERE)
-    assert world.doorbell.take() == set()
+    assert world.wakeups.take() == set()
 
 
 @pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
 async def test_a_released_command_rings_the_bell_whoever_released_it(world: World, origin: str) -> None:
     world.tell(RELEASED, origin=origin)
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
     assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
 
 
@@ -79,7 +78,7 @@ async def test_commands_of_agents_that_are_not_here_are_no_concern_of_ours(world
     for kind in EventKind:
         if kind not in (EventKind.AGENT, EventKind.OUTPUT):
             world.tell(changed(kind, state(agent_id="elsewhere")))
-    assert world.doorbell.take() == set()
+    assert world.wakeups.take() == set()
     assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
 
 
@@ -103,7 +102,7 @@ async def test_what_a_deadline_took_away_is_stopped_and_makes_room(
     world.tell(changed(kind, state(status=status, reason="time_limit")))
     assert (world.agent.withdrawn, world.agent.cancelled) == ([("c1", "time_limit")], [])
     assert world.agent.session.in_flight == {}
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
 
 
 async def test_an_older_attempt_that_was_taken_away_does_not_touch_the_newer(world: World) -> None:
@@ -126,7 +125,7 @@ async def test_a_newer_session_elsewhere_ends_ours(world: World) -> None:
     world.tell(agent_changed(agent_id="another", epoch=9))
     assert world.agent.farewells == []
     world.tell(agent_changed(epoch=2))
-    assert world.agent.farewells == [Farewell.SUPERSEDED]
+    assert world.agent.farewells == [CloseReason.SUPERSEDED]
 
 
 async def test_watchers_are_told_of_each_fact(world: World) -> None:
@@ -144,7 +143,7 @@ async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(
     async with background(world.relay.run()):
         await until(world.log.tailing.is_set)
         watch = world.watches.open(["c1"])
-        world.log.put(Facts("8-0", ELSEWHERE, [QUEUED]))
+        world.log.put(EventBatch("8-0", ELSEWHERE, [QUEUED]))
         await watch.wait()
         stale_at_first = watch.stale
         watch.take()
@@ -183,11 +182,11 @@ async def test_missed_events_send_everybody_to_look_for_himself(world: World) ->
         await world.log.tailing.wait()
         watch.take()
         watch.stale = False
-        world.doorbell.take()
-        world.log.put(Facts("7-0", "", (), missed=True))
+        world.wakeups.take()
+        world.log.put(EventBatch("7-0", "", (), missed=True))
         await until(world.relay.missed.is_set)
     assert watch.stale
-    assert world.doorbell.take() == {"agent123"}
+    assert world.wakeups.take() == {"agent123"}
 
 
 async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(world: World) -> None:
@@ -195,4 +194,4 @@ async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(wor
     world.tell(agent_changed(epoch=9)._replace(position="999-0"))
     assert world.agent.farewells == []
     world.tell(agent_changed(epoch=9)._replace(position="1001-0"))
-    assert world.agent.farewells == [Farewell.SUPERSEDED]
+    assert world.agent.farewells == [CloseReason.SUPERSEDED]

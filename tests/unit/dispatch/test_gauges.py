@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from distributor.dispatch.gauges import Gauges
-from distributor.dispatch.ports import QueueDepth
 from distributor.errors import Unavailable
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import QueueDepth
 from distributor.observability.metrics import Metrics
 from tests.support.memory_reader import MemoryReader
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from distributor.model.agent_session import AgentSession, InFlight, ProtocolViolation, Stages
+from distributor.model.agent_session import AgentSession, InFlight, ProtocolViolation, StageOffsets
 
-NOTHING = Stages(None, None, None)
+NOTHING = StageOffsets(None, None, None)
 
 
 def session(capacity: int = 3) -> AgentSession:
@@ -198,13 +198,13 @@ def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:
     assert not opened.received("c1", "lease1", 1_500.0)
     assert opened.started("c1", "lease1", 1_007.0)
     assert not opened.started("c1", "lease1", 1_500.0)
-    assert opened.stages("c1", "lease1") == Stages(1, 5, 7)
+    assert opened.stages("c1", "lease1") == StageOffsets(1, 5, 7)
 
 
 def test_what_has_started_has_been_received() -> None:
     opened = with_command()
     assert opened.started("c1", "lease1", 1_009.0)
-    assert opened.stages("c1", "lease1") == Stages(9, 9, 9)
+    assert opened.stages("c1", "lease1") == StageOffsets(9, 9, 9)
     assert not opened.received("c1", "lease1", 1_010.0)
 
 
@@ -249,4 +249,4 @@ def test_an_adopted_command_keeps_what_is_known_of_it() -> None:
     assert opened.credit == 2
     assert not opened.received("c1", "lease1", 1_000.0)
     assert opened.started("c1", "lease1", 1_000.0)
-    assert opened.stages("c1", "lease1") == Stages(None, 20, 500)
+    assert opened.stages("c1", "lease1") == StageOffsets(None, 20, 500)

@@ -10,7 +10,7 @@ import pytest
 
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.wakeups import Wakeups
 from distributor.model.agent import AgentHello, Attached
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.metrics import Metrics
@@ -43,9 +43,9 @@ class World:
         store = MemoryStore()
         self.sessions = SlowSessions()
         self.registry = AgentRegistry(Metrics())
-        doorbell = Doorbell()
-        reports = AgentReports(store, MemoryOutputLog(), doorbell, RetryPolicy(10, 10))
-        self.gateway = AgentGateway(store, self.sessions, reports, self.registry, doorbell, ServerSettings())
+        wakeups = Wakeups()
+        reports = AgentReports(store, MemoryOutputLog(), wakeups, RetryPolicy(10, 10))
+        self.gateway = AgentGateway(store, self.sessions, reports, self.registry, wakeups, ServerSettings())
         self.contexts: list[ScriptedContext] = []
         self.handlers: list[asyncio.Task[None]] = []
 

@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
-from distributor.dispatch.agent_reports import Answers, ResultAnswer
-from distributor.dispatch.delivery import Claim, ClaimedCommand, EndingOutcome
+from distributor.model.agent_report import Answers, ResultAnswer
 from distributor.model.command import Reason
+from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox, Outgoing
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_pb2 import Command
@@ -38,7 +38,7 @@ def test_everything_that_fits_travels_together() -> None:
     outbox.control().heartbeat_reply.sequence = 7
     outbox.control().drain.reconnect_after.seconds = 1
     outbox.cancel("c0", "lease", "enough")
-    outbox.answer(Answers([ResultAnswer("c1", EndingOutcome.STORED)], [("c2", 100)]))
+    outbox.answer(Answers([ResultAnswer("c1", CompletionOutcome.STORED)], [("c2", 100)]))
     outbox.deliver(claim("c3", "c4", attempt=2), after_heartbeat=6)
     message, sent, unreadable = outbox.take()
     assert message is not None
@@ -61,7 +61,7 @@ def test_no_more_than_twenty_of_a_kind() -> None:
     ids = [f"c{n}" for n in range(45)]
     for command_id in ids:
         outbox.cancel(command_id, "lease", "")
-    outbox.answer(Answers([ResultAnswer(one, EndingOutcome.STORED) for one in ids], [(one, 1) for one in ids]))
+    outbox.answer(Answers([ResultAnswer(one, CompletionOutcome.STORED) for one in ids], [(one, 1) for one in ids]))
     outbox.deliver(claim(*(f"d{n}" for n in range(45))), 0)
     sizes = []
     while (message := outbox.take().message) is not None:
@@ -79,7 +79,7 @@ def test_no_more_than_twenty_of_a_kind() -> None:
 
 def test_another_run_never_overtakes_the_acknowledgement_that_permits_it() -> None:
     outbox = AgentOutbox()
-    outbox.answer(Answers([ResultAnswer(f"c{n}", EndingOutcome.RUN_AGAIN) for n in range(21)], []))
+    outbox.answer(Answers([ResultAnswer(f"c{n}", CompletionOutcome.RUN_AGAIN) for n in range(21)], []))
     outbox.deliver(claim("c20", lease_id="two", attempt=2), 0)
     first, second = taken(outbox), taken(outbox)
     assert (len(first.result_acks), len(first.commands.assignments)) == (20, 0)
@@ -187,7 +187,7 @@ def test_what_is_stored_of_a_command_may_be_unreadable(encoded: bytes) -> None:
     outbox = AgentOutbox()
     readable = claim("c1", "c3").commands
     commands = [readable[0], ClaimedCommand("c2", 1, encoded), readable[1]]
-    outbox.answer(Answers([ResultAnswer("c0", EndingOutcome.STORED)], []))
+    outbox.answer(Answers([ResultAnswer("c0", CompletionOutcome.STORED)], []))
     outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, commands), 5)
     message, sent, unreadable = outbox.take()
     assert message is not None
@@ -211,11 +211,11 @@ def test_what_was_never_sent_is_given_back_once() -> None:
 def test_a_rejected_result_says_why() -> None:
     outbox = AgentOutbox()
     answers = [
-        ResultAnswer("c1", EndingOutcome.STALE, Reason("stale_lease", "given out again")),
+        ResultAnswer("c1", CompletionOutcome.STALE, Reason("stale_lease", "given out again")),
         # Stored as a failure: the agent's own words were not.
-        ResultAnswer("c2", EndingOutcome.STORED, Reason("result_too_large", "too large")),
-        ResultAnswer("c3", EndingOutcome.LATE),
-        ResultAnswer("c4", EndingOutcome.RUN_AGAIN),
+        ResultAnswer("c2", CompletionOutcome.STORED, Reason("result_too_large", "too large")),
+        ResultAnswer("c3", CompletionOutcome.LATE),
+        ResultAnswer("c4", CompletionOutcome.RUN_AGAIN),
     ]
     outbox.answer(Answers(answers, []))
     assert [(one.verdict, one.reason.code) for one in taken(outbox).result_acks] == [

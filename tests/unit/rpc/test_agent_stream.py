@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import pytest
 
-from distributor.dispatch.agent_registry import Farewell
+from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
-from distributor.dispatch.delivery import Claim, ClaimedCommand, EndingOutcome
-from distributor.dispatch.doorbell import Doorbell
+from distributor.dispatch.wakeups import Wakeups
 from distributor.model.agent_session import MOST_IN_A_MESSAGE, AgentSession
+from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from distributor.rpc import agent_stream
@@ -42,7 +42,7 @@ class World:
         self.context = ScriptedContext()
         self.store = MemoryStore()
         self.session = AgentSession("agent123", 1, 5, monotonic_ms())
-        self.reports = CountedReports(self.store, MemoryOutputLog(), Doorbell(), RetryPolicy(10, 10))
+        self.reports = CountedReports(self.store, MemoryOutputLog(), Wakeups(), RetryPolicy(10, 10))
         self.stream = AgentStream(self.context, self.session, self.reports, MemorySessions())
 
     def deliver(self, command_id: str, encoded: bytes | None = None, attempt: int = 1, lease_id: str = "lease") -> None:
@@ -131,7 +131,7 @@ async def test_what_is_withdrawn_is_stopped_once_it_was_sent(world: World) -> No
     world.context.half_close()
     await world.stream.read()
     assert world.session.credit == 5
-    assert world.store.endings == []
+    assert world.store.completions == []
 
 
 async def test_what_an_agent_that_reads_late_hears_of_one_attempt_is_not_taken_for_the_next(world: World) -> None:
@@ -152,7 +152,7 @@ async def test_what_an_agent_that_reads_late_hears_of_one_attempt_is_not_taken_f
     world.context.say(pb.ConnectRequest(started=[started], cancel_reports=[report]))
     world.context.half_close()
     await world.stream.read()
-    assert world.store.endings == []
+    assert world.store.completions == []
     assert world.session.holds("c1", "lease-2")
 
 
@@ -173,9 +173,9 @@ async def test_a_command_that_cannot_be_read_fails_and_the_stream_goes_on(world:
     world.deliver("c2")
     await until(lambda: world.told)
     assert world.told == ["run c2"]
-    (ending,) = world.store.endings
-    assert (ending.progress.command_id, ending.progress.lease_id) == ("c1", "lease")
-    assert (ending.status, ending.reason.code) == (CommandStatus.FAILED, "unreadable_command")
+    (completion,) = world.store.completions
+    assert (completion.progress.command_id, completion.progress.lease_id) == ("c1", "lease")
+    assert (completion.status, completion.reason.code) == (CommandStatus.FAILED, "unreadable_command")
     assert set(world.session.in_flight) == {"c2"}
 
 
@@ -209,7 +209,7 @@ async def test_an_agent_that_reads_no_answers_is_not_heard(world: World) -> None
     for number in range(messages):
         world.context.say(results(number))
         for n in range(MOST_IN_A_MESSAGE):
-            world.store.outcomes[f"{number}-{n}"] = EndingOutcome.UNKNOWN
+            world.store.outcomes[f"{number}-{n}"] = CompletionOutcome.UNKNOWN
     async with background(world.stream.read()):
         heard = MOST_WAITING_ACKS // MOST_IN_A_MESSAGE + 1
         await until(lambda: world.context.unread <= messages - heard)
@@ -245,7 +245,7 @@ async def test_ending_does_not_wait_for_an_agent_that_does_not_read(
         world.deliver("c1")
     reading = asyncio.create_task(world.stream.read())
     await asyncio.sleep(0)
-    world.stream.end(Farewell.SILENT)
+    world.stream.end(CloseReason.SILENT)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.wait([reading])
     assert reading.cancelled()

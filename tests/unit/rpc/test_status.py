@@ -13,9 +13,9 @@ from grpc_status import rpc_status
 
 from distributor import errors
 from distributor.rpc.status import to_grpc
-from distributor.transport import ERROR_DETAILS_KEY
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
+from distributor.wire.transport import ERROR_DETAILS_KEY
 from tests.support.received_errors import told
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.DistributorError)]

@@ -30,13 +30,13 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.page = folder / "distributor" / "bridge" / "page"
+        self.page = folder / "distributor" / "page"
         self.bin = folder / "bin"
         for made in (self.page, self.bin, folder / "scripts"):
             made.mkdir(parents=True)
         shutil.copy(ROOT / "scripts" / "vendor_page.sh", folder / "scripts")
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(PACKAGE / "bridge" / "page" / name, self.page)
+            shutil.copy(PACKAGE / "page" / name, self.page)
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool) or tool)
 
@@ -101,7 +101,7 @@ def test_a_failing_npm_is_told_and_tried_again(checkout: Checkout) -> None:
 
 
 def test_the_lock_file_pins_content_and_names_no_registry() -> None:
-    packages = json.loads((PACKAGE / "bridge" / "page" / "package-lock.json").read_text())["packages"]
+    packages = json.loads((PACKAGE / "page" / "package-lock.json").read_text())["packages"]
     del packages[""]
     assert packages
     for package in packages.values():

@@ -17,7 +17,7 @@ from distributor.settings import (
 )
 from distributor.settings.loading import GROUPS
 from distributor.settings.values import MAX_PAYLOAD_BYTES, SettingsGroup
-from distributor.transport import MAX_MESSAGE_BYTES
+from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 
 def test_the_defaults_are_valid_and_loopback() -> None:

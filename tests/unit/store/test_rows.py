@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.dispatch.delivery import Ending, Progress
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
+from distributor.model.delivery import Completion, Progress
 from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys, rows
@@ -57,16 +57,16 @@ def test_a_state_comes_back_from_its_row(state: CommandState) -> None:
 @given(STATES, st.sampled_from([kind for kind in EventKind if kind not in (EventKind.OUTPUT, EventKind.AGENT)]))
 def test_an_event_comes_back_from_its_line(state: CommandState, kind: EventKind) -> None:
     """Also where the message has tabs and line ends of its own."""
-    fact = rows.StoredFact("1-0", state.command_id, "\t".join([kind, *stored_row(state)]))
-    assert (fact.kind, fact.agent_id, fact.subject) == (kind, state.agent_id, state.command_id)
-    assert fact.event() == CommandChanged("1-0", kind, state)
+    record = rows.StoredEventRecord("1-0", state.command_id, "\t".join([kind, *stored_row(state)]))
+    assert (record.kind, record.agent_id, record.subject) == (kind, state.agent_id, state.command_id)
+    assert record.event() == CommandChanged("1-0", kind, state)
 
 
 def test_events_of_output_and_of_agents() -> None:
-    output = rows.StoredFact("1-0", "command", "output\tagent123\t42")
+    output = rows.StoredEventRecord("1-0", "command", "output\tagent123\t42")
     assert (output.kind, output.agent_id) == (EventKind.OUTPUT, "agent123")
     assert output.event() == OutputArrived("1-0", "command", "agent123", 42)
-    agent = rows.StoredFact("2-0", "agent123", "agent\t7\t0")
+    agent = rows.StoredEventRecord("2-0", "agent123", "agent\t7\t0")
     assert (agent.kind, agent.agent_id) == (EventKind.AGENT, "agent123")
     assert agent.event() == AgentChanged("2-0", "agent123", 7, connected=False)
 
@@ -79,7 +79,7 @@ def test_events_of_output_and_of_agents() -> None:
 def test_what_only_the_agent_knows_comes_back_from_the_result(
     exit_code: int | None, data: object, with_data: bool
 ) -> None:
-    ending = Ending(
+    completion = Completion(
         Progress("id", "agent", "lease"),
         CommandStatus.COMPLETED,
         exit_code=exit_code,
@@ -87,7 +87,7 @@ def test_what_only_the_agent_knows_comes_back_from_the_result(
     )
     text = (
         '{"commandId":"id","agentId":"agent","type":"PING","status":"completed","attempt":2,'
-        f"{rows.result_members(ending)}"
+        f"{rows.result_members(completion)}"
         '"outputBytes":3,"outputDroppedBytes":"1","finishTime":"2026-03-01T12:00:00.125Z"}'
     )
     result = rows.command_result(text.encode())

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from distributor.cli.sender.progress import EndingProgress
+from distributor.cli.sender.progress import CompletionProgress
 from distributor.cli.sender.screen import Screen
 from distributor.model.lifecycle import CommandStatus
 
@@ -17,7 +17,7 @@ def test_a_line_every_few_seconds_and_one_at_the_end(
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
 
-    with EndingProgress(Screen("table"), 4) as progress:
+    with CompletionProgress(Screen("table"), 4) as progress:
         progress.ended(CommandStatus.COMPLETED)
         now = 5.0
         progress.ended(CommandStatus.FAILED)
@@ -30,7 +30,7 @@ def test_a_line_every_few_seconds_and_one_at_the_end(
 
 
 def test_nothing_ended_is_said_too(capfd: pytest.CaptureFixture[str]) -> None:
-    with EndingProgress(Screen("table"), 2):
+    with CompletionProgress(Screen("table"), 2):
         pass
 
     assert capfd.readouterr().err == "0 of 2 commands ended\n"

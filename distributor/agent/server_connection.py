@@ -1,0 +1,134 @@
+"""Keeps the agent connected: one stream after the other, with pauses that grow while it does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import grpc
+from grpc import aio
+
+from distributor.agent.actions import Action
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.gateway_stream import EndKind, GatewayStream, StreamEnd
+from distributor.agent.session_state import SessionState
+from distributor.errors import InvalidArgument
+from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.logging import get_logger
+from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from distributor.wire.transport import cause_of, channel_options
+
+logger = get_logger()
+
+CONNECT_SECONDS: Final = 20.0
+_ANY_CALL: Final = "/grpc.health.v1.Health/Check"
+"""Changes nothing, should the channel have connected after all."""
+_OBSTACLE_SECONDS: Final = 1.0
+
+# Each attempt has a channel of its own and shares no connection state: our pauses are then the only ones.
+_OPTIONS: Final = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+
+
+class Plan(NamedTuple):
+    """What to do after a stream that was open: leave for good, or connect again after `delay` seconds.
+
+    A delay of None is for the backoff to decide.
+    """
+
+    leave: bool = False
+    delay: float | None = None
+
+
+class ServerConnection:
+    """Opens one stream after the other until it is to leave. Owns the channel of the moment.
+
+    `open_session` makes the state of each new stream, `act` does what that decides, `plan` is asked after each.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        session: CurrentSession,
+        open_session: Callable[[], SessionState],
+        act: Callable[[Action], None],
+        plan: Callable[[StreamEnd], Plan],
+    ) -> None:
+        self._server = server
+        self._session = session
+        self._open_session = open_session
+        self._act = act
+        self._plan = plan
+        self._policy = RetryPolicy()
+        self._failures = 0
+        self._obstacle = ""
+
+    async def run(self) -> None:
+        """Stay connected. Raises InvalidArgument when the server says that this agent can never attach."""
+        while True:
+            end = await self._attempt()
+            plan = Plan()
+            if end and end.welcomed:
+                self._failures = 0
+                plan = self._plan(end)
+            if plan.leave:
+                return
+            await asyncio.sleep(self._backoff(end) if plan.delay is None else plan.delay)
+
+    async def _attempt(self) -> StreamEnd | None:
+        async with aio.insecure_channel(self._server, options=_OPTIONS) as channel:
+            if not await _ready(channel):
+                self._obstacle = await _obstacle(channel)
+                return None
+            call = AgentGatewayServiceStub(channel).Connect()
+            return await GatewayStream(call, self._open_session(), self._session, self._act).run()
+
+    def _backoff(self, end: StreamEnd | None) -> float:
+        if end and not end.welcomed and end.code is grpc.StatusCode.INVALID_ARGUMENT:
+            raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
+        self._failures += 1
+        delay = self._policy.delay_ms(self._failures, random.random()) / 1000
+        if end and end.code is grpc.StatusCode.ALREADY_EXISTS and end.retry_after is not None:
+            # When a session that has gone silent expires is known: to wait for longer would be to wait for nothing.
+            delay = min(delay, end.retry_after)
+        status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
+        logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
+        return delay
+
+
+def _failure(end: StreamEnd | None) -> str:
+    if end is None:
+        return "the server cannot be reached"
+    if end.kind is EndKind.SILENT:
+        return "the server has gone silent, the stream was dropped"
+    if end.code is grpc.StatusCode.ALREADY_EXISTS:
+        return "another live agent has this agent id"
+    return "the stream ended" if end.welcomed else "the server refused the agent"
+
+
+async def _obstacle(channel: aio.Channel) -> str:
+    """Why `channel` does not connect. Its state does not tell; a call fails with it, at once where it is known."""
+    call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_ANY_CALL)
+    try:
+        await call(b"", timeout=_OBSTACLE_SECONDS)
+    except aio.AioRpcError as failure:
+        if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"no answer within {CONNECT_SECONDS:g} s"
+        return cause_of(failure.details() or "")
+    return ""
+
+
+async def _ready(channel: aio.Channel) -> bool:
+    """Wait for the channel to connect; False when it fails or takes too long."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            state = channel.get_state(try_to_connect=True)
+            while state is not grpc.ChannelConnectivity.READY:
+                if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                    return False
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,107 @@
+"""What a bridge is made of, put together but not started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from distributor.app.lifespan import Loop
+from distributor.bridge.agent_watch import AgentWatch
+from distributor.bridge.app import Admission, MintedToken, bridge_app
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.command_calls import CommandCalls
+from distributor.bridge.dashboard_session import Patience, SessionServices
+from distributor.bridge.event_hub import EventHub
+from distributor.bridge.output_pump import OutputPumps
+from distributor.bridge.server import bridge_endpoint
+from distributor.bridge.server_check import ServerCheck
+from distributor.bridge.snapshot_sync import SnapshotSync
+from distributor.bridge.store_view import StoreView
+from distributor.bridge.subscriptions import Subscriptions
+from distributor.bridge.tokens import Scope, TokenVerifier, mint
+from distributor.client import ClientOptions, CommandClient
+from distributor.errors import ConfigurationError
+from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.http import HttpEndpoint
+from distributor.settings import BridgeSettings
+from distributor.store import event_log
+from distributor.store.command_reader import ValkeyCommandReader
+from distributor.store.event_log import ValkeyEventHistory, ValkeyEventLog
+from distributor.store.functions import Functions
+from distributor.store.output_log import ValkeyOutputLog
+from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import ValkeyConnection
+
+CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, most_ms=500))
+DEV_SUBJECT: Final = "developer"
+DEV_TOKEN_SECONDS: Final = 12 * 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeParts:
+    """What starting and stopping deals with. `loops` are the background loops by name, each meant to run for ever."""
+
+    connection: ValkeyConnection
+    event_connection: ValkeyConnection
+    client: CommandClient
+    hub: EventHub
+    pumps: OutputPumps
+    endpoint: HttpEndpoint
+    loops: Mapping[str, Loop]
+
+
+def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool) -> BridgeParts:
+    """A bridge; with `dev`, the page of this machine gets a token without asking anybody.
+
+    Raises ConfigurationError where keys cannot be used or no Valkey is named.
+    """
+    key = settings.signing_key()
+    verifier = TokenVerifier(settings.token_audience, key, settings.public_pems())
+    connection = ValkeyConnection(_valkey_url(settings))
+    event_connection = ValkeyConnection(settings.valkey_url, reply_timeout_seconds=event_log.REPLY_SECONDS)
+    functions = Functions(connection)
+    reader = ValkeyCommandReader(connection, functions, round(settings.offline_after * 1000))
+    view = StoreView(reader)
+    pumps = OutputPumps(ValkeyOutputLog(connection, functions, "bridge", StorePolicy()))
+    agents = AgentWatch(view, Subscriptions())
+    hub = EventHub(ValkeyEventLog(event_connection), ValkeyEventHistory(connection), view, pumps, agents, metrics)
+    client = CommandClient(settings.server, CALLS)
+    check = ServerCheck(client)
+    patience = Patience(settings.connect_timeout, settings.slow_close, settings.queue_messages, settings.queue_bytes)
+    telling = SnapshotSync(hub, view, pumps, agents, metrics)
+    app = bridge_app(
+        SessionServices(hub, view, telling, CommandCalls(client), verifier, metrics, patience),
+        Admission(settings.allowed_origins, settings.max_connections),
+        {"valkey": lambda: hub.fault, "server": lambda: check.fault},
+        _dev_tokens(key, settings.token_audience) if dev else None,
+    )
+    return BridgeParts(
+        connection,
+        event_connection,
+        client,
+        hub,
+        pumps,
+        bridge_endpoint(settings.listen, app, settings.ping_interval),
+        {"event hub": hub.run, "agent watch": agents.run, "server check": check.run},
+    )
+
+
+def _valkey_url(settings: BridgeSettings) -> str:
+    if not settings.valkey_url:
+        raise ConfigurationError(
+            "a bridge reads from the Valkey of its server: set valkey_url in [bridge], or "
+            "DISTRIBUTOR_BRIDGE_VALKEY_URL, or --valkey-url",
+            field="valkey_url",
+        )
+    return settings.valkey_url
+
+
+def _dev_tokens(key: str, audience: str) -> Callable[[], MintedToken]:
+    def minted() -> MintedToken:
+        now = int(time.time())
+        expires = now + DEV_TOKEN_SECONDS
+        return MintedToken(mint(key, DEV_SUBJECT, list(Scope), audience, now, expires), expires)
+
+    return minted

@@ -1,0 +1,165 @@
+"""What a server is made of, put together but not started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from distributor.app.lifespan import Loop
+from distributor.dispatch.agent_registry import AgentRegistry
+from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.command_distributor import CommandDistributor
+from distributor.dispatch.command_service import CommandService
+from distributor.dispatch.command_watcher import CommandWatcher
+from distributor.dispatch.deadlines import Deadlines
+from distributor.dispatch.event_relay import EventRelay
+from distributor.dispatch.gauges import Gauges
+from distributor.dispatch.liveness import Liveness
+from distributor.dispatch.reconciler import Reconciler
+from distributor.dispatch.retention import Retention
+from distributor.dispatch.wakeups import Wakeups
+from distributor.dispatch.watches import Watches
+from distributor.model.command import CommandLimits
+from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.loop_lag import LoopLag
+from distributor.observability.metrics import Metrics
+from distributor.rpc.agent_gateway import AgentGateway
+from distributor.rpc.command_servicer import CommandServicer
+from distributor.rpc.interceptors.admission import AdmissionInterceptor
+from distributor.rpc.interceptors.errors import ErrorInterceptor
+from distributor.rpc.interceptors.metrics import MetricsInterceptor
+from distributor.rpc.queue_request import CommandDefaults
+from distributor.rpc.server import GrpcServer
+from distributor.settings import ServerSettings
+from distributor.store.command_reader import ValkeyCommandReader
+from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.event_log import ValkeyEventLog
+from distributor.store.functions import Functions
+from distributor.store.output_log import ValkeyOutputLog
+from distributor.store.policy import StorePolicy
+from distributor.store.session_store import ValkeySessionStore
+from distributor.store.valkey_connection import ValkeyConnection
+
+IDEMPOTENCY_MS: Final = 86_400_000
+SESSION_MS: Final = 604_800_000
+"""How long an agent is remembered after it was last heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything that speaks to Valkey, for one replica."""
+
+    replica: str
+    functions: Functions
+    commands: ValkeyCommandStore
+    sessions: ValkeySessionStore
+    output_log: ValkeyOutputLog
+    reader: ValkeyCommandReader
+    event_log: ValkeyEventLog
+
+    async def idle(self) -> None:
+        """Return once no change is under way."""
+        for store in (self.commands, self.sessions, self.output_log):
+            await store.idle()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """What starting and stopping deals with. `loops` are the background loops by name, each meant to run for ever."""
+
+    registry: AgentRegistry
+    watches: Watches
+    relay: EventRelay
+    gauges: Gauges
+    gateway: AgentGateway
+    grpc: GrpcServer
+    loops: Mapping[str, Loop]
+
+
+def stores_on(
+    connection: ValkeyConnection,
+    event_connection: ValkeyConnection,
+    settings: ServerSettings,
+    replica: str,
+    metrics: Metrics,
+) -> Stores:
+    """The stores of a replica. `event_connection` is for the event log alone, which waits on it without end."""
+    policy = store_policy(settings)
+    functions = Functions(connection, metrics.valkey_round_trip, metrics.valkey_failed)
+    return Stores(
+        replica,
+        functions,
+        ValkeyCommandStore(functions, replica, policy),
+        ValkeySessionStore(functions, replica, policy),
+        ValkeyOutputLog(connection, functions, replica, policy),
+        ValkeyCommandReader(connection, functions, policy.offline_after_ms),
+        ValkeyEventLog(event_connection),
+    )
+
+
+def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> ServerParts:
+    """A server over these stores."""
+    wakeups, registry = Wakeups(), AgentRegistry(metrics)
+    retry = RetryPolicy(
+        settings.delivery_attempts, round(settings.retry_first * 1000), round(settings.retry_most * 1000)
+    )
+    watches = Watches(metrics, settings.max_watchers)
+    gauges = Gauges(stores.reader, stores.functions.check_writable, metrics)
+    relay = EventRelay(stores.event_log, stores.replica, registry, wakeups, watches, metrics)
+    distributor = CommandDistributor(
+        stores.commands,
+        registry,
+        wakeups,
+        metrics,
+        polling_interval=settings.polling_interval,
+        batch_size=settings.batch_size,
+    )
+    reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes)
+    gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
+    loops: dict[str, Loop] = {
+        "event relay": relay.run,
+        "command distributor": distributor.run,
+        "deadlines": Deadlines(stores.commands, wakeups, retry).run,
+        "retention": Retention(stores.commands, settings.cleanup_interval).run,
+        "flight audit": Reconciler(stores.reader, registry, wakeups, relay.missed).run,
+        "liveness": Liveness(registry, settings.offline_after).run,
+        "gauges": gauges.run,
+        "loop lag": LoopLag(metrics).run,
+    }
+    limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
+    service = CommandService(stores.commands, stores.reader, wakeups, limits)
+    watcher = CommandWatcher(stores.reader, stores.output_log, watches)
+    grpc = _grpc_server(settings, metrics)
+    grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
+    return ServerParts(registry, watches, relay, gauges, gateway, grpc, loops)
+
+
+def _grpc_server(settings: ServerSettings, metrics: Metrics) -> GrpcServer:
+    interceptors = [MetricsInterceptor(metrics), ErrorInterceptor(), AdmissionInterceptor(settings.max_calls)]
+    return GrpcServer(interceptors, settings.reflection)
+
+
+def store_policy(settings: ServerSettings) -> StorePolicy:
+    """What the store's functions are told, from the settings."""
+
+    def ms(seconds: float) -> int:
+        return round(seconds * 1000)
+
+    retention_ms = ms(settings.result_retention)
+    return StorePolicy(
+        queue_limit=settings.queue_limit,
+        # A key that is remembered longer than its command would lead to nothing.
+        idempotency_ms=min(IDEMPOTENCY_MS, retention_ms),
+        queue_full=settings.queue_full,
+        ageing_ms_per_priority=ms(settings.priority_ageing),
+        offline_after_ms=ms(settings.offline_after),
+        # Whoever asks for a command can also ask for its agent.
+        session_ttl_ms=max(SESSION_MS, retention_ms),
+        retention_ms=retention_ms,
+        ack_deadline_ms=ms(settings.ack_deadline),
+        # The agent stops a command itself; we add the time that takes, and the time to hear of it.
+        run_limit_slack_ms=ms(settings.stop_grace + settings.heartbeat_interval),
+        delivery_attempts=settings.delivery_attempts,
+        output_kept_bytes=settings.output_kept_bytes,
+    )

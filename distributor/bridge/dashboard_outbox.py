@@ -1,0 +1,174 @@
+"""What waits to be sent to one dashboard: a queue with a bound, and what gives way when it is full.
+
+    1. Output takes at most three quarters; what finds no room is not taken, and is read from the store again later.
+    2. When something else finds no room, queued output is cut: a command's pieces become one gap.
+    3. From half full on, an older state of the same command or agent gives way to the newer.
+    4. If that is not enough, a state that is not final is left out: `lost` says that all must be told anew.
+    5. Final states and answers are always taken, up to four times the bound; beyond it the queue is `overrun`.
+
+So order is kept, and what was left out is always said. Pure: no clock, no loop.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from distributor.bridge import messages
+
+MAX_MESSAGES: Final = 256
+MAX_BYTES: Final = 1_048_576
+_OVERRUN: Final = 4
+
+
+class Entry(NamedTuple):
+    """A queued message. Of output, `text` is its tail, for bytes `begin` to `end`; `gap` tells that there are none."""
+
+    text: str
+    size: int
+    queued_at: float
+    key: str = ""
+    command_id: str = ""
+    begin: int = 0
+    end: int = 0
+    gap: bool = False
+
+
+class DashboardOutbox:
+    """The queue of one dashboard. `now` is the time at which an entry came, given back with it."""
+
+    def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._serial = 0
+        self._latest: dict[str, int] = {}
+        self._output: OrderedDict[str, list[int]] = OrderedDict()
+        self.bytes = 0
+        self.cut_bytes = 0
+        """Bytes of output that were cut."""
+        self.lost = False
+        """Something was left out that no message tells of. Whoever tells the dashboard anew resets it."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def overrun(self) -> bool:
+        """Whether so much of what must not be left out waits that the connection has to end."""
+        return self.would_overrun(len(self._entries), self.bytes)
+
+    def would_hold(self, messages: int, bytes_: int) -> bool:
+        """Whether that much is no more than the queue holds."""
+        return messages <= self._max_messages and bytes_ <= self._max_bytes
+
+    def would_overrun(self, messages: int, bytes_: int) -> bool:
+        """Whether that much were more than may ever wait for one dashboard."""
+        return messages > _OVERRUN * self._max_messages or bytes_ > _OVERRUN * self._max_bytes
+
+    def has_room(self, size: int = 0) -> bool:
+        """Whether output of `size` bytes would be taken."""
+        return 4 * (len(self._entries) + 1) <= 3 * self._max_messages and 4 * (self.bytes + size) <= 3 * self._max_bytes
+
+    @property
+    def half_empty(self) -> bool:
+        """Whether there is room worth filling."""
+        return 2 * len(self._entries) <= self._max_messages and 2 * self.bytes <= self._max_bytes
+
+    def add(self, text: str, now: float = 0.0) -> None:
+        """Queue an answer or something else that is told once."""
+        size = _size_of(text)
+        self._make_room(size)
+        self._append(Entry(text, size, now))
+
+    def add_state(self, key: str, text: str, now: float = 0.0, *, final: bool = False) -> None:
+        """Queue the state of the command or agent that `key` stands for."""
+        if not self.half_empty:
+            self._drop(self._latest.pop(key, None))
+        size = _size_of(text)
+        self._make_room(size)
+        if not final and not self._fits(size):
+            self.lost = True
+            return
+        self._append(Entry(text, size, now, key))
+        if not final:
+            self._latest[key] = self._serial
+
+    def add_output(self, command_id: str, begin: int, end: int, tail: str, now: float = 0.0) -> bool:
+        """Queue bytes `begin` to `end` of a command's output; False where there is no room."""
+        size = max(_size_of(tail), end - begin)
+        if not self.has_room(size):
+            return False
+        self._append_output(Entry(tail, size, now, "", command_id, begin, end))
+        return True
+
+    def add_gap(self, command_id: str, begin: int, end: int, now: float = 0.0) -> bool:
+        """Queue that the store no longer has bytes `begin` to `end`; False where there is no room."""
+        if not self.has_room():
+            return False
+        text = messages.gap(command_id, begin, end, "not_kept")
+        self._append_output(Entry(text, _size_of(text), now, "", command_id, begin, end, gap=True))
+        return True
+
+    def drop_output(self, command_id: str) -> None:
+        """Take back the queued output of a command."""
+        for serial in self._output.pop(command_id, ()):
+            self._drop(serial)
+
+    def has_output(self, command_id: str) -> bool:
+        """Whether output of a command, or what became of it, is queued."""
+        return command_id in self._output
+
+    def take(self) -> Entry | None:
+        """The oldest entry, or None."""
+        if not self._entries:
+            return None
+        serial, entry = self._entries.popitem(last=False)
+        self.bytes -= entry.size
+        if entry.key and self._latest.get(entry.key) == serial:
+            del self._latest[entry.key]
+        if entry.command_id:
+            serials = self._output[entry.command_id]
+            serials.remove(serial)
+            if not serials:
+                del self._output[entry.command_id]
+        return entry
+
+    def _append(self, entry: Entry) -> None:
+        self._serial += 1
+        self._entries[self._serial] = entry
+        self.bytes += entry.size
+
+    def _append_output(self, entry: Entry) -> None:
+        self._append(entry)
+        self._output.setdefault(entry.command_id, []).append(self._serial)
+
+    def _drop(self, serial: int | None) -> None:
+        entry = self._entries.pop(serial, None) if serial is not None else None
+        if entry is not None:
+            self.bytes -= entry.size
+
+    def _fits(self, size: int) -> bool:
+        return self.would_hold(len(self._entries) + 1, self.bytes + size)
+
+    def _make_room(self, size: int) -> None:
+        """Unless there is room, cut the queued output of every command to one gap, at the place of its first piece."""
+        if self._fits(size):
+            return
+        for serials in self._output.values():
+            pieces = [self._entries[serial] for serial in serials]
+            if all(piece.gap for piece in pieces):
+                continue
+            self.cut_bytes += sum(piece.end - piece.begin for piece in pieces if not piece.gap)
+            text = messages.gap(pieces[0].command_id, pieces[0].begin, pieces[-1].end, "slow")
+            size = _size_of(text)
+            for serial in serials[1:]:
+                self._drop(serial)
+            self._entries[serials[0]] = pieces[0]._replace(text=text, size=size, end=pieces[-1].end, gap=True)
+            self.bytes += size - pieces[0].size
+            del serials[1:]
+
+
+def _size_of(text: str) -> int:
+    """Its bytes on the wire. Nearly all texts are ASCII, of which Python knows that they are."""
+    return len(text) if text.isascii() else len(text.encode())

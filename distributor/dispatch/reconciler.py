@@ -1,0 +1,78 @@
+"""Compares what agents are believed to have with what the store says, now and then.
+
+Events tell of every change that is made over an agent's head. Where some were missed, or Valkey lost what it knew,
+this finds out: room that is not free again, a command that is no longer the agent's, a cancel that never reached it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent
+from distributor.dispatch.ports import CommandReader
+from distributor.dispatch.wakeups import Wakeups
+from distributor.errors import DistributorError
+from distributor.model.agent_session import InFlight
+from distributor.model.command import CommandState
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+AUDIT_EVERY_SECONDS: Final = 30.0
+MOST_IN_A_READ: Final = 1_000
+
+
+class Reconciler:
+    """One loop of each replica, every half a minute and whenever `asked` is set."""
+
+    def __init__(self, reader: CommandReader, registry: AgentRegistry, wakeups: Wakeups, asked: asyncio.Event) -> None:
+        self._reader = reader
+        self._registry = registry
+        self._wakeups = wakeups
+        self._asked = asked
+
+    async def run(self) -> None:
+        """Audit until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AUDIT_EVERY_SECONDS):
+                    await self._asked.wait()
+            self._asked.clear()
+            try:
+                await self.run_once()
+            except DistributorError as error:
+                logger.debug("cannot audit what is in flight", error=str(error))
+
+    async def run_once(self) -> int:
+        """Audit everything that is in flight; returns how many commands were found to be no longer their agent's."""
+        lost = 0
+        for agent in self._registry:
+            flight = list(agent.session.in_flight.items())
+            for first in range(0, len(flight), MOST_IN_A_READ):
+                lost += await self._audit(agent, dict(flight[first : first + MOST_IN_A_READ]))
+        return lost
+
+    async def _audit(self, agent: AttachedAgent, flight: dict[str, InFlight]) -> int:
+        lost = 0
+        states = await self._reader.states(list(flight))
+        for (command_id, item), state in zip(flight.items(), states, strict=True):
+            # The stream went on while the store was asked: what has changed since is for the next audit.
+            if agent.session.in_flight.get(command_id) is not item:
+                continue
+            if state is None or not _holds(item, state):
+                agent.session.lost(command_id, item.attempt)
+                agent.withdraw(command_id, item.lease_id, "no longer this agent's")
+                self._wakeups.wake(agent.session.agent_id)
+                lost += 1
+            elif state.cancel_ms:
+                agent.cancel(command_id, state.reason.message)
+        if lost:
+            logger.warning("commands were no longer their agent's", agent_id=agent.session.agent_id, commands=lost)
+        return lost
+
+
+def _holds(item: InFlight, state: CommandState) -> bool:
+    return state.status is CommandStatus.ASSIGNED and state.attempt == item.attempt

@@ -1,0 +1,1 @@
+"""What both sides of a connection must agree on: channel options, JSON values, enum numbers, status details."""

@@ -1,0 +1,139 @@
+"""How a returning dashboard is told, over a hub in memory: what comes meanwhile is neither lost nor repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.dashboard_outbox import DashboardOutbox
+from distributor.bridge.requests import Connect, Wanted
+from distributor.bridge.snapshot_sync import SnapshotSync
+from distributor.bridge.store_view import CommandPage
+from distributor.bridge.subscriptions import Subscriptions
+from distributor.bridge.tokens import Identity
+from distributor.errors import Unavailable
+from distributor.model.command import CommandState, Receipts
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandQuery
+
+
+def change(text: str, position: str, event: str = "") -> Change:
+    state = CommandState(text, "a", "T", 50, CommandStatus.QUEUED, 0, Receipts())
+    return Change(position, state, text, event=event or position)
+
+
+def attempt(number: int, position: str) -> Change:
+    state = CommandState("c", "a", "T", 50, CommandStatus.ASSIGNED, number, Receipts())
+    return Change(position, state, f"attempt {number}")
+
+
+class Hub:
+    """At position 5, of which it is just telling; more comes while a dashboard returns."""
+
+    def __init__(self) -> None:
+        self.position = "5-0"
+        self.told_up_to = "4-0"
+        self.subscriptions: Subscriptions[Dashboard] = Subscriptions()
+        self.dashboard: Dashboard | None = None
+
+    async def why_not_resume(self, position: str) -> str:
+        return ""
+
+    def happens(self) -> None:
+        """The rest of what it was telling of, which the history has as well; and then something new."""
+        assert self.dashboard is not None
+        self.dashboard.tell_change(change("rest of five", "5-0"))
+        self.position = "6-0"
+        self.dashboard.tell_change(change("some of six", "5-0", "6-0"))
+        self.dashboard.tell_change(change("rest of six", "6-0"))
+
+    async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
+        assert (after, until) == ("3-0", "5-0")
+        for text in ("four", "five", "rest of five"):
+            yield change(text, "4-0")
+
+    def tell(self, dashboard: Dashboard, told: Change) -> None:
+        dashboard.tell_change(told)
+
+
+class Agents:
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.lock = asyncio.Lock()
+        self._meanwhile = meanwhile
+
+    async def shown(self) -> list[Any]:
+        self._meanwhile()
+        return []
+
+
+async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() -> None:
+    hub = Hub()
+    agents = Agents(hub.happens)
+    telling = SnapshotSync(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, agents), BridgeMetrics())
+    dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
+    texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
+    assert '"resumed":true,"position":"3-0"' in texts[0]
+    assert texts[1:] == ["four", "five", "rest of five", "some of six", "rest of six"]
+
+
+class View:
+    """Attempt 2 is what it reads; meanwhile the events of all three attempts come."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+
+    def _events_come(self) -> None:
+        for number in (1, 2, 3):
+            self._dashboard.tell_change(attempt(number, f"6-{number}"))
+
+    async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
+        self._events_come()
+        return [attempt(2, "")]
+
+    async def page(self, query: CommandQuery) -> CommandPage:
+        self._events_come()
+        return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "")
+
+
+@pytest.mark.parametrize("what", [Wanted(commands=("c",)), Wanted(all_commands=True)])
+async def test_states_do_not_go_back_behind_what_was_read(what: Wanted) -> None:
+    hub = Hub()
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    telling = SnapshotSync(
+        cast(Any, hub), cast(Any, View(dashboard)), cast(Any, None), cast(Any, Agents()), BridgeMetrics()
+    )
+    await telling.subscribe(dashboard, what)
+    read, *texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
+    assert read == "attempt 2" if what.commands else '"reason":"subscribed"' in read
+    assert texts == ["attempt 2", "attempt 3"]
+
+
+class BrokenView:
+    """Valkey goes away while it is asked for the agents."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+
+    async def page(self, query: CommandQuery) -> CommandPage:
+        assert self._dashboard.leaves_ending("c")
+        raise Unavailable("Valkey is away")
+
+
+async def test_what_ended_during_a_subscription_that_fails_is_made_good() -> None:
+    """It may have been subscribed to before, or to all."""
+    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    pumps = cast(Any, SimpleNamespace(follows=lambda *_: False, unfollow=lambda *_: None))
+    telling = SnapshotSync(
+        cast(Any, Hub()), cast(Any, BrokenView(dashboard)), pumps, cast(Any, Agents()), BridgeMetrics()
+    )
+    with pytest.raises(Unavailable):
+        await telling.subscribe(dashboard, Wanted(all_commands=True, commands=("c",)))
+    assert not dashboard.leaves_ending("c")
+    assert dashboard.disturbed.is_set()

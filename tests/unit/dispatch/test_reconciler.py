@@ -1,0 +1,98 @@
+"""What agents are believed to have, against what the store says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from distributor.dispatch.agent_registry import AgentRegistry
+from distributor.dispatch.reconciler import Reconciler
+from distributor.dispatch.wakeups import Wakeups
+from distributor.model.command import CommandState
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.metrics import Metrics
+from tests.support.memory_reader import MemoryReader
+from tests.support.memory_stores import MemoryAgent, state
+from tests.support.serving_agent import background
+from tests.support.waiting import until
+
+
+class Reader(MemoryReader):
+    """Answers with the states it was given; `asking` is called while it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.asking: Callable[[], None] = lambda: None
+
+    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        self.reads += 1
+        self.asking()
+        return await super().states(command_ids)
+
+
+class World:
+    def __init__(self) -> None:
+        self.reader, self.wakeups, self.asked = Reader(), Wakeups(), asyncio.Event()
+        registry = AgentRegistry(Metrics())
+        self.agent = MemoryAgent()
+        self.session = self.agent.session
+        registry.add(self.agent)
+        self.audit = Reconciler(self.reader, registry, self.wakeups, self.asked)
+        self.session.claimed("c1", "lease", 2, 0.0)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_what_is_as_believed_stays(world: World) -> None:
+    world.reader.known["c1"] = state(attempt=2)
+    assert await world.audit.run_once() == 0
+    assert list(world.session.in_flight) == ["c1"]
+    assert world.agent.cancelled == []
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        None,
+        state(status=CommandStatus.COMPLETED, attempt=2),
+        state(status=CommandStatus.QUEUED, attempt=2),
+        state(attempt=3),
+    ],
+    ids=["forgotten", "ended", "released", "given out again"],
+)
+async def test_what_is_no_longer_the_agents_is_stopped_and_makes_room(world: World, known: CommandState | None) -> None:
+    if known is not None:
+        world.reader.known["c1"] = known
+    assert await world.audit.run_once() == 1
+    assert world.session.in_flight == {}
+    assert [command_id for command_id, _ in world.agent.withdrawn] == ["c1"]
+    assert world.wakeups.take() == {"agent123"}
+
+
+async def test_a_cancel_that_never_came_is_sent(world: World) -> None:
+    world.reader.known["c1"] = state(attempt=2)._replace(cancel_ms=5)
+    assert await world.audit.run_once() == 0
+    assert [command_id for command_id, _ in world.agent.cancelled] == ["c1"]
+
+
+async def test_what_changes_while_the_store_is_asked_is_left_alone(world: World) -> None:
+    def given_out_again() -> None:
+        world.session.ended("c1", "lease")
+        world.session.claimed("c1", "lease-3", 3, 0.0)
+
+    world.reader.asking = given_out_again
+    assert await world.audit.run_once() == 0
+    assert world.session.attempt("c1") == 3
+
+
+async def test_it_looks_when_asked(world: World) -> None:
+    world.reader.known["c1"] = state(attempt=2)
+    async with background(world.audit.run()):
+        world.asked.set()
+        await until(lambda: world.reader.reads == 1)
