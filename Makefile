@@ -3,8 +3,11 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
+# Tests wait more than they compute: three workers keep two cores busy. 0 runs them one after the other.
+TEST_WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: help demo test check bench format proto docs upgrade clean env env-dev browser \
+.PHONY: help demo test test-fast check bench format proto docs upgrade clean env env-dev browser \
         check-format check-lint check-types check-layers check-proto check-docs
 
 help: ## List the targets
@@ -13,8 +16,11 @@ help: ## List the targets
 demo: env ## Run Valkey, server and agent, and one command through them; ONCE=1 ends by itself
 	@exec $(BIN)/distributor demo $(if $(ONCE),--once)
 
-test: env-dev browser ## Run every test; PYTEST_ARGS=... to choose
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: env-dev browser ## Run every test in parallel; PYTEST_ARGS=... to choose
+	@$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: env-dev ## Run unit and property tests only: under 30 s
+	@$(PYTEST) tests/unit tests/properties $(PYTEST_ARGS)
 
 check: check-format check-lint check-types check-layers check-proto check-docs ## Everything but the tests
 	@echo "check: all passed"

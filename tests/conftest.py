@@ -1,4 +1,4 @@
-"""What every test may use: one real Valkey for the whole run, emptied where a test asks for a clean one."""
+"""Fixtures for every test: one real Valkey per worker process, emptied where a test asks for a clean one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 async def shared_valkey_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """URL of the one Valkey of this run. Tests want `valkey_url`, which is empty when they begin."""
+    """URL of the one Valkey of this worker process. Tests want `valkey_url`, which is empty when they begin."""
     async with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
         yield valkey.url
 
