@@ -1,19 +1,34 @@
 #!/usr/bin/env bash
 # Copies what the dashboard page takes from npm into distributor/page/vendor/, as its lock file says.
-# Without npm it says so in one line and succeeds: the page then has a plain terminal and no charts.
+# Usage: scripts/vendor_page.sh [--required]
+# Without npm it says so in one line and succeeds: the page then has a plain terminal and no charts. With --required,
+# as for a wheel or an sdist, it fails.
 # A stamp of the lock file and of this script makes the next call instant.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+case "${1:-}" in
+  "") required=false ;;
+  --required) required=true ;;
+  *) echo "usage: scripts/vendor_page.sh [--required]" >&2; exit 2 ;;
+esac
+
+# Ends the script. $1: what is wrong; $2: what helps.
+do_without() {
+  if "$required"; then
+    echo "vendor_page: $1, and the dashboard page must be complete; $2" >&2
+    exit 1
+  fi
+  echo "setup: $1: the dashboard page does without charts and terminal colours; $2"
+  exit 0
+}
 
 page=distributor/page
 wanted=$(cat "$page/package-lock.json" scripts/vendor_page.sh | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$page/vendor/.vendored" 2>/dev/null)" = "$wanted" ]; then
   exit 0
 fi
-if ! command -v npm >/dev/null; then
-  echo "setup: npm is missing: the dashboard page does without charts and terminal colours; on Debian: apt-get install npm"
-  exit 0
-fi
+command -v npm >/dev/null || do_without "npm is missing" "on Debian: apt-get install npm"
 
 echo "setup: fetching the page's modules with npm"
 fresh=$(mktemp -d)
@@ -21,8 +36,7 @@ trap 'rm -rf "$fresh"' EXIT
 cp "$page/package.json" "$page/package-lock.json" "$fresh"
 if ! (cd "$fresh" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >npm.log 2>&1); then
   cat "$fresh/npm.log" >&2
-  echo "setup: npm failed: the dashboard page does without charts and terminal colours" >&2
-  exit 0
+  do_without "npm failed" "the lines above say why"
 fi
 
 modules=$fresh/node_modules

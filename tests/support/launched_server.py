@@ -65,15 +65,18 @@ class LaunchedServer:
 @asynccontextmanager
 async def launched_server(*arguments: str, **environment: str) -> AsyncIterator[LaunchedServer]:
     """`distributor ...` with these arguments; killed at the end if it still runs, with all that it started."""
+    whole = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment}
+    async with launched_program(sys.executable, str(LAUNCHER), *arguments, environment=whole) as server:
+        yield server
+
+
+@asynccontextmanager
+async def launched_program(
+    *command: str | Path, environment: dict[str, str], cwd: Path | None = None
+) -> AsyncIterator[LaunchedServer]:
+    """Any program, likewise."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(LAUNCHER),
-        *arguments,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        start_new_session=True,
+        *command, env=environment, cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
     )
     server = LaunchedServer(process)
     try:

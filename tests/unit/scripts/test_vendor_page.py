@@ -46,11 +46,11 @@ class Checkout:
         npm.write_text(f"#!{shutil.which('bash')}\n{NPM}")
         npm.chmod(0o755)
 
-    def vendor(self) -> subprocess.CompletedProcess[str]:
+    def vendor(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the script."""
         script = str(self.folder / "scripts" / "vendor_page.sh")
         environment = {"PATH": str(self.bin), "HERE": str(self.folder)}
-        return subprocess.run([script], env=environment, capture_output=True, text=True, timeout=20)
+        return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, timeout=20)
 
     def installed(self) -> int:
         """How often npm was called."""
@@ -94,10 +94,40 @@ def test_a_failing_npm_is_told_and_tried_again(checkout: Checkout) -> None:
     (checkout.folder / "npm-fails").touch()
     ended = checkout.vendor()
     assert ended.returncode == 0
-    assert ended.stderr.startswith("npm: no network\nsetup: npm failed")
+    assert ended.stderr == "npm: no network\n"
+    assert "setup: npm failed" in ended.stdout
     (checkout.folder / "npm-fails").unlink()
     assert checkout.vendor().stderr == ""
     assert (checkout.page / "vendor" / "xterm.mjs").exists()
+
+
+def test_a_build_without_npm_fails_and_says_what_to_install(checkout: Checkout) -> None:
+    ended = checkout.vendor("--required")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "vendor_page: npm is missing, and the dashboard page must be complete; on Debian: apt-get install npm\n"
+    )
+
+
+def test_a_build_whose_npm_fails_fails_with_the_words_of_npm(checkout: Checkout) -> None:
+    checkout.has_npm()
+    (checkout.folder / "npm-fails").touch()
+    ended = checkout.vendor("--required")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("npm: no network\nvendor_page: npm failed")
+    assert not (checkout.page / "vendor").exists()
+
+
+def test_a_build_needs_no_npm_where_the_modules_are_there(checkout: Checkout) -> None:
+    checkout.has_npm()
+    checkout.vendor()
+    (checkout.bin / "npm").unlink()
+    ended = checkout.vendor("--required")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_mistyped_option_is_refused(checkout: Checkout) -> None:
+    assert checkout.vendor("--require").returncode == 2
 
 
 def test_the_lock_file_pins_content_and_names_no_registry() -> None:
