@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, ParamSpec, TypeVar
 
 CANCEL_AGAIN_SECONDS: Final = 0.1
+LARGE_BYTES: Final = 16_384
+"""Of a message: walking the values in more than this may take over 5 ms."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def off_loop(size: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """The value of `work`, whose cost grows with `size` in bytes: called here if that is small, else in a thread.
+
+    A thread shares the interpreter, so the loop goes on in steps of some milliseconds instead of standing still.
+    """
+    if size <= LARGE_BYTES:
+        return work(*arguments, **named)
+    return await asyncio.to_thread(work, *arguments, **named)
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, None], again_seconds: float = CANCEL_AGAIN_SECONDS) -> int:

@@ -22,6 +22,7 @@ from distributor.rpc.command_messages import STATUS_FROM_WIRE
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.wire.json_values import NotJson, json_text, plain_value
+from distributor.wire.struct_check import check_value
 
 MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
 _MAX_TYPES: Final = 100
@@ -158,6 +159,7 @@ def _completion(item: pb.Result) -> ReportedCompletion:
     data_json, fault = "", None
     if item.HasField("data"):
         try:
+            check_value(item.data, "result.data")
             data_json = json_text(plain_value(item.data), "result.data")
         except NotJson as error:
             fault = Reason("invalid_result", str(error)[:MAX_REASON_MESSAGE])

@@ -23,6 +23,7 @@ from distributor.rpc.agent_messages import report
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.rpc.malformed import Malformed
 from distributor.rpc.status import to_grpc
+from distributor.tasks import off_loop
 from distributor.v1 import agent_gateway_pb2 as pb
 
 logger = get_logger()
@@ -187,7 +188,9 @@ class AgentStream:
             alone = len(request.ListFields()) == 1
             if alone and not (session.more_waiting and session.credit > 0):
                 return
-        answers = await self._reports.handle(session, report(request, session.agent_id), now)
+        size = request.ByteSize() if request.results else 0
+        said = await off_loop(size, report, request, session.agent_id)
+        answers = await self._reports.handle(session, said, now)
         if answers.results or answers.outputs:
             self._outbox.answer(answers)
             self._send()

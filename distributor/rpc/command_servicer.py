@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -11,14 +12,17 @@ import grpc
 from distributor.dispatch.command_service import CommandService, QueueRequest
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.errors import DistributorError, InvalidArgument
-from distributor.model.command import CommandState
+from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.rpc import command_messages as messages
 from distributor.rpc.queue_request import CommandDefaults, queue_request
+from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
 
 MOST_STATES_IN_A_MESSAGE = 500
+REQUEST_BYTES = 256
+"""What a request without params costs, in bytes of params that cost as much."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,7 +36,7 @@ class CommandServicer(CommandServiceServicer):
         self._defaults = defaults
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
-        queued = await self._service.queue(queue_request(request, self._defaults))
+        queued = await self._service.queue(await self._queue_request(request))
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
             await self._fill(response, queued.command_id)
@@ -43,6 +47,9 @@ class CommandServicer(CommandServiceServicer):
         messages.fill_presence(response.state, queued.agent)
         response.state.output_bytes = 0
         return response
+
+    async def _queue_request(self, request: pb.QueueCommandRequest) -> QueueRequest:
+        return await off_loop(request.command.params.ByteSize(), queue_request, request, self._defaults)
 
     async def _fill(self, response: pb.QueueCommandResponse | pb.GetCommandResponse, command_id: str) -> None:
         """All of a stored command, as it is now."""
@@ -57,11 +64,18 @@ class CommandServicer(CommandServiceServicer):
         self._service.check_batch(len(request.requests))
         valid: list[QueueRequest] = []
         errors: dict[int, DistributorError] = {}
+        since_pause = 0
         for place, item in enumerate(request.requests):
             try:
-                valid.append(queue_request(item, self._defaults))
+                valid.append(await self._queue_request(item))
+                since_pause += REQUEST_BYTES + valid[-1].draft.params_bytes
             except InvalidArgument as error:
                 errors[place] = error
+                since_pause += REQUEST_BYTES + item.command.params.ByteSize()
+            if since_pause > LARGE_BYTES:
+                # Let others go on.
+                await asyncio.sleep(0)
+                since_pause = 0
         answers = iter(await self._service.queue_many(valid))
         response = pb.QueueCommandsResponse()
         add = response.outcomes.add
@@ -89,7 +103,8 @@ class CommandServicer(CommandServiceServicer):
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
         response = pb.GetResultResponse()
-        messages.fill_result(response.result, await self._service.result(request.command_id))
+        result = await self._service.result(request.command_id)
+        await off_loop(len(result.data_json), messages.fill_result, response.result, result)
         return response
 
     async def ListCommands(self, request: pb.ListCommandsRequest, context: Context) -> pb.ListCommandsResponse:
@@ -105,7 +120,8 @@ class CommandServicer(CommandServiceServicer):
         updates = self._watcher.watch(request.command_id, request.output_offset, not request.without_output)
         async with aclosing(updates):
             async for update in updates:
-                response = messages.watch_response(request.command_id, update)
+                size = len(update.data_json) if isinstance(update, CommandResult) else 0
+                response = await off_loop(size, messages.watch_response, request.command_id, update)
                 if isinstance(update, CommandState) and update.status is CommandStatus.QUEUED:
                     messages.fill_presence(response.command.state, await self._service.presence(update.agent_id))
                 yield response

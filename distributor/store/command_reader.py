@@ -16,6 +16,7 @@ from distributor.model.listing import CommandQuery, Page, QueueDepth
 from distributor.store import keys, rows
 from distributor.store.functions import Functions
 from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.tasks import off_loop
 
 MOST_SCANNED_FOR_A_PAGE: Final = 2_000
 
@@ -54,7 +55,7 @@ class ValkeyCommandReader:
         texts = await self._connection.call(
             "MGET", *(keys.RESULT.format(command_id=command_id) for command_id in command_ids)
         )
-        return [rows.command_result(text) if text else None for text in texts]
+        return [await off_loop(len(text), rows.command_result, text) if text else None for text in texts]
 
     async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
         last_arrival, last_id = _read_cursor(cursor, query)

@@ -112,7 +112,7 @@ def _fill_struct(target: Struct, items: Mapping[Any, object], place: str, levels
             field = fields[name]
         except ValueError as error:
             raise NotJson(place, "has a name that is not valid Unicode") from error
-        _fill_value(field, item, place + _step(name), levels - 1)
+        _fill_value(field, item, place + step(name), levels - 1)
 
 
 def _fill_list(target: ListValue, items: Sequence[object], place: str, levels: int) -> None:
@@ -124,7 +124,7 @@ def _fill_list(target: ListValue, items: Sequence[object], place: str, levels: i
         _fill_value(values.add(), item, f"{place}[{index}]", levels - 1)
 
 
-def _step(name: str) -> str:
+def step(name: str) -> str:
     """`name` as a step of a place: in quotes, and cut, where it is no plain word. Places go into logs and terminals."""
     return f".{name}" if name.isidentifier() and len(name) <= _MAX_NAME else f"[{name[:_MAX_NAME]!a}]"
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Value
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
@@ -80,6 +80,13 @@ VIOLATIONS = [
         "no value 77",
     ),
 ]
+
+
+def listed(inmost: Value, levels: int) -> Value:
+    """The value in a list in a list, so many levels deep."""
+    for _ in range(levels):
+        inmost = Value(list_value=ListValue(values=[inmost]))
+    return inmost
 
 
 async def but_for_sessions(server: RunningServer) -> dict[bytes, bytes]:
@@ -215,6 +222,8 @@ async def test_a_result_over_the_size_limit_fails_its_command(server: RunningSer
     ("fields", "reason"),
     [
         ({"data": Value(number_value=float("inf"))}, "result.data is inf, which JSON has no number for"),
+        ({"data": listed(Value(number_value=float("nan")), 1)}, "result.data[0] is nan, which JSON has no number for"),
+        ({"data": listed(Value(), 33)}, "nests deeper than 32 levels"),
         ({"output_bytes": -1}, "negative number of bytes"),
     ],
 )
@@ -227,6 +236,27 @@ async def test_a_result_that_makes_no_sense_fails_its_command(
     kept = await server.result(assignment.command.command_id)
     assert (kept.status, kept.reason.code) == (FAILED, "invalid_result")
     assert reason in kept.reason.message
+
+
+async def test_a_result_as_deep_as_the_limit_is_kept(server: RunningServer, agent: WireAgent) -> None:
+    (assignment,) = agent.assignments
+    deep = listed(Value(null_value=NULL_VALUE), 32)
+    (ack,) = await agent.finish(assignment, data=deep)
+    assert ack.verdict == pb.RESULT_VERDICT_STORED
+    assert (await server.result(assignment.command.command_id)).data == deep
+
+
+async def test_a_message_deeper_than_parsers_go_ends_the_stream(server: RunningServer) -> None:
+    message = pb.ConnectRequest()
+    data = message.results.add(command_id="c", lease_id="l").data
+    for _ in range(60):
+        data = data.list_value.values.add()
+    call = raw_stream(server.channel)
+    await call.write(pb.ConnectRequest(hello=hello()).SerializeToString())
+    await call.read()
+    await call.write(message.SerializeToString())
+    error = told(await call.code(), await call.details(), await call.trailing_metadata())
+    assert (error.code, error.reason) == ("INVALID_ARGUMENT", "NESTED_TOO_DEEP")
 
 
 async def test_a_reason_is_made_fit_to_be_kept(server: RunningServer, agent: WireAgent) -> None:

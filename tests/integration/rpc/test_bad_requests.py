@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
+from distributor.wire.json_values import MAX_DEPTH
 from tests.support.received_errors import ToldError, error_of, error_of_stream
 from tests.support.running_server import RunningServer, keyspace, queue_request, running_server
 from tests.support.waiting import PATIENCE_SECONDS
@@ -48,6 +50,13 @@ def nested(levels: int) -> list[Any]:
     inner: list[Any] = []
     for _ in range(levels - 1):
         inner = [inner]
+    return inner
+
+
+def objects(levels: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        inner = {"a": inner}
     return inner
 
 
@@ -106,11 +115,32 @@ MISTAKES = [
         params={"text": "x" * 262_144},
     ),
     queueing(
-        "params nested deeper than an agent can read",
-        "command.params",
+        "lists in params one level too deep",
+        "command.params.deep" + "[0]" * (MAX_DEPTH - 1),
         "PARAMS_TOO_DEEP",
-        "32 levels always fit",
-        params={"deep": nested(48)},
+        "nests deeper than 32 levels",
+        params={"deep": nested(MAX_DEPTH)},
+    ),
+    queueing(
+        "objects in params one level too deep",
+        "command.params" + ".a" * MAX_DEPTH,
+        "PARAMS_TOO_DEEP",
+        "nests deeper than 32 levels",
+        params=objects(MAX_DEPTH + 1),
+    ),
+    queueing(
+        "params with a number that is none",
+        "command.params.a[2]",
+        "INVALID_PARAMS",
+        "command.params.a[2] is nan, which JSON has no number for",
+        params={"a": [1, 2, math.nan]},
+    ),
+    queueing(
+        "params with infinity",
+        "command.params.b.c",
+        "INVALID_PARAMS",
+        "command.params.b.c is -inf, which JSON has no number for",
+        params={"b": {"c": -math.inf}},
     ),
     asking(
         "time limit of two signs",
@@ -386,6 +416,19 @@ async def test_text_that_is_not_utf8(server: RunningServer) -> None:
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
     assert "not UTF-8" in error.text
     assert await keyspace(server.settings.valkey_url) == before
+
+
+@pytest.mark.parametrize("method", ["QueueCommand", "QueueCommands"])
+async def test_params_deeper_than_parsers_go(server: RunningServer, method: str) -> None:
+    batch = pb.QueueCommandsRequest()
+    # Filled in place: to copy it is to parse it.
+    request = batch.requests.add() if method == "QueueCommands" else pb.QueueCommandRequest()
+    request.command.agent_id, request.command.type = "agent123", "PING"
+    request.command.params.update(objects(MAX_DEPTH + 2))
+    encoded = (batch if method == "QueueCommands" else request).SerializeToString()
+    error = await error_of(raw(server.channel, method)(encoded))
+    assert (error.code, error.reason) == ("INVALID_ARGUMENT", "NESTED_TOO_DEEP")
+    assert "may nest 32 levels deep" in error.text
 
 
 async def test_a_message_over_the_size_limit(server: RunningServer) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import json
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import Struct, Value
 from valkey.asyncio import Valkey
 
 from distributor.v1 import command_pb2
@@ -87,13 +88,51 @@ async def test_the_same_key_for_another_request_is_refused(server: RunningServer
     assert await keyspace(server.settings.valkey_url) == before
 
 
-async def test_the_same_request_is_the_same_after_the_defaults_have_changed(valkey_url: str) -> None:
+@pytest.mark.parametrize(
+    "spelt_out",
+    [
+        {"priority": 50},
+        {"time_limit": 300.0},
+        {"queue_ttl": 86_400.0},
+        {"max_runs": 1},
+        {"offline_policy": command_pb2.OFFLINE_POLICY_QUEUE},
+        {"params": {}},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+async def test_a_default_that_is_spelt_out_is_the_same_request(
+    server: RunningServer, spelt_out: dict[str, Any]
+) -> None:
+    first = await server.commands.QueueCommand(queue_request(idempotency_key="key-1"))
+    again = await server.commands.QueueCommand(queue_request(idempotency_key="key-1", **spelt_out))
+    assert (again.already_queued, again.command.command_id) == (True, first.command.command_id)
+
+
+async def test_params_in_another_order_are_the_same_request(server: RunningServer) -> None:
+    def request(names: str) -> bytes:
+        """Put together by hand: on the wire, the params have this order."""
+        fields = [Struct(fields={name: Value(bool_value=True)}).SerializeToString() for name in names]
+        params = b"".join(b"\x22" + bytes([len(field)]) + field for field in fields)
+        command = queue_request().command.SerializeToString() + params
+        return b"\x0a" + bytes([len(command)]) + command + b"\x12\x05key-1"
+
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, pb.QueueCommandResponse] = server.channel.unary_unary(
+        "/distributor.v1.CommandService/QueueCommand", response_deserializer=pb.QueueCommandResponse.FromString
+    )
+    first, again = await call(request("abcdefgh")), await call(request("hgfedcba"))
+    assert sorted(first.command.params.fields) == list("abcdefgh")
+    assert (first.already_queued, again.already_queued) == (False, True)
+
+
+async def test_the_same_request_differs_after_the_defaults_have_changed(valkey_url: str) -> None:
     request = queue_request(idempotency_key="key-1")
-    ids = []
-    for time_limit in (60.0, 90.0):
-        async with running_server(valkey_url, time_limit=time_limit) as server:
-            ids.append((await server.commands.QueueCommand(request)).command.command_id)
-    assert ids[0] == ids[1]
+    async with running_server(valkey_url, time_limit=60.0) as server:
+        first = (await server.commands.QueueCommand(request)).command.command_id
+    async with running_server(valkey_url, time_limit=90.0) as server:
+        error = await error_of(server.commands.QueueCommand(request))
+        assert error.reason == "IDEMPOTENCY_KEY_TAKEN"
+        as_it_was = queue_request(idempotency_key="key-1", time_limit=60.0)
+        assert (await server.commands.QueueCommand(as_it_was)).command.command_id == first
 
 
 async def test_what_nobody_knows_is_not_stored(server: RunningServer) -> None:
