@@ -16,6 +16,7 @@ from distributor.dispatch.deadlines import Deadlines
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.gauges import Gauges
 from distributor.dispatch.liveness import Liveness
+from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.retention import Retention
 from distributor.dispatch.wakeups import Wakeups
@@ -24,7 +25,7 @@ from distributor.model.command import CommandLimits
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
 from distributor.observability.metrics import Metrics
-from distributor.rpc.agent_gateway import AgentGateway
+from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.interceptors.admission import AdmissionInterceptor
 from distributor.rpc.interceptors.errors import ErrorInterceptor
@@ -115,7 +116,10 @@ def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> 
         polling_interval=settings.polling_interval,
         batch_size=settings.batch_size,
     )
-    reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes)
+    holds = OutputHolds(
+        registry, settings.output_kept_bytes - unacknowledged_output_bytes(settings), settings.output_hold
+    )
+    reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes, holds)
     gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
     loops: dict[str, Loop] = {
         "event relay": relay.run,
@@ -129,7 +133,7 @@ def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> 
     }
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
     service = CommandService(stores.commands, stores.reader, wakeups, limits)
-    watcher = CommandWatcher(stores.reader, stores.output_log, watches)
+    watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
     grpc = _grpc_server(settings, metrics)
     grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
     return ServerParts(registry, watches, relay, gauges, gateway, grpc, loops)

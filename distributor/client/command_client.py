@@ -73,10 +73,14 @@ class CommandClient:
             await self._channel.close()
             self._channel = self._opened = self._watches = None
 
-    async def queue(self, request: values.CommandRequest) -> values.QueuedCommand:
-        """Queue one command. It is stored when this returns; the agent need not be connected."""
-        key = request.idempotency_key or _minted_key()
-        answer = await self._calls.call(self._stub.QueueCommand, wire_request(request, key))
+    async def queue(self, request: values.CommandRequest, *, hold_output: bool = False) -> values.QueuedCommand:
+        """Queue one command. It is stored when this returns; the agent need not be connected.
+
+        `hold_output` announces a `watch` with `hold_output`: output is held for it from the first byte on.
+        """
+        wired = wire_request(request, request.idempotency_key or _minted_key())
+        wired.hold_output = hold_output
+        answer = await self._calls.call(self._stub.QueueCommand, wired)
         # With a minted key, an earlier use can only have been a try of this very call.
         already_queued = answer.already_queued and bool(request.idempotency_key)
         return values.QueuedCommand(command_of(answer.command, answer.state), already_queued)
@@ -149,14 +153,20 @@ class CommandClient:
         *,
         output_offset: int = 0,
         with_output: bool = True,
+        hold_output: bool = False,
         timeout_seconds: float | None = None,
     ) -> AsyncGenerator[values.Update, None]:
         """The state of a command now and at each change, its output from `output_offset`, at last its result.
 
-        Goes on where it was after the server was away. Leaving the loop early leaves the command as it is.
+        Goes on where it was after the server was away. Leaving the loop early leaves the command as it is. With
+        `hold_output` a program that prints faster than this reads is slowed down rather than its output cut; what is
+        cut all the same comes as an `OutputGap`.
         """
         request = wire.WatchCommandRequest(
-            command_id=command_id, output_offset=output_offset, without_output=not with_output
+            command_id=command_id,
+            output_offset=output_offset,
+            without_output=not with_output,
+            hold_output=hold_output,
         )
         return self._watching.updates(request, Deadline(timeout_seconds))
 

@@ -36,6 +36,9 @@ class AttachedAgent(Protocol):
     def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
 
+    def acknowledge_output(self, command_id: str, offset: int) -> None:
+        """Let the agent forget its output before `offset`, and so send more."""
+
     def drain(self, reconnect_after_seconds: float) -> None:
         """Give it nothing more and ask it to reconnect."""
 

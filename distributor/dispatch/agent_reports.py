@@ -7,7 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.dispatch.ports import CommandStore, OutputLog
+from distributor.dispatch.output_holds import OutputHolds
+from distributor.dispatch.ports import AttemptOutputLog, CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import ResourceExhausted
 from distributor.model.agent_report import (
@@ -41,16 +42,18 @@ class AgentReports:
     def __init__(
         self,
         store: CommandStore,
-        output_log: OutputLog,
+        output_log: AttemptOutputLog,
         wakeups: Wakeups,
         retry_policy: RetryPolicy,
         max_result_bytes: int = 262_144,
+        holds: OutputHolds | None = None,
     ) -> None:
         self._store = store
         self._output_log = output_log
         self._wakeups = wakeups
         self._retry_policy = retry_policy
         self._max_result_bytes = max_result_bytes
+        self._holds = holds
         self._random = random.Random()
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
@@ -67,14 +70,14 @@ class AgentReports:
             await self._store.progress([_progress(session, held) for held in progressed])
         if report.refusals:
             await self._refused(session, report.refusals)
-        output_answers = await self._append(report.outputs) if report.outputs else []
+        output_answers = await self._append(session, report.outputs) if report.outputs else []
         ended = report.completions or report.not_found
         results = await self._finish(session, report.completions, report.not_found) if ended else []
         if session.more_waiting and session.credit > 0:
             self._wakeups.wake(session.agent_id)
         return Answers(results, output_answers)
 
-    async def _append(self, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
+    async def _append(self, session: AgentSession, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
         try:
             safe = await self._output_log.append(pieces)
         except ResourceExhausted as error:
@@ -82,10 +85,21 @@ class AgentReports:
             logger.warning("output is dropped", error=str(error))
             safe = [None] * len(pieces)
         answers: dict[str, int] = {}
+        stored: dict[LeaseRef, int] = {}
         for piece, offset in zip(pieces, safe, strict=True):
             # Output of a command that is no longer the agent's is of no use to anybody: it may forget it.
             answers[piece.command_id] = piece.offset + len(piece.data) if offset is None else offset
+            if offset is not None and self._holds is not None and self._holds.holds(piece.command_id):
+                stored[LeaseRef(piece.command_id, piece.lease_id)] = offset
+        for lease, offset in stored.items():
+            answers[lease.command_id] = await self._acknowledgeable(session, lease, offset)
         return list(answers.items())
+
+    async def _acknowledgeable(self, session: AgentSession, lease: LeaseRef, stored: int) -> int:
+        """How much of the stored output the agent may forget now, as its readers permit."""
+        assert self._holds is not None
+        base = await self._output_log.base(lease.command_id)
+        return self._holds.acknowledgeable(session, lease, base, stored)
 
     async def _finish(
         self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]

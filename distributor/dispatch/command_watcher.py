@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from distributor.dispatch.output_holds import Hold, OutputHolds
 from distributor.dispatch.ports import CommandReader, OutputLog
 from distributor.dispatch.refusals import bounded, no_such_command, valid
 from distributor.dispatch.watches import Watch, Watches
@@ -31,14 +32,18 @@ Update = CommandState | StoredChunk | Gap | CommandResult
 class CommandWatcher:
     """Watches over ports. Each watch subscribes first and reads afterwards, so nothing falls between the two."""
 
-    def __init__(self, reader: CommandReader, output_log: OutputLog, watches: Watches) -> None:
+    def __init__(self, reader: CommandReader, output_log: OutputLog, watches: Watches, holds: OutputHolds) -> None:
         self._reader = reader
         self._output_log = output_log
         self._watches = watches
+        self._holds = holds
 
-    async def watch(self, command_id: str, output_offset: int, with_output: bool) -> AsyncGenerator[Update, None]:
+    async def watch(
+        self, command_id: str, output_offset: int, with_output: bool, hold_output: bool = False
+    ) -> AsyncGenerator[Update, None]:
         """The state of a command now and at each change, its output from an offset, and its result at the end.
 
+        With `hold_output` the program waits for this reader rather than have output cut that it has not read.
         The terminal state comes after all output, the result last. Raises NotFound, and InvalidArgument for a
         negative offset.
         """
@@ -50,13 +55,14 @@ class CommandWatcher:
                 reason="OFFSET_OUT_OF_RANGE",
             )
         watch = self._watches.open([command_id])
+        hold = self._holds.open(command_id, output_offset) if hold_output and with_output else None
         try:
             (state,) = await self._states([command_id])
             if not state.status.terminal:
                 yield state
             while True:
                 if with_output:
-                    async for piece in self._output_from(command_id, output_offset):
+                    async for piece in self._output_from(command_id, output_offset, hold):
                         output_offset = piece.end if isinstance(piece, Gap) else piece.offset + len(piece.data)
                         yield piece
                 if state.status.terminal:
@@ -75,6 +81,11 @@ class CommandWatcher:
                     yield state
         finally:
             self._watches.close(watch, [command_id])
+            self._holds.close(hold)
+
+    def reserve(self, command_id: str) -> None:
+        """Hold the output of a command that was just queued for a watch with `hold_output` that follows."""
+        self._holds.reserve(command_id)
 
     async def watch_many(
         self, command_ids: Sequence[str], agent_ids: Sequence[str]
@@ -136,13 +147,17 @@ class CommandWatcher:
             states = await self._states([state.command_id])
         return states[-1] if states else state
 
-    async def _output_from(self, command_id: str, offset: int) -> AsyncGenerator[StoredChunk | Gap, None]:
+    async def _output_from(
+        self, command_id: str, offset: int, hold: Hold | None
+    ) -> AsyncGenerator[StoredChunk | Gap, None]:
         while chunks := await self._output_log.read(command_id, offset, OUTPUT_BYTES_IN_A_READ):
             for chunk in chunks:
                 if chunk.offset > offset:
                     yield Gap(offset, chunk.offset)
                 yield chunk
                 offset = chunk.offset + len(chunk.data)
+                if hold is not None:
+                    hold.read(offset)
 
     async def _states(self, command_ids: Sequence[str]) -> list[CommandState]:
         states = await self._reader.states(command_ids)

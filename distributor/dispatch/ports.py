@@ -131,3 +131,10 @@ class OutputLog(Protocol):
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
         """Chunks from the byte at `offset` on, about `most_bytes` of them. The first may begin later: a gap."""
+
+
+class AttemptOutputLog(OutputLog, Protocol):
+    """An output log that also knows where attempts begin."""
+
+    async def base(self, command_id: str) -> int:
+        """Where the output of the current attempt begins."""

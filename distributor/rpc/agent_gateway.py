@@ -143,7 +143,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             limits=pb.Limits(
                 max_result_bytes=settings.max_result_bytes,
                 max_output_chunk_bytes=MAX_OUTPUT_CHUNK_BYTES,
-                max_unacknowledged_output_bytes=MAX_UNACKNOWLEDGED_OUTPUT_BYTES,
+                max_unacknowledged_output_bytes=unacknowledged_output_bytes(settings),
             ),
             server_version=f"distributor {distributor.__version__}",
         )
@@ -194,3 +194,8 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
         if held.running and held.command_id not in attached.adopted:
             session.stopping(held.command_id, held.lease_id)
     return session
+
+
+def unacknowledged_output_bytes(settings: ServerSettings) -> int:
+    """How much output of a command may be under way; at most half of what is kept, so that a reader can hold it."""
+    return min(MAX_UNACKNOWLEDGED_OUTPUT_BYTES, settings.output_kept_bytes // 2)

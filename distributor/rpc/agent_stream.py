@@ -14,7 +14,7 @@ from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.ports import SessionStore
 from distributor.dispatch.refusals import draining, superseded
 from distributor.errors import Aborted, DistributorError, InvalidArgument
-from distributor.model.agent_report import LeaseRef, Refusal, RefusalKind, Report
+from distributor.model.agent_report import Answers, LeaseRef, Refusal, RefusalKind, Report
 from distributor.model.agent_session import AgentSession, ProtocolViolation
 from distributor.model.command import Reason
 from distributor.model.delivery import Claim
@@ -102,6 +102,11 @@ class AgentStream:
     def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
         self._outbox.withdraw(command_id, lease_id, reason)
+        self._send()
+
+    def acknowledge_output(self, command_id: str, offset: int) -> None:
+        """Let the agent forget its output before `offset`, and so send more."""
+        self._outbox.answer(Answers([], [(command_id, offset)]))
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:

@@ -46,6 +46,8 @@ class CommandServicer(CommandServiceServicer):
         messages.fill_time(response.state.receipts.queue_time, queued.queued_ms)
         messages.fill_presence(response.state, queued.agent)
         response.state.output_bytes = 0
+        if request.hold_output:
+            self._watcher.reserve(queued.command_id)
         return response
 
     async def _queue_request(self, request: pb.QueueCommandRequest) -> QueueRequest:
@@ -117,7 +119,9 @@ class CommandServicer(CommandServiceServicer):
     async def WatchCommand(
         self, request: pb.WatchCommandRequest, context: Context
     ) -> AsyncIterator[pb.WatchCommandResponse]:
-        updates = self._watcher.watch(request.command_id, request.output_offset, not request.without_output)
+        updates = self._watcher.watch(
+            request.command_id, request.output_offset, not request.without_output, request.hold_output
+        )
         async with aclosing(updates):
             async for update in updates:
                 size = len(update.data_json) if isinstance(update, CommandResult) else 0

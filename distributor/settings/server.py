@@ -93,6 +93,10 @@ class ServerSettings(SettingsGroup):
     output_kept_bytes: int = Field(
         1_048_576, ge=65_536, le=1_073_741_824, description="Bytes of output kept of one command; older ones are cut."
     )
+    output_hold: Seconds = Field(
+        60.0,
+        description="Seconds that a program waits for a reader of its output that does not read; then output is cut.",
+    )
     result_retention: Seconds = Field(
         604_800.0, ge=60.0, description="Seconds that results and ended commands are kept."
     )

@@ -37,6 +37,10 @@ class ValkeyOutputLog:
         reply = await self._functions.call("append_output", arguments, len(pieces))
         return [offset if offset >= 0 else None for offset in reply]
 
+    async def base(self, command_id: str) -> int:
+        key = keys.STATUS.format(command_id=command_id)
+        return int(await self._connection.call("HGET", key, "output_base") or 0)
+
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
         # The first entry whose end is beyond the offset has the byte at it, or comes after what was dropped.
         key = keys.OUTPUT.format(command_id=command_id)

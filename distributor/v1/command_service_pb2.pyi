@@ -55,10 +55,13 @@ class QueueCommandRequest(_message.Message):
 
     COMMAND_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """The same key with the same command gives the same id, for 24 hours; with another command, ALREADY_EXISTS.
     At most 128 printable ASCII characters.
     """
+    hold_output: _builtins.bool
+    """A WatchCommand with hold_output follows: hold output for it from the first byte on, for up to 10 s."""
     @_builtins.property
     def command(self) -> _command_pb2.Command: ...
     def __init__(
@@ -66,10 +69,11 @@ class QueueCommandRequest(_message.Message):
         *,
         command: _command_pb2.Command | None = ...,
         idempotency_key: _builtins.str = ...,
+        hold_output: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hold_output", b"hold_output", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,21 +453,28 @@ class WatchCommandRequest(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_OFFSET_FIELD_NUMBER: _builtins.int
     WITHOUT_OUTPUT_FIELD_NUMBER: _builtins.int
+    HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     output_offset: _builtins.int
     """Where output begins; 0 is all of it. Output already dropped is told as a gap."""
     without_output: _builtins.bool
     """Leave output out."""
+    hold_output: _builtins.bool
+    """Rather slow the program down than cut output before this call has read it. A call that does not read for
+    output_hold (60 s by default) no longer holds the program up and may find a gap. Holds only where agent and caller
+    are connected to the same server.
+    """
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         output_offset: _builtins.int = ...,
         without_output: _builtins.bool = ...,
+        hold_output: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "output_offset", b"output_offset", "without_output", b"without_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "hold_output", b"hold_output", "output_offset", b"output_offset", "without_output", b"without_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

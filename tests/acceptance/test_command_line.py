@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 from collections.abc import AsyncIterator
@@ -44,6 +45,21 @@ async def test_a_megabyte_arrives_exactly(address: str) -> None:
 
     assert finished.code == 0
     assert hashlib.sha256(finished.stdout).digest() == hashlib.sha256(bytes(range(250)) * 4_000).digest()
+
+
+async def test_all_of_twenty_megabytes_reaches_a_slow_reader(address: str) -> None:
+    numbered = "b''.join(b'%07d\\n' % number for number in range(2_500_000))"
+    program = f"import sys; sys.stdout.buffer.write({numbered})"
+    options = ["--agent=agent-0", "--follow", "--", sys.executable, "-c", program]
+    expected = hashlib.sha256(eval(numbered)).digest()
+    sender = await start_sender(address, *options)
+    assert sender.stdout
+    read = hashlib.sha256()
+    while data := await sender.stdout.read(65_536):
+        read.update(data)
+        await asyncio.sleep(0.015)
+
+    assert (await sender.wait(), read.digest()) == (0, expected)
 
 
 async def test_bytes_that_are_not_utf8_arrive_exactly(address: str) -> None:

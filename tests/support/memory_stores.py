@@ -124,6 +124,7 @@ class MemoryOutputLog:
     def __init__(self) -> None:
         self.pieces: list[OutputPiece] = []
         self.gone: set[str] = set()
+        self.bases: dict[str, int] = {}
         self.full = False
 
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
@@ -131,6 +132,9 @@ class MemoryOutputLog:
             raise ResourceExhausted("Valkey has no memory left", reason="STORE_FULL")
         self.pieces += pieces
         return [None if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
+
+    async def base(self, command_id: str) -> int:
+        return self.bases.get(command_id, 0)
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
         return []
@@ -174,6 +178,7 @@ class MemoryAgent:
         self.cancelled: list[tuple[str, str]] = []
         self.withdrawn: list[tuple[str, str]] = []
         self.farewells: list[CloseReason] = []
+        self.acknowledged: list[tuple[str, int]] = []
 
     def deliver(self, claim: Claim) -> bool:
         if self.ending:
@@ -192,6 +197,9 @@ class MemoryAgent:
 
     def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
         self.withdrawn.append((command_id, reason))
+
+    def acknowledge_output(self, command_id: str, offset: int) -> None:
+        self.acknowledged.append((command_id, offset))
 
     def drain(self, reconnect_after_seconds: float) -> None:
         self.session.draining = True

@@ -72,6 +72,12 @@ def stay_options(command: F) -> F:
     for decorate in (
         click.option("--timeout", type=arguments.DURATION, help="Give up waiting after this long; the commands go on."),
         click.option(
+            "--hold-output/--no-hold-output",
+            default=None,
+            help="Slow the program down rather than lose output that was not read yet. [default: when following one "
+            "command]",
+        ),
+        click.option(
             "--passthrough-exit-code", is_flag=True, help="Exit with the code that the remote program exited with."
         ),
     ):

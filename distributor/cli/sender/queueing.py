@@ -31,7 +31,7 @@ async def send(
 async def _send_one(
     client: CommandClient, screen: Screen, request: CommandRequest, options: WaitOptions
 ) -> ExitCode | int:
-    queued = await client.queue(request)
+    queued = await client.queue(request, hold_output=options.holds(1))
     if options.stays:
         screen.message(_queued_text(queued))
         return await Stay(client, screen, [queued.command.command_id], options).run()

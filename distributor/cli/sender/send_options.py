@@ -24,6 +24,12 @@ class WaitOptions:
     follow: bool = False
     timeout: float | None = None
     passthrough_exit_code: bool = False
+    hold_output: bool | None = None
+    """None: where one command is followed."""
+
+    def holds(self, count: int) -> bool:
+        """Whether `count` commands are slowed down rather than their output cut."""
+        return self.follow and (count == 1 if self.hold_output is None else self.hold_output)
 
     @property
     def stays(self) -> bool:
@@ -38,6 +44,8 @@ class WaitOptions:
             raise click.UsageError("--passthrough-exit-code needs --wait or --follow")
         if self.passthrough_exit_code and count != 1:
             raise click.UsageError(f"--passthrough-exit-code needs exactly one command, not {count:,}")
+        if self.hold_output is not None and not self.follow:
+            raise click.UsageError("--hold-output and --no-hold-output need --follow")
         if self.follow and count > MAX_FOLLOWED:
             raise click.UsageError(
                 f"at most {MAX_FOLLOWED} commands can be followed at once, not {count:,}; --wait takes more"

@@ -103,7 +103,10 @@ class Stay:
 
     async def _follow_one(self, command_id: str, progress: CompletionProgress | None = None) -> None:
         view = view_of(self._screen, command_id, one_of_many=progress is not None)
-        async with aclosing(self._client.watch(command_id, timeout_seconds=self._options.timeout)) as updates:
+        updates = self._client.watch(
+            command_id, hold_output=self._options.holds(len(self._ids)), timeout_seconds=self._options.timeout
+        )
+        async with aclosing(updates):
             async for update in updates:
                 self._note(command_id, update)
                 view.show(update)
