@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from distributor.app.lifespan import Loop
-from distributor.bridge.agent_watch import AgentWatch
+from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.app import Admission, MintedToken, bridge_app
+from distributor.bridge.backend_status import ServerCheck
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.dashboard_session import Patience, SessionServices
-from distributor.bridge.event_hub import EventHub
+from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.server import bridge_endpoint
-from distributor.bridge.server_check import ServerCheck
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
@@ -65,16 +65,17 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     reader = ValkeyCommandReader(connection, functions, round(settings.offline_after * 1000))
     view = StoreView(reader)
     pumps = OutputPumps(ValkeyOutputLog(connection, functions, "bridge", StorePolicy()))
-    agents = AgentWatch(view, Subscriptions())
-    hub = EventHub(ValkeyEventLog(event_connection), ValkeyEventHistory(connection), view, pumps, agents, metrics)
+    agents = AgentWatch(view, Subscriptions(), AgentWatchTimes(sweep=settings.agent_sweep))
+    events = EventSource(ValkeyEventLog(event_connection), ValkeyEventHistory(connection))
+    hub = EventHub(events, view, pumps, agents, metrics)
     client = CommandClient(settings.server, CALLS)
-    check = ServerCheck(client)
+    check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
     patience = Patience(settings.connect_timeout, settings.slow_close, settings.queue_messages, settings.queue_bytes)
     telling = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
         SessionServices(hub, view, telling, CommandCalls(client), verifier, metrics, patience),
         Admission(settings.allowed_origins, settings.max_connections),
-        {"valkey": lambda: hub.fault, "server": lambda: check.fault},
+        {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(key, settings.token_audience) if dev else None,
     )
     return BridgeParts(

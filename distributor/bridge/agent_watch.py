@@ -1,7 +1,8 @@
-"""Tells dashboards how agents are: soon after something happened to one, and every few seconds.
+"""Sends dashboards the state of agents: soon after an event, and in a regular sweep.
 
-What an agent runs changes with each of its commands, so an agent is read again rather than told of event by event,
-and at most a few times a second. Silence makes no event at all: that is what the regular look is for.
+What an agent runs changes with each of its commands, so an agent is read again instead of followed event by event, and
+at most a few times a second. Silence makes no event at all: the sweep finds it, and with it the running commands whose
+agent is gone.
 """
 
 from __future__ import annotations
@@ -9,54 +10,75 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Dashboard
-from distributor.bridge.documents import Document
-from distributor.bridge.store_view import StoreView
+from distributor.bridge.running_commands import RunningCommands
+from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import DistributorError
+from distributor.model.agent import AgentInfo
 from distributor.observability.outage import Outage
 
-AFTER_AN_EVENT_SECONDS: Final = 0.02
-BETWEEN_SECONDS: Final = 0.2
-SWEEP_SECONDS: Final = 5.0
-TOLD_BEFORE_YIELDING: Final = 50
+MESSAGES_PER_SLICE: Final = 50
+"""Agents or commands sent before other work gets a turn."""
 SEEN_IN_A_MESSAGE: Final = 5_000
 """Agents in one `agents:seen`: below 1 MiB even with ids of 128 characters."""
 
 
-class AgentWatch:
-    """One loop of each bridge. Reading agents and telling of them happens under `lock`, so nothing old comes later."""
+class AgentWatchTimes(NamedTuple):
+    """When agents are read, in seconds: after an event, at most so often, and all of them."""
 
-    def __init__(self, view: StoreView, subscriptions: Subscriptions[Dashboard]) -> None:
+    after_event: float = 0.02
+    between_reads: float = 0.2
+    sweep: float = 5.0
+
+
+TIMES: Final = AgentWatchTimes()
+
+
+class AgentWatch:
+    """One loop of each bridge. Agents are read and sent under `lock`, so an older state never follows a newer one."""
+
+    def __init__(
+        self, view: StoreView, subscriptions: Subscriptions[Dashboard], times: AgentWatchTimes = TIMES
+    ) -> None:
         self._view = view
+        self._times = times
         self.subscriptions = subscriptions
+        self.running = RunningCommands()
         self.lock = asyncio.Lock()
         self._due: dict[str, float] = {}
-        self._told: dict[str, Document] = {}
-        self._told_at: dict[str, float] = {}
+        self._sent: dict[str, AgentInfo] = {}
+        self._read_at: dict[str, float] = {}
         self._noted = asyncio.Event()
         self._outage = Outage("read agents")
 
     def note(self, agent_id: str) -> None:
-        """Something happened to an agent, or to a command of it."""
-        if agent_id in self._due or not self.subscriptions.of_agent(agent_id):
+        """Something happened to an agent, or to a command of it: read it soon, if anybody watches it."""
+        if agent_id in self._due or not self._is_watched(agent_id):
             return
         now = asyncio.get_running_loop().time()
-        self._due[agent_id] = max(now + AFTER_AN_EVENT_SECONDS, self._told_at.get(agent_id, 0.0) + BETWEEN_SECONDS)
+        self._due[agent_id] = max(
+            now + self._times.after_event, self._read_at.get(agent_id, 0.0) + self._times.between_reads
+        )
         self._noted.set()
+
+    def away_since(self, agent_id: str) -> int:
+        """Since when an agent is away, in ms, as it was read last; 0 if it is connected or nobody watches it."""
+        agent = self._sent.get(agent_id)
+        return agent.away_since_ms if agent is not None else 0
 
     async def run(self) -> None:
         """Watch until cancelled."""
         loop = asyncio.get_running_loop()
-        sweep_at = loop.time() + SWEEP_SECONDS
+        sweep_at = loop.time() + self._times.sweep
         while True:
             await self._wait_until(min([sweep_at, *self._due.values()]))
             try:
                 if loop.time() >= sweep_at:
-                    sweep_at = loop.time() + SWEEP_SECONDS
+                    sweep_at = loop.time() + self._times.sweep
                     await self.sweep()
                 else:
                     await self.run_once(loop.time())
@@ -66,63 +88,76 @@ class AgentWatch:
                 self._outage.over()
 
     async def run_once(self, now: float) -> None:
-        """Read the agents whose time has come, and tell of those that changed."""
+        """Read the agents that are due, and send those that changed."""
         agent_ids = [agent_id for agent_id, due in self._due.items() if due <= now]
         for agent_id in agent_ids:
             del self._due[agent_id]
-            self._told_at[agent_id] = now
+            self._read_at[agent_id] = now
         async with self.lock:
-            await self._tell_changes(await self._view.agents(agent_ids))
+            await self._send_changes(await self._view.agents(agent_ids))
 
     async def sweep(self) -> None:
-        """Read every agent that somebody is told of; tell of those that changed, and which were heard of."""
+        """Read every watched agent; send those that changed, and which gave proof of life."""
+        self.running.prune(lambda state: bool(self.subscriptions.of_command(state.command_id, state.agent_id)))
         watched = self.subscriptions.agents if not self.subscriptions.of_all_agents else await self._view.agent_ids()
         async with self.lock:
-            agents = await self._view.agents(sorted({*watched, *self.subscriptions.agents}))
-            seen = {
-                agent["agentId"]: agent["lastSeen"]
-                for agent in agents
-                if self._heard_of_only(self._told.get(agent["agentId"]), agent)
-            }
-            await self._tell_changes(agents)
-        self._told = {agent["agentId"]: agent for agent in agents}
-        self._told_at.clear()
+            agents = await self._view.agents(sorted({*watched, *self.subscriptions.agents, *self.running.agents}))
+            seen = {agent.agent_id: agent.last_seen_ms for agent in agents if self._only_seen(agent)}
+            await self._send_changes(agents)
+        self._sent = {agent.agent_id: agent for agent in agents}
+        self._read_at.clear()
         if seen:
-            self._tell_seen(seen)
+            self._send_seen(seen)
 
-    async def shown(self) -> list[Document]:
-        """The agents as a snapshot shows them. Called with the lock held, which is kept until the snapshot is sent."""
+    async def shown(self) -> list[AgentInfo]:
+        """The agents of a snapshot. Called with the lock held, which is kept until the snapshot is sent."""
         agents = await self._view.shown_agents()
         self._forget_what_differs(agents)
         return agents
 
     async def tell_now(self, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
-        """Tell one dashboard how these agents are."""
+        """Send one dashboard the current state of these agents."""
         async with self.lock:
             agents = await self._view.agents(agent_ids)
             self._forget_what_differs(agents)
             for agent in agents:
-                dashboard.tell_agent(agent["agentId"], messages.agent_status(agent, _now_ms()))
+                dashboard.tell_agent(agent.agent_id, messages.agent_status(agent, _now_ms()))
 
-    def _forget_what_differs(self, agents: Iterable[Document]) -> None:
-        """Who was told something older than a newcomer is told anew at the next look; nobody is left with the older."""
+    def _is_watched(self, agent_id: str) -> bool:
+        return agent_id in self.running.agents or bool(self.subscriptions.of_agent(agent_id))
+
+    def _forget_what_differs(self, agents: Iterable[AgentInfo]) -> None:
+        """A newcomer gets this state; the next look sends it to all who have an older one."""
         for agent in agents:
-            if _apart_from_proof(self._told.get(agent["agentId"])) != _apart_from_proof(agent):
-                self._told.pop(agent["agentId"], None)
+            if self._differs(agent):
+                self._sent.pop(agent.agent_id, None)
 
-    async def _tell_changes(self, agents: Iterable[Document]) -> None:
-        changed = [
-            agent for agent in agents if _apart_from_proof(self._told.get(agent["agentId"])) != _apart_from_proof(agent)
-        ]
-        for count, agent in enumerate(changed, start=1):
-            self._told[agent["agentId"]] = agent
-            text = messages.agent_status(agent, _now_ms())
-            for dashboard in list(self.subscriptions.of_agent(agent["agentId"])):
-                dashboard.tell_agent(agent["agentId"], text)
-            if count % TOLD_BEFORE_YIELDING == 0:
+    async def _send_changes(self, agents: Iterable[AgentInfo]) -> None:
+        count = 0
+        for agent in agents:
+            if self._differs(agent):
+                self._sent[agent.agent_id] = agent
+                text = messages.agent_status(agent, _now_ms())
+                for dashboard in list(self.subscriptions.of_agent(agent.agent_id)):
+                    dashboard.tell_agent(agent.agent_id, text)
+                count += 1
+            # Without an await between reading `outdated` and sending, no newer state can come in between.
+            count += self._send_outdated(agent)
+            if count >= MESSAGES_PER_SLICE:
+                count = 0
                 await asyncio.sleep(0)
 
-    def _tell_seen(self, seen: dict[str, int]) -> None:
+    def _send_outdated(self, agent: AgentInfo) -> int:
+        """Send the running commands of an agent that went away, or returned, since they were sent."""
+        outdated = self.running.outdated(agent.agent_id, agent.away_since_ms)
+        for state in outdated:
+            self.running.note(state, agent.away_since_ms)
+            change = change_of(state, None, agent_away_since_ms=agent.away_since_ms)
+            for dashboard in list(self.subscriptions.of_command(state.command_id, state.agent_id)):
+                dashboard.tell_change(change)
+        return len(outdated)
+
+    def _send_seen(self, seen: dict[str, int]) -> None:
         everyone = list(seen.items())
         for start in range(0, len(everyone), SEEN_IN_A_MESSAGE):
             to_all = messages.agents_seen(dict(everyone[start : start + SEEN_IN_A_MESSAGE]))
@@ -144,17 +179,14 @@ class AgentWatch:
         except TimeoutError:
             pass
 
-    @staticmethod
-    def _heard_of_only(told: Document | None, agent: Document) -> bool:
-        return (
-            told is not None
-            and told["lastSeen"] != agent["lastSeen"]
-            and _apart_from_proof(told) == _apart_from_proof(agent)
-        )
+    def _differs(self, agent: AgentInfo) -> bool:
+        """Whether it differs from what was sent in more than its proof of life."""
+        sent = self._sent.get(agent.agent_id)
+        return sent is None or sent._replace(last_seen_ms=agent.last_seen_ms) != agent
 
-
-def _apart_from_proof(agent: Document | None) -> Document | None:
-    return {**agent, "lastSeen": 0} if agent is not None else None
+    def _only_seen(self, agent: AgentInfo) -> bool:
+        sent = self._sent.get(agent.agent_id)
+        return sent is not None and sent.last_seen_ms != agent.last_seen_ms and not self._differs(agent)
 
 
 def _now_ms() -> int:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
-from distributor.bridge.documents import SHORT_STATUS, Document, command_document, result_document
+from distributor.bridge.documents import SHORT_STATUS, Document, agent_document, command_document, result_document
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
@@ -68,9 +68,10 @@ class Api:
         if change is None:
             raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
         result = (await self._view.results([change.state])).get(command_id)
+        exit_code = result.exit_code if result else None
         return JSONResponse(
             {
-                "command": command_document(change.state, result.exit_code if result else None),
+                "command": command_document(change.state, exit_code, change.agent_away_since_ms),
                 **await self._as_asked_for(command_id),
                 "result": result_document(result) if result else None,
             }
@@ -90,7 +91,8 @@ class Api:
         }
 
     async def _agents(self, _: Request) -> Response:
-        return JSONResponse({"agents": await self._view.agents(await self._view.agent_ids())})
+        agents = await self._view.agents(await self._view.agent_ids())
+        return JSONResponse({"agents": [agent_document(agent) for agent in agents]})
 
     async def _nothing(self, request: Request) -> Response:
         raise NotFound(f"there is no {shown(request.url.path)}")

@@ -20,7 +20,8 @@ class Change(NamedTuple):
     """A change of a command as it is told. `result` and `output_bytes`, what it printed in all, are set where it ended.
 
     `event` is where the event stands that says so. Who has been told it may resume from `position`, which is before
-    that event while it says more. Both are empty where the state was read.
+    that event while it says more. Both are empty where the state was read. `agent_away_since_ms` is 0 while the
+    agent is connected.
     """
 
     position: str
@@ -29,6 +30,7 @@ class Change(NamedTuple):
     result: str = ""
     event: str = ""
     output_bytes: int = 0
+    agent_away_since_ms: int = 0
 
 
 class Dashboard:
@@ -78,6 +80,11 @@ class Dashboard:
     def tell_agent(self, agent_id: str, text: str) -> None:
         """Send the state of an agent."""
         self.outbox.add_state(f"agent {agent_id}", text, self._now())
+        self._changed()
+
+    def tell_bridge(self, text: str) -> None:
+        """Send what the bridge can use."""
+        self.outbox.add_state("bridge", text, self._now())
         self._changed()
 
     def tell_change(self, change: Change, *, past: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from distributor.model.agent import AgentInfo, AgentStatus
@@ -24,8 +25,8 @@ SHORT_STATUS: Final = {
 _RECEIPTS: Final = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
-def command_document(state: CommandState, exit_code: int | None = None) -> Document:
-    """A command. `exit_code` is that of its result, None where there is none."""
+def command_document(state: CommandState, exit_code: int | None = None, agent_away_since_ms: int = 0) -> Document:
+    """A command. `exit_code` is that of its result, None if there is none; of an agent that is connected, pass 0."""
     document: Document = {
         "commandId": state.command_id,
         "agentId": state.agent_id,
@@ -38,6 +39,8 @@ def command_document(state: CommandState, exit_code: int | None = None) -> Docum
         "reason": _reason(state.reason),
         "receipts": {name: ms for name, ms in zip(_RECEIPTS, state.receipts, strict=True) if ms},
     }
+    if agent_away_since_ms and state.status is CommandStatus.ASSIGNED:
+        document["agentAwaySince"] = rfc3339(agent_away_since_ms)
     if state.cancel_ms:
         document["cancelRequested"] = state.cancel_ms
     if exit_code is not None:
@@ -93,6 +96,11 @@ def _finer_state(agent: AgentInfo) -> str:
             return "busy"
         case AgentStatus.ONLINE:
             return "working" if agent.running else "idle"
+
+
+def rfc3339(ms: int) -> str:
+    """A time in UTC with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _reason(reason: Reason) -> Document:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, Sequence, Set
+from typing import Final, NamedTuple
 
+from distributor.bridge import messages
 from distributor.bridge.agent_watch import AgentWatch
+from distributor.bridge.backend_status import BackendStatus
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.output_pump import OutputPumps
@@ -15,6 +17,7 @@ from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.dispatch.ports import EventHistory, EventLog
 from distributor.errors import DistributorError, Unavailable
+from distributor.model.command import CommandState
 from distributor.model.event import CommandChanged, EventBatch, EventKind, EventRecord
 from distributor.model.position import is_position, milliseconds_of, order_of
 from distributor.observability.logging import get_logger
@@ -26,31 +29,38 @@ TOLD_BEFORE_YIELDING: Final = 50
 CATCH_UP_SECONDS: Final = 5.0
 
 
+class EventSource(NamedTuple):
+    """Where events come from: as they are written, and from the past."""
+
+    log: EventLog
+    history: EventHistory
+
+
 class EventHub:
     """One loop of each bridge. Everything up to `told_up_to` has been told to everybody who asked for it."""
 
     def __init__(
         self,
-        log: EventLog,
-        history: EventHistory,
+        events: EventSource,
         view: StoreView,
         pumps: OutputPumps,
         agents: AgentWatch,
         metrics: BridgeMetrics,
+        catch_up_seconds: float = CATCH_UP_SECONDS,
     ) -> None:
-        self._log = log
-        self._history = history
+        """`catch_up_seconds` is how long a returning dashboard waits for this bridge to get where it left off."""
+        self._log, self._history = events
         self._view = view
         self._pumps = pumps
         self._agents = agents
         self._metrics = metrics
+        self._catch_up_seconds = catch_up_seconds
+        self.backends = BackendStatus(self._send_backend_status)
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
         self.position = ""
         """What is being told of, or was last: ahead of `told_up_to` until everybody has been told."""
         self.told_up_to = ""
-        self.fault: str | None = None
-        """Why no events can be read, in one sentence; None while they can."""
         self._moved = asyncio.Event()
         self._outage = Outage("read events")
 
@@ -64,7 +74,7 @@ class EventHub:
             try:
                 await self._check_for_missed()
                 self._outage.over()
-                self.fault = None
+                self.backends.valkey.succeeded()
                 async for batch in self._log.tail(self.position):
                     if batch.missed:
                         self._missed(batch.position)
@@ -72,7 +82,7 @@ class EventHub:
                         await self.relay(batch)
             except DistributorError as error:
                 self._outage.failed(error)
-                self.fault = str(error)
+                self.backends.valkey.failed(str(error))
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 
     async def relay(self, batch: EventBatch) -> None:
@@ -92,6 +102,7 @@ class EventHub:
     def tell(self, dashboard: Dashboard, change: Change) -> None:
         """Tell one dashboard one change, an ending after all output that it is told."""
         state = change.state
+        self.note_sent(state, change.agent_away_since_ms)
         if state.status.terminal:
             if dashboard.leaves_ending(state.command_id):
                 return
@@ -99,6 +110,15 @@ class EventHub:
             if self._pumps.end(dashboard, state.command_id, change):
                 return
         dashboard.tell_change(change)
+
+    @property
+    def running_agents(self) -> Set[str]:
+        """The agents that run a command that some dashboard shows."""
+        return self._agents.running.agents
+
+    def note_sent(self, state: CommandState, agent_away_since_ms: int) -> None:
+        """A dashboard shows this command, with the time since which its agent is away (0: connected)."""
+        self._agents.running.note(state, agent_away_since_ms)
 
     async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
         """What `dashboard`, as it is subscribed now, would have been told between two positions.
@@ -137,7 +157,7 @@ class EventHub:
 
     async def _catch_up_with(self, position: str) -> None:
         try:
-            async with asyncio.timeout(CATCH_UP_SECONDS):
+            async with asyncio.timeout(self._catch_up_seconds):
                 while order_of(self.told_up_to) < order_of(position):
                     self._moved.clear()
                     await self._moved.wait()
@@ -149,14 +169,22 @@ class EventHub:
         for dashboard in self.dashboards:
             dashboard.resync(reason)
 
+    def send_backend_status(self, dashboard: Dashboard) -> None:
+        """Send whether the server and Valkey are available."""
+        server, valkey = self.backends.server, self.backends.valkey
+        dashboard.tell_bridge(messages.bridge_status(server.availability, valkey.availability))
+
+    def _send_backend_status(self) -> None:
+        for dashboard in self.dashboards:
+            self.send_backend_status(dashboard)
+
     def _note(self, record: EventRecord) -> bool:
         """Hand on what is not told here; whether it is a change of a command that somebody is told of."""
         kind = record.kind
         if kind == EventKind.OUTPUT:
             self._pumps.arrived(record.subject)
             return False
-        if self.subscriptions.any_agents:
-            self._agents.note(record.agent_id)
+        self._agents.note(record.agent_id)
         return kind != EventKind.AGENT and bool(self._audience(record))
 
     def _audience(self, record: EventRecord) -> Iterable[Dashboard]:
@@ -167,7 +195,13 @@ class EventHub:
         results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
         # Who has seen some of an entry only must not resume after it: the last to be told carries its position.
         return [
-            change_of(state, results.get(state.command_id), position if place == len(states) else before, position)
+            change_of(
+                state,
+                results.get(state.command_id),
+                position if place == len(states) else before,
+                position,
+                self._agents.away_since(state.agent_id),
+            )
             for place, state in enumerate(states, start=1)
         ]
 

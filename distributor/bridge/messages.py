@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from distributor.bridge.documents import Document
+from distributor.bridge.backend_status import Availability
+from distributor.bridge.documents import Document, agent_document, rfc3339
 from distributor.errors import DistributorError
+from distributor.model.agent import AgentInfo
 from distributor.model.delivery import StoredChunk
 
 VERSION: Final = "1.0.0"
@@ -31,9 +34,20 @@ def resync(reason: str, position: str, agents: Sequence[Document], commands: Seq
     return _message("resync", {"reason": reason, "position": position, "agents": agents, "commands": commands})
 
 
-def agent_status(agent: Document, now_ms: int) -> str:
+def bridge_status(server: Availability, valkey: Availability) -> str:
+    """What the bridge can use, and since when."""
+    fields = {
+        "timestamp": rfc3339(int(time.time() * 1000)),
+        "server": _availability(server),
+        "valkey": _availability(valkey),
+    }
+    return _message("bridge:status", fields)
+
+
+def agent_status(agent: AgentInfo, now_ms: int) -> str:
     """An agent changed."""
-    fields = {"agentId": agent["agentId"], "status": agent["status"], "timestamp": now_ms, "agent": agent}
+    document = agent_document(agent)
+    fields = {"agentId": agent.agent_id, "status": document["status"], "timestamp": now_ms, "agent": document}
     return _message("agent:status", fields)
 
 
@@ -99,6 +113,11 @@ def error(refusal: DistributorError, request_id: str = "", command_id: str = "")
 def pong(now_ms: int, position: str, request_id: str) -> str:
     """The answer to ping."""
     return _message("pong", {"serverTime": now_ms, "position": position} | _given(requestId=request_id))
+
+
+def _availability(availability: Availability) -> Document:
+    fault = availability.fault
+    return {"available": fault is None, "since": rfc3339(availability.since_ms), "message": fault or ""}
 
 
 def _given(**fields: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from distributor.bridge import messages
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.documents import Document
+from distributor.bridge.documents import Document, agent_document
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.requests import Connect, Wanted
@@ -27,7 +27,7 @@ from distributor.model.position import BEGINNING, order_of
 
 TOLD_AT_ONCE: Final = 50
 CLOCK_SLACK_MS: Final = 1_000
-NO_COMMANDS: Final = CommandPage((), (), "")
+NO_COMMANDS: Final = CommandPage((), (), "", {})
 
 
 class SnapshotSync:
@@ -136,11 +136,12 @@ class SnapshotSync:
         begin = resume if resume and resumed else position
         async with self._agents.lock:
             self._subscribe_agents(dashboard, what)
-            agents = await self._agents.shown()
+            agents = [agent_document(agent) for agent in await self._agents.shown()]
             page = NO_COMMANDS if resumed else await self._recent(dashboard, position)
             dashboard.begin_at(begin)
             fields = self._introduction(dashboard, begin, resumed) | {"agents": agents}
             dashboard.tell(messages.connected(fields if resume is not None else fields | {"commands": page.documents}))
+            self._hub.send_backend_status(dashboard)
             if reason:
                 self._metrics.resync(reason)
                 dashboard.tell(messages.resync(reason, begin, agents, page.documents))
@@ -191,7 +192,7 @@ class SnapshotSync:
         dashboard.hold()
         try:
             async with self._agents.lock:
-                agents = await self._agents.shown()
+                agents = [agent_document(agent) for agent in await self._agents.shown()]
                 page = await self._recent(dashboard, position)
                 shown = page.states
                 dashboard.told_anew()
@@ -203,6 +204,7 @@ class SnapshotSync:
     async def _recent(self, dashboard: Dashboard, position: str) -> CommandPage:
         page = await self._view.page(CommandQuery())
         for state in page.states:
+            self._hub.note_sent(state, page.away_since_ms.get(state.agent_id, 0))
             if _may_be_told_again(state, position):
                 dashboard.ended_already(state.command_id, result_told=False)
         return page

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change
 from distributor.bridge.documents import Document, agent_document, command_document, result_document
 from distributor.dispatch.ports import CommandReader
+from distributor.model.agent import AgentInfo
 from distributor.model.command import CommandResult, CommandState
+from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
 
 MAX_AGENTS_SHOWN: Final = 1_000
@@ -19,11 +21,15 @@ AGENTS_IN_A_READ: Final = 200
 
 
 class CommandPage(NamedTuple):
-    """Commands, newest first: as values and as documents. `cursor` is empty at the end."""
+    """Commands, newest first: as values and as documents. `cursor` is empty at the end.
+
+    `away_since_ms` has the agents that are away while they should run some of them, and since when.
+    """
 
     states: Sequence[CommandState]
     documents: Sequence[Document]
     cursor: str
+    away_since_ms: Mapping[str, int]
 
 
 class StoreView:
@@ -32,12 +38,12 @@ class StoreView:
     def __init__(self, reader: CommandReader) -> None:
         self._reader = reader
 
-    async def agents(self, agent_ids: Sequence[str]) -> list[Document]:
-        """These agents; those that are not known are left out."""
-        found: list[Document] = []
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo]:
+        """These agents; unknown ones are left out."""
+        found: list[AgentInfo] = []
         for start in range(0, len(agent_ids), AGENTS_IN_A_READ):
             infos = await self._reader.agents(agent_ids[start : start + AGENTS_IN_A_READ])
-            found += [agent_document(info) for info in infos if info is not None]
+            found += [info for info in infos if info is not None]
         return found
 
     async def agent_ids(self) -> list[str]:
@@ -47,12 +53,12 @@ class StoreView:
             ids += page
         return ids
 
-    async def shown_agents(self) -> list[Document]:
+    async def shown_agents(self) -> list[AgentInfo]:
         """As many of the agents as go into one message."""
-        found: list[Document] = []
+        found: list[AgentInfo] = []
         size = 0
         for agent in await self.agents((await self.agent_ids())[:MAX_AGENTS_SHOWN]):
-            size += messages.bytes_of(agent)
+            size += messages.bytes_of(agent_document(agent))
             if size > MAX_AGENTS_BYTES:
                 break
             found.append(agent)
@@ -62,9 +68,11 @@ class StoreView:
         """One page of commands."""
         states, next_cursor = await self._reader.page(query, cursor, size)
         results = await self.results(states)
-        return CommandPage(
-            states, [command_document(s, _exit_code(results.get(s.command_id))) for s in states], next_cursor
-        )
+        away = await self._away(states)
+        documents = [
+            command_document(s, _exit_code(results.get(s.command_id)), away.get(s.agent_id, 0)) for s in states
+        ]
+        return CommandPage(states, documents, next_cursor, away)
 
     async def results(self, states: Sequence[CommandState]) -> dict[str, CommandResult]:
         """The results of those of the commands that have ended."""
@@ -75,15 +83,34 @@ class StoreView:
     async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
         """How commands are now; None for one that is not known."""
         states = await self._reader.states(command_ids)
-        results = await self.results([state for state in states if state is not None])
-        return [change_of(state, results.get(state.command_id)) if state is not None else None for state in states]
+        known = [state for state in states if state is not None]
+        results, away = await self.results(known), await self._away(known)
+        return [
+            None
+            if state is None
+            else change_of(state, results.get(state.command_id), agent_away_since_ms=away.get(state.agent_id, 0))
+            for state in states
+        ]
+
+    async def _away(self, states: Iterable[CommandState]) -> dict[str, int]:
+        """Of the agents that should run some of these commands, those that are away, and since when, in ms."""
+        agent_ids = {state.agent_id for state in states if state.status is CommandStatus.ASSIGNED}
+        agents = await self.agents(sorted(agent_ids))
+        return {agent.agent_id: agent.away_since_ms for agent in agents if agent.away_since_ms}
 
 
-def change_of(state: CommandState, result: CommandResult | None, position: str = "", event: str = "") -> Change:
-    """A state as it is told."""
-    status = messages.command_status(command_document(state, _exit_code(result)), position)
+def change_of(
+    state: CommandState,
+    result: CommandResult | None,
+    position: str = "",
+    event: str = "",
+    agent_away_since_ms: int = 0,
+) -> Change:
+    """A state with the messages that say so."""
+    document = command_document(state, _exit_code(result), agent_away_since_ms)
+    status = messages.command_status(document, position)
     if result is None:
-        return Change(position, state, status, event=event)
+        return Change(position, state, status, event=event, agent_away_since_ms=agent_away_since_ms)
     return Change(position, state, status, messages.command_result(result_document(result)), event, result.output_bytes)
 
 

@@ -117,11 +117,6 @@ class Subscriptions(Generic[D]):
         return self._of_all_commands
 
     @property
-    def any_agents(self) -> bool:
-        """Whether anybody is told of any agent."""
-        return bool(self._by_agent or self._of_all_agents)
-
-    @property
     def agents(self) -> Set[str]:
         """The agents that somebody named."""
         return self._by_agent.keys()

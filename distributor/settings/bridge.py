@@ -79,6 +79,14 @@ class BridgeSettings(SettingsGroup):
     offline_after: Seconds = Field(
         30.0, description="Seconds of silence after which an agent counts as gone; as the server has it."
     )
+    server_check_interval: Seconds = Field(
+        2.0, description="Seconds between two checks whether the server answers, for `bridge:status` and `/readyz`."
+    )
+    agent_sweep: Seconds = Field(
+        5.0,
+        description="Seconds between two looks at all agents that dashboards watch: how soon one that fell silent is "
+        "shown as offline, and how often `agents:seen` is sent.",
+    )
     log_format: LogFormat = Field("console", description="How log lines look.")
     log_level: LogLevel = Field("info", description="The least important log lines to write.")
 

@@ -9,8 +9,8 @@ import pytest
 
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.documents import Document
 from distributor.bridge.store_view import StoreView
+from distributor.model.agent import AgentInfo
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge
 from tests.support.running_server import RunningServer
@@ -49,7 +49,7 @@ async def test_while_a_dashboard_connects(
             position = before.of("command:status")[-1]["position"]
         real = StoreView.shown_agents
 
-        async def shown(self: StoreView) -> list[Document]:
+        async def shown(self: StoreView) -> list[AgentInfo]:
             agents = await real(self)
             await agent.print(assignment, b"end", offset)
             await agent.finish(assignment)

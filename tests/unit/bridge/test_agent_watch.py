@@ -5,15 +5,17 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-import pytest
-
-from distributor.bridge.agent_watch import AgentWatch
-from distributor.bridge.documents import Document
+from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import Unavailable
+from distributor.model.agent import AgentInfo
 from distributor.tasks import stop_tasks
 from tests.support.own_logs import own_logs
 from tests.support.waiting import until
+
+
+def agent_info(agent_id: str, *, last_seen_ms: int = 0, away_since_ms: int = 0) -> AgentInfo:
+    return AgentInfo(agent_id, 1, not away_since_ms, 4, 0, 0, (), {}, "1", 0, last_seen_ms, away_since_ms)
 
 
 class View:
@@ -23,7 +25,7 @@ class View:
         self.reads = 0
         self._failures = failures
 
-    async def agents(self, agent_ids: Sequence[str]) -> list[Document]:
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo]:
         self.reads += 1
         if self.reads <= self._failures:
             raise Unavailable("Valkey is away")
@@ -50,9 +52,9 @@ class BusyView:
     async def agent_ids(self) -> list[str]:
         return self._agent_ids
 
-    async def agents(self, agent_ids: Sequence[str]) -> list[Document]:
+    async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo]:
         self._looks += 1
-        return [{"agentId": agent_id, "status": "online", "lastSeen": self._looks} for agent_id in agent_ids]
+        return [agent_info(agent_id, last_seen_ms=self._looks) for agent_id in agent_ids]
 
 
 async def test_proof_of_life_of_many_agents_comes_in_messages_of_bounded_size() -> None:
@@ -68,10 +70,9 @@ async def test_proof_of_life_of_many_agents_comes_in_messages_of_bounded_size() 
     assert [agent for text in dashboard.told.values() for agent in json.loads(text)["seen"]] == agent_ids
 
 
-async def test_a_store_that_is_away_is_told_of_once_and_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distributor.bridge.agent_watch.SWEEP_SECONDS", 0.001)
+async def test_a_store_that_is_away_is_told_of_once_and_when_it_is_back() -> None:
     view = View(failures=3)
-    watch = AgentWatch(cast(Any, view), Subscriptions())
+    watch = AgentWatch(cast(Any, view), Subscriptions(), AgentWatchTimes(sweep=0.001))
     with own_logs() as logs:
         running = asyncio.create_task(watch.run())
         await until(lambda: view.reads > 4)

@@ -14,7 +14,7 @@ from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
-from distributor.bridge.event_hub import EventHub
+from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
@@ -61,9 +61,9 @@ class Stream:
 
 
 @asynccontextmanager
-async def running_hub(stream: Stream) -> AsyncIterator[tuple[EventHub, Dashboard]]:
-    agents = AgentWatch(cast(Any, None), Subscriptions())
-    hub = EventHub(cast(Any, stream), cast(Any, stream), cast(Any, None), cast(Any, None), agents, BridgeMetrics())
+async def running_hub(stream: Stream, catch_up_seconds: float = 5.0) -> AsyncIterator[tuple[EventHub, Dashboard]]:
+    agents, log = AgentWatch(cast(Any, None), Subscriptions()), cast(Any, stream)
+    hub = EventHub(EventSource(log, log), cast(Any, None), cast(Any, None), agents, BridgeMetrics(), catch_up_seconds)
     await hub.catch_up()
     dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
     hub.dashboards.add(dashboard)
@@ -144,10 +144,9 @@ async def test_who_comes_from_a_bridge_that_was_ahead_resumes_once_this_one_is_t
         assert await asked == ""
 
 
-async def test_who_comes_to_a_bridge_that_stays_behind_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distributor.bridge.event_hub.CATCH_UP_SECONDS", 0.01)
+async def test_who_comes_to_a_bridge_that_stays_behind_is_sent_away() -> None:
     stream = Stream()
-    async with running_hub(stream) as (hub, _):
+    async with running_hub(stream, catch_up_seconds=0.01) as (hub, _):
         stream.last = "3000-0"
         with pytest.raises(Unavailable, match="behind"):
             await hub.why_not_resume("3000-0")

@@ -42,6 +42,12 @@ class Hub:
         self.subscriptions: Subscriptions[Dashboard] = Subscriptions()
         self.dashboard: Dashboard | None = None
 
+    def send_backend_status(self, dashboard: Dashboard) -> None:
+        pass
+
+    def note_sent(self, state: CommandState, agent_away_since_ms: int) -> None:
+        pass
+
     async def why_not_resume(self, position: str) -> str:
         return ""
 
@@ -99,7 +105,7 @@ class View:
 
     async def page(self, query: CommandQuery) -> CommandPage:
         self._events_come()
-        return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "")
+        return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "", {})
 
 
 @pytest.mark.parametrize("what", [Wanted(commands=("c",)), Wanted(all_commands=True)])

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from distributor.bridge import messages
+from distributor.bridge.documents import agent_document
 from distributor.bridge.store_view import MAX_AGENTS_BYTES, MAX_AGENTS_SHOWN, StoreView
 from distributor.model.agent import AgentInfo
 
@@ -33,7 +34,10 @@ async def test_the_agents_of_a_snapshot_fit_into_one_message_whatever_their_labe
     labels = {f"label-{number:02}": character * 250 for number in range(64)}
     shown = await StoreView(cast(Any, Reader(40, labels))).shown_agents()
     assert 0 < len(shown) < 40
-    assert len(messages.resync("slow", "0-0", shown, []).encode()) < MAX_AGENTS_BYTES + 1_024
+    assert (
+        len(messages.resync("slow", "0-0", [agent_document(agent) for agent in shown], []).encode())
+        < MAX_AGENTS_BYTES + 1_024
+    )
 
 
 async def test_agents_beyond_a_number_are_left_out() -> None:

@@ -26,13 +26,13 @@ def test_who_is_told_of_an_agent() -> None:
     subscriptions: Subscriptions[str] = Subscriptions()
     subscriptions.add_agents("named", ["a1"])
     subscriptions.add_all_agents("all")
-    assert subscriptions.any_agents
+    assert subscriptions.of_all_agents
     assert subscriptions.of_agent("a1") == {"named", "all"}
     assert subscriptions.of_agent("a2") == {"all"}
     assert set(subscriptions.agents) == {"a1"}
     subscriptions.remove_agents("named", ["a1"])
     subscriptions.remove_all_agents("all")
-    assert not subscriptions.any_agents
+    assert not subscriptions.of_agent("a1")
 
 
 def test_a_dashboard_has_a_limit() -> None:
@@ -75,4 +75,4 @@ def test_everything_a_connection_owned_is_dropped(
     assert subscriptions.count("x") == 0
     subscriptions.drop("y")
     assert len(subscriptions) == 0
-    assert not subscriptions.any_agents
+    assert not subscriptions.of_agent("a1")

@@ -1,0 +1,85 @@
+"""Whether the bridge can use its server and its Valkey, and since when: for /readyz and for dashboards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from distributor.client import CommandClient
+from distributor.errors import DistributorError
+
+INTERVAL_SECONDS: Final = 2.0
+
+
+class Availability(NamedTuple):
+    """Whether something can be used. `fault` says in one sentence why not; None if it can. Bridge's clock."""
+
+    fault: str | None
+    since_ms: int
+
+
+class Backend:
+    """One service that the bridge depends on. Whoever uses it reports how that went."""
+
+    def __init__(self, on_change: Callable[[], None], fault: str | None = None) -> None:
+        self._on_change = on_change
+        self.availability = Availability(fault, _now_ms())
+
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be used, in one sentence; None while it can."""
+        return self.availability.fault
+
+    def succeeded(self) -> None:
+        """A call succeeded."""
+        if self.fault is not None:
+            self._change(None)
+
+    def failed(self, fault: str) -> None:
+        """A call failed. A later fault replaces the sentence, not the time."""
+        if self.fault is None:
+            self._change(fault)
+        elif self.fault != fault:
+            self.availability = self.availability._replace(fault=fault)
+
+    def _change(self, fault: str | None) -> None:
+        self.availability = Availability(fault, _now_ms())
+        self._on_change()
+
+
+class BackendStatus:
+    """The server and the Valkey of one bridge. Calls `on_change` when either becomes available or unavailable."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.valkey = Backend(on_change)
+        self.server = Backend(on_change, "not checked yet")
+
+
+class ServerCheck:
+    """One background loop: calls the server at a fixed interval and reports the outcome."""
+
+    def __init__(self, client: CommandClient, server: Backend, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._client = client
+        self._server = server
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        while True:
+            await self.run_once()
+            await asyncio.sleep(self._interval_seconds)
+
+    async def run_once(self) -> None:
+        """Check once."""
+        try:
+            await self._client.agents_page(page_size=1)
+        except DistributorError as error:
+            self._server.failed(error.message)
+        else:
+            self._server.succeeded()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,53 @@
+"""The running commands that dashboards show, by agent: what to send again when an agent goes away or returns.
+
+Silence makes no event, so no event says that a running command has lost its agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import NamedTuple
+
+from distributor.model.command import CommandState
+from distributor.model.lifecycle import CommandStatus
+
+
+class _Sent(NamedTuple):
+    state: CommandState
+    away_since_ms: int
+
+
+class RunningCommands:
+    """Each command as it was sent last. Pure bookkeeping, bounded by how many commands run at once."""
+
+    def __init__(self) -> None:
+        self._by_agent: dict[str, dict[str, _Sent]] = {}
+
+    @property
+    def agents(self) -> Set[str]:
+        """The agents that run any of them."""
+        return self._by_agent.keys()
+
+    def note(self, state: CommandState, away_since_ms: int) -> None:
+        """A command was sent to a dashboard, with the time since which its agent is away (0: connected)."""
+        if state.status is CommandStatus.ASSIGNED:
+            self._by_agent.setdefault(state.agent_id, {})[state.command_id] = _Sent(state, away_since_ms)
+        elif state.agent_id in self._by_agent:
+            self._by_agent[state.agent_id].pop(state.command_id, None)
+            self._drop_if_empty(state.agent_id)
+
+    def outdated(self, agent_id: str, away_since_ms: int) -> list[CommandState]:
+        """The commands of an agent that were sent with another `away_since_ms`."""
+        sent = self._by_agent.get(agent_id, {}).values()
+        return [state for state, sent_away_ms in sent if sent_away_ms != away_since_ms]
+
+    def prune(self, is_watched: Callable[[CommandState], bool]) -> None:
+        """Forget the commands that nobody watches any more."""
+        for agent_id, commands in list(self._by_agent.items()):
+            for command_id in [name for name, sent in commands.items() if not is_watched(sent.state)]:
+                del commands[command_id]
+            self._drop_if_empty(agent_id)
+
+    def _drop_if_empty(self, agent_id: str) -> None:
+        if not self._by_agent[agent_id]:
+            del self._by_agent[agent_id]
