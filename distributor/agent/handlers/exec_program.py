@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from distributor.agent.command_context import CommandContext, CommandFailed, Completed
+from distributor.agent.handlers.allowed_programs import AllowedPrograms
 from distributor.agent.handlers.exec_params import INHERITED, read_params
+from distributor.agent.handlers.start_failure import why_not_found, why_not_started
 from distributor.agent.process_group import ProcessGroup, Program
-from distributor.errors import ConfigurationError
 from distributor.tasks import finishes
 
 EXEC: Final = "EXEC"
@@ -32,8 +33,9 @@ SIGNAL_EXIT_BASE: Final = 128
 class ExecPolicy:
     """What the operator of this host lets EXEC do.
 
-    `allowed_programs` are names or paths; empty allows every program. It says which programs may be started, not
-    what they may do. `stop_grace` is the seconds between TERM and KILL.
+    `allowed_programs` are names or paths; empty allows every program. It limits which programs EXEC may start, by
+    file and name, not what they do: one that starts others (`sh`, `env`, `find -exec`) allows everything.
+    `stop_grace` is the seconds between TERM and KILL.
     """
 
     allowed_programs: tuple[str, ...] = ()
@@ -48,7 +50,7 @@ class ExecHandler:
 
     def __init__(self, policy: ExecPolicy) -> None:
         self._policy = policy
-        self._allowed = frozenset(_resolved(name) for name in policy.allowed_programs)
+        self._allowed = AllowedPrograms(policy.allowed_programs)
         self._groups: set[ProcessGroup] = set()
 
     async def __call__(self, command: CommandContext) -> Completed:
@@ -86,8 +88,8 @@ class ExecHandler:
         name = asked.argv[0]
         found = shutil.which(os.path.join(asked.cwd or "", name) if "/" in name else name, path=env.get("PATH"))
         if found is None:
-            raise CommandFailed("program_not_found", f"there is no program {name!r} that this agent could run")
-        if self._allowed and os.path.realpath(found) not in self._allowed:
+            raise CommandFailed("program_not_found", why_not_found(name, asked.cwd, env.get("PATH")))
+        if not self._allowed.permits(found):
             raise CommandFailed("program_not_allowed", f"this host does not allow EXEC to start {name!r}")
         return Program(os.path.abspath(found), asked.argv, env, asked.cwd, asked.stdin)
 
@@ -102,9 +104,8 @@ class ExecHandler:
             group.close()
             raise
         except OSError as error:
-            raise CommandFailed(
-                "program_not_started", f"{program.argv[0]!r} did not start: {error.strerror}"
-            ) from error
+            reason = why_not_started(program.argv[0], program.executable, program.cwd, error)
+            raise CommandFailed("program_not_started", reason) from error
 
 
 async def _last_output(group: ProcessGroup, copying: asyncio.Task[None]) -> None:
@@ -131,10 +132,3 @@ def _outcome(returncode: int, data: Mapping[str, bool] | None) -> Completed:
 def _inherited_environment() -> dict[str, str]:
     environment = os.environ  # noqa: TID251  # no settings of ours: what any program expects of its host
     return {name: environment[name] for name in INHERITED if name in environment}
-
-
-def _resolved(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise ConfigurationError(f"the allowed program {name!r} is not on this host")
-    return os.path.realpath(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from distributor.agent import Agent, ExecPolicy
-from distributor.agent.process_group import group_runs
+from distributor.agent.process_group import ProcessGroup, Program, group_runs
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
@@ -30,8 +31,9 @@ IGNORES_TERM = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(3_600)
 """
+"""Outlives every patience here: only a KILL ends it in time."""
 
 
 def agent_for(gateway: ScriptedGateway, policy: ExecPolicy | None) -> Agent:
@@ -128,6 +130,64 @@ async def test_what_cannot_be_started(session: ScriptedSession, argv: list[str],
     assert (result.status, result.reason.code) == (FAILED, code)
 
 
+SCRIPT_FAULTS = [
+    ("#!/bin/sh\r\necho hi\r\n", 0o755, "program_not_started", "first line ends in CR LF; save the script with LF"),
+    (
+        "#!/no/such/interpreter -x\n",
+        0o755,
+        "program_not_started",
+        "interpreter '/no/such/interpreter' in",
+    ),
+    ("#!/etc/passwd\n", 0o755, "program_not_started", "interpreter '/etc/passwd' in its first line is not executable"),
+    ("echo hi\n", 0o755, "program_not_started", "needs a first line that names its interpreter, as #!/bin/sh"),
+    ("", 0o755, "program_not_started", "it is not in an executable format"),
+    ("\x7fELF and nothing more", 0o755, "program_not_started", "built for another kind of processor"),
+    (
+        "#!/bin/sh\necho hi\n",
+        0o644,
+        "program_not_found",
+        "is not executable for this agent's user; make it so with",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "mode", "code", "message"), SCRIPT_FAULTS)
+async def test_why_a_script_does_not_start(
+    session: ScriptedSession, tmp_path: Path, text: str, mode: int, code: str, message: str
+) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(text.encode())
+    script.chmod(mode)
+    result = await run(session, str(script))
+    assert (result.status, result.reason.code) == (FAILED, code)
+    assert message in result.reason.message
+
+
+async def test_a_program_that_is_being_written_says_so(session: ScriptedSession, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy(sys.executable, program)
+    with program.open("ab"):
+        result = await run(session, str(program))
+    assert result.reason.code == "program_not_started"
+    assert "it is being written to" in result.reason.message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no-such-program", "there is no program 'no-such-program' on the PATH of this agent"),
+        ("/no/such/program", "there is no program '/no/such/program' on this host"),
+        ("/etc", "'/etc' is a directory, not a program"),
+        ("script", "script' is not executable for this agent's user"),
+    ],
+)
+async def test_why_a_program_is_not_found(session: ScriptedSession, tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "script").write_text("#!/bin/sh\n")
+    result = await run(session, name, env={"PATH": str(tmp_path)})
+    assert result.reason.code == "program_not_found"
+    assert message in result.reason.message
+
+
 async def test_cancel_kills_a_program_that_ignores_term(session: ScriptedSession) -> None:
     await session.command(assignment("a", "EXEC", argv=[sys.executable, "-c", IGNORES_TERM]))
     pid = await printed_pid(session)
@@ -137,6 +197,31 @@ async def test_cancel_kills_a_program_that_ignores_term(session: ScriptedSession
     assert not group_runs(pid)
     findings = [report.finding for message in session.seen for report in message.cancel_reports]
     assert findings == [pb.CANCEL_FINDING_STOPPING]
+
+
+async def test_the_kill_is_repeated_for_what_the_first_one_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process forked while the first KILL is delivered survives it; here the first one reaches nobody at all."""
+    monkeypatch.setattr("distributor.agent.process_group.KILL_AGAIN_SECONDS", 0.05)
+    group = await ProcessGroup.start(Program(sys.executable, (sys.executable, "-c", IGNORES_TERM), {}))
+    try:
+        assert (await group.output.next())[0].data
+        kill, kills = group.kill, []
+
+        def miss_once() -> None:
+            kills.append("kill")
+            if len(kills) > 1:
+                kill()
+
+        monkeypatch.setattr(group, "kill", miss_once)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await group.stop(grace=0.05)
+        assert len(kills) > 1
+        assert group.returncode == -signal.SIGKILL
+    finally:
+        monkeypatch.undo()
+        group.kill()
+        await group.exited()
+        group.close()
 
 
 async def test_a_program_that_obeys_term_may_clean_up(patient: ScriptedSession) -> None:
@@ -168,7 +253,7 @@ async def test_a_stopped_program_is_cancelled_as_well(patient: ScriptedSession) 
 
 
 async def test_a_grandchild_that_outlives_the_program_does_not_hang_the_command(session: ScriptedSession) -> None:
-    result = await run(session, "sh", "-c", "echo $$; (trap '' TERM; sleep 60) & exit 0")
+    result = await run(session, "sh", "-c", "echo $$; (trap '' TERM; sleep 3600) & exit 0")
     assert (result.status, result.exit_code) == (COMPLETED, 0)
     assert result.data.struct_value.fields["killed_leftover_processes"].bool_value
     assert not group_runs(await printed_pid(session))
@@ -231,10 +316,29 @@ async def test_a_path_of_the_callers_does_not_smuggle_in_another_program(
             assert (await served.session.result(command_id)).reason.code == "program_not_allowed"
 
 
+async def test_each_name_of_a_multi_call_binary_is_a_program_of_its_own(
+    gateway: ScriptedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = tmp_path / "box"
+    box.write_text('#!/bin/sh\necho "${0##*/}"\n')
+    box.chmod(0o755)
+    for name in ("list", "remove"):
+        (tmp_path / name).symlink_to(box)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    async with serving(agent_for(gateway, ExecPolicy(allowed_programs=("list",))), gateway) as served:
+        session = served.session
+        for name, code in [("list", ""), ("remove", "program_not_allowed"), ("box", "program_not_allowed")]:
+            for argv0 in (name, str(tmp_path / name)):
+                command_id = f"{len(session.seen)} {argv0}"
+                await session.command(assignment(command_id, "EXEC", argv=[argv0]))
+                assert (await session.result(command_id)).reason.code == code
+
+
 async def test_nothing_is_left_running_when_the_agent_is_cancelled(gateway: ScriptedGateway) -> None:
     async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.1)), gateway) as served:
         await served.session.command(assignment("a", "EXEC", argv=[sys.executable, "-c", IGNORES_TERM]))
         pid = await printed_pid(served.session)
         served.task.cancel()
-        await asyncio.wait({served.task})
+        await asyncio.wait({served.task}, timeout=PATIENCE_SECONDS)
+        assert served.task.done()
         assert not group_runs(pid)
