@@ -1,20 +1,24 @@
-"""`command-agent`: the reference agent, with PING, STOP and, where the operator allows it, EXEC."""
+"""`command-agent`: the reference agent, with PING, STOP and, where the operator allows it, EXEC.
+
+The agent is imported only when it runs: `--version`, `--help` and wrong usage answer without gRPC and pydantic.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from distributor import __version__
-from distributor.agent import Agent, ExecPolicy
 from distributor.cli.one_line import OneLineCommand
 from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, config_option, flags, given
 from distributor.errors import ConfigurationError
 from distributor.model.command import shown
-from distributor.observability.logging import configure_logging
-from distributor.settings import AgentSettings, load_agent_settings
+
+if TYPE_CHECKING:
+    from distributor.agent import Agent
+    from distributor.settings import AgentSettings
 
 NAME: Final = "command-agent"
 
@@ -44,6 +48,9 @@ def main(config: Path | None, **options: Any) -> None:
     The first signal lets running commands finish for up to 30 seconds; the second cancels them; the third ends the
     agent at once.
     """
+    from distributor.observability.logging import configure_logging
+    from distributor.settings import load_agent_settings
+
     settings = load_agent_settings(config, flags(), **_labelled(given(options)))
     configure_logging(settings.log_format, settings.log_level)
     build_agent(settings).run()
@@ -51,6 +58,8 @@ def main(config: Path | None, **options: Any) -> None:
 
 def build_agent(settings: AgentSettings) -> Agent:
     """The agent that `settings` describe. Raises ConfigurationError if they contradict themselves or the host."""
+    from distributor.agent import Agent, ExecPolicy
+
     if settings.allowed_programs and not settings.allow_exec:
         raise ConfigurationError("allowed programs mean nothing without allow_exec, give --allow-exec as well")
     policy = ExecPolicy(settings.allowed_programs, settings.stop_grace) if settings.allow_exec else None

@@ -1,21 +1,27 @@
-"""`distributor`: the server, the bridge, and everything in one go for development."""
+"""`distributor`: the server, the bridge, and everything in one go for development.
+
+What a command runs is imported only when it runs: `--version`, `--help` and wrong usage answer without gRPC, pydantic
+and the rest.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from distributor import __version__
 from distributor.cli.one_line import OneLineCommand, OneLineGroup
 from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, Option, Program, config_option, flags, given
-from distributor.observability.logging import configure_logging
-from distributor.settings import BridgeSettings, ServerSettings, load_bridge_settings, load_server_settings
 
-S = TypeVar("S", ServerSettings, BridgeSettings)
+if TYPE_CHECKING:
+    import asyncio
+
+    from distributor.settings import BridgeSettings, ServerSettings
+
+    S = TypeVar("S", ServerSettings, BridgeSettings)
 
 NAME: Final = "distributor"
 _CONFIG: Final = config_option("a table for each program, such as [server]")
@@ -52,6 +58,7 @@ def main() -> None:
 def serve(config: Path | None, **options: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C, which drain it first. A second signal ends it at once."""
     from distributor.app.server_process import serve_until_stopped
+    from distributor.settings import load_server_settings
 
     _run(load_server_settings, config, options, serve_until_stopped)
 
@@ -70,6 +77,7 @@ def serve(config: Path | None, **options: Any) -> None:
 def bridge(config: Path | None, **options: Any) -> None:
     """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/operations.md."""
     from distributor.app.bridge_process import bridge_until_stopped
+    from distributor.settings import load_bridge_settings
 
     _run(load_bridge_settings, config, options, bridge_until_stopped)
 
@@ -89,6 +97,7 @@ def bridge(config: Path | None, **options: Any) -> None:
 def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in: str, **options: Any) -> None:
     """Print a token for a dashboard, signed with the bridge's key."""
     from distributor.cli.token import token_for
+    from distributor.settings import load_bridge_settings
 
     click.echo(token_for(load_bridge_settings(config, flags(), **given(options)), subject, scopes, expires_in))
 
@@ -99,6 +108,7 @@ def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in
 def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
     """Run a server, a bridge and one agent that may EXEC, on this machine, for trying things out."""
     from distributor.cli.dev import develop
+    from distributor.settings import load_bridge_settings, load_server_settings
 
     async def development(settings: ServerSettings) -> None:
         await develop(settings, load_bridge_settings(config, {"listen": "--bridge-listen"}, listen=bridge_listen))
@@ -113,6 +123,7 @@ def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
 def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: Any) -> None:
     """As dev, and one real command through it: its output as it comes, its result, its receipts."""
     from distributor.cli.demo import demonstrate
+    from distributor.settings import load_bridge_settings, load_server_settings
 
     async def demonstration(settings: ServerSettings) -> None:
         await demonstrate(
@@ -128,6 +139,10 @@ def _run(
     options: dict[str, Any],
     program: Callable[[S], Coroutine[Any, Any, None]],
 ) -> None:
+    import asyncio
+
+    from distributor.observability.logging import configure_logging
+
     settings = load(config, flags(), **given(options))
     configure_logging(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

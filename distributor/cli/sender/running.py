@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,9 @@ class ServerCalls:
 
         Raises DistributorError.
         """
+        # Slow to import; see commands.py.
+        import asyncio
+
         try:
             check_stdout()
             return int(asyncio.run(self._run(Screen(output), action)))
@@ -48,7 +50,6 @@ class ServerCalls:
             return ExitCode.INTERRUPTED
 
     async def _run(self, screen: Screen, action: Action) -> ExitCode | int:
-        # Slow to import; see commands.py.
         from distributor.client import ClientOptions, CommandClient
         from distributor.settings import load_client_settings
 

@@ -24,7 +24,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[AgentSettings]:
         return Recorded()
 
     monkeypatch.setattr(command_agent, "build_agent", build)
-    monkeypatch.setattr(command_agent, "configure_logging", lambda *_: None)
+    monkeypatch.setattr("distributor.observability.logging.configure_logging", lambda *_: None)
     return settings
 
 
