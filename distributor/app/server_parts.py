@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +31,7 @@ from distributor.rpc.interceptors.admission import AdmissionInterceptor
 from distributor.rpc.interceptors.errors import ErrorInterceptor
 from distributor.rpc.interceptors.metrics import MetricsInterceptor
 from distributor.rpc.queue_request import CommandDefaults
-from distributor.rpc.server import GrpcServer
+from distributor.rpc.server import GrpcServer, Interceptor
 from distributor.settings import ServerSettings
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
@@ -99,8 +99,10 @@ def stores_on(
     )
 
 
-def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> ServerParts:
-    """A server over these stores."""
+def server_parts(
+    stores: Stores, settings: ServerSettings, metrics: Metrics, interceptors: Sequence[Interceptor] = ()
+) -> ServerParts:
+    """A server over these stores. `interceptors` surround every call, outside of what makes errors a status."""
     wakeups, registry = Wakeups(), AgentRegistry(metrics)
     retry = RetryPolicy(
         settings.delivery_attempts, round(settings.retry_first * 1000), round(settings.retry_most * 1000)
@@ -134,14 +136,14 @@ def server_parts(stores: Stores, settings: ServerSettings, metrics: Metrics) -> 
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
     service = CommandService(stores.commands, stores.reader, wakeups, limits)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
-    grpc = _grpc_server(settings, metrics)
+    grpc = _grpc_server(settings, metrics, interceptors)
     grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
     return ServerParts(registry, watches, relay, gauges, gateway, grpc, loops)
 
 
-def _grpc_server(settings: ServerSettings, metrics: Metrics) -> GrpcServer:
-    interceptors = [MetricsInterceptor(metrics), ErrorInterceptor(), AdmissionInterceptor(settings.max_calls)]
-    return GrpcServer(interceptors, settings.reflection)
+def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor]) -> GrpcServer:
+    ours = [ErrorInterceptor(), AdmissionInterceptor(settings.max_calls)]
+    return GrpcServer([MetricsInterceptor(metrics), *more, *ours], settings.reflection)
 
 
 def store_policy(settings: ServerSettings) -> StorePolicy:

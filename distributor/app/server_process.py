@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,6 +17,7 @@ from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
+from distributor.rpc.server import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store import event_log
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
@@ -35,8 +36,10 @@ class ServerProcess:
     anything more, then agents and watchers are asked to go elsewhere, and the store is let go last.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, interceptors: Sequence[Interceptor] = ()) -> None:
+        """`interceptors` surround every call, outside of our own."""
         self._settings = settings
+        self._interceptors = interceptors
         self._replica = secrets.token_hex(6)
         self._lifespan = Lifespan()
         self._registry: AgentRegistry | None = None
@@ -79,7 +82,7 @@ class ServerProcess:
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
         self._lifespan.at_stop("calls to Valkey", stores.idle)
         await stores.functions.load()
-        parts = server_parts(stores, settings, self.metrics)
+        parts = server_parts(stores, settings, self.metrics, self._interceptors)
         self._registry = parts.registry
         await parts.relay.catch_up()
         await parts.gauges.run_once()

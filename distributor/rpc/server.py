@@ -24,11 +24,13 @@ SERVICES: Final = (
     agent_gateway_pb2.DESCRIPTOR.services_by_name["AgentGatewayService"].full_name,
 )
 
+Interceptor = grpc.aio.ServerInterceptor
+
 
 class GrpcServer:
     """A grpc.aio server and its health. Create, `start()`, `stop()`, all on one event loop."""
 
-    def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor], with_reflection: bool = False) -> None:
+    def __init__(self, interceptors: Sequence[Interceptor], with_reflection: bool = False) -> None:
         self._server = grpc.aio.server(interceptors=list(interceptors), options=server_options())
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

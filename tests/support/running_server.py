@@ -14,6 +14,7 @@ from valkey.asyncio import Valkey
 
 from distributor.app.server_process import ServerProcess
 from distributor.dispatch import deadlines, gauges, liveness
+from distributor.rpc.server import Interceptor
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
@@ -157,9 +158,15 @@ def eager_loops() -> Iterator[None]:
 @asynccontextmanager
 async def running_server(valkey_url: str, **changes: Any) -> AsyncIterator[RunningServer]:
     """A server and a caller of it; stopped at the end."""
-    settings = quick_settings(valkey_url, **changes)
+    async with intercepted_server(quick_settings(valkey_url, **changes)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def intercepted_server(settings: ServerSettings, *interceptors: Interceptor) -> AsyncIterator[RunningServer]:
+    """The same with these settings, and with interceptors around every call."""
     with eager_loops():
-        async with ServerProcess(settings) as process, connected(process, settings) as server:
+        async with ServerProcess(settings, interceptors) as process, connected(process, settings) as server:
             yield server
 
 

@@ -155,6 +155,11 @@ class WireAgent:
                 await self._changed.wait()
         return value
 
+    async def heard(self) -> None:
+        """Return at the next message, or the end of the stream. For loops beside a test: not bounded."""
+        self._changed.clear()
+        await self._changed.wait()
+
     async def assigned(self, count: int = 1) -> list[pb.Assignment]:
         """All commands that came, once there are so many."""
         await self.until(lambda: len(self.assignments) >= count)

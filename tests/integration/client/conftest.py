@@ -1,4 +1,4 @@
-"""A client of a CommandService in memory, over a real connection."""
+"""A client of a real server on a real Valkey, with faults to inject in between."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 
 from distributor.client import ClientOptions, CommandClient
 from distributor.model.retry_policy import RetryPolicy
-from tests.support.command_service_fixtures import server, service
+from tests.support.faulty_server import agent, faults, running, server, shared_faulty_server
+from tests.support.shared_server import shared_valkey_url
 
-__all__ = ["server", "service"]
+__all__ = ["agent", "faults", "running", "server", "shared_faulty_server", "shared_valkey_url"]
 
 QUICK: Final = ClientOptions(
     calls=RetryPolicy(attempts=4, first_ms=1, most_ms=5), reconnects=RetryPolicy(first_ms=1, most_ms=5)
