@@ -30,7 +30,7 @@ async def test_a_program_runs_and_its_lines_appear(page: DashboardPage) -> None:
 async def test_lines_appear_while_the_command_runs(page: DashboardPage, world: PageWorld) -> None:
     await page.send(agent_id=AGENT_ID, command_type="SCRIPT", params='{"name": "<b>bold</b>"}')
     await expect(page.status).to_have_text("running")
-    await expect(page.fact("Params")).to_have_text("name='<b>bold</b>'")
+    await expect(page.fact("Params")).to_have_text('{\n  "name": "<b>bold</b>"\n}')
     for line in ("first line", "second line", "third line"):
         world.script.print(f"{line}\n")
         await expect(page.output).to_contain_text(line)

@@ -18,7 +18,7 @@ export function splitArguments(line) {
       word += char === "'" ? line.slice(at + 1, end) : line.slice(at + 1, end).replace(/\\(["\\$`])/g, "$1");
       inWord = true;
       at = end;
-    } else if (/\s/.test(char)) {
+    } else if (" \t\n".includes(char)) {
       if (inWord) argv.push(word);
       word = "";
       inWord = false;

@@ -99,19 +99,16 @@ export function shortId(id) {
 }
 
 /**
- * Params on one line, for a list.
- * @param {Record<string, any> | null | undefined} params
+ * Params as the words of a command line, where they have one, and the rest of them. Joined by spaces, a shell would
+ * split the words into the same arguments.
+ * @param {Record<string, any>} params
+ * @returns {{words: string[] | null, rest: Record<string, any>}}
  */
-export function paramsLine(params) {
-  if (!params || !Object.keys(params).length) return "";
-  if (Array.isArray(params.argv)) return params.argv.map(quoted).join(" ");
-  return Object.entries(params)
-    .map(([name, value]) => `${name}=${typeof value === "string" ? quoted(value) : JSON.stringify(value)}`)
-    .join(" ");
+export function splitParams(params) {
+  const { argv, ...rest } = params;
+  const isLine = Array.isArray(argv) && argv.every((word) => typeof word === "string");
+  return isLine ? { words: argv.map(quoted), rest } : { words: null, rest: params };
 }
 
-/** @param {unknown} word */
-function quoted(word) {
-  const text = String(word);
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
+/** @param {string} word */
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

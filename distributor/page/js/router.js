@@ -34,13 +34,16 @@ export function link(path, query = {}) {
 }
 
 /** @param {string} commandId */
-export const commandLink = (commandId) => link(`commands/${encodeURIComponent(commandId)}`);
+export const commandLink = (commandId) => link(`commands/${encodeURIComponent(wellFormed(commandId))}`);
 
 /** What the browser shows as the title. @param {Route} route */
 export function titleOf(route) {
   const names = { overview: "Overview", agents: "Agents", commands: "Commands", command: "Command", send: "Send" };
   return `${names[/** @type {keyof typeof names} */ (route.view)] ?? "Not found"} · Command distributor`;
 }
+
+/** Without lone surrogates, which an address cannot have. @param {string} text */
+const wellFormed = (text) => new TextDecoder().decode(new TextEncoder().encode(text));
 
 /** @param {string} part */
 function decoded(part) {

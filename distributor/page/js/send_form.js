@@ -19,7 +19,9 @@
  */
 
 import { splitArguments } from "./argv.js";
-import { paramsLine } from "./format.js";
+import { isObject, parseExactly } from "./exact_json.js";
+import { visible, visibleJson } from "./foreign_text.js";
+import { splitParams } from "./format.js";
 import { randomId, refusalText } from "./requests.js";
 
 /** @type {Draft} */
@@ -41,6 +43,8 @@ export class SendForm {
   constructor(beginning) {
     /** @type {Draft} */
     this.draft = { ...FRESH, ...beginning };
+    // From a link or another command: no agent or type has what cannot be seen.
+    for (const name of /** @type {const} */ (["agentId", "commandType"])) this.draft[name] = visible(this.draft[name]);
     /** @type {Problems} */
     this.problems = {};
     this.sending = false;
@@ -91,6 +95,7 @@ export class SendForm {
     const more = this.moreParams();
     if (this.draft.commandType !== "EXEC") return more;
     const argv = this.argv();
+    if (!argv.length && more.argv) return more;
     if (!argv.length && !this.problems.line) this.problems.line = "which program?";
     return { ...more, argv };
   }
@@ -107,8 +112,8 @@ export class SendForm {
   moreParams() {
     if (!this.draft.params.trim()) return {};
     try {
-      const params = JSON.parse(this.draft.params);
-      if (params !== null && typeof params === "object" && !Array.isArray(params)) return params;
+      const params = parseExactly(this.draft.params);
+      if (isObject(params)) return params;
       this.problems.params = 'must be a JSON object, such as {"reason": "test"}';
     } catch (error) {
       this.problems.params = `not JSON: ${/** @type {Error} */ (error).message}`;
@@ -149,19 +154,28 @@ export function requestAgain({ command, params, timeLimitSeconds, queueTtlSecond
  */
 export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
   if (!params) throw new Error("the bridge cannot reach the server now");
-  const { argv, ...more } = params;
-  const isProgram = command.type === "EXEC" && Array.isArray(argv);
-  const rest = isProgram ? more : params;
+  const { line, rest } = draftParams(command.type, params);
   return {
     agentId: command.agentId,
     commandType: command.type,
-    line: isProgram ? paramsLine({ argv }) : "",
-    params: Object.keys(rest).length ? JSON.stringify(rest, null, 2) : "",
+    line,
+    params: Object.keys(rest).length ? visibleJson(rest) : "",
     priority: PRIORITY_NAMES.get(command.priority) ?? String(command.priority),
     ...(offline && { offline }),
     timeLimitSeconds: String(timeLimitSeconds ?? ""),
     queueTtlSeconds: String(queueTtlSeconds ?? ""),
   };
+}
+
+/**
+ * Arguments with characters that a line of input drops or hides stay in the JSON, where they are escapes.
+ * @param {string} type @param {Record<string, any>} params
+ */
+function draftParams(type, params) {
+  const { words, rest } = splitParams(params);
+  const line = words?.join(" ");
+  if (type !== "EXEC" || line === undefined || visible(line) !== line) return { line: "", rest: params };
+  return { line, rest };
 }
 
 const PRIORITY_NAMES = new Map([

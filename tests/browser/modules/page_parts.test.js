@@ -1,7 +1,7 @@
 import { backoff } from "/js/backoff.js";
 import { h, island, render } from "/js/dom.js";
-import { ago, bytes, duration, elapsed, inputTime, paramsLine } from "/js/format.js";
-import { link, parseRoute } from "/js/router.js";
+import { ago, bytes, duration, elapsed, inputTime, splitParams } from "/js/format.js";
+import { commandLink, link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
 import { same } from "./check.js";
 
@@ -94,9 +94,17 @@ export const tests = {
     const time = new Date(2026, 0, 2, 3, 4).getTime();
     same([inputTime(time), new Date(inputTime(time)).getTime(), inputTime(NaN)], ["2026-01-02T03:04", time, ""]);
   },
-  "params on one line"() {
-    same(paramsLine({ argv: ["sh", "-c", "it's"] }), "sh -c 'it'\\''s'");
-    same(paramsLine({ reason: "a b", count: 2 }), "reason='a b' count=2");
+  "params as a command line and the rest"() {
+    same(splitParams({ argv: ["sh", "-c", "it's", ""], cwd: "/" }), {
+      words: ["sh", "-c", "'it'\\''s'", "''"],
+      rest: { cwd: "/" },
+    });
+    for (const params of [{ reason: "a b" }, { argv: ["a", 2] }, { argv: "a" }]) {
+      same(splitParams(params), { words: null, rest: params });
+    }
+  },
+  "an address is made of any text"() {
+    same(parseRoute(commandLink("a/b\ud800")).id, "a/b\ufffd");
   },
   "without a terminal, escape sequences are taken out"() {
     const hostile =

@@ -14,6 +14,7 @@ export const tests = {
   "arguments are split as a shell splits them"() {
     same(splitArguments("uname -a"), ["uname", "-a"]);
     same(splitArguments(`  a  'b c' "d \\" e" f\\ g '' h"i"j `), ["a", "b c", 'd " e', "f g", "", "hij"]);
+    same(splitArguments("a\u00a0b"), ["a\u00a0b"]);
     same(splitArguments("echo $HOME *"), ["echo", "$HOME", "*"]);
     throws(() => splitArguments("echo 'open"), "the quote ' at column 6 is not closed");
   },
@@ -67,6 +68,24 @@ export const tests = {
     const again = request(draftOf({ command, params }));
     same([again.params.argv, again.params.env, again.priority], [params.argv, params.env, "high"]);
     same(request(draftOf({ command: { agentId: "a", type: "PING", priority: 51 }, params: {} })).priority, 51);
+  },
+  "a copy keeps what a line of input would drop or hide"() {
+    const command = { agentId: "a", type: "EXEC", priority: 50 };
+    for (const word of ["two\nlines", "user\u202etxt", "no\u00a0break", "\u200b"]) {
+      const params = { argv: ["sh", "-c", word], cwd: "/tmp" };
+      const draft = draftOf({ command, params });
+      same([draft.line, request(draft).params], ["", params]);
+      same(/[^\n\x20-\x7e]/.test(draft.params), false);
+    }
+  },
+  "arguments that are no texts are copied as they are"() {
+    const command = { agentId: "a", type: "EXEC", priority: 50 };
+    same(request(draftOf({ command, params: { argv: ["a", 2] } })).params, { argv: ["a", 2] });
+  },
+  "numbers are sent as they were typed"() {
+    const params = '{"a":9007199254740993,"b":1e400,"c":-0,"d":[0.10000000000000000555]}';
+    same(JSON.stringify(request({ commandType: "X", params }).params) === params, true);
+    same(problems({ agentId: "a", commandType: "X", params: "9007199254740993" }), ["params"]);
   },
   "a command without its params cannot be copied"() {
     throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "cannot reach the server");

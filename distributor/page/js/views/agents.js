@@ -1,6 +1,7 @@
 /** Agents: how each is doing, and when it last proved it. */
 
 import { h } from "../dom.js";
+import { foreign } from "../foreign_text.js";
 import { counted, elapsed } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
@@ -108,7 +109,6 @@ function agentTable(agents, app, full) {
 
 /** @param {Agent} agent @param {import("../app.js").App} app @param {boolean} full */
 function agentRow(agent, app, full) {
-  const labels = Object.entries(agent.labels).map(([name, value]) => `${name}=${value}`);
   return h(
     "tr",
     { key: agent.agentId, "data-agent": agent.agentId },
@@ -118,7 +118,7 @@ function agentRow(agent, app, full) {
       h(
         "a",
         { class: "row-link", href: link("commands", { agent: agent.agentId }), title: "Its commands" },
-        agent.agentId,
+        foreign(agent.agentId),
       ),
     ),
     h("td", null, agentBadge(agent)),
@@ -127,13 +127,19 @@ function agentRow(agent, app, full) {
     h("td", { class: "number", "data-label": "running" }, String(agent.running)),
     h("td", { class: "number", "data-label": "queued" }, String(agent.queued)),
     full && [
-      h("td", { class: "quiet wrap" }, agent.types.join(", ")),
-      h("td", { class: "quiet wrap" }, labels.join(", ")),
-      h("td", { class: "quiet wrap", title: counted(agent.epoch, "session") }, agent.version),
+      h("td", { class: "quiet wrap" }, listed(agent.types)),
+      h("td", { class: "quiet wrap" }, listed(labelsOf(agent))),
+      h("td", { class: "quiet wrap", title: counted(agent.epoch, "session") }, foreign(agent.version)),
     ],
     h("td", { class: "number" }, h("a", { href: link("send", { agent: agent.agentId }) }, "Send…")),
   );
 }
+
+/** @param {Agent} agent */
+const labelsOf = (agent) => Object.entries(agent.labels).map(([name, value]) => `${name}=${value}`);
+
+/** Each isolated from its neighbours. @param {string[]} texts */
+const listed = (texts) => texts.map((text, at) => [at > 0 && ", ", foreign(text)]);
 
 /** @param {Agent} agent @param {number} now */
 function away(agent, now) {

@@ -1,7 +1,8 @@
 /** One command: its timeline, its output while it runs, and how it ended. */
 
-import { h, island } from "../dom.js";
-import { bytes, clock, counted, dateAndTime, duration, elapsed, paramsLine, shortId } from "../format.js";
+import { h, island, render } from "../dom.js";
+import { foreign, foreignJson } from "../foreign_text.js";
+import { bytes, clock, counted, dateAndTime, duration, elapsed, shortId, splitParams } from "../format.js";
 import { STDERR_MARK } from "../line_marker.js";
 import { STAGES, hasEnded } from "../protocol.js";
 import { link } from "../router.js";
@@ -57,7 +58,7 @@ function missing(app) {
     { class: "panel" },
     empty(
       "There is no such command",
-      h("span", null, "Ended commands are kept for a while only. ", h("span", { class: "mono" }, app.route.id)),
+      h("span", null, "Ended commands are kept for a while only. ", foreign(app.route.id, { class: "mono" })),
       h("a", { href: link("commands") }, "All commands"),
     ),
   );
@@ -70,7 +71,7 @@ function heading(app, command) {
   return h(
     "div",
     { class: "heading" },
-    h("h1", null, command.type, " ", h("span", { class: "mono quiet" }, shortId(command.commandId))),
+    h("h1", null, foreign(command.type), " ", foreign(shortId(command.commandId), { class: "mono quiet" })),
     h("span", { role: "status", class: "live" }, commandBadge(command)),
     h(
       "div",
@@ -98,7 +99,7 @@ function waitsFor(app, command) {
   const absence = command.status === "queued" && absenceOf(app.known, command.agentId);
   if (!absence) return null;
   const text = `Queued: agent ${command.agentId} is ${absence}.`;
-  return h("p", { class: "notice", role: "status", key: "absence" }, text);
+  return h("p", { class: "notice", role: "status", key: "absence" }, foreign(text));
 }
 
 /** @param {App} app @param {Command} command */
@@ -190,12 +191,25 @@ function result(app, command) {
       "div",
       { class: "panel-body view" },
       command.reason.message &&
-        h("p", { class: command.status === "completed" ? "" : "bad-text" }, command.reason.message),
+        h("p", { class: command.status === "completed" ? "" : "bad-text" }, foreign(command.reason.message)),
       data === null || data === undefined
         ? h("p", { class: "quiet" }, "The handler returned no data.")
-        : h("pre", { class: "json", tabindex: 0, "aria-label": "Data of the result" }, JSON.stringify(data, null, 2)),
+        : json(`data ${command.commandId}`, data, "json", "Data of the result"),
     ),
   );
+}
+
+/**
+ * A value that never changes, drawn once: it may be large.
+ * @param {string} key @param {unknown} value @param {string} look @param {string} [label]
+ */
+function json(key, value, look, label) {
+  const reachable = label && { tabindex: 0, role: "group", "aria-label": label };
+  const draw = (/** @type {HTMLElement} */ element) => {
+    render(element, foreignJson(value));
+    return () => {};
+  };
+  return island(key, draw, { class: `mono ${look}`, ...reachable });
 }
 
 /** @param {Result} result */
@@ -218,20 +232,35 @@ function facts(app, command) {
     h(
       "dl",
       { class: "facts panel-body" },
-      fact("Id", h("span", { class: "mono" }, command.commandId)),
-      fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
-      fact("Type", command.type),
+      fact("Id", foreign(command.commandId, { class: "mono" })),
+      fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
+      fact("Type", foreign(command.type)),
       fact("State", command.state),
       reason.code &&
-        fact("Reason", h("span", { class: "mono" }, reason.code), !hasEnded(command) && ` ${reason.message}`),
+        fact("Reason", foreign(reason.code, { class: "mono" }), !hasEnded(command) && [" ", foreign(reason.message)]),
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),
       command.cancelRequested && fact("Cancel", `asked for at ${clock(command.cancelRequested)}`),
       limits(app.detail?.sent?.timeLimitSeconds, app.detail?.sent?.queueTtlSeconds),
-      params && fact("Params", h("code", { class: "command-line" }, paramsLine(params) || "none")),
+      params && paramsFacts(command.commandId, params),
     ),
   );
+}
+
+/**
+ * The arguments of a program as one would type them, everything else as JSON: `"2"` and `2` are different params.
+ * @param {string} commandId @param {Record<string, any>} params
+ */
+function paramsFacts(commandId, params) {
+  const { words, rest } = splitParams(params);
+  const hasRest = Object.keys(rest).length > 0;
+  const line = words?.map((word, at) => [at > 0 && " ", foreign(word)]);
+  return [
+    line && fact("Command line", h("code", { class: "command-line" }, line)),
+    hasRest && fact("Params", json(`params ${commandId}`, rest, "command-line")),
+    !line && !hasRest && fact("Params", "none"),
+  ];
 }
 
 /** @param {number | undefined} run  in seconds @param {number | undefined} wait */

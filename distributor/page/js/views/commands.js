@@ -2,6 +2,7 @@
 
 import { PAGE_SIZE, TIMES } from "../command_list.js";
 import { h } from "../dom.js";
+import { visible } from "../foreign_text.js";
 import { inputTime } from "../format.js";
 import { link } from "../router.js";
 import { knownTypes } from "../store.js";
@@ -116,7 +117,7 @@ function suggestion(name, id, value, known, set) {
     h("label", { for: id }, name),
     h("input", {
       id,
-      value: value ?? "",
+      value: visible(value ?? ""),
       placeholder: "any",
       list: `${id}-known`,
       autocomplete: "off",
@@ -126,7 +127,7 @@ function suggestion(name, id, value, known, set) {
     h(
       "datalist",
       { id: `${id}-known` },
-      known.map((option) => h("option", { key: option, value: option })),
+      known.map((option) => h("option", { key: option, value: visible(option) })),
     ),
   );
 }

@@ -1,6 +1,7 @@
 /** The two dialogs: keyboard help, and the token where the bridge does not give one. */
 
 import { h } from "../dom.js";
+import { foreign } from "../foreign_text.js";
 import { SHORTCUTS } from "../keyboard.js";
 
 /** @typedef {import("../app.js").App} App */
@@ -58,7 +59,7 @@ function tokenForm(app) {
       },
     },
     h("h2", { id: "dialog-title" }, "Token"),
-    h("p", null, "This bridge wants to know who you are: ", app.connection.state.problem, "."),
+    h("p", null, "This bridge wants to know who you are: ", foreign(app.connection.state.problem), "."),
     h(
       "div",
       { class: "field" },

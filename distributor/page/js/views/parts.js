@@ -1,6 +1,7 @@
 /** The small parts that views are made of. */
 
 import { h } from "../dom.js";
+import { foreign, visible } from "../foreign_text.js";
 import { ago, dateAndTime, duration, elapsed, shortId } from "../format.js";
 import { hasEnded } from "../protocol.js";
 import { commandLink, link } from "../router.js";
@@ -95,7 +96,7 @@ export function problem(text, again) {
   return h(
     "div",
     { class: "problem-box", role: "alert" },
-    text,
+    foreign(text),
     again && [" ", h("button", { class: "small", type: "button", onclick: again }, "Try again")],
   );
 }
@@ -141,13 +142,13 @@ function commandRow(command, app) {
       null,
       h(
         "a",
-        { class: "row-link", href: commandLink(command.commandId), title: command.commandId },
-        command.type,
+        { class: "row-link", href: commandLink(command.commandId), title: visible(command.commandId) },
+        foreign(command.type),
         " ",
-        h("span", { class: "mono" }, shortId(command.commandId)),
+        foreign(shortId(command.commandId), { class: "mono" }),
       ),
     ),
-    h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, command.agentId)),
+    h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
     what(command, app),
     h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
     h("td", { class: "number", "data-label": "took" }, took(command, app.asOf())),
@@ -162,10 +163,10 @@ function what(command, app) {
   const why = command.reason.message || absence;
   return h(
     "td",
-    { class: "wide cut quiet", title: [paramsSummary, why].filter(Boolean).join("\n") },
-    paramsSummary && h("span", { class: "mono" }, paramsSummary),
+    { class: "wide cut quiet", title: [paramsSummary, why].filter(Boolean).map(visible).join("\n") },
+    paramsSummary && foreign(paramsSummary, { class: "mono" }),
     paramsSummary && why && " · ",
-    why,
+    why && foreign(why),
   );
 }
 

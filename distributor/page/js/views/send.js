@@ -1,6 +1,7 @@
 /** Sends a command. */
 
 import { h } from "../dom.js";
+import { foreign, visible } from "../foreign_text.js";
 import { absenceOf, knownTypes } from "../store.js";
 
 /** @typedef {import("../app.js").App} App */
@@ -24,7 +25,7 @@ export function sendView(app) {
     h(
       "form",
       { class: "form panel panel-body", novalidate: true, onsubmit: submit(app) },
-      form.problems[""] && h("p", { class: "problem-box", role: "alert" }, form.problems[""]),
+      form.problems[""] && h("p", { class: "problem-box", role: "alert" }, foreign(form.problems[""])),
       h(
         "div",
         { class: "form-row" },
@@ -99,7 +100,7 @@ function text(app, name, label, more) {
       id: `send-${name}`,
       class: more.mono ? "mono" : null,
       value: form.draft[name],
-      placeholder: more.placeholder,
+      placeholder: more.placeholder && visible(more.placeholder),
       inputmode: more.inputmode,
       list: more.known ? `send-${name}-known` : null,
       autocomplete: "off",
@@ -114,9 +115,9 @@ function text(app, name, label, more) {
       h(
         "datalist",
         { id: `send-${name}-known` },
-        more.known.map((value) => h("option", { key: value, value })),
+        more.known.map((value) => h("option", { key: value, value: visible(value) })),
       ),
-    wrong ? problemOf(name, wrong) : more.hint && h("span", { class: "hint" }, more.hint),
+    wrong ? problemOf(name, wrong) : more.hint && h("span", { class: "hint" }, foreign(more.hint)),
   );
 }
 
@@ -146,7 +147,7 @@ function area(app, isProgram) {
 }
 
 /** @param {string} name @param {string} text */
-const problemOf = (name, text) => h("span", { class: "problem", id: `send-${name}-problem` }, text);
+const problemOf = (name, text) => h("span", { class: "problem", id: `send-${name}-problem` }, foreign(text));
 
 /** @param {App} app @param {keyof import("../send_form.js").Draft} name @param {boolean} [redraw] */
 const edit = (app, name, redraw) => (/** @type {any} */ event) => {

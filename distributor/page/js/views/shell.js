@@ -1,6 +1,7 @@
 /** What is round every view: where we are, whether what we see is live, what went wrong. */
 
 import { h } from "../dom.js";
+import { foreign } from "../foreign_text.js";
 import { ago } from "../format.js";
 import { link } from "../router.js";
 import { theme } from "../theme.js";
@@ -153,7 +154,7 @@ function banner(app) {
       h(
         "span",
         null,
-        phase === "connected" ? "Nothing heard from the bridge." : `Not connected: ${problem}. `,
+        phase === "connected" ? "Nothing heard from the bridge." : ["Not connected: ", foreign(problem), ". "],
         " ",
         data,
       ),
@@ -175,7 +176,7 @@ function toastView(app, toast) {
   return h(
     "div",
     { key: toast.id, class: `toast ${toast.bad ? "bad" : ""}` },
-    h("span", null, toast.text),
+    h("span", null, foreign(toast.text)),
     h("button", { class: "small", "aria-label": "Dismiss", onclick: () => app.dismiss(toast.id) }, "×"),
   );
 }
