@@ -64,7 +64,8 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     functions = Functions(connection)
     reader = ValkeyCommandReader(connection, functions, round(settings.offline_after * 1000))
     view = StoreView(reader)
-    pumps = OutputPumps(ValkeyOutputLog(connection, functions, "bridge", StorePolicy()))
+    output = ValkeyOutputLog(connection, functions, "bridge", StorePolicy())
+    pumps = OutputPumps(output)
     agents = AgentWatch(view, Subscriptions(), AgentWatchTimes(sweep=settings.agent_sweep))
     events = EventSource(ValkeyEventLog(event_connection), ValkeyEventHistory(connection))
     hub = EventHub(events, view, pumps, agents, metrics)
@@ -73,7 +74,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     patience = Patience(settings.connect_timeout, settings.slow_close, settings.queue_messages, settings.queue_bytes)
     telling = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
-        SessionServices(hub, view, telling, CommandCalls(client), verifier, metrics, patience),
+        SessionServices(hub, view, telling, CommandCalls(client), verifier, metrics, patience, output),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(key, settings.token_audience) if dev else None,

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.documents import SHORT_STATUS, Document, agent_document, command_document, result_document
 from distributor.bridge.store_view import StoreView
+from distributor.bridge.stored_output import STREAMS, stored_output
 from distributor.bridge.tokens import Scope, TokenVerifier
+from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.lifecycle import CommandStatus
@@ -40,8 +42,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """The routes under /api."""
 
-    def __init__(self, view: StoreView, calls: CommandCalls, verifier: TokenVerifier) -> None:
+    def __init__(self, view: StoreView, output: OutputLog, calls: CommandCalls, verifier: TokenVerifier) -> None:
         self._view = view
+        self._output = output
         self._calls = calls
         self._verifier = verifier
 
@@ -50,6 +53,7 @@ class Api:
         return [
             Route("/api/commands", self._guarded(self._commands), methods=["GET"]),
             Route("/api/commands/{command_id}", self._guarded(self._command), methods=["GET"]),
+            Route("/api/commands/{command_id}/output", self._guarded(self._stored_output), methods=["GET"]),
             Route("/api/agents", self._guarded(self._agents), methods=["GET"]),
             Route("/api/{rest:path}", self._guarded(self._nothing), methods=["GET"]),
         ]
@@ -89,6 +93,22 @@ class Api:
             "queueTtlSeconds": command.queue_ttl_seconds,
             "offline": command.offline.value,
         }
+
+    async def _stored_output(self, request: Request) -> Response:
+        command_id = request.path_params["command_id"]
+        check_command_id(command_id, "commandId")
+        wanted = request.query_params.get("stream", "")
+        if wanted and wanted not in STREAMS:
+            raise _invalid("stream", f"stream must be stdout or stderr, not {shown(wanted)}")
+        if (await self._view.read([command_id]))[0] is None:
+            raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
+        streams = frozenset({STREAMS[wanted]} if wanted else STREAMS.values())
+        begin, pieces = await stored_output(self._output, command_id, streams)
+        return StreamingResponse(
+            pieces,
+            media_type="application/octet-stream",
+            headers={"Content-Disposition": "attachment", "X-Output-Offset": str(begin)},
+        )
 
     async def _agents(self, _: Request) -> Response:
         agents = await self._view.agents(await self._view.agent_ids())

@@ -78,7 +78,7 @@ def bridge_app(
     """The app. With `dev_token`, the page of this very machine gets a token by asking."""
     for suffix, type_ in _TYPES.items():
         mimetypes.add_type(type_, suffix)
-    api = Api(services.view, services.calls, services.verifier)
+    api = Api(services.view, services.output, services.calls, services.verifier)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),
         Route("/ws", _upgrade_required),

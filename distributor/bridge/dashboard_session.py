@@ -19,6 +19,7 @@ from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
 from distributor.bridge.waiting_calls import WaitingCalls
+from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
@@ -71,6 +72,7 @@ class SessionServices(NamedTuple):
     verifier: TokenVerifier
     metrics: BridgeMetrics
     patience: Patience
+    output: OutputLog
 
 
 async def serve_dashboard(peer: Peer, services: SessionServices) -> None:

@@ -165,3 +165,40 @@ async def test_in_dev_the_page_gets_a_token_and_others_do_not(
 
 async def test_elsewhere_there_is_no_such_token(bridge: RunningBridge) -> None:
     assert (await bridge.get("/dev/token", token=None, **OURS)).status == 404
+
+
+async def test_output_is_downloaded_byte_for_byte(server: RunningServer, bridge: RunningBridge) -> None:
+    printed = bytes(range(256)) * 1_000
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        (assignment,) = await agent.assigned()
+        await agent.start(assignment)
+        for offset in range(0, len(printed), 10_000):
+            await agent.print(assignment, printed[offset : offset + 10_000], offset)
+        await agent.finish(assignment)
+    answer = await bridge.get(f"/api/commands/{command_id}/output")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-output-offset"] == "0"
+    assert answer.body == printed
+    assert (await bridge.get(f"/api/commands/{command_id}/output?stream=stderr")).body == b""
+    assert (await bridge.get(f"/api/commands/{command_id}/output", token=None)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "field"),
+    [
+        (f"/api/commands/{UNKNOWN_ID}/output", 404, "commandId"),
+        ("/api/commands/nonsense/output", 400, "commandId"),
+    ],
+)
+async def test_output_that_there_is_none_of(bridge: RunningBridge, path: str, status: int, field: str) -> None:
+    answer = await bridge.get(path)
+    assert answer.status == status
+    assert answer.json()["error"]["field"] == field
+
+
+async def test_a_stream_that_does_not_exist_is_refused(server: RunningServer, bridge: RunningBridge) -> None:
+    answer = await bridge.get(f"/api/commands/{await server.queue()}/output?stream=stdin")
+    assert answer.status == 400
+    assert answer.json()["error"]["field"] == "stream"

@@ -80,7 +80,7 @@ class SnapshotSync:
 def session(peer: Peer, telling: SnapshotSync, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
     hub = SimpleNamespace(dashboards=set(), told_up_to="1-0")
     patience = Patience(5.0, slow_close, 16, 1_048_576)
-    services = SessionServices(*([cast(Any, None)] * 7))._replace(
+    services = SessionServices(*([cast(Any, None)] * 8))._replace(
         hub=cast(Any, hub), telling=cast(Any, telling), metrics=BridgeMetrics(), patience=patience
     )
     identity = Identity("alice", frozenset(), time.time() + 60)
@@ -195,7 +195,7 @@ async def test_a_timeout_of_something_else_is_not_taken_for_an_expired_token() -
 
 
 async def test_a_timeout_of_something_else_is_not_taken_for_a_late_introduction() -> None:
-    services = SessionServices(*([cast(Any, None)] * 7))._replace(patience=Patience(5.0, 10.0, 16, 1_048_576))
+    services = SessionServices(*([cast(Any, None)] * 8))._replace(patience=Patience(5.0, 10.0, 16, 1_048_576))
     with pytest.raises(TimeoutError, match="the network"):
         await serve_dashboard(TimedOutPeer(), services)
 
