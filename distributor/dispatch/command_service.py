@@ -26,7 +26,7 @@ from distributor.model.command import (
     check_type,
 )
 from distributor.model.ids import CommandIdMint
-from distributor.model.listing import CommandQuery, Page
+from distributor.model.listing import CommandDetails, CommandQuery, Page
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 
 QUEUED_AT_ONCE: Final = 250
@@ -130,10 +130,13 @@ class CommandService:
 
     # Reading
 
-    async def get(self, command_id: str) -> tuple[CommandState, bytes | None]:
-        """The state of a command, and the command as stored. Raises NotFound."""
-        state = await self.state(command_id)
-        return state, await self._reader.encoded(command_id)
+    async def get(self, command_id: str) -> CommandDetails:
+        """All of a command, in one read. Raises NotFound."""
+        valid(check_command_id, command_id)
+        details = await self._reader.details(command_id)
+        if details is None:
+            raise no_such_command(command_id)
+        return details
 
     async def state(self, command_id: str) -> CommandState:
         """The state of a command. Raises NotFound."""
@@ -146,10 +149,6 @@ class CommandService:
     async def presence(self, agent_id: str) -> AgentPresence:
         """Whether an agent is there, and if not, since when."""
         return await self._reader.presence(agent_id)
-
-    async def output_bytes(self, command_id: str) -> int:
-        """Bytes of output received so far."""
-        return await self._reader.output_bytes(command_id)
 
     async def result(self, command_id: str) -> CommandResult:
         """The result of a command. Raises NotFound, and FailedPrecondition while it has not ended."""

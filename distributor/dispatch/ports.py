@@ -24,7 +24,7 @@ from distributor.model.delivery import (
 )
 from distributor.model.event import EventBatch
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery, Page, QueueDepth
+from distributor.model.listing import CommandDetails, CommandQuery, Page, QueueDepth
 from distributor.model.queueing import Enqueued, NewCommand
 
 
@@ -78,11 +78,8 @@ class CommandReader(Protocol):
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
         """The state of each command; None where it is unknown."""
 
-    async def encoded(self, command_id: str) -> bytes | None:
-        """The command as stored; None once it is no longer kept."""
-
-    async def output_bytes(self, command_id: str) -> int:
-        """Bytes of output received so far."""
+    async def details(self, command_id: str) -> CommandDetails | None:
+        """All of one command in one read; None where it is unknown."""
 
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         """The result of each command; None where there is none."""

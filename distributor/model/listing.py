@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 
@@ -18,6 +19,15 @@ class CommandQuery:
     type: str = ""
     queued_from_ms: int | None = None
     queued_until_ms: int | None = None
+
+
+class CommandDetails(NamedTuple):
+    """All of one command. `encoded` is the command as stored, None once it is no longer kept."""
+
+    state: CommandState
+    encoded: bytes | None
+    output_bytes: int
+    agent: AgentPresence
 
 
 class Page(NamedTuple):

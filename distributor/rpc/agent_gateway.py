@@ -134,6 +134,14 @@ class AgentGateway(AgentGatewayServiceServicer):
             raise InvalidArgument(
                 "hello is missing: it must be the first message", field="hello", reason="PROTOCOL_VIOLATION"
             )
+        for part, _ in request.ListFields():
+            # Nothing else has a meaning before the Welcome says what is still the agent's.
+            if part.name != "hello":
+                raise InvalidArgument(
+                    f"hello must travel alone: {part.name} must wait for the welcome",
+                    field=part.name,
+                    reason="PROTOCOL_VIOLATION",
+                )
         return agent_hello(request.hello)
 
     def _welcome(self, hello: AgentHello, attached: Attached) -> pb.Welcome:
@@ -153,8 +161,16 @@ class AgentGateway(AgentGatewayServiceServicer):
             adopted = attached.adopted.get(held.command_id)
             if adopted is not None:
                 verdict, offset = pb.VERDICT_KEEP, adopted.output_bytes
+            elif held.command_id in attached.counted:
+                verdict, offset = pb.VERDICT_STORED, 0
             else:
-                verdict, offset = pb.VERDICT_STORED if held.command_id in attached.counted else pb.VERDICT_STOP, 0
+                verdict, offset = pb.VERDICT_STOP, 0
+                logger.debug(
+                    "held command is no longer the agent's",
+                    agent_id=hello.agent_id,
+                    command_id=held.command_id,
+                    lease_id=held.lease_id,
+                )
             welcome.verdicts.add(command_id=held.command_id, verdict=verdict, output_offset=offset)
         return welcome
 

@@ -25,6 +25,8 @@ from distributor.wire.json_values import NotJson, json_text, plain_value
 from distributor.wire.struct_check import check_value
 
 MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
+MAX_OUTPUT_OFFSET: Final = 2**53
+"""What the store's numbers hold exactly."""
 _MAX_TYPES: Final = 100
 _MAX_LABELS: Final = 64
 _MAX_LABEL_BYTES: Final = 256
@@ -149,8 +151,10 @@ def _output(item: pb.Output, agent_id: str) -> OutputPiece:
         raise ProtocolViolation(
             "output.data", f"output.data must have 1 to {MAX_OUTPUT_CHUNK_BYTES:,} bytes, not {len(item.data):,}"
         )
-    if not 0 <= item.offset < 2**53:
-        raise ProtocolViolation("output.offset", f"output.offset must be 0 to 2^53, not {item.offset:,}")
+    if not 0 <= item.offset <= MAX_OUTPUT_OFFSET - len(item.data):
+        raise ProtocolViolation(
+            "output.offset", f"output.offset must be 0 to 2^53, and so must its end, not {item.offset:,}"
+        )
     command_id, lease_id = _held("output", item)
     return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data)
 

@@ -11,6 +11,7 @@ import grpc
 
 from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.ignored_reports import log_ignored, log_rejected
 from distributor.dispatch.ports import SessionStore
 from distributor.dispatch.refusals import draining, superseded
 from distributor.errors import Aborted, DistributorError, InvalidArgument
@@ -195,7 +196,9 @@ class AgentStream:
                 return
         size = request.ByteSize() if request.results else 0
         said = await off_loop(size, report, request, session.agent_id)
+        log_ignored(session, said)
         answers = await self._reports.handle(session, said, now)
+        log_rejected(session, answers)
         if answers.results or answers.outputs:
             self._outbox.answer(answers)
             self._send()

@@ -12,7 +12,7 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery, Page, QueueDepth
+from distributor.model.listing import CommandDetails, CommandQuery, Page, QueueDepth
 from distributor.store import keys, rows
 from distributor.store.functions import Functions
 from distributor.store.valkey_connection import Argument, ValkeyConnection
@@ -24,10 +24,17 @@ MOST_SCANNED_FOR_A_PAGE: Final = 2_000
 class ValkeyCommandReader:
     """The CommandReader port on a Valkey. Changes nothing. Safe for concurrent use on one event loop."""
 
-    def __init__(self, connection: ValkeyConnection, functions: Functions, offline_after_ms: int) -> None:
+    def __init__(
+        self,
+        connection: ValkeyConnection,
+        functions: Functions,
+        offline_after_ms: int,
+        most_scanned_for_a_page: int = MOST_SCANNED_FOR_A_PAGE,
+    ) -> None:
         self._connection = connection
         self._functions = functions
         self._offline_after_ms = offline_after_ms
+        self._most_scanned_for_a_page = most_scanned_for_a_page
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
         replies = await self._connection.calls(
@@ -38,16 +45,17 @@ class ValkeyCommandReader:
             for command_id, row in zip(command_ids, replies, strict=True)
         ]
 
-    async def encoded(self, command_id: str) -> bytes | None:
-        live, ended = await self._connection.call(
-            "MGET", keys.COMMAND.format(command_id=command_id), keys.ENDED_COMMAND.format(command_id=command_id)
+    async def details(self, command_id: str) -> CommandDetails | None:
+        reply = await self._functions.call("get_command", [command_id])
+        if reply is None:
+            return None
+        now_ms, encoded, output_bytes, session, row = reply
+        return CommandDetails(
+            rows.command_state(command_id, rows.text_row(row)),
+            encoded,
+            output_bytes,
+            rows.presence(session, now_ms, self._offline_after_ms),
         )
-        stored: bytes | None = live or ended
-        return stored
-
-    async def output_bytes(self, command_id: str) -> int:
-        count = await self._connection.call("HGET", keys.STATUS.format(command_id=command_id), "output_bytes")
-        return int(count or 0)
 
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         if not command_ids:
@@ -68,7 +76,7 @@ class ValkeyCommandReader:
             last_arrival,
             last_id,
             size,
-            MOST_SCANNED_FOR_A_PAGE,
+            self._most_scanned_for_a_page,
         ]
         arrival, command_id, *found = await self._functions.call("list_commands", arguments)
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]

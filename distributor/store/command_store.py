@@ -27,7 +27,6 @@ from distributor.store.valkey_connection import Argument
 
 MOST_IN_A_CALL: Final = 250
 """Commands in one function call: long enough to share its cost, short enough (some ms) not to hold Valkey up."""
-MOST_COMMAND_BYTES_IN_A_CLAIM: Final = 4 * 1024 * 1024
 
 
 class ValkeyCommandStore:
@@ -96,7 +95,7 @@ class ValkeyCommandStore:
         arguments: list[Argument] = [
             *self._head,
             self._policy.ack_deadline_ms,
-            MOST_COMMAND_BYTES_IN_A_CLAIM,
+            self._policy.most_claimed_bytes,
             _CLAIM_SOURCES,
         ]
         for request in requests:

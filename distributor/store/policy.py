@@ -21,3 +21,5 @@ class StorePolicy:
     delivery_attempts: int = 3
     events_kept: int = 5_000
     output_kept_bytes: int = 1_048_576
+    most_claimed_bytes: int = 3 * 1_048_576
+    """Of commands in one claim: with what travels beside them, they fit into the 4 MiB that gRPC clients receive."""

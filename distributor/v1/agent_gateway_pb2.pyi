@@ -147,7 +147,7 @@ class ConnectRequest(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
-        """First message only."""
+        """First message only, and alone in it."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
@@ -490,9 +490,9 @@ class Output(_message.Message):
     lease_id: _builtins.str
     stream: _command_pb2.OutputStream.ValueType
     offset: _builtins.int
-    """Where data begins, counted over both streams in the order they were read."""
+    """Where data begins, counted over both streams in the order they were read; 0 to 2^53, and so the end of data."""
     data: _builtins.bytes
-    """At most 64 KiB."""
+    """1 byte to 64 KiB."""
     def __init__(
         self,
         *,
@@ -789,7 +789,7 @@ Global___ResultAck: _TypeAlias = ResultAck  # noqa: Y015
 
 @_typing.final
 class OutputAck(_message.Message):
-    """Output up to offset is safe with the server."""
+    """The agent may forget output up to offset: it is stored, or nobody wants it. May follow the ResultAck."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -37,15 +37,19 @@ CODES: Final = {kind.code for kind in vars(errors).values() if isinstance(kind, 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+def section(name: str, heading: str) -> str:
+    """The text under a heading of a page."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    level = heading.partition(" ")[0]
+    return re.split(rf"\n#{{1,{len(level)}}} ", page.partition(f"\n{heading}\n")[2])[0]
+
+
 def told(pages: set[str]) -> set[str]:
     """The words in capitals that the tables of reasons have."""
     words: set[str] = set()
     for name, heading in TABLES:
         if name in pages:
-            page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-            level = heading.partition(" ")[0]
-            section = re.split(rf"\n#{{1,{len(level)}}} ", page.partition(f"\n{heading}\n")[2])[0]
-            rows = "\n".join(re.findall(r"^\|.*", section, re.MULTILINE))
+            rows = "\n".join(re.findall(r"^\|.*", section(name, heading), re.MULTILINE))
             words.update(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", rows))
     return words
 
@@ -91,7 +95,12 @@ def assumed(function: Function) -> Iterator[ast.expr]:
 
 def reasons(path: Path) -> set[str]:
     """The reasons that a module writes out."""
-    nodes = list(ast.walk(TREES[path]))
+    return reasons_in(TREES[path])
+
+
+def reasons_in(tree: ast.AST) -> set[str]:
+    """The reasons that a part of a module writes out."""
+    nodes = list(ast.walk(tree))
     values = [value for node in nodes if isinstance(node, ast.Call) for value in given(node)]
     values += [value for node in nodes if isinstance(node, Function) for value in assumed(node)]
     words = [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]

@@ -84,6 +84,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "heartbeat": lambda: sessions.heartbeat([("agent", 1)] * items),
         "detach": lambda: sessions.detach([("agent", 1)] * items),
         "append_output": lambda: output.append([OutputPiece("id", "agent", "lease", 1, 0, b"")] * items),
+        "get_command": lambda: reader.details("id"),
         "list_commands": lambda: reader.page(CommandQuery(), "", 1),
         "probe": lambda: Functions.check_writable(functions),
     }

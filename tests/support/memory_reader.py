@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from distributor.dispatch.ports import CommandReader
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
-from distributor.model.listing import CommandQuery, Page, QueueDepth
+from distributor.model.listing import CommandDetails, CommandQuery, Page, QueueDepth
 from tests.support.memory_stores import NOBODY
 
 
@@ -20,11 +20,9 @@ class MemoryReader:
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
         return [self.known.get(command_id) for command_id in command_ids]
 
-    async def encoded(self, command_id: str) -> bytes | None:
-        return None
-
-    async def output_bytes(self, command_id: str) -> int:
-        return 0
+    async def details(self, command_id: str) -> CommandDetails | None:
+        state = self.known.get(command_id)
+        return None if state is None else CommandDetails(state, None, 0, NOBODY)
 
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         return [None] * len(command_ids)

@@ -10,6 +10,7 @@ from distributor.model.delivery import Claim, ClaimRequest, Completion, Completi
 from distributor.model.event import Event
 from distributor.model.ids import CommandIdMint
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandDetails
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import keys
 from distributor.store.command_reader import ValkeyCommandReader
@@ -146,6 +147,12 @@ class StoreWorld:
         (state,) = await self.reader.states([command_id])
         assert state is not None
         return state
+
+    async def details(self, command_id: str) -> CommandDetails:
+        """All of a command."""
+        details = await self.reader.details(command_id)
+        assert details is not None
+        return details
 
     async def now_ms(self) -> int:
         """Valkey's time."""

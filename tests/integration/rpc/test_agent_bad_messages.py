@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -68,6 +69,7 @@ VIOLATIONS = [
     Violation("too much output", output(data=bytes(65_537)), "output.data", "1 to 65,536 bytes, not 65,537"),
     Violation("negative offset", output(offset=-1), "output.offset", "0 to 2^53"),
     Violation("huge offset", output(offset=2**53), "output.offset", "0 to 2^53"),
+    Violation("offset with a huge end", output(offset=2**53 - 1, data=b"ab"), "output.offset", "and so must its end"),
     Violation("unknown stream", output(stream=9), "output.stream", "no value 9"),
     Violation("unspecified stream", output(stream=0), "output.stream", "no value 0"),
     Violation(
@@ -266,6 +268,28 @@ async def test_a_reason_is_made_fit_to_be_kept(server: RunningServer, agent: Wir
     kept = await server.result(assignment.command.command_id)
     assert kept.reason.code == "unspecified"
     assert len(kept.reason.message) == 1_024
+
+
+async def test_what_is_ignored_is_named_in_the_debug_log(
+    server: RunningServer, agent: WireAgent, caplog: pytest.LogCaptureFixture
+) -> None:
+    (assignment,) = agent.assignments
+    command_id, lease_id = assignment.command.command_id, assignment.lease_id
+    with caplog.at_level(logging.DEBUG, logger="distributor"):
+        await agent.send(
+            started=[pb.Started(command_id=command_id, lease_id=lease_id)],
+            **output(command_id=command_id, lease_id="another"),
+            cancel_reports=[pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN)],
+        )
+        await agent.finish(assignment, lease_id="another")
+    lines = [line.getMessage() for line in caplog.records]
+    for rest in (
+        f"lease_id={lease_id} part=started why='said before'",
+        "lease_id=another part=output why='another lease is in flight'",
+        "lease_id= part=cancel_reports why='no lease'",
+    ):
+        assert f"part of a message ignored agent_id=agent123 command_id={command_id} {rest}" in lines
+    assert f"result not kept agent_id=agent123 command_id={command_id} outcome=stale reason=stale_lease" in lines
 
 
 async def test_words_about_unknown_commands_change_nothing(server: RunningServer, agent: WireAgent) -> None:

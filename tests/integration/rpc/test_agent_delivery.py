@@ -337,3 +337,5 @@ async def test_large_commands_come_without_waiting_for_the_poll_although_a_claim
     async with server.agent(capacity=100) as agent:
         await agent.assigned(40)
         assert agent.command_ids == ids
+        # Clients receive 4 MiB unless told otherwise; acknowledgements and cancels travel beside commands.
+        assert max(message.ByteSize() for message in agent.messages) < 3.5 * 1024 * 1024

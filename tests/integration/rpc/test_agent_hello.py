@@ -11,7 +11,7 @@ from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_service_pb2
 from tests.support.received_errors import ToldError, told
 from tests.support.running_server import RunningServer, keyspace, running_server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from tests.support.wire_agent import WireAgent, hello, opened_stream
 
 
@@ -88,6 +88,42 @@ async def test_the_first_message_must_be_a_hello(server: RunningServer) -> None:
     assert error[:3] == ("INVALID_ARGUMENT", "hello", "PROTOCOL_VIOLATION")
     assert "must be the first message" in error.text
     assert await keyspace(server.settings.valkey_url) == {}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("heartbeat", pb.Heartbeat(sequence=1, credit=5)),
+        ("received", [pb.Received(command_id=UNKNOWN, lease_id="l")]),
+        ("output", [pb.Output(command_id=UNKNOWN, lease_id="l", data=b"x")]),
+        ("results", [pb.Result(command_id=UNKNOWN, lease_id="l")]),
+        ("goodbye", pb.Goodbye()),
+    ],
+)
+async def test_a_hello_travels_alone(server: RunningServer, part: str, value: Any) -> None:
+    error = await refusal_of(server, pb.ConnectRequest(hello=hello(), **{part: value}))
+    assert error[:3] == ("INVALID_ARGUMENT", part, "PROTOCOL_VIOLATION")
+    assert error.text == f"hello must travel alone: {part} must wait for the welcome"
+    assert await keyspace(server.settings.valkey_url) == {}
+
+
+async def test_only_heartbeats_keep_other_instances_out(valkey_url: str) -> None:
+    """What is live is decided by the last heartbeat that the store knows of, not by what else comes on the stream."""
+    times = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 0.4}
+    async with running_server(valkey_url, **times) as server, server.agent() as first:
+        first_command = await server.queue()
+        await first.next_assignment(first_command)
+
+        async def displaced() -> bool:
+            # It talks all the time, so its stream is not silent.
+            await first.send(received=[pb.Received(command_id=UNKNOWN, lease_id="l")])
+            async with opened_stream(server.address) as second:
+                await second.send(hello=hello(instance_id="instance-2"))
+                await until(lambda: second.messages or second.code)
+                return bool(second.messages)
+
+        await eventually(displaced)
+        assert told(await first.ended(), first.details, first.trailing).reason == "SUPERSEDED"
 
 
 async def test_the_welcome_says_what_holds(server: RunningServer) -> None:

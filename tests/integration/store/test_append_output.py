@@ -59,7 +59,7 @@ async def test_both_streams_share_one_count(world: StoreWorld) -> None:
     command_id = await world.assigned()
     assert await world.output.append([piece(command_id, 0, b"out"), piece(command_id, 3, b"err!", STDERR)]) == [3, 7]
     assert await kept(world, command_id) == [(STDOUT, 0, b"out"), (STDERR, 3, b"err!")]
-    assert await world.reader.output_bytes(command_id) == 7
+    assert (await world.details(command_id)).output_bytes == 7
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: 
     )
     await world.claim(lease_id="lease3")
     assert await world.print_output(command_id, 0, b"3", "lease3") == 1
-    assert await world.reader.output_bytes(command_id) == 12
+    assert (await world.details(command_id)).output_bytes == 12
 
 
 async def test_what_could_not_be_kept_at_the_end_of_a_run_is_a_gap_before_the_next(world: StoreWorld) -> None:
@@ -176,7 +176,7 @@ async def test_huge_offsets_do_not_spoil_the_call_for_others(world: StoreWorld, 
     pieces = [piece(command_id, offset, b"x"), OutputPiece(other, "other", LEASE, STDOUT, 0, b"12")]
     assert await world.output.append(pieces) == [offset + 1, 2]
     assert await kept(world, command_id) == [(STDOUT, offset, b"x")]
-    assert await world.reader.output_bytes(command_id) == offset + 1
+    assert (await world.details(command_id)).output_bytes == offset + 1
     assert offset + 1 in [event.end_offset for event in await world.events() if isinstance(event, OutputArrived)]
     await world.store.finish([completion(command_id, output_bytes=offset + 1)])
     (result,) = await world.reader.results([command_id])

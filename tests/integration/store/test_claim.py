@@ -6,7 +6,7 @@ from distributor.model.command import CommandDraft
 from distributor.model.delivery import ClaimRequest
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand
-from distributor.store import command_store, keys
+from distributor.store import keys
 from tests.support.store_world import (
     AGENT,
     ENCODED,
@@ -90,10 +90,8 @@ async def test_no_more_than_asked_for(world: StoreWorld) -> None:
     assert [command.command_id for command in (await world.claim(most=20)).commands] == ids[2:]
 
 
-async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(
-    world: StoreWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command_store, "MOST_COMMAND_BYTES_IN_A_CLAIM", 250)
+async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(world: StoreWorld) -> None:
+    world = world.under(most_claimed_bytes=250)
     await world.attach()
     sizes = (300, 100, 100, 100)
     ids = [world.new_id() for _ in sizes]

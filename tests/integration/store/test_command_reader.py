@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from distributor.model.agent import AgentPresence
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
+from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.store_world import AGENT, ENCODED, StoreWorld
 
 
@@ -16,15 +19,47 @@ async def test_what_is_known_of_a_command_in_each_status(world: StoreWorld, stat
     assert state is not None
     assert (state.agent_id, state.type, state.priority, state.status) == (AGENT, "EXEC", 70, status)
     assert (await world.reader.results([command_id]))[0] is not None or not status.terminal
-    assert await world.reader.encoded(command_id) == ENCODED
+    assert (await world.details(command_id)).encoded == ENCODED
+
+
+async def test_all_of_a_command_in_one_call(world: StoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    command_id = await world.assigned()
+    await world.print_output(command_id, 0, b"some output")
+    calls: list[tuple[Any, ...]] = []
+
+    async def counted(self: ValkeyConnection, *arguments: Any) -> Any:
+        calls.append(arguments)
+        return await exchange(self, *arguments)
+
+    exchange = ValkeyConnection.call
+    monkeypatch.setattr(ValkeyConnection, "call", counted)
+    details = await world.details(command_id)
+    assert len(calls) == 1
+    assert details.state == await world.state(command_id)
+    assert (details.encoded, details.output_bytes) == (ENCODED, 11)
+    assert details.agent == await world.reader.presence(AGENT)
+
+
+@pytest.mark.parametrize("leave", ["detached", "silent"])
+async def test_whether_the_agent_of_a_command_is_there(world: StoreWorld, leave: str) -> None:
+    command_id = await world.queued()
+    assert (await world.details(command_id)).agent == AgentPresence(False, False, 0)
+    attached = await world.attach()
+    assert (await world.details(command_id)).agent == AgentPresence(True, True, 0)
+    if leave == "silent":
+        await world.silence()
+    else:
+        await world.sessions.detach([(AGENT, attached.epoch)])
+    agent = (await world.details(command_id)).agent
+    assert (agent.known, agent.present) == (True, False)
+    assert agent.away_since_ms > 0
 
 
 async def test_nothing_of_an_unknown_command(world: StoreWorld) -> None:
     unknown = world.new_id()
-    assert await world.reader.encoded(unknown) is None
+    assert await world.reader.details(unknown) is None
     assert await world.reader.results([unknown]) == [None]
     assert await world.reader.results([]) == []
-    assert await world.reader.output_bytes(unknown) == 0
     assert await world.reader.presence("nobody") == AgentPresence(False, False, 0)
 
 

@@ -56,7 +56,7 @@ async def test_all_that_a_queued_command_is(world: StoreWorld) -> None:
         "max_runs": "3",
         "params_summary": "ls -l",
     }
-    assert await world.reader.encoded(new.command_id) == ENCODED
+    assert (await world.details(new.command_id)).encoded == ENCODED
     fixed = own_keys(new.command_id, keys.COMMAND, keys.STATUS, keys.AGENT_COMMAND)
     assert not any(after[name][2] for name in fixed), "nothing of a live command may expire"
     assert changed(before, after) == {

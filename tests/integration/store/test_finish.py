@@ -242,7 +242,7 @@ async def test_output_of_all_runs_is_counted_also_what_did_not_arrive(world: Sto
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 14
-    assert await world.reader.output_bytes(command_id) == 12
+    assert (await world.details(command_id)).output_bytes == 12
 
 
 async def test_output_that_is_stored_is_counted_whatever_the_agent_says(world: StoreWorld) -> None:

@@ -7,7 +7,8 @@ import pytest
 from distributor.errors import InvalidArgument
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
-from distributor.store import command_reader, keys
+from distributor.store import keys
+from distributor.store.command_reader import ValkeyCommandReader
 from tests.support.store_world import AGENT, StoreWorld
 
 
@@ -83,9 +84,11 @@ async def test_pages_cover_everything_once(world: StoreWorld, size: int) -> None
     assert await listed(world, CommandQuery(), size) == sorted(ids, reverse=True)
 
 
-async def test_pages_of_a_few_among_many(world: StoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_of_a_few_among_many(world: StoreWorld) -> None:
     """A bounded number is looked at for a page, so some pages are short, or empty, and yet have a next one."""
-    monkeypatch.setattr(command_reader, "MOST_SCANNED_FOR_A_PAGE", 4)
+    world.reader = ValkeyCommandReader(
+        world.connection, world.functions, world.policy.offline_after_ms, most_scanned_for_a_page=4
+    )
     wanted = []
     for place in range(21):
         command_id = await world.queued(kind="RARE" if place % 7 == 0 else "PING")
