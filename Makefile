@@ -8,7 +8,7 @@ TEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 .PHONY: help demo test test-fast check bench format proto docs upgrade clean env env-dev browser \
-        check-format check-lint check-types check-layers check-proto check-docs
+        check-format check-lint check-types check-layers check-proto check-docs check-commits
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ test: env-dev browser ## Run every test in parallel; PYTEST_ARGS=... to choose
 test-fast: env-dev ## Run unit and property tests only: under 30 s
 	@$(PYTEST) tests/unit tests/properties $(PYTEST_ARGS)
 
-check: check-format check-lint check-types check-layers check-proto check-docs ## Everything but the tests
+check: check-format check-lint check-types check-layers check-proto check-docs check-commits ## Everything but the tests
 	@echo "check: all passed"
 
 bench: env ## Measure throughput, latency and memory
@@ -83,3 +83,7 @@ check-docs: env-dev
 	@echo "check: docs"
 	@$(BIN)/python -m scripts.generated_docs --check
 	@$(BIN)/python -m scripts.long_lines
+
+check-commits: env-dev
+	@echo "check: commits"
+	@$(BIN)/python -m scripts.commit_messages
