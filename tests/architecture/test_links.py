@@ -9,8 +9,7 @@ from typing import Final
 
 import pytest
 
-from scripts.long_lines import documents
-from tests.support.source_tree import ROOT
+from tests.support.source_tree import ROOT, documents
 
 DOCUMENTS: Final = documents()
 

@@ -29,3 +29,8 @@ def imported_names(path: Path) -> Iterator[str]:
 def layer(path: Path) -> str:
     """The folder or module directly below the package that a module belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def documents() -> list[Path]:
+    """The documents at the top and in docs/."""
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
