@@ -7,8 +7,9 @@
       ├── drop ────► cancelled      pushed out of a full queue
       └── expire ──► timeout
 
-Receipts are times inside these states, not further states. The store's functions get the states that an
-operation may start from as arguments, from `sources()`: the policy is written here and nowhere else.
+Receipts are times inside these states, not further states. The policy is written here and nowhere else: the store's
+functions get the states that an operation may start from as arguments, from `sources()`, and the one function that
+changes a state refuses every pair that is not in TRANSITIONS, which travels with their source.
 """
 
 from __future__ import annotations

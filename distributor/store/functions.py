@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, Final
 
 from distributor.errors import DistributorError
+from distributor.model.lifecycle import TRANSITIONS, CommandStatus
 from distributor.store.keys import lua_prelude
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 
@@ -27,9 +28,18 @@ def library_source() -> tuple[str, str]:
     shared = (FOLDER / "_shared.lua").read_text()
     # A block for each file, so that names local to one cannot meet those of another.
     blocks = [f"do\n{entry.read_text()}\nend\n" for entry in files if entry.name != "_shared.lua"]
-    body = "\n".join([lua_prelude(), shared, *blocks])
+    body = "\n".join([lua_prelude(), lua_transitions(), shared, *blocks])
     version = hashlib.sha256(body.encode()).hexdigest()[:8]
     return f"#!lua name=distributor_{version}\nlocal VERSION = '{version}'\n{body}", version
+
+
+def lua_transitions() -> str:
+    """Lua source of the table that every change of a state is checked against: `TRANSITIONS[before][after]`."""
+    lines = []
+    for before in CommandStatus:
+        reached = {after for targets in TRANSITIONS.values() for after in targets.get(before, ())}
+        lines.append(f"{before} = {{{', '.join(f'{after} = true' for after in CommandStatus if after in reached)}}}")
+    return f"local TRANSITIONS = {{{', '.join(lines)}}}\n"
 
 
 class Functions:

@@ -84,8 +84,12 @@ local function announce(batch, kind, id, fields)
   events[#events + 1] = kind .. '\t' .. table.concat(fields, '\t', 1, ROW_LENGTH)
 end
 
--- Moves a command to another state in the index of states.
+-- Moves a command to another state in the index of states. The only way from one state to another, and only along
+-- the table of model/lifecycle.py: anything else is a fault of ours, and ends the call.
 local function move(batch, id, fields, to)
+  if not TRANSITIONS[fields[F_STATUS]][to] then
+    error('no operation leads from ' .. fields[F_STATUS] .. ' to ' .. to)
+  end
   unindex(batch, by_status_key(fields[F_STATUS]), id)
   index(batch, by_status_key(to), fields[F_QUEUED_US], id)
   fields[F_STATUS] = to

@@ -1,0 +1,181 @@
+"""What the store's functions do to a command in each status, against the table in model/lifecycle.py."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from distributor.errors import DistributorError
+from distributor.model.agent import HeldCommand
+from distributor.model.command import Reason
+from distributor.model.delivery import Progress, Release
+from distributor.model.lifecycle import TERMINAL, TRANSITIONS, CommandStatus, Operation, allowed
+from distributor.store import command_store, keys
+from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
+
+Act = Callable[[StoreWorld, str], Awaitable[Any]]
+STALE: Final = Reason("stale", "it was under way for too long")
+
+
+class Step(NamedTuple):
+    """One call of a store function, and the operations that may come of it."""
+
+    name: str
+    act: Act
+    operations: frozenset[Operation]
+
+
+async def claim(world: StoreWorld, command_id: str) -> None:
+    await world.claim(lease_id="next")
+
+
+async def attach_with(world: StoreWorld, command_id: str) -> None:
+    await world.attach(held=(HeldCommand(command_id, LEASE),))
+
+
+async def attach_without(world: StoreWorld, command_id: str) -> None:
+    await world.attach()
+
+
+async def attach_without_what_it_had(world: StoreWorld, command_id: str) -> None:
+    await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2)])
+    await world.attach()
+
+
+async def release(world: StoreWorld, command_id: str) -> None:
+    await world.store.release([Release(command_id, AGENT, LEASE, 0, STALE)])
+
+
+async def release_the_last_attempt(world: StoreWorld, command_id: str) -> None:
+    await world.under(delivery_attempts=1).store.release([Release(command_id, AGENT, LEASE, 0, STALE)])
+
+
+async def release_what_is_to_be_cancelled(world: StoreWorld, command_id: str) -> None:
+    if (await world.state(command_id)).status is CommandStatus.ASSIGNED:
+        await world.store.cancel(command_id, "enough")
+    await release(world, command_id)
+
+
+async def rerun(world: StoreWorld, command_id: str) -> None:
+    await world.set_field(command_id, "max_runs", 5)
+    await world.store.finish([completion(command_id, CommandStatus.FAILED, rerun_delay_ms=1)])
+
+
+async def cancel(world: StoreWorld, command_id: str) -> None:
+    await world.store.cancel(command_id, "enough")
+
+
+async def drop(world: StoreWorld, command_id: str) -> None:
+    full = world.under(queue_limit=1, queue_full="drop")
+    await full.enqueue(full.new(), full.new())
+
+
+async def pass_deadline(world: StoreWorld, command_id: str) -> None:
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+
+
+async def pass_run_limit(world: StoreWorld, command_id: str) -> None:
+    await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2)])
+    await pass_deadline(world, command_id)
+
+
+async def pass_last_ack_deadline(world: StoreWorld, command_id: str) -> None:
+    await world.pass_deadline(command_id)
+    await world.under(delivery_attempts=1).store.due([0])
+
+
+async def progress(world: StoreWorld, command_id: str) -> None:
+    await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2, 3)])
+
+
+async def print_output(world: StoreWorld, command_id: str) -> None:
+    await world.print_output(command_id, 0, b"output")
+
+
+async def sweep(world: StoreWorld, command_id: str) -> None:
+    await world.store.forget("")
+
+
+def finish(status: CommandStatus) -> Act:
+    async def act(world: StoreWorld, command_id: str) -> None:
+        await world.store.finish([completion(command_id, status)])
+
+    return act
+
+
+def steps() -> Iterator[Step]:
+    def step(name: str, act: Act, *operations: Operation) -> Step:
+        return Step(name, act, frozenset(operations))
+
+    yield step("claim", claim, Operation.CLAIM)
+    yield step("attach with it", attach_with, Operation.ADOPT)
+    yield step("attach without it", attach_without, Operation.RELEASE)
+    yield step("attach without what it had", attach_without_what_it_had, Operation.FINISH)
+    yield step("release", release, Operation.RELEASE)
+    yield step("release the last attempt", release_the_last_attempt, Operation.GIVE_UP)
+    yield step("release what is to be cancelled", release_what_is_to_be_cancelled, Operation.GIVE_UP)
+    for status in CommandStatus:
+        if status.terminal:
+            yield step(f"finish as {status}", finish(status), Operation.FINISH)
+    yield step("finish for another run", rerun, Operation.RELEASE)
+    yield step("cancel", cancel, Operation.CANCEL)
+    yield step("push out of a full queue", drop, Operation.CANCEL)
+    yield step("pass the deadline", pass_deadline, Operation.EXPIRE, Operation.RELEASE)
+    yield step("pass the run limit", pass_run_limit, Operation.EXPIRE, Operation.FINISH)
+    yield step("pass the last ack deadline", pass_last_ack_deadline, Operation.EXPIRE, Operation.GIVE_UP)
+    yield step("progress", progress)
+    yield step("append output", print_output)
+    yield step("forget", sweep)
+
+
+STEPS: Final = list(steps())
+
+
+async def outcome(world: StoreWorld, step: Step, status: CommandStatus) -> CommandStatus:
+    command_id = await world.command(status)
+    await step.act(world, command_id)
+    return (await world.state(command_id)).status
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+async def test_each_function_goes_only_where_its_operations_lead(
+    world: StoreWorld, step: Step, status: CommandStatus
+) -> None:
+    after = await outcome(world, step, status)
+    assert after is status or any(allowed(operation, status, after) for operation in step.operations)
+
+
+async def test_every_way_in_the_table_is_gone_by_some_function(world: StoreWorld) -> None:
+    gone: set[tuple[Operation, CommandStatus, CommandStatus]] = set()
+    for step in STEPS:
+        for status in CommandStatus:
+            if status in TERMINAL:
+                continue
+            await world.connection.call("FLUSHDB")
+            world.epochs.clear()
+            after = await outcome(world, step, status)
+            gone |= {(op, status, after) for op in step.operations if allowed(op, status, after)}
+    ways = {
+        (operation, before, after)
+        for operation, targets in TRANSITIONS.items()
+        for before, afters in targets.items()
+        for after in afters
+    }
+    # A command that waits for another attempt is taken back by its agent: test_attach.py.
+    assert ways - gone == {(Operation.ADOPT, CommandStatus.QUEUED, CommandStatus.ASSIGNED)}
+
+
+async def test_a_way_that_is_not_in_the_table_is_refused(world: StoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even by a function that was given wrong sources."""
+    monkeypatch.setattr(command_store, "_CLAIM_SOURCES", "queued,completed")
+    command_id = await world.ended(CommandStatus.COMPLETED)
+    await world.connection.call("ZADD", keys.READY.format(agent_id=AGENT), 1, command_id)
+    await world.connection.call("SET", keys.COMMAND.format(command_id=command_id), b"x")
+    await world.set_field(command_id, "expires_ms", 10**15)
+    with pytest.raises(DistributorError, match="no operation leads from completed to assigned"):
+        await world.claim()
+    assert (await world.state(command_id)).status is CommandStatus.COMPLETED
