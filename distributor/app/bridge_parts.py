@@ -71,7 +71,13 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     hub = EventHub(events, view, pumps, agents, metrics)
     client = CommandClient(settings.server, CALLS)
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
-    patience = Patience(settings.connect_timeout, settings.slow_close, settings.queue_messages, settings.queue_bytes)
+    patience = Patience(
+        settings.connect_timeout,
+        settings.max_connect_bytes,
+        settings.slow_close,
+        settings.queue_messages,
+        settings.queue_bytes,
+    )
     telling = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
         SessionServices(hub, view, telling, CommandCalls(client), verifier, metrics, patience, output),
@@ -85,7 +91,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         client,
         hub,
         pumps,
-        bridge_endpoint(settings.listen, app, settings.ping_interval),
+        bridge_endpoint(settings.listen, app, settings.ping_interval, settings.max_message_bytes),
         {"event hub": hub.run, "agent watch": agents.run, "server check": check.run},
     )
 

@@ -54,9 +54,10 @@ class Peer(Protocol):
 
 
 class Patience(NamedTuple):
-    """How long dashboards are waited for, in seconds, and how much is kept for one."""
+    """What one dashboard gets: seconds to connect and to catch up, bytes of its first message, and a queue."""
 
     connect_seconds: float
+    connect_bytes: int
     slow_close_seconds: float
     queue_messages: int
     queue_bytes: int
@@ -80,7 +81,7 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
     try:
         try:
             async with asyncio.timeout(services.patience.connect_seconds) as limit:
-                connect, identity = await _introduction(peer, services.verifier)
+                connect, identity = await _authenticate(peer, services.verifier, services.patience.connect_bytes)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -93,28 +94,24 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
         return
 
 
-async def _introduction(peer: Peer, verifier: TokenVerifier) -> tuple[requests.Connect, Identity]:
-    while True:
-        text = await peer.receive()
-        request_id = ""
-        try:
-            fields = requests.fields_of(text)
-            request_id = requests.request_id_of(fields)
-            request = requests.parse(fields)
-        except DistributorError as error:
-            if error.field == "token":
-                raise Closing(POLICY, error.message) from error
-            await peer.send(messages.error(error, request_id))
-            continue
-        if not isinstance(request, requests.Connect):
-            raise Closing(POLICY, "the first message must be dashboard:connect")
-        try:
-            identity = verifier.verify(request.token)
-        except PermissionDenied as error:
-            raise Closing(POLICY, error.message) from error
+async def _authenticate(peer: Peer, verifier: TokenVerifier, most_bytes: int) -> tuple[requests.Connect, Identity]:
+    """The dashboard:connect of a permitted dashboard. Raises Closing for anything else, and parses no more than needed.
+
+    Until the token is verified only the type and the token of one message of bounded size are looked at.
+    """
+    text = await peer.receive()
+    if len(text) > most_bytes or len(text.encode()) > most_bytes:
+        raise Closing(POLICY, f"the first message is over {most_bytes:,} bytes; subscribe once connected")
+    try:
+        fields = requests.fields_of(text)
+        identity = verifier.verify(requests.token_of(fields))
         if Scope.READ not in identity.scopes:
             raise Closing(POLICY, f"the token does not have the scope {Scope.READ}")
-        return request, identity
+        request = requests.parse(fields)
+    except DistributorError as error:
+        raise Closing(POLICY, error.message) from error
+    assert isinstance(request, requests.Connect)
+    return request, identity
 
 
 class DashboardSession:
@@ -205,6 +202,8 @@ class DashboardSession:
         try:
             fields = requests.fields_of(text)
             request_id = requests.request_id_of(fields)
+            if requests.is_change(fields):
+                self._check_may_change()
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
                 self._ask_server(request, len(text.encode()))
@@ -213,6 +212,10 @@ class DashboardSession:
                 await self._serve(request)
         except DistributorError as error:
             self._dashboard.tell(messages.error(error, request_id))
+
+    def _check_may_change(self) -> None:
+        if Scope.WRITE not in self._dashboard.identity.scopes:
+            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
 
     async def _serve(
         self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect
@@ -233,8 +236,6 @@ class DashboardSession:
     # What only the server can do: in the order asked for, while everything else goes on
 
     def _ask_server(self, request: requests.Queue | requests.Interrupt, size: int) -> None:
-        if Scope.WRITE not in self._dashboard.identity.scopes:
-            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
         if isinstance(request, requests.Queue):
             self._to_queue.put(request, size)
         else:

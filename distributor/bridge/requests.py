@@ -1,10 +1,12 @@
-"""What dashboards send, read and checked. Fields that are not known are ignored."""
+"""Messages from dashboards, parsed and checked. Unknown fields are ignored.
+
+Foreign text: nothing here costs more than its length, and how many values a message may hold is bounded.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +26,12 @@ from distributor.model.command import (
 ALL: Final = "*"
 MAX_ITEMS: Final = 1_000
 MAX_REQUEST_ID: Final = 128
+MAX_MARKS: Final = 65_536
+"""Commas and opening brackets in a message: bounds what parsing it costs, some 10 ms."""
+MAX_PARAMS_VALUES: Final = 10_000
+"""Values in the params of a command: each costs some microseconds on its way to the server."""
+CHANGES: Final = frozenset({"command:request", "command:interrupt"})
+"""The messages that need permission to change something."""
 MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = MAX_DURATION_MS // 1000
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
@@ -97,6 +105,10 @@ Request = Connect | Queue | Interrupt | Subscribe | Unsubscribe | Ping
 
 def fields_of(text: str) -> Fields:
     """The JSON object in `text`. Raises InvalidArgument."""
+    if sum(map(text.count, ",[{")) > MAX_MARKS:
+        raise InvalidArgument(
+            f"the message has more than {MAX_MARKS:,} commas and opening brackets, the limit", reason="TOO_MANY_VALUES"
+        )
     try:
         fields = json.loads(text, parse_constant=_no_constant)
         # Half a surrogate pair can be written as an escape, but never sent on as text.
@@ -112,6 +124,19 @@ def request_id_of(fields: Fields) -> str:
     """The requestId of a message that may be wrong otherwise; empty where it has none that may be sent back."""
     request_id = fields.get("requestId", "")
     return request_id if isinstance(request_id, str) and len(request_id) <= MAX_REQUEST_ID else ""
+
+
+def is_change(fields: Fields) -> bool:
+    """Whether a message needs permission to change something, known without looking at the rest of it."""
+    type_ = fields.get("type")
+    return isinstance(type_, str) and type_ in CHANGES
+
+
+def token_of(fields: Fields) -> str:
+    """The token of a first message, and nothing else of it. Raises InvalidArgument unless it is a dashboard:connect."""
+    if fields.get("type") != "dashboard:connect":
+        raise InvalidArgument("the first message must be dashboard:connect", field="type")
+    return _text(fields, "token", required=True)
 
 
 def parse(fields: Fields) -> Request:
@@ -137,14 +162,15 @@ def parse(fields: Fields) -> Request:
 
 def _connect(fields: Fields) -> Connect:
     resume = _text(fields, "resume") if fields.get("resume") is not None else None
-    return Connect(_text(fields, "token", required=True), _subscriptions(_object(fields, "subscribe")), resume)
+    subscribe = _subscriptions(_object(fields, "subscribe")) if "subscribe" in fields else Wanted(all_agents=True)
+    return Connect(_text(fields, "token", required=True), subscribe, resume)
 
 
 def _queue(fields: Fields) -> Queue:
     agent_id = _text(fields, "agentId", required=True)
     check_agent_id(agent_id, "agentId")
     type_, params = _what_to_run(fields)
-    offline = _text(fields, "offline") or OfflinePolicy.QUEUE
+    offline = _text(fields, "offline") or OfflinePolicy.FAIL
     if offline not in set(OfflinePolicy):
         raise _invalid("offline", f"must be queue or fail, not {shown(offline)}")
     return Queue(
@@ -161,21 +187,48 @@ def _queue(fields: Fields) -> Queue:
 
 
 def _what_to_run(fields: Fields) -> tuple[str, Mapping[str, Any]]:
-    line = _text(fields, "command")
-    if line:
+    if "command" in fields:
         if "commandType" in fields or "params" in fields:
             raise _invalid("command", "must stand alone, without commandType and params")
-        try:
-            argv = shlex.split(line)
-        except ValueError as error:
-            raise _invalid("command", f"cannot be split into words: {_short(error)}") from error
-        if not argv:
-            raise _invalid("command", "must have at least one word")
-        return "EXEC", {"argv": argv}
+        return _command_line(_text(fields, "command"))
+    if "commandType" not in fields:
+        raise InvalidArgument(
+            "command is required: a command line to execute; or commandType, with params",
+            field="command",
+            reason="MISSING_FIELD",
+        )
     type_ = _text(fields, "commandType", required=True)
     if not COMMAND_TYPE_PATTERN.fullmatch(type_):
         raise _invalid("commandType", f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(type_)}")
-    return type_, _object(fields, "params")
+    params = _object(fields, "params")
+    if _has_more_values(params, MAX_PARAMS_VALUES):
+        raise _invalid("params", f"has more than {MAX_PARAMS_VALUES:,} values, the limit", "TOO_MANY_VALUES")
+    return type_, params
+
+
+def _command_line(line: str) -> tuple[str, Mapping[str, Any]]:
+    """What runs a command line: the shell of the agent's host, if EXEC may start it there."""
+    if not line.strip():
+        raise _invalid_command("it is empty, the command to execute is required")
+    if "\0" in line:
+        raise _invalid_command("it has a NUL character")
+    return "EXEC", {"argv": ["sh", "-c", line]}
+
+
+def _invalid_command(why: str) -> InvalidArgument:
+    return InvalidArgument(f"Invalid command: {why}", field="command", reason="INVALID_COMMAND")
+
+
+def _has_more_values(value: object, most: int) -> bool:
+    pending, count = [value], 0
+    while pending and count <= most:
+        item = pending.pop()
+        count += 1
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return count > most
 
 
 def _priority(value: object) -> int:

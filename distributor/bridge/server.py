@@ -10,19 +10,18 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from distributor.observability.http import HttpEndpoint
 
-MAX_MESSAGE_BYTES: Final = 1_048_576
 CLOSE_SECONDS: Final = 5.0
 SHUTDOWN_SECONDS: Final = 2
 
 
-def bridge_endpoint(address: str, app: ASGIApp, ping_seconds: float) -> HttpEndpoint:
-    """An endpoint for dashboards, which are asked every `ping_seconds` whether they are there."""
+def bridge_endpoint(address: str, app: ASGIApp, ping_seconds: float, max_message_bytes: int) -> HttpEndpoint:
+    """An endpoint for dashboards, pinged every `ping_seconds`. A longer message ends its connection with 1009."""
     return HttpEndpoint(
         address,
         app,
         setting="listen in [bridge]",
         ws=_DashboardProtocol,
-        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_max_size=max_message_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=ping_seconds,
         ws_ping_timeout=ping_seconds,

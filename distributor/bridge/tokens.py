@@ -17,6 +17,9 @@ from distributor.errors import ConfigurationError, PermissionDenied
 
 MIN_KEY_BYTES: Final = 32
 MIN_RSA_BITS: Final = 2048
+MAX_TOKEN_CHARACTERS: Final = 8_192
+MAX_EXPIRES: Final = 253_402_300_799
+"""The end of the year 9999."""
 LEEWAY_SECONDS: Final = 5
 """How far the clocks of an issuer and a bridge may be apart."""
 
@@ -59,9 +62,11 @@ class TokenVerifier:
 
     def verify(self, token: str) -> Identity:
         """Whose token it is. Raises PermissionDenied with a sentence that says what is wrong, but not the token."""
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise _refused(f"the token is over {MAX_TOKEN_CHARACTERS:,} characters")
         try:
             algorithm = str(jwt.get_unverified_header(token).get("alg"))
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise _refused("the token is not a JWT") from error
         candidates = [key for of_key, key in self._keys if of_key == algorithm]
         if not candidates:
@@ -83,6 +88,7 @@ class TokenVerifier:
                 leeway=LEEWAY_SECONDS,
                 options={"require": list(_REQUIRED)},
             )
+            expires = float(claims["exp"])
         except jwt.ExpiredSignatureError as error:
             raise _refused("the token has expired") from error
         except jwt.MissingRequiredClaimError as error:
@@ -91,11 +97,13 @@ class TokenVerifier:
             raise _refused("the token is for another audience") from error
         except jwt.InvalidSignatureError as error:
             raise _refused("the token's signature is not by a key of this bridge") from error
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             raise _refused("the token is not valid") from error
+        if expires > MAX_EXPIRES:
+            raise _refused("the token expires after the year 9999")
         if not claims["sub"]:
             raise _refused("the token names nobody: its sub is empty")
-        return Identity(claims["sub"], _scopes(claims.get("scope")), float(claims["exp"]))
+        return Identity(claims["sub"], _scopes(claims.get("scope")), expires)
 
 
 def mint(key: str, subject: str, scopes: Sequence[Scope], audience: str, issued: int, expires: int) -> str:

@@ -65,6 +65,15 @@ class BridgeSettings(SettingsGroup):
         json_schema_extra=_EMPTY,
     )
     max_connections: int = Field(500, ge=1, le=100_000, description="The most dashboards connected at once.")
+    max_connect_bytes: int = Field(
+        131_072,
+        ge=1_024,
+        le=1_048_576,
+        description="The largest first message in bytes: all that is read of somebody unknown.",
+    )
+    max_message_bytes: int = Field(
+        1_048_576, ge=16_384, le=16_777_216, description="The largest message that a dashboard may send, in bytes."
+    )
     connect_timeout: Seconds = Field(5.0, description="Seconds a connection has for its `dashboard:connect`.")
     ping_interval: Seconds = Field(
         20.0, description="Seconds between WebSocket pings, and until one that is not answered ends the connection."

@@ -51,13 +51,13 @@ async def test_who_requests_gets_status_output_and_result(server: RunningServer,
     assert told[-2:] == ["command:status", "command:result"], "the end comes after the output"
 
 
-async def test_a_command_line_is_split_into_words(server: RunningServer, bridge: RunningBridge) -> None:
+async def test_a_command_line_is_run_by_a_shell(server: RunningServer, bridge: RunningBridge) -> None:
     async with server.agent() as agent, bridge.dashboard() as dashboard:
         await dashboard.request("agent123", command="echo 'two words' $HOME")
         (assignment,) = await agent.assigned(1)
         await agent.finish(assignment)
     assert assignment.command.type == "EXEC"
-    assert MessageToDict(assignment.command.params)["argv"] == ["echo", "two words", "$HOME"]
+    assert MessageToDict(assignment.command.params)["argv"] == ["sh", "-c", "echo 'two words' $HOME"]
 
 
 async def test_an_interrupt_stops_a_command(server: RunningServer, bridge: RunningBridge) -> None:
@@ -100,7 +100,7 @@ async def test_an_interrupt_tells_nothing_twice_nor_out_of_order(
             if subscribe:
                 command_id = await server.queue("nobody")
             else:
-                command_id = await dashboard.request("nobody", commandType="PING")
+                command_id = await dashboard.request("nobody", commandType="PING", offline="queue")
             await dashboard.first("command:status", commandId=command_id)
             await dashboard.say("command:interrupt", commandId=command_id)
             if not behind:
@@ -119,6 +119,7 @@ async def test_an_interrupt_tells_nothing_twice_nor_out_of_order(
     ("fields", "code", "reason"),
     [
         ({"offline": "fail"}, "FAILED_PRECONDITION", "AGENT_OFFLINE"),
+        ({}, "FAILED_PRECONDITION", "AGENT_OFFLINE"),
         ({"offline": "queue"}, "", ""),
     ],
 )
@@ -137,14 +138,14 @@ async def test_an_agent_that_is_away(bridge: RunningBridge, fields: dict[str, st
     [
         ({"agentId": "a b", "commandType": "PING"}, "agentId"),
         ({"agentId": "a", "commandType": "1"}, "commandType"),
-        ({"agentId": "a"}, "commandType"),
+        ({"agentId": "a"}, "command"),
         ({"agentId": "a", "commandType": "PING", "priority": 101}, "priority"),
         ({"agentId": "a", "commandType": "PING", "params": []}, "params"),
         ({"agentId": "a", "commandType": "PING", "params": {"big": "x" * 300_000}}, "params"),
         ({"agentId": "a", "commandType": "PING", "timeLimitSeconds": -1}, "timeLimitSeconds"),
         ({"agentId": "a", "commandType": "PING", "timeLimitSeconds": 1e12}, "timeLimitSeconds"),
         ({"agentId": "a", "commandType": "PING", "idempotencyKey": "with space"}, "idempotencyKey"),
-        ({"agentId": "a", "command": "echo 'open"}, "command"),
+        ({"agentId": "a", "command": ""}, "command"),
     ],
 )
 async def test_a_wrong_request_is_refused_by_field(bridge: RunningBridge, fields: dict[str, Any], field: str) -> None:
@@ -174,8 +175,12 @@ async def test_changes_need_their_scope(server: RunningServer, bridge: RunningBr
 
 async def test_the_same_idempotency_key_queues_once(bridge: RunningBridge) -> None:
     async with bridge.dashboard() as dashboard:
-        first = await dashboard.request("nobody", commandType="PING", idempotencyKey="k", requestId="a")
-        second = await dashboard.request("nobody", commandType="PING", idempotencyKey="k", requestId="b")
+        first = await dashboard.request(
+            "nobody", commandType="PING", offline="queue", idempotencyKey="k", requestId="a"
+        )
+        second = await dashboard.request(
+            "nobody", commandType="PING", offline="queue", idempotencyKey="k", requestId="b"
+        )
         answers = dashboard.of("command:accepted")
     assert first == second
     assert [answer["alreadyQueued"] for answer in answers] == [False, True]

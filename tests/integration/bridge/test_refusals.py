@@ -90,13 +90,32 @@ async def test_who_says_something_else_first(bridge: RunningBridge) -> None:
         assert await dashboard.until_closed() == (1008, "the first message must be dashboard:connect")
 
 
-async def test_a_first_message_that_is_malformed_may_be_said_again(bridge: RunningBridge) -> None:
+async def test_a_first_message_that_is_malformed_ends_the_connection(bridge: RunningBridge) -> None:
     async with bridge.stranger() as dashboard:
         await dashboard.socket.send("{")
+        assert (await dashboard.until_closed())[0] == 1008
+    async with bridge.stranger() as dashboard:
         await dashboard.say("dashboard:connect", token=bridge.token(), subscribe={"agents": "all"})
-        await dashboard.until(lambda: len(dashboard.messages) == 2)
-        assert [error["reason"] for error in dashboard.messages] == ["MALFORMED_JSON", "INVALID_FIELD"]
-        await dashboard.connect(bridge.token())
+        assert await dashboard.until_closed() == (1008, "agents must be a list of at most 1,000")
+        assert not dashboard.messages
+
+
+async def test_a_long_first_message_is_not_read(server: RunningServer) -> None:
+    async with running_bridge(server, max_connect_bytes=1_024) as bridge:
+        async with bridge.stranger() as dashboard:
+            await dashboard.say("command:request", agentId="a", command="echo " + "x" * 600_000)
+            code, reason = await dashboard.until_closed()
+        assert (code, reason) == (1008, "the first message is over 1,024 bytes; subscribe once connected")
+        async with bridge.dashboard() as dashboard:
+            await dashboard.settled()
+
+
+async def test_the_largest_message_is_a_setting(server: RunningServer) -> None:
+    async with running_bridge(server, max_message_bytes=16_384) as bridge, bridge.dashboard() as dashboard:
+        await dashboard.say("ping", padding="x" * 16_000)
+        await dashboard.first("pong")
+        await dashboard.say("ping", padding="x" * 16_384)
+        assert (await dashboard.until_closed())[0] == 1009
 
 
 async def test_a_token_that_expires_ends_its_connection(bridge: RunningBridge) -> None:
@@ -150,7 +169,8 @@ async def test_foreign_origins(server: RunningServer, caplog: pytest.LogCaptureF
     [
         ("{", "MALFORMED_JSON", None),
         ("[]", "MALFORMED_JSON", None),
-        ("[" * 100_000, "MALFORMED_JSON", None),
+        ("[" * 60_000, "MALFORMED_JSON", None),
+        ("[" * 100_000, "TOO_MANY_VALUES", None),
         ('{"type": "ping", "version": "1.0.0", "x": NaN}', "MALFORMED_JSON", None),
         ('{"type": "ping", "version": "1.0.0", "requestId": "\\ud800"}', "MALFORMED_JSON", None),
         ('{"version": "1.0.0"}', "MISSING_FIELD", "type"),

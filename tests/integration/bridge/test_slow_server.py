@@ -15,6 +15,8 @@ from tests.support.running_bridge import RunningBridge
 from tests.support.running_server import RunningServer
 from tests.support.waiting import PATIENCE_SECONDS
 
+WAITING = {"agentId": "nobody", "commandType": "PING", "offline": "queue"}
+
 
 async def test_requests_that_wait_hold_up_nothing_else_and_keep_their_order(
     server: RunningServer, bridge: RunningBridge
@@ -30,7 +32,7 @@ async def test_requests_that_wait_hold_up_nothing_else_and_keep_their_order(
     with patch.object(CommandCalls, "queue", queue):
         async with bridge.dashboard() as dashboard:
             for number in range(3):
-                await dashboard.say("command:request", agentId="nobody", commandType="PING", requestId=str(number))
+                await dashboard.say("command:request", **WAITING, requestId=str(number))
             await dashboard.settled()
             await dashboard.say("subscribe", commands=[known])
             await dashboard.first("command:status", commandId=known)
@@ -52,7 +54,7 @@ async def test_who_asks_for_more_than_can_wait_is_told_so_and_read_on(bridge: Ru
     with patch.object(CommandCalls, "queue", queue), patch.object(waiting_calls, "MAX_WAITING", 10):
         async with bridge.dashboard() as dashboard:
             for number in range(12):
-                await dashboard.say("command:request", agentId="nobody", commandType="PING", requestId=str(number))
+                await dashboard.say("command:request", **WAITING, requestId=str(number))
             refused = await dashboard.first("error")
             assert (refused["code"], refused["reason"]) == ("RESOURCE_EXHAUSTED", "TOO_MANY_REQUESTS")
             # One may have been taken already, and be with the server.

@@ -101,7 +101,7 @@ async def test_more_subscriptions_than_the_limit(server: RunningServer, bridge: 
         assert refused["code"] == "RESOURCE_EXHAUSTED"
         assert (await bridge.get("/api/commands")).json()["commands"] == [], "nothing was queued"
         await dashboard.say("unsubscribe", agents=agents)
-        await dashboard.request("nobody", commandType="PING")
+        await dashboard.request("nobody", commandType="PING", offline="queue")
 
 
 async def test_all_that_a_connection_owned_goes_with_it(server: RunningServer, bridge: RunningBridge) -> None:

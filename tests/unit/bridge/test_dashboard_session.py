@@ -24,7 +24,8 @@ from distributor.bridge.dashboard_session import (
     serve_dashboard,
 )
 from distributor.bridge.requests import Connect, Wanted
-from distributor.bridge.tokens import Identity
+from distributor.bridge.tokens import Identity, Scope
+from distributor.errors import PermissionDenied
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.tasks import stop_tasks
@@ -79,7 +80,7 @@ class SnapshotSync:
 
 def session(peer: Peer, telling: SnapshotSync, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
     hub = SimpleNamespace(dashboards=set(), told_up_to="1-0")
-    patience = Patience(5.0, slow_close, 16, 1_048_576)
+    patience = Patience(5.0, 131_072, slow_close, 16, 1_048_576)
     services = SessionServices(*([cast(Any, None)] * 8))._replace(
         hub=cast(Any, hub), telling=cast(Any, telling), metrics=BridgeMetrics(), patience=patience
     )
@@ -195,7 +196,7 @@ async def test_a_timeout_of_something_else_is_not_taken_for_an_expired_token() -
 
 
 async def test_a_timeout_of_something_else_is_not_taken_for_a_late_introduction() -> None:
-    services = SessionServices(*([cast(Any, None)] * 8))._replace(patience=Patience(5.0, 10.0, 16, 1_048_576))
+    services = SessionServices(*([cast(Any, None)] * 8))._replace(patience=Patience(5.0, 131_072, 10.0, 16, 1_048_576))
     with pytest.raises(TimeoutError, match="the network"):
         await serve_dashboard(TimedOutPeer(), services)
 
@@ -214,3 +215,66 @@ async def test_a_pong_has_the_position_up_to_which_everything_was_told(told_all:
     await until(lambda: bool(peer.heard))
     await stop_tasks([task])
     assert json.loads(peer.heard[0])["position"] == position
+
+
+class Verifier:
+    """Accepts one token."""
+
+    def verify(self, token: str) -> Identity:
+        if token != "good":
+            raise PermissionDenied("the token is not valid", reason="TOKEN_REFUSED")
+        return Identity("alice", frozenset({Scope.READ}), time.time() + 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (json.dumps({"type": "command:request", "version": "1.0.0", "agentId": "a", "command": "x"}), "must be dash"),
+        (json.dumps({"type": "command:request", "command": "echo " + "x" * 600_000}), "over 131,072 bytes"),
+        (json.dumps({"type": "dashboard:connect", "token": "good", "x": "\u20ac" * 50_000}), "over 131,072 bytes"),
+        (json.dumps({"type": "dashboard:connect", "token": "bad", "subscribe": 7}), "token is not valid"),
+        (json.dumps({"type": "dashboard:connect", "version": "1.0.0"}), "token is required"),
+        (json.dumps({"type": ["dashboard:connect"]}), "must be dashboard:connect"),
+        ("{", "not valid JSON"),
+        ("[" * 130_000, "commas and opening brackets"),
+        ("", "not valid JSON"),
+    ],
+)
+async def test_nothing_of_a_stranger_is_interpreted(text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the first message is, its fields are parsed only once its token was verified; there is no second try."""
+
+    def parse(_: object) -> None:
+        raise AssertionError("parsed before its sender was known")
+
+    monkeypatch.setattr("distributor.bridge.requests.parse", parse)
+    peer = Peer([text, PING])
+    with pytest.raises(Closing, match=why) as closing:
+        await serve_dashboard(peer, strangers())
+    assert (closing.value.code, peer.said, peer.heard) == (1008, 1, [])
+
+
+async def test_a_known_sender_is_told_which_field_was_wrong() -> None:
+    text = json.dumps({"type": "dashboard:connect", "version": "1.0.0", "token": "good", "subscribe": {"agents": 7}})
+    with pytest.raises(Closing, match="agents must be a list") as closing:
+        await serve_dashboard(Peer([text]), strangers())
+    assert closing.value.code == 1008
+
+
+@pytest.mark.parametrize("type_", ["command:request", "command:interrupt"])
+async def test_the_scope_is_checked_before_the_rest_of_a_change_is_parsed(type_: str) -> None:
+    peer = Peer([json.dumps({"type": type_, "command": 7, "commandId": 7, "requestId": "r"})])
+    peer.reads.set()
+    _, running = session(peer, SnapshotSync())
+    task = asyncio.ensure_future(running)
+    await until(lambda: bool(peer.heard))
+    task.cancel()
+    await asyncio.wait([task])
+    error = json.loads(peer.heard[0])
+    assert (error["reason"], error["requestId"]) == ("MISSING_SCOPE", "r")
+
+
+def strangers() -> SessionServices:
+    """Services of which nothing but the verifier may be used."""
+    return SessionServices(*([cast(Any, None)] * 8))._replace(
+        verifier=cast(Any, Verifier()), patience=Patience(5.0, 131_072, 10.0, 16, 1_048_576)
+    )

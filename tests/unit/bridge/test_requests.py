@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.bridge.requests import Queue, Subscribe, Unsubscribe, Wanted, fields_of, parse, request_id_of
+from distributor.bridge.requests import (
+    MAX_MARKS,
+    MAX_PARAMS_VALUES,
+    Queue,
+    Subscribe,
+    Unsubscribe,
+    Wanted,
+    fields_of,
+    parse,
+    request_id_of,
+)
 from distributor.errors import InvalidArgument
 from distributor.model.command import OfflinePolicy
 from tests.support.protocol_schema import SCHEMA, types_of
@@ -21,7 +33,7 @@ def parsed(type_: str, **fields: Any) -> Any:
 
 def test_defaults_of_a_command() -> None:
     assert parsed("command:request", agentId="a", commandType="PING") == Queue(
-        "", "a", "PING", {}, 50, OfflinePolicy.QUEUE, None, None, ""
+        "", "a", "PING", {}, 50, OfflinePolicy.FAIL, None, None, ""
     )
 
 
@@ -39,6 +51,91 @@ def test_priorities_that_are_none(given: object) -> None:
 def test_a_command_line_stands_alone() -> None:
     with pytest.raises(InvalidArgument, match="must stand alone"):
         parsed("command:request", agentId="a", command="ls", commandType="EXEC")
+
+
+@pytest.mark.parametrize("line", ["uname -a", "echo 'open", "a | b && c > d", "x" * 600_000, "two\nlines"])
+def test_a_command_line_goes_to_the_shell_as_it_is(line: str) -> None:
+    request = parsed("command:request", agentId="a", command=line)
+    assert (request.type, request.params) == ("EXEC", {"argv": ["sh", "-c", line]})
+
+
+@pytest.mark.parametrize(("line", "why"), [("", "empty"), (" \n", "empty"), ("a\0b", "NUL")])
+def test_an_invalid_command_line(line: str, why: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^Invalid command: .*{why}") as caught:
+        parsed("command:request", agentId="a", command=line)
+    assert (caught.value.field, caught.value.reason) == ("command", "INVALID_COMMAND")
+
+
+def test_a_request_without_anything_to_run() -> None:
+    with pytest.raises(InvalidArgument, match="^command is required") as caught:
+        parsed("command:request", agentId="a")
+    assert caught.value.field == "command"
+
+
+def test_who_names_no_subscriptions_gets_every_agent_and_who_names_some_gets_those() -> None:
+    assert parsed("dashboard:connect", token="t").subscribe == Wanted(all_agents=True)
+    assert parsed("dashboard:connect", token="t", subscribe={}).subscribe == Wanted()
+
+
+@pytest.mark.parametrize("opening", [",", "[", "{"])
+def test_a_message_has_a_bounded_number_of_values(opening: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        fields_of(opening * (MAX_MARKS + 1))
+    assert caught.value.reason == "TOO_MANY_VALUES"
+    assert fields_of('{"x":[' + ",".join("1" * (MAX_MARKS - 1)) + "]}")
+
+
+@pytest.mark.parametrize("value", [1, {}, []])
+def test_params_have_a_bounded_number_of_values(value: object) -> None:
+    for fits, count in ((True, MAX_PARAMS_VALUES - 2), (False, MAX_PARAMS_VALUES)):
+        refused = ""
+        try:
+            parsed("command:request", agentId="a", commandType="T", params={"x": [value] * count})
+        except InvalidArgument as error:
+            refused = error.reason
+        assert refused == ("" if fits else "TOO_MANY_VALUES")
+
+
+def hostile(size: int) -> dict[str, str]:
+    """Messages of about `size` characters that are worst for some part of parsing."""
+    texts = {
+        "a long word": "echo " + "x" * size,
+        "words": "echo " + "x " * (size // 2),
+        "quotes": "'" * size,
+        "backslashes": "\\\\" * (size // 2),
+        "escapes": "\\u0041" * (size // 6),
+    }
+    fields = {
+        "one number": '"priority":' + "9" * size,
+        "numbers": '"params":[' + ",".join(["9" * 4_300] * (size // 4_301)) + "]",
+        "fraction": '"timeLimitSeconds":0.' + "9" * size,
+        "lists": '"params":[' + ",".join(["[]"] * (size // 3)) + "]",
+        "nesting": '"params":' + "[" * (size // 2) + "]" * (size // 2),
+        "names": ",".join(f'"{number}":0' for number in range(size // 9)),
+        "a long field": '"agentId":"' + "a" * size + '"',
+        "spaces": '"x":' + " " * size + "1",
+    } | {name: f'"command":"{text}"' for name, text in texts.items()}
+    begin = '{"type":"command:request","version":"1.0.0","agentId":"a",'
+    return {name: f"{begin}{field}}}" for name, field in fields.items()} | {"a long type": f'{{"type":"{"t" * size}"}}'}
+
+
+def cost(text: str) -> float:
+    """CPU seconds of reading a message, the best of some tries."""
+
+    def once() -> float:
+        begin = time.thread_time()
+        with contextlib.suppress(InvalidArgument):
+            parse(fields_of(text))
+        return time.thread_time() - begin
+
+    return min(once() for _ in range(7))
+
+
+@pytest.mark.parametrize("name", hostile(16))
+def test_no_message_costs_more_than_its_length(name: str) -> None:
+    """Four times the length costs about four times as much; sixteen times where something is quadratic."""
+    small, large = (cost(hostile(size)[name]) for size in (60_000, 240_000))
+    assert large < 9 * small + 0.001
 
 
 def test_subscriptions() -> None:

@@ -122,3 +122,34 @@ def test_keys_that_will_not_do(key: str, pem: bytes | None, field: str) -> None:
         TokenVerifier(AUDIENCE, key, {} if pem is None else {**PEMS, "bad.pem": pem})
     assert caught.value.field == field
     assert (pem is None) is not str(caught.value).startswith("bad.pem (public_keys) ")
+
+
+def _part(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "." * 8_000,
+        "x" * 8_193,
+        "\ud800.x.y",
+        "\u00e9.\u00e9.\u00e9",
+        f"{_part('[' * 6_000)}.e30.x",
+        f"{_part('[]')}.e30.x",
+        f"""{_part('{"alg":["HS256"]}')}.e30.x""",
+        f"""{_part('{"alg":' + "9" * 5_000 + "}")}.e30.x""",
+        f"""{_part('{"alg":"HS256","b64":false,"crit":["b64"]}')}.e30.x""",
+    ],
+)
+def test_whatever_is_sent_as_a_token_is_refused(token: str) -> None:
+    with pytest.raises(PermissionDenied):
+        TokenVerifier(AUDIENCE, KEY, PEMS).verify(token)
+
+
+@pytest.mark.parametrize("expires", [10**400, float("inf"), 10**15, [1], "never", None])
+def test_an_odd_expiry_is_refused_even_if_it_is_signed(expires: object) -> None:
+    token = jwt.encode(claims(exp=expires), KEY, algorithm="HS256")
+    with pytest.raises(PermissionDenied):
+        TokenVerifier(AUDIENCE, KEY).verify(token)
