@@ -12,7 +12,7 @@ from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.server import SHUTDOWN_SECONDS
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings, is_loopback, split_address
-from distributor.store.valkey_connection import check_server
+from distributor.store.valkey_check import check_server
 from distributor.tasks import first_of
 
 logger = get_logger()

@@ -21,7 +21,8 @@ from distributor.rpc.server import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store import event_log
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
-from distributor.store.valkey_connection import ValkeyConnection, check_server
+from distributor.store.valkey_check import check_server, load_functions
+from distributor.store.valkey_connection import ValkeyConnection
 from distributor.tasks import first_of
 
 logger = get_logger()
@@ -81,7 +82,7 @@ class ServerProcess:
         events = self._connection(reply_timeout_seconds=event_log.REPLY_SECONDS)
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
         self._lifespan.at_stop("calls to Valkey", stores.idle)
-        await stores.functions.load()
+        await load_functions(connection, stores.functions)
         parts = server_parts(stores, settings, self.metrics, self._interceptors)
         self._registry = parts.registry
         await parts.relay.catch_up()

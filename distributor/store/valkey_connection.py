@@ -94,23 +94,6 @@ class ValkeyConnection:
                 self._idle.append(connection)
 
 
-async def check_server(connection: ValkeyConnection) -> None:
-    """Raise ConfigurationError unless this is a Valkey that can keep commands: reachable, and never evicting."""
-    shown = connection.shown_url
-    try:
-        info = await connection.call("INFO", "memory")
-    except DistributorError as error:
-        raise ConfigurationError(f"cannot use the Valkey at {shown}: {error}", field="valkey_url") from error
-    policy = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line).get("maxmemory_policy", "")
-    if policy != "noeviction":
-        raise ConfigurationError(
-            f"the Valkey at {shown} evicts keys when it is full (maxmemory-policy is {policy}), which would lose "
-            "commands; set maxmemory-policy to noeviction",
-            field="valkey_url",
-            reason="VALKEY_EVICTS",
-        )
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn the driver's errors into ours."""

@@ -1,0 +1,81 @@
+"""Refuses a Valkey that cannot keep commands: one sentence with the cause and the remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from distributor.errors import ConfigurationError, DistributorError
+from distributor.store.functions import Functions
+from distributor.store.valkey_connection import ValkeyConnection
+
+OLDEST: Final = (7, 0)
+"""The first version with functions, as `redis_version` counts: Valkey itself began at 7.2."""
+
+_REMEDIES: Final = (
+    ("Protocol error", "no Valkey answers there: check host and port"),
+    ("Timeout", "no Valkey answers there, or TLS is on at one end only (valkeys://)"),
+    ("Connection lost", "no Valkey answers there, or it wants TLS (valkeys://)"),
+    ("reset by peer", "no Valkey answers there, or it wants TLS (valkeys://)"),
+    ("Error 111", "start it, or check host and port"),
+    ("No such file", "start it, or check the path of its socket"),
+    ("Authentication required", "put the password into valkey_url: valkey://:password@host:6379"),
+    ("username-password", "check user and password in valkey_url"),
+    ("no permissions", "grant its user what docs/operations.md lists under Valkey"),
+    ("read only replica", "name its primary in valkey_url"),
+    ("used memory", "it is full: raise its maxmemory"),
+    ("LOADING", "wait until it has loaded its data"),
+)
+"""What helps, by a word of the error. The first that fits."""
+
+
+async def check_server(connection: ValkeyConnection) -> None:
+    """Raise ConfigurationError unless this is a Valkey that can keep commands.
+
+    Reachable, new enough for functions, no cluster, and never evicting.
+    """
+    try:
+        info = _fields(await connection.call("INFO"))
+    except DistributorError as error:
+        raise _unusable(connection, error) from error
+    shown = connection.shown_url
+    version = info.get("valkey_version") or info.get("redis_version", "")
+    if _numbers(info.get("redis_version", "")) < OLDEST:
+        raise _refused(f"the server at {shown} is version {version or 'unknown'}; Valkey 7.2 or newer is needed")
+    if info.get("cluster_enabled") == "1":
+        raise _refused(f"the Valkey at {shown} runs in cluster mode, which is not supported; use one that does not")
+    policy = info.get("maxmemory_policy", "")
+    if policy != "noeviction":
+        raise _refused(
+            f"the Valkey at {shown} evicts keys when it is full (maxmemory-policy is {policy}), which would lose "
+            "commands; set maxmemory-policy to noeviction",
+            reason="VALKEY_EVICTS",
+        )
+
+
+async def load_functions(connection: ValkeyConnection, functions: Functions) -> None:
+    """Load the store's functions where they are missing. Raises ConfigurationError."""
+    try:
+        await functions.load()
+    except DistributorError as error:
+        raise _unusable(connection, error) from error
+
+
+def _unusable(connection: ValkeyConnection, error: DistributorError) -> ConfigurationError:
+    # Ours would say of nearly everything that Valkey is away.
+    cause = " ".join(str(error.__cause__ or error).split())
+    remedy = next((remedy for word, remedy in _REMEDIES if word in cause), "check valkey_url")
+    return _refused(f"cannot use the Valkey at {connection.shown_url}: {cause.rstrip('.')}; {remedy}")
+
+
+def _refused(message: str, reason: str = "VALKEY_UNUSABLE") -> ConfigurationError:
+    return ConfigurationError(message, field="valkey_url", reason=reason)
+
+
+def _fields(info: bytes) -> dict[str, str]:
+    lines = info.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
