@@ -46,7 +46,9 @@ def _word(value: Value) -> str:
     if kind == "string_value":
         return shlex.quote(value.string_value[: MAX_PARAMS_SUMMARY_BYTES + 1])
     if kind == "number_value":
-        return f"{value.number_value:.15g}"
+        number = value.number_value
+        # Digit by digit, as JSON has it: rounded to fifteen digits, an id would be another's.
+        return str(int(number)) if number.is_integer() and abs(number) < 1e21 else repr(number)
     if kind == "bool_value":
         return "true" if value.bool_value else "false"
     return _NESTED.get(kind or "", "null")

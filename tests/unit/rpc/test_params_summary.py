@@ -55,3 +55,20 @@ def test_it_is_short_and_on_one_line_whatever_the_params(params: dict[str, JsonV
 def test_of_large_params_only_the_beginning_is_read() -> None:
     names = {f"n{number:05}": "v" * 1_000 for number in range(5_000)}
     assert params_summary(struct(names)) == f"n00000={'v' * 50}…"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (1234567890123456, "1234567890123456"),
+        (9007199254740991, "9007199254740991"),
+        (-9007199254740991, "-9007199254740991"),
+        (0.1, "0.1"),
+        (1e300, "1e+300"),
+        (0.30000000000000004, "0.30000000000000004"),
+    ],
+)
+def test_numbers_are_exact(number: float, text: str) -> None:
+    params = Struct()
+    params.update({"id": number})
+    assert params_summary(params) == f"id={text}"
