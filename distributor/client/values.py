@@ -45,9 +45,9 @@ class CommandRequest:
 class CommandState:
     """Everything about a command that changes.
 
-    `agent_away_since_ms` and `agent_known` are about the agent while the command is queued; `agent_known` says
+    `agent_away_since_ms` and `agent_known` are about the agent until the command has ended; `agent_known` says
     whether it has ever connected. It and `output_bytes` are None where the call does not tell: lists and watches count
-    no output, and lists do not look for agents. `cancel_ms` is set once a cancel was asked for.
+    no output, and watches of many commands do not look for agents. `cancel_ms` is set once a cancel was asked for.
     """
 
     status: CommandStatus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from distributor.dispatch.ports import CommandReader, CommandStore
@@ -146,9 +146,10 @@ class CommandService:
             raise no_such_command(command_id)
         return state
 
-    async def presence(self, agent_id: str) -> AgentPresence:
-        """Whether an agent is there, and if not, since when."""
-        return await self._reader.presence(agent_id)
+    async def presences(self, states: Iterable[CommandState]) -> dict[str, AgentPresence]:
+        """Whether the agents of those commands that have not ended are connected, by agent id."""
+        agent_ids = list(dict.fromkeys(state.agent_id for state in states if not state.status.terminal))
+        return dict(zip(agent_ids, await self._reader.presences(agent_ids), strict=True)) if agent_ids else {}
 
     async def result(self, command_id: str) -> CommandResult:
         """The result of a command. Raises NotFound, and FailedPrecondition while it has not ended."""

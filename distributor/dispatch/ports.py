@@ -87,8 +87,8 @@ class CommandReader(Protocol):
     async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
         """One page of commands, newest first. Raises InvalidArgument for a cursor that is none of ours."""
 
-    async def presence(self, agent_id: str) -> AgentPresence:
-        """Whether an agent is connected."""
+    async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
+        """Whether each agent is connected."""
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         """What is known of each agent."""

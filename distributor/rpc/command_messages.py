@@ -72,7 +72,7 @@ def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
 
 
 def fill_presence(message: command_pb2.CommandState, agent: AgentPresence) -> None:
-    """Write into the state of a queued command whether its agent is there."""
+    """Write into the state of a command that has not ended whether its agent is connected."""
     message.agent_known = agent.known
     if agent.away_since_ms:
         fill_time(message.agent_away_since, agent.away_since_ms)

@@ -17,6 +17,7 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.rpc import command_messages as messages
 from distributor.rpc.queue_request import CommandDefaults, queue_request
 from distributor.tasks import LARGE_BYTES, off_loop
+from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
 
@@ -61,8 +62,12 @@ class CommandServicer(CommandServiceServicer):
         messages.fill_command(response.command, state, encoded)
         messages.fill_state(response.state, state)
         response.state.output_bytes = output_bytes
-        if state.status is CommandStatus.QUEUED:
+        if not state.status.terminal:
             messages.fill_presence(response.state, agent)
+
+    async def _fill_presence(self, message: command_pb2.CommandState, state: CommandState) -> None:
+        for agent in (await self._service.presences([state])).values():
+            messages.fill_presence(message, agent)
 
     async def QueueCommands(self, request: pb.QueueCommandsRequest, context: Context) -> pb.QueueCommandsResponse:
         self._service.check_batch(len(request.requests))
@@ -113,9 +118,13 @@ class CommandServicer(CommandServiceServicer):
 
     async def ListCommands(self, request: pb.ListCommandsRequest, context: Context) -> pb.ListCommandsResponse:
         page = await self._service.page(messages.query(request.filter), request.page_token, request.page_size)
+        presences = await self._service.presences(page.states)
         response = pb.ListCommandsResponse(next_page_token=page.cursor)
         for state in page.states:
-            messages.fill_summary(response.commands.add(), state)
+            summary = response.commands.add()
+            messages.fill_summary(summary, state)
+            if not state.status.terminal:
+                messages.fill_presence(summary.state, presences[state.agent_id])
         return response
 
     async def WatchCommand(
@@ -128,8 +137,8 @@ class CommandServicer(CommandServiceServicer):
             async for update in updates:
                 size = len(update.data_json) if isinstance(update, CommandResult) else 0
                 response = await off_loop(size, messages.watch_response, request.command_id, update)
-                if isinstance(update, CommandState) and update.status is CommandStatus.QUEUED:
-                    messages.fill_presence(response.command.state, await self._service.presence(update.agent_id))
+                if isinstance(update, CommandState):
+                    await self._fill_presence(response.command.state, update)
                 yield response
 
     async def WatchCommands(

@@ -82,14 +82,14 @@ class ValkeyCommandReader:
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
         return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
 
-    async def presence(self, agent_id: str) -> AgentPresence:
-        row, now_ms = await self._connection.calls(
-            [
-                ("HMGET", keys.SESSION.format(agent_id=agent_id), "connected", "last_seen_ms", "away_since_ms"),
-                ("TIME",),
-            ]
-        )
-        return rows.presence(row, _milliseconds(now_ms), self._offline_after_ms)
+    async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
+        calls: list[tuple[Argument, ...]] = [("TIME",)]
+        for agent_id in agent_ids:
+            calls.append(
+                ("HMGET", keys.SESSION.format(agent_id=agent_id), "connected", "last_seen_ms", "away_since_ms")
+            )
+        now, *found = await self._connection.calls(calls)
+        return [rows.presence(row, _milliseconds(now), self._offline_after_ms) for row in found]
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         calls: list[tuple[Argument, ...]] = [("TIME",)]

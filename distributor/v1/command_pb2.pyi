@@ -248,8 +248,8 @@ class CommandState(_message.Message):
     attempt: _builtins.int
     """Number of the latest delivery attempt, from 1; 0 before the first."""
     agent_known: _builtins.bool
-    """While queued: whether the agent has ever connected and been remembered. Set by QueueCommand, GetCommand and
-    WatchCommand only.
+    """Until it has ended: whether the agent has ever connected and been remembered. Set by QueueCommand, GetCommand,
+    ListCommands and WatchCommand only.
     """
     output_bytes: _builtins.int
     """Bytes of output received so far, over both streams. Set by QueueCommand and GetCommand only."""
@@ -263,7 +263,9 @@ class CommandState(_message.Message):
 
     @_builtins.property
     def agent_away_since(self) -> _timestamp_pb2.Timestamp:
-        """While queued: since when the agent is away. Unset if it is connected or was never seen, and without agent_known."""
+        """Until it has ended: since when the agent is away. Unset if it is connected or was never seen, and without
+        agent_known.
+        """
 
     def __init__(
         self,

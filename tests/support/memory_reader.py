@@ -30,8 +30,8 @@ class MemoryReader:
     async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
         return Page([], "")
 
-    async def presence(self, agent_id: str) -> AgentPresence:
-        return NOBODY
+    async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
+        return [NOBODY] * len(agent_ids)
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         return [None] * len(agent_ids)

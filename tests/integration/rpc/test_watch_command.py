@@ -11,7 +11,7 @@ import pytest
 
 from distributor.app import server_process
 from distributor.v1 import agent_gateway_pb2 as pb
-from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandResponse
+from distributor.v1.command_service_pb2 import ListCommandsRequest, WatchCommandRequest, WatchCommandResponse
 from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (
     ASSIGNED,
@@ -240,3 +240,19 @@ async def test_more_watchers_than_allowed_are_refused(valkey_url: str) -> None:
         error = await error_of_stream(third)
         assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_WATCHERS")
         assert "2 watchers already, the limit" in error.text
+
+
+async def test_a_command_whose_agent_died_says_since_when(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        await agent.start(*await agent.assigned())
+        await agent.vanish()
+    away = await server.until_away()
+
+    (row,) = (await server.commands.ListCommands(ListCommandsRequest())).commands
+    watched = await Viewer(server, command_id).next("command")
+
+    for state in (await server.state(command_id), row.state, watched.state):
+        assert state.status == ASSIGNED
+        assert state.agent_known
+        assert state.agent_away_since == away.away_since

@@ -37,7 +37,7 @@ async def test_all_of_a_command_in_one_call(world: StoreWorld, monkeypatch: pyte
     assert len(calls) == 1
     assert details.state == await world.state(command_id)
     assert (details.encoded, details.output_bytes) == (ENCODED, 11)
-    assert details.agent == await world.reader.presence(AGENT)
+    assert [details.agent] == await world.reader.presences([AGENT])
 
 
 @pytest.mark.parametrize("leave", ["detached", "silent"])
@@ -60,7 +60,7 @@ async def test_nothing_of_an_unknown_command(world: StoreWorld) -> None:
     assert await world.reader.details(unknown) is None
     assert await world.reader.results([unknown]) == [None]
     assert await world.reader.results([]) == []
-    assert await world.reader.presence("nobody") == AgentPresence(False, False, 0)
+    assert await world.reader.presences(["nobody"]) == [AgentPresence(False, False, 0)]
 
 
 async def test_depth_of_the_queue(world: StoreWorld) -> None:

@@ -15,7 +15,7 @@ async def test_the_agent_is_away_and_its_commands_are_as_they_were(world: StoreW
     epoch = world.epochs[AGENT]
     assert await world.sessions.detach([(AGENT, epoch)]) == [True]
     assert changed(before, await world.dump()) == {*agent_index(keys.SESSION), keys.EVENTS}
-    presence = await world.reader.presence(AGENT)
+    (presence,) = await world.reader.presences([AGENT])
     assert (presence.known, presence.present) == (True, False)
     assert abs(presence.away_since_ms - await world.now_ms()) < 10_000
     (event,) = await world.events(position)
@@ -42,6 +42,6 @@ async def test_a_return_clears_since_when_it_was_away(world: StoreWorld) -> None
     await world.attach()
     await world.sessions.detach([(AGENT, world.epochs[AGENT])])
     await world.attach()
-    assert await world.reader.presence(AGENT) == (True, True, 0)
+    assert await world.reader.presences([AGENT]) == [(True, True, 0)]
     await world.silence()
-    assert await world.reader.presence(AGENT) == (True, False, 1)
+    assert await world.reader.presences([AGENT]) == [(True, False, 1)]

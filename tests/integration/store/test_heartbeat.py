@@ -14,7 +14,7 @@ async def test_it_renews_the_session_and_leaves_commands_alone(world: StoreWorld
     before = await world.dump()
     assert await world.sessions.heartbeat([(AGENT, world.epochs[AGENT])]) == [True]
     assert changed(before, await world.dump()) == agent_index(keys.SESSION)
-    assert (await world.reader.presence(AGENT)).present
+    assert (await world.reader.presences([AGENT]))[0].present
 
 
 async def test_only_the_latest_session_is_renewed(world: StoreWorld) -> None:
