@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     UNAVAILABLE = 5
     REFUSED = 6
+    OUTPUT_LOST = 7
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -30,6 +31,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.NOT_FOUND: "no such command or agent",
     ExitCode.UNAVAILABLE: "the server cannot be reached or cannot serve",
     ExitCode.REFUSED: "the server refused: invalid, not in this state, or a limit is reached",
+    ExitCode.OUTPUT_LOST: "every command completed, but some of the output followed is lost",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C; commands go on",
     ExitCode.BROKEN_PIPE: "the reader of the output went away",
 }

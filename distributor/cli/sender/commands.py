@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 
 import click
 
+from distributor.cli.one_line import show_error
 from distributor.cli.sender import arguments
+from distributor.cli.sender.passthrough import PassedCode
 from distributor.cli.sender.running import ServerCalls
 from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
+from distributor.errors import DistributorError
 from distributor.model.command import OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
 
@@ -78,11 +81,26 @@ def stay_options(command: F) -> F:
             "command]",
         ),
         click.option(
-            "--passthrough-exit-code", is_flag=True, help="Exit with the code that the remote program exited with."
+            "--passthrough-exit-code",
+            is_flag=True,
+            help="Exit as the remote program did: with its code, or 128+n if signal n killed it; 124 if the command "
+            "timed out or --timeout passed, 126 if the program could not be started, 127 if there is none, 130 if the "
+            "command was cancelled, 125 if anything else kept it from running or output was lost.",
         ),
     ):
         command = decorate(command)
     return command
+
+
+def _passed(waiting: WaitOptions, run: Callable[[], int]) -> int:
+    """The exit code of `run`; its errors must not look like exit codes of the program where those are passed on."""
+    try:
+        return run()
+    except DistributorError as error:
+        if not waiting.passthrough_exit_code:
+            raise
+        show_error(error.message)
+        return PassedCode.NOT_RUN
 
 
 @click.command()
@@ -137,7 +155,10 @@ def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
 
     from distributor.cli.sender import queueing
 
-    return connection.run(output, lambda client, screen: queueing.send(client, screen, drafts, waiting))
+    return _passed(
+        waiting,
+        lambda: connection.run(output, lambda client, screen: queueing.send(client, screen, drafts, waiting)),
+    )
 
 
 @click.command()
@@ -171,13 +192,20 @@ def result(connection: ServerCalls, command_ids: Sequence[str], output: str) -> 
 @connection_options
 @click.pass_obj
 def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
-    """Follow commands to their end: all of their output, also what is past."""
+    """Follow commands to their end: all of their output, also what is past.
+
+    The output of several commands is shown by lines, each after its agent's name and a mark: | a line, + more of the
+    line before, ~ a line whose beginning may be lost.
+    """
     waiting = WaitOptions(follow=True, **given)
     waiting.check(len(set(command_ids)), output)
 
     from distributor.cli.sender.staying import Stay
 
-    return connection.run(output, lambda client, screen: Stay(client, screen, command_ids, waiting).run())
+    return _passed(
+        waiting,
+        lambda: connection.run(output, lambda client, screen: Stay(client, screen, command_ids, waiting).run()),
+    )
 
 
 @click.command(name="list")

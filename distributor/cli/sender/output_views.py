@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from typing import Final, Protocol
 
 from distributor.cli.sender import tables
 from distributor.cli.sender.json_forms import update_form
+from distributor.cli.sender.partial_lines import PartialLines
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     CommandResult,
@@ -17,12 +19,18 @@ from distributor.client import (
     Update,
 )
 
+FLUSH_SECONDS: Final = 0.2
+"""How long the beginning of a line waits for its end where several commands share the screen."""
+
 
 class OutputView(Protocol):
     """Shows the updates of one command, in order."""
 
     def show(self, update: Update) -> None:
         """Show one update."""
+
+    def close(self) -> None:
+        """Show what was held back."""
 
 
 class RawView:
@@ -44,45 +52,78 @@ class RawView:
             case CommandResult():
                 self._screen.message(f"{update.command_id} {tables.ending_text(update)}")
 
+    def close(self) -> None:
+        """Nothing is held back."""
+
     def _show_whereabouts(self, summary: CommandSummary) -> None:
         absence = tables.agent_absence(summary.state)
-        if absence and not self._told_whereabouts:
+        if absence and summary.state.status is CommandStatus.QUEUED and not self._told_whereabouts:
             self._told_whereabouts = True
             self._screen.message(f"waiting: {summary.agent_id} {absence}")
 
 
 class PrefixedView:
-    """The output of one of many commands: whole lines, each after the agent's name. The last may lack its end."""
+    """The output of one of many commands by lines, each after the agent's name; see `partial_lines` for the marks.
 
-    def __init__(self, screen: Screen) -> None:
+    What has come of a line is shown after a moment: it may be a prompt. Belongs to the running event loop.
+    """
+
+    def __init__(self, screen: Screen, flush_seconds: float = FLUSH_SECONDS) -> None:
         self._screen = screen
-        self._prefix = b""
-        self._partial = dict.fromkeys(OutputStream, b"")
+        self._flush_seconds = flush_seconds
+        self._agent_id = ""
+        self._lines: dict[OutputStream, PartialLines] = {}
+        self._due: asyncio.TimerHandle | None = None
+        self._failure: OSError | None = None
 
     def show(self, update: Update) -> None:
         """Show one update."""
+        if self._failure is not None:
+            raise self._failure
         match update:
             case CommandSummary():
-                self._prefix = f"{update.agent_id} | ".encode()
+                self._agent_id = update.agent_id
             case OutputChunk():
-                self._show_lines(update.stream, update.data)
+                self._write(update.stream, self._lines_of(update.stream).feed(update.data))
+                self._flush_soon()
             case OutputGap():
-                self._screen.message(self._prefix.decode() + _gap_text(update))
+                for stream in OutputStream:
+                    self._write(stream, self._lines_of(stream).lose())
+                self._screen.message(f"{self._agent_id} | {_gap_text(update)}")
             case CommandResult():
-                self._end_lines()
-                if update.status is not CommandStatus.COMPLETED:
-                    self._screen.message(f"{self._prefix.decode()}{update.command_id} {tables.ending_text(update)}")
+                self.close()
+                if update.status is not CommandStatus.COMPLETED or tables.leftovers_text(update):
+                    self._screen.message(f"{self._agent_id} | {update.command_id} {tables.ending_text(update)}")
 
-    def _show_lines(self, stream: OutputStream, data: bytes) -> None:
-        *lines, self._partial[stream] = (self._partial[stream] + data).split(b"\n")
+    def close(self) -> None:
+        """Show what has come of lines that will not go on."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        self._flush()
+
+    def _lines_of(self, stream: OutputStream) -> PartialLines:
+        return self._lines.setdefault(stream, PartialLines(self._agent_id.encode()))
+
+    def _flush_soon(self) -> None:
+        if self._due is None and any(lines.partial for lines in self._lines.values()):
+            self._due = asyncio.get_running_loop().call_later(self._flush_seconds, self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._due = None
+        try:
+            self._flush()
+        except OSError as error:
+            # The next update raises it, in the task that follows the command.
+            self._failure = error
+
+    def _flush(self) -> None:
+        for stream, lines in self._lines.items():
+            self._write(stream, lines.flush())
+
+    def _write(self, stream: OutputStream, lines: bytes) -> None:
         if lines:
-            text = b"".join(self._prefix + line + b"\n" for line in lines)
-            self._screen.raw(text, to_stderr=stream is OutputStream.STDERR)
-
-    def _end_lines(self) -> None:
-        for stream, partial in self._partial.items():
-            if partial:
-                self._show_lines(stream, b"\n")
+            self._screen.raw(lines, to_stderr=stream is OutputStream.STDERR)
 
 
 class JsonView:
@@ -95,6 +136,9 @@ class JsonView:
     def show(self, update: Update) -> None:
         """Show one update."""
         self._screen.record(update_form(self._command_id, update))
+
+    def close(self) -> None:
+        """Nothing is held back."""
 
 
 def view_of(screen: Screen, command_id: str, *, one_of_many: bool) -> OutputView:

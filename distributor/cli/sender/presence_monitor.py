@@ -32,6 +32,13 @@ class PresenceMonitor:
             await asyncio.sleep(LOOK_SECONDS)
             await self.run_once()
 
+    def away(self, agent_id: str, since_ms: int) -> None:
+        """Say that an agent is away, unless that was said."""
+        if agent_id not in self._away:
+            self._away.add(agent_id)
+            since = time_text(since_ms)
+            self._screen.message(f"agent {agent_id} has been away since {since}; what it runs may go on there")
+
     async def run_once(self) -> None:
         """Look at each agent once."""
         for agent_id in sorted(set(self._busy())):
@@ -40,10 +47,8 @@ class PresenceMonitor:
             except DistributorError:
                 # A server that is away is told of by the watch.
                 continue
-            if agent.away_since_ms and agent_id not in self._away:
-                self._away.add(agent_id)
-                since = time_text(agent.away_since_ms)
-                self._screen.message(f"agent {agent_id} has been away since {since}; what it runs may go on there")
+            if agent.away_since_ms:
+                self.away(agent_id, agent.away_since_ms)
             elif not agent.away_since_ms and agent_id in self._away:
                 self._away.remove(agent_id)
                 self._screen.message(f"agent {agent_id} is back")

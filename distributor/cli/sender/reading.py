@@ -9,7 +9,15 @@ from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
 from distributor.cli.sender.json_forms import agent_form, command_form, result_form, summary_form
 from distributor.cli.sender.screen import Screen
-from distributor.client import CommandClient, CommandFilter, CommandState, CommandStatus, CommandSummary
+from distributor.client import (
+    Command,
+    CommandClient,
+    CommandFilter,
+    CommandResult,
+    CommandState,
+    CommandStatus,
+    CommandSummary,
+)
 from distributor.errors import DistributorError, Unavailable
 
 T = TypeVar("T")
@@ -19,12 +27,18 @@ MAX_PAGE: Final = 1_000
 
 async def get(client: CommandClient, screen: Screen, command_ids: Sequence[str]) -> ExitCode:
     """Show commands with the time of each stage."""
+
+    async def fetch(command_id: str) -> tuple[Command, CommandResult | None]:
+        command = await client.get(command_id)
+        ended = screen.for_people and command.state.status.terminal
+        return command, await client.result(command_id) if ended else None
+
     return await _show_each(
         screen,
         command_ids,
-        client.get,
-        lambda _, command: command_form(command),
-        lambda _, command: tables.command_text(screen, command),
+        fetch,
+        lambda _, found: command_form(found[0]),
+        lambda _, found: tables.command_text(screen, *found),
     )
 
 

@@ -47,6 +47,8 @@ class Screen:
     def __init__(self, format: str) -> None:
         self.format = Format(format)
         self.drawing: Drawing | None = None
+        self._unended = {False: False, True: False}
+        """Whether what was written to stdout (False) and stderr (True) ended within a line."""
 
     @property
     def for_people(self) -> bool:
@@ -78,15 +80,17 @@ class Screen:
         while rest:
             rest = rest[stream.write(rest) :]
         stream.flush()
+        if data:
+            self._wrote(to_stderr, unended=not data.endswith(b"\n"))
 
     def message(self, text: str) -> None:
         """Something to know that is not data."""
-        self._make_room()
+        self._begin_line()
         click.echo(printable(text), err=True)
 
     def error(self, text: str) -> None:
         """What went wrong, on one line."""
-        self._make_room()
+        self._begin_line()
         show_error(text)
 
     def status(self, status: CommandStatus) -> str:
@@ -98,6 +102,26 @@ class Screen:
     def width(self) -> int | None:
         """Characters in a line of the terminal; None where stdout is none, and nothing need be cut."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def _begin_line(self) -> None:
+        """Make room on stderr, on a line of its own: output of a command may have ended within one."""
+        self._make_room()
+        if self._unended[True]:
+            click.echo(err=True)
+            self._wrote(True, unended=False)
+
+    def _wrote(self, to_stderr: bool, *, unended: bool) -> None:
+        self._unended[to_stderr] = unended
+        if self._one_place:
+            self._unended[not to_stderr] = unended
+
+    @cached_property
+    def _one_place(self) -> bool:
+        """Whether stdout and stderr are one terminal, pipe or file."""
+        try:
+            return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+        except (AttributeError, OSError):
+            return False
 
     def _make_room(self, *, to_stderr: bool = True) -> None:
         # It is drawn only where stderr is a terminal; stdout, if one too, is the same.

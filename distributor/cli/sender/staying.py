@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Final
@@ -11,11 +12,12 @@ from distributor.cli.exit_codes import ExitCode
 from distributor.cli.sender import tables
 from distributor.cli.sender.json_forms import result_form
 from distributor.cli.sender.output_views import view_of
+from distributor.cli.sender.passthrough import PassedCode, passthrough_code
 from distributor.cli.sender.presence_monitor import PresenceMonitor
 from distributor.cli.sender.progress import CompletionProgress
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
-from distributor.client import CommandClient, CommandResult, CommandStatus, CommandSummary, Update
+from distributor.client import CommandClient, CommandResult, CommandStatus, CommandSummary, OutputGap, Update
 
 _RESULTS_AT_ONCE: Final = 32
 
@@ -32,10 +34,13 @@ class Stay:
         """The latest of each command that is known."""
         self._agents: dict[str, str] = {}
         self._results: dict[str, CommandResult] = {}
+        self._presence_monitor = PresenceMonitor(client, screen, self._busy_agents)
+        self._lost: Counter[str] = Counter()
+        """Bytes of output that came as gaps."""
 
     async def run(self) -> ExitCode | int:
         """Wait, show how the commands ended, and give the exit code that tells it."""
-        presence_monitor = asyncio.create_task(PresenceMonitor(self._client, self._screen, self._busy_agents).run())
+        presence_monitor = asyncio.create_task(self._presence_monitor.run())
         try:
             await (self._follow() if self._options.follow else self._wait())
         except asyncio.CancelledError:
@@ -48,7 +53,7 @@ class Stay:
         except TimeoutError as error:
             self._show_results()
             self._screen.error(f"{error}{self._goes_on()}")
-            return ExitCode.TIMEOUT
+            return PassedCode.TIMEOUT if self._options.passthrough_exit_code else ExitCode.TIMEOUT
         finally:
             presence_monitor.cancel()
         self._show_results()
@@ -107,20 +112,27 @@ class Stay:
             command_id, hold_output=self._options.holds(len(self._ids)), timeout_seconds=self._options.timeout
         )
         async with aclosing(updates):
-            async for update in updates:
-                self._note(command_id, update)
-                view.show(update)
-                if progress and isinstance(update, CommandResult):
-                    progress.ended(update.status)
+            try:
+                async for update in updates:
+                    self._note(command_id, update)
+                    view.show(update)
+                    if progress and isinstance(update, CommandResult):
+                        progress.ended(update.status)
+            finally:
+                view.close()
 
     def _note(self, command_id: str, update: Update) -> None:
         match update:
             case CommandSummary():
                 self._agents[command_id] = update.agent_id
                 self._statuses[command_id] = update.state.status
+                if update.state.status is CommandStatus.ASSIGNED and update.state.agent_away_since_ms:
+                    self._presence_monitor.away(update.agent_id, update.state.agent_away_since_ms)
             case CommandResult():
                 self._statuses[command_id] = update.status
                 self._results[command_id] = update
+            case OutputGap():
+                self._lost[command_id] += update.end_offset - update.begin_offset
 
     def _busy_agents(self) -> list[str]:
         """The agents that run one of the commands, as far as is known."""
@@ -143,13 +155,16 @@ class Stay:
                 self._screen.record(result_form(results[0]))
 
     def _exit_code(self) -> ExitCode | int:
+        if self._lost:
+            lost = f"{self._lost.total():,} bytes of output"
+            self._screen.error(
+                f"{lost} of {tables.count_of(len(self._lost), 'command')} were lost before they were read"
+            )
         if self._options.passthrough_exit_code:
-            code = self._results[self._ids[0]].exit_code
-            if code is not None:
-                # A code that a process cannot end with, such as that of a signal, still means failure.
-                return code if 0 <= code <= 255 else ExitCode.FAILED
-        ended_well = all(result.status is CommandStatus.COMPLETED for result in self._results.values())
-        return ExitCode.SUCCESS if ended_well else ExitCode.FAILED
+            return passthrough_code(self._results[self._ids[0]], output_lost=bool(self._lost))
+        if any(result.status is not CommandStatus.COMPLETED for result in self._results.values()):
+            return ExitCode.FAILED
+        return ExitCode.OUTPUT_LOST if self._lost else ExitCode.SUCCESS
 
     def _goes_on(self) -> str:
         """Which commands have not ended as far as is known, and how far they are."""

@@ -22,7 +22,6 @@ from distributor.client import (
 )
 
 _NAMES_SHOWN = 5
-_DAY_MS = 86_400_000
 _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
@@ -43,9 +42,11 @@ def span_text(ms: int) -> str:
 
 
 def short_time(ms: int, now_ms: int) -> str:
-    """A time in UTC to the second where it is within a day of `now_ms`, else with its day, to the minute."""
-    text = _time(ms)
-    return text[11:19] if abs(now_ms - ms) < _DAY_MS else text[5:16].replace("T", " ")
+    """A time in UTC: of the day of `now_ms` to the second, of its year with the day, else the date alone."""
+    text, now = _time(ms), _time(now_ms)
+    if text[:10] == now[:10]:
+        return f"{text[11:19]}Z"
+    return f"{text[5:10]} {text[11:16]}Z" if text[:4] == now[:4] else text[:10]
 
 
 def count_of(number: int, noun: str) -> str:
@@ -66,7 +67,10 @@ def summaries_table(screen: Screen, summaries: Sequence[CommandSummary]) -> str:
         "command": [summary.command_id for summary in summaries],
         "agent": [summary.agent_id for summary in summaries],
         "type": [summary.type for summary in summaries],
-        "status": [screen.status(summary.state.status) for summary in summaries],
+        "status": [
+            screen.status(summary.state.status) + (" (agent away)" if summary.state.agent_away_since_ms else "")
+            for summary in summaries
+        ],
         "priority": [str(summary.priority) for summary in summaries],
         "queued": [_time(ms) for ms in queued],
         "reason": [summary.state.reason.code for summary in summaries],
@@ -94,16 +98,21 @@ def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
 def agents_table(screen: Screen, agents: Sequence[Agent]) -> str:
     """The rows of a list of agents."""
     seen = [agent.last_seen_ms for agent in agents]
+    away = [agent.away_since_ms for agent in agents]
     table = {
         "agent": [agent.agent_id for agent in agents],
         "status": [agent.status.value for agent in agents],
         "running": [f"{agent.running}/{agent.capacity}" for agent in agents],
         "queued": [str(agent.queued) for agent in agents],
         "last seen": [_time(ms) for ms in seen],
+        "away since": [_time(ms) for ms in away],
         "version": [printable(agent.version) for agent in agents],
         "types": [printable(" ".join(agent.types)) for agent in agents],
     }
-    return fitted(table, screen.width, {"last seen": _short_times(seen)}, ("version",))
+    if not any(away):
+        del table["away since"]
+    short = {"last seen": _short_times(seen), "away since": _short_times(away)}
+    return fitted(table, screen.width, short, ("version",))
 
 
 def agent_text(agent: Agent) -> str:
@@ -124,8 +133,8 @@ def agent_text(agent: Agent) -> str:
     return _labelled(lines)
 
 
-def command_text(screen: Screen, command: Command) -> str:
-    """One command with the time it took from stage to stage."""
+def command_text(screen: Screen, command: Command, result: CommandResult | None = None) -> str:
+    """One command with the time it took from stage to stage; `result` where it has ended."""
     state = command.state
     lines = [
         ("command", command.command_id),
@@ -138,8 +147,9 @@ def command_text(screen: Screen, command: Command) -> str:
         ("time limit", span_text(round(command.time_limit_seconds * 1000))),
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
+        ("leftovers", leftovers_text(result) if result else ""),
         ("cancel", f"asked for at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
-        ("its agent", agent_absence(state) or ("is connected" if state.status is CommandStatus.QUEUED else "")),
+        ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),
     ]
     return _labelled(lines) + "\n" + timeline(state.receipts)
 
@@ -166,6 +176,7 @@ def result_text(screen: Screen, result: CommandResult) -> str:
         ("exit code", "" if result.exit_code is None else str(result.exit_code)),
         ("data", "" if result.data is None else _json(result.data)),
         ("output", f"{result.output_bytes:,} bytes{dropped}" if result.output_bytes else ""),
+        ("leftovers", leftovers_text(result)),
         ("finished", _time(result.finished_ms)),
     ]
     return _labelled(lines)
@@ -175,15 +186,28 @@ def ending_text(result: CommandResult) -> str:
     """How one command ended, in a few words."""
     exit_code = "" if result.exit_code is None else f", exit code {result.exit_code}"
     reason = _reason(result.reason.code, result.reason.message)
-    return f"{result.status.value}{exit_code}" + (f" ({reason})" if reason else "")
+    leftovers = leftovers_text(result)
+    return (
+        f"{result.status.value}{exit_code}"
+        + (f" ({reason})" if reason else "")
+        + (f"; {leftovers}" if leftovers else "")
+    )
+
+
+def leftovers_text(result: CommandResult) -> str:
+    """Says so where an agent killed what a program had left running."""
+    data = result.data
+    killed = isinstance(data, dict) and data.get("killed_leftover_processes") is True
+    return "processes that the program left running were killed" if killed else ""
 
 
 def agent_absence(state: CommandState) -> str:
-    """Why the agent of a queued command does not take it, to go after its name; "" where its absence is not known."""
-    if state.status is not CommandStatus.QUEUED:
+    """That the agent of a command that has not ended is away, to go after its name; "" where it is not known to be."""
+    if state.status.terminal:
         return ""
     if state.agent_away_since_ms:
-        return f"has been away since {time_text(state.agent_away_since_ms)}"
+        since = f"has been away since {time_text(state.agent_away_since_ms)}"
+        return since if state.status is CommandStatus.QUEUED else f"{since}; the command may go on there"
     return "has never connected" if state.agent_known is False else ""
 
 

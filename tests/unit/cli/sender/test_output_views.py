@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from distributor.cli.sender.output_views import JsonView, PrefixedView, RawView
@@ -16,6 +19,7 @@ from distributor.client import (
     OutputStream,
     Reason,
 )
+from tests.support.waiting import PATIENCE_SECONDS
 
 AWAY = CommandSummary("c1", "a1", "EXEC", 50, CommandState(CommandStatus.QUEUED, agent_away_since_ms=1_000))
 RESULT = CommandResult(
@@ -48,7 +52,7 @@ def test_raw_says_why_nothing_happens_and_how_it_ended(capfd: pytest.CaptureFixt
     )
 
 
-def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+async def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     view = PrefixedView(Screen("table"))
     view.show(AWAY)
     for piece in (chunk(b"one\ntw"), chunk(b"err", OutputStream.STDERR), chunk(b"o\n\nlast \xff")):
@@ -60,6 +64,65 @@ def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pytest.Cap
         b"a1 | last \xff\n",
         b"a1 | err\na1 | c1 failed, exit code 3 (exit_nonzero: exit code 3)\n",
     )
+
+
+async def test_a_prompt_is_shown_after_a_moment_and_its_line_goes_on(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    view = PrefixedView(Screen("table"), flush_seconds=0.01)
+    shown = b""
+    view.show(AWAY)
+    view.show(chunk(b"Name: "))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not shown:
+            await asyncio.sleep(0.002)
+            shown = capfdbinary.readouterr().out
+    assert shown == b"a1 | Name: \n"
+
+    view.show(chunk(b"Bob\nnext\n"))
+    assert capfdbinary.readouterr().out == b"a1 + Bob\na1 | next\n"
+
+
+async def test_prefixed_lines_do_not_join_across_a_gap(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    view = PrefixedView(Screen("table"))
+    for update in (AWAY, chunk(b"half a li"), OutputGap(9, 2_009), chunk(b"er half\nwhole\n")):
+        view.show(update)
+
+    assert capfdbinary.readouterr() == (
+        b"a1 | half a li\na1 ~ er half\na1 | whole\n",
+        b"a1 | 2,000 bytes of output are not kept\n",
+    )
+
+
+async def test_what_is_held_back_is_shown_when_the_view_is_closed(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    view = PrefixedView(Screen("table"))
+    view.show(AWAY)
+    view.show(chunk(b"no end"))
+    view.close()
+
+    assert capfdbinary.readouterr().out == b"a1 | no end\n"
+
+
+def test_killed_leftovers_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    view = RawView(Screen("table"))
+    view.show(replace(RESULT, data={"killed_leftover_processes": True}))
+
+    assert capfd.readouterr().err == (
+        "c1 failed, exit code 3 (exit_nonzero: exit code 3); processes that the program left running were killed\n"
+    )
+
+
+@pytest.mark.parametrize(("stream", "newline"), [(OutputStream.STDERR, "\n"), (OutputStream.STDOUT, "")])
+def test_a_message_begins_its_own_line_on_the_file_it_goes_to(
+    capfd: pytest.CaptureFixture[str], stream: OutputStream, newline: str
+) -> None:
+    view = RawView(Screen("table"))
+    view.show(chunk(b"no end", stream))
+    view.show(RESULT)
+
+    captured = capfd.readouterr()
+    assert captured.err.removeprefix("no end").startswith(f"{newline}c1 failed")
+    assert "\n" not in captured.out
 
 
 def test_json_lines(capfd: pytest.CaptureFixture[str]) -> None:

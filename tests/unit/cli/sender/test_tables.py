@@ -26,9 +26,16 @@ def test_spans(ms: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ago", "text"), [(0, "12:00:00"), (86_399_999, "12:00:00"), (86_400_000, "01-31 12:00"), (-5_000, "12:00:00")]
+    ("ago", "text"),
+    [
+        (0, "12:00:00Z"),
+        (43_199_999, "12:00:00Z"),
+        (43_200_000, "01-31 12:00Z"),
+        (-5_000, "12:00:00Z"),
+        (31_536_000_000, "2026-01-31"),
+    ],
 )
-def test_short_times_have_their_day_where_it_is_another(ago: int, text: str) -> None:
+def test_short_times_have_their_zone_and_their_day_where_it_is_another(ago: int, text: str) -> None:
     at = 1_769_860_800_000
 
     assert short_time(at, at + ago) == text
