@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from pathlib import Path
+
 from playwright.async_api import BrowserContext, expect
 
 from tests.support.browser import Problems
@@ -43,15 +45,36 @@ async def test_it_cannot_leave_the_terminal(
     assert await page.page.locator(".enable-mouse-events").count() == 0
 
 
-@pytest.mark.parametrize("mode", [47, 1047, 1049])
-async def test_what_was_printed_before_an_alternate_screen_stays(
-    page: DashboardPage, world: PageWorld, mode: int
+async def test_what_was_really_printed_can_be_seen_copied_and_downloaded(
+    profile: tuple[BrowserContext, Problems], page: DashboardPage, world: PageWorld
 ) -> None:
+    await profile[0].grant_permissions(["clipboard-read", "clipboard-write"])
+    printed = b"one\r\n\x1b[31mred\x1b[0m \xff\\\xe2\x80\xae\n\x1b[2J"
     await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
-    world.script.print(f"before\n\x1b[?{mode}hthe end\n")
-    await expect(page.output).to_contain_text("the end")
-    await expect(page.output).to_contain_text("before")
+    world.script.print(printed)
+    world.script.print("to stderr\n", "stderr")
+    await expect(page.output).to_contain_text("to stderr")
+    await page.page.get_by_role("button", name="Raw").click()
+    raw = "one\\r\n\\x1b[31mred\\x1b[0m \\xff\\\\\\u202e\n\\x1b[2Jto stderr\n"
+    text = "element => element.textContent"
+    assert await page.page.get_by_label("Output as it was printed").evaluate(text) == raw
+    await page.picture("raw-output")
+    await page.page.get_by_role("button", name="Copy").click()
+    await expect(page.page.locator(".toast")).to_have_text(re.compile("Output copied"))
+    assert await page.page.evaluate("navigator.clipboard.readText()") == raw
+    world.script.print("more\n")
+    await expect(page.page.get_by_label("Output as it was printed")).to_contain_text("more")
     world.script.end()
+    await expect(page.status).to_have_text("completed")
+    async with page.page.expect_download() as downloading:
+        await page.page.get_by_role("button", name="Download").click()
+    download = await downloading.value
+    assert Path(await download.path()).read_bytes() == printed + b"to stderr\nmore\n"
+    await page.page.get_by_role("button", name="Terminal").click()
+    await expect(page.output).to_contain_text("more")
+    await page.page.get_by_role("button", name="Copy").click()
+    await expect(page.page.locator(".toast")).to_have_count(2)
+    assert (await page.page.evaluate("navigator.clipboard.readText()")).splitlines()[-2:] == ["to stderr", "more"]
 
 
 async def test_a_megabyte_without_a_newline_does_not_stop_the_page(page: DashboardPage, world: PageWorld) -> None:

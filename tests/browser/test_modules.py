@@ -35,7 +35,8 @@ async def from_disk(route: Route) -> None:
     elif path.startswith("/modules/"):
         await route.fulfill(path=MODULES / path.removeprefix("/modules/"), content_type="text/javascript")
     else:
-        await route.fulfill(path=PACKAGE / "page" / path.lstrip("/"), content_type="text/javascript")
+        file = PACKAGE / "page" / path.lstrip("/")
+        await route.fulfill(path=file, content_type="text/css" if file.suffix == ".css" else "text/javascript")
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -10,6 +10,8 @@ import { Api } from "./api.js";
 import { CommandDetail } from "./command_detail.js";
 import { CommandList } from "./command_list.js";
 import { Connection } from "./connection.js";
+import { copyText, downloadOutput } from "./download.js";
+import { bytes } from "./format.js";
 import { commandLink, parseRoute, titleOf } from "./router.js";
 import { Requests, refusalText } from "./requests.js";
 import { SendForm, draftOf, requestAgain } from "./send_form.js";
@@ -257,6 +259,23 @@ export class App {
   cancel(commandId) {
     if (!this.connection.send("command:interrupt", { commandId, reason: "cancelled on the page" })) {
       this.toast("Not cancelled: not connected to the bridge.", true);
+    }
+  }
+
+  /** Copies the output as it is shown. */
+  async copyOutput() {
+    const text = (await this.detail?.screen?.text()) ?? "";
+    const copied = await copyText(text);
+    this.toast(copied ? "Output copied." : "Not copied: the browser does not permit it.", !copied);
+  }
+
+  /** Saves the stored output, byte for byte. */
+  async downloadOutput() {
+    try {
+      const before = await downloadOutput(this.detail?.commandId ?? "", this.tokens);
+      if (before) this.toast(`The first ${bytes(before)} are no longer kept: the file begins after them.`, true);
+    } catch (error) {
+      this.toast(`Output not downloaded: ${/** @type {Error} */ (error).message}`, true);
     }
   }
 

@@ -5,7 +5,9 @@
  */
 
 import { ApiError } from "./api.js";
+import { bytes as inBytes } from "./format.js";
 import { OutputFeed } from "./output_feed.js";
+import { OutputRecord } from "./output_record.js";
 import { randomId } from "./requests.js";
 
 /** As ids of commands are spelt. */
@@ -34,8 +36,9 @@ export class CommandDetail {
     /** Where it is not known whether it was sent again, trying once more queues nothing twice. */
     this.againKey = randomId();
     this.reading = new AbortController();
-    /** What to show, until there is a screen to show it on. @type {import("./output_feed.js").Step[]} */
-    this.early = [];
+    this.record = new OutputRecord();
+    /** How its output is shown. @type {"terminal" | "raw"} */
+    this.look = "terminal";
     /** @type {import("./terminal.js").Screen | null} */
     this.screen = null;
   }
@@ -82,21 +85,39 @@ export class CommandDetail {
   accept(message) {
     for (const step of this.feed.accept(message)) {
       if ("again" in step) this.follow(step.again);
-      else if (this.screen) this.show(this.screen, step);
-      else this.early.push(step);
+      else {
+        this.record.push(step);
+        if (this.screen) show(this.screen, step);
+      }
     }
     this.changed();
   }
 
-  /** Shows the output here from now on. @param {import("./terminal.js").Screen} screen */
+  /**
+   * Shows the output here, from the first byte that this page still has.
+   * @param {import("./terminal.js").Screen} screen
+   */
   attach(screen) {
     this.screen = screen;
-    for (const step of this.early.splice(0)) this.show(screen, step);
+    const { dropped, pieces } = this.record;
+    if (dropped) screen.note(`${inBytes(dropped)} before this are no longer in this page: download them`);
+    for (const piece of pieces) show(screen, piece);
   }
 
-  /** @param {import("./terminal.js").Screen} screen @param {import("./output_feed.js").Step} step */
-  show(screen, step) {
-    if ("bytes" in step) screen.write(step.bytes, step.stream);
-    else if ("note" in step) screen.note(step.note);
+  /** That screen is gone. @param {import("./terminal.js").Screen} screen */
+  detach(screen) {
+    if (this.screen === screen) this.screen = null;
   }
+
+  /** @param {"terminal" | "raw"} look */
+  showAs(look) {
+    this.look = look;
+    this.changed();
+  }
+}
+
+/** @param {import("./terminal.js").Screen} screen @param {import("./output_feed.js").Piece} piece */
+function show(screen, piece) {
+  if ("bytes" in piece) screen.write(piece.bytes, piece.stream);
+  else screen.note(piece.note);
 }

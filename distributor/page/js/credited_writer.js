@@ -21,6 +21,16 @@ export class CreditedWriter {
     this.waitingBytes = 0;
     this.dropped = 0;
     this.busy = false;
+    /** @type {(() => void)[]} */
+    this.onIdle = [];
+  }
+
+  /** Resolves once everything pushed so far has been taken. @returns {Promise<void>} */
+  idle() {
+    return new Promise((resolve) => {
+      this.onIdle.push(resolve);
+      this.next();
+    });
   }
 
   /** @param {Uint8Array} bytes */
@@ -38,7 +48,8 @@ export class CreditedWriter {
   }
 
   next() {
-    if (this.busy || !this.waiting.length) return;
+    if (this.busy) return;
+    if (!this.waiting.length) return this.onIdle.splice(0).forEach((resolve) => resolve());
     this.busy = true;
     this.write(this.take(), () => {
       this.busy = false;

@@ -23,7 +23,15 @@ const NAMED = new Map([
  * @param {string} text
  */
 export function visible(text) {
-  return text.replace(UNSEEN, escape);
+  return spelt(text, escape);
+}
+
+/**
+ * The text with words of the caller's for what cannot be seen.
+ * @param {string} text @param {(char: string, code: number) => string} spell  one code point
+ */
+export function spelt(text, spell) {
+  return text.replace(UNSEEN, (char) => spell(char, /** @type {number} */ (char.codePointAt(0))));
 }
 
 /**
@@ -36,7 +44,7 @@ export function foreign(text, props = {}) {
   const parts = [];
   let from = 0;
   for (const found of text.matchAll(UNSEEN)) {
-    parts.push(text.slice(from, found.index), h("span", { class: "escape" }, escape(found[0])));
+    parts.push(text.slice(from, found.index), h("span", { class: "escape" }, visible(found[0])));
     from = found.index + found[0].length;
   }
   return h("bdi", props, parts, text.slice(from));
@@ -48,7 +56,7 @@ export function foreign(text, props = {}) {
  */
 export function visibleJson(value) {
   const text = JSON.stringify(value, null, 2) ?? "null";
-  return text.replace(UNSEEN, (char) => (char === "\n" ? char : units(char)));
+  return spelt(text, (char) => (char === "\n" ? char : units(char)));
 }
 
 /**
@@ -69,9 +77,8 @@ export function foreignJson(value) {
   return [...parts, text.slice(from)];
 }
 
-/** @param {string} char  one code point */
-function escape(char) {
-  const code = /** @type {number} */ (char.codePointAt(0));
+/** @param {string} char  one code point @param {number} code */
+function escape(char, code) {
   if (code < 0x100) return NAMED.get(char) ?? `\\x${hex(code, 2)}`;
   return code < 0x10000 ? `\\u${hex(code, 4)}` : `\\U${hex(code, 8)}`;
 }
@@ -81,4 +88,4 @@ const units = (char) =>
   Array.from({ length: char.length }, (_, at) => `\\u${hex(char.charCodeAt(at), 4)}`).join("");
 
 /** @param {number} code @param {number} digits */
-const hex = (code, digits) => code.toString(16).padStart(digits, "0");
+export const hex = (code, digits) => code.toString(16).padStart(digits, "0");

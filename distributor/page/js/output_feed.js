@@ -2,8 +2,8 @@
  * Puts the pieces of one command's output together: each byte once, in order, whatever is repeated or cut on the way.
  * Pure: says what to show, and whether to ask again.
  *
- * @typedef {{bytes: Uint8Array, stream: string} | {note: string} | {again: number}} Step  show these, or ask again from
- *   an offset
+ * @typedef {{bytes: Uint8Array, stream: string} | {note: string}} Piece  to show
+ * @typedef {Piece | {again: number}} Step  show it, or ask again from an offset
  */
 
 import { bytes as inBytes } from "./format.js";

@@ -2,14 +2,23 @@
  * Shows what a program printed. Output is hostile: it may colour and move the cursor inside its own rectangle and do
  * nothing else. No links, no clipboard, no title, no window operations, no answers to queries, no mouse reporting.
  *
- * @typedef {{write: (bytes: Uint8Array, stream: string) => void, note: (text: string) => void,
- *   dispose: () => void}} Screen
+ * What was printed stays: sequences that erase the screen push it up into the scrollback, those that erase the
+ * scrollback do nothing. A program may still write over its own lines; the raw view has every byte.
+ *
+ * @typedef {object} Screen
+ * @property {(bytes: Uint8Array, stream: string) => void} write
+ * @property {(text: string) => void} note
+ * @property {() => Promise<string>} text  what it shows, for the clipboard
+ * @property {() => void} dispose
  * @typedef {NonNullable<import("./vendored.js").TerminalModules>} TerminalModules
  */
 
+import { BidiGuard } from "./bidi_guard.js";
 import { bytes as inBytes } from "./format.js";
 import { CreditedWriter } from "./credited_writer.js";
+import { visible } from "./foreign_text.js";
 import { LineMarker, STDERR_MARK } from "./line_marker.js";
+import { RawText } from "./raw_text.js";
 import { makeElementsStrict } from "./strict_elements.js";
 
 const SCROLLBACK_LINES = 20_000;
@@ -22,7 +31,11 @@ const IGNORED_OSC = [
  * alternate screen: what was printed before it would be out of sight, for good where the program does not leave it.
  */
 const IGNORED_MODES = new Set([9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004]);
+/** Lines pushed out of the screen without a way back: scrolled up and down, inserted, deleted. */
+const IGNORED_CSI = ["S", "T", "L", "M"];
+const ERASE_SCROLLBACK = 3;
 const PLAIN_CHARACTERS = 256 * 1024;
+const RAW_CHARACTERS = 2 * 1024 * 1024;
 
 const encoder = new TextEncoder();
 /** Red, and the colours and the place of the program again: then past the mark. */
@@ -32,9 +45,11 @@ const PLAIN_MARK = encoder.encode(`${STDERR_MARK} `);
 /**
  * @param {HTMLElement} element
  * @param {TerminalModules | null} modules
+ * @param {"terminal" | "raw"} look
  * @returns {Screen}
  */
-export function openScreen(element, modules) {
+export function openScreen(element, modules, look) {
+  if (look === "raw") return rawScreen(element);
   return modules ? terminalScreen(element, modules) : plainScreen(element);
 }
 
@@ -52,6 +67,7 @@ function terminalScreen(element, { Terminal, FitAddon }) {
     linkHandler: { activate() {}, allowNonHttpProtocols: false },
     minimumContrastRatio: 4.5,
     scrollback: SCROLLBACK_LINES,
+    scrollOnEraseInDisplay: true,
     theme: theme(),
     windowOptions: {},
   });
@@ -68,8 +84,10 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   addEventListener("themechange", restyle);
   const writer = new CreditedWriter((data, done) => terminal.write(data, done), mark);
   const marker = new LineMarker(RED_MARK);
+  const guard = new BidiGuard();
   return {
-    write: (data, stream) => writer.push(marker.marked(data, stream)),
+    write: (data, stream) => writer.push(marker.marked(guard.guarded(data, stream), stream)),
+    text: () => writer.idle().then(() => bufferText(terminal.buffer.active)),
     note(text) {
       marker.newLine();
       writer.push(noteBytes(text));
@@ -82,8 +100,29 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   };
 }
 
+/** The lines of a terminal, without our marks. @param {any} buffer */
+function bufferText(buffer) {
+  let text = "";
+  for (let at = 0; at < buffer.length; at += 1) {
+    const line = buffer.getLine(at);
+    if (at && !line.isWrapped) text += "\n";
+    text += line.translateToString(!buffer.getLine(at + 1)?.isWrapped);
+  }
+  return text.replaceAll(new RegExp(`^${STDERR_MARK} `, "gm"), "").trimEnd();
+}
+
 /** @param {any} parser */
 function confine(parser) {
+  const swallow = () => true;
+  // Full reset, and the test pattern that fills the screen.
+  parser.registerEscHandler({ final: "c" }, swallow);
+  parser.registerEscHandler({ intermediates: "#", final: "8" }, swallow);
+  for (const final of IGNORED_CSI) parser.registerCsiHandler({ final }, swallow);
+  for (const prefix of ["", "?"]) {
+    parser.registerCsiHandler({ ...(prefix && { prefix }), final: "J" }, (/** @type {any[]} */ params) =>
+      params.includes(ERASE_SCROLLBACK),
+    );
+  }
   for (const code of IGNORED_OSC) parser.registerOscHandler(code, () => true);
   parser.registerDcsHandler({ intermediates: "$", final: "q" }, () => true);
   for (const final of ["h", "l"]) {
@@ -95,40 +134,69 @@ function confine(parser) {
 
 /** Without xterm.js: the text, without escape sequences. @param {HTMLElement} element @returns {Screen} */
 function plainScreen(element) {
+  const page = textScreen(element, "Output of the command", PLAIN_CHARACTERS);
+  const decoder = new TextDecoder();
+  const marker = new LineMarker(PLAIN_MARK);
+  return {
+    ...page,
+    write: (data, stream) =>
+      page.append(withoutEscapes(decoder.decode(marker.marked(data, stream), { stream: true })), "stdout"),
+    note(text) {
+      marker.newLine();
+      page.note(text);
+    },
+  };
+}
+
+/** Every byte, escape sequences as text. @param {HTMLElement} element @returns {Screen} */
+function rawScreen(element) {
+  const page = textScreen(element, "Output as it was printed", RAW_CHARACTERS);
+  const raw = new RawText();
+  return { ...page, write: (data, stream) => page.append(raw.add(data, stream), stream) };
+}
+
+/**
+ * Text that scrolls. Beyond a bound the oldest is dropped, and a line says so.
+ * @param {HTMLElement} element @param {string} label @param {number} most  characters
+ */
+function textScreen(element, label, most) {
   const pre = document.createElement("pre");
   pre.className = "plain-terminal";
   pre.tabIndex = 0;
-  pre.setAttribute("aria-label", "Output of the command");
+  pre.setAttribute("aria-label", label);
+  const lost = document.createElement("span");
+  pre.append(lost);
   element.append(pre);
-  const decoder = new TextDecoder();
-  const marker = new LineMarker(PLAIN_MARK);
   let kept = 0;
-  const append = (/** @type {string} */ text) => {
+  const append = (/** @type {string} */ text, /** @type {string} */ look) => {
     const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8;
-    pre.append(text);
+    const piece = document.createElement("span");
+    piece.className = look;
+    piece.textContent = text;
+    pre.append(piece);
     kept += text.length;
-    while (kept > PLAIN_CHARACTERS && pre.childNodes.length > 1) {
-      kept -= pre.firstChild?.textContent?.length ?? 0;
-      pre.firstChild?.remove();
+    while (kept > most && pre.childNodes.length > 2) {
+      kept -= lost.nextSibling?.textContent?.length ?? 0;
+      lost.nextSibling?.remove();
+      lost.textContent = "── the output before this is not shown: download it ──\n";
     }
     if (atEnd) pre.scrollTop = pre.scrollHeight;
   };
   return {
-    write: (data, stream) => append(withoutEscapes(decoder.decode(marker.marked(data, stream), { stream: true }))),
-    note(text) {
-      marker.newLine();
-      append(`\n── ${text} ──\n`);
-    },
+    append,
+    note: (/** @type {string} */ text) => append(`\n── ${text} ──\n`, "note"),
+    text: async () => pre.textContent ?? "",
     dispose: () => pre.remove(),
   };
 }
 
-/** @param {string} text */
+/** The text without escape sequences, what else cannot be seen spelt. @param {string} text */
 export function withoutEscapes(text) {
-  return text
+  const plain = text
     .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])/g, "")
     .replace(/\r\n/g, "\n")
     .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "");
+  return plain.split(/([\n\t])/).map((part) => (/[\n\t]/.test(part) ? part : visible(part))).join("");
 }
 
 /** @param {number} dropped */

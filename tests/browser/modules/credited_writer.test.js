@@ -30,6 +30,19 @@ export const tests = {
     done();
     same(written, ["a", "b", "c"]);
   },
+  async "idle is when all was taken"() {
+    const { writer, done } = slow();
+    const seen = [];
+    for (const text of ["a", "b"]) writer.push(bytes(text));
+    const idle = writer.idle().then(() => seen.push("idle"));
+    done();
+    await Promise.resolve();
+    same(seen, []);
+    done();
+    await idle;
+    await writer.idle();
+    same(seen, ["idle"]);
+  },
   "large pieces are split"() {
     const { writer, written, done } = slow();
     writer.push(bytes("x".repeat(70_000)));

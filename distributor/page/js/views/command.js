@@ -110,27 +110,55 @@ function output(app, command) {
   return panel(
     "Output",
     [
-      h("span", { class: "quiet" }, printed(stdout, stderr, ended)),
+      h("span", { class: "quiet" }, printed(stdout, stderr, ended, detail.look)),
       detail.feed.missing > 0 && h("span", { class: "bad-text" }, `${bytes(detail.feed.missing)} no longer kept`),
       !app.vendored.terminal &&
-        h("span", { class: "quiet end" }, "plain text: xterm.js was not installed with this bridge"),
+        h("span", { class: "quiet" }, "plain text: xterm.js was not installed with this bridge"),
+      (stdout > 0 || stderr > 0) && outputActions(app, detail),
     ],
     island(
-      `output ${detail.commandId}`,
+      `output ${detail.commandId} ${detail.look}`,
       (element) => {
-        const screen = openScreen(element, app.vendored.terminal);
+        const screen = openScreen(element, app.vendored.terminal, detail.look);
         detail.attach(screen);
-        return () => screen.dispose();
+        return () => {
+          detail.detach(screen);
+          screen.dispose();
+        };
       },
-      { class: ended && !stdout && !stderr ? "terminal unused" : "terminal" },
+      { class: `terminal${ended && !stdout && !stderr ? " unused" : ""}${detail.look === "raw" ? " raw" : ""}` },
     ),
   );
 }
 
-/** @param {number} stdout @param {number} stderr @param {boolean} ended */
-function printed(stdout, stderr, ended) {
+/** @param {App} app @param {import("../command_detail.js").CommandDetail} detail */
+function outputActions(app, detail) {
+  const look = (/** @type {"terminal" | "raw"} */ name, /** @type {string} */ word) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        "aria-pressed": String(detail.look === name),
+        onclick: () => detail.showAs(name),
+      },
+      word,
+    );
+  return h(
+    "div",
+    { class: "end output-actions" },
+    look("terminal", "Terminal"),
+    look("raw", "Raw"),
+    h("button", { type: "button", class: "small", onclick: () => app.copyOutput() }, "Copy"),
+    h("button", { type: "button", class: "small", onclick: () => app.downloadOutput() }, "Download"),
+  );
+}
+
+/** @param {number} stdout @param {number} stderr @param {boolean} ended @param {"terminal" | "raw"} look */
+function printed(stdout, stderr, ended, look) {
   if (!stdout && !stderr) return ended ? "it printed nothing" : "nothing yet";
-  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr, its lines marked ${STDERR_MARK}` : bytes(stdout);
+  const mark = look === "raw" ? "in red" : `its lines marked ${STDERR_MARK}`;
+  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr, ${mark}` : bytes(stdout);
 }
 
 /** @param {Command} command @param {App} app */

@@ -1,0 +1,55 @@
+/** What leaves the page: output as a file, and text to the clipboard. */
+
+import { ApiError } from "./api.js";
+
+/**
+ * Saves the stored output of a command, byte for byte.
+ * @param {string} commandId
+ * @param {import("./token.js").Tokens} tokens
+ * @returns {Promise<number>} how many bytes before it are no longer kept
+ * @throws {ApiError} where it cannot be had, or breaks off
+ */
+export async function downloadOutput(commandId, tokens) {
+  const headers = { Authorization: `Bearer ${await tokens.get()}` };
+  const path = `/api/commands/${encodeURIComponent(commandId)}/output`;
+  try {
+    const response = await fetch(path, { headers });
+    if (!response.ok) throw new ApiError(response.status, "UNKNOWN", `the bridge answered ${response.status}`);
+    save(await response.blob(), `${commandId.replace(/[^\w.-]/g, "_")}.log`);
+    return Number(response.headers.get("X-Output-Offset")) || 0;
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError(0, "UNAVAILABLE", "the bridge cannot be reached, or broke off");
+  }
+}
+
+/** @param {Blob} blob @param {string} name */
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  // The browser has taken hold of the blob by the time of the next task.
+  setTimeout(() => URL.revokeObjectURL(link.href), 0);
+}
+
+/**
+ * Puts text on the clipboard; also where the page does not come by TLS and the browser offers no clipboard.
+ * @param {string} text
+ * @returns {Promise<boolean>} whether it is there
+ */
+export async function copyText(text) {
+  if (navigator.clipboard) {
+    return navigator.clipboard.writeText(text).then(
+      () => true,
+      () => false,
+    );
+  }
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const copied = document.execCommand("copy");
+  area.remove();
+  return copied;
+}
