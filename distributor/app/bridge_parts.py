@@ -25,6 +25,7 @@ from distributor.client import ClientOptions, CommandClient
 from distributor.errors import ConfigurationError
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
+from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.settings import BridgeSettings
 from distributor.store import event_log
 from distributor.store.command_reader import ValkeyCommandReader
@@ -92,7 +93,12 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         hub,
         pumps,
         bridge_endpoint(settings.listen, app, settings.ping_interval, settings.max_message_bytes),
-        {"event hub": hub.run, "agent watch": agents.run, "server check": check.run},
+        {
+            "event hub": hub.run,
+            "agent watch": agents.run,
+            "server check": check.run,
+            "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
+        },
     )
 
 

@@ -24,6 +24,7 @@ from distributor.dispatch.watches import Watches
 from distributor.model.command import CommandLimits
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
+from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.observability.metrics import Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
@@ -132,6 +133,7 @@ def server_parts(
         "liveness": Liveness(registry, settings.offline_after).run,
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
+        "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
     }
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
     service = CommandService(stores.commands, stores.reader, wakeups, limits)

@@ -96,6 +96,9 @@ class BridgeSettings(SettingsGroup):
         description="Seconds between two looks at all agents that dashboards watch: how soon one that fell silent is "
         "shown as offline, and how often `agents:seen` is sent.",
     )
+    loop_stall_threshold: Seconds = Field(
+        0.1, description="Seconds for which the event loop may be blocked before a line says what blocks it."
+    )
     log_format: LogFormat = Field("console", description="How log lines look.")
     log_level: LogLevel = Field("info", description="The least important log lines to write.")
 

@@ -106,6 +106,9 @@ class ServerSettings(SettingsGroup):
     max_agents: int = Field(20_000, ge=1, le=1_000_000, description="The most agents attached to one server.")
 
     drain_timeout: Grace = Field(20.0, description="Seconds that calls and streams have to end when the server stops.")
+    loop_stall_threshold: Seconds = Field(
+        0.1, description="Seconds for which the event loop may be blocked before a line says what blocks it."
+    )
     log_format: LogFormat = Field("console", description="How log lines look.")
     log_level: LogLevel = Field("info", description="The least important log lines to write.")
     reflection: bool = Field(False, description="Whether gRPC reflection tells callers what can be called.")

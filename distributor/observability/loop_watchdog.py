@@ -1,0 +1,100 @@
+"""Logs what held the event loop: the stack of its thread, sampled by another thread while the loop is overdue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from functools import partial
+from types import FrameType
+from typing import Final
+
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+THRESHOLD_SECONDS: Final = 0.1
+QUIET_SECONDS: Final = 10.0
+_OWN: Final = "/distributor/"
+_MOST_FRAMES: Final = 8
+
+
+class LoopWatchdog:
+    """One background loop and one thread. A loop held for 1.5 times the threshold is always seen.
+
+    `run` ends by being cancelled, and its thread with it. Writes at most one line in `quiet_seconds`.
+    """
+
+    def __init__(self, threshold_seconds: float = THRESHOLD_SECONDS, quiet_seconds: float = QUIET_SECONDS) -> None:
+        self._threshold_seconds = threshold_seconds
+        self._tick_seconds = threshold_seconds / 2
+        self._quiet_seconds = quiet_seconds
+        self._ticked_at = 0.0
+        self._reported_tick = 0.0
+        self._quiet_until = 0.0
+        self._unreported = 0
+
+    async def run(self) -> None:
+        """Tick until cancelled, and have the ticks watched."""
+        loop, stopped = asyncio.get_running_loop(), threading.Event()
+        self._ticked_at = time.monotonic()
+        watch = partial(contextvars.copy_context().run, self._watch, loop, threading.get_ident(), stopped)
+        threading.Thread(target=watch, name="loop watchdog", daemon=True).start()
+        try:
+            while True:
+                await asyncio.sleep(self._tick_seconds)
+                self._ticked_at = time.monotonic()
+        finally:
+            stopped.set()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int, stopped: threading.Event) -> None:
+        began, cpu_began = time.monotonic(), time.process_time()
+        while not stopped.wait(self._tick_seconds):
+            now, cpu_now = time.monotonic(), time.process_time()
+            overslept = now - began - self._tick_seconds
+            # The whole process stood still, as on a suspended machine: the loop has had no chance to tick.
+            paused = overslept > self._threshold_seconds and cpu_now - cpu_began < overslept / 2
+            began, cpu_began = now, cpu_now
+            if not paused:
+                self._check(now, loop, thread_id)
+
+    def _check(self, now: float, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+        ticked_at = self._ticked_at
+        overdue = now - ticked_at - self._tick_seconds
+        if overdue < self._threshold_seconds or ticked_at == self._reported_tick:
+            return
+        self._reported_tick = ticked_at
+        if now < self._quiet_until:
+            self._unreported += 1
+            return
+        task = asyncio.current_task(loop)
+        logger.warning(
+            "the event loop is blocked",
+            seconds=round(overdue, 2),
+            task=task.get_name() if task is not None else "",
+            coroutine=getattr(task.get_coro(), "__qualname__", "") if task is not None else "",
+            stack=stack_of(sys._current_frames().get(thread_id)),
+            unreported_before=self._unreported,
+        )
+        self._quiet_until, self._unreported = now + self._quiet_seconds, 0
+
+
+def stack_of(frame: FrameType | None) -> list[str]:
+    """Where a thread is, innermost first: that frame, and those of our own code that led to it."""
+    frames = [] if frame is None else traceback.StackSummary.extract(traceback.walk_stack(frame))
+    return [_shown(entry) for entry in _worth_showing(frames)][:_MOST_FRAMES]
+
+
+def _worth_showing(frames: Iterable[traceback.FrameSummary]) -> Iterable[traceback.FrameSummary]:
+    for place, entry in enumerate(frames):
+        if place == 0 or _OWN in entry.filename:
+            yield entry
+
+
+def _shown(entry: traceback.FrameSummary) -> str:
+    _, own, path = entry.filename.rpartition(_OWN)
+    return f"{entry.name} ({path if own else entry.filename}:{entry.lineno})"

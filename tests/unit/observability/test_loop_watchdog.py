@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from distributor.observability.loop_watchdog import LoopWatchdog, stack_of
+from distributor.tasks import stop_tasks
+from tests.support.own_logs import own_logs
+
+
+@asynccontextmanager
+async def watched(watchdog: LoopWatchdog) -> AsyncIterator[None]:
+    running = asyncio.create_task(watchdog.run())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        await stop_tasks([running])
+
+
+def hold_the_loop(until: Callable[[], bool]) -> None:
+    """Block until the watchdog has seen it, or much too long."""
+    deadline = time.monotonic() + 5.0
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+async def test_what_blocks_the_loop_is_named() -> None:
+    with own_logs() as logs:
+        async with watched(LoopWatchdog(0.02)):
+
+            async def offender() -> None:
+                hold_the_loop(lambda: bool(logs))
+
+            await asyncio.create_task(offender(), name="the offender")
+    (line,) = logs
+    assert (line["event"], line["log_level"]) == ("the event loop is blocked", "warning")
+    assert (line["task"], line["coroutine"].rpartition(".")[2]) == ("the offender", "offender")
+    assert line["stack"][0].startswith(("hold_the_loop (", "<lambda> ("))
+    assert line["seconds"] >= 0.02
+
+
+async def test_work_without_a_yield_is_seen_as_well_as_sleep() -> None:
+    """A C function that keeps the interpreter to itself is reported once it lets go."""
+    with own_logs() as logs:
+        async with watched(LoopWatchdog(0.02)):
+            begin = time.monotonic()
+            while not logs and time.monotonic() < begin + 5.0:
+                sorted(range(10_000_000, 0, -1))
+    assert logs
+
+
+async def test_one_long_block_and_several_in_a_row_are_one_line() -> None:
+    with own_logs() as logs:
+        async with watched(LoopWatchdog(0.02, quiet_seconds=60.0)):
+            for _ in range(3):
+                time.sleep(0.1)  # noqa: ASYNC251 - blocking the loop is the point
+                await asyncio.sleep(0.05)
+    assert len(logs) == 1
+
+
+async def test_the_next_line_counts_what_was_not_reported() -> None:
+    watchdog = LoopWatchdog(0.02, quiet_seconds=60.0)
+    with own_logs() as logs:
+        async with watched(watchdog):
+            hold_the_loop(lambda: bool(logs))
+            await asyncio.sleep(0.05)
+            hold_the_loop(lambda: watchdog._unreported == 1)
+            await asyncio.sleep(0.05)
+            watchdog._quiet_until = 0.0
+            hold_the_loop(lambda: len(logs) == 2)
+    assert [line["unreported_before"] for line in logs] == [0, 1]
+
+
+async def test_a_loop_that_runs_is_not_reported() -> None:
+    with own_logs() as logs:
+        async with watched(LoopWatchdog(0.2)):
+            await asyncio.sleep(0.3)
+    assert not logs
+
+
+async def test_a_process_that_stood_still_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended machine: much time went by at once, and no CPU was used."""
+    now = {"monotonic": 0.0}
+    watchdog = LoopWatchdog(0.02)
+    checks: list[float] = []
+    monkeypatch.setattr(watchdog, "_check", lambda at, *_: checks.append(at))
+    monkeypatch.setattr("distributor.observability.loop_watchdog.time.monotonic", lambda: now["monotonic"])
+    monkeypatch.setattr("distributor.observability.loop_watchdog.time.process_time", lambda: 0.0)
+
+    class Stopped:
+        """Wakes after 10 ms, after an hour, and after 10 ms."""
+
+        def __init__(self) -> None:
+            self._naps = iter((0.01, 3_600.0, 0.01))
+
+        def wait(self, _: float) -> bool:
+            nap = next(self._naps, None)
+            now["monotonic"] += nap or 0.0
+            return nap is None
+
+    watchdog._watch(asyncio.get_running_loop(), 0, Stopped())  # type: ignore[arg-type]
+    assert checks == pytest.approx([0.01, 3_600.02])
+
+
+def test_a_stack_begins_where_the_thread_is() -> None:
+    assert stack_of(sys._getframe())[0].startswith("test_a_stack_begins_where_the_thread_is (")
+    assert stack_of(None) == []
