@@ -26,6 +26,7 @@ from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import AgentProfile, SessionState
 from distributor.agent.workload import Workload
 from distributor.observability.logging import get_logger
+from distributor.observability.loop_watchdog import LoopWatchdog
 
 logger = get_logger()
 
@@ -63,6 +64,7 @@ class AgentRuntime:
         """
         connecting = asyncio.create_task(self._connection.run(), name="agent connection")
         leaver = asyncio.create_task(self._leave_at_last(), name="agent leaving")
+        watchdog = asyncio.create_task(LoopWatchdog().run(), name="loop watchdog")
         try:
             done, _ = await asyncio.wait({connecting, leaver}, return_when=asyncio.FIRST_COMPLETED)
             if connecting in done:
@@ -76,7 +78,8 @@ class AgentRuntime:
             finally:
                 connecting.cancel()
                 leaver.cancel()
-                await asyncio.wait({connecting, leaver})
+                watchdog.cancel()
+                await asyncio.wait({connecting, leaver, watchdog})
                 self._report_lost()
 
     def leave(self, reason: str, cancel: bool = False, within: float | None = None) -> None:
