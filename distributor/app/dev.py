@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from distributor.app.agent_process import AgentProcess
 from distributor.app.bridge_process import BridgeProcess
+from distributor.app.preflight import check_addresses
 from distributor.app.server_process import ServerProcess
 from distributor.errors import ConfigurationError
 from distributor.processes.supervisor import Supervisor
@@ -44,6 +45,10 @@ async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
                 f"dev and demo listen on loopback only, not {name} {address}: their agent runs what it is told",
                 field=name,
             )
+    addresses = {"listen": settings.listen, "http_listen": settings.http_listen}
+    if "listen" in bridge_settings.model_fields_set:
+        addresses["bridge-listen"] = bridge_settings.listen
+    check_addresses(addresses, None if settings.valkey_url else settings.data_dir)
     async with ServerProcess(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
         agent_process = AgentProcess(_agent(address, settings.log_level))

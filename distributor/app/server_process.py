@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from distributor.app.lifespan import Lifespan, Loop
+from distributor.app.preflight import check_addresses
 from distributor.app.server_parts import ServerParts, server_parts, stores_on
 from distributor.app.signals import StopSignals
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
@@ -76,6 +77,10 @@ class ServerProcess:
 
     async def _start(self) -> None:
         settings = self._settings
+        check_addresses(
+            {"listen": settings.listen, "http_listen": settings.http_listen},
+            None if settings.valkey_url else settings.data_dir,
+        )
         supervisors = await self._open_valkey()
         connection = self._connection()
         await check_server(connection)

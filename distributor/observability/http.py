@@ -17,8 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from distributor.errors import ConfigurationError
-from distributor.settings import split_address
+from distributor.wire.listening import listening_socket
 
 Check = Callable[[], str | None]
 """Says in one sentence what is wrong, or None. Must not block."""
@@ -75,7 +74,7 @@ class HttpEndpoint:
 
     async def start(self) -> None:
         """Return once requests are answered. Raises ConfigurationError, naming the port, where it cannot listen."""
-        listener = _listen(self._address, self._setting)
+        listener = listening_socket(self._address, self._setting)
         self.port = listener.getsockname()[1]
         self._server = _Server(uvicorn.Config(self._app, **self._options))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http endpoint")
@@ -107,15 +106,3 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self.ready.set()
-
-
-def _listen(address: str, setting: str) -> socket.socket:
-    host, port = split_address(address)
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot serve HTTP on {address} ({setting}): {error.strerror or error}",
-            reason="CANNOT_LISTEN",
-            metadata={"address": address},
-        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,10 +12,10 @@ from grpc_reflection.v1alpha import reflection
 from distributor.errors import ConfigurationError
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_servicer import CommandServicer
-from distributor.settings import split_address
 from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
+from distributor.wire.listening import listening_socket
 from distributor.wire.transport import server_options
 
 SERVICES: Final = (
@@ -45,14 +44,15 @@ class GrpcServer:
 
     async def start(self, address: str) -> int:
         """Listen; returns the port. Raises ConfigurationError, naming the address, where that is not possible."""
+        # First by ourselves: gRPC does not say why, and writes lines of its own to stderr.
+        listening_socket(address, "listen").close()
         try:
-            _check_free(address)
             port = self._server.add_insecure_port(address)
-        except (OSError, RuntimeError) as error:
-            # gRPC itself does not say why.
-            why = error.strerror if isinstance(error, OSError) else "the address cannot be used"
+        except RuntimeError as error:
             raise ConfigurationError(
-                f"cannot listen on {address} (listen): {why}", field="listen", reason="CANNOT_LISTEN"
+                f"cannot listen on {address} (listen): the address cannot be used; set another address",
+                field="listen",
+                reason="CANNOT_LISTEN",
             ) from error
         await self._server.start()
         return port
@@ -66,9 +66,3 @@ class GrpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, give those under way the grace, and end them."""
         await self._server.stop(grace_seconds)
-
-
-def _check_free(address: str) -> None:
-    """Raise OSError where nobody can listen there: asked first, because gRPC writes its own lines to stderr."""
-    host, port = split_address(address)
-    socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()

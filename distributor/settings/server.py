@@ -19,6 +19,7 @@ from distributor.settings.values import (
     Seconds,
     SettingsGroup,
     ValkeyUrl,
+    split_address,
 )
 
 MOST_SEARCHED_FOR_A_DROP: Final = 10_000
@@ -129,6 +130,8 @@ class ServerSettings(SettingsGroup):
         yield from _must_exceed(self, "start_within", "heartbeat_interval", "or agents refuse every command as stale")
         yield from _must_exceed(self, "ack_deadline", "start_within", "or a command could start after it was given up")
         yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent counts as gone")
+        if self.listen == self.http_listen and split_address(self.listen)[1]:
+            yield f"listen and http_listen must differ, not both be {self.listen}"
         if self.retry_most < self.retry_first:
             yield f"retry_most ({self.retry_most:g} s) must not be less than retry_first ({self.retry_first:g} s)"
         if self.queue_full == "drop" and self.queue_limit > MOST_SEARCHED_FOR_A_DROP:

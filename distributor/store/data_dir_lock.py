@@ -39,6 +39,21 @@ class DataDirLock:
         os.truncate(self.fd, 0)
         os.pwrite(self.fd, str(os.getpid()).encode(), 0)
 
+    def holder(self) -> str:
+        """The process that has the folder now, as text; empty if none has."""
+        try:
+            fd = os.open(self._data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            # Shared: two that look at the same time do not see each other.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(fd)
+        finally:
+            os.close(fd)
+        return ""
+
     def release(self) -> None:
         """Let go. Does nothing where the lock is not held."""
         if self.fd >= 0:
@@ -53,10 +68,14 @@ class DataDirLock:
         return True
 
     def _taken(self) -> ConfigurationError:
-        holder = os.pread(self.fd, 20, 0).decode("ascii", "replace") or "unknown"
+        holder = _holder(self.fd)
         return ConfigurationError(
             f"the data folder {self._data_dir} is in use by another server (process {holder}); "
             "stop that one or set another data_dir",
             reason="DATA_DIR_IN_USE",
             metadata={"data_dir": str(self._data_dir), "pid": holder},
         )
+
+
+def _holder(fd: int) -> str:
+    return os.pread(fd, 20, 0).decode("ascii", "replace") or "unknown"

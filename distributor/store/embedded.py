@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,6 +28,15 @@ STOP_TIMEOUT_SECONDS: Final = 20.0
 LOCK_PATIENCE_SECONDS: Final = 2.0
 MAX_SOCKET_PATH_BYTES: Final = 107
 """`sun_path` of a Unix socket, less its final zero."""
+
+_REMEDIES: Final = {
+    errno.EACCES: "its files must belong to this user: set another data_dir, or change their owner",
+    errno.EPERM: "its files must belong to this user: set another data_dir, or change their owner",
+    errno.EROFS: "set another data_dir",
+    errno.ENOSPC: "free some space, or set another data_dir",
+    errno.EDQUOT: "free some space, or set another data_dir",
+    errno.EEXIST: "a file has its name: set another data_dir",
+}
 
 _PING_INTERVAL_SECONDS: Final = 0.01
 _LOG_LINES_SHOWN: Final = 5
@@ -87,8 +99,9 @@ class EmbeddedValkey:
             most = MAX_SOCKET_PATH_BYTES - len(self._socket.name) - 1
             raise ConfigurationError(f"data_dir must be at most {most} bytes long, not {self._data_dir}")
         binary = find_server_binary()
-        self._prepare_data_dir()
-        await self._lock.acquire(LOCK_PATIENCE_SECONDS)
+        with _usable(self._data_dir):
+            self._prepare_data_dir()
+            await self._lock.acquire(LOCK_PATIENCE_SECONDS)
         await self._launch(binary)
 
     async def ended(self) -> int:
@@ -99,7 +112,8 @@ class EmbeddedValkey:
 
     async def restart(self) -> None:
         """Start again after the server has ended by itself, holding on to the data folder. Raises as `start` does."""
-        self._prepare_data_dir()
+        with _usable(self._data_dir):
+            self._prepare_data_dir()
         await self._launch(find_server_binary())
 
     def supervisor(self) -> Supervisor:
@@ -133,15 +147,12 @@ class EmbeddedValkey:
             raise
 
     def _prepare_data_dir(self) -> None:
-        try:
-            self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self.log.exists():
-                self.log.replace(self.log.with_suffix(".log.1"))
-            self.log.touch(mode=0o600)
-        except OSError as error:
-            raise ConfigurationError(f"cannot use the data folder {self._data_dir}: {error.strerror}") from error
+        self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
+        self.log.touch(mode=0o600)
 
-    def _spawn(self, binary: Path) -> ChildProcess:
+    def _write_config(self) -> Path:
         config = self._data_dir / "valkey.conf"
         config.touch(mode=0o600)
         config.write_text(
@@ -149,6 +160,11 @@ class EmbeddedValkey:
             encoding="utf-8",
             errors="surrogateescape",
         )
+        return config
+
+    def _spawn(self, binary: Path) -> ChildProcess:
+        with _usable(self._data_dir):
+            config = self._write_config()
         with self.log.open("ab") as log:
             return ChildProcess(
                 [binary, config],
@@ -176,6 +192,20 @@ class EmbeddedValkey:
         return ConfigurationError(
             f"the embedded Valkey {what}; the end of its log {self.log}: {last}", reason="EMBEDDED_VALKEY_FAILED"
         )
+
+
+@contextmanager
+def _usable(data_dir: Path) -> Iterator[None]:
+    """Turn what the file system refuses into an error that names the folder and what helps."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot use the data folder {data_dir}: {error.strerror}; "
+            + _REMEDIES.get(error.errno or 0, "set another data_dir"),
+            field="data_dir",
+            reason="DATA_DIR_UNUSABLE",
+        ) from error
 
 
 def find_server_binary() -> Path:

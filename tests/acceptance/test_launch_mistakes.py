@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from valkey.asyncio import Valkey
 
 from distributor.cli.exit_codes import ExitCode
 from distributor.store.embedded import EmbeddedValkey
-from tests.support.launched_server import launched_server
+from tests.support.launched_server import launched_server, somewhere
 from tests.support.running_server import keyspace, running_server
 
 ANY_PORTS = ("--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0")
@@ -38,7 +40,42 @@ async def test_a_second_server_on_the_same_http_port(valkey_url: str) -> None:
     async with running_server(valkey_url) as first:
         taken = f"127.0.0.1:{first.process.http_port}"
         line = await complaint("--listen=127.0.0.1:0", f"--http-listen={taken}", f"--valkey-url={valkey_url}")
-        assert f"cannot serve HTTP on {taken} (http_listen): Address already in use" in line
+        assert f"cannot listen on {taken} (http_listen): Address already in use" in line
+
+
+async def test_a_server_started_twice_is_told_of_everything_that_the_first_has(tmp_path: Path) -> None:
+    async with launched_server("serve", *somewhere(tmp_path)) as first:
+        line = await first.line("serving")
+        grpc, http = re.findall(r"(?:grpc|http)=(\S+)", line)
+        said = await complaint(f"--listen={grpc}", f"--http-listen={http}", f"--data-dir={tmp_path}")
+        assert f"cannot listen on {grpc} (listen): Address already in use, {http} (http_listen): Address" in said
+        assert f"the data folder {tmp_path} is in use by another server (process {first.process.pid})" in said
+        assert said.endswith(
+            "; if a server runs already, stop it, or give this one other addresses and another data_dir"
+        )
+
+
+async def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        for option in ("--listen", "--http-listen"):
+            line = await complaint(*ANY_PORTS, f"{option}=127.0.0.1:{port}", f"--data-dir={tmp_path / 'data'}")
+            assert f"cannot listen on 127.0.0.1:{port} ({option[2:].replace('-', '_')}): Address already in use" in line
+            assert line.endswith("; stop what uses it, or set another address")
+            assert not (tmp_path / "data").exists()
+
+
+async def test_the_page_of_dev_on_a_port_in_use(tmp_path: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        arguments = ["dev", *somewhere(tmp_path / "data"), f"--bridge-listen=127.0.0.1:{port}"]
+        async with launched_server(*arguments) as server:
+            assert await server.ended() == ExitCode.USAGE, server.everything
+            (line,) = server.stderr
+            assert f"cannot listen on 127.0.0.1:{port} (bridge-listen): Address already in use" in line
+
+
+async def test_one_port_for_both(port: int) -> None:
+    line = await complaint(f"--listen=127.0.0.1:{port}", f"--http-listen=127.0.0.1:{port}")
+    assert line == f"distributor: listen and http_listen must differ, not both be 127.0.0.1:{port}"
 
 
 async def test_a_second_server_on_the_same_data_folder(tmp_path: Path) -> None:

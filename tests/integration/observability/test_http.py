@@ -82,7 +82,7 @@ async def test_a_second_one_on_the_same_port_is_refused_by_name(site: Site, sett
     second = HttpEndpoint(address, observability_app(Metrics().registry, {}), setting=setting)
     with pytest.raises(ConfigurationError) as refused:
         await second.start()
-    assert refused.value.message.startswith(f"cannot serve HTTP on {address} ({setting}): Address already in use")
+    assert refused.value.message.startswith(f"cannot listen on {address} ({setting}): Address already in use")
     assert (await site.get("/healthz"))[0] == 200
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import stat
@@ -83,8 +84,29 @@ async def test_its_own_words_are_shown_when_it_does_not_start(tmp_path: Path) ->
 
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match="cannot use the data folder .*file/data: Not a directory"):
+    with pytest.raises(
+        ConfigurationError, match="cannot use the data folder .*file/data: Not a directory; set another"
+    ):
         await EmbeddedValkey(tmp_path / "file" / "data").start()
+    with pytest.raises(ConfigurationError, match="file: File exists; a file has its name"):
+        await EmbeddedValkey(tmp_path / "file").start()
+
+
+async def test_a_lock_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+    with pytest.raises(ConfigurationError, match="Permission denied; its files must belong to this user") as caught:
+        await EmbeddedValkey(tmp_path).start()
+    assert caught.value.reason == "DATA_DIR_UNUSABLE"
+
+
+async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ConfigurationError, match="No space left on device; free some space"):
+        await EmbeddedValkey(tmp_path).start()
+    monkeypatch.undo()
+    async with EmbeddedValkey(tmp_path) as again:
+        assert again.pid
 
 
 async def test_a_folder_whose_name_is_too_long_for_a_socket(tmp_path: Path) -> None:

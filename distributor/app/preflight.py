@@ -1,0 +1,42 @@
+"""What can be seen before anything starts: whether another process has our addresses and our data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from distributor.errors import ConfigurationError
+from distributor.settings import split_address
+from distributor.store.data_dir_lock import DataDirLock
+from distributor.wire.listening import listening_socket
+
+
+def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None:
+    """Raise one ConfigurationError for all of `addresses`, "host:port" by setting, where nobody can listen.
+
+    If another server has `data_dir` as well, the error says so: that is usually a server started twice. A folder that
+    is in use while the addresses are free is no error here; the server before may just be ending.
+    """
+    problems = []
+    for setting, address in addresses.items():
+        try:
+            _check(address, setting)
+        except ConfigurationError as error:
+            problems.append(error)
+    if not problems:
+        return
+    holder = DataDirLock(data_dir).holder() if data_dir is not None else ""
+    if len(problems) == 1 and not holder:
+        raise problems[0]
+    said = [f"{error.metadata['address']} ({error.field}): {error.metadata['why']}" for error in problems]
+    in_use = f"; the data folder {data_dir} is in use by another server (process {holder})" if holder else ""
+    raise ConfigurationError(
+        f"cannot listen on {', '.join(said)}{in_use}; if a server runs already, stop it, or give this one other "
+        f"addresses{' and another data_dir' if holder else ''}",
+        reason="CANNOT_LISTEN",
+    )
+
+
+def _check(address: str, setting: str) -> None:
+    if split_address(address)[1]:
+        listening_socket(address, setting).close()
