@@ -115,7 +115,7 @@ class CommandWatcher:
                 states, _ = watch.take()
                 if watch.stale:
                     watch.stale = False
-                    states = await self._states(list(alive))
+                    states = await self._states([one for one in command_ids if one in alive])
                 # An event from before the states were read tells nothing new.
                 states = [state for state in states if not _known(told, state)]
                 told.update((state.command_id, state) for state in states)

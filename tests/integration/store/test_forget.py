@@ -92,20 +92,21 @@ async def test_in_bounded_parts(world: StoreWorld) -> None:
 
 
 async def test_an_agent_is_forgotten_with_its_session_unless_it_has_commands(world: StoreWorld) -> None:
-    brief = world.under(session_ttl_ms=1)
-    for agent_id in ("busy", "gone", "waiting"):
+    agents = ["assigned", "delayed", "gone", "here", "ready"]
+    for agent_id in agents:
         await world.attach(agent_id)
-    await world.assigned("busy")
-    await world.queued("waiting")
-    await world.attach("here")
-    for agent_id in ("busy", "gone", "waiting"):
-        await brief.attach(agent_id, instance_id="instance1")
-
-    async def expired() -> bool:
-        return not any(await world.reader.agents(["busy", "gone", "waiting"]))
-
-    await eventually(expired)
+    await world.assigned("assigned")
+    await world.queued("ready")
+    delayed = await world.assigned("delayed")
+    await world.store.release([Release(delayed, "delayed", LEASE, 60_000, Reason("stale"))])
+    for agent_id in agents:
+        if agent_id != "here":
+            await world.connection.call("DEL", keys.SESSION.format(agent_id=agent_id))
+    holds = {"assigned": keys.ASSIGNED, "delayed": keys.DELAYED, "ready": keys.READY}
+    for agent_id in agents:
+        kept = {name for name in holds if await world.connection.call("EXISTS", holds[name].format(agent_id=agent_id))}
+        assert kept == {agent_id} & set(holds), "each has its command in one place only"
     before = await world.dump()
     assert await swept(world, most=1) == 1
-    assert await world.reader.agent_ids("", 10) == ["busy", "here", "waiting"]
+    assert await world.reader.agent_ids("", 10) == ["assigned", "delayed", "here", "ready"]
     assert changed(before, await world.dump()) == {keys.AGENTS}

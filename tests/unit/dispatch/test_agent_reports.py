@@ -154,7 +154,16 @@ async def test_only_a_transient_failure_is_worth_another_run(
     await world.say(completions=[completion(status=status, transient=transient)])
     delay_ms = world.store.completions[0].rerun_delay_ms
     assert (delay_ms is not None) == again
-    assert delay_ms is None or 0 <= delay_ms < 1_000
+    assert delay_ms is None or 0 < delay_ms < 1_000
+
+
+async def test_another_run_never_follows_at_once(world: World) -> None:
+    """However small the delay drawn: the agent must hear that this run is stored before it hears of the next."""
+    reports = AgentReports(world.store, world.output, world.wakeups, RetryPolicy(3, 0, 0), 1_000)
+    await reports.handle(
+        world.session, Report(completions=[completion(status=CommandStatus.FAILED, transient=True)]), 1.0
+    )
+    assert world.store.completions[0].rerun_delay_ms == 1
 
 
 @pytest.mark.parametrize("kind", [RefusalKind.BUSY, RefusalKind.STALE])

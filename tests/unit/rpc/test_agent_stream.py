@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.wakeups import Wakeups
+from distributor.errors import Aborted
 from distributor.model.agent_session import MOST_IN_A_MESSAGE, AgentSession
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
@@ -201,6 +203,45 @@ async def test_a_heartbeat_that_comes_alone_is_no_report_however_long_it_is(worl
 def results(number: int) -> pb.ConnectRequest:
     ids = [f"{number}-{n}" for n in range(MOST_IN_A_MESSAGE)]
     return pb.ConnectRequest(results=[pb.Result(command_id=one, lease_id="lease") for one in ids])
+
+
+async def test_a_heartbeat_is_answered_only_after_the_store_has_renewed_the_session(world: World) -> None:
+    """The agent starts commands by the heartbeat that was answered last; an answer without a session is a lie."""
+    renewed = asyncio.Event()
+    asked = asyncio.Event()
+
+    class SlowSessions(MemorySessions):
+        async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+            asked.set()
+            await renewed.wait()
+            return await super().heartbeat(sessions)
+
+    stream = AgentStream(world.context, world.session, world.reports, SlowSessions())
+    world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1, credit=5)))
+    async with background(stream.read()):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asked.wait()
+        # As often as it takes a writer to take what there is to send.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert world.context.written == []
+        renewed.set()
+        await until(lambda: world.context.written)
+        assert world.context.written[0].heartbeat_reply.sequence == 1
+        world.context.half_close()
+
+
+async def test_a_session_that_the_store_does_not_renew_is_not_answered(world: World) -> None:
+    class SupersededSessions(MemorySessions):
+        async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+            return [False]
+
+    stream = AgentStream(world.context, world.session, world.reports, SupersededSessions())
+    world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1, credit=5)))
+    with pytest.raises(Aborted, match="newer session"):
+        await stream.read()
+    await stream.close()
+    assert world.context.written == []
 
 
 async def test_an_agent_that_reads_no_answers_is_not_heard(world: World) -> None:

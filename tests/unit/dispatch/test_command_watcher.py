@@ -1,0 +1,205 @@
+"""Watches of one command and of many: what happens between the subscription and the read, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from distributor.dispatch.agent_registry import AgentRegistry
+from distributor.dispatch.command_watcher import CommandWatcher, Gap, Update
+from distributor.dispatch.output_holds import OutputHolds
+from distributor.dispatch.watches import Watches
+from distributor.errors import NotFound, Unavailable
+from distributor.model.command import CommandResult, CommandState, Reason
+from distributor.model.event import EventKind
+from distributor.model.lifecycle import CommandStatus
+from distributor.observability.metrics import Metrics
+from tests.support.memory_reader import MemoryReader
+from tests.support.memory_stores import MemoryOutputLog, changed, state
+from tests.support.waiting import until
+
+ONE, OTHER = "00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002"
+SECONDS = 5.0
+"""For what nothing has to wait for: a watch that takes longer waits for ever."""
+
+
+class Reader(MemoryReader):
+    """Knows states and results; `meanwhile` happens after the states were read and before the answer is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        read = [self.known.get(command_id) for command_id in command_ids]
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return read
+
+    async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
+        return [
+            CommandResult(command_id, "agent123", "PING", CommandStatus.COMPLETED, 1, Reason(), None, "", 0, 0, 1)
+            for command_id in command_ids
+        ]
+
+
+class World:
+    """A watcher whose store is in memory, and the commands ONE and OTHER, both assigned."""
+
+    def __init__(self) -> None:
+        self.reader = Reader()
+        self.reader.known = {command_id: state(command_id) for command_id in (ONE, OTHER)}
+        self.watches = Watches(Metrics())
+        self.watcher = CommandWatcher(
+            self.reader, MemoryOutputLog(), self.watches, OutputHolds(AgentRegistry(Metrics()), 1_000, SECONDS)
+        )
+
+    def happens(self, what: CommandState) -> None:
+        """A change is stored and told."""
+        self.reader.known[what.command_id] = what
+        ended = what.status.terminal
+        self.watches.note(changed(EventKind.FINISHED if ended else EventKind.STARTED, what))
+
+    def ends(self, *command_ids: str) -> None:
+        for command_id in command_ids:
+            self.happens(state(command_id, CommandStatus.COMPLETED))
+
+    async def news_taken(self) -> None:
+        """Return once the watch has looked at everything that happened."""
+        await until(lambda: not any(watch._pending for watch in self.watches._open))
+
+    async def one(self) -> list[Update]:
+        async with asyncio.timeout(SECONDS):
+            return [update async for update in self.watcher.watch(ONE, 0, with_output=True)]
+
+    async def many(self, *command_ids: str) -> list[tuple[str, CommandStatus, int]]:
+        """What is told of each command, in order, as (id, status, attempt)."""
+        async with asyncio.timeout(SECONDS):
+            told = [states async for states in self.watcher.watch_many(command_ids, ())]
+        return [(one.command_id, one.status, one.attempt) for states in told for one in states]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    assert not world.watches._open, "each watch is closed at its end"
+
+
+def statuses(updates: Sequence[Update]) -> list[CommandStatus]:
+    return [update.status for update in updates if isinstance(update, CommandState)]
+
+
+ASSIGNED, COMPLETED = CommandStatus.ASSIGNED, CommandStatus.COMPLETED
+
+
+async def test_one_that_ends_while_its_state_is_read_is_seen_to_end(world: World) -> None:
+    world.reader.meanwhile = lambda: world.ends(ONE)
+    updates = await world.one()
+    assert statuses(updates) == [ASSIGNED, COMPLETED]
+    assert isinstance(updates[-1], CommandResult)
+
+
+async def test_many_that_end_while_their_states_are_read_are_seen_to_end(world: World) -> None:
+    world.reader.meanwhile = lambda: world.ends(ONE, OTHER)
+    told = await world.many(ONE, OTHER)
+    assert told == [(ONE, ASSIGNED, 1), (OTHER, ASSIGNED, 1), (ONE, COMPLETED, 1), (OTHER, COMPLETED, 1)]
+
+
+async def test_a_change_among_many_agents_while_the_watch_opens_is_told(world: World) -> None:
+    """Of what is not known beforehand, nothing is read: from the first, empty message on, everything is told."""
+    watch = world.watcher.watch_many((), ["agent123"])
+    async with asyncio.timeout(SECONDS):
+        assert await anext(watch) == []
+        world.ends(ONE)
+        assert [one.status for one in await anext(watch)] == [COMPLETED]
+    await watch.aclose()
+
+
+async def test_an_older_state_is_not_shown_after_a_newer_one(world: World) -> None:
+    """An event of before the read comes after it."""
+    older, newer = state(ONE, attempt=1), state(ONE, attempt=2)
+    world.reader.known[ONE] = newer
+    world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older))
+    updates = world.watcher.watch(ONE, 0, with_output=False)
+    async with asyncio.timeout(SECONDS):
+        assert await anext(updates) == newer
+        following = asyncio.ensure_future(anext(updates))
+        await world.news_taken()
+        world.ends(ONE)
+        assert statuses([await following]) == [COMPLETED]
+    await updates.aclose()
+
+
+async def test_an_older_state_of_one_of_many_is_not_shown_after_a_newer_one(world: World) -> None:
+    older, newer = state(ONE, attempt=1), state(ONE, attempt=2)
+    world.reader.known[ONE] = newer
+    world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older))
+    watch = world.watcher.watch_many([ONE], ())
+    async with asyncio.timeout(SECONDS):
+        assert await anext(watch) == [newer]
+        following = asyncio.ensure_future(anext(watch))
+        await world.news_taken()
+        world.ends(ONE)
+        assert [one.status for one in await following] == [COMPLETED]
+    await watch.aclose()
+
+
+async def test_the_same_state_twice_is_shown_once(world: World) -> None:
+    world.reader.meanwhile = lambda: world.happens(state(ONE))
+    watch = world.watcher.watch_many([ONE], ())
+    async with asyncio.timeout(SECONDS):
+        assert await anext(watch) == [state(ONE)]
+        following = asyncio.ensure_future(anext(watch))
+        await world.news_taken()
+        world.ends(ONE)
+        assert [one.status for one in await following] == [COMPLETED]
+    await watch.aclose()
+
+
+async def test_states_are_read_anew_where_events_may_have_been_missed(world: World) -> None:
+    def missed() -> None:
+        world.reader.known[ONE] = state(ONE, COMPLETED)
+        world.watches.resync()
+
+    world.reader.meanwhile = missed
+    assert statuses(await world.one()) == [ASSIGNED, COMPLETED]
+    world.reader.known[ONE] = state(ONE)
+    world.reader.meanwhile = missed
+    assert await world.many(ONE) == [(ONE, ASSIGNED, 1), (ONE, COMPLETED, 1)]
+
+
+async def test_what_changes_of_all_are_missed_ends_the_watch(world: World) -> None:
+    watch = world.watcher.watch_many((), ())
+    async with asyncio.timeout(SECONDS):
+        assert await anext(watch) == []
+        world.watches.resync()
+        with pytest.raises(Unavailable, match="may have been missed"):
+            await anext(watch)
+
+
+async def test_one_that_has_ended_is_told_at_once(world: World) -> None:
+    world.reader.known[ONE] = state(ONE, COMPLETED)
+    assert statuses(await world.one()) == [COMPLETED]
+    assert await world.many(ONE) == [(ONE, COMPLETED, 1)]
+
+
+async def test_one_that_is_unknown_is_refused(world: World) -> None:
+    world.reader.known.clear()
+    with pytest.raises(NotFound):
+        await world.one()
+    with pytest.raises(NotFound):
+        await world.many(ONE)
+
+
+async def test_output_that_was_never_kept_is_a_gap(world: World) -> None:
+    async def results(command_ids: Sequence[str]) -> list[CommandResult | None]:
+        (result,) = await Reader.results(world.reader, command_ids)
+        assert result is not None
+        return [result._replace(output_bytes=7)]
+
+    world.reader.results = results  # type: ignore[method-assign]
+    world.reader.known[ONE] = state(ONE, COMPLETED)
+    assert (await world.one())[0] == Gap(0, 7)
