@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import zlib
 from collections.abc import Sequence
 from typing import Final
@@ -133,8 +134,12 @@ def _write_cursor(arrival: str, command_id: str, query: CommandQuery) -> str:
 
 
 def _digest(query: CommandQuery) -> str:
-    """Tells queries apart: a cursor goes on with the query that it came from, and no other (AIP-158)."""
-    return f"{zlib.crc32(repr(query).encode()):08x}"
+    """Tell queries apart: a cursor continues the query that it came from, and no other (AIP-158).
+
+    Times are left out. A caller who asks for the last two hours asks for a slightly later time with each page.
+    """
+    timeless = dataclasses.replace(query, queued_from_ms=None, queued_until_ms=None)
+    return f"{zlib.crc32(repr(timeless).encode()):08x}"
 
 
 def _read_cursor(cursor: str, query: CommandQuery) -> tuple[str, str]:

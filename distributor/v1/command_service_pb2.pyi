@@ -322,7 +322,7 @@ class ListCommandsRequest(_message.Message):
     page_size: _builtins.int
     """At most 1,000; unset means 50."""
     page_token: _builtins.str
-    """From the last response; the filter must be as it was."""
+    """From the last response; the filter must be as it was, its times aside."""
     @_builtins.property
     def filter(self) -> Global___CommandFilter: ...
     def __init__(

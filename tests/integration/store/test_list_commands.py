@@ -113,6 +113,13 @@ async def test_commands_that_arrive_meanwhile_do_not_disturb_the_pages(world: St
     assert cursor == ""
 
 
+async def test_the_times_of_a_query_may_move_from_page_to_page(world: StoreWorld) -> None:
+    ids = [await world.queued() for _ in range(2)]
+    first = await world.reader.page(CommandQuery(queued_from_ms=1), "", 1)
+    second = await world.reader.page(CommandQuery(queued_from_ms=2), first.cursor, 1)
+    assert [state.command_id for state in (*first.states, *second.states)] == ids[::-1]
+
+
 async def test_a_command_that_was_forgotten_between_index_and_row(world: StoreWorld) -> None:
     gone, stays = await world.queued(), await world.queued()
     await world.connection.call("DEL", keys.STATUS.format(command_id=gone))
