@@ -15,6 +15,7 @@ from tests.support.wire_agent import WireAgent, running, wire_agent
 
 MOST_AT_ONCE: Final = 1_000
 REPORT_OF: Final = 20
+PIECE_BYTES: Final = 65_536
 
 
 class DrivenAgent:
@@ -25,6 +26,10 @@ class DrivenAgent:
         self._offsets: dict[str, int] = {}
         self._resumed: dict[str, pb.Assignment] = {}
         self._runs: list[asyncio.Task[None]] = []
+
+    async def next_id(self, place: int = 0) -> str:
+        """The id of the first command that came, or of the one at another place."""
+        return (await self.wire.assigned(place + 1))[place].command.command_id
 
     async def assignment(self, command_id: str) -> pb.Assignment:
         """The command, once it came."""
@@ -51,9 +56,12 @@ class DrivenAgent:
 
     async def print(self, command_id: str, data: bytes, stderr: bool = False) -> None:
         """Write output, and return once it is kept."""
-        offset = self._offsets.get(command_id, 0)
-        await self.wire.print(await self.assignment(command_id), data, offset, stderr)
-        self._offsets[command_id] = offset + len(data)
+        assignment = await self.assignment(command_id)
+        for first in range(0, len(data), PIECE_BYTES):
+            piece = data[first : first + PIECE_BYTES]
+            offset = self._offsets.get(command_id, 0)
+            await self.wire.print(assignment, piece, offset, stderr)
+            self._offsets[command_id] = offset + len(piece)
 
     async def finish(
         self,

@@ -77,6 +77,17 @@ class RunningServer:
         response = await self.commands.QueueCommands(pb.QueueCommandsRequest(requests=requests))
         return [outcome.command_id for outcome in response.outcomes]
 
+    async def ids(self) -> list[str]:
+        """Ids of all commands, the oldest first."""
+        found: list[str] = []
+        page_token = ""
+        while True:
+            page = await self.commands.ListCommands(pb.ListCommandsRequest(page_token=page_token, page_size=1_000))
+            found += [row.command_id for row in page.commands]
+            page_token = page.next_page_token
+            if not page_token:
+                return found[::-1]
+
     async def get(self, command_id: str) -> pb.GetCommandResponse:
         response: pb.GetCommandResponse = await self.commands.GetCommand(pb.GetCommandRequest(command_id=command_id))
         return response

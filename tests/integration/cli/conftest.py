@@ -1,7 +1,8 @@
-"""Command lines against a CommandService in memory."""
+"""Command lines against a real server on a real Valkey, with faults to inject in between."""
 
 from __future__ import annotations
 
-from tests.support.command_service_fixtures import server, service
+from tests.support.faulty_server import agent, faults, running, server, shared_faulty_server
+from tests.support.shared_server import shared_valkey_url
 
-__all__ = ["server", "service"]
+__all__ = ["agent", "faults", "running", "server", "shared_faulty_server", "shared_valkey_url"]

@@ -7,50 +7,53 @@ import asyncio
 import pytest
 
 from distributor.cli.sender import presence_monitor
+from distributor.cli.sender.json_forms import time_text
 from distributor.cli.sender.presence_monitor import PresenceMonitor
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
 from distributor.cli.sender.staying import Stay
 from distributor.client import CommandClient, CommandRequest
-from tests.support.fake_command_service import FakeCommandService
+from tests.support.driven_agent import driven_agent
+from tests.support.rpc_faults import RpcFaults
+from tests.support.running_server import RunningServer
 
 
 async def test_an_agent_that_goes_is_told_once_and_so_is_its_return(
-    service: FakeCommandService, server: str, capsys: pytest.CaptureFixture[str]
+    running: RunningServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.connect_agent("a1")
-    async with CommandClient(server) as client:
-        looking = PresenceMonitor(client, Screen("table"), lambda: ["a1", "a1", "forgotten"])
-        await looking.run_once()
-        assert capsys.readouterr().err == ""
+    async with CommandClient(running.address) as client:
+        monitor = PresenceMonitor(client, Screen("table"), lambda: ["a1", "a1", "forgotten"])
+        async with driven_agent(running.address):
+            await monitor.run_once()
+            assert capsys.readouterr().err == ""
 
-        service.disconnect_agent("a1")
-        await looking.run_once()
-        await looking.run_once()
-        told = "agent a1 has been away since 2027-01-15T08:00:02.000Z; what it runs may go on there\n"
+        since = (await running.until_away("a1")).away_since.ToMilliseconds()
+        await monitor.run_once()
+        await monitor.run_once()
+        told = f"agent a1 has been away since {time_text(since)}; what it runs may go on there\n"
         assert capsys.readouterr().err == told
 
-        service.connect_agent("a1")
-        await looking.run_once()
-        await looking.run_once()
-        assert capsys.readouterr().err == "agent a1 is back\n"
+        async with driven_agent(running.address):
+            await monitor.run_once()
+            await monitor.run_once()
+            assert capsys.readouterr().err == "agent a1 is back\n"
 
 
 @pytest.mark.parametrize("how", [WaitOptions(wait=True), WaitOptions(follow=True)])
 @pytest.mark.parametrize("count", [1, 2])
 async def test_whoever_stays_looks_at_agents_that_run_something(
-    service: FakeCommandService, server: str, monkeypatch: pytest.MonkeyPatch, how: WaitOptions, count: int
+    server: str, faults: RpcFaults, monkeypatch: pytest.MonkeyPatch, how: WaitOptions, count: int
 ) -> None:
     monkeypatch.setattr(presence_monitor, "LOOK_SECONDS", 0.0)
-    service.connect_agent("a1")
     async with CommandClient(server) as client:
         ids = [(await client.queue(CommandRequest("a1", "EXEC"))).command.command_id for _ in range(count)]
         stay = asyncio.create_task(Stay(client, Screen("table"), ids, how).run())
-        await service.until(lambda: service.calls["WatchCommand"] + service.calls["WatchCommands"] > 0)
-        assert service.calls["GetAgent"] == 0
+        await faults.until(lambda: faults.calls["WatchCommand"] + faults.calls["WatchCommands"] > 0)
+        assert faults.calls["GetAgent"] == 0
 
-        service.start(ids[0])
-        await service.until(lambda: service.calls["GetAgent"] > 1)
-        for command_id in ids:
-            service.finish(command_id)
-        assert await stay == 0
+        async with driven_agent(server) as agent:
+            await agent.start(ids[0])
+            await faults.until(lambda: faults.calls["GetAgent"] > 1)
+            for command_id in ids:
+                await agent.finish(command_id)
+            assert await stay == 0

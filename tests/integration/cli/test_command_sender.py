@@ -6,14 +6,17 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.support.answered_errors import Refusal
-from tests.support.fake_command_service import FakeCommandService
+from tests.support.driven_agent import DrivenAgent, driven_agent
 from tests.support.launched_sender import LAUNCHER, ROOT, run_sender, start_sender
+from tests.support.rpc_faults import RpcFaults
+from tests.support.running_server import RunningServer
 from tests.support.terminal import Terminal
 
 
@@ -26,10 +29,8 @@ from tests.support.terminal import Terminal
         (grpc.StatusCode.INTERNAL, 5),
     ],
 )
-async def test_a_refusal_is_one_line(
-    service: FakeCommandService, server: str, code: grpc.StatusCode, exit_code: int
-) -> None:
-    service.refuse("QueueCommand", Refusal(code, "first line\nsecond \x1b[31mline", "SOME_REASON"))
+async def test_a_refusal_is_one_line(faults: RpcFaults, server: str, code: grpc.StatusCode, exit_code: int) -> None:
+    faults.refuse("QueueCommand", Refusal(code, "first line\nsecond \x1b[31mline", "SOME_REASON"))
 
     finished = await run_sender(server, "--agent=a1", "--type=PING")
 
@@ -85,31 +86,31 @@ async def test_a_standard_output_that_takes_nothing(
     assert shell.returncode == 1
 
 
-async def test_a_command_whose_receipt_could_not_be_shown_is_not_queued(
-    service: FakeCommandService, server: str
-) -> None:
+async def test_a_command_whose_receipt_could_not_be_shown_is_not_queued(running: RunningServer) -> None:
     shell = await asyncio.create_subprocess_exec(
-        "sh", "-c", 'exec "$0" "$@" >&- 2>&-', sys.executable, str(LAUNCHER), "--server", server,
+        "sh", "-c", 'exec "$0" "$@" >&- 2>&-', sys.executable, str(LAUNCHER), "--server", running.address,
         "--agent=a1", "--type=PING", env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
     assert await shell.wait() == 1
-    assert service.commands == {}
+    assert await running.ids() == []
 
 
-async def test_a_closed_standard_error_keeps_nothing_from_working(service: FakeCommandService, server: str) -> None:
-    def run(command_id: str) -> None:
-        service.write_output(command_id, b"oops", stderr=True)
-        service.write_output(command_id, b"fine")
-        service.finish(command_id)
+async def test_a_closed_standard_error_keeps_nothing_from_working(server: str, agent: DrivenAgent) -> None:
+    async def run(agent: DrivenAgent, command_id: str) -> None:
+        await agent.print(command_id, b"oops", stderr=True)
+        await agent.print(command_id, b"fine")
+        await agent.finish(command_id)
 
-    service.on_queued = run
-    shell = await asyncio.create_subprocess_exec(
-        "sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, str(LAUNCHER), "--server", server,
-        "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",
-        stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    stdout, _ = await shell.communicate()
+    async with driven_agent(server, "a2") as other:
+        for one in (agent, other):
+            one.each(partial(run, one))
+        shell = await asyncio.create_subprocess_exec(
+            "sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, str(LAUNCHER), "--server", server,
+            "--agent=a1", "--agent=a2", "--type=EXEC", "--follow",
+            stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        stdout, _ = await shell.communicate()
 
     assert (shell.returncode, sorted(stdout.splitlines())) == (0, [b"a1 | fine", b"a2 | fine"])
 
@@ -137,15 +138,16 @@ async def test_completion_knows_the_options_of_send_without_its_name(
     assert len(offered) == len(set(offered))
 
 
-async def test_the_lists_fit_on_a_terminal(service: FakeCommandService, server: str) -> None:
-    service.connect_agent("dev-agent", types=["EXEC", "PING", "STOP", "GREET", "COPY"], agent_version="distributor/0.1")
-    await run_sender(server, "--agent=dev-agent", "--type=EXEC", "--params=argv=a-long-command-line", "--repeat=2")
-    for arguments in (["list"], ["agents"]):
-        async with Terminal(columns=80) as terminal:
-            process = await start_sender(server, *arguments, stdout=terminal.theirs)
-            assert await process.wait() == 0
-        assert max(map(len, terminal.lines)) <= 80
-        assert "dev-agent" in terminal.lines[1]
+async def test_the_lists_fit_on_a_terminal(server: str) -> None:
+    saying = {"types": ["EXEC", "PING", "STOP", "GREET", "COPY"], "agent_version": "distributor/0.1"}
+    async with driven_agent(server, "dev-agent", **saying):
+        await run_sender(server, "--agent=dev-agent", "--type=EXEC", "--params=argv=a-long-command-line", "--repeat=2")
+        for arguments in (["list"], ["agents"]):
+            async with Terminal(columns=80) as terminal:
+                process = await start_sender(server, *arguments, stdout=terminal.theirs)
+                assert await process.wait() == 0
+            assert max(map(len, terminal.lines)) <= 80
+            assert "dev-agent" in terminal.lines[1]
 
 
 def test_help_is_quick_because_it_loads_nothing_slow() -> None:
