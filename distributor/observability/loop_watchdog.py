@@ -77,16 +77,16 @@ class LoopWatchdog:
             seconds=round(overdue, 2),
             task=task.get_name() if task is not None else "",
             coroutine=getattr(task.get_coro(), "__qualname__", "") if task is not None else "",
-            stack=stack_of(sys._current_frames().get(thread_id)),
+            where=stack_of(sys._current_frames().get(thread_id)),
             unreported_before=self._unreported,
         )
         self._quiet_until, self._unreported = now + self._quiet_seconds, 0
 
 
-def stack_of(frame: FrameType | None) -> list[str]:
+def stack_of(frame: FrameType | None) -> str:
     """Where a thread is, innermost first: that frame, and those of our own code that led to it."""
     frames = [] if frame is None else traceback.StackSummary.extract(traceback.walk_stack(frame))
-    return [_shown(entry) for entry in _worth_showing(frames)][:_MOST_FRAMES]
+    return " < ".join([_shown(entry) for entry in _worth_showing(frames)][:_MOST_FRAMES])
 
 
 def _worth_showing(frames: Iterable[traceback.FrameSummary]) -> Iterable[traceback.FrameSummary]:
