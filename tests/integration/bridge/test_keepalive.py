@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import patch
 
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from distributor.bridge.server import READ_BYTES
 from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -56,3 +60,28 @@ async def test_a_peer_that_answers_pings_stays(server: RunningServer) -> None:
             # By the time that one is dropped, the other was asked as well.
             await mute.read()
         await dashboard.settled()
+
+
+async def test_a_flood_of_tiny_frames_is_read_in_pieces(bridge: RunningBridge) -> None:
+    """Before its sender is known: parsing a whole read of them would hold the loop."""
+    pieces: list[int] = []
+    real = WebSocketsSansIOProtocol.data_received
+
+    def data_received(self: WebSocketsSansIOProtocol, data: bytes) -> None:
+        pieces.append(len(data))
+        real(self, data)
+
+    with patch.object(WebSocketsSansIOProtocol, "data_received", data_received):
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.process.port)
+        writer.write(HANDSHAKE.format(host=bridge.address).encode())
+        await reader.readuntil(b"\r\n\r\n")
+        pieces.clear()
+        flood = b"\x89\x80\0\0\0\0" * 100_000 + b"\x88\x80\0\0\0\0"
+        writer.write(flood)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answered = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+    assert answered.count(b"\x8a\x00") == 100_000
+    assert sum(pieces) == len(flood)
+    assert max(pieces) <= READ_BYTES
