@@ -33,8 +33,8 @@ class AttachedAgent(Protocol):
     def cancel(self, command_id: str, reason: str) -> None:
         """Ask the agent to stop a command that it has, or else as soon as it was given it."""
 
-    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
-        """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
+    def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
+        """A command was taken away from the agent: do not send it any more; with `stop`, stop it if it was sent."""
 
     def acknowledge_output(self, command_id: str, offset: int) -> None:
         """Let the agent forget its output before `offset`, and so send more."""

@@ -75,6 +75,9 @@ class AgentReports:
         results = await self._finish(session, report.completions, report.not_found) if ended else []
         if session.more_waiting and session.credit > 0:
             self._wakeups.wake(session.agent_id)
+        if session.control_waiting and session.control_credit > 0:
+            session.control_waiting = False
+            self._wakeups.wake(session.agent_id, control=True)
         return Answers(results, output_answers)
 
     async def _append(self, session: AgentSession, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
@@ -127,6 +130,7 @@ class AgentReports:
                 CommandStatus.FAILED,
                 fault or Reason(),
                 output_bytes=min(max(0, reported.output_bytes), MOST_OUTPUT_BYTES - 1),
+                ran=True,
             )
         worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
         # Never at once: the agent must have heard that this run is stored before it hears of the next.
@@ -139,6 +143,7 @@ class AgentReports:
             reported.data_json,
             reported.output_bytes,
             rerun_delay_ms,
+            ran=True,
         )
 
     def _fault(self, reported: ReportedCompletion) -> Reason | None:

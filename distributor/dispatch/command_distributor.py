@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.ports import CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
-from distributor.model.assignment import assign
+from distributor.model.assignment import Room, assign
 from distributor.model.delivery import NOT_DELIVERED, Claim, ClaimRequest, Release
 from distributor.model.pace import Pace
 from distributor.observability.metrics import Metrics
@@ -56,11 +56,12 @@ class CommandDistributor:
         while True:
             await self._wakeups.wait(max(0.0, next_poll - loop.time()))
             woken: Collection[str] = self._wakeups.take()
+            control: Collection[str] = self._wakeups.take_control()
             if loop.time() >= next_poll:
                 next_poll = loop.time() + self._polling_interval
-                woken = [agent.session.agent_id for agent in self._registry]
+                woken = control = [agent.session.agent_id for agent in self._registry]
             try:
-                delivered = await self.run_once(woken)
+                delivered = await self.run_once(woken, frozenset(control))
                 self._outage.over()
                 if self._pace.note(delivered, loop.time()):
                     await asyncio.sleep(PAUSE_WHEN_BUSY_SECONDS)
@@ -68,35 +69,40 @@ class CommandDistributor:
                 self._outage.failed(error)
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
                 for agent_id in woken:
-                    self._wakeups.wake(agent_id)
+                    self._wakeups.wake(agent_id, agent_id in control)
 
-    async def run_once(self, agent_ids: Iterable[str]) -> int:
-        """Claim for these agents and deliver; returns the number of commands delivered."""
-        room: list[tuple[str, int]] = []
+    async def run_once(self, agent_ids: Iterable[str], control: Set[str] = frozenset()) -> int:
+        """Claim for these agents and deliver; returns the number of commands delivered.
+
+        An agent without room is looked at only where it is among those of `control`.
+        """
+        rooms: list[Room] = []
         for agent_id in agent_ids:
             agent = self._registry.get(agent_id)
             if agent is not None:
                 # Whatever comes while this agent has no room is found when its next result makes room.
                 agent.session.more_waiting = True
                 agent.session.begin_claim()
-                room.append((agent_id, agent.session.credit))
-        offers = assign(room, self._batch_size, self._turn)
+                credit = agent.session.credit
+                looks_for_control = credit > 0 or agent_id in control
+                rooms.append(Room(agent_id, credit, agent.session.control_credit if looks_for_control else 0))
+        offers = assign(rooms, self._batch_size, self._turn)
         self._turn += 1
         if not offers:
             return 0
         claims = await self._store.claim(
             [
-                ClaimRequest(agent_id, agent.session.epoch, most, secrets.token_hex(8))
-                for agent_id, most in offers
+                ClaimRequest(agent_id, agent.session.epoch, most, secrets.token_hex(8), most_control)
+                for agent_id, most, most_control in offers
                 if (agent := self._registry.get(agent_id)) is not None
             ]
         )
-        asked = dict(offers)
+        asked = {offer.agent_id: offer.most for offer in offers}
         cut_short = sum(len(item.encoded) for claim in claims for item in claim.commands) >= LARGE_CLAIM_BYTES
         undelivered = [
             claim
             for claim in claims
-            if not self._deliver(claim, cut_short or len(claim.commands) >= asked[claim.agent_id])
+            if not self._deliver(claim, cut_short or len(claim.commands) - claim.control >= asked[claim.agent_id])
         ]
         await self._release(undelivered)
         return sum(len(claim.commands) for claim in claims)
@@ -115,12 +121,13 @@ class CommandDistributor:
         if agent is None or not agent.deliver(claim):
             return False
         agent.session.more_waiting = more_waiting
+        agent.session.control_waiting = agent.session.control_credit == 0
         if agent.session.more_waiting and agent.session.credit > 0:
             self._wakeups.wake(claim.agent_id)
         return True
 
     async def _release(self, claims: Sequence[Claim]) -> None:
-        """Take back what could not be delivered. Should that fail, the deadline of its acknowledgement does it."""
+        """Release undelivered commands. If this fails, the ack deadline requeues them."""
         await self._store.release(
             [
                 Release(item.command_id, claim.agent_id, claim.lease_id, 0, NOT_DELIVERED, counts=False)

@@ -25,6 +25,7 @@ from distributor.model.command import (
     check_draft,
     check_type,
 )
+from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandQuery, Page
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
@@ -125,7 +126,7 @@ class CommandService:
         if error is not None:
             return error
         if queued.outcome is QueueOutcome.QUEUED:
-            self._wakeups.wake(draft.agent_id)
+            self._wakeups.wake(draft.agent_id, control=draft.type in CONTROL_TYPES)
         return queued
 
     # Reading

@@ -48,7 +48,7 @@ class Deadlines:
         next_ms, done = await self._store.due(delays)
         for command in done:
             if command.status is CommandStatus.QUEUED:
-                self._wakeups.wake(command.agent_id)
+                self._wakeups.wake(command.agent_id, control=True)
             else:
                 logger.debug(
                     "a deadline ended a command",

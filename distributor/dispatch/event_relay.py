@@ -11,6 +11,7 @@ from distributor.dispatch.ports import EventLog
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.errors import DistributorError
+from distributor.model.control import CONTROL_TYPES
 from distributor.model.event import AgentChanged, CommandChanged, EventBatch, EventKind, EventRecord
 from distributor.model.position import milliseconds_of
 from distributor.observability.logging import get_logger
@@ -72,7 +73,7 @@ class EventRelay:
         self._watches.resync()
         self.missed.set()
         for agent in self._registry:
-            self._wakeups.wake(agent.session.agent_id)
+            self._wakeups.wake(agent.session.agent_id, control=True)
 
     def relay(self, batch: EventBatch) -> None:
         """Tell everybody about one change."""
@@ -83,13 +84,13 @@ class EventRelay:
             self._watches.note(record)
             match record.kind:
                 case EventKind.QUEUED:
-                    if not ours and self._registry.get(record.agent_id) is not None:
-                        self._wakeups.wake(record.agent_id)
+                    if not ours:
+                        self._queued(record)
                 case EventKind.RELEASED:
                     self._taken_away(record)
                     # Ours too: whoever released it without a delay expects it to be given out again at once.
                     if self._registry.get(record.agent_id) is not None:
-                        self._wakeups.wake(record.agent_id)
+                        self._wakeups.wake(record.agent_id, control=True)
                 case EventKind.CANCEL_REQUESTED:
                     self._cancel(record)
                 case EventKind.FINISHED:
@@ -99,6 +100,15 @@ class EventRelay:
                 case _:
                     pass
         self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
+
+    def _queued(self, record: EventRecord) -> None:
+        agent = self._registry.get(record.agent_id)
+        if agent is None:
+            return
+        # Only for an agent without room does it matter what was queued, so only then is it decoded.
+        event = record.event() if agent.session.credit == 0 else None
+        control = isinstance(event, CommandChanged) and event.state.type in CONTROL_TYPES
+        self._wakeups.wake(record.agent_id, control)
 
     def _cancel(self, record: EventRecord) -> None:
         agent = self._registry.get(record.agent_id)
@@ -114,7 +124,7 @@ class EventRelay:
                 self._metrics.command_finished(event.state.status, event.state.receipts)
 
     def _taken_away(self, record: EventRecord) -> None:
-        """A deadline may have ended or released it over the agent's head; then the agent stops what it has of it.
+        """A deadline may have ended or released it over the agent's head. What has ended, the agent stops.
 
         What the agent itself brought about has left the flight before the store was told.
         """
@@ -129,7 +139,8 @@ class EventRelay:
             return
         lease_id = agent.session.lost(record.subject, event.state.attempt)
         if lease_id is not None:
-            agent.withdraw(record.subject, lease_id, event.state.reason.message)
+            # What was released comes back to this agent. Should it run that already, it goes on under the next lease.
+            agent.withdraw(record.subject, lease_id, event.state.reason.message, stop=event.state.status.terminal)
             self._wakeups.wake(record.agent_id)
 
     def _agent_changed(self, record: EventRecord) -> None:

@@ -64,7 +64,8 @@ class Reconciler:
                 continue
             if state is None or not _holds(item, state):
                 agent.session.lost(command_id, item.attempt)
-                agent.withdraw(command_id, item.lease_id, "no longer this agent's")
+                ended = state is None or state.status.terminal
+                agent.withdraw(command_id, item.lease_id, "no longer this agent's", stop=ended)
                 self._wakeups.wake(agent.session.agent_id)
                 lost += 1
             elif state.cancel_ms:

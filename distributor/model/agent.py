@@ -42,6 +42,8 @@ class AdoptedCommand(NamedTuple):
     started_after_ms: int | None
     output_bytes: int
     cancel_requested: bool
+    control: bool = False
+    """Whether it takes up none of the agent's capacity."""
 
 
 class AgentHello(NamedTuple):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from distributor.model.control import CONTROL_ROOM
+
 MOST_IN_A_MESSAGE: Final = 20
 MAX_CAPACITY: Final = 1_000
 
@@ -34,9 +36,11 @@ class StageOffsets(NamedTuple):
 class InFlight:
     """One command that this session's agent was given. `claimed_at` is the time of its claim."""
 
-    __slots__ = ("acknowledged", "attempt", "claimed_at", "lease_id", "sent", "started")
+    __slots__ = ("acknowledged", "attempt", "claimed_at", "control", "lease_id", "sent", "started")
 
-    def __init__(self, lease_id: str, attempt: int, claimed_at: float) -> None:
+    def __init__(self, lease_id: str, attempt: int, claimed_at: float, control: bool = False) -> None:
+        self.control = control
+        """Whether it takes up none of the agent's capacity."""
         self.lease_id = lease_id
         self.attempt = attempt
         self.claimed_at = claimed_at
@@ -60,10 +64,12 @@ class AgentSession:
 
     __slots__ = (
         "_ceiling",
+        "_control",
         "_stopping",
         "agent_id",
         "answered_heartbeat",
         "capacity",
+        "control_waiting",
         "draining",
         "epoch",
         "heartbeat_before_claim",
@@ -87,7 +93,11 @@ class AgentSession:
         self.draining = False
         self.more_waiting = False
         """Whether the store may have more for this agent than it had credit for."""
+        self.control_waiting = False
+        """The same of control commands, for which it had no room."""
         self._ceiling = capacity
+        self._control = 0
+        """How many of those in flight are control commands."""
         self._stopping: dict[str, str] = {}
         """Commands that are no longer this session's but may still take up room, with their leases."""
 
@@ -96,7 +106,16 @@ class AgentSession:
         """How many more commands this agent may be given now."""
         if self.draining:
             return 0
-        return max(0, min(self.capacity, self._ceiling) - len(self.in_flight) - len(self._stopping))
+        return max(0, min(self.capacity, self._ceiling) - self._working - len(self._stopping))
+
+    @property
+    def control_credit(self) -> int:
+        """How many control commands this agent may be given now, whatever else it runs."""
+        return 0 if self.draining else max(0, CONTROL_ROOM - self._control)
+
+    @property
+    def _working(self) -> int:
+        return len(self.in_flight) - self._control
 
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """The agent is alive. What it runs and would take more bounds what it is given until the next heartbeat."""
@@ -117,7 +136,7 @@ class AgentSession:
         What it has not acknowledged by then was on its way, so the agent has not counted it. What it runs beyond those
         that we know of is none of ours.
         """
-        acknowledged = sum(item.acknowledged is not None for item in self.in_flight.values())
+        acknowledged = sum(item.acknowledged is not None and not item.control for item in self.in_flight.values())
         if running < acknowledged + len(self._stopping):
             # Not all of these still run, and nothing may follow of what it was to stop.
             self._stopping.clear()
@@ -147,13 +166,15 @@ class AgentSession:
         """A claim is about to be made: what comes of it was decided after the heartbeat answered last by now."""
         self.heartbeat_before_claim = self.answered_heartbeat
 
-    def claimed(self, command_id: str, lease_id: str, attempt: int, now: float) -> None:
+    def claimed(self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False) -> None:
         """The store gave this command to this session."""
-        self.in_flight[command_id] = InFlight(lease_id, attempt, now)
+        self.adopted(command_id, InFlight(lease_id, attempt, now, control))
 
     def adopted(self, command_id: str, in_flight: InFlight) -> None:
         """The agent held this command already when it attached."""
+        self._drop(command_id)
         self.in_flight[command_id] = in_flight
+        self._control += in_flight.control
 
     def sent(self, command_id: str, lease_id: str, now: float) -> None:
         """It was written to the stream. A write may take so long that another attempt is in flight by then."""
@@ -197,8 +218,8 @@ class AgentSession:
         item = self.in_flight.get(command_id)
         if item is None or item.attempt != attempt:
             return None
-        del self.in_flight[command_id]
-        if item.acknowledged is not None:
+        self._drop(command_id)
+        if item.acknowledged is not None and not item.control:
             self.stopping(command_id, item.lease_id)
         return item.lease_id
 
@@ -209,9 +230,14 @@ class AgentSession:
     def ended(self, command_id: str, lease_id: str) -> None:
         """What was given out under this lease is no longer this session's, whatever became of it."""
         if self._held(command_id, lease_id) is not None:
-            del self.in_flight[command_id]
+            self._drop(command_id)
         if self._stopping.get(command_id) == lease_id:
             del self._stopping[command_id]
+
+    def _drop(self, command_id: str) -> None:
+        item = self.in_flight.pop(command_id, None)
+        if item is not None:
+            self._control -= item.control
 
     def _held(self, command_id: str, lease_id: str) -> InFlight | None:
         item = self.in_flight.get(command_id)

@@ -6,19 +6,32 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
+class Room(NamedTuple):
+    """How many commands an agent may be given, and how many control commands beside them."""
+
+    agent_id: str
+    credit: int
+    control_credit: int = 0
+
+
 class Offer(NamedTuple):
-    """At most `most` commands for one agent."""
+    """At most `most` commands for one agent, and `most_control` control commands beside them."""
 
     agent_id: str
     most: int
+    most_control: int = 0
 
 
-def assign(room: Sequence[tuple[str, int]], batch_size: int, turn: int) -> list[Offer]:
-    """Offers for agents with credit, at most `batch_size` commands each.
+def assign(rooms: Sequence[Room], batch_size: int, turn: int) -> list[Offer]:
+    """Offers for agents with credit of either kind, at most `batch_size` commands each.
 
     `turn` counts rounds: the agent that comes first moves on by one each time, so that none is served last forever.
     """
-    willing = [Offer(agent_id, min(credit, batch_size)) for agent_id, credit in room if credit > 0]
+    willing = [
+        Offer(room.agent_id, min(room.credit, batch_size), room.control_credit)
+        for room in rooms
+        if room.credit > 0 or room.control_credit > 0
+    ]
     if not willing:
         return []
     first = turn % len(willing)

@@ -19,6 +19,8 @@ class ClaimRequest(NamedTuple):
     epoch: int
     most: int
     lease_id: str
+    most_control: int = 0
+    """How many control commands, beside `most` of the others."""
 
 
 class ClaimedCommand(NamedTuple):
@@ -30,7 +32,10 @@ class ClaimedCommand(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What one session got, all under one lease id. `superseded`: a newer session exists, it gets nothing."""
+    """What one session got, all under one lease id. `superseded`: a newer session exists, it gets nothing.
+
+    The first `control` of the commands are control commands.
+    """
 
     agent_id: str
     epoch: int
@@ -38,6 +43,7 @@ class Claim(NamedTuple):
     assigned_ms: int
     superseded: bool
     commands: list[ClaimedCommand]
+    control: int = 0
 
 
 class Progress(NamedTuple):
@@ -52,7 +58,10 @@ class Progress(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """How a command ended on its agent. `rerun_delay_ms` is None unless another run is worth it."""
+    """How a command ended on its agent. `rerun_delay_ms` is None unless another run is worth it.
+
+    `ran`: its handler did run, so that this is the outcome even where the attempt was given up meanwhile.
+    """
 
     progress: Progress
     status: CommandStatus
@@ -61,6 +70,7 @@ class Completion(NamedTuple):
     data_json: str = ""
     output_bytes: int = 0
     rerun_delay_ms: int | None = None
+    ran: bool = False
 
 
 class CompletionOutcome(StrEnum):

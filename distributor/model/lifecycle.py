@@ -3,6 +3,8 @@
     queued ──claim──► assigned ──finish──► completed | failed | timeout | cancelled
       │ ▲               │
       │ └── release ────┘   not acknowledged, refused as busy or stale, or worth another run
+      ├── settle ──► completed | failed | timeout | cancelled   the outcome of an attempt that was given up
+      ├── outdate ─► failed         meant for an instance of its agent that is gone
       ├── cancel ──► cancelled
       ├── drop ────► cancelled      pushed out of a full queue
       └── expire ──► timeout
@@ -50,6 +52,10 @@ class Operation(StrEnum):
     """Back to the queue for another attempt."""
     FINISH = "finish"
     """The agent says how it ended, or its run limit passed."""
+    SETTLE = "settle"
+    """The agent says how an attempt ended that was given up meanwhile, while no later one was started."""
+    OUTDATE = "outdate"
+    """It was meant for an instance of the agent that is gone."""
     GIVE_UP = "give_up"
     """No attempts are left, or a cancel met a command that no agent holds."""
     CANCEL = "cancel"
@@ -65,6 +71,8 @@ TRANSITIONS: Final[dict[Operation, dict[CommandStatus, frozenset[CommandStatus]]
     Operation.ADOPT: {_Q: frozenset({_A}), _A: frozenset({_A})},
     Operation.RELEASE: {_A: frozenset({_Q})},
     Operation.FINISH: {_A: TERMINAL},
+    Operation.SETTLE: {_Q: TERMINAL, _A: TERMINAL},
+    Operation.OUTDATE: {_Q: frozenset({CommandStatus.FAILED})},
     Operation.GIVE_UP: {_A: frozenset({CommandStatus.FAILED, CommandStatus.CANCELLED})},
     Operation.CANCEL: {_Q: frozenset({CommandStatus.CANCELLED})},
     Operation.EXPIRE: {_Q: frozenset({CommandStatus.TIMEOUT})},

@@ -81,7 +81,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         for adopted in attached.adopted.values():
             if adopted.cancel_requested:
                 stream.cancel(adopted.command_id, "cancelled while the agent was away")
-        self._wakeups.wake(hello.agent_id)
+        self._wakeups.wake(hello.agent_id, control=True)
         goodbye = False
         try:
             goodbye = await stream.read()
@@ -199,7 +199,8 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
     session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, attached.now_ms)
     for adopted in attached.adopted.values():
         # What happened before counts from the claim, by Valkey's clock; from here on by ours.
-        item = InFlight(adopted.lease_id, adopted.attempt, now - (attached.now_ms - adopted.assigned_ms))
+        claimed_at = now - (attached.now_ms - adopted.assigned_ms)
+        item = InFlight(adopted.lease_id, adopted.attempt, claimed_at, adopted.control)
         item.sent, item.acknowledged, item.started = (
             adopted.sent_after_ms,
             adopted.acknowledged_after_ms,

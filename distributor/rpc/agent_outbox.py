@@ -100,10 +100,11 @@ class AgentOutbox:
         if len(self._early_cancels) > MOST_EARLY_CANCELS:
             del self._early_cancels[next(iter(self._early_cancels))]
 
-    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
-        """Do not send a command, or ask for its end where it was sent."""
+    def withdraw(self, command_id: str, lease_id: str, reason: str | None) -> None:
+        """Do not send a command. Where it was sent, ask for its end, for this reason; None lets it go on."""
         if not self._is_unsent(command_id):
-            self._cancels[command_id] = _Cancel(lease_id, reason)
+            if reason is not None:
+                self._cancels[command_id] = _Cancel(lease_id, reason)
             return
         self._later_cancels.pop(command_id, None)
         kept = [

@@ -85,8 +85,8 @@ class AgentStream:
         if not claim.commands:
             return True
         now = monotonic_ms()
-        for command in claim.commands:
-            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now)
+        for place, command in enumerate(claim.commands):
+            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, place < claim.control)
         self._outbox.deliver(claim, self.session.heartbeat_before_claim)
         self._send()
         return True
@@ -100,9 +100,9 @@ class AgentStream:
         else:
             self._outbox.cancel_early(command_id, reason)
 
-    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
-        """A command was taken away from the agent: do not send it any more, or have it stopped if it was sent."""
-        self._outbox.withdraw(command_id, lease_id, reason)
+    def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
+        """A command was taken away from the agent: do not send it any more; with `stop`, stop it if it was sent."""
+        self._outbox.withdraw(command_id, lease_id, reason if stop else None)
         self._send()
 
     def acknowledge_output(self, command_id: str, offset: int) -> None:

@@ -99,14 +99,15 @@ class ValkeyCommandReader:
                 ("HMGET", keys.SESSION.format(agent_id=agent_id), *rows.SESSION_FIELDS),
                 ("SCARD", keys.ASSIGNED.format(agent_id=agent_id)),
                 ("ZCARD", keys.READY.format(agent_id=agent_id)),
+                ("ZCARD", keys.CONTROL.format(agent_id=agent_id)),
                 ("SCARD", keys.DELAYED.format(agent_id=agent_id)),
             ]
         now, *replies = await self._connection.calls(calls)
         found: list[AgentInfo | None] = []
         for place, agent_id in enumerate(agent_ids):
-            row, running, ready, delayed = replies[4 * place : 4 * place + 4]
+            row, running, ready, control, delayed = replies[5 * place : 5 * place + 5]
             there = rows.presence((row[1], row[7], row[8]), _milliseconds(now), self._offline_after_ms)
-            found.append(rows.agent_info(agent_id, row, (running, ready + delayed), there))
+            found.append(rows.agent_info(agent_id, row, (running, ready + control + delayed), there))
         return found
 
     async def agent_ids(self, after: str, most: int) -> list[str]:

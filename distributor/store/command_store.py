@@ -97,9 +97,11 @@ class ValkeyCommandStore:
             self._policy.ack_deadline_ms,
             self._policy.most_claimed_bytes,
             _CLAIM_SOURCES,
+            _OUTDATE_SOURCES,
+            self._policy.retention_ms,
         ]
         for request in requests:
-            arguments += (request.agent_id, request.epoch, request.most, request.lease_id)
+            arguments += (request.agent_id, request.epoch, request.most, request.lease_id, request.most_control)
         now_ms, *replies = await self._functions.call("claim", arguments, len(requests))
         return [
             Claim(
@@ -108,7 +110,8 @@ class ValkeyCommandStore:
                 request.lease_id,
                 now_ms,
                 reply[0] != b"ok",
-                [ClaimedCommand(reply[i].decode(), reply[i + 1], reply[i + 2]) for i in range(1, len(reply), 3)],
+                [ClaimedCommand(reply[i].decode(), reply[i + 1], reply[i + 2]) for i in range(2, len(reply), 3)],
+                reply[1] if len(reply) > 1 else 0,
             )
             for request, reply in zip(requests, replies, strict=True)
         ]
@@ -126,7 +129,12 @@ class ValkeyCommandStore:
         return await self._completions.submit(completions)
 
     async def _send_endings(self, completions: list[Completion]) -> list[CompletionOutcome]:
-        arguments: list[Argument] = [*self._head, self._policy.retention_ms, _FINISH_SOURCES]
+        arguments: list[Argument] = [
+            *self._head,
+            self._policy.retention_ms,
+            _FINISH_SOURCES,
+            _SETTLE_SOURCES,
+        ]
         for completion in completions:
             progress = completion.progress
             arguments += (
@@ -140,6 +148,7 @@ class ValkeyCommandStore:
                 completion.output_bytes,
                 "" if completion.rerun_delay_ms is None else completion.rerun_delay_ms,
                 *_receipts(progress),
+                "1" if completion.ran else "",
             )
         return [
             _ENDING_OUTCOMES[outcome] for outcome in await self._functions.call("finish", arguments, len(completions))
@@ -209,6 +218,8 @@ def _states(operation: Operation) -> str:
 _CLAIM_SOURCES: Final = _states(Operation.CLAIM)
 _RELEASE_SOURCES: Final = _states(Operation.RELEASE)
 _FINISH_SOURCES: Final = _states(Operation.FINISH)
+_SETTLE_SOURCES: Final = _states(Operation.SETTLE)
+_OUTDATE_SOURCES: Final = _states(Operation.OUTDATE)
 _CANCEL_SOURCES: Final = _states(Operation.CANCEL)
 _EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
 _TERMINAL_STATES: Final = ",".join(status for status in CommandStatus if status in TERMINAL)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from distributor.model.control import CONTROL_TYPES, INSTANCE_TYPES
+
 COMMAND: Final = "command:queue:{command_id}"
 """string: the command as its protobuf message; goes when the command has ended."""
 ENDED_COMMAND: Final = "command:ended:{command_id}"
@@ -28,6 +30,8 @@ IDEMPOTENCY: Final = "command:idempotency:{key}"
 
 READY: Final = "agent:{agent_id}:ready"
 """zset: ids to claim now; score = arrival in microseconds less what the priority is worth."""
+CONTROL: Final = "agent:{agent_id}:control"
+"""zset: as READY, for control commands (`model/control.py`): claimed first, and also when the agent is full."""
 DELAYED: Final = "agent:{agent_id}:delayed"
 """set: queued ids that wait for another attempt or run, so are not ready; DEADLINES has when they are."""
 ASSIGNED: Final = "agent:{agent_id}:assigned"
@@ -82,6 +86,8 @@ DECISIVE: Final = (
     "output_bytes",
     "output_base",
     "output_dropped",
+    "given_up",
+    "instance_id",
 )
 """Fields of the status hash that only the functions read."""
 
@@ -95,6 +101,7 @@ _TEMPLATES: Final = {
     "output": OUTPUT,
     "idempotency": IDEMPOTENCY,
     "ready": READY,
+    "control": CONTROL,
     "delayed": DELAYED,
     "assigned": ASSIGNED,
     "agent_commands": AGENT_COMMANDS,
@@ -112,14 +119,21 @@ def lua_prelude() -> str:
     """Lua source that gives the functions their key names and field numbers.
 
     A template with a placeholder becomes a function `<name>_key(placeholder, ...)`, one without becomes a constant
-    `<NAME>_KEY`. Each field becomes its number in `FIELDS`, such as `F_STATUS`.
+    `<NAME>_KEY`. Each field becomes its number in `FIELDS`, such as `F_STATUS`. The sets of command types that are
+    treated in a way of their own come from `model/control.py`.
     """
     lines = [_lua_name(name, template) for name, template in _TEMPLATES.items()]
     fields = ROW + DECISIVE
     lines.append(f"local FIELDS = {{{', '.join(repr(field) for field in fields)}}}")
     lines.append(f"local ROW_LENGTH = {len(ROW)}")
+    lines.append(f"local CONTROL_TYPES = {_lua_set(CONTROL_TYPES)}")
+    lines.append(f"local INSTANCE_TYPES = {_lua_set(INSTANCE_TYPES)}")
     lines += [f"local F_{field.upper()} = {number}" for number, field in enumerate(fields, start=1)]
     return "\n".join(lines) + "\n"
+
+
+def _lua_set(words: frozenset[str]) -> str:
+    return "{" + ", ".join(f"['{word}'] = true" for word in sorted(words)) + "}"
 
 
 def _lua_name(name: str, template: str) -> str:

@@ -86,7 +86,7 @@ class ValkeySessionStore:
 
 
 def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedCommand:
-    attempt, assigned, sent, acknowledged, started, output_bytes, cancel = verdict
+    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, control = verdict
     assigned_ms = int(assigned)
 
     def after(receipt: str) -> int | None:
@@ -102,6 +102,7 @@ def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedComma
         after(started),
         int(output_bytes),
         bool(cancel),
+        bool(control),
     )
 
 

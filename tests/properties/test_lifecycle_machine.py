@@ -35,7 +35,7 @@ from tests.support.lifecycle_model import LifecycleModel, ModelCommand
 from tests.support.store_world import TERMINAL, Dump, StoreWorld, completion
 
 AGENTS = ["agent1", "agent2"]
-POLICY = StorePolicy(queue_limit=4, delivery_attempts=2, ack_deadline_ms=3_600_000)
+POLICY = StorePolicy(queue_limit=4, delivery_attempts=3, ack_deadline_ms=3_600_000)
 LATER_MS = 3_600_000
 COMMANDS = st.integers(0, 50)
 WRONG = st.sampled_from(["", "", "", "", "", "lease", "agent"])
@@ -134,13 +134,15 @@ class LifecycleMachine(RuleBasedStateMachine):
     def attach(self, agent_id: str, kept: list[int], unacknowledged: bool = False) -> None:
         """The agent holds some of its commands still, and says so of some that are not its own, or no longer.
 
-        With `unacknowledged` it has the results of all runs that are counted already, too.
+        With `unacknowledged` it has the results of all runs that are counted already, too, and of the attempts that
+        were given up.
         """
         held = {(c.command_id, c.lease_id) for c in (self.command(number) for number in kept)}
         if unacknowledged:
             held |= {(c.command_id, c.counted_lease) for c in self.model.commands.values() if c.counted_lease}
+            held |= {(c.command_id, lease_id) for c in self.model.commands.values() for lease_id in c.given_up}
         items = tuple(itertools.starmap(HeldCommand, sorted(held)))
-        expected, counted = self.model.attach(agent_id, held)
+        expected, counted = self.model.attach(agent_id, sorted(held))
         hello = AgentHello(agent_id, "instance", 5, (), {}, "", items)
         attached = self.run(self.world.sessions.attach(hello))
         assert attached.epoch == self.model.epochs[agent_id]
@@ -167,11 +169,28 @@ class LifecycleMachine(RuleBasedStateMachine):
         wrong=WRONG,
         status=st.sampled_from(TERMINAL),
         again=st.booleans(),
+        ran=st.booleans(),
     )
-    def finish(self, number: int, wrong: str, status: CommandStatus, again: bool) -> None:
+    def finish(self, number: int, wrong: str, status: CommandStatus, again: bool, ran: bool) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
-        expected = self.model.finish(command, agent_id, lease_id, status, again)
-        report = completion(command.command_id, status, agent_id, lease_id, rerun_delay_ms=LATER_MS if again else None)
+        self.report_the_end(command, (agent_id, lease_id), status, again, ran)
+
+    @precondition(lambda self: any(command.given_up for command in self.model.commands.values()))
+    @rule(
+        number=COMMANDS, status=st.sampled_from(TERMINAL), again=st.booleans(), ran=st.sampled_from([True, True, False])
+    )
+    def report_a_given_up_attempt(self, number: int, status: CommandStatus, again: bool, ran: bool) -> None:
+        given_up = [command for command in self.model.commands.values() if command.given_up]
+        command = given_up[number % len(given_up)]
+        leases = list(command.given_up)
+        self.report_the_end(command, (command.agent_id, leases[number % len(leases)]), status, again, ran)
+
+    def report_the_end(
+        self, command: ModelCommand, held_by: tuple[str, str], status: CommandStatus, again: bool, ran: bool
+    ) -> None:
+        expected = self.model.finish(command, held_by, status, again, ran)
+        rerun_delay_ms = LATER_MS if again else None
+        report = completion(command.command_id, status, *held_by, rerun_delay_ms=rerun_delay_ms, ran=ran)
         assert self.run(self.world.store.finish([report])) == [expected]
         if expected is CompletionOutcome.STORED:
             assert command.status is status
@@ -182,7 +201,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         counted = [command for command in self.model.commands.values() if command.counted_lease]
         command = counted[number % len(counted)]
         reported = (command.agent_id, command.counted_lease)
-        expected = self.model.finish(command, *reported, CommandStatus.FAILED, again=True)
+        expected = self.model.finish(command, reported, CommandStatus.FAILED, again=True, ran=True)
         report = completion(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS)
         assert self.run(self.world.store.finish([report])) == [expected]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from distributor.model.delivery import CompletionOutcome
@@ -31,6 +32,8 @@ class ModelCommand:
     cancel_requested: bool = False
     output_bytes: int = 0
     output_base: int = 0
+    given_up: dict[str, int] = field(default_factory=dict)
+    """Leases of attempts that were given up, and where the output of each began."""
 
     @property
     def ready(self) -> bool:
@@ -40,6 +43,10 @@ class ModelCommand:
     def held_by(self, agent_id: str, lease_id: str) -> bool:
         """Whether this agent has it now, under this lease."""
         return self.status is ASSIGNED and (self.agent_id, self.lease_id) == (agent_id, lease_id)
+
+    def earlier(self, lease_id: str) -> bool:
+        """Whether this lease is that of an attempt that was given up, while none has been started since."""
+        return not self.status.terminal and not self.started and lease_id in self.given_up
 
     def back_to_queue(self, delayed: bool) -> None:
         """Another attempt is to be made."""
@@ -88,9 +95,10 @@ class LifecycleModel:
         return True
 
     def finish(
-        self, command: ModelCommand, agent_id: str, lease_id: str, status: CommandStatus, again: bool
+        self, command: ModelCommand, held_by: tuple[str, str], status: CommandStatus, again: bool, ran: bool
     ) -> CompletionOutcome:
-        """The agent says how it ended. `again`: another run is worth it, later."""
+        """The agent says how it ended. `again`: another run is worth it, later. `ran`: its handler was called."""
+        agent_id, lease_id = held_by
         if command.agent_id != agent_id:
             return CompletionOutcome.FOREIGN
         if command.status.terminal:
@@ -98,7 +106,9 @@ class LifecycleModel:
         if lease_id and lease_id == command.counted_lease:
             return CompletionOutcome.RUN_AGAIN
         if not command.held_by(agent_id, lease_id):
-            return CompletionOutcome.STALE
+            if not (ran and command.earlier(lease_id)):
+                return CompletionOutcome.STALE
+            command.output_base = command.given_up[lease_id]
         if again and command.runs + 1 < command.max_runs and not command.cancel_requested:
             command.runs, command.counted_lease = command.runs + 1, lease_id
             command.back_to_queue(delayed=True)
@@ -130,21 +140,27 @@ class LifecycleModel:
         else:
             self._release_or_give_up(command, delayed=True)
 
-    def attach(self, agent_id: str, held: set[tuple[str, str]]) -> tuple[set[str], set[str]]:
+    def attach(self, agent_id: str, held: Sequence[tuple[str, str]]) -> tuple[set[str], set[str]]:
         """A session opens; the ids of the held commands that go on, and of those whose run is counted already."""
         self.epochs[agent_id] = self.epochs.get(agent_id, 0) + 1
         self.connected[agent_id] = self.epochs[agent_id]
-        adopted, counted = set(), set()
-        for command in self.of(agent_id):
-            is_counted = command.counted_lease and (command.command_id, command.counted_lease) in held
-            if is_counted and not command.status.terminal:
-                counted.add(command.command_id)
-            is_held = command.attempt > 0 and (command.command_id, command.lease_id) in held
-            is_held = is_held and command.lease_id != command.counted_lease
-            if is_held and not command.status.terminal:
+        adopted: set[str] = set()
+        counted: set[str] = set()
+        for command_id, lease_id in held:
+            command = self.commands[command_id]
+            if command.agent_id != agent_id or command.status.terminal or command.attempt == 0:
+                continue
+            if lease_id and lease_id == command.counted_lease:
+                counted.add(command_id)
+            elif command_id not in adopted and (lease_id == command.lease_id or command.earlier(lease_id)):
+                if lease_id != command.lease_id:
+                    command.lease_id, command.output_base = lease_id, command.given_up[lease_id]
                 command.status, command.delayed, command.acknowledged = ASSIGNED, False, True
-                adopted.add(command.command_id)
-            elif command.status is ASSIGNED and command.acknowledged:
+                adopted.add(command_id)
+        for command in self.of(agent_id):
+            if command.command_id in adopted:
+                continue
+            if command.status is ASSIGNED and command.acknowledged:
                 command.status = CommandStatus.FAILED
             elif command.status is ASSIGNED:
                 self._release_or_give_up(command, delayed=False)
@@ -171,4 +187,6 @@ class LifecycleModel:
         elif command.attempt - command.runs - command.uncounted >= self.delivery_attempts:
             command.status = CommandStatus.FAILED
         else:
+            command.given_up.pop(command.lease_id, None)
+            command.given_up[command.lease_id] = command.output_base
             command.back_to_queue(delayed)

@@ -177,6 +177,7 @@ class MemoryAgent:
         self.delivered: list[Claim] = []
         self.cancelled: list[tuple[str, str]] = []
         self.withdrawn: list[tuple[str, str]] = []
+        self.stopped: list[str] = []
         self.farewells: list[CloseReason] = []
         self.acknowledged: list[tuple[str, int]] = []
 
@@ -195,8 +196,10 @@ class MemoryAgent:
     def cancel(self, command_id: str, reason: str) -> None:
         self.cancelled.append((command_id, reason))
 
-    def withdraw(self, command_id: str, lease_id: str, reason: str) -> None:
+    def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
         self.withdrawn.append((command_id, reason))
+        if stop:
+            self.stopped.append(command_id)
 
     def acknowledge_output(self, command_id: str, offset: int) -> None:
         self.acknowledged.append((command_id, offset))

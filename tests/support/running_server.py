@@ -65,7 +65,7 @@ class RunningServer:
         """Attach an agent; it is welcomed."""
         return wire_agent(self.address, agent_id, **hello)
 
-    async def queue(self, agent_id: str = "agent123", command_type: str = "PING", **command: Any) -> str:
+    async def queue(self, agent_id: str = "agent123", command_type: str = "PRINT", **command: Any) -> str:
         """Queue a command; returns its id."""
         request = queue_request(agent_id, command_type, **command)
         response: pb.QueueCommandResponse = await self.commands.QueueCommand(request)
@@ -133,7 +133,7 @@ class RunningServer:
 
 
 def queue_request(
-    agent_id: str = "agent123", command_type: str = "PING", *, params: dict[str, Any] | None = None, **command: Any
+    agent_id: str = "agent123", command_type: str = "PRINT", *, params: dict[str, Any] | None = None, **command: Any
 ) -> pb.QueueCommandRequest:
     """What to queue; `time_limit` and `queue_ttl` in seconds."""
     key = command.pop("idempotency_key", "")

@@ -63,7 +63,7 @@ class StoreWorld:
         """An id that nothing has yet, greater than all before."""
         return self._mint.mint(1_700_000_000_000, 0)
 
-    def new(self, agent_id: str = AGENT, kind: str = "PING", digest: str = "", **draft: Any) -> NewCommand:
+    def new(self, agent_id: str = AGENT, kind: str = "PRINT", digest: str = "", **draft: Any) -> NewCommand:
         """A command that is not stored yet."""
         return NewCommand(self.new_id(), CommandDraft(agent_id, kind, **draft), ENCODED, digest)
 
@@ -71,7 +71,7 @@ class StoreWorld:
         """The answers to one call."""
         return await self.store.enqueue(commands)
 
-    async def queued(self, agent_id: str = AGENT, kind: str = "PING", **draft: Any) -> str:
+    async def queued(self, agent_id: str = AGENT, kind: str = "PRINT", **draft: Any) -> str:
         """The id of a new queued command."""
         (answer,) = await self.enqueue(self.new(agent_id, kind, **draft))
         assert answer.outcome is QueueOutcome.QUEUED

@@ -22,7 +22,7 @@ CONNECT: Final = "/distributor.v1.AgentGatewayService/Connect"
 
 def hello(agent_id: str = "agent123", **changes: Any) -> pb.Hello:
     """A Hello that is right, but for the changes."""
-    fields: dict[str, Any] = {"instance_id": "instance-1", "capacity": 5, "types": ["PING", "EXEC"]}
+    fields: dict[str, Any] = {"instance_id": "instance-1", "capacity": 5, "types": ["PING", "STOP", "PRINT", "EXEC"]}
     return pb.Hello(agent_id=agent_id, **fields | changes)
 
 

@@ -128,9 +128,14 @@ local function result_json(id, fields, members, output_bytes, finish_time)
   })
 end
 
+-- The index of commands to claim that this one belongs to.
+local function queue_key(fields)
+  return (CONTROL_TYPES[fields[F_TYPE]] and control_key or ready_key)(fields[F_AGENT_ID])
+end
+
 -- Takes a queued command out of its queue, be it ready or delayed.
 local function leave_queue(batch, id, fields)
-  unindex(batch, ready_key(fields[F_AGENT_ID]), id)
+  unindex(batch, queue_key(fields), id)
   append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
 end
 
@@ -181,10 +186,29 @@ local function release_command(batch, id, fields, delay_ms)
     append(batch.taken, delayed_key(fields[F_AGENT_ID]), id)
     index(batch, DEADLINES_KEY, math.min(batch.now + delay_ms, expires), id)
   else
-    index(batch, ready_key(fields[F_AGENT_ID]), fields[F_RANK], id)
+    index(batch, queue_key(fields), fields[F_RANK], id)
     index(batch, DEADLINES_KEY, expires, id)
   end
   announce(batch, 'released', id, fields)
+end
+
+-- Remembers the lease of an attempt that is given up although its agent may have run it, with the place where its
+-- output began: `lease=base ` for each, the latest eight.
+local function remember_given_up(id, fields)
+  local known = fields[F_GIVEN_UP] .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
+  local _, leases = string.gsub(known, ' ', '')
+  if leases > 8 then known = string.match(known, ' (.*)$') end
+  fields[F_GIVEN_UP] = known
+  server.call('HSET', status_key(id), 'given_up', known)
+end
+
+-- Whether a lease is that of an attempt that was given up, while no later one was started: what its agent says of it
+-- is still true of the command. Returns where its output began, nil where not.
+local function base_of_given_up(fields, lease_id)
+  if lease_id == '' or fields[F_STARTED_MS] ~= '' then return nil end
+  local known = ' ' .. fields[F_GIVEN_UP]
+  local _, last = string.find(known, ' ' .. lease_id .. '=', 1, true)
+  return last and tonumber(string.match(known, '^%d+', last + 1))
 end
 
 -- What becomes of an assigned command that its agent did not take: another attempt, or an end. Returns the state it
@@ -199,6 +223,7 @@ local function release_or_give_up(batch, id, fields, delay_ms, attempts, retenti
     finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'failed'
   end
+  remember_given_up(id, fields)
   release_command(batch, id, fields, delay_ms)
   return 'queued'
 end

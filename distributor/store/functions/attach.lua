@@ -7,7 +7,7 @@
 -- Returns  {'taken', ms since the other instance was last seen}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' where its result is stored
 --          and another run is to be made, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
---          output that are stored, cancel_ms}}
+--          output that are stored, cancel_ms, '1' for a control command}}
 -- Invariants: one live instance under an agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
 --          says: a command it never had goes back to the queue, one it had and lost has ended as outcome_unknown.
 
@@ -27,7 +27,8 @@ local function adopt(batch, id, fields, slack_ms)
   index(batch, DEADLINES_KEY, run_limit(batch, fields, slack_ms), id)
   announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields)
   return {number(fields, F_ATTEMPT), fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
-    fields[F_STARTED_MS], number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE), fields[F_CANCEL_MS]}
+    fields[F_STARTED_MS], number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE), fields[F_CANCEL_MS],
+    CONTROL_TYPES[fields[F_TYPE]] and '1' or ''}
 end
 
 -- What becomes of a command that the agent holds under this lease.
@@ -38,7 +39,14 @@ local function settle_held(batch, id, lease_id, args, held)
     return false
   end
   if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
-  if fields[F_LEASE_ID] ~= lease_id or held[id] then return false end
+  if held[id] then return false end
+  if fields[F_LEASE_ID] ~= lease_id then
+    -- An attempt that was given up while the agent had it: that one goes on, the later one never began.
+    local base = base_of_given_up(fields, lease_id)
+    if not base then return false end
+    fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
+    server.call('HSET', status_key(id), 'lease_id', lease_id, 'output_base', whole(base))
+  end
   held[id] = true
   return adopt(batch, id, fields, tonumber(args[11]))
 end

@@ -1,12 +1,15 @@
--- Purpose: give queued commands to attached agents, in order of rank, each under a lease.
+-- Purpose: give queued commands to attached agents, in order of rank, each under a lease; control commands first.
 -- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, ack_deadline_ms, most bytes of commands in all, sources of claim;
---          then for each agent: agent_id, epoch, most commands, lease id
--- Returns  {now_ms, then for each agent {'superseded'} or {'ok', then for each command: id, attempt, command}}
--- Invariants: only the session with the latest epoch gets anything; a claimed id is in ASSIGNED and not in READY,
---          and its deadline is the one for its acknowledgement.
+-- ARGV     replica, events_kept, ack_deadline_ms, most bytes of commands in all, sources of claim, sources of outdate,
+--          retention_ms;
+--          then for each agent: agent_id, epoch, most commands, lease id, most control commands
+-- Returns  {now_ms, then for each agent {'superseded'} or {'ok', how many of these are control commands, which come
+--          first, then for each command: id, attempt, command}}
+-- Invariants: only the session with the latest epoch gets anything; a claimed id is in ASSIGNED and not in READY or
+--          CONTROL, and its deadline is the one for its acknowledgement; a command for another instance of the agent
+--          is given to nobody, it ends as failed.
 
-local HEADER, ITEM = 5, 4
+local HEADER, ITEM = 7, 5
 local MOST_PASSED_OVER = 100
 
 local function read_commands(ids)
@@ -18,7 +21,7 @@ end
 
 local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
   local attempt = number(fields, F_ATTEMPT) + 1
-  unindex(batch, ready_key(fields[F_AGENT_ID]), id)
+  unindex(batch, queue_key(fields), id)
   move(batch, id, fields, 'assigned')
   fields[F_ATTEMPT], fields[F_ASSIGNED_MS] = attempt, batch.stamp
   fields[F_CODE], fields[F_MESSAGE] = '', ''
@@ -36,23 +39,35 @@ local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
   return attempt
 end
 
--- Claims for one agent into `claimed`; returns the bytes that are left. Looks past commands that have expired and wait
--- for their deadline, up to a bound.
-local function claim_for(batch, session, claimed, bytes_left)
-  local seen = 0
-  while #claimed < session.most * 3 + 1 and seen < session.most + MOST_PASSED_OVER do
-    local wanted = session.most - (#claimed - 1) / 3
-    local ids = server.call('ZRANGE', ready_key(session.agent_id), '-inf', '+inf', 'BYSCORE', 'LIMIT', seen, wanted)
+-- Ends a command that was meant for an instance of the agent that is gone.
+local function outdate(batch, id, fields, retention_ms)
+  fields[F_CODE] = 'instance_gone'
+  fields[F_MESSAGE] = fields[F_INSTANCE_ID] == ''
+    and 'it was queued before this instance of the agent started'
+    or 'the instance of the agent that it was queued for is gone'
+  finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+end
+
+-- Claims up to `most` from one queue into `claimed`; returns how many, and the bytes that are left. Looks past
+-- commands that have expired and wait for their deadline, up to a bound.
+local function claim_from(batch, queue, most, session, claimed, bytes_left)
+  local seen, count = 0, 0
+  while count < most and seen < most + MOST_PASSED_OVER do
+    local ids = server.call('ZRANGE', queue, '-inf', '+inf', 'BYSCORE', 'LIMIT', seen, most - count)
     if #ids == 0 then break end
     local commands = read_commands(ids)
     for n, id in ipairs(ids) do
       local fields, command = read(id), commands[n]
       if not fields or not command or not among(session.sources, fields[F_STATUS]) then
-        unindex(batch, ready_key(session.agent_id), id)
+        unindex(batch, queue, id)
+      elseif INSTANCE_TYPES[fields[F_TYPE]] and fields[F_INSTANCE_ID] ~= session.instance_id
+        and among(session.outdate_sources, fields[F_STATUS]) then
+        outdate(batch, id, fields, session.retention_ms)
       elseif number(fields, F_EXPIRES_MS) > batch.now then
         -- The first always goes, so that a large command cannot block its queue.
-        if #claimed > 1 and #command > bytes_left then return 0 end
+        if #claimed > 2 and #command > bytes_left then return count, 0 end
         bytes_left = bytes_left - #command
+        count = count + 1
         claimed[#claimed + 1] = id
         claimed[#claimed + 1] = claim_command(batch, id, fields, session.lease_id, session.ack_deadline_ms)
         claimed[#claimed + 1] = command
@@ -60,7 +75,7 @@ local function claim_for(batch, session, claimed, bytes_left)
     end
     seen = seen + #ids
   end
-  return bytes_left
+  return count, bytes_left
 end
 
 local function claim(keys, args)
@@ -69,15 +84,18 @@ local function claim(keys, args)
   local replies = {batch.now}
   for i = HEADER + 1, #args, ITEM do
     local agent_id, epoch = args[i], args[i + 1]
-    local session = server.call('HMGET', session_key(agent_id), 'epoch', 'connected')
+    local session = server.call('HMGET', session_key(agent_id), 'epoch', 'connected', 'instance_id')
     if session[1] ~= epoch or session[2] ~= '1' then
       replies[#replies + 1] = {'superseded'}
     else
-      local claimed = {'ok'}
-      bytes_left = claim_for(batch, {
-        agent_id = agent_id, most = tonumber(args[i + 2]), lease_id = args[i + 3],
-        ack_deadline_ms = tonumber(args[3]), sources = args[5],
-      }, claimed, bytes_left)
+      local claimed = {'ok', 0}
+      local wanted = {
+        lease_id = args[i + 3], ack_deadline_ms = tonumber(args[3]), sources = args[5],
+        outdate_sources = args[6], retention_ms = tonumber(args[7]), instance_id = session[3] or '',
+      }
+      claimed[2], bytes_left = claim_from(batch, control_key(agent_id), tonumber(args[i + 4]), wanted, claimed, bytes_left)
+      local _
+      _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), wanted, claimed, bytes_left)
       replies[#replies + 1] = claimed
     end
   end

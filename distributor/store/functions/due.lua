@@ -40,7 +40,7 @@ local function act(batch, id, fields, args)
   if among(args[7], fields[F_STATUS]) then
     if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end
     append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
-    index(batch, ready_key(fields[F_AGENT_ID]), fields[F_RANK], id)
+    index(batch, queue_key(fields), fields[F_RANK], id)
     index(batch, DEADLINES_KEY, fields[F_EXPIRES_MS], id)
     announce(batch, 'queued', id, fields)
     return 'queued'

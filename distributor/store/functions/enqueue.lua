@@ -7,14 +7,16 @@
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}}; outcome:
 --          queued, already_queued (same key, same request), key_taken, agent_offline, queue_full, unsupported_type
 -- Invariants: a refused command leaves nothing behind; an id is in ALL_COMMANDS, AGENT_COMMANDS, BY_STATUS(queued),
---          DEADLINES and READY, or in none of them.
+--          DEADLINES and READY (of control commands: CONTROL), or in none of them. A
+--          control command counts against a limit of its own; a STOP names the instance that it is for.
 
 local HEADER, ITEM = 9, 12
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
   if agent then return agent end
-  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'types', 'away_since_ms')
+  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'types', 'away_since_ms',
+    'instance_id')
   local present = is_present(session[1], session[2], now, offline_after_ms)
   agent = {
     known = session[1] and 1 or 0,
@@ -22,6 +24,8 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
     types = session[3] or '',
     away_since = not present and (session[4] or session[2]) or '',
     queued = server.call('ZCARD', ready_key(agent_id)) + server.call('SCARD', delayed_key(agent_id)),
+    control_queued = server.call('ZCARD', control_key(agent_id)),
+    instance_id = session[5] or '',
   }
   agents[agent_id] = agent
   return agent
@@ -72,6 +76,7 @@ local function enqueue(keys, args)
     local summary, key, digest = args[i + 5], args[i + 10], args[i + 11]
     local agent = agent_for_queueing(agents, agent_id, batch.now, tonumber(args[7]))
     local outcome, kept_id = 'queued', id
+    local is_control = CONTROL_TYPES[kind]
     local known = key ~= '' and server.call('GET', idempotency_key(key))
     if known then
       kept_id = string.sub(known, 1, -#digest - 2)
@@ -81,6 +86,8 @@ local function enqueue(keys, args)
       outcome = 'unsupported_type'
     elseif agent.present == 0 and args[i + 8] == 'fail' then
       outcome = 'agent_offline'
+    elseif is_control then
+      if agent.control_queued >= queue_limit then outcome = 'queue_full' end
     elseif agent.queued >= queue_limit then
       local room = when_full == 'drop' and drop_one(batch, agent, agent_id, priority, args[9], tonumber(args[8]))
       outcome = room and 'queued' or 'queue_full'
@@ -91,7 +98,11 @@ local function enqueue(keys, args)
       local arrival, rank = whole(queued_us), whole(queued_us - priority * ageing_us)
       local expires = whole(batch.now + tonumber(args[i + 7]))
       order = order + 1
-      agent.queued = agent.queued + 1
+      if is_control then
+        agent.control_queued = agent.control_queued + 1
+      else
+        agent.queued = agent.queued + 1
+      end
       local strings = batch.strings
       local n = #strings
       strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]
@@ -99,12 +110,13 @@ local function enqueue(keys, args)
       server.call('HSET', status_key(id), 'status', 'queued', 'agent_id', agent_id, 'type', kind,
         'priority', args[i + 3], 'attempt', '0', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
         'expires_ms', expires, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
+      if INSTANCE_TYPES[kind] then server.call('HSET', status_key(id), 'instance_id', agent.instance_id) end
       if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. digest, 'PX', args[6]) end
       index(batch, ALL_COMMANDS_KEY, arrival, id)
       index(batch, agent_commands_key(agent_id), arrival, id)
       index(batch, by_status_key('queued'), arrival, id)
       index(batch, DEADLINES_KEY, expires, id)
-      index(batch, ready_key(agent_id), rank, id)
+      index(batch, (is_control and control_key or ready_key)(agent_id), rank, id)
       local events = batch.events
       events[#events + 1] = id
       events[#events + 1] = table.concat({'queued', agent_id, kind, args[i + 3], 'queued\t0', batch.stamp,

@@ -1,15 +1,17 @@
 -- Purpose: store how commands ended on their agents.
 -- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, retention_ms, sources of finish;
+-- ARGV     replica, events_kept, retention_ms, sources of finish, sources of settle;
 --          then for each command: id, agent_id, lease id, status, reason code, reason message, JSON members of the
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
---          and milliseconds from the claim to: sent, acknowledged, started ('' where not known)
+--          milliseconds from the claim to: sent, acknowledged, started ('' where not known), and whether the handler
+--          has run ('1'; '' where the agent only refused it or does not have it)
 -- Returns  for each command: stored, run_again, late (it had ended; kept as LATE_RESULT), unknown, foreign (another
 --          agent's), stale (of an earlier attempt)
--- Invariants: a terminal status and its result are written once, together; only the agent and the lease that hold a
---          command can end it; a run is counted once, however often it is reported.
+-- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
+--          end it, under the lease that holds it, or with the outcome of an attempt that was given up meanwhile while
+--          no later one was started; a run is counted once, however often it is reported.
 
-local HEADER, ITEM = 4, 12
+local HEADER, ITEM = 5, 13
 
 local function keep_late(batch, id, fields, args, i, retention_ms)
   local late = {}
@@ -27,6 +29,9 @@ local function finish(keys, args)
     local id = args[i]
     local fields = read(id)
     local outcome
+    local holds = fields and fields[F_LEASE_ID] == args[i + 2] and among(args[4], fields[F_STATUS])
+    local earlier_base = fields and not holds and args[i + 12] == '1' and among(args[5], fields[F_STATUS])
+      and base_of_given_up(fields, args[i + 2])
     if not fields then
       outcome = 'unknown'
     elseif fields[F_AGENT_ID] ~= args[i + 1] then
@@ -37,10 +42,18 @@ local function finish(keys, args)
     elseif args[i + 2] ~= '' and fields[F_COUNTED_LEASE] == args[i + 2] then
       -- Reported again, as the acknowledgement was lost.
       outcome = 'run_again'
-    elseif fields[F_LEASE_ID] ~= args[i + 2] or not among(args[4], fields[F_STATUS]) then
+    elseif not holds and not earlier_base then
       outcome = 'stale'
     else
-      fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+      if earlier_base then
+        fields[F_OUTPUT_BASE] = earlier_base
+      else
+        fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+      end
+      -- Of an attempt that was given up, the status says why; the outcome may have no reason of its own.
+      if fields[F_CODE] ~= '' and args[i + 4] == '' then
+        server.call('HSET', status_key(id), 'code', '', 'message', '')
+      end
       fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
       local runs = number(fields, F_RUNS) + 1
       -- The agent counts the output of its own attempt only. What could not be kept counts too, so that it is told.
@@ -49,6 +62,7 @@ local function finish(keys, args)
         outcome = 'run_again'
         server.call('HSET', status_key(id), 'runs', runs, 'counted_lease', args[i + 2],
           'output_bytes', whole(output_bytes))
+        if fields[F_STATUS] == 'queued' then leave_queue(batch, id, fields) end
         release_command(batch, id, fields, tonumber(args[i + 8]))
       else
         outcome = 'stored'

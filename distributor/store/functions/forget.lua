@@ -20,8 +20,8 @@ local function forget(keys, args)
   local agents = server.call('ZRANGEBYLEX', AGENTS_KEY, after, '+', 'LIMIT', 0, args[2])
   local gone = 0
   for _, agent_id in ipairs(agents) do
-    if server.call('EXISTS', session_key(agent_id), ready_key(agent_id), delayed_key(agent_id),
-      assigned_key(agent_id)) == 0 then
+    if server.call('EXISTS', session_key(agent_id), ready_key(agent_id), control_key(agent_id),
+      delayed_key(agent_id), assigned_key(agent_id)) == 0 then
       unindex(batch, AGENTS_KEY, agent_id)
       gone = gone + 1
     end

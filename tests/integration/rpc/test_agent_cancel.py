@@ -14,7 +14,7 @@ from tests.support.wire_agent import running
 async def cancel(server: RunningServer, command_id: str, reason: str = "") -> command_pb2.CommandState:
     response = await server.commands.CancelCommand(CancelCommandRequest(command_id=command_id, reason=reason))
     state: command_pb2.CommandState = response.command.state
-    assert (response.command.command_id, response.command.type) == (command_id, "PING")
+    assert (response.command.command_id, response.command.type) == (command_id, "PRINT")
     return state
 
 

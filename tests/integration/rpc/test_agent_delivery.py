@@ -28,7 +28,7 @@ async def test_a_command_arrives_as_it_was_queued_with_the_defaults_filled_in(se
         command_id = await server.queue(params={"reason": "test", "nested": {"list": [1, None, True]}})
         assignment = await agent.next_assignment(command_id)
         command = assignment.command
-        assert (command.agent_id, command.type, command.priority) == ("agent123", "PING", 50)
+        assert (command.agent_id, command.type, command.priority) == ("agent123", "PRINT", 50)
         assert (command.time_limit.seconds, command.queue_ttl.seconds, command.max_runs) == (300, 86_400, 1)
         assert dict(command.params) == {"reason": "test", "nested": {"list": [1, None, True]}}
         assert assignment.attempt == 1

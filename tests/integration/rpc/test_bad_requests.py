@@ -361,7 +361,7 @@ async def test_is_told_and_changes_nothing(server: RunningServer, mistake: Mista
 
 
 async def test_in_a_batch_each_mistake_is_told_where_it_is_and_the_others_are_queued(server: RunningServer) -> None:
-    async with server.agent(types=["PING"]) as agent:
+    async with server.agent(types=["PRINT"]) as agent:
         mistakes = [mistake for mistake in MISTAKES if mistake.method == "QueueCommand"]
         requests = [request for mistake in mistakes for request in (mistake.request, queue_request("good"))]
         response = await server.commands.QueueCommands(pb.QueueCommandsRequest(requests=requests))

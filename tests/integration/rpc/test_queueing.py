@@ -292,7 +292,7 @@ async def test_each_filter_and_all_together(server: RunningServer) -> None:
     assert await listed(type="EXEC") == {exec_waiting}
     assert exec_waiting in await listed(queued_after=between)
     assert exec_waiting not in await listed(queued_before=between)
-    assert await listed(agent_id="agent123", statuses=[QUEUED], type="PING") == {waiting}
+    assert await listed(agent_id="agent123", statuses=[QUEUED], type="PRINT") == {waiting}
     assert await listed(agent_id="nobody") == set()
 
 

@@ -76,7 +76,7 @@ async def test_from_the_queue_to_the_result(server: RunningServer) -> None:
     command_id = await server.queue()
     viewer = Viewer(server, command_id)
     first = await viewer.next()
-    assert (first.command_id, first.agent_id, first.type, first.priority) == (command_id, "agent123", "PING", 50)
+    assert (first.command_id, first.agent_id, first.type, first.priority) == (command_id, "agent123", "PRINT", 50)
     assert first.state.status == QUEUED
     async with server.agent() as agent:
         assignment = await agent.next_assignment(command_id)

@@ -127,6 +127,7 @@ async def test_what_is_not_the_agents_is_dropped(world: StoreWorld) -> None:
     superseded = await world.assigned()
     await world.store.release([Release(superseded, AGENT, LEASE, 0, Reason())])
     await world.claim(lease_id="lease2")
+    await world.store.progress([Progress(superseded, AGENT, "lease2", 1, 2, 3)])
     never_given_out = await world.queued()
     items = (
         HeldCommand(foreign, LEASE),

@@ -97,7 +97,7 @@ async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(world: Store
     ids = [world.new_id() for _ in sizes]
     await world.enqueue(
         *(
-            NewCommand(command_id, CommandDraft(AGENT, "PING"), b"x" * size)
+            NewCommand(command_id, CommandDraft(AGENT, "PRINT"), b"x" * size)
             for command_id, size in zip(ids, sizes, strict=True)
         )
     )

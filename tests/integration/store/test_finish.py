@@ -141,7 +141,7 @@ async def test_a_result_with_nothing_to_say_has_no_empty_members(world: StoreWor
     (result,) = await world.reader.results([command_id])
     finished_ms = (await world.state(command_id)).receipts.finished_ms
     assert result == CommandResult(
-        command_id, AGENT, "PING", CommandStatus.COMPLETED, 1, Reason(), None, "", 0, 0, finished_ms
+        command_id, AGENT, "PRINT", CommandStatus.COMPLETED, 1, Reason(), None, "", 0, 0, finished_ms
     )
 
 

@@ -164,3 +164,13 @@ async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.Monkey
         world.store.away = False
         # Nobody rings again: what it was woken for is not forgotten.
         await until(lambda: agent.command_ids == ["c1"])
+
+
+async def test_an_agent_without_room_is_asked_for_only_where_control_work_may_wait() -> None:
+    agent = MemoryAgent(capacity=1)
+    world = World(agent)
+    agent.session.claimed("c1", "lease", 1, 0.0)
+    await world.distributor.run_once(["agent123"])
+    assert world.store.claims == []
+    await world.distributor.run_once(["agent123"], {"agent123"})
+    assert [(claim.most, claim.most_control) for claim in world.store.claims] == [(0, 4)]

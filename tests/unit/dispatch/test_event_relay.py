@@ -95,12 +95,14 @@ async def test_a_cancel_is_handed_to_the_agent(world: World) -> None:
         (EventKind.RELEASED, CommandStatus.QUEUED),
     ],
 )
-async def test_what_a_deadline_took_away_is_stopped_and_makes_room(
+async def test_what_a_deadline_took_away_makes_room_and_is_stopped_if_it_has_ended(
     world: World, kind: EventKind, status: CommandStatus
 ) -> None:
     world.agent.session.claimed("c1", "lease", 1, 0.0)
     world.tell(changed(kind, state(status=status, reason="time_limit")))
     assert (world.agent.withdrawn, world.agent.cancelled) == ([("c1", "time_limit")], [])
+    # What goes back to the queue comes to this agent again: it may go on with what it runs.
+    assert world.agent.stopped == (["c1"] if status.terminal else [])
     assert world.agent.session.in_flight == {}
     assert world.wakeups.take() == {"agent123"}
 

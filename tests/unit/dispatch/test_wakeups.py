@@ -21,3 +21,12 @@ async def test_ringing_again_after_a_look_wakes_again() -> None:
     wakeups.wake("b")
     assert await wakeups.wait(10)
     assert wakeups.take() == {"b"}
+
+
+async def test_which_may_have_a_control_command_is_kept_apart() -> None:
+    wakeups = Wakeups()
+    wakeups.wake("a", control=True)
+    wakeups.wake("a")
+    wakeups.wake("b")
+    assert (wakeups.take(), wakeups.take_control()) == ({"a", "b"}, {"a"})
+    assert wakeups.take_control() == set()

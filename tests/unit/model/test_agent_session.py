@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from distributor.model.agent_session import AgentSession, InFlight, ProtocolViolation, StageOffsets
+from distributor.model.control import CONTROL_ROOM
 
 NOTHING = StageOffsets(None, None, None)
 
@@ -250,3 +251,39 @@ def test_an_adopted_command_keeps_what_is_known_of_it() -> None:
     assert not opened.received("c1", "lease1", 1_000.0)
     assert opened.started("c1", "lease1", 1_000.0)
     assert opened.stages("c1", "lease1") == StageOffsets(None, 20, 500)
+
+
+def test_control_commands_take_up_no_room_and_have_a_bound_of_their_own() -> None:
+    opened = session(capacity=1)
+    for number in range(CONTROL_ROOM):
+        assert opened.control_credit == CONTROL_ROOM - number
+        opened.claimed(str(number), "lease", 1, 0.0, control=True)
+    assert (opened.credit, opened.control_credit) == (1, 0)
+    opened.claimed("work", "lease", 1, 0.0)
+    assert opened.credit == 0
+    opened.received("0", "lease", 0.0)
+    opened.received("work", "lease", 0.0)
+    # It counts work only.
+    opened.heartbeat(1, credit=0, running=1, now=0.0)
+    opened.ended("work", "lease")
+    assert opened.credit == 1
+    opened.ended("0", "lease")
+    assert opened.lost("1", 1) == "lease"
+    assert (opened.credit, opened.control_credit) == (1, 2)
+    opened.draining = True
+    assert opened.control_credit == 0
+
+
+def test_a_control_command_taken_away_leaves_nothing_to_wait_for() -> None:
+    opened = session(capacity=1)
+    opened.claimed("c1", "lease", 1, 0.0, control=True)
+    opened.received("c1", "lease", 0.0)
+    opened.lost("c1", 1)
+    assert (opened.credit, opened.control_credit) == (1, CONTROL_ROOM)
+
+
+def test_a_second_attempt_in_flight_is_counted_once() -> None:
+    opened = session(capacity=1)
+    for lease_id in ("one", "two"):
+        opened.claimed("c1", lease_id, 1, 0.0, control=True)
+    assert opened.control_credit == CONTROL_ROOM - 1

@@ -123,7 +123,7 @@ async def test_what_is_withdrawn_is_stopped_once_it_was_sent(world: World) -> No
     await until(lambda: world.told)
     world.session.received("c1", "lease", monotonic_ms())
     assert world.session.lost("c1", 1) == "lease"
-    world.stream.withdraw("c1", "lease", "time_limit")
+    world.stream.withdraw("c1", "lease", "time_limit", stop=True)
     await until(lambda: len(world.told) == 2)
     assert world.told == ["run c1", "cancel c1"]
     # Until the agent says that it stopped, or never had it, it takes up room.
@@ -142,7 +142,7 @@ async def test_what_an_agent_that_reads_late_hears_of_one_attempt_is_not_taken_f
     world.deliver("c1")
     await asyncio.sleep(0)
     world.session.lost("c1", 1)
-    world.stream.withdraw("c1", "lease", "not acknowledged")
+    world.stream.withdraw("c1", "lease", "not acknowledged", stop=True)
     world.deliver("c1", attempt=2, lease_id="lease-2")
     world.context.deaf = False
     await until(lambda: len(world.told) == 3)

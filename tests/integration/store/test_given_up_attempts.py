@@ -1,0 +1,124 @@
+"""An attempt that was given up although its agent has it: what the agent says of it is still true of the command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distributor.model.agent import HeldCommand
+from distributor.model.command import Reason
+from distributor.model.delivery import CompletionOutcome, Progress, Release
+from distributor.model.lifecycle import CommandStatus
+from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, completion
+
+
+async def given_up(world: StoreWorld, assigned_again: bool, **draft: Any) -> str:
+    """The id of a command whose first attempt, under LEASE, was not acknowledged in time."""
+    command_id = await world.assigned(**draft)
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    if assigned_again:
+        assert (await world.claim(lease_id="lease2")).commands[0].attempt == 2
+    return command_id
+
+
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+@pytest.mark.parametrize("status", TERMINAL)
+async def test_its_outcome_is_the_commands_outcome(
+    world: StoreWorld, status: CommandStatus, assigned_again: bool
+) -> None:
+    command_id = await given_up(world, assigned_again)
+    report = completion(command_id, status, reason=Reason("known", "it is known"), ran=True)
+    assert await world.store.finish([report]) == [CompletionOutcome.STORED]
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (status, "known")
+    assert await world.store.finish([report]) == [CompletionOutcome.LATE]
+    assert (await world.claim(lease_id="lease3")).commands == []
+    assert await world.deadline(command_id) is None
+
+
+async def test_not_once_a_later_attempt_was_started(world: StoreWorld) -> None:
+    command_id = await given_up(world, assigned_again=True)
+    await world.store.progress([Progress(command_id, AGENT, "lease2", 1, 2, None)])
+    acknowledged_only = await world.dump()
+    await world.store.progress([Progress(command_id, AGENT, "lease2", None, None, 3)])
+    before = await world.dump()
+    assert before != acknowledged_only
+    assert await world.store.finish([completion(command_id, ran=True)]) == [CompletionOutcome.STALE]
+    assert await world.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "lease_id", "ran", "outcome"),
+    [
+        ("other", LEASE, True, CompletionOutcome.FOREIGN),
+        (AGENT, "never given out", True, CompletionOutcome.STALE),
+        (AGENT, "", True, CompletionOutcome.STALE),
+        (AGENT, LEASE[:-1], True, CompletionOutcome.STALE),
+        (AGENT, f"{LEASE}=0", True, CompletionOutcome.STALE),
+        (AGENT, LEASE, False, CompletionOutcome.STALE),
+    ],
+)
+async def test_only_the_agents_own_outcome_of_a_real_attempt(
+    world: StoreWorld, agent_id: str, lease_id: str, ran: bool, outcome: CompletionOutcome
+) -> None:
+    command_id = await given_up(world, assigned_again=True)
+    before = await world.dump()
+    report = completion(command_id, agent_id=agent_id, lease_id=lease_id, ran=ran)
+    assert await world.store.finish([report]) == [outcome]
+    assert await world.dump() == before
+
+
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+async def test_a_transient_failure_of_it_is_counted_and_run_again_once(world: StoreWorld, assigned_again: bool) -> None:
+    command_id = await given_up(world, assigned_again, max_runs=2)
+    report = completion(command_id, CommandStatus.FAILED, rerun_delay_ms=1, ran=True)
+    assert await world.store.finish([report, report]) == [CompletionOutcome.RUN_AGAIN] * 2
+    assert (await world.state(command_id)).status is CommandStatus.QUEUED
+    assert (await world.hash(command_id))["runs"] == "1"
+    assert (await world.claim(lease_id="lease3")).commands == []
+    await world.end_delay(command_id)
+    await world.store.due([0])
+    assert [command.command_id for command in (await world.claim(lease_id="lease3")).commands] == [command_id]
+
+
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+async def test_an_agent_that_attaches_with_it_goes_on_with_it(world: StoreWorld, assigned_again: bool) -> None:
+    command_id = await world.assigned()
+    await world.print_output(command_id, 0, b"12345")
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    if assigned_again:
+        await world.claim(lease_id="lease2")
+    attached = await world.attach(held=(HeldCommand(command_id, LEASE),))
+    assert attached.adopted[command_id].output_bytes == 5
+    assert (await world.state(command_id)).status is CommandStatus.ASSIGNED
+    assert await world.print_output(command_id, 5, b"678") == 8
+    assert await world.print_output(command_id, 8, b"late", lease_id="lease2") is None
+    assert await world.store.finish([completion(command_id, output_bytes=8)]) == [CompletionOutcome.STORED]
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert (result.output_bytes, result.output_dropped_bytes) == (8, 0)
+
+
+async def test_the_bytes_of_output_count_from_where_that_attempt_began(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.print_output(command_id, 0, b"12345")
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.claim(lease_id="lease2")
+    assert await world.store.finish([completion(command_id, output_bytes=7, ran=True)]) == [CompletionOutcome.STORED]
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.output_bytes == 7
+
+
+async def test_the_latest_eight_are_remembered(world: StoreWorld) -> None:
+    command_id = await world.assigned(lease_id="old1")
+    for number in range(2, 11):
+        await world.store.release([Release(command_id, AGENT, f"old{number - 1}", 0, Reason("busy"), counts=False)])
+        await world.claim(lease_id=f"old{number}")
+    assert len((await world.hash(command_id))["given_up"].split()) == 8
+    assert await world.store.finish([completion(command_id, lease_id="old1", ran=True)]) == [CompletionOutcome.STALE]
+    assert await world.store.finish([completion(command_id, lease_id="old2", ran=True)]) == [CompletionOutcome.STORED]
