@@ -25,7 +25,9 @@ class Lifespan:
     The last comes first, whatever fails or hangs. For one process, from its start to its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step_seconds: float = STEP_SECONDS) -> None:
+        """`step_seconds` is what each step of stopping may take, beyond the grace that it gives others."""
+        self._step_seconds = step_seconds
         self._steps = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -47,7 +49,7 @@ class Lifespan:
         """Have this done when the process stops, before everything that was asked for earlier."""
 
         async def bounded() -> None:
-            seconds = grace_seconds + STEP_SECONDS
+            seconds = grace_seconds + self._step_seconds
             try:
                 async with asyncio.timeout(seconds):
                     await step()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from distributor.app.lifespan import Loop
+from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.command_distributor import CommandDistributor
@@ -43,6 +44,7 @@ from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.valkey_connection import ValkeyConnection
 
+DEFAULT_TIMING: Final = ServerTiming()
 IDEMPOTENCY_MS: Final = 86_400_000
 SESSION_MS: Final = 604_800_000
 """How long an agent is remembered after it was last heard."""
@@ -101,15 +103,17 @@ def stores_on(
 
 
 def server_parts(
-    stores: Stores, settings: ServerSettings, metrics: Metrics, interceptors: Sequence[Interceptor] = ()
+    stores: Stores,
+    settings: ServerSettings,
+    metrics: Metrics,
+    interceptors: Sequence[Interceptor] = (),
+    timing: ServerTiming = DEFAULT_TIMING,
 ) -> ServerParts:
     """A server over these stores. `interceptors` surround every call, outside of what makes errors a status."""
     wakeups, registry = Wakeups(), AgentRegistry(metrics)
-    retry = RetryPolicy(
-        settings.delivery_attempts, round(settings.retry_first * 1000), round(settings.retry_most * 1000)
-    )
+    retry = retry_policy(settings)
     watches = Watches(metrics, settings.max_watchers)
-    gauges = Gauges(stores.reader, stores.functions.check_writable, metrics)
+    gauges = Gauges(stores.reader, stores.functions.check_writable, metrics, timing.gauges)
     relay = EventRelay(stores.event_log, stores.replica, registry, wakeups, watches, metrics)
     distributor = CommandDistributor(
         stores.commands,
@@ -124,13 +128,14 @@ def server_parts(
     )
     reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes, holds)
     gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
+    gateway.hello_timeout_seconds = timing.hello
     loops: dict[str, Loop] = {
         "event relay": relay.run,
         "command distributor": distributor.run,
-        "deadlines": Deadlines(stores.commands, wakeups, retry).run,
+        "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,
         "flight audit": Reconciler(stores.reader, registry, wakeups, relay.missed).run,
-        "liveness": Liveness(registry, settings.offline_after).run,
+        "liveness": Liveness(registry, settings.offline_after, timing.liveness).run,
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
         "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
@@ -141,6 +146,13 @@ def server_parts(
     grpc = _grpc_server(settings, metrics, interceptors)
     grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
     return ServerParts(registry, watches, relay, gauges, gateway, grpc, loops)
+
+
+def retry_policy(settings: ServerSettings) -> RetryPolicy:
+    """When delivery is tried again, from the settings."""
+    return RetryPolicy(
+        settings.delivery_attempts, round(settings.retry_first * 1000), round(settings.retry_most * 1000)
+    )
 
 
 def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor]) -> GrpcServer:

@@ -7,12 +7,13 @@ import gc
 import secrets
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
-from distributor.app.server_parts import ServerParts, server_parts, stores_on
+from distributor.app.server_parts import DEFAULT_TIMING, ServerParts, server_parts, stores_on
 from distributor.app.signals import StopSignals
+from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
@@ -28,8 +29,6 @@ from distributor.tasks import first_of
 
 logger = get_logger()
 
-STOPPING_GRACE_SECONDS: Final = 0.5
-
 
 class ServerProcess:
     """Gateway, distributor and command service over one Valkey. An async context manager: serving inside it.
@@ -38,12 +37,18 @@ class ServerProcess:
     anything more, then agents and watchers are asked to go elsewhere, and the store is let go last.
     """
 
-    def __init__(self, settings: ServerSettings, interceptors: Sequence[Interceptor] = ()) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        interceptors: Sequence[Interceptor] = (),
+        timing: ServerTiming = DEFAULT_TIMING,
+    ) -> None:
         """`interceptors` surround every call, outside of our own."""
+        self._timing = timing
         self._settings = settings
         self._interceptors = interceptors
         self._replica = secrets.token_hex(6)
-        self._lifespan = Lifespan()
+        self._lifespan = Lifespan(timing.stopping_step)
         self._registry: AgentRegistry | None = None
         self._draining = False
         self.metrics = Metrics()
@@ -88,7 +93,7 @@ class ServerProcess:
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
         self._lifespan.at_stop("calls to Valkey", stores.idle)
         await load_functions(connection, stores.functions)
-        parts = server_parts(stores, settings, self.metrics, self._interceptors)
+        parts = server_parts(stores, settings, self.metrics, self._interceptors, self._timing)
         self._registry = parts.registry
         await parts.relay.catch_up()
         await parts.gauges.run_once()
@@ -118,7 +123,7 @@ class ServerProcess:
     async def _serve(self, parts: ServerParts) -> None:
         self._lifespan.at_stop("streams", parts.gateway.idle)
         self.port = await parts.grpc.start(self._settings.listen)
-        self._lifespan.at_stop("grpc", lambda: parts.grpc.stop(STOPPING_GRACE_SECONDS))
+        self._lifespan.at_stop("grpc", lambda: parts.grpc.stop(self._timing.stopping_grace))
         self._lifespan.at_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
         await self._tell_health(parts)
 

@@ -45,6 +45,7 @@ class CommandDistributor:
         self._metrics = metrics
         self._polling_interval = polling_interval
         self._batch_size = batch_size
+        self.wait_after_failure_seconds = WAIT_AFTER_FAILURE_SECONDS
         self._turn = 0
         self._pace = Pace(BUSY_COMMANDS_PER_SECOND)
         self._outage = Outage("claim commands")
@@ -67,7 +68,7 @@ class CommandDistributor:
                     await asyncio.sleep(PAUSE_WHEN_BUSY_SECONDS)
             except DistributorError as error:
                 self._outage.failed(error)
-                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+                await asyncio.sleep(self.wait_after_failure_seconds)
                 for agent_id in woken:
                     self._wakeups.wake(agent_id, agent_id in control)
 

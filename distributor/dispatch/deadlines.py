@@ -23,7 +23,14 @@ SHORTEST_WAIT_SECONDS = 0.02
 class Deadlines:
     """One loop of each replica; whoever comes first acts, and only once."""
 
-    def __init__(self, store: CommandStore, wakeups: Wakeups, retry_policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        store: CommandStore,
+        wakeups: Wakeups,
+        retry_policy: RetryPolicy,
+        longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+    ) -> None:
+        self._longest_wait_seconds = longest_wait_seconds
         self._store = store
         self._wakeups = wakeups
         self._retry_policy = retry_policy
@@ -38,7 +45,7 @@ class Deadlines:
                 self._outage.over()
             except DistributorError as error:
                 self._outage.failed(error)
-                wait = LONGEST_WAIT_SECONDS
+                wait = self._longest_wait_seconds
             await asyncio.sleep(wait)
 
     async def run_once(self) -> float:
@@ -57,5 +64,5 @@ class Deadlines:
                     status=command.status.value,
                 )
         if next_ms is None:
-            return LONGEST_WAIT_SECONDS
-        return min(max(next_ms / 1000, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+            return self._longest_wait_seconds
+        return min(max(next_ms / 1000, SHORTEST_WAIT_SECONDS), self._longest_wait_seconds)

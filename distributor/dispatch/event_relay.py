@@ -33,6 +33,7 @@ class EventRelay:
         watches: Watches,
         metrics: Metrics,
     ) -> None:
+        self.wait_after_failure_seconds = WAIT_AFTER_FAILURE_SECONDS
         self._log = log
         self._replica = replica
         self._registry = registry
@@ -61,7 +62,7 @@ class EventRelay:
                     self.relay(batch)
             except DistributorError as error:
                 self._outage.failed(error)
-                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+                await asyncio.sleep(self.wait_after_failure_seconds)
 
     async def catch_up(self) -> None:
         """Begin at the newest event. Called before anything is served, so that no event is missed."""

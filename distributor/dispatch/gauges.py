@@ -17,11 +17,18 @@ SAMPLE_EVERY_SECONDS = 1.0
 class Gauges:
     """One loop. Also the judge of whether the store can be used: `fault` says what is wrong, or is None."""
 
-    def __init__(self, reader: CommandReader, check_writable: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        reader: CommandReader,
+        check_writable: Callable[[], Awaitable[None]],
+        metrics: Metrics,
+        sample_every_seconds: float = SAMPLE_EVERY_SECONDS,
+    ) -> None:
         """`check_writable` raises while the store takes no changes."""
         self._reader = reader
         self._check_writable = check_writable
         self._metrics = metrics
+        self._sample_every_seconds = sample_every_seconds
         self.fault: str | None = "not asked yet"
         self.changed = asyncio.Event()
         """Set whenever `fault` comes or goes; whoever waits for it clears it."""
@@ -30,7 +37,7 @@ class Gauges:
         """Sample every second until cancelled."""
         while True:
             await self.run_once()
-            await asyncio.sleep(SAMPLE_EVERY_SECONDS)
+            await asyncio.sleep(self._sample_every_seconds)
 
     async def run_once(self) -> None:
         """Ask once."""

@@ -13,14 +13,17 @@ LOOK_EVERY_SECONDS = 1.0
 class Liveness:
     """One loop over the agents attached here. Heartbeats come on the stream, so a deaf agent is a silent one."""
 
-    def __init__(self, registry: AgentRegistry, offline_after: float = 30.0) -> None:
+    def __init__(
+        self, registry: AgentRegistry, offline_after: float = 30.0, look_every_seconds: float = LOOK_EVERY_SECONDS
+    ) -> None:
         self._registry = registry
+        self._look_every_seconds = look_every_seconds
         self._offline_after_ms = offline_after * 1000
 
     async def run(self) -> None:
         """Look every second until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(self._look_every_seconds)
             self.run_once(time.monotonic() * 1000)
 
     def run_once(self, now: float) -> int:

@@ -24,10 +24,11 @@ class Watch:
     """What changed since the watcher last looked: the latest state of each command, not every one between.
 
     So the memory of a slow watcher is bounded by the number of commands it watches, and it always learns the last
-    state. A watcher of everything that falls more than MOST_PENDING commands behind is told so and ends.
+    state. A watcher of everything that falls more than `most_pending` commands behind is told so and ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_pending: int = MOST_PENDING) -> None:
+        self._most_pending = most_pending
         self._pending: dict[str, EventRecord] = {}
         self._output: dict[str, EventRecord] = {}
         self._failure: Exception | None = None
@@ -45,10 +46,10 @@ class Watch:
             if record.kind == EventKind.FINISHED:
                 self._urgent.set()
             self._pending[record.subject] = record
-        if len(self._pending) > MOST_PENDING:
+        if len(self._pending) > self._most_pending:
             self.fail(
                 ResourceExhausted(
-                    f"the watcher fell more than {MOST_PENDING:,} commands behind; watch again",
+                    f"the watcher fell more than {self._most_pending:,} commands behind; watch again",
                     reason="WATCHER_TOO_SLOW",
                 )
             )
@@ -93,7 +94,8 @@ class Watch:
 class Watches:
     """All watches of this replica: by command, by agent, and of everything. Finding them costs one look-up a record."""
 
-    def __init__(self, metrics: Metrics, most: int = 1_000) -> None:
+    def __init__(self, metrics: Metrics, most: int = 1_000, most_pending: int = MOST_PENDING) -> None:
+        self._most_pending = most_pending
         self._metrics = metrics
         self._most = most
         self._by_subject: dict[str, set[Watch]] = {}
@@ -115,7 +117,7 @@ class Watches:
                 reason="TOO_MANY_WATCHERS",
                 retry_after_seconds=1.0,
             )
-        watch = Watch()
+        watch = Watch(self._most_pending)
         self._open.add(watch)
         if command_ids:
             _subscribe(self._by_subject, command_ids, watch)

@@ -51,6 +51,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._wakeups = wakeups
         self._settings = settings
         self._admission = AgentAdmission(settings.max_agents)
+        self.hello_timeout_seconds = HELLO_TIMEOUT_SECONDS
+        """How long a new stream may say nothing."""
         self._draining = False
         self._tidying: set[asyncio.Task[None]] = set()
 
@@ -122,11 +124,11 @@ class AgentGateway(AgentGatewayServiceServicer):
             raise draining()
         # Not wait_for: a pending read must not be cancelled. It ends by itself once we have answered.
         reading = asyncio.ensure_future(context.read())
-        await asyncio.wait([reading], timeout=HELLO_TIMEOUT_SECONDS)
+        await asyncio.wait([reading], timeout=self.hello_timeout_seconds)
         if not reading.done():
             # Its end is of no interest to anybody then.
             reading.add_done_callback(lambda task: task.cancelled() or task.exception())
-            raise Aborted(f"no hello came within {HELLO_TIMEOUT_SECONDS:g} s", reason="NO_HELLO")
+            raise Aborted(f"no hello came within {self.hello_timeout_seconds:g} s", reason="NO_HELLO")
         request = reading.result()
         if isinstance(request, Malformed):
             raise request.error

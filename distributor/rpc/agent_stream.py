@@ -57,6 +57,7 @@ class AgentStream:
         "_context",
         "_ending",
         "_handler",
+        "_last_write_seconds",
         "_outbox",
         "_reports",
         "_sessions",
@@ -65,7 +66,16 @@ class AgentStream:
         "session",
     )
 
-    def __init__(self, context: Context, session: AgentSession, reports: AgentReports, sessions: SessionStore) -> None:
+    def __init__(
+        self,
+        context: Context,
+        session: AgentSession,
+        reports: AgentReports,
+        sessions: SessionStore,
+        last_write_seconds: float = LAST_WRITE_SECONDS,
+    ) -> None:
+        """`last_write_seconds` is how long an agent has for what is left to be written when its stream ends."""
+        self._last_write_seconds = last_write_seconds
         self.session = session
         self._context = context
         self._reports = reports
@@ -162,7 +172,7 @@ class AgentStream:
                 # Its half-close comes next. A stream that we end before costs native memory (grpc#43360).
                 half_close = asyncio.ensure_future(self._context.read())
                 half_close.add_done_callback(_heed)
-                await asyncio.wait([half_close], timeout=LAST_WRITE_SECONDS)
+                await asyncio.wait([half_close], timeout=self._last_write_seconds)
                 return True
 
     async def close(self) -> list[tuple[str, str]]:
@@ -173,7 +183,7 @@ class AgentStream:
         unsent = self._outbox.unsent()
         tasks = {task for task in (self._writer, self._ending) if task is not None}
         if tasks:
-            await asyncio.wait(tasks, timeout=LAST_WRITE_SECONDS)
+            await asyncio.wait(tasks, timeout=self._last_write_seconds)
         if self._writer is not None:
             self._writer.cancel()
         return unsent
@@ -255,9 +265,9 @@ class AgentStream:
 
     async def _abort(self, error: DistributorError) -> None:
         if self._writer is not None:
-            await asyncio.wait([self._writer], timeout=LAST_WRITE_SECONDS)
+            await asyncio.wait([self._writer], timeout=self._last_write_seconds)
         # Behind a write that is stuck, the status reaches the agent should it ever read again. Nobody waits for that.
-        patience = LAST_WRITE_SECONDS if self._writer is None else 0.0
+        patience = self._last_write_seconds if self._writer is None else 0.0
         letting_go = asyncio.get_running_loop().call_later(patience, self._let_go)
         code, message, metadata = to_grpc(error)
         with contextlib.suppress(grpc.aio.AbortError, grpc.aio.BaseError):

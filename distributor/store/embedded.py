@@ -74,7 +74,9 @@ class EmbeddedValkey:
     the end of that thread as the end of the parent. May be started again after `stop`, with the same data and url.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, lock_patience_seconds: float = LOCK_PATIENCE_SECONDS) -> None:
+        """`lock_patience_seconds` is how long another server has to let go of the folder."""
+        self._lock_patience_seconds = lock_patience_seconds
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
         self.log = self._data_dir / "valkey.log"
@@ -101,7 +103,7 @@ class EmbeddedValkey:
         binary = find_server_binary()
         with _usable(self._data_dir):
             self._prepare_data_dir()
-            await self._lock.acquire(LOCK_PATIENCE_SECONDS)
+            await self._lock.acquire(self._lock_patience_seconds)
         await self._launch(binary)
 
     async def ended(self) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 import grpc
 import pytest
 
+from distributor.app.timing import ServerTiming
 from distributor.model.agent_report import Answers
 from distributor.model.agent_session import MOST_IN_A_MESSAGE
-from distributor.rpc import agent_gateway, agent_stream
+from distributor.rpc import agent_stream
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest
@@ -126,9 +127,11 @@ async def test_an_agent_that_says_goodbye_and_reads_nothing_is_away_soon(valkey_
             assert (await end_of(call)).code == "OK"
 
 
-async def test_a_stream_on_which_nothing_is_said_is_ended(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_gateway, "HELLO_TIMEOUT_SECONDS", 0.2)
-    async with running_server(valkey_url) as server, opened_stream(server.address) as silent:
+async def test_a_stream_on_which_nothing_is_said_is_ended(valkey_url: str) -> None:
+    async with (
+        running_server(valkey_url, timing=ServerTiming(hello=0.2)) as server,
+        opened_stream(server.address) as silent,
+    ):
         error = told(await silent.ended(), silent.details, silent.trailing)
         assert (error.code, error.reason) == ("ABORTED", "NO_HELLO")
         assert "within 0.2 s" in error.text

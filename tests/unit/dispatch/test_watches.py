@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from distributor.dispatch import watches as module
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.event import EventKind
@@ -97,10 +96,8 @@ async def test_their_number_is_bounded_and_shown() -> None:
     watches.open()
 
 
-async def test_a_watcher_that_falls_too_far_behind_is_told_and_holds_no_memory(
-    watches: Watches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MOST_PENDING", 10)
+async def test_a_watcher_that_falls_too_far_behind_is_told_and_holds_no_memory() -> None:
+    watches = Watches(Metrics(), most_pending=10)
     slow = watches.open()
     for number in range(11):
         watches.note(finished(f"c{number}"))

@@ -18,8 +18,7 @@ from distributor.model.agent_session import MOST_IN_A_MESSAGE, AgentSession
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from distributor.rpc import agent_stream
-from distributor.rpc.agent_stream import MOST_WAITING_ACKS, AgentStream, monotonic_ms
+from distributor.rpc.agent_stream import LAST_WRITE_SECONDS, MOST_WAITING_ACKS, AgentStream, monotonic_ms
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.memory_sessions import MemorySessions
@@ -40,12 +39,12 @@ class CountedReports(AgentReports):
 class World:
     """A stream to an agent with room for five commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, last_write_seconds: float = LAST_WRITE_SECONDS) -> None:
         self.context = ScriptedContext()
         self.store = MemoryStore()
         self.session = AgentSession("agent123", 1, 5, monotonic_ms())
         self.reports = CountedReports(self.store, MemoryOutputLog(), Wakeups(), RetryPolicy(10, 10))
-        self.stream = AgentStream(self.context, self.session, self.reports, MemorySessions())
+        self.stream = AgentStream(self.context, self.session, self.reports, MemorySessions(), last_write_seconds)
 
     def deliver(self, command_id: str, encoded: bytes | None = None, attempt: int = 1, lease_id: str = "lease") -> None:
         if encoded is None:
@@ -263,10 +262,8 @@ async def test_an_agent_that_reads_no_answers_is_not_heard(world: World) -> None
         assert world.context.unread == 0
 
 
-async def test_closing_does_not_wait_for_an_agent_that_does_not_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agent_stream, "LAST_WRITE_SECONDS", 0.01)
+async def test_closing_does_not_wait_for_an_agent_that_does_not_read() -> None:
+    world = World(last_write_seconds=0.01)
     world.context.deaf = True
     world.deliver("c1")
     # Now its write is under way.
@@ -278,9 +275,9 @@ async def test_closing_does_not_wait_for_an_agent_that_does_not_read(
 
 @pytest.mark.parametrize("something_to_say", [True, False])
 async def test_ending_does_not_wait_for_an_agent_that_does_not_read(
-    world: World, monkeypatch: pytest.MonkeyPatch, something_to_say: bool
+    something_to_say: bool,
 ) -> None:
-    monkeypatch.setattr(agent_stream, "LAST_WRITE_SECONDS", 0.01)
+    world = World(last_write_seconds=0.01)
     world.context.deaf = True
     if something_to_say:
         world.deliver("c1")
