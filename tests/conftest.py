@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final
 
 import hypothesis
 import pytest
@@ -20,6 +25,28 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+PATIENCE_OF_A_TEST_SECONDS: Final = {"unit": 30.0}
+"""Bound of a coroutine test by its ring, if not of all: single waits have PATIENCE_SECONDS or less."""
+
+PATIENCE_OF_OTHERS_SECONDS: Final = 120.0
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Cancel a coroutine test that hangs, so that its traceback shows what it waited for."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        ring = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.obj = _bounded(item.obj, PATIENCE_OF_A_TEST_SECONDS.get(ring, PATIENCE_OF_OTHERS_SECONDS))
+
+
+def _bounded(test: Callable[..., Coroutine[Any, Any, None]], seconds: float) -> Callable[..., Any]:
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(seconds):
+            await test(*args, **kwargs)
+
+    return bounded
 
 
 # A run in the background of a shell ignores Ctrl-C, and so would every program that a test starts and interrupts.

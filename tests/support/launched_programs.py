@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.support.free_port import free_port
 from tests.support.launched_sender import ROOT
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -23,10 +24,11 @@ async def launched(launcher: str, *arguments: str, ready: bytes) -> AsyncIterato
     )
     assert process.stdout is not None
     told = b""
-    while ready not in told:
-        line = await process.stdout.readline()
-        told += line
-        assert line, f"{launcher} ended before it was ready: {told.decode()}"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while ready not in told:
+            line = await process.stdout.readline()
+            told += line
+            assert line, f"{launcher} ended before it was ready: {told.decode()}"
     # A log that nobody reads would stop the process.
     rest = asyncio.create_task(process.stdout.read())
     try:
@@ -34,8 +36,9 @@ async def launched(launcher: str, *arguments: str, ready: bytes) -> AsyncIterato
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.wait()
-        await rest
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await process.wait()
+            await rest
 
 
 @asynccontextmanager

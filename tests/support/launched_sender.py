@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "cmd" / "command_sender.py"
 
@@ -51,7 +53,8 @@ async def run_sender(
     process = await start_sender(
         server, *arguments, unbuffered=unbuffered, launcher=launcher, stdin=DEVNULL if stdin is None else PIPE
     )
-    stdout, stderr = await process.communicate(stdin)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        stdout, stderr = await process.communicate(stdin)
     assert process.returncode is not None
     assert "Traceback" not in stderr.decode()
     return Finished(process.returncode, stdout, stderr.decode())

@@ -12,6 +12,8 @@ import termios
 from types import TracebackType
 from typing import Self
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 _PIECE = re.compile(r"\x1b\[(?P<number>\??[0-9;]*)(?P<letter>[A-Za-z])|(?P<control>[\r\n])|(?P<text>[^\x1b\r\n]+)")
 
 
@@ -38,7 +40,8 @@ class Terminal:
     ) -> None:
         os.close(self.theirs)
         if kind is None:
-            await self._closed.wait()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._closed.wait()
         asyncio.get_running_loop().remove_reader(self._ours)
         os.close(self._ours)
 
@@ -55,10 +58,11 @@ class Terminal:
         self._more.set()
 
     async def until(self, text: str) -> None:
-        """Wait until the program has written `text`, colour aside."""
-        while text not in self.ever_drawn:
-            self._more.clear()
-            await self._more.wait()
+        """Wait, bounded, until the program has written `text`, colour aside."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while text not in self.ever_drawn:
+                self._more.clear()
+                await self._more.wait()
 
     @property
     def ever_drawn(self) -> str:
