@@ -20,7 +20,7 @@ test: env-dev browser ## Run every test in parallel; PYTEST_ARGS=... to choose
 	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: env-dev ## Run unit and property tests only: under 30 s
-	@$(PYTEST) tests/unit tests/properties $(PYTEST_ARGS)
+	@$(PYTEST) tests/properties tests/unit $(PYTEST_ARGS)
 
 check: check-format check-lint check-types check-layers check-proto check-docs check-commits ## Everything but the tests
 	@echo "check: all passed"
