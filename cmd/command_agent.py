@@ -1,6 +1,6 @@
 """Runs the reference agent, as the installed `command-agent` does."""
 
-from distributor.cli.command_agent import main
+from distributor.cli.programs import command_agent
 
 if __name__ == "__main__":
-    main()
+    command_agent()

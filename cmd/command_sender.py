@@ -1,6 +1,6 @@
 """Queues commands and follows them, as the installed `command-sender` does."""
 
-from distributor.cli.command_sender import main
+from distributor.cli.programs import command_sender
 
 if __name__ == "__main__":
-    main()
+    command_sender()

@@ -1,6 +1,6 @@
 """Launches `distributor`; the same as the installed program of that name."""
 
-from distributor.cli.distributor import main
+from distributor.cli.programs import distributor
 
 if __name__ == "__main__":
-    main()
+    distributor()

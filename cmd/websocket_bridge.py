@@ -1,6 +1,6 @@
 """Serves dashboards, as `distributor bridge` does."""
 
-from distributor.cli.distributor import bridge
+from distributor.cli.programs import websocket_bridge
 
 if __name__ == "__main__":
-    bridge()
+    websocket_bridge()

@@ -18,6 +18,7 @@ from distributor.errors import InvalidArgument
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from distributor.wire.proxies import proxy_note
 from distributor.wire.transport import cause_of, channel_options
 
 logger = get_logger()
@@ -28,7 +29,7 @@ _ANY_CALL: Final = "/grpc.health.v1.Health/Check"
 _OBSTACLE_SECONDS: Final = 1.0
 
 # Each attempt has a channel of its own and shares no connection state: our pauses are then the only ones.
-_OPTIONS: Final = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+_OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
 
 
 class Plan(NamedTuple):
@@ -77,9 +78,11 @@ class ServerConnection:
             await asyncio.sleep(self._backoff(end) if plan.delay is None else plan.delay)
 
     async def _attempt(self) -> StreamEnd | None:
-        async with aio.insecure_channel(self._server, options=_OPTIONS) as channel:
+        async with aio.insecure_channel(
+            self._server, options=[*channel_options(self._server), _OWN_CONNECTION]
+        ) as channel:
             if not await _ready(channel):
-                self._obstacle = await _obstacle(channel)
+                self._obstacle = await _obstacle(channel) + proxy_note(self._server)
                 return None
             call = AgentGatewayServiceStub(channel).Connect()
             return await GatewayStream(call, self._open_session(), self._session, self._act).run()

@@ -61,7 +61,7 @@ class CommandClient:
         self._watches: Watching | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.target, options=channel_options())
+        self._channel = grpc.aio.insecure_channel(self.target, options=channel_options(self.target))
         self._opened = CommandServiceStub(self._channel)
         self._watches = Watching(self._opened, self.target, self._options)
         return self

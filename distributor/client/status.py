@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
 from distributor.v1 import command_service_pb2
+from distributor.wire.proxies import proxy_note
 from distributor.wire.status_details import details_of, retry_after_of, unpacked
 from distributor.wire.transport import ERROR_DOMAIN, cause_of
 
@@ -69,9 +70,9 @@ def _field(details: status_pb2.Status) -> str:
 def _transport_text(code: str, text: str, target: str) -> str:
     match code:
         case "UNAVAILABLE" | "CANCELLED":
-            return f"the server at {target} cannot be reached: {cause_of(text) or 'it went away'}"
+            return f"the server at {target} cannot be reached: {cause_of(text) or 'it went away'}{proxy_note(target)}"
         case "DEADLINE_EXCEEDED":
-            return f"the server at {target} did not answer in time"
+            return f"the server at {target} did not answer in time{proxy_note(target)}"
         case "UNIMPLEMENTED":
             return f"the server at {target} does not know this call; is it older than this client?"
         case _:

@@ -90,7 +90,7 @@ def _load(group: type[Group], config: Path | None, flags: Mapping[str, str], ove
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise _error([f"cannot read the settings file {path}: {error.strerror}"]) from error
     except ValueError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from distributor.wire.proxies import is_loopback_target
+
 Options = list[tuple[str, int]]
 
 DEFAULT_PORT: Final = 50051
@@ -31,9 +33,14 @@ def cause_of(details: str) -> str:
     return cause if "[" in cause else cause.removesuffix("]")
 
 
-def channel_options() -> Options:
-    """Options for agents and callers: notice a dead server within 40 s, also while nothing is under way."""
+def channel_options(target: str = "") -> Options:
+    """Options for agents and callers: notice a dead server within 40 s, also while nothing is under way.
+
+    A `target` on this host is reached without the proxy that the environment may name.
+    """
+    own_host = [("grpc.enable_http_proxy", 0)] if is_loopback_target(target) else []
     return [
+        *own_host,
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),

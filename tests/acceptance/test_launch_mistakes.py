@@ -84,6 +84,14 @@ async def test_a_second_server_on_the_same_data_folder(tmp_path: Path) -> None:
         assert f"the data folder {tmp_path} is in use by another server" in line
 
 
+async def test_a_settings_file_with_a_byte_order_mark(tmp_path: Path, valkey_url: str) -> None:
+    config = tmp_path / "settings.toml"
+    async with running_server(valkey_url) as first:
+        config.write_bytes(b"\xef\xbb\xbf" + f'[server]\nlisten = "{first.address}"\n'.encode())
+        line = await complaint("--http-listen=127.0.0.1:0", f"--valkey-url={valkey_url}", f"--config={config}")
+        assert f"cannot listen on {first.address}" in line
+
+
 async def test_a_valkey_that_is_not_there(port: int) -> None:
     line = await complaint(*ANY_PORTS, f"--valkey-url=valkey://user:secret@127.0.0.1:{port}")
     assert f"cannot use the Valkey at valkey://127.0.0.1:{port}: " in line

@@ -14,6 +14,12 @@ from typing import Final
 FIRST_LINE_BYTES: Final = 256
 """The system reads no more of a script's first line than this."""
 
+_SHELL_BUILTINS: Final = frozenset(
+    ". alias bg bind cd declare eval exec exit export fg history jobs let local popd pushd read readonly return set "
+    "shift shopt source trap type ulimit umask unalias unset wait".split()
+)
+"""What shells do themselves; of some there are programs on some hosts."""
+
 _ELF: Final = b"\x7fELF"
 _ADVICE: Final = {
     errno.ETXTBSY: "it is being written to; start it once it has been written and closed",
@@ -33,6 +39,8 @@ def why_not_found(name: str, cwd: str | None, path: str | None) -> str:
                 return f"{name!r} is a directory, not a program"
         elif os.path.exists(candidate):
             return f"{candidate!r} is not executable for this agent's user; make it so with chmod +x"
+    if name in _SHELL_BUILTINS:
+        return f"{name!r} is a command of shells, not a program; let a shell run it: sh -c '{name} …'"
     where = "on this host" if "/" in name else "on the PATH of this agent"
     return f"there is no program {name!r} {where}"
 

@@ -26,6 +26,8 @@ from distributor.model.command import (
 )
 
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
+_BYTE_ORDER_MARK: Final = "\ufeff"
+"""What some editors and shells put before text."""
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _LONGEST_SECONDS: Final = MAX_DURATION_MS / 1000
 
@@ -164,9 +166,11 @@ def parse_json_object(text: str) -> dict[str, Any]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """`text` as a JSON object. Raises ValueError."""
+    """`text` as a JSON object; a byte order mark before it is skipped. Raises ValueError."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+        value = json.loads(
+            text.removeprefix(_BYTE_ORDER_MARK), parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"is not valid JSON: {error}") from error
     except RecursionError as error:

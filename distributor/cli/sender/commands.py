@@ -6,6 +6,7 @@ What does it is imported only once the arguments are known to be right: gRPC and
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import StrEnum
@@ -103,7 +104,40 @@ def _passed(waiting: WaitOptions, run: Callable[[], int]) -> int:
         return PassedCode.NOT_RUN
 
 
-@click.command()
+class SendCommand(click.Command):
+    """`send`, which knows what is meant where a program with options stands without -- before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click has it, with a hint in the error."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            program = [] if "--" in given else self._program(ctx, given)
+            if not program:
+                raise
+            hint = f"a program with options goes after --, as in: -- {shlex.join(program)}"
+            raise click.UsageError(f"{error.format_message().rstrip('.')}; {hint}", ctx) from error
+
+    def _program(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What of `args` is neither an option of ours nor the value of one, from its first word on."""
+        first = next((place for place in range(len(args)) if self._is_word(ctx, args[: place + 1])), None)
+        return [] if first is None else args[first:]
+
+    def _is_word(self, ctx: click.Context, args: list[str]) -> bool:
+        *before, last = args
+        if last.startswith("-"):
+            return False
+        values = {
+            name
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        return not before or before[-1] not in values
+
+
+@click.command(cls=SendCommand)
 @click.option("--agent", type=arguments.AGENT_ID, multiple=True, help="The agent to run it. May be repeated.")
 @click.option("--type", type=arguments.TYPE, help="The handler to call, such as EXEC, PING or STOP.")
 @click.option(

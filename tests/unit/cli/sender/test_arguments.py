@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
 import pytest
 
 from distributor.cli.sender import arguments
+from distributor.cli.sender.input_lines import read_lines
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,15 @@ def test_params_from_a_file(tmp_path: Path) -> None:
 
 def test_params_come_together() -> None:
     assert arguments.merged_params([("a", "1")], [{"b": 2}, {"c": [3]}]) == {"a": "1", "b": 2, "c": [3]}
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = b'\xef\xbb\xbf{"a": 1}\n'
+    (tmp_path / "params.json").write_bytes(marked)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(marked), encoding="utf-8"))
+
+    assert arguments.parse_json_object(f"@{tmp_path / 'params.json'}") == {"a": 1}
+    assert arguments.parse_json_object("-") == {"a": 1}
+    assert arguments.parse_json_object(marked.decode()) == {"a": 1}
+    lines = read_lines(io.BytesIO(b'\xef\xbb\xbf{"agentId": "a1"}\n'))
+    assert list(lines) == [(1, {"agent_id": "a1"})]

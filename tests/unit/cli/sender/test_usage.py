@@ -32,6 +32,11 @@ def _something_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--agent=a\x1b[2J", "--type=PING"], r"'a\x1b[2J'"),
         (["--agent=a1", "--type=1"], "'--type': must be a letter and up to 63 of"),
         (["--agent=a1", f"--type={'T' * 65}"], "must be a letter and up to 63 of"),
+        (
+            ["--agent=a1", "uname", "-a"],
+            "No such option '-a'; a program with options goes after --, as in: -- uname -a",
+        ),
+        (["send", "--agent", "a1", "ls", "-o", "x"], "as in: -- ls -o x"),
         ([*SEND, "--params=text"], "'--params': must be NAME=VALUE, not 'text'"),
         ([*SEND, "--params==x"], "must be NAME=VALUE"),
         ([*SEND, "--params=a=1", "--params=a=2"], "the param 'a' is given twice"),

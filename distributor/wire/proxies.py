@@ -1,0 +1,40 @@
+"""The proxies that gRPC takes from the environment, which captures connections on this very host as well."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Final
+from urllib.parse import urlsplit
+
+_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+_EXCEPTIONS: Final = ("no_grpc_proxy", "no_proxy")
+
+
+def is_loopback_target(target: str) -> bool:
+    """Whether a gRPC target is this host, however it is spelt."""
+    for scheme in ("dns:///", "ipv4:", "ipv6:"):
+        target = target.removeprefix(scheme)
+    host = target.rpartition(":")[0] or target
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def proxy_note(target: str) -> str:
+    """Names the proxy that connections to `target` go through, to put into an error; "" where there is none."""
+    if is_loopback_target(target) or target.startswith("unix:"):
+        return ""
+    environment = os.environ  # noqa: TID251  # gRPC reads these, we only say so
+    host = target.removeprefix("dns:///").rpartition(":")[0]
+    exceptions = next((environment[name] for name in _EXCEPTIONS if environment.get(name)), "")
+    if any(one and host.endswith(one) for one in (entry.strip() for entry in exceptions.split(","))):
+        return ""
+    name = next((name for name in _VARIABLES if environment.get(name)), "")
+    if not name:
+        return ""
+    proxy = urlsplit(environment[name])
+    # Without user and password.
+    address = proxy.netloc.rpartition("@")[2] or environment[name]
+    return f" (through the proxy {address}, which is set in {name}; no_proxy={host} would bypass it)"
