@@ -14,6 +14,7 @@ from distributor.observability.logging import configure_logging
 from distributor.observability.loop_watchdog import LoopWatchdog, stack_of
 from distributor.tasks import stop_tasks
 from tests.support.own_logs import own_logs
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -28,7 +29,7 @@ async def watched(watchdog: LoopWatchdog) -> AsyncIterator[None]:
 
 def hold_the_loop(until: Callable[[], bool]) -> None:
     """Block until the watchdog has seen it, or much too long."""
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not until() and time.monotonic() < deadline:
         time.sleep(0.001)
 
@@ -63,7 +64,7 @@ async def test_work_without_a_yield_is_seen_as_well_as_sleep() -> None:
     with own_logs() as logs:
         async with watched(LoopWatchdog(0.02)):
             begin = time.monotonic()
-            while not logs and time.monotonic() < begin + 5.0:
+            while not logs and time.monotonic() < begin + PATIENCE_SECONDS:
                 sorted(range(10_000_000, 0, -1))
     assert logs
 
