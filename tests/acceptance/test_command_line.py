@@ -22,7 +22,7 @@ async def address(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(launched_server(tmp_path_factory.mktemp("data")))
         for agent in AGENTS:
-            await stack.enter_async_context(launched_agent(address, agent))
+            await stack.enter_async_context(launched_agent(address, agent, DISTRIBUTOR_AGENT_STOP_GRACE="0.5"))
         yield address
 
 

@@ -16,11 +16,11 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 
 @asynccontextmanager
-async def launched(launcher: str, *arguments: str, ready: bytes) -> AsyncIterator[Process]:
+async def launched(launcher: str, *arguments: str, ready: bytes, **environment: str) -> AsyncIterator[Process]:
     """The process, once a line of its log has `ready` in it; ended by SIGTERM."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    whole = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "cmd" / launcher), *arguments, env=environment, stdout=PIPE, stderr=STDOUT
+        sys.executable, str(ROOT / "cmd" / launcher), *arguments, env=whole, stdout=PIPE, stderr=STDOUT
     )
     assert process.stdout is not None
     told = b""
@@ -52,8 +52,8 @@ async def launched_server(data_dir: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def launched_agent(server: str, agent_id: str) -> AsyncIterator[Process]:
+async def launched_agent(server: str, agent_id: str, **environment: str) -> AsyncIterator[Process]:
     """An agent that may EXEC, attached to `server`."""
     options = [f"--agent={agent_id}", f"--server={server}", "--allow-exec"]
-    async with launched("command_agent.py", *options, ready=b"connected") as agent:
+    async with launched("command_agent.py", *options, ready=b"connected", **environment) as agent:
         yield agent
