@@ -10,6 +10,10 @@ from playwright.async_api import Browser, BrowserContext, expect
 from tests.support.browser import PATIENCE_MS, Problems, browsing, chromium
 from tests.support.dashboard_page import DashboardPage
 from tests.support.page_world import PageWorld, page_world
+from tests.support.running_server import RunningServer
+from tests.support.shared_server import server, shared_server, shared_valkey_url
+
+__all__ = ["browser", "page", "problems", "profile", "server", "shared_server", "shared_valkey_url", "world"]
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -22,9 +26,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-async def world(valkey_url: str) -> AsyncIterator[PageWorld]:
+async def world(server: RunningServer) -> AsyncIterator[PageWorld]:
     """A server with an agent, and a bridge that gives its page a token."""
-    async with page_world(valkey_url) as world:
+    async with page_world(server) as world:
         yield world
 
 

@@ -23,18 +23,18 @@ async def test_a_program_runs_and_its_lines_appear(page: DashboardPage) -> None:
     await expect(page.fact("Exit code")).to_have_text("3")
     await expect(page.page.get_by_label("Result")).to_contain_text("exit code 3, 8 B of output")
     for stage in ("queued", "assigned", "sent", "acknowledged", "started", "finished"):
-        await expect(page.stage(stage)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3}"))
+        await expect(page.stage(stage)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3} UTC"))
     await expect(page.stage("finished")).to_contain_text(re.compile(r"\+[\d.]+ m?s"))
 
 
 async def test_lines_appear_while_the_command_runs(page: DashboardPage, world: PageWorld) -> None:
     await page.send(agent_id=AGENT_ID, command_type="SCRIPT", params='{"name": "<b>bold</b>"}')
-    await expect(page.status).to_have_text("running")
+    await expect(page.status).to_have_text("assigned")
     await expect(page.fact("Params")).to_have_text('{\n  "name": "<b>bold</b>"\n}')
     for line in ("first line", "second line", "third line"):
         world.script.print(f"{line}\n")
         await expect(page.output).to_contain_text(line)
-        await expect(page.status).to_have_text("running")
+        await expect(page.status).to_have_text("assigned")
     world.script.end()
     await expect(page.status).to_have_text("completed")
     await expect(page.page.get_by_label("Data of the result")).to_have_text('{\n  "ok": true\n}')
@@ -42,9 +42,9 @@ async def test_lines_appear_while_the_command_runs(page: DashboardPage, world: P
 
 async def test_a_command_is_cancelled(page: DashboardPage) -> None:
     await page.send("sleep 60", agent_id=AGENT_ID)
-    await expect(page.status).to_have_text("running")
+    await expect(page.status).to_have_text("assigned")
     await page.page.get_by_role("button", name="Cancel").click()
-    await expect(page.status).to_have_text("interrupted")
+    await expect(page.status).to_have_text("cancelled")
     await expect(page.page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
@@ -255,7 +255,7 @@ async def test_a_list_follows_what_happens(page: DashboardPage, world: PageWorld
     await page.open("commands")
     await expect(page.page.get_by_text("No command yet")).to_be_visible()
     command_id = await world.server.queue(AGENT_ID, "SCRIPT")
-    await expect(page.row(command_id).locator(".status")).to_have_text("running")
+    await expect(page.row(command_id).locator(".status")).to_have_text("assigned")
     world.script.fail("broken", "the <i>disk</i> is full")
     await expect(page.row(command_id).locator(".status")).to_have_text("failed")
     await expect(page.row(command_id)).to_contain_text("the <i>disk</i> is full")

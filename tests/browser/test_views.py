@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Route, WebSocketRoute, expect
 from tests.support.browser import VENDORED, browsing
 from tests.support.dashboard_page import DashboardPage
 from tests.support.page_world import AGENT_ID, PageWorld, page_world
+from tests.support.running_server import RunningServer
 
 COLOURS = r"printf '\033[32mok\033[0m 41 files\n\033[33mwarn\033[0m 2 files\n\033[38;2;210;60;90mtrue colour\033[0m\n'"
 
@@ -121,9 +122,9 @@ async def test_the_keyboard_alone_is_enough(page: DashboardPage, world: PageWorl
     await expect(page.page.get_by_label("Command line")).to_be_focused()
     await keyboard.type("sleep 60")
     await keyboard.press("Control+Enter")
-    await expect(page.status).to_have_text("running")
+    await expect(page.status).to_have_text("assigned")
     await keyboard.press("x")
-    await expect(page.status).to_have_text("interrupted")
+    await expect(page.status).to_have_text("cancelled")
     await page.press_pair("g", "c")
     await expect(page.rows).to_have_count(1)
     await keyboard.press("j")
@@ -148,9 +149,9 @@ async def test_the_terminal_lets_the_keyboard_out(page: DashboardPage) -> None:
     await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
 
 
-async def test_nothing_there_yet(browser: Browser, valkey_url: str) -> None:
+async def test_nothing_there_yet(browser: Browser, server: RunningServer) -> None:
     async with (
-        page_world(valkey_url, with_agent=False) as world,
+        page_world(server, with_agent=False) as world,
         browsing(browser, world.origin) as (context, problems),
     ):
         page = DashboardPage(await context.new_page())

@@ -1,11 +1,11 @@
-"""A server, an agent and a bridge for the page, in the test's own event loop."""
+"""An agent and a bridge for the page, in the test's own event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
 from distributor.agent.command_context import OutputStreamName
@@ -14,7 +14,7 @@ from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.free_port import free_port
 from tests.support.running_bridge import bridge_settings
-from tests.support.running_server import RunningServer, running_server
+from tests.support.running_server import RunningServer
 from tests.support.serving_agent import background
 from tests.support.waiting import eventually
 
@@ -50,10 +50,11 @@ class Script:
 class PageWorld:
     """What stands behind the page. The bridge can go and come back on the same port."""
 
-    def __init__(self, server: RunningServer, port: int, *, dev: bool) -> None:
+    def __init__(self, server: RunningServer, port: int, *, dev: bool, settings: dict[str, Any]) -> None:
         self.server = server
         self.script = Script()
         self._dev = dev
+        self._settings = settings
         self._bridge: BridgeProcess | None = None
         self._port = port
 
@@ -68,7 +69,7 @@ class PageWorld:
 
     async def start_bridge(self) -> None:
         """Serve, on the same port as before."""
-        settings = bridge_settings(self.server, listen=f"127.0.0.1:{self._port}")
+        settings = bridge_settings(self.server, listen=f"127.0.0.1:{self._port}", **self._settings)
         self._bridge = await BridgeProcess(settings, dev=self._dev).__aenter__()
 
     async def stop_bridge(self) -> None:
@@ -100,11 +101,12 @@ class PageWorld:
 
 
 @asynccontextmanager
-async def page_world(valkey_url: str, *, with_agent: bool = True, dev: bool = True) -> AsyncIterator[PageWorld]:
-    """Everything running, and stopped again."""
+async def page_world(
+    server: RunningServer, *, with_agent: bool = True, dev: bool = True, **settings: Any
+) -> AsyncIterator[PageWorld]:
+    """An agent and a bridge of `server`, running, and stopped again; `settings` are the bridge's."""
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(running_server(valkey_url))
-        world = PageWorld(server, stack.enter_context(free_port()), dev=dev)
+        world = PageWorld(server, stack.enter_context(free_port()), dev=dev, settings=settings)
         if with_agent:
             await stack.enter_async_context(background(world.agent().serve()))
             await world.until_connected()

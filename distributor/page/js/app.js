@@ -9,10 +9,12 @@
 import { Api } from "./api.js";
 import { CommandDetail } from "./command_detail.js";
 import { CommandList } from "./command_list.js";
+import { knownAt, whatIsAway } from "./availability.js";
 import { Connection } from "./connection.js";
 import { copyText, downloadOutput } from "./download.js";
 import { bytes } from "./format.js";
 import { commandLink, parseRoute, titleOf } from "./router.js";
+import { readReadiness } from "./readiness.js";
 import { Requests, refusalText } from "./requests.js";
 import { SendForm, draftOf, requestAgain } from "./send_form.js";
 import { SnapshotRest } from "./snapshot_rest.js";
@@ -68,6 +70,11 @@ export class App {
     this.arrived = false;
     this.focus = "";
     this.toastCount = 0;
+    /**
+     * What the bridge says of its parts while it takes no dashboard.
+     * @type {import("./availability.js").Readiness | null}
+     */
+    this.readiness = null;
   }
 
   start() {
@@ -111,7 +118,8 @@ export class App {
       return;
     }
     if (message.type === "connected") this.requests.again();
-    if (message.type === "connected" || message.type === "resync") this.rest.read(message);
+    if (message.type === "connected" || message.type === "resync")
+      this.rest.read(message, Date.now() + this.known.ahead);
     if (message.type === "command:accepted" || message.type === "error") this.answered(message);
     this.received.push(message);
     if (message.type === "connected") this.take();
@@ -141,7 +149,9 @@ export class App {
   /** @param {import("./connection.js").ConnectionState} state */
   connectionChanged(state) {
     if (state.phase === "refused") this.showDialog("token");
+    if (state.phase === "waiting") this.askReadiness();
     if (state.phase === "connected") {
+      this.readiness = null;
       if (this.dialog === "token") this.closeDialog();
       if (this.list.listed.phase === "error") this.list.read();
       if (this.detail?.phase === "error") this.detail.read();
@@ -149,16 +159,30 @@ export class App {
     this.changed();
   }
 
-  /** Whether what is shown may be old. */
-  isStale() {
+  /** Finds out whether it is the bridge that is away, or what it depends on. */
+  async askReadiness() {
+    const readiness = await readReadiness();
+    if (this.connection.state.phase === "connected") return;
+    this.readiness = readiness;
+    this.changed();
+  }
+
+  /** Whether the bridge is connected and heard of. */
+  isLive() {
     const { phase, heardAt } = this.connection.state;
-    return phase !== "connected" || Date.now() - heardAt > STALE_MS;
+    return phase === "connected" && Date.now() - heardAt <= STALE_MS;
+  }
+
+  /** What is away. @returns {import("./availability.js").Away[]} */
+  away() {
+    const { heardAt, problem } = this.connection.state;
+    const bridge = { connected: this.isLive(), heardAt: heardAt && heardAt + this.known.ahead, problem };
+    return whatIsAway(bridge, this.known.backends, this.readiness);
   }
 
   /** The time for which what is shown is known: nobody can say what still runs while nothing is heard. */
   asOf() {
-    const { heardAt } = this.connection.state;
-    return this.isStale() && heardAt ? heardAt + this.known.ahead : this.now;
+    return knownAt(this.away(), this.now);
   }
 
   // Where we are

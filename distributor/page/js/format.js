@@ -51,24 +51,54 @@ export function ago(time, now) {
   return `${Math.floor(ms / DAY)} d ago`;
 }
 
-/** @param {number | null | undefined} time ms since the epoch */
-export function clock(time) {
-  if (!time) return "";
-  const at = new Date(time);
-  const ms = String(at.getMilliseconds()).padStart(3, "0");
-  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`;
+/**
+ * A local time to the second, with its zone, and with its date where that is not today's: `12:00:01 UTC+1`.
+ * @param {number} time ms since the epoch
+ * @param {number} now ms since the epoch
+ */
+export function moment(time, now) {
+  return `${onDay(time, now)}${seconds(time)} ${zone(time)}`;
 }
 
-/** @param {number | null | undefined} time ms since the epoch */
+/**
+ * The same to the millisecond.
+ * @param {number} time ms since the epoch
+ * @param {number} now ms since the epoch
+ */
+export function exactMoment(time, now) {
+  return `${onDay(time, now)}${seconds(time)}.${String(time % 1000).padStart(3, "0")} ${zone(time)}`;
+}
+
+/** With date and zone. @param {number} time ms since the epoch */
 export function dateAndTime(time) {
-  if (!time) return "";
+  return `${date(time)} ${seconds(time)}.${String(time % 1000).padStart(3, "0")} ${zone(time)}`;
+}
+
+/** The zone of local times, as the offset from UTC that it has at a time: `UTC+5:30`. @param {number} time ms */
+export function zone(time) {
+  const minutes = -new Date(time).getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return minutes ? `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${two(rest)}` : ""}` : "UTC";
+}
+
+/** @param {number} time @param {number} now */
+const onDay = (time, now) => (date(time) === date(now) ? "" : `${date(time)} `);
+
+/** @param {number} time */
+function date(time) {
   const at = new Date(time);
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(time)}`;
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+
+/** @param {number} time */
+function seconds(time) {
+  const at = new Date(time);
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
 /** As an input of local date and time has it: to the minute. @param {number} time ms since the epoch, or NaN */
 export function inputTime(time) {
-  return time ? dateAndTime(time).slice(0, 16).replace(" ", "T") : "";
+  return time ? `${date(time)}T${seconds(time).slice(0, 5)}` : "";
 }
 
 /** @param {number} number */

@@ -12,7 +12,9 @@
  * @property {Map<string, Command>} commands  the latest; bounded
  * @property {Map<string, Result>} results  the latest; bounded
  * @property {import("./activity.js").Activity} activity  what ended lately
- * @property {number} since  from when on the activity is known: the oldest command of the first snapshot
+ * @property {number} since  the earliest time of which some of the activity is known
+ * @property {number} allSince  the time from which on every command that ended is counted; 0 for all of them
+ * @property {import("./availability.js").Backends | null} backends  what the bridge says of its server and its Valkey
  * @property {string} position  where to resume
  * @property {number} ahead  ms by which the store's clock is ahead of ours
  * @property {string} userId
@@ -23,7 +25,9 @@
  * @property {number} changes  counts the changes of commands: tells when a list may be old
  */
 
-import { withEnded } from "./activity.js";
+import { WINDOW_MS, withEnded } from "./activity.js";
+import { backendsOf } from "./availability.js";
+import { moment } from "./format.js";
 import { hasEnded } from "./protocol.js";
 
 export const MOST_COMMANDS = 1_000;
@@ -49,6 +53,8 @@ export function nothingKnown() {
     results: new Map(),
     activity: new Map(),
     since: 0,
+    allSince: 0,
+    backends: null,
     position: "",
     ahead: 0,
     userId: "",
@@ -93,10 +99,13 @@ const changes = {
     known.userId = message.userId;
     known.scopes = message.scopes;
     known.ahead = message.serverTime - now;
-    snapshot(known, message, ended);
+    snapshot(known, message, now, ended);
   },
-  resync(known, message, _now, ended) {
-    snapshot(known, message, ended);
+  resync(known, message, now, ended) {
+    snapshot(known, message, now, ended);
+  },
+  "bridge:status"(known, message) {
+    known.backends = backendsOf(message);
   },
   "snapshot:rest"(known, message, _now, ended) {
     for (const agent of message.agents ?? [])
@@ -106,6 +115,10 @@ const changes = {
     for (const command of message.commands ?? [])
       if (!known.commands.has(command.commandId)) learn(known, command, ended);
     if (message.commands) known.queuedCut = message.moreQueued;
+    for (const command of message.recent ?? []) {
+      if (!known.commands.has(command.commandId)) learn(known, command, ended);
+      known.since = Math.min(known.since, command.receipts.queued ?? known.since);
+    }
   },
   pong(known, message, now) {
     known.ahead = message.serverTime - now;
@@ -127,28 +140,38 @@ const changes = {
   },
 };
 
-/** @param {Known} known @param {Message} message @param {Command[]} ended */
-function snapshot(known, message, ended) {
+/** @param {Known} known @param {Message} message @param {number} now @param {Command[]} ended */
+function snapshot(known, message, now, ended) {
   if (message.agents) {
     known.complete = true;
     known.agentsCut = areAgentsCut(message.agents);
     known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
   }
-  if (message.commands) commandsAnew(known, message.commands, ended);
+  if (message.commands) commandsAnew(known, message.commands, now + known.ahead, ended);
 }
 
-/** @param {Known} known @param {Command[]} commands  the newest, newest first @param {Command[]} ended */
-function commandsAnew(known, commands, ended) {
+/**
+ * What ended unseen is counted from the snapshot on, and from what is read beside it: so the count begins anew.
+ * @param {Known} known @param {Command[]} commands  the newest, newest first
+ * @param {number} now  by the store's clock @param {Command[]} ended
+ */
+function commandsAnew(known, commands, now, ended) {
   known.queuedCut = areCommandsCut(commands);
-  if (!known.commands.size) known.since = commands.at(-1)?.receipts.queued ?? 0;
+  known.since = commands.at(-1)?.receipts.queued ?? 0;
+  known.allSince = areCommandsCut(commands) ? now : 0;
+  known.activity = new Map();
   // What is not among them may have changed or ended unseen.
   const inSnapshot = new Set(commands.map((command) => command.commandId));
   for (const [commandId, command] of known.commands) {
     if (!hasEnded(command) && !inSnapshot.has(commandId)) known.commands.delete(commandId);
   }
+  ended.splice(0, ended.length, ...[...known.commands.values()].filter(hasEnded));
   for (const command of [...commands].reverse()) learn(known, command, ended);
   known.changes += 1;
 }
+
+/** Whether all that ended in the time of the tiles and charts is counted. @param {Known} known @param {number} now */
+export const countsAll = (known, now) => known.complete && known.allSince <= now - WINDOW_MS;
 
 /** @param {Known} known @param {Command} command @param {Command[]} ended  those that were not known to have ended */
 function learn(known, command, ended) {
@@ -206,13 +229,27 @@ export function queuedCount(known) {
 }
 
 /**
+ * How many commands agents run, of how many they could. What agents ran that are away counts apart: nobody knows
+ * whether it still runs, and they have no room now.
+ * @param {Known} known
+ */
+export function runningCount(known) {
+  const all = [...known.agents.values()];
+  const sum = (/** @type {"running" | "capacity"} */ field, /** @type {boolean} */ away) =>
+    all.reduce((total, agent) => total + ((agent.status === "offline") === away ? agent[field] : 0), 0);
+  return { running: sum("running", false), capacity: sum("capacity", false), unknown: sum("running", true) };
+}
+
+/**
  * That an agent cannot take a command now, in words that go after its name; empty where it can, and where we do not
  * know.
  * @param {Known} known
  * @param {string} agentId
+ * @param {number} now
  */
-export function absenceOf(known, agentId) {
+export function absenceOf(known, agentId, now) {
   const agent = known.agents.get(agentId);
+  if (agent?.status === "offline" && agent.awaySince) return `not connected since ${moment(agent.awaySince, now)}`;
   if (agent) return agent.status === "offline" ? "not connected" : "";
   return known.complete && !known.agentsCut ? "not connected, never seen here" : "";
 }

@@ -1,6 +1,6 @@
 import { backoff } from "/js/backoff.js";
 import { h, island, render } from "/js/dom.js";
-import { ago, bytes, duration, elapsed, inputTime, splitParams } from "/js/format.js";
+import { ago, bytes, duration, dateAndTime, elapsed, exactMoment, inputTime, moment, splitParams, zone } from "/js/format.js";
 import { commandLink, link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
 import { same } from "./check.js";
@@ -89,6 +89,14 @@ export const tests = {
       ["just now", "30 s ago", "never", "2 h ago"],
     );
     same([bytes(1023), bytes(1024), bytes(3_000_000)], ["1023 B", "1.0 KiB", "2.9 MiB"]);
+  },
+  "a time has its zone, and its date where it is not today's"() {
+    const time = new Date(2026, 0, 2, 3, 4, 5, 67).getTime();
+    const at = zone(time);
+    same(/^UTC([+−]\d\d?(:\d\d)?)?$/.test(at), true);
+    same([moment(time, time), exactMoment(time, time)], [`03:04:05 ${at}`, `03:04:05.067 ${at}`]);
+    same(moment(time, time + 86_400_000), `2026-01-02 03:04:05 ${at}`);
+    same(dateAndTime(time), `2026-01-02 03:04:05.067 ${at}`);
   },
   "a time for an input, and back"() {
     const time = new Date(2026, 0, 2, 3, 4).getTime();

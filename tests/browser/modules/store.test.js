@@ -1,14 +1,17 @@
-import { series, summary } from "/js/activity.js";
+import { WINDOW_MS, series, summary } from "/js/activity.js";
 import {
   MOST_COMMANDS,
   absenceOf,
   agentsInOrder,
+  countsAll,
   knownTypes,
   latestCommands,
   nothingKnown,
   queuedCount,
   reduce,
+  runningCount,
 } from "/js/store.js";
+import { moment } from "/js/format.js";
 import { same } from "./check.js";
 
 const NOW = 1_761_000_000_000;
@@ -115,6 +118,37 @@ export const tests = {
     );
     same(summary(known.activity, NOW + 20).other, 3);
   },
+  "what the 50 newest do not show is said, until it was all seen or read"() {
+    const ended = (at) => command(`c${at}`, "completed", { finished: NOW - 1 });
+    const few = after(connected({ commands: [ended(1)] }));
+    same([countsAll(few, NOW), countsAll(nothingKnown(), NOW)], [true, false]);
+    const cut = after(connected({ commands: Array.from({ length: 50 }, (_, at) => ended(at)) }));
+    same([summary(cut.activity, NOW).completed, countsAll(cut, NOW)], [50, false]);
+    const recent = Array.from({ length: 80 }, (_, at) => ended(at));
+    const known = reduce(cut, [{ type: "snapshot:rest", commands: [], moreQueued: false, recent }], NOW);
+    same([summary(known.activity, NOW).completed, countsAll(known, NOW)], [80, false]);
+    same([countsAll(known, NOW + WINDOW_MS - 1), countsAll(known, NOW + WINDOW_MS)], [false, true]);
+  },
+  "a resync counts nothing twice"() {
+    const ended = command("1", "completed", { finished: NOW });
+    const known = after(connected({ commands: [] }), status(ended));
+    const again = reduce(known, [{ type: "resync", agents: [], commands: [ended] }], NOW);
+    same(summary(again.activity, NOW + 20).completed, 1);
+  },
+  "what agents run that are away is not known to run"() {
+    const numbers = { running: 2, capacity: 4 };
+    const known = after(connected({ agents: [agent("a", "online", numbers), agent("b", "offline", numbers)] }));
+    same(runningCount(known), { running: 2, capacity: 4, unknown: 2 });
+  },
+  "what the bridge says of its parts is kept"() {
+    const server = { available: false, since: "2026-11-30T01:19:58.000Z", message: "no answer" };
+    const valkey = { available: true, since: "2026-11-30T00:00:00.000Z", message: "" };
+    const since = [Date.UTC(2026, 10, 30, 1, 19, 58), Date.UTC(2026, 10, 30)];
+    same(after({ type: "bridge:status", server, valkey }).backends, {
+      server: { ...server, since: since[0] },
+      valkey: { ...valkey, since: since[1] },
+    });
+  },
   "results are kept by command"() {
     same(after({ type: "command:result", commandId: "1", result: { data: 3 } }).results.get("1"), { data: 3 });
   },
@@ -150,7 +184,7 @@ export const tests = {
     const commands = Array.from({ length: 50 }, (_, at) => command(`c${at}`, "completed"));
     const agents = Array.from({ length: 1000 }, (_, at) => agent(`a${at}`, "online", { queued: 0 }));
     const cut = after(connected({ agents, commands }));
-    same([cut.agentsCut, queuedCount(cut), absenceOf(cut, "z")], [true, { count: 0, atLeast: true }, ""]);
+    same([cut.agentsCut, queuedCount(cut), absenceOf(cut, "z", NOW)], [true, { count: 0, atLeast: true }, ""]);
     const rest = {
       type: "snapshot:rest",
       agents: [agent("a0", "offline", { queued: 9 }), agent("z", "online", { queued: 1 })],
@@ -165,10 +199,12 @@ export const tests = {
   "an agent that cannot take a command is named"() {
     const known = after(connected({ agents: [agent("a"), agent("b", "offline")] }));
     same(
-      ["a", "b", "c"].map((agentId) => absenceOf(known, agentId)),
+      ["a", "b", "c"].map((agentId) => absenceOf(known, agentId, NOW)),
       ["", "not connected", "not connected, never seen here"],
     );
-    same(absenceOf(nothingKnown(), "a"), "");
+    same(absenceOf(nothingKnown(), "a", NOW), "");
+    const since = after(connected({ agents: [agent("a", "offline", { awaySince: NOW })] }));
+    same(absenceOf(since, "a", NOW), `not connected since ${moment(NOW, NOW)}`);
   },
   "agents come by id, those that are away last"() {
     const known = after(

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
-import { counted, elapsed } from "../format.js";
+import { counted, moment } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
 import { agentBadge, empty, pageLink, panel, when } from "./parts.js";
@@ -109,6 +109,7 @@ function agentTable(agents, app, full) {
 
 /** @param {Agent} agent @param {import("../app.js").App} app @param {boolean} full */
 function agentRow(agent, app, full) {
+  const isAway = agent.status === "offline";
   return h(
     "tr",
     { key: agent.agentId, "data-agent": agent.agentId },
@@ -123,8 +124,8 @@ function agentRow(agent, app, full) {
     ),
     h("td", null, agentBadge(agent)),
     h("td", { "data-label": "seen" }, when(agent.lastSeen, app.now), away(agent, app.now)),
-    h("td", { class: "number", "data-label": "capacity" }, String(agent.capacity)),
-    h("td", { class: "number", "data-label": "running" }, String(agent.running)),
+    h("td", { class: "number", "data-label": "capacity" }, isAway ? "–" : String(agent.capacity)),
+    h("td", { class: "number", "data-label": "running" }, isAway ? unknownRunning(agent) : String(agent.running)),
     h("td", { class: "number", "data-label": "queued" }, String(agent.queued)),
     full && [
       h("td", { class: "quiet wrap" }, listed(agent.types)),
@@ -141,7 +142,14 @@ const labelsOf = (agent) => Object.entries(agent.labels).map(([name, value]) => 
 /** Each isolated from its neighbours. @param {string[]} texts */
 const listed = (texts) => texts.map((text, at) => [at > 0 && ", ", foreign(text)]);
 
+/** What it was given and has not finished. @param {Agent} agent */
+function unknownRunning({ running }) {
+  if (!running) return "–";
+  const title = "given to it before it went away; it is not known whether they still run";
+  return h("span", { class: "quiet", title }, `${running}?`);
+}
+
 /** @param {Agent} agent @param {number} now */
 function away(agent, now) {
-  return agent.awaySince ? h("span", { class: "quiet" }, ` · away for ${elapsed(now - agent.awaySince)}`) : null;
+  return agent.awaySince ? h("span", { class: "quiet" }, ` · away since ${moment(agent.awaySince, now)}`) : null;
 }

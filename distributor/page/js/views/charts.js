@@ -2,7 +2,8 @@
 
 import { series, summary } from "../activity.js";
 import { h, island } from "../dom.js";
-import { duration } from "../format.js";
+import { duration, zone } from "../format.js";
+import { countsAll } from "../store.js";
 import { empty, panel } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
@@ -34,12 +35,15 @@ export function throughputChart(app) {
   const { completed, other } = summary(app.known.activity, app.now);
   return chartPanel(app, {
     title: "Throughput",
-    words: `commands per second, 5 minutes: ${completed} completed, ${other} not`,
+    words: `commands per second, 5 minutes: ${completed} completed, ${other} not${orMore(app)}`,
     names: ["completed", "not completed"],
     values: (data) => [data.times, data.completed, data.other],
     scale: linear,
   });
 }
+
+/** @param {App} app */
+const orMore = ({ known, now }) => (countsAll(known, now) ? "" : ", or more");
 
 /** @param {App} app */
 export function latencyChart(app) {
@@ -86,6 +90,7 @@ function chartPanel(app, chart) {
             "div",
             { class: "chart-key" },
             chart.names.map((name, at) => h("span", { class: `series-${at + 1}` }, h("i", null), name)),
+            h("span", { class: "quiet" }, `times in ${zone(app.now)}`),
           ),
         )
       : empty("No charts", "They need uPlot, which was not installed with this bridge."),

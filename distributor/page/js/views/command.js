@@ -1,14 +1,15 @@
 /** One command: its timeline, its output while it runs, and how it ended. */
 
 import { h, island, render } from "../dom.js";
+import { isObject } from "../exact_json.js";
 import { foreign, foreignJson } from "../foreign_text.js";
-import { bytes, clock, counted, dateAndTime, duration, elapsed, shortId, splitParams } from "../format.js";
+import { bytes, counted, dateAndTime, duration, exactMoment, moment, shortId, splitParams } from "../format.js";
 import { STDERR_MARK } from "../line_marker.js";
 import { STAGES, hasEnded } from "../protocol.js";
 import { link } from "../router.js";
-import { absenceOf } from "../store.js";
+import { howLong } from "../run_time.js";
 import { openScreen } from "../terminal.js";
-import { commandBadge, empty, panel, problem, took } from "./parts.js";
+import { absenceText, commandBadge, empty, panel, problem } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
 /** @typedef {import("../protocol.js").Command} Command */
@@ -96,9 +97,13 @@ function heading(app, command) {
 
 /** Why nothing happens. @param {App} app @param {Command} command */
 function waitsFor(app, command) {
-  const absence = command.status === "queued" && absenceOf(app.known, command.agentId);
+  const absence = absenceText(app, command);
   if (!absence) return null;
-  const text = `Queued: agent ${command.agentId} is ${absence}.`;
+  const text =
+    command.state === "queued"
+      ? `Queued: agent ${command.agentId} is ${absence}.`
+      : `Agent ${command.agentId}: ${absence}. It is not known whether the command still runs. If its agent does not ` +
+        `come back, it ends with its time limit.`;
   return h("p", { class: "notice", role: "status", key: "absence" }, foreign(text));
 }
 
@@ -169,7 +174,7 @@ function timeline(command, app) {
     const at = command.receipts[stage];
     const took = at !== undefined && last !== undefined ? at - last : null;
     if (at !== undefined) last = at;
-    return step(stage, at, took, command);
+    return step(stage, at, took, command, app.now);
   });
   const { queued, finished } = command.receipts;
   return panel(
@@ -177,17 +182,10 @@ function timeline(command, app) {
     h(
       "span",
       { class: "quiet end" },
-      finished && queued ? `${duration(finished - queued)} in all` : waiting(command, app.asOf()),
+      finished && queued ? `${duration(finished - queued)} in all` : howLong(command, app.now, app.asOf()),
     ),
     h("ol", { class: "timeline panel-body" }, steps),
   );
-}
-
-/** @param {Command} command @param {number} now */
-function waiting(command, now) {
-  const { queued, started } = command.receipts;
-  if (started) return `running for ${took(command, now)}`;
-  return queued ? `waiting for ${elapsed(now - queued)}` : "";
 }
 
 /**
@@ -195,15 +193,20 @@ function waiting(command, now) {
  * @param {number | undefined} at
  * @param {number | null} took  since the step before
  * @param {Command} command
+ * @param {number} now
  */
-function step(stage, at, took, command) {
+function step(stage, at, took, command, now) {
   const ended = stage === "finished" && hasEnded(command) ? (command.status === "completed" ? " good" : " bad") : "";
   return h(
     "li",
     { key: stage, class: at === undefined ? "missing" : `passed${ended}`, "data-stage": stage },
     h("span", { class: "step" }, STEPS[stage]),
     h("span", { class: "took" }, took === null ? "" : `+${duration(took)}`),
-    h("span", { class: "at" }, at === undefined ? "not yet" : h("time", { title: dateAndTime(at) }, clock(at))),
+    h(
+      "span",
+      { class: "at" },
+      at === undefined ? "not yet" : h("time", { title: dateAndTime(at) }, exactMoment(at, now)),
+    ),
   );
 }
 
@@ -246,9 +249,14 @@ function howItEnded(result) {
     result.exitCode === undefined ? "" : `exit code ${result.exitCode}`,
     `${bytes(result.outputBytes)} of output`,
   ];
+  if (leftoversKilled(result)) parts.push("processes that the program left running were killed");
   if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer kept`);
   return parts.filter(Boolean).join(", ");
 }
+
+/** What `EXEC` says in its data. @param {Result} result */
+const leftoversKilled = ({ data }) =>
+  isObject(data) && /** @type {Record<string, unknown>} */ (data).killed_leftover_processes === true;
 
 /** @param {App} app @param {Command} command */
 function facts(app, command) {
@@ -263,13 +271,13 @@ function facts(app, command) {
       fact("Id", foreign(command.commandId, { class: "mono" })),
       fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
       fact("Type", foreign(command.type)),
-      fact("State", command.state),
+      fact("Status", command.state),
       reason.code &&
         fact("Reason", foreign(reason.code, { class: "mono" }), !hasEnded(command) && [" ", foreign(reason.message)]),
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),
-      command.cancelRequested && fact("Cancel", `asked for at ${clock(command.cancelRequested)}`),
+      command.cancelRequested && fact("Cancel", `asked for at ${moment(command.cancelRequested, app.now)}`),
       limits(app.detail?.sent?.timeLimitSeconds, app.detail?.sent?.queueTtlSeconds),
       params && paramsFacts(command.commandId, params),
     ),

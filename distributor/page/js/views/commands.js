@@ -3,7 +3,7 @@
 import { PAGE_SIZE, TIMES } from "../command_list.js";
 import { h } from "../dom.js";
 import { visible } from "../foreign_text.js";
-import { inputTime } from "../format.js";
+import { inputTime, zone } from "../format.js";
 import { link } from "../router.js";
 import { knownTypes } from "../store.js";
 import { commandTable, empty, pageLink, panel, problem } from "./parts.js";
@@ -13,11 +13,11 @@ import { commandTable, empty, pageLink, panel, problem } from "./parts.js";
 const STATUSES = [
   ["", "any"],
   ["queued", "queued"],
-  ["running", "running"],
+  ["assigned", "assigned"],
   ["completed", "completed"],
-  ["failed", "failed"],
-  ["timeout", "failed: timeout"],
-  ["interrupted", "interrupted"],
+  ["failed", "failed or timeout"],
+  ["timeout", "timeout"],
+  ["cancelled", "cancelled"],
 ];
 
 /** @param {App} app */
@@ -90,7 +90,7 @@ function until(value, set) {
   return h(
     "div",
     { class: "field" },
-    h("label", { for: "filter-until" }, "Until"),
+    h("label", { for: "filter-until" }, `Until (${zone(Number(value) || Date.now())})`),
     h("input", {
       id: "filter-until",
       type: "datetime-local",

@@ -4,7 +4,7 @@ import { summary } from "../activity.js";
 import { h } from "../dom.js";
 import { counted, duration } from "../format.js";
 import { link } from "../router.js";
-import { latestCommands, queuedCount } from "../store.js";
+import { countsAll, latestCommands, queuedCount, runningCount } from "../store.js";
 import { agentsPanel } from "./agents.js";
 import { latencyChart, throughputChart } from "./charts.js";
 import { commandTable, empty, panel } from "./parts.js";
@@ -26,20 +26,22 @@ export function overviewView(app) {
 
 /** @param {import("../app.js").App} app */
 function tiles(app) {
-  const agents = [...app.known.agents.values()];
+  const { known, now } = app;
+  const agents = [...known.agents.values()];
   const connected = agents.filter((agent) => agent.status !== "offline");
-  const queued = queuedCount(app.known);
-  const ended = summary(app.known.activity, app.now);
-  const sum = (/** @type {"running" | "capacity"} */ field, of = agents) =>
-    of.reduce((total, agent) => total + agent[field], 0);
+  const queued = queuedCount(known);
+  const ended = summary(known.activity, now);
+  const { running, capacity, unknown } = runningCount(known);
+  const more = countsAll(known, now) ? "" : "or more";
+  const runningBeside = [`of ${capacity}`, unknown && `, unknown of ${unknown} more`, known.agentsCut && ", or more"];
   return h(
     "dl",
     { class: "tiles live" },
-    tile("Agents connected", String(connected.length), `of ${agents.length}`),
-    tile("Running", String(sum("running")), `of ${sum("capacity", connected)}`),
+    tile("Agents connected", String(connected.length), `of ${agents.length}${known.agentsCut ? " or more" : ""}`),
+    tile("Running", String(running), runningBeside.filter(Boolean).join("")),
     tile("Queued", queued.count.toLocaleString("en"), queued.atLeast ? "or more" : ""),
-    tile("Completed, 5 min", ended.completed.toLocaleString("en"), ""),
-    tile("Not completed, 5 min", ended.other.toLocaleString("en"), ""),
+    tile("Completed, 5 min", ended.completed.toLocaleString("en"), more),
+    tile("Not completed, 5 min", ended.other.toLocaleString("en"), more),
     tile("Median latency", duration(ended.total), ""),
   );
 }

@@ -2,9 +2,10 @@
 
 import { h } from "../dom.js";
 import { foreign, visible } from "../foreign_text.js";
-import { ago, dateAndTime, duration, elapsed, shortId } from "../format.js";
+import { ago, dateAndTime, moment, shortId } from "../format.js";
 import { hasEnded } from "../protocol.js";
 import { commandLink, link } from "../router.js";
+import { took } from "../run_time.js";
 import { absenceOf } from "../store.js";
 
 /** @typedef {import("../app.js").App} App */
@@ -19,7 +20,6 @@ const COMMAND_LOOKS = {
   timeout: "bad",
   cancelled: "warn",
 };
-const COMMAND_WORDS = { assigned: "running", cancelled: "interrupted" };
 const AGENT_LOOKS = { online: "good", busy: "busy", offline: "idle" };
 
 /** Each look has a shape of its own, for who cannot tell the colours apart. */
@@ -29,6 +29,7 @@ const SHAPES = {
   warn: "M5 1.5 V5.6 M5 7.9 V8.4",
   busy: "M3 1.8 L8 5 L3 8.2 Z",
   idle: "M5 2 A3 3 0 1 1 4.99 2",
+  lost: "M1.8 3.2 H8.2 M1.8 6.8 H8.2 M7.6 1.2 L2.4 8.8",
 };
 
 /** @param {string} look @param {string} word @param {string} [title] */
@@ -52,12 +53,13 @@ export function badge(look, word, title) {
   );
 }
 
-/** @param {Command} command */
+/** Its exact status, or what keeps that from being all there is to say. @param {Command} command */
 export function commandBadge(command) {
-  const { state } = command;
-  const word = COMMAND_WORDS[/** @type {keyof typeof COMMAND_WORDS} */ (state)] ?? state;
-  if (command.cancelRequested && !hasEnded(command)) return badge("warn", "cancelling");
-  return badge(COMMAND_LOOKS[state] ?? "idle", word, `state ${state}, status ${command.status}`);
+  const { state, agentAwaySince } = command;
+  if (state === "assigned" && agentAwaySince)
+    return badge("warn", "agent away", "assigned; it is not known whether it still runs");
+  if (command.cancelRequested && !hasEnded(command)) return badge("warn", "cancelling", state);
+  return badge(COMMAND_LOOKS[state] ?? "idle", state);
 }
 
 /** @param {Agent} agent */
@@ -151,7 +153,7 @@ function commandRow(command, app) {
     h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
     what(command, app),
     h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
-    h("td", { class: "number", "data-label": "took" }, took(command, app.asOf())),
+    h("td", { class: "number", "data-label": "took" }, took(command, now, app.asOf())),
     h("td", { class: "number quiet" }, when(command.receipts.queued, now)),
   );
 }
@@ -159,8 +161,7 @@ function commandRow(command, app) {
 /** What it does, and why it is where it is. @param {Command} command @param {App} app */
 function what(command, app) {
   const { paramsSummary } = command;
-  const absence = command.status === "queued" ? absenceOf(app.known, command.agentId) : "";
-  const why = command.reason.message || absence;
+  const why = hasEnded(command) ? command.reason.message : absenceText(app, command) || command.reason.message;
   return h(
     "td",
     { class: "wide cut quiet", title: [paramsSummary, why].filter(Boolean).map(visible).join("\n") },
@@ -170,12 +171,13 @@ function what(command, app) {
   );
 }
 
-/** From start to end, or to now. @param {Command} command @param {number} now */
-export function took(command, now) {
-  const { started, finished } = command.receipts;
-  if (!started) return "–";
-  if (finished) return duration(finished - started);
-  return elapsed(now - started);
+/**
+ * That the agent of a live command is away, and since when; empty where it is not.
+ * @param {App} app @param {Command} command
+ */
+export function absenceText({ known, now }, { state, agentId, agentAwaySince }) {
+  if (state === "queued") return absenceOf(known, agentId, now);
+  return state === "assigned" && agentAwaySince ? `agent away since ${moment(agentAwaySince, now)}` : "";
 }
 
 /**

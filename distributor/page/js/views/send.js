@@ -22,6 +22,8 @@ export function sendView(app) {
     h("div", { class: "heading" }, h("h1", null, "Send a command")),
     !app.maySend() &&
       h("p", { class: "problem-box" }, "Your token does not permit command:write: you can look, but not send."),
+    app.away().some(({ part }) => part === "server") &&
+      h("p", { class: "problem-box" }, "The server is away: what you send now is refused."),
     h(
       "form",
       { class: "form panel panel-body", novalidate: true, onsubmit: submit(app) },
@@ -70,7 +72,7 @@ export function sendView(app) {
 /** @param {App} app */
 function absenceHint(app) {
   const { agentId, offline } = /** @type {SendForm} */ (app.form).draft;
-  const absence = agentId.trim() && absenceOf(app.known, agentId.trim());
+  const absence = agentId.trim() && absenceOf(app.known, agentId.trim(), app.now);
   if (!absence) return "";
   const effect = offline === "fail" ? "fails at once" : "waits for it";
   return `Now agent ${agentId.trim()} is ${absence}: the command ${effect}.`;

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
-import { ago } from "../format.js";
+import { moment } from "../format.js";
 import { link } from "../router.js";
 import { theme } from "../theme.js";
 import { agentsView } from "./agents.js";
@@ -38,7 +38,7 @@ export function shell(app) {
     h("header", { class: "top", key: "top" }, top(app), banner(app)),
     h(
       "main",
-      { key: "main", id: "content", class: `content${app.isStale() ? " stale" : ""}`, tabindex: -1 },
+      { key: "main", id: "content", class: `content${app.away().length ? " stale" : ""}`, tabindex: -1 },
       h("div", { key: `${app.route.view} ${app.route.id}` }, VIEWS[app.route.view](app)),
     ),
     h(
@@ -127,45 +127,68 @@ function themeIcon() {
   );
 }
 
+/** Each part that is away has a look of its own. @type {Record<import("../availability.js").Part, [string, string]>} */
+const AWAY = { bridge: ["warn", "bridge away"], server: ["bad", "server away"], valkey: ["lost", "Valkey away"] };
+
 /** @param {App} app */
 function connectionBadge(app) {
-  const { phase } = app.connection.state;
-  return h("span", { class: "connection", role: "status" }, connectionWord(phase, app.isStale()));
+  return h("span", { class: "connection", role: "status" }, connectionBadges(app));
 }
 
-/** @param {import("../connection.js").Phase} phase @param {boolean} stale */
-function connectionWord(phase, stale) {
-  if (phase === "connected") return stale ? badge("warn", "stale") : badge("good", "live");
+/** @param {App} app */
+function connectionBadges(app) {
+  const { phase, attempt } = app.connection.state;
   if (phase === "refused") return badge("bad", "signed out");
-  return badge("warn", phase === "connecting" ? "connecting" : "reconnecting");
+  if (phase === "connecting" && !attempt && !app.known.complete) return badge("idle", "connecting");
+  const away = app.away();
+  return away.length ? away.map(({ part }) => badge(...AWAY[part])) : badge("good", "live");
 }
 
 /** @param {App} app */
 function banner(app) {
-  const { phase, problem, retryAt, heardAt, attempt } = app.connection.state;
-  if (!app.isStale() || (phase === "connecting" && !attempt)) return null;
-  const data = app.known.complete ? `What you see is from ${ago(heardAt, Date.now())}.` : "";
-  return h(
-    "div",
-    { class: "banner", role: "alert" },
+  const { phase, attempt } = app.connection.state;
+  if (phase === "connecting" && !attempt) return null;
+  return app.away().map((away) =>
     h(
       "div",
-      { class: "banner-inner" },
-      h(
-        "span",
-        null,
-        phase === "connected" ? "Nothing heard from the bridge." : ["Not connected: ", foreign(problem), ". "],
-        " ",
-        data,
-      ),
-      phase === "waiting" &&
-        h("span", { class: "quiet", "aria-hidden": "true" }, `Trying again in ${seconds(retryAt)} s`),
-      phase === "waiting" &&
-        h("button", { type: "button", class: "small", onclick: () => app.connection.hurry() }, "Try now"),
-      phase === "refused" &&
-        h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
+      { key: `banner ${away.part}`, class: `banner ${away.part}`, role: "alert" },
+      h("div", { class: "banner-inner" }, h("span", null, awayText(app, away)), bridgeActions(app)),
     ),
   );
+}
+
+/**
+ * What is away, since when, and what that means for what is shown.
+ * @param {App} app @param {import("../availability.js").Away} away
+ */
+function awayText(app, { part, since, why }) {
+  const { complete } = app.known;
+  const at = since ? moment(since, app.now) : "";
+  const old = complete && at ? `What you see is as of ${at}.` : "Nothing is known yet.";
+  const because = why ? [": ", foreign(why)] : "";
+  if (part === "bridge") {
+    if (app.connection.state.phase === "connected") return ["Nothing heard from the bridge since ", at, ". ", old];
+    return ["Not connected", because, ". ", old];
+  }
+  const name = part === "server" ? "The server" : "Valkey";
+  const effect =
+    part === "server"
+      ? "Nothing can be sent or cancelled, and its agents cannot report. "
+      : "Nothing new reaches this page. ";
+  return [name, at ? ` has been away since ${at}` : " is away", because, ". ", effect, old];
+}
+
+/** @param {App} app */
+function bridgeActions(app) {
+  const { phase, retryAt } = app.connection.state;
+  return [
+    phase === "waiting" &&
+      h("span", { class: "quiet", "aria-hidden": "true" }, `Trying again in ${seconds(retryAt)} s`),
+    phase === "waiting" &&
+      h("button", { type: "button", class: "small", onclick: () => app.connection.hurry() }, "Try now"),
+    phase === "refused" &&
+      h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
+  ];
 }
 
 /** @param {number} time */
