@@ -27,7 +27,7 @@ async def main(*agent_ids: str) -> int:
 
         endings: Counter[str] = Counter()
         try:
-            async for _, state in client.wait_many(queued, timeout_seconds=60):
+            async for state in client.wait_many(queued, timeout_seconds=60):
                 endings[state.status.value] += 1
         except TimeoutError as error:
             print(f"{len(queued) - endings.total()} commands have {error}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from distributor.client import CommandClient, CommandRequest, CommandResult, CommandSummary, OutputChunk, OutputStream
+from distributor.client import CommandClient, CommandRequest, CommandResult, CommandState, OutputChunk, OutputStream
 from distributor.settings import load_client_settings
 
 
@@ -21,8 +21,8 @@ async def main(agent_id: str, *argv: str) -> int:
         # Goes on where it was if the server goes away in between: each byte comes once.
         async for update in client.watch(queued.command.command_id):
             match update:
-                case CommandSummary():
-                    print(f"[{update.state.status}]", file=sys.stderr)
+                case CommandState():
+                    print(f"[{update.status}]", file=sys.stderr)
                 case OutputChunk():
                     stream = sys.stderr if update.stream is OutputStream.STDERR else sys.stdout
                     stream.buffer.write(update.data)

@@ -17,6 +17,7 @@ from bench.findings import BenchFailed, Finding, percentile
 from bench.proc_files import CpuMeter
 from bench.scale import Scale
 from distributor.client import CommandClient, CommandRequest
+from distributor.wire.documents import milliseconds_of
 
 LINE_PAUSE_SECONDS = 0.07
 """Longer than output is ever held back, so that each line travels alone."""
@@ -81,8 +82,8 @@ async def _endings(client: CommandClient, audience: Audience, count: int, ending
         await asyncio.sleep(ENDING_PAUSE_SECONDS)
     delays: dict[str, list[float]] = defaultdict(list)
     for came, type_, message in audience.messages:
-        if type_ == "command:status" and (status := json.loads(message))["state"] == "completed":
-            finished_ms = status["command"]["receipts"]["finished"]
+        if type_ == "command:status" and (status := json.loads(message))["status"] == "completed":
+            finished_ms = milliseconds_of(status["command"]["receipts"]["finishTime"])
             delays[status["commandId"]].append(came / 1e6 - finished_ms)
     if len(delays) != endings:
         raise BenchFailed(f"{len(delays)} of {endings} endings were told")

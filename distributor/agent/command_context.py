@@ -9,9 +9,10 @@ from typing import Final, Literal, NamedTuple
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.output_window import OutputWindow
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN
+from distributor.model.json_value import JsonValue
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
-from distributor.wire.json_values import JsonValue, plain_struct
+from distributor.wire.json_values import plain_struct
 
 OutputStreamName = Literal["stdout", "stderr"]
 

@@ -20,6 +20,7 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
 from distributor.observability.outage import Outage
+from distributor.wire.documents import time_text
 
 MESSAGES_PER_SLICE: Final = 50
 """Agents or commands sent before other work gets a turn."""
@@ -102,7 +103,7 @@ class AgentWatch:
         watched = self.subscriptions.agents if not self.subscriptions.of_all_agents else await self._view.agent_ids()
         async with self.lock:
             agents = await self._view.agents(sorted({*watched, *self.subscriptions.agents, *self.running.agents}))
-            seen = {agent.agent_id: agent.last_seen_ms for agent in agents if self._only_seen(agent)}
+            seen = {agent.agent_id: time_text(agent.last_seen_ms) for agent in agents if self._only_seen(agent)}
             await self._send_changes(agents)
         self._sent = {agent.agent_id: agent for agent in agents}
         self._read_at.clear()
@@ -157,13 +158,13 @@ class AgentWatch:
                 dashboard.tell_change(change)
         return len(outdated)
 
-    def _send_seen(self, seen: dict[str, int]) -> None:
+    def _send_seen(self, seen: dict[str, str]) -> None:
         everyone = list(seen.items())
         for start in range(0, len(everyone), SEEN_IN_A_MESSAGE):
             to_all = messages.agents_seen(dict(everyone[start : start + SEEN_IN_A_MESSAGE]))
             for dashboard in self.subscriptions.of_all_agents:
                 dashboard.tell_agent(f"* {start}", to_all)
-        named: dict[Dashboard, dict[str, int]] = {}
+        named: dict[Dashboard, dict[str, str]] = {}
         for agent_id, last_seen in seen.items():
             for dashboard in self.subscriptions.of_agent(agent_id) - self.subscriptions.of_all_agents:
                 named.setdefault(dashboard, {})[agent_id] = last_seen

@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
-from distributor.bridge.documents import SHORT_STATUS, Document, agent_document, command_document, result_document
-from distributor.bridge.store_view import StoreView
+from distributor.bridge.store_view import StoreView, shown_command
 from distributor.bridge.stored_output import STREAMS, stored_output
 from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.dispatch.ports import OutputLog
@@ -19,11 +18,12 @@ from distributor.errors import DistributorError, InvalidArgument, NotFound, Perm
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
+from distributor.wire.documents import Document, agent_document, command_document, error_document, result_document
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
 _MAX_MS: Final = 1 << 53
-_PARAMETERS: Final = frozenset({"agent", "status", "state", "type", "since", "until", "pageSize", "pageToken"})
+_PARAMETERS: Final = frozenset({"agent", "status", "type", "since", "until", "pageSize", "pageToken"})
 _HTTP_CODES: Final = {
     "INVALID_ARGUMENT": 400,
     "PERMISSION_DENIED": 403,
@@ -31,10 +31,7 @@ _HTTP_CODES: Final = {
     "UNAVAILABLE": 503,
     "RESOURCE_EXHAUSTED": 503,
 }
-_WORDS: Final = {
-    **{status.value: (status,) for status in CommandStatus},
-    **{word: tuple(s for s in CommandStatus if SHORT_STATUS[s] == word) for word in SHORT_STATUS.values()},
-}
+_REQUEST_FIELDS: Final = ("params", "timeLimitSeconds", "queueTtlSeconds", "offline", "maxRuns")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -72,27 +69,21 @@ class Api:
         if change is None:
             raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
         result = (await self._view.results([change.state])).get(command_id)
-        exit_code = result.exit_code if result else None
         return JSONResponse(
             {
-                "command": command_document(change.state, exit_code, change.agent_away_since_ms),
-                **await self._as_asked_for(command_id),
+                "command": shown_command(change.state, result, change.agent_away_since_ms)
+                | await self._as_requested(command_id),
                 "result": result_document(result) if result else None,
             }
         )
 
-    async def _as_asked_for(self, command_id: str) -> Document:
-        """What only the server can tell; no params where it is away, for the rest is worth having without them."""
+    async def _as_requested(self, command_id: str) -> Document:
+        """The fields that only the server knows; null while it is away, for the rest is worth having without them."""
         try:
-            command = await self._calls.get(command_id)
+            document = command_document(await self._calls.get(command_id))
         except Unavailable:
-            return {"params": None}
-        return {
-            "params": dict(command.params),
-            "timeLimitSeconds": command.time_limit_seconds,
-            "queueTtlSeconds": command.queue_ttl_seconds,
-            "offline": command.offline.value,
-        }
+            return dict.fromkeys(_REQUEST_FIELDS)
+        return {name: document[name] for name in _REQUEST_FIELDS}
 
     async def _stored_output(self, request: Request) -> Response:
         command_id = request.path_params["command_id"]
@@ -146,9 +137,8 @@ def error_response(
     error: DistributorError, status: int | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """An error as its document."""
-    document = {"code": error.code, "reason": error.reason, "message": error.message}
-    if error.field:
-        document["field"] = _FIELDS.get(error.field, error.field)
+    document = error_document(error)
+    document["field"] = _FIELDS.get(error.field, document["field"])
     return JSONResponse({"error": document}, status or _HTTP_CODES.get(error.code, 500), headers)
 
 
@@ -174,12 +164,8 @@ def _query(request: Request) -> CommandQuery:
 def _statuses(request: Request) -> tuple[CommandStatus, ...]:
     wanted: set[CommandStatus] = set()
     for word in request.query_params.getlist("status"):
-        if word not in _WORDS:
-            raise _invalid("status", f"status has no value {shown(word)}", "UNKNOWN_STATUS")
-        wanted.update(_WORDS[word])
-    for word in request.query_params.getlist("state"):
         if word not in set(CommandStatus):
-            raise _invalid("state", f"state has no value {shown(word)}", "UNKNOWN_STATUS")
+            raise _invalid("status", f"status has no value {shown(word)}", "UNKNOWN_STATUS")
         wanted.add(CommandStatus(word))
     return tuple(status for status in CommandStatus if status in wanted)
 

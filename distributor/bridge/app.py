@@ -32,6 +32,7 @@ from distributor.bridge.dashboard_session import (
 from distributor.observability.http import Check, observability_app
 from distributor.observability.logging import get_logger
 from distributor.settings import is_loopback
+from distributor.wire.documents import time_text
 
 logger = get_logger()
 
@@ -187,7 +188,7 @@ def _dev_token_route(dev_token: Callable[[], MintedToken]) -> Callable[[Request]
         if not _asked_by_our_page(request):
             return PlainTextResponse("only for the page itself, on this machine\n", 403)
         minted = dev_token()
-        return JSONResponse({"token": minted.token, "expires": minted.expires * 1000})
+        return JSONResponse({"token": minted.token, "expireTime": time_text(minted.expires * 1000)})
 
     return token
 

@@ -21,7 +21,7 @@ class Change(NamedTuple):
 
     `event` is where the event stands that says so. Who has been told it may resume from `position`, which is before
     that event while it says more. Both are empty where the state was read. `agent_away_since_ms` is 0 while the
-    agent is connected.
+    agent is connected. `without_position` makes `status` for a dashboard that cannot resume from there yet.
     """
 
     position: str
@@ -31,6 +31,7 @@ class Change(NamedTuple):
     event: str = ""
     output_bytes: int = 0
     agent_away_since_ms: int = 0
+    without_position: Callable[[], str] | None = None
 
 
 class Dashboard:
@@ -96,7 +97,7 @@ class Dashboard:
         if self._suppressed(change):
             return
         placed = not change.position or self._told_all_until(change.position)
-        status = change.status if placed else messages.without_position(change.status, change.position)
+        status = change.status if placed or change.without_position is None else change.without_position()
         self.outbox.add_state(command_id, status, self._now(), final=change.state.status.terminal)
         if change.result:
             self.outbox.add_state(command_id, change.result, self._now(), final=True)

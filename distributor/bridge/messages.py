@@ -1,4 +1,8 @@
-"""What the bridge sends, as text ready to go: one function per message type. protocol.schema.json describes them."""
+"""What the bridge sends, as text ready to go: one function per message type. protocol.schema.json describes them.
+
+The envelope keeps the words of the original dashboard protocol; commands, agents and results in it are the documents
+of `distributor.wire.documents`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from distributor.bridge.backend_status import Availability
-from distributor.bridge.documents import Document, agent_document, rfc3339
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
 from distributor.model.delivery import StoredChunk
+from distributor.model.lifecycle import CommandStatus
+from distributor.wire.documents import Document, agent_document, error_document, gap_document, time_text
 
 VERSION: Final = "1.0.0"
+SHORT_STATUS: Final = {
+    CommandStatus.QUEUED: "queued",
+    CommandStatus.ASSIGNED: "running",
+    CommandStatus.COMPLETED: "completed",
+    CommandStatus.FAILED: "failed",
+    CommandStatus.TIMEOUT: "failed",
+    CommandStatus.CANCELLED: "interrupted",
+}
+"""The word for each status in the envelope of `command:status`."""
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
@@ -37,7 +51,7 @@ def resync(reason: str, position: str, agents: Sequence[Document], commands: Seq
 def bridge_status(server: Availability, valkey: Availability) -> str:
     """What the bridge can use, and since when."""
     fields = {
-        "timestamp": rfc3339(int(time.time() * 1000)),
+        "timestamp": time_text(int(time.time() * 1000)),
         "server": _availability(server),
         "valkey": _availability(valkey),
     }
@@ -51,8 +65,8 @@ def agent_status(agent: AgentInfo, now_ms: int) -> str:
     return _message("agent:status", fields)
 
 
-def agents_seen(seen: Mapping[str, int]) -> str:
-    """Proof of life: milliseconds by agent id."""
+def agents_seen(seen: Mapping[str, str]) -> str:
+    """Proof of life: the time by agent id."""
     return _message("agents:seen", {"seen": seen})
 
 
@@ -63,14 +77,11 @@ def command_accepted(command_id: str, agent_id: str, already_queued: bool, reque
 
 
 def command_status(command: Document, position: str = "") -> str:
-    """A command changed, told by the event at `position`; empty where the state was read."""
-    fields = {name: command[name] for name in ("commandId", "status", "state", "exitCode") if name in command}
+    """A command changed, by the event at `position`; empty where the state was read, or is no place to resume from."""
+    fields: Document = {"commandId": command["commandId"], "status": SHORT_STATUS[CommandStatus(command["status"])]}
+    if command["exitCode"] is not None:
+        fields["exitCode"] = command["exitCode"]
     return _message("command:status", fields | _given(position=position) | {"command": command})
-
-
-def without_position(status: str, position: str) -> str:
-    """What `command_status` made, for who cannot resume from there yet."""
-    return status.replace(_encode({"position": position})[1:-1] + ",", "", 1)
 
 
 def command_result(result: Document) -> str:
@@ -84,7 +95,7 @@ def output_tail(command_id: str, chunk: StoredChunk) -> str:
         "commandId": command_id,
         "stream": _STREAMS[chunk.stream],
         "offset": chunk.offset,
-        "received": chunk.received_ms,
+        "receiveTime": time_text(chunk.received_ms),
     }
     try:
         fields["data"] = chunk.data.decode()
@@ -101,23 +112,22 @@ def terminal_output(sequence: int, tail: str) -> str:
 
 def gap(command_id: str, begin: int, end: int, reason: str) -> str:
     """Output that will not come."""
-    return _message("gap", {"commandId": command_id, "begin": begin, "end": end, "reason": reason})
+    return _message("gap", {"commandId": command_id, **gap_document(begin, end), "reason": reason})
 
 
 def error(refusal: DistributorError, request_id: str = "", command_id: str = "") -> str:
     """Something was refused."""
-    fields = {"code": refusal.code, "reason": refusal.reason, "message": refusal.message}
-    return _message("error", fields | _given(field=refusal.field, requestId=request_id, commandId=command_id))
+    return _message("error", error_document(refusal) | _given(requestId=request_id, commandId=command_id))
 
 
 def pong(now_ms: int, position: str, request_id: str) -> str:
     """The answer to ping."""
-    return _message("pong", {"serverTime": now_ms, "position": position} | _given(requestId=request_id))
+    return _message("pong", {"serverTime": time_text(now_ms), "position": position} | _given(requestId=request_id))
 
 
 def _availability(availability: Availability) -> Document:
     fault = availability.fault
-    return {"available": fault is None, "since": rfc3339(availability.since_ms), "message": fault or ""}
+    return {"available": fault is None, "since": time_text(availability.since_ms), "message": fault or ""}
 
 
 def _given(**fields: str) -> dict[str, Any]:

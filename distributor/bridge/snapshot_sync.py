@@ -15,7 +15,6 @@ from distributor.bridge import messages
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
-from distributor.bridge.documents import Document, agent_document
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.requests import Connect, Wanted
@@ -24,6 +23,7 @@ from distributor.errors import DistributorError, NotFound, ResourceExhausted
 from distributor.model.command import CommandState, precedes
 from distributor.model.listing import CommandQuery
 from distributor.model.position import BEGINNING, order_of
+from distributor.wire.documents import Document, agent_document, time_text
 
 TOLD_AT_ONCE: Final = 50
 CLOCK_SLACK_MS: Final = 1_000
@@ -180,8 +180,8 @@ class SnapshotSync:
             "connectionId": dashboard.connection_id,
             "userId": identity.subject,
             "scopes": sorted(identity.scopes),
-            "serverTime": int(time.time() * 1000),
-            "expires": int(identity.expires * 1000),
+            "serverTime": time_text(int(time.time() * 1000)),
+            "expireTime": time_text(int(identity.expires * 1000)),
             "resumed": resumed,
             "position": position,
         }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change
-from distributor.bridge.documents import Document, agent_document, command_document, result_document
 from distributor.dispatch.ports import CommandReader
-from distributor.model.agent import AgentInfo
+from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
+from distributor.wire.documents import Document, agent_document, result_document, state_document
 
 MAX_AGENTS_SHOWN: Final = 1_000
 MAX_AGENTS_BYTES: Final = 393_216
@@ -70,7 +71,7 @@ class StoreView:
         results = await self.results(states)
         away = await self._away(states)
         documents = [
-            command_document(s, _exit_code(results.get(s.command_id)), away.get(s.agent_id, 0)) for s in states
+            shown_command(state, results.get(state.command_id), away.get(state.agent_id, 0)) for state in states
         ]
         return CommandPage(states, documents, next_cursor, away)
 
@@ -107,12 +108,24 @@ def change_of(
     agent_away_since_ms: int = 0,
 ) -> Change:
     """A state with the messages that say so."""
-    document = command_document(state, _exit_code(result), agent_away_since_ms)
-    status = messages.command_status(document, position)
-    if result is None:
-        return Change(position, state, status, event=event, agent_away_since_ms=agent_away_since_ms)
-    return Change(position, state, status, messages.command_result(result_document(result)), event, result.output_bytes)
+    command = shown_command(state, result, agent_away_since_ms)
+    return Change(
+        position,
+        state,
+        messages.command_status(command, position),
+        messages.command_result(result_document(result)) if result is not None else "",
+        event,
+        result.output_bytes if result is not None else 0,
+        agent_away_since_ms,
+        partial(messages.command_status, command),
+    )
 
 
-def _exit_code(result: CommandResult | None) -> int | None:
-    return result.exit_code if result is not None else None
+def shown_command(state: CommandState, result: CommandResult | None, agent_away_since_ms: int = 0) -> Document:
+    """A command as dashboards see it: its document, with the exit code of its result.
+
+    `agent_away_since_ms` is 0 while the agent is connected. It matters while the command is assigned.
+    """
+    if agent_away_since_ms and state.status is CommandStatus.ASSIGNED:
+        state = state._replace(agent=AgentPresence(True, False, agent_away_since_ms))
+    return state_document(state) | {"exitCode": result.exit_code if result is not None else None}

@@ -18,8 +18,8 @@ from distributor.client import (
     CommandClient,
     CommandRequest,
     CommandResult,
+    CommandState,
     CommandStatus,
-    CommandSummary,
     OutputChunk,
     OutputStream,
     Receipts,
@@ -69,8 +69,8 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
         receipts = Receipts()
         async for update in client.watch(command_id):
             match update:
-                case CommandSummary():
-                    receipts = update.state.receipts
+                case CommandState():
+                    receipts = update.receipts
                 case OutputChunk():
                     _show_output(update)
                 case CommandResult():

@@ -11,13 +11,8 @@ from __future__ import annotations
 from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Reach
 from distributor.client.values import (
-    Agent,
-    Command,
     CommandFilter,
     CommandRequest,
-    CommandResult,
-    CommandState,
-    CommandSummary,
     OutputChunk,
     OutputGap,
     OutputStream,
@@ -27,13 +22,14 @@ from distributor.client.values import (
     QueueOutcome,
     Update,
 )
-from distributor.model.agent import AgentStatus
-from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
+from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
+from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
-from distributor.wire.json_values import JsonValue
 
 __all__ = [
-    "Agent",
+    "AgentInfo",
+    "AgentPresence",
     "AgentStatus",
     "ClientOptions",
     "Command",
@@ -43,7 +39,6 @@ __all__ = [
     "CommandResult",
     "CommandState",
     "CommandStatus",
-    "CommandSummary",
     "JsonValue",
     "OfflinePolicy",
     "OutputChunk",

@@ -19,7 +19,7 @@ from distributor.client.translation import (
     command_of,
     outcome_of,
     result_of,
-    summary_of,
+    state_of,
     wire_agent_status,
     wire_filter,
     wire_request,
@@ -27,7 +27,8 @@ from distributor.client.translation import (
 from distributor.client.unary_calls import UnaryCalls
 from distributor.client.watching import Watching
 from distributor.errors import DistributorError
-from distributor.model.agent import AgentStatus
+from distributor.model.agent import AgentInfo, AgentStatus
+from distributor.model.command import Command, CommandResult, CommandState
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from distributor.wire.transport import channel_options
@@ -105,47 +106,45 @@ class CommandClient:
             outcomes += [outcome_of(outcome, own) for outcome, own in zip(answer.outcomes, own_keys, strict=False)]
         return outcomes
 
-    async def get(self, command_id: str) -> values.Command:
+    async def get(self, command_id: str) -> Command:
         """A command with its state. Raises NotFound."""
         answer = await self._calls.call(self._stub.GetCommand, wire.GetCommandRequest(command_id=command_id))
         return command_of(answer.command, answer.state)
 
-    async def result(self, command_id: str) -> values.CommandResult:
+    async def result(self, command_id: str) -> CommandResult:
         """How a command ended. Raises FailedPrecondition while it has not, NotFound once that is no longer kept."""
         answer = await self._calls.call(self._stub.GetResult, wire.GetResultRequest(command_id=command_id))
         return result_of(answer.result)
 
-    async def wait(self, command_id: str, timeout_seconds: float | None = None) -> values.CommandResult:
+    async def wait(self, command_id: str, timeout_seconds: float | None = None) -> CommandResult:
         """Wait until a command has ended. Raises TimeoutError if it has not after `timeout_seconds`."""
-        result: values.CommandResult | None = None
+        result: CommandResult | None = None
         async for update in self.watch(command_id, with_output=False, timeout_seconds=timeout_seconds):
-            if isinstance(update, values.CommandResult):
+            if isinstance(update, CommandResult):
                 result = update
         assert result is not None, "a watch ends with a result or an error"
         return result
 
     def wait_many(
         self, command_ids: Iterable[str], timeout_seconds: float | None = None
-    ) -> AsyncGenerator[tuple[str, values.CommandState], None]:
+    ) -> AsyncGenerator[CommandState, None]:
         """Each of the commands once, as they end. Raises TimeoutError after `timeout_seconds` if some have not."""
         return self._wait_many(list(command_ids), Deadline(timeout_seconds))
 
-    async def _wait_many(
-        self, command_ids: Sequence[str], deadline: Deadline
-    ) -> AsyncGenerator[tuple[str, values.CommandState], None]:
-        async with aclosing(self._watching.summaries(command_ids, deadline)) as summaries:
-            async for summary in summaries:
-                if summary.state.status.terminal:
-                    yield summary.command_id, summary.state
+    async def _wait_many(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandState, None]:
+        async with aclosing(self._watching.states(command_ids, deadline)) as states:
+            async for state in states:
+                if state.status.terminal:
+                    yield state
 
     def watch_many(
         self, command_ids: Iterable[str], timeout_seconds: float | None = None
-    ) -> AsyncGenerator[values.CommandSummary, None]:
+    ) -> AsyncGenerator[CommandState, None]:
         """How each of the commands is, now and at each change, until all have ended; without their output.
 
         Raises TimeoutError after `timeout_seconds` if some have not.
         """
-        return self._watching.summaries(list(command_ids), Deadline(timeout_seconds))
+        return self._watching.states(list(command_ids), Deadline(timeout_seconds))
 
     def watch(
         self,
@@ -170,37 +169,37 @@ class CommandClient:
         )
         return self._watching.updates(request, Deadline(timeout_seconds))
 
-    async def cancel(self, command_id: str, reason: str = "") -> values.CommandSummary:
+    async def cancel(self, command_id: str, reason: str = "") -> CommandState:
         """Cancel a command, and say what became of it.
 
         One that runs is `assigned` in the answer, and `cancelled` once its agent stopped it.
         """
         request = wire.CancelCommandRequest(command_id=command_id, reason=reason)
         answer = await self._calls.call(self._stub.CancelCommand, request)
-        return summary_of(answer.command)
+        return state_of(answer.command)
 
     async def list_page(
         self, where: values.CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""
-    ) -> values.Page[values.CommandSummary]:
+    ) -> values.Page[CommandState]:
         """One page of commands, newest first. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListCommandsRequest(page_size=page_size, page_token=page_token, filter=wire_filter(where))
         answer = await self._calls.call(self._stub.ListCommands, request)
-        return values.Page(tuple(summary_of(row) for row in answer.commands), answer.next_page_token)
+        return values.Page(tuple(state_of(row) for row in answer.commands), answer.next_page_token)
 
-    async def list(self, where: values.CommandFilter = ALL_COMMANDS) -> AsyncGenerator[values.CommandSummary, None]:
+    async def list(self, where: values.CommandFilter = ALL_COMMANDS) -> AsyncGenerator[CommandState, None]:
         """Every command that `where` lets through, newest first."""
         token = ""
         while True:
             page = await self.list_page(where, page_size=MAX_PAGE, page_token=token)
-            for summary in page.items:
-                yield summary
+            for state in page.items:
+                yield state
             token = page.next_page_token
             if not token:
                 return
 
     async def agents_page(
         self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""
-    ) -> values.Page[values.Agent]:
+    ) -> values.Page[AgentInfo]:
         """One page of agents, by id. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListAgentsRequest(
             page_size=page_size, page_token=page_token, statuses=[wire_agent_status(status) for status in statuses]
@@ -208,7 +207,7 @@ class CommandClient:
         answer = await self._calls.call(self._stub.ListAgents, request)
         return values.Page(tuple(agent_of(agent) for agent in answer.agents), answer.next_page_token)
 
-    async def agents(self, statuses: Sequence[AgentStatus] = ()) -> AsyncGenerator[values.Agent, None]:
+    async def agents(self, statuses: Sequence[AgentStatus] = ()) -> AsyncGenerator[AgentInfo, None]:
         """Every agent in one of `statuses`, by id; every agent where none is given."""
         token = ""
         while True:
@@ -219,7 +218,7 @@ class CommandClient:
             if not token:
                 return
 
-    async def agent(self, agent_id: str) -> values.Agent:
+    async def agent(self, agent_id: str) -> AgentInfo:
         """One agent. Raises NotFound if it has never connected."""
         answer = await self._calls.call(self._stub.GetAgent, wire.GetAgentRequest(agent_id=agent_id))
         return agent_of(answer.agent)

@@ -12,11 +12,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from distributor.client import values
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
-from distributor.model.agent import AgentStatus
-from distributor.model.command import MAX_RUNS, CommandLimits, OfflinePolicy, Reason, Receipts
+from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
+from distributor.model.command import (
+    MAX_RUNS,
+    Command,
+    CommandLimits,
+    CommandResult,
+    CommandState,
+    OfflinePolicy,
+    Reason,
+    Receipts,
+)
+from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 from distributor.v1 import command_pb2, command_service_pb2
-from distributor.wire.json_values import JsonValue, NotJson, fill_struct, plain_struct, plain_value
+from distributor.wire.json_values import NotJson, fill_struct, plain_struct, plain_value
+from distributor.wire.params_summary import params_summary
 from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 N = TypeVar("N", bound=int)
@@ -110,42 +121,50 @@ def wire_agent_status(status: AgentStatus) -> command_service_pb2.AgentStatus.Va
     return _WIRE_AGENT_STATUSES[status]
 
 
-def command_of(wire: command_pb2.Command, state: command_pb2.CommandState) -> values.Command:
+def command_of(wire: command_pb2.Command, state: command_pb2.CommandState) -> Command:
     """A command and its state as one value."""
     fail = wire.offline_policy == command_pb2.OFFLINE_POLICY_FAIL
-    return values.Command(
-        command_id=wire.command_id,
-        agent_id=wire.agent_id,
-        type=wire.type,
+    return Command(
+        state=_state(wire, state, params_summary(wire.params)),
         params=plain_struct(wire.params),
-        priority=wire.priority,
-        time_limit_seconds=wire.time_limit.ToMilliseconds() / 1000,
-        queue_ttl_seconds=wire.queue_ttl.ToMilliseconds() / 1000,
+        time_limit_ms=wire.time_limit.ToMilliseconds(),
+        queue_ttl_ms=wire.queue_ttl.ToMilliseconds(),
         offline=OfflinePolicy.FAIL if fail else OfflinePolicy.QUEUE,
         max_runs=wire.max_runs,
-        state=state_of(state),
     )
 
 
-def state_of(wire: command_pb2.CommandState) -> values.CommandState:
-    """What changes about a command."""
-    return values.CommandState(
+def state_of(wire: command_service_pb2.CommandSummary) -> CommandState:
+    """One row of a list, or one step of a watch."""
+    return _state(wire, wire.state, wire.params_summary)
+
+
+def _state(
+    command: command_pb2.Command | command_service_pb2.CommandSummary,
+    wire: command_pb2.CommandState,
+    summary: str,
+) -> CommandState:
+    return CommandState(
+        command_id=command.command_id,
+        agent_id=command.agent_id,
+        type=command.type,
+        priority=command.priority,
         status=_known(_STATUSES, wire.status),
         attempt=wire.attempt,
         receipts=_receipts(wire.receipts),
-        reason=_reason(wire.reason),
         cancel_ms=_ms(wire.cancel_time),
-        agent_away_since_ms=_ms(wire.agent_away_since),
-        agent_known=wire.agent_known if wire.HasField("agent_known") else None,
+        reason=_reason(wire.reason),
+        params_summary=summary,
+        agent=_presence(wire),
         output_bytes=wire.output_bytes if wire.HasField("output_bytes") else None,
     )
 
 
-def summary_of(wire: command_service_pb2.CommandSummary) -> values.CommandSummary:
-    """One row of a list."""
-    return values.CommandSummary(
-        wire.command_id, wire.agent_id, wire.type, wire.priority, state_of(wire.state), wire.params_summary
-    )
+def _presence(wire: command_pb2.CommandState) -> AgentPresence | None:
+    if not wire.HasField("agent_known"):
+        return None
+    away_since_ms = _ms(wire.agent_away_since)
+    return AgentPresence(wire.agent_known, wire.agent_known and not away_since_ms, away_since_ms)
 
 
 def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> values.QueueOutcome:
@@ -156,9 +175,9 @@ def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> 
     return error_of_outcome(wire.error)
 
 
-def result_of(wire: command_pb2.CommandResult) -> values.CommandResult:
+def result_of(wire: command_pb2.CommandResult) -> CommandResult:
     """How a command ended."""
-    return values.CommandResult(
+    return CommandResult(
         command_id=wire.command_id,
         agent_id=wire.agent_id,
         type=wire.type,
@@ -177,7 +196,7 @@ def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update |
     """One step of a watched command; None for a kind that this version does not know."""
     match wire.WhichOneof("update"):
         case "command":
-            return summary_of(wire.command)
+            return state_of(wire.command)
         case "output":
             return _chunk(wire.output)
         case "gap":
@@ -188,21 +207,21 @@ def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update |
             return None
 
 
-def agent_of(wire: command_service_pb2.Agent) -> values.Agent:
+def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
     """One agent."""
-    return values.Agent(
+    return AgentInfo(
         agent_id=wire.agent_id,
-        status=_known(_AGENT_STATUSES, wire.status),
         epoch=wire.epoch,
+        present=_known(_AGENT_STATUSES, wire.status) is not AgentStatus.OFFLINE,
         capacity=wire.capacity,
         running=wire.running,
         queued=wire.queued,
         types=tuple(wire.types),
         labels=dict(wire.labels),
+        version=wire.agent_version,
         connected_ms=_ms(wire.connect_time),
         last_seen_ms=_ms(wire.last_seen_time),
         away_since_ms=_ms(wire.away_since),
-        version=wire.agent_version,
     )
 
 

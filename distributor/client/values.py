@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
-from distributor.model.agent import AgentStatus
-from distributor.model.command import OfflinePolicy, Reason, Receipts
+from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy
+from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
-from distributor.wire.json_values import JsonValue
 
 T = TypeVar("T")
-
-NO_RECEIPTS: Final = Receipts()
-NO_REASON: Final = Reason()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,56 +35,6 @@ class CommandRequest:
     offline: OfflinePolicy = OfflinePolicy.QUEUE
     max_runs: int | None = None
     idempotency_key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CommandState:
-    """Everything about a command that changes.
-
-    `agent_away_since_ms` and `agent_known` are about the agent until the command has ended; `agent_known` says
-    whether it has ever connected. It and `output_bytes` are None where the call does not tell: lists and watches count
-    no output, and watches of many commands do not look for agents. `cancel_ms` is set once a cancel was asked for.
-    """
-
-    status: CommandStatus
-    attempt: int = 0
-    receipts: Receipts = NO_RECEIPTS
-    reason: Reason = NO_REASON
-    cancel_ms: int = 0
-    agent_away_since_ms: int = 0
-    agent_known: bool | None = None
-    output_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CommandSummary:
-    """One row of a list, and what each change of a watched command tells.
-
-    `params_summary` is one short line for people: the command line, or the params as name=value.
-    """
-
-    command_id: str
-    agent_id: str
-    type: str
-    priority: int
-    state: CommandState
-    params_summary: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command as the server has it. `params` are kept as long as its result."""
-
-    command_id: str
-    agent_id: str
-    type: str
-    params: Mapping[str, JsonValue]
-    priority: int
-    time_limit_seconds: float
-    queue_ttl_seconds: float
-    offline: OfflinePolicy
-    max_runs: int
-    state: CommandState
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +85,7 @@ class OutputGap:
     end_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """How a command ended. `exit_code` is None where no program exited; `data` is what the handler returned."""
-
-    command_id: str
-    agent_id: str
-    type: str
-    status: CommandStatus
-    attempt: int
-    reason: Reason
-    exit_code: int | None
-    data: JsonValue
-    output_bytes: int
-    output_dropped_bytes: int
-    finished_ms: int
-
-
-Update: TypeAlias = CommandSummary | OutputChunk | OutputGap | CommandResult
+Update: TypeAlias = CommandState | OutputChunk | OutputGap | CommandResult
 """One step of a watched command. A CommandResult is the last."""
 
 
@@ -177,21 +106,3 @@ class Page(Generic[T]):
 
     items: Sequence[T]
     next_page_token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """A named executor. `away_since_ms` is 0 while it is connected; `epoch` grows with each of its sessions."""
-
-    agent_id: str
-    status: AgentStatus
-    epoch: int
-    capacity: int
-    running: int
-    queued: int
-    types: Sequence[str]
-    labels: Mapping[str, str]
-    connected_ms: int
-    last_seen_ms: int
-    away_since_ms: int
-    version: str

@@ -12,9 +12,10 @@ import grpc
 from distributor.client.options import ClientOptions
 from distributor.client.reconnecting import Deadline, Reconnecting, ServerReach
 from distributor.client.status import error_of
-from distributor.client.translation import summary_of, update_of
-from distributor.client.values import CommandResult, CommandSummary, OutputChunk, OutputGap, Update
+from distributor.client.translation import state_of, update_of
+from distributor.client.values import OutputChunk, OutputGap, Update
 from distributor.errors import Unavailable
+from distributor.model.command import CommandResult, CommandState
 from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandsRequest
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class WatchPosition:
 
     def __init__(self, output_offset: int) -> None:
         self.output_offset = output_offset
-        self._last_summary: CommandSummary | None = None
+        self._last_state: CommandState | None = None
 
     def advance(self, update: Update) -> Update | None:
         """What of `update` is new, or None."""
@@ -40,10 +41,10 @@ class WatchPosition:
                 return self._advance_output(update)
             case OutputGap():
                 self.output_offset = max(self.output_offset, update.end_offset)
-            case CommandSummary():
-                if update == self._last_summary:
+            case CommandState():
+                if update == self._last_state:
                     return None
-                self._last_summary = update
+                self._last_state = update
         return update
 
     def _advance_output(self, chunk: OutputChunk) -> OutputChunk | None:
@@ -85,11 +86,11 @@ class Watching:
                 call.cancel()
             await reconnecting.pause(cut or self._ended_early())
 
-    async def summaries(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandSummary, None]:
+    async def states(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandState, None]:
         """How each of the commands is now and after each change, up to and with its ending."""
         distinct = list(dict.fromkeys(command_ids))
         unended = set(distinct)
-        arrivals: asyncio.Queue[CommandSummary | Exception] = asyncio.Queue(_BUFFERED)
+        arrivals: asyncio.Queue[CommandState | Exception] = asyncio.Queue(_BUFFERED)
         # No TaskGroup: a generator must not yield inside one (PEP 789).
         tasks = [
             asyncio.create_task(self._collect(distinct[start : start + MAX_WATCHED], arrivals, deadline))
@@ -100,7 +101,7 @@ class Watching:
                 arrival = await arrivals.get()
                 if isinstance(arrival, Exception):
                     raise arrival
-                if arrival.state.status.terminal:
+                if arrival.status.terminal:
                     unended.remove(arrival.command_id)
                 yield arrival
         finally:
@@ -109,24 +110,24 @@ class Watching:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _collect(
-        self, command_ids: Sequence[str], arrivals: asyncio.Queue[CommandSummary | Exception], deadline: Deadline
+        self, command_ids: Sequence[str], arrivals: asyncio.Queue[CommandState | Exception], deadline: Deadline
     ) -> None:
         """Put what is new of each command into `arrivals`, until all have ended, or what prevents it."""
-        waiting: dict[str, CommandSummary | None] = dict.fromkeys(command_ids)
+        waiting: dict[str, CommandState | None] = dict.fromkeys(command_ids)
         reconnecting = Reconnecting(self._options, deadline, self._outage)
         try:
             while True:
                 cut = None
                 try:
-                    async for summary in self._changes(sorted(waiting), reconnecting, deadline):
+                    async for state in self._changes(sorted(waiting), reconnecting, deadline):
                         # A stream that was opened again begins with how things are, known or not.
-                        if waiting.get(summary.command_id, summary) == summary:
+                        if waiting.get(state.command_id, state) == state:
                             continue
-                        if summary.state.status.terminal:
-                            del waiting[summary.command_id]
+                        if state.status.terminal:
+                            del waiting[state.command_id]
                         else:
-                            waiting[summary.command_id] = summary
-                        await arrivals.put(summary)
+                            waiting[state.command_id] = state
+                        await arrivals.put(state)
                 except grpc.aio.AioRpcError as failure:
                     cut = error_of(failure, self._target)
                 if not waiting:
@@ -137,7 +138,7 @@ class Watching:
 
     async def _changes(
         self, command_ids: Sequence[str], reconnecting: Reconnecting, deadline: Deadline
-    ) -> AsyncGenerator[CommandSummary, None]:
+    ) -> AsyncGenerator[CommandState, None]:
         """What one stream tells. It ends by itself when all of `command_ids` have ended."""
         request = WatchCommandsRequest(command_ids=command_ids)
         call = self._stub.WatchCommands(request, timeout=deadline.remaining_seconds)
@@ -145,7 +146,7 @@ class Watching:
             async for message in call:
                 reconnecting.progressed()
                 for wire in message.commands:
-                    yield summary_of(wire)
+                    yield state_of(wire)
         finally:
             call.cancel()
 

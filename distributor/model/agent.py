@@ -71,7 +71,7 @@ class Attached(NamedTuple):
 
 
 class AgentInfo(NamedTuple):
-    """What is known of an agent."""
+    """What is known of an agent. `away_since_ms` is 0 while it is connected; `epoch` grows with each session."""
 
     agent_id: str
     epoch: int

@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
 
 
 class ReportedCompletion(NamedTuple):
-    """How a command ended, in the words of the agent. `data_json` is JSON text or empty.
+    """How a command ended, in the words of the agent. `data_json` is raw JSON, empty for none (see `Completion`).
 
     `fault` is set where the words made no sense already as a message.
     """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from distributor.model.agent import AgentPresence
+from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 
 AGENT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -74,9 +77,11 @@ class Reason(NamedTuple):
 
 
 class CommandState(NamedTuple):
-    """One row about one command: what a list shows and what each event tells in full.
+    """One row about one command: what a list shows, and what each event and each step of a watch carries.
 
-    `params_summary` is one line of at most MAX_PARAMS_SUMMARY_BYTES, for people.
+    `cancel_ms` is when a cancel was requested, 0 if never. `params_summary` is one line of at most
+    MAX_PARAMS_SUMMARY_BYTES, for people. `agent` says where the agent is until the command has ended,
+    `output_bytes` how much output was received; both are None where they were not looked up.
     """
 
     command_id: str
@@ -89,6 +94,24 @@ class CommandState(NamedTuple):
     cancel_ms: int = 0
     reason: Reason = Reason()
     params_summary: str = ""
+    agent: AgentPresence | None = None
+    output_bytes: int | None = None
+
+
+class Command(NamedTuple):
+    """A command: how it is, and what was asked for. `params` are kept as long as the result."""
+
+    state: CommandState
+    params: Mapping[str, JsonValue]
+    time_limit_ms: int
+    queue_ttl_ms: int
+    offline: OfflinePolicy
+    max_runs: int
+
+    @property
+    def command_id(self) -> str:
+        """Its id."""
+        return self.state.command_id
 
 
 def precedes(state: CommandState, other: CommandState) -> bool:
@@ -104,7 +127,7 @@ def precedes(state: CommandState, other: CommandState) -> bool:
 
 
 class CommandResult(NamedTuple):
-    """How a command ended. `data_json` is JSON text or empty; `exit_code` is None where no program exited."""
+    """How a command ended. `exit_code` is None where no program exited; `data` is what the handler returned."""
 
     command_id: str
     agent_id: str
@@ -113,7 +136,7 @@ class CommandResult(NamedTuple):
     attempt: int
     reason: Reason
     exit_code: int | None
-    data_json: str
+    data: JsonValue
     output_bytes: int
     output_dropped_bytes: int
     finished_ms: int

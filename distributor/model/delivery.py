@@ -61,6 +61,7 @@ class Completion(NamedTuple):
     """How a command ended on its agent. `rerun_delay_ms` is None unless another run is worth it.
 
     `ran`: its handler did run, so that this is the outcome even where the attempt was given up meanwhile.
+    `data_json` is raw JSON, empty for none: it is encoded once at the door, where its size is checked, and stored so.
     """
 
     progress: Progress

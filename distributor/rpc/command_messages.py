@@ -14,7 +14,7 @@ from distributor.model.delivery import StoredChunk
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
 from distributor.v1 import command_pb2, command_service_pb2
-from distributor.wire.json_values import fill_from_text
+from distributor.wire.json_values import fill_received
 
 STATUS_TO_WIRE = {
     CommandStatus.QUEUED: command_pb2.COMMAND_STATUS_QUEUED,
@@ -99,8 +99,8 @@ def fill_result(message: command_pb2.CommandResult, result: CommandResult) -> No
         _fill_reason(message.reason, result.reason)
     if result.exit_code is not None:
         message.exit_code = result.exit_code
-    if result.data_json:
-        fill_from_text(message.data, result.data_json)
+    if result.data is not None:
+        fill_received(message.data, result.data)
     message.output_bytes = result.output_bytes
     message.output_dropped_bytes = result.output_dropped_bytes
     fill_time(message.finish_time, result.finished_ms)

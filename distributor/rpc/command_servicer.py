@@ -20,6 +20,7 @@ from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
+from distributor.wire.json_values import rough_size
 
 MOST_STATES_IN_A_MESSAGE = 500
 PAGE_BYTES = 3 * 1024 * 1024
@@ -113,7 +114,7 @@ class CommandServicer(CommandServiceServicer):
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
         response = pb.GetResultResponse()
         result = await self._service.result(request.command_id)
-        await off_loop(len(result.data_json), messages.fill_result, response.result, result)
+        await off_loop(rough_size(result.data, LARGE_BYTES), messages.fill_result, response.result, result)
         return response
 
     async def ListCommands(self, request: pb.ListCommandsRequest, context: Context) -> pb.ListCommandsResponse:
@@ -135,7 +136,7 @@ class CommandServicer(CommandServiceServicer):
         )
         async with aclosing(updates):
             async for update in updates:
-                size = len(update.data_json) if isinstance(update, CommandResult) else 0
+                size = rough_size(update.data, LARGE_BYTES) if isinstance(update, CommandResult) else 0
                 response = await off_loop(size, messages.watch_response, request.command_id, update)
                 if isinstance(update, CommandState):
                     await self._fill_presence(response.command.state, update)

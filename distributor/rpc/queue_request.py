@@ -11,10 +11,10 @@ from distributor.dispatch.command_service import QueueRequest
 from distributor.errors import InvalidArgument
 from distributor.model.command import NAMED_PRIORITIES, CommandDraft, OfflinePolicy
 from distributor.rpc.command_messages import unknown_enum_value
-from distributor.rpc.params_summary import params_summary
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.json_values import NotJson
+from distributor.wire.params_summary import params_summary
 from distributor.wire.struct_check import TooDeep, check_struct
 
 _OFFLINE_FROM_WIRE = {

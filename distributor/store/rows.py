@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from distributor.model.agent import AgentInfo, AgentPresence
@@ -13,6 +12,7 @@ from distributor.model.delivery import Completion
 from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
+from distributor.wire.documents import milliseconds_of
 
 Row = Sequence[bytes | None]
 
@@ -87,27 +87,26 @@ class StoredEventRecord:
 
 def result_members(completion: Completion) -> str:
     """The members of a result's JSON that only the agent knows, each followed by a comma."""
-    exit_code = "" if completion.exit_code is None else f'"exitCode":{completion.exit_code},'
-    data = f'"data":{completion.data_json},' if completion.data_json else ""
-    return exit_code + data
+    exit_code = "null" if completion.exit_code is None else completion.exit_code
+    return f'"exitCode":{exit_code},"data":{completion.data_json or "null"},'
 
 
 def command_result(text: bytes) -> CommandResult:
     """The result in its JSON."""
     document: dict[str, Any] = json.loads(text)
-    reason = document.get("reason", {})
+    reason = document["reason"]
     return CommandResult(
         command_id=document["commandId"],
         agent_id=document["agentId"],
         type=document["type"],
         status=CommandStatus(document["status"]),
         attempt=document["attempt"],
-        reason=Reason(reason.get("code", ""), reason.get("message", "")),
-        exit_code=document.get("exitCode"),
-        data_json=json.dumps(document["data"]) if "data" in document else "",
-        output_bytes=int(document["outputBytes"]),
-        output_dropped_bytes=int(document["outputDroppedBytes"]),
-        finished_ms=_milliseconds(document["finishTime"]),
+        reason=Reason(reason["code"], reason["message"]) if reason is not None else Reason(),
+        exit_code=document["exitCode"],
+        data=document["data"],
+        output_bytes=document["outputBytes"],
+        output_dropped_bytes=document["outputDroppedBytes"],
+        finished_ms=milliseconds_of(document["finishTime"]),
     )
 
 
@@ -141,8 +140,3 @@ def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPre
         last_seen_ms=int(last_seen_ms or 0),
         away_since_ms=there.away_since_ms,
     )
-
-
-def _milliseconds(rfc3339: str) -> int:
-    moment = datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).astimezone(UTC)
-    return round(moment.timestamp() * 1000)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
-JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-"""Plain JSON; of sequences, lists and tuples. What was read has `list`, `dict`, and `int` for whole numbers."""
+from distributor.model.json_value import JsonValue
 
 MAX_DEPTH: Final = 32
 """How deep lists and objects may nest. A level costs up to three messages, and parsers stop at 100."""
@@ -78,9 +77,25 @@ def json_text(value: object, place: str) -> str:
     return text
 
 
-def fill_from_text(target: Value, text: str) -> None:
-    """Write what `json_text` made of a received value into `target`."""
-    _fill_value(target, json.loads(text), "value", _MAX_MESSAGES)
+def fill_received(target: Value, value: JsonValue) -> None:
+    """Write a value that came over the wire into `target`: it may nest deeper than what `fill_value` takes."""
+    _fill_value(target, value, "value", _MAX_MESSAGES)
+
+
+def rough_size(value: JsonValue, most: int) -> int:
+    """About how many bytes `value` takes as JSON text; looks no further once that is over `most`."""
+    size, pending = 0, [value]
+    while pending and size <= most:
+        item = pending.pop()
+        size += 2
+        if isinstance(item, str):
+            size += len(item)
+        elif isinstance(item, Mapping):
+            size += sum(map(len, item))
+            pending += item.values()
+        elif isinstance(item, Sequence):
+            pending += item
+    return size
 
 
 def _fill_value(target: Value, value: object, place: str, levels: int) -> None:

@@ -9,6 +9,8 @@ import re
 import pytest
 from playwright.async_api import Browser, Route, WebSocketRoute, expect
 
+from distributor.model.agent import AgentInfo
+from distributor.wire.documents import agent_document
 from tests.support.browser import VENDORED, browsing
 from tests.support.dashboard_page import DashboardPage
 from tests.support.page_world import AGENT_ID, PageWorld, page_world
@@ -168,9 +170,10 @@ async def test_nothing_there_yet(browser: Browser, server: RunningServer) -> Non
 
 async def test_agents_beyond_what_a_snapshot_holds(page: DashboardPage, world: PageWorld) -> None:
     def agents(count: int) -> list[dict[str, object]]:
-        numbers = {"lastSeen": 1, "capacity": 4, "running": 0, "queued": 2, "epoch": 1}
-        words = {"status": "online", "state": "idle", "types": [], "labels": {}, "version": ""}
-        return [{"agentId": f"agent-{number:04}", **numbers, **words} for number in range(count)]
+        return [
+            agent_document(AgentInfo(f"agent-{number:04}", 1, True, 4, 0, 2, (), {}, "", 1, 1, 0))
+            for number in range(count)
+        ]
 
     def snapshot(to_page: WebSocketRoute) -> None:
         def relay(text: str | bytes) -> None:

@@ -99,8 +99,8 @@ class DashboardClient:
         return [message["type"] for message in self.messages]
 
     def statuses(self, command_id: str) -> list[str]:
-        """The exact states told of a command, without repeats."""
-        states = [message["state"] for message in self.of("command:status", commandId=command_id)]
+        """The exact statuses told of a command, without repeats."""
+        states = [message["command"]["status"] for message in self.of("command:status", commandId=command_id)]
         return [state for place, state in enumerate(states) if place == 0 or states[place - 1] != state]
 
     def output(self, command_id: str, begin: int = 0) -> bytes:

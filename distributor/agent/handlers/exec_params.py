@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from distributor.agent.command_context import CommandFailed
-from distributor.wire.json_values import JsonValue
+from distributor.model.json_value import JsonValue
 
 INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 """Variables that programs get from the agent's environment. No others: the agent's own may hold secrets."""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from distributor.cli.sender import tables
-from distributor.cli.sender.json_forms import update_form
 from distributor.cli.sender.partial_lines import PartialLines
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     CommandResult,
+    CommandState,
     CommandStatus,
-    CommandSummary,
     OutputChunk,
     OutputGap,
     OutputStream,
     Update,
 )
+from distributor.wire.documents import gap_document, output_document, result_document, state_document
 
 FLUSH_SECONDS: Final = 0.2
 """How long the beginning of a line waits for its end where several commands share the screen."""
@@ -47,7 +47,7 @@ class RawView:
                 self._screen.raw(update.data, to_stderr=update.stream is OutputStream.STDERR)
             case OutputGap():
                 self._screen.message(_gap_text(update))
-            case CommandSummary():
+            case CommandState():
                 self._show_whereabouts(update)
             case CommandResult():
                 self._screen.message(f"{update.command_id} {tables.ending_text(update)}")
@@ -55,11 +55,11 @@ class RawView:
     def close(self) -> None:
         """Nothing is held back."""
 
-    def _show_whereabouts(self, summary: CommandSummary) -> None:
-        absence = tables.agent_absence(summary.state)
-        if absence and summary.state.status is CommandStatus.QUEUED and not self._told_whereabouts:
+    def _show_whereabouts(self, state: CommandState) -> None:
+        absence = tables.agent_absence(state)
+        if absence and state.status is CommandStatus.QUEUED and not self._told_whereabouts:
             self._told_whereabouts = True
-            self._screen.message(f"waiting: {summary.agent_id} {absence}")
+            self._screen.message(f"waiting: {state.agent_id} {absence}")
 
 
 class PrefixedView:
@@ -81,7 +81,7 @@ class PrefixedView:
         if self._failure is not None:
             raise self._failure
         match update:
-            case CommandSummary():
+            case CommandState():
                 self._agent_id = update.agent_id
             case OutputChunk():
                 self._write(update.stream, self._lines_of(update.stream).feed(update.data))
@@ -135,7 +135,7 @@ class JsonView:
 
     def show(self, update: Update) -> None:
         """Show one update."""
-        self._screen.record(update_form(self._command_id, update))
+        self._screen.record({"commandId": self._command_id} | _update_document(update))
 
     def close(self) -> None:
         """Nothing is held back."""
@@ -146,6 +146,18 @@ def view_of(screen: Screen, command_id: str, *, one_of_many: bool) -> OutputView
     if not screen.for_people:
         return JsonView(screen, command_id)
     return PrefixedView(screen) if one_of_many else RawView(screen)
+
+
+def _update_document(update: Update) -> dict[str, Any]:
+    match update:
+        case CommandState():
+            return {"state": state_document(update)}
+        case OutputChunk():
+            return {"output": output_document(update.stream.value, update.offset, update.data, update.received_ms)}
+        case OutputGap():
+            return {"gap": gap_document(update.begin_offset, update.end_offset)}
+        case CommandResult():
+            return {"result": result_document(update)}
 
 
 def _gap_text(gap: OutputGap) -> str:

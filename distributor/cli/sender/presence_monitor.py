@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn
 
-from distributor.cli.sender.json_forms import time_text
 from distributor.cli.sender.screen import Screen
 from distributor.client import CommandClient
 from distributor.errors import DistributorError
+from distributor.wire.documents import time_text
 
 LOOK_SECONDS: Final = 5.0
 

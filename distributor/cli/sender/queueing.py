@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
-from distributor.cli.sender.json_forms import command_form, refusal_form
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
 from distributor.cli.sender.staying import Stay
 from distributor.cli.sender.tables import agent_absence, count_of, some_of
 from distributor.client import CommandClient, CommandRequest, CommandStatus, OfflinePolicy, Queued, QueuedCommand
 from distributor.errors import DistributorError
+from distributor.wire.documents import command_document, error_document
 
 _ERRORS_SHOWN = 10
 
@@ -39,7 +39,7 @@ async def _send_one(
         screen.text(_queued_text(queued))
         screen.message(f"watch it with: command-sender watch {queued.command.command_id}")
     else:
-        form = command_form(queued.command) | {"alreadyQueued": queued.already_queued}
+        form = command_document(queued.command) | {"alreadyQueued": queued.already_queued}
         (screen.document if screen.format == "json" else screen.record)(form)
     return ExitCode.SUCCESS
 
@@ -68,7 +68,7 @@ def _show_outcomes(screen: Screen, outcomes: Sequence[tuple[CommandRequest, Queu
             if isinstance(outcome, Queued):
                 screen.text(_outcome_text(request, outcome))
         return
-    forms = [_outcome_form(request, outcome) for request, outcome in outcomes]
+    forms = [_outcome_document(request, outcome) for request, outcome in outcomes]
     if screen.format == "json":
         screen.document(forms)
     else:
@@ -110,7 +110,7 @@ def _request(draft: dict[str, Any]) -> CommandRequest:
 
 
 def _queued_text(queued: QueuedCommand) -> str:
-    command, state = queued.command, queued.command.state
+    state = queued.command.state
     verb = "was queued before" if queued.already_queued else "queued"
     if state.status is not CommandStatus.QUEUED:
         rest = f"and {state.status} by now"
@@ -118,7 +118,7 @@ def _queued_text(queued: QueuedCommand) -> str:
         rest = f"(the agent {absence}; the command waits for it)"
     else:
         rest = "(the agent is connected)"
-    return f"{command.command_id} {verb}: {command.type} for {command.agent_id} {rest}"
+    return f"{state.command_id} {verb}: {state.type} for {state.agent_id} {rest}"
 
 
 def _outcome_text(request: CommandRequest, queued: Queued) -> str:
@@ -128,9 +128,10 @@ def _outcome_text(request: CommandRequest, queued: Queued) -> str:
     return f"{queued.command_id} {verb}: {request.type} for {request.agent_id} (the agent {whereabouts})"
 
 
-def _outcome_form(request: CommandRequest, outcome: Queued | DistributorError) -> dict[str, Any]:
+def _outcome_document(request: CommandRequest, outcome: Queued | DistributorError) -> dict[str, Any]:
     if isinstance(outcome, DistributorError):
-        return refusal_form(request, outcome)
+        refused = {"commandId": None, "agentId": request.agent_id, "type": request.type}
+        return refused | {"error": error_document(outcome)}
     return {
         "commandId": outcome.command_id,
         "agentId": request.agent_id,

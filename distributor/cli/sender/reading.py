@@ -7,18 +7,10 @@ from typing import Any, Final, TypeVar
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
-from distributor.cli.sender.json_forms import agent_form, command_form, result_form, summary_form
 from distributor.cli.sender.screen import Screen
-from distributor.client import (
-    Command,
-    CommandClient,
-    CommandFilter,
-    CommandResult,
-    CommandState,
-    CommandStatus,
-    CommandSummary,
-)
+from distributor.client import Command, CommandClient, CommandFilter, CommandResult, CommandState, CommandStatus
 from distributor.errors import DistributorError, Unavailable
+from distributor.wire.documents import agent_document, command_document, result_document, state_document
 
 T = TypeVar("T")
 
@@ -37,7 +29,7 @@ async def get(client: CommandClient, screen: Screen, command_ids: Sequence[str])
         screen,
         command_ids,
         fetch,
-        lambda _, found: command_form(found[0]),
+        lambda _, found: command_document(found[0]),
         lambda _, found: tables.command_text(screen, *found),
     )
 
@@ -48,7 +40,7 @@ async def result(client: CommandClient, screen: Screen, command_ids: Sequence[st
         screen,
         command_ids,
         client.result,
-        lambda _, result: result_form(result),
+        lambda _, result: result_document(result),
         lambda _, result: tables.result_text(screen, result),
     )
 
@@ -59,8 +51,8 @@ async def cancel(client: CommandClient, screen: Screen, command_ids: Sequence[st
         screen,
         command_ids,
         lambda command_id: client.cancel(command_id, reason),
-        lambda _, summary: summary_form(summary),
-        lambda command_id, summary: f"{command_id} {_cancel_text(summary.state)}",
+        lambda _, state: state_document(state),
+        lambda command_id, state: f"{command_id} {_cancel_text(state)}",
     )
 
 
@@ -68,7 +60,7 @@ async def list_commands(
     client: CommandClient, screen: Screen, where: CommandFilter, limit: int, page_token: str
 ) -> ExitCode:
     """Show up to `limit` commands, newest first, beginning at `page_token`."""
-    rows: list[CommandSummary] = []
+    rows: list[CommandState] = []
     token = page_token
     while len(rows) < limit:
         page = await client.list_page(where, page_size=min(limit - len(rows), MAX_PAGE), page_token=token)
@@ -77,12 +69,12 @@ async def list_commands(
         if not token:
             break
     if screen.for_people:
-        screen.text(tables.summaries_table(screen, rows))
+        screen.text(tables.states_table(screen, rows))
     elif screen.format == "json":
-        screen.document({"commands": [summary_form(row) for row in rows], "nextPageToken": token})
+        screen.document({"commands": [state_document(row) for row in rows], "nextPageToken": token})
     else:
         for row in rows:
-            screen.record(summary_form(row))
+            screen.record(state_document(row))
     if token:
         screen.message(f"there are more: --page-token {token}")
     return ExitCode.SUCCESS
@@ -92,16 +84,16 @@ async def agents(client: CommandClient, screen: Screen, agent_id: str | None) ->
     """Show every agent, or one."""
     if agent_id is not None:
         agent = await client.agent(agent_id)
-        _show(screen, agent_form(agent), tables.agent_text(agent))
+        _show(screen, agent_document(agent), tables.agent_text(agent))
         return ExitCode.SUCCESS
     rows = [agent async for agent in client.agents()]
     if screen.for_people:
         screen.text(tables.agents_table(screen, rows))
     elif screen.format == "json":
-        screen.document({"agents": [agent_form(row) for row in rows]})
+        screen.document({"agents": [agent_document(row) for row in rows]})
     else:
         for row in rows:
-            screen.record(agent_form(row))
+            screen.record(agent_document(row))
     return ExitCode.SUCCESS
 
 

@@ -10,14 +10,14 @@ from typing import Final
 
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.sender import tables
-from distributor.cli.sender.json_forms import result_form
 from distributor.cli.sender.output_views import view_of
 from distributor.cli.sender.passthrough import PassedCode, passthrough_code
 from distributor.cli.sender.presence_monitor import PresenceMonitor
 from distributor.cli.sender.progress import CompletionProgress
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
-from distributor.client import CommandClient, CommandResult, CommandStatus, CommandSummary, OutputGap, Update
+from distributor.client import CommandClient, CommandResult, CommandState, CommandStatus, OutputGap, Update
+from distributor.wire.documents import result_document
 
 _RESULTS_AT_ONCE: Final = 32
 
@@ -79,13 +79,13 @@ class Stay:
         """Start fetching each result once its command has ended. A timeout is returned, so that fetches complete."""
         room = asyncio.Semaphore(_RESULTS_AT_ONCE)
         try:
-            async with aclosing(self._client.watch_many(self._ids, self._options.timeout)) as summaries:
-                async for summary in summaries:
-                    self._note(summary.command_id, summary)
-                    if summary.state.status.terminal:
-                        progress.ended(summary.state.status)
+            async with aclosing(self._client.watch_many(self._ids, self._options.timeout)) as states:
+                async for state in states:
+                    self._note(state.command_id, state)
+                    if state.status.terminal:
+                        progress.ended(state.status)
                         await room.acquire()
-                        fetch = fetches.create_task(self._fetch(summary.command_id))
+                        fetch = fetches.create_task(self._fetch(state.command_id))
                         fetch.add_done_callback(lambda _: room.release())
         except TimeoutError as error:
             return error
@@ -95,7 +95,7 @@ class Stay:
         result = await self._client.result(command_id)
         self._results[command_id] = result
         if self._screen.format == "jsonl":
-            self._screen.record(result_form(result))
+            self._screen.record(result_document(result))
 
     async def _follow(self) -> None:
         if len(self._ids) == 1:
@@ -123,11 +123,11 @@ class Stay:
 
     def _note(self, command_id: str, update: Update) -> None:
         match update:
-            case CommandSummary():
+            case CommandState():
                 self._agents[command_id] = update.agent_id
-                self._statuses[command_id] = update.state.status
-                if update.state.status is CommandStatus.ASSIGNED and update.state.agent_away_since_ms:
-                    self._presence_monitor.away(update.agent_id, update.state.agent_away_since_ms)
+                self._statuses[command_id] = update.status
+                if update.status is CommandStatus.ASSIGNED and update.agent and update.agent.away_since_ms:
+                    self._presence_monitor.away(update.agent_id, update.agent.away_since_ms)
             case CommandResult():
                 self._statuses[command_id] = update.status
                 self._results[command_id] = update
@@ -149,10 +149,10 @@ class Stay:
             case "table":
                 self._screen.text(tables.results_table(self._screen, results))
             case "json":
-                forms = [result_form(result) for result in results]
+                forms = [result_document(result) for result in results]
                 self._screen.document(forms[0] if len(self._ids) == 1 else forms)
             case "jsonl" if len(self._ids) == 1:
-                self._screen.record(result_form(results[0]))
+                self._screen.record(result_document(results[0]))
 
     def _exit_code(self) -> ExitCode | int:
         if self._lost:

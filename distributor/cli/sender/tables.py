@@ -8,18 +8,17 @@ from collections.abc import Sequence
 
 from distributor.cli.one_line import printable
 from distributor.cli.sender.columns import columns, fitted
-from distributor.cli.sender.json_forms import time_text
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
-    Agent,
+    AgentInfo,
     Command,
     CommandResult,
     CommandState,
     CommandStatus,
-    CommandSummary,
     JsonValue,
     Receipts,
 )
+from distributor.wire.documents import time_text
 
 _NAMES_SHOWN = 5
 _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
@@ -60,21 +59,18 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def summaries_table(screen: Screen, summaries: Sequence[CommandSummary]) -> str:
+def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
     """The rows of a list."""
-    queued = [summary.state.receipts.queued_ms for summary in summaries]
+    queued = [state.receipts.queued_ms for state in states]
     table = {
-        "command": [summary.command_id for summary in summaries],
-        "agent": [summary.agent_id for summary in summaries],
-        "type": [summary.type for summary in summaries],
-        "status": [
-            screen.status(summary.state.status) + (" (agent away)" if summary.state.agent_away_since_ms else "")
-            for summary in summaries
-        ],
-        "priority": [str(summary.priority) for summary in summaries],
+        "command": [state.command_id for state in states],
+        "agent": [state.agent_id for state in states],
+        "type": [state.type for state in states],
+        "status": [screen.status(state.status) + _away_mark(state) for state in states],
+        "priority": [str(state.priority) for state in states],
         "queued": [_time(ms) for ms in queued],
-        "reason": [summary.state.reason.code for summary in summaries],
-        "params": [printable(summary.params_summary) for summary in summaries],
+        "reason": [state.reason.code for state in states],
+        "params": [printable(state.params_summary) for state in states],
     }
     no_reason = () if any(table["reason"]) else ("reason",)
     dispensable = ("priority", *no_reason, "type", "reason")
@@ -95,7 +91,7 @@ def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
     )
 
 
-def agents_table(screen: Screen, agents: Sequence[Agent]) -> str:
+def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
     """The rows of a list of agents."""
     seen = [agent.last_seen_ms for agent in agents]
     away = [agent.away_since_ms for agent in agents]
@@ -115,7 +111,7 @@ def agents_table(screen: Screen, agents: Sequence[Agent]) -> str:
     return fitted(table, screen.width, short, ("version",))
 
 
-def agent_text(agent: Agent) -> str:
+def agent_text(agent: AgentInfo) -> str:
     """One agent, a line for each thing known."""
     lines = [
         ("agent", agent.agent_id),
@@ -137,14 +133,14 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
     """One command with the time it took from stage to stage; `result` where it has ended."""
     state = command.state
     lines = [
-        ("command", command.command_id),
-        ("agent", command.agent_id),
-        ("type", command.type),
+        ("command", state.command_id),
+        ("agent", state.agent_id),
+        ("type", state.type),
         ("status", screen.status(state.status)),
         ("reason", _reason(state.reason.code, state.reason.message)),
-        ("priority", str(command.priority)),
+        ("priority", str(state.priority)),
         ("attempt", str(state.attempt)),
-        ("time limit", span_text(round(command.time_limit_seconds * 1000))),
+        ("time limit", span_text(command.time_limit_ms)),
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("leftovers", leftovers_text(result) if result else ""),
@@ -203,12 +199,16 @@ def leftovers_text(result: CommandResult) -> str:
 
 def agent_absence(state: CommandState) -> str:
     """That the agent of a command that has not ended is away, to go after its name; "" where it is not known to be."""
-    if state.status.terminal:
+    if state.status.terminal or state.agent is None:
         return ""
-    if state.agent_away_since_ms:
-        since = f"has been away since {time_text(state.agent_away_since_ms)}"
+    if state.agent.away_since_ms:
+        since = f"has been away since {time_text(state.agent.away_since_ms)}"
         return since if state.status is CommandStatus.QUEUED else f"{since}; the command may go on there"
-    return "has never connected" if state.agent_known is False else ""
+    return "" if state.agent.known else "has never connected"
+
+
+def _away_mark(state: CommandState) -> str:
+    return " (agent away)" if state.agent is not None and state.agent.away_since_ms else ""
 
 
 def _short_times(times: Sequence[int]) -> list[str]:

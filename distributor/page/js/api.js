@@ -5,6 +5,8 @@
  * @typedef {import("./protocol.js").Result} Result
  */
 
+import { agentOf, commandOf, resultOf, statusesOf } from "./protocol.js";
+
 /** What the bridge said when it refused. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} code @param {string} message */
@@ -23,14 +25,18 @@ export class Api {
 
   /**
    * One page of commands, newest first.
-   * @param {Record<string, string | number | undefined>} query  parameters of `/api/commands`
+   * @param {Record<string, string | number | undefined>} query  parameters of `/api/commands`; `status` a short word
    * @param {AbortSignal} signal
    * @returns {Promise<{commands: Command[], nextPageToken: string}>}
    */
-  commands(query, signal) {
+  async commands({ status, ...query }, signal) {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) if (value) search.set(name, String(value));
-    return this.read(`/api/commands?${search}`, signal);
+    // A word that means nothing is for the bridge to refuse.
+    const statuses = status ? statusesOf(String(status)) : [];
+    for (const exact of statuses.length || !status ? statuses : [String(status)]) search.append("status", exact);
+    const { commands, nextPageToken } = await this.read(`/api/commands?${search}`, signal);
+    return { commands: commands.map(commandOf), nextPageToken };
   }
 
   /**
@@ -39,8 +45,15 @@ export class Api {
    * @param {AbortSignal} signal
    * @returns {Promise<import("./send_form.js").Sent & {result: Result | null}>}
    */
-  command(commandId, signal) {
-    return this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
+  async command(commandId, signal) {
+    const { command, result } = await this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
+    const { params, timeLimitSeconds, queueTtlSeconds, offline } = command;
+    return {
+      command: commandOf(command),
+      params,
+      ...(params && { timeLimitSeconds, queueTtlSeconds, offline }),
+      result: result && resultOf(result),
+    };
   }
 
   /**
@@ -48,8 +61,9 @@ export class Api {
    * @param {AbortSignal} signal
    * @returns {Promise<{agents: import("./protocol.js").Agent[]}>}
    */
-  agents(signal) {
-    return this.read("/api/agents", signal);
+  async agents(signal) {
+    const { agents } = await this.read("/api/agents", signal);
+    return { agents: agents.map(agentOf) };
   }
 
   /** @param {string} path @param {AbortSignal} signal */

@@ -18,7 +18,7 @@
  */
 
 import { backoff } from "./backoff.js";
-import { message } from "./protocol.js";
+import { message, received } from "./protocol.js";
 
 const PING_MS = 10_000;
 /** Two pings unanswered. */
@@ -93,7 +93,7 @@ export class Connection {
     this.socket = socket;
     this.timer = setTimeout(() => this.failed(1006, ""), CONNECT_MS);
     socket.onopen = () => socket.send(message("dashboard:connect", this.greeting(token)));
-    socket.onmessage = (event) => this.received(JSON.parse(event.data));
+    socket.onmessage = (event) => this.received(received(JSON.parse(event.data)));
     socket.onclose = (event) => this.failed(event.code, event.reason);
   }
 
@@ -108,15 +108,15 @@ export class Connection {
     };
   }
 
-  /** @param {import("./protocol.js").Message} received */
-  received(received) {
+  /** @param {import("./protocol.js").Message} message */
+  received(message) {
     this.state.heardAt = Date.now();
-    if (received.type === "connected") {
+    if (message.type === "connected") {
       clearTimeout(this.timer);
       this.refusals = 0;
       this.change({ phase: "connected", attempt: 0, problem: "" });
     }
-    this.surroundings.onMessage(received);
+    this.surroundings.onMessage(message);
   }
 
   /** @param {number} code @param {string} reason */

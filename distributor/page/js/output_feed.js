@@ -42,7 +42,7 @@ export class OutputFeed {
   }
 
   /** @param {import("./protocol.js").Message} message @returns {Step[]} */
-  gap({ begin, end, reason }) {
+  gap({ beginOffset: begin, endOffset: end, reason }) {
     if (end <= this.next) return [];
     // The store may still have it; should it not, it says so.
     if (reason === "slow") return [{ again: Math.max(begin, this.next) }];

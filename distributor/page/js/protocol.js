@@ -1,5 +1,6 @@
 /**
- * The words of docs/dashboards.md, as types.
+ * The words of docs/dashboards.md as types, and its documents as the values that the page works with: times in ms since
+ * the epoch, what is unset left out. Documents become values here, at the door, and nowhere else.
  *
  * @typedef {"queued" | "running" | "completed" | "failed" | "interrupted"} Status
  * @typedef {"queued" | "assigned" | "completed" | "failed" | "timeout" | "cancelled"} State
@@ -7,7 +8,7 @@
  * @typedef {{code: string, message: string}} Reason
  * @typedef {{commandId: string, agentId: string, type: string, paramsSummary: string, priority: number,
  *   status: Status, state: State, attempt: number, reason: Reason, receipts: Partial<Record<Stage, number>>,
- *   cancelRequested?: number, exitCode?: number}} Command
+ *   cancelRequested?: number, agentAwaySince?: number, exitCode?: number}} Command
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
  *   reason: Reason, exitCode?: number, data: unknown, outputBytes: number, outputDroppedBytes: number,
  *   finished: number}} Result
@@ -22,6 +23,25 @@ export const VERSION = "1.0.0";
 /** In the order in which a command passes them. */
 export const STAGES = /** @type {const} */ (["queued", "assigned", "sent", "acknowledged", "started", "finished"]);
 
+/** The short word for each exact status. @type {Record<State, Status>} */
+const SHORT_STATUS = {
+  queued: "queued",
+  assigned: "running",
+  completed: "completed",
+  failed: "failed",
+  timeout: "failed",
+  cancelled: "interrupted",
+};
+
+const RECEIPTS = /** @type {const} */ ([
+  ["queueTime", "queued"],
+  ["assignTime", "assigned"],
+  ["sendTime", "sent"],
+  ["acknowledgeTime", "acknowledged"],
+  ["startTime", "started"],
+  ["finishTime", "finished"],
+]);
+
 const ENDED = new Set(["completed", "failed", "interrupted"]);
 
 /** @param {{status: Status}} command */
@@ -29,3 +49,92 @@ export const hasEnded = (command) => ENDED.has(command.status);
 
 /** @param {string} type @param {Record<string, any>} fields */
 export const message = (type, fields = {}) => JSON.stringify({ type, version: VERSION, ...fields });
+
+/** The exact statuses that a short word stands for. @param {string} word @returns {string[]} */
+export const statusesOf = (word) =>
+  Object.entries(SHORT_STATUS).flatMap(([status, short]) => (short === word ? [status] : []));
+
+/** @param {Record<string, any>} document @returns {Command} */
+export function commandOf(document) {
+  /** @type {State} */
+  const state = document.status;
+  /** @type {Partial<Record<Stage, number>>} */
+  const receipts = {};
+  for (const [name, stage] of RECEIPTS) if (document.receipts[name]) receipts[stage] = ms(document.receipts[name]);
+  return {
+    commandId: document.commandId,
+    agentId: document.agentId,
+    type: document.type,
+    paramsSummary: document.paramsSummary,
+    priority: document.priority,
+    status: SHORT_STATUS[state],
+    state,
+    attempt: document.attempt,
+    reason: reasonOf(document),
+    receipts,
+    ...(document.agentAwaySince && { agentAwaySince: ms(document.agentAwaySince) }),
+    ...(document.cancelTime && { cancelRequested: ms(document.cancelTime) }),
+    ...(document.exitCode !== null && { exitCode: document.exitCode }),
+  };
+}
+
+/** @param {Record<string, any>} document @returns {Result} */
+export function resultOf(document) {
+  /** @type {State} */
+  const state = document.status;
+  return {
+    commandId: document.commandId,
+    agentId: document.agentId,
+    type: document.type,
+    status: SHORT_STATUS[state],
+    state,
+    attempt: document.attempt,
+    reason: reasonOf(document),
+    ...(document.exitCode !== null && { exitCode: document.exitCode }),
+    data: document.data,
+    outputBytes: document.outputBytes,
+    outputDroppedBytes: document.outputDroppedBytes,
+    finished: ms(document.finishTime),
+  };
+}
+
+/** @param {Record<string, any>} document @returns {Agent} */
+export function agentOf(document) {
+  const { status, running } = document;
+  const connected = status === "busy" ? "busy" : running ? "working" : "idle";
+  return {
+    agentId: document.agentId,
+    status,
+    state: status === "offline" ? "away" : connected,
+    lastSeen: ms(document.lastSeenTime),
+    ...(document.awaySince && { awaySince: ms(document.awaySince) }),
+    capacity: document.capacity,
+    running,
+    queued: document.queued,
+    types: document.types,
+    labels: document.labels,
+    version: document.agentVersion,
+    epoch: document.epoch,
+  };
+}
+
+/** A message with the values that its documents stand for. @param {Message} message @returns {Message} */
+export function received(message) {
+  const { agents, commands, agent, command, result, seen, serverTime } = message;
+  return {
+    ...message,
+    ...(agents && { agents: agents.map(agentOf) }),
+    ...(commands && { commands: commands.map(commandOf) }),
+    ...(agent && { agent: agentOf(agent) }),
+    ...(command && { command: commandOf(command) }),
+    ...(result && { result: resultOf(result) }),
+    ...(seen && { seen: Object.fromEntries(Object.entries(seen).map(([agentId, time]) => [agentId, ms(time)])) }),
+    ...(serverTime && { serverTime: ms(serverTime) }),
+  };
+}
+
+/** @param {Record<string, any>} document @returns {Reason} */
+const reasonOf = ({ reason }) => reason ?? { code: "", message: "" };
+
+/** @param {string | null} time  RFC 3339, or null for none: 0 */
+const ms = (time) => (time ? Date.parse(time) : 0);

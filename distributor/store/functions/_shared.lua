@@ -114,15 +114,17 @@ local function rfc3339(ms)
     floor(rest / 3600), floor(rest / 60) % 60, rest % 60, ms - seconds * 1000)
 end
 
--- The result as JSON. `members` is JSON text of further members, each followed by a comma, or ''.
+-- The result as JSON, as result_document of wire/documents.py has it. `members` is JSON text of the members that only
+-- the agent knows, each followed by a comma, or '' where no agent ended it.
 local function result_json(id, fields, members, output_bytes, finish_time)
-  local reason = ''
+  local reason = 'null'
   if fields[F_CODE] ~= '' then
-    reason = '"reason":' .. cjson.encode({code = fields[F_CODE], message = fields[F_MESSAGE]}) .. ','
+    reason = cjson.encode({code = fields[F_CODE], message = fields[F_MESSAGE]})
   end
+  if members == '' then members = '"exitCode":null,"data":null,' end
   return table.concat({
     '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
-    '","status":"', fields[F_STATUS], '","attempt":', number(fields, F_ATTEMPT), ',', reason, members,
+    '","status":"', fields[F_STATUS], '","attempt":', number(fields, F_ATTEMPT), ',"reason":', reason, ',', members,
     '"outputBytes":', whole(output_bytes), ',"outputDroppedBytes":', whole(number(fields, F_OUTPUT_DROPPED)),
     ',"finishTime":"', finish_time, '"}',
   })

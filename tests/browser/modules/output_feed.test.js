@@ -2,7 +2,7 @@ import { OutputFeed } from "/js/output_feed.js";
 import { same } from "./check.js";
 
 const output = (offset, data, more = {}) => ({ type: "terminal:output", stream: "stdout", offset, data, ...more });
-const gap = (begin, end, reason) => ({ type: "gap", begin, end, reason });
+const gap = (begin, end, reason) => ({ type: "gap", beginOffset: begin, endOffset: end, reason });
 
 /** What is shown of some messages, as text. */
 function shown(feed, ...messages) {

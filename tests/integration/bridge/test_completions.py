@@ -28,7 +28,7 @@ async def relayed(server: RunningServer, bridge: RunningBridge, command_id: str)
 def told_of(dashboard: DashboardClient, command_id: str) -> list[str]:
     """The messages about one command, in short."""
     return [
-        message.get("data") or message.get("state") or message["type"]
+        message.get("data") or message.get("command", {}).get("status") or message["type"]
         for message in dashboard.messages
         if message.get("commandId") == command_id
     ]

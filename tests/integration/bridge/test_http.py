@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from distributor.wire.documents import milliseconds_of
 from tests.support.protocol_schema import check
 from tests.support.running_bridge import WRITE, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
@@ -30,12 +31,12 @@ async def test_commands_are_filtered_and_paged(server: RunningServer, bridge: Ru
     assert await listed(bridge, "?agent=agent123") == [failed, done]
     assert await listed(bridge, "?status=failed") == [failed]
     assert await listed(bridge, "?status=queued&status=completed") == [waiting, done]
-    assert await listed(bridge, "?state=failed&status=queued") == [waiting, failed]
+    assert await listed(bridge, "?status=failed&status=timeout&status=queued") == [waiting, failed]
     assert await listed(bridge, "?status=timeout") == []
     assert await listed(bridge, "?type=EXEC") == [failed]
     command = (await bridge.get(f"/api/commands/{failed}")).json()["command"]
     assert command["exitCode"] == 3
-    since = command["receipts"]["queued"] + 1
+    since = milliseconds_of(command["receipts"]["queueTime"]) + 1
     assert set(await listed(bridge, f"?since={since}")) <= {waiting}
     pages, token = [], ""
     while True:
@@ -56,10 +57,11 @@ async def test_one_command_has_its_params_and_its_result(server: RunningServer, 
         ended = (await bridge.get(f"/api/commands/{command_id}")).json()
     for document in (running, ended):
         check(document, "apiCommand")
-        assert document["params"] == {"target": "x", "times": 2}
-        assert document["timeLimitSeconds"] > 0
-        assert document["queueTtlSeconds"] > 0
-        assert document["offline"] == "queue"
+        command = document["command"]
+        assert command["params"] == {"target": "x", "times": 2}
+        assert command["timeLimitSeconds"] > 0
+        assert command["queueTtlSeconds"] > 0
+        assert (command["offline"], command["maxRuns"]) == ("queue", 1)
     assert running["result"] is None
     assert ended["result"]["exitCode"] == 0
 
@@ -76,7 +78,7 @@ async def test_agents(server: RunningServer, bridge: RunningBridge) -> None:
     ("path", "status", "field"),
     [
         ("/api/commands?status=done", 400, "status"),
-        ("/api/commands?state=running", 400, "state"),
+        ("/api/commands?status=running", 400, "status"),
         ("/api/commands?agent=a%20b", 400, "agent"),
         ("/api/commands?type=1", 400, "type"),
         ("/api/commands?since=-1", 400, "since"),
@@ -160,7 +162,7 @@ async def test_in_dev_the_page_gets_a_token_and_others_do_not(
             assert answer.headers["Cache-Control"] == "no-store"
             async with bridge.stranger() as dashboard:
                 connected = await dashboard.connect(answer.json()["token"])
-            assert connected["expires"] == answer.json()["expires"]
+            assert connected["expireTime"] == answer.json()["expireTime"]
 
 
 async def test_elsewhere_there_is_no_such_token(bridge: RunningBridge) -> None:

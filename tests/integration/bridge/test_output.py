@@ -92,9 +92,9 @@ async def test_what_the_store_cut_is_a_gap(server: RunningServer, bridge: Runnin
         await dashboard.say("subscribe", output=[{"commandId": command_id, "offset": 5}])
         await dashboard.first("command:result", commandId=command_id)
     (gap,) = dashboard.of("gap")
-    assert (gap["begin"], gap["reason"]) == (5, "not_kept")
-    assert gap["end"] > 100_000
-    assert len(dashboard.output(command_id, gap["end"])) == 200_000 - gap["end"]
+    assert (gap["beginOffset"], gap["reason"]) == (5, "not_kept")
+    assert gap["endOffset"] > 100_000
+    assert len(dashboard.output(command_id, gap["endOffset"])) == 200_000 - gap["endOffset"]
 
 
 async def test_a_hundred_megabytes_in_bounded_memory(server: RunningServer, valkey_url: str) -> None:
@@ -129,7 +129,7 @@ async def test_a_hundred_megabytes_in_bounded_memory(server: RunningServer, valk
     assert grown_kilobytes < 60_000
     assert sleeper.of("gap")
     seen = sum(len(data_of(message)) for message in sleeper.of("terminal:output"))
-    missed = sum(message["end"] - message["begin"] for message in sleeper.of("gap"))
+    missed = sum(message["endOffset"] - message["beginOffset"] for message in sleeper.of("gap"))
     assert seen + missed == total
 
 
@@ -144,8 +144,8 @@ class _Tally:
         kept = []
         for message in self._messages:
             if message["type"] == "gap":
-                assert message["begin"] == self.reached
-                self.reached = message["end"]
+                assert message["beginOffset"] == self.reached
+                self.reached = message["endOffset"]
             elif message["type"] == "terminal:output":
                 assert message["offset"] == self.reached
                 self.reached += len(message["data"])

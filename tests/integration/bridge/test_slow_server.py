@@ -94,5 +94,5 @@ async def test_a_command_is_told_without_its_params_while_the_server_is_away(
         answer = await bridge.get(f"/api/commands/{command_id}")
     assert answer.status == 200
     check(answer.json(), "apiCommand")
-    assert answer.json()["params"] is None
+    assert answer.json()["command"]["params"] is None
     assert answer.json()["command"]["commandId"] == command_id

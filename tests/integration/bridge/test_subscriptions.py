@@ -121,14 +121,14 @@ async def test_all_that_a_connection_owned_goes_with_it(server: RunningServer, b
 async def test_agents_come_get_busy_and_go(server: RunningServer, bridge: RunningBridge) -> None:
     async with bridge.dashboard(subscribe={"agents": ["*"]}) as dashboard:
         async with server.agent(capacity=1) as agent:
-            await _until_agent(dashboard, "online", "idle")
+            await _until_agent(dashboard, "online", running=0)
             await server.queue()
             await agent.assigned()
-            await _until_agent(dashboard, "busy", "busy")
+            await _until_agent(dashboard, "busy", running=1)
             await agent.finish(*agent.assignments)
-            await _until_agent(dashboard, "online", "idle")
+            await _until_agent(dashboard, "online", running=0)
             await agent.leave()
-        gone = await _until_agent(dashboard, "offline", "away")
+        gone = await _until_agent(dashboard, "offline", running=0)
         assert gone["agent"]["awaySince"]
         await dashboard.say("unsubscribe", agents=["*"])
         await dashboard.settled()
@@ -145,13 +145,13 @@ async def test_a_newcomer_hides_no_change_from_anybody(server: RunningServer, br
         async with bridge.dashboard(subscribe={"agents": ["*"]}) as before:
             await server.queue()
             await agent.assigned()
-            await _until_agent(before, "busy", "busy")
+            await _until_agent(before, "busy", running=1)
         await agent.finish(*agent.assignments)
         async with bridge.stranger() as after:
             connected = await after.connect(bridge.token(), subscribe={"agents": ["*"]})
             assert connected["agents"][0]["status"] == "online"
             await server.queue()
-            await _until_agent(after, "busy", "busy")
+            await _until_agent(after, "busy", running=1)
 
 
 async def test_proof_of_life_is_told_now_and_then(server: RunningServer) -> None:
@@ -168,12 +168,12 @@ async def test_proof_of_life_is_told_now_and_then(server: RunningServer) -> None
         await eventually(seen_anew)
 
 
-async def _until_agent(dashboard: DashboardClient, status: str, state: str) -> dict[str, Any]:
+async def _until_agent(dashboard: DashboardClient, status: str, running: int) -> dict[str, Any]:
     """The latest word on the agent, once it is so."""
 
     def told() -> bool:
         latest = dashboard.of("agent:status")[-1:]
-        return bool(latest) and (latest[0]["status"], latest[0]["agent"]["state"]) == (status, state)
+        return bool(latest) and (latest[0]["status"], latest[0]["agent"]["running"]) == (status, running)
 
     await dashboard.until(told)
     return dashboard.of("agent:status")[-1]

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from distributor.cli.sender import presence_monitor
-from distributor.cli.sender.json_forms import time_text
 from distributor.cli.sender.presence_monitor import PresenceMonitor
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
 from distributor.cli.sender.staying import Stay
 from distributor.client import CommandClient, CommandRequest
+from distributor.wire.documents import time_text
 from tests.support.driven_agent import driven_agent
 from tests.support.rpc_faults import RpcFaults
 from tests.support.running_server import RunningServer

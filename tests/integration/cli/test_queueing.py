@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from distributor.cli.sender.json_forms import time_text
 from distributor.v1 import command_pb2
+from distributor.wire.documents import time_text
 from tests.support.driven_agent import DrivenAgent, driven_agent
 from tests.support.launched_sender import Finished, run_sender
 from tests.support.rpc_faults import RpcFaults
@@ -57,7 +57,7 @@ async def test_every_option_reaches_the_command(faults: RpcFaults, server: str) 
 
     form = finished.document
     assert form["params"] == {"text": "1,2=3", "n": 1, "list": [True]}
-    assert (form["priority"], form["timeLimit"], form["queueTtl"]) == (75, "120s", "3600s")
+    assert (form["priority"], form["timeLimitSeconds"], form["queueTtlSeconds"]) == (75, 120, 3600)
     assert (form["status"], form["alreadyQueued"]) == ("queued", False)
     assert form["receipts"]["queueTime"].endswith("Z")
     assert form["receipts"]["startTime"] is None

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from distributor.cli.sender.json_forms import time_text
 from distributor.cli.sender.tables import span_text
+from distributor.wire.documents import time_text
 from tests.support.driven_agent import DrivenAgent, driven_agent
 from tests.support.launched_sender import run_sender
 from tests.support.rpc_faults import RpcFaults

@@ -55,17 +55,18 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
 
     queued = await client.queue(request)
 
-    command = queued.command
+    command, state = queued.command, queued.command.state
     assert not queued.already_queued
     assert command.params == request.params
     assert isinstance(command.params["count"], int)
-    assert (command.agent_id, command.type, command.priority, command.max_runs) == ("a1", "EXEC", 0, 2)
-    assert (command.time_limit_seconds, command.queue_ttl_seconds) == (1.5, 60.0)
+    assert (state.agent_id, state.type, state.priority, command.max_runs) == ("a1", "EXEC", 0, 2)
+    assert (command.time_limit_ms, command.queue_ttl_ms) == (1_500, 60_000)
     assert command.offline is OfflinePolicy.FAIL
-    assert command.state.status is CommandStatus.QUEUED
-    assert begun_ms <= command.state.receipts.queued_ms <= now_ms()
-    assert command.state.receipts.started_ms == 0
-    assert command.state.agent_known
+    assert state.status is CommandStatus.QUEUED
+    assert begun_ms <= state.receipts.queued_ms <= now_ms()
+    assert state.receipts.started_ms == 0
+    assert state.agent is not None
+    assert state.agent.known
     assert await client.get(command.command_id) == command
 
 
@@ -264,10 +265,9 @@ async def test_unknown_is_not_found(client: CommandClient, call: Callable[[Comma
 async def test_cancel_of_a_queued_command_ends_it(client: CommandClient) -> None:
     command_id = (await client.queue(CommandRequest("a1", "PING"))).command.command_id
 
-    cancelled = await client.cancel(command_id, "changed my mind")
+    state = await client.cancel(command_id, "changed my mind")
 
-    state = cancelled.state
-    assert (cancelled.command_id, cancelled.agent_id, cancelled.type) == (command_id, "a1", "PING")
+    assert (state.command_id, state.agent_id, state.type) == (command_id, "a1", "PING")
     assert state.status is CommandStatus.CANCELLED
     assert (state.reason.code, state.reason.message) == ("cancelled", "changed my mind")
 
@@ -277,7 +277,7 @@ async def test_cancel_of_a_running_command_asks_its_agent(client: CommandClient,
     command_id = (await client.queue(CommandRequest("a1", "EXEC"))).command.command_id
     await agent.start(command_id)
 
-    state = (await client.cancel(command_id)).state
+    state = await client.cancel(command_id)
 
     assert state.status is CommandStatus.ASSIGNED
     assert begun_ms <= state.cancel_ms <= now_ms()
@@ -312,7 +312,7 @@ async def test_list_filters(client: CommandClient, faults: RpcFaults, agent: Dri
     )
     rows = [row async for row in client.list(wanted)]
 
-    assert [(row.agent_id, row.type, row.state.status) for row in rows] == [("a1", "PING", CommandStatus.COMPLETED)]
+    assert [(row.agent_id, row.type, row.status) for row in rows] == [("a1", "PING", CommandStatus.COMPLETED)]
     sent = faults.requests[-1].filter
     assert (sent.queued_after.ToMilliseconds(), sent.queued_before.ToMilliseconds()) == (begun_ms, ended_ms)
 

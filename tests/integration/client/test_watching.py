@@ -14,8 +14,8 @@ from distributor.client import (
     CommandClient,
     CommandRequest,
     CommandResult,
+    CommandState,
     CommandStatus,
-    CommandSummary,
     OutputChunk,
     OutputGap,
     OutputStream,
@@ -52,8 +52,8 @@ async def test_a_watch_tells_everything_in_order(client: CommandClient, server: 
     watch = client.watch(command_id)
 
     first = await anext(watch)
-    assert isinstance(first, CommandSummary)
-    assert first.state.status is CommandStatus.QUEUED
+    assert isinstance(first, CommandState)
+    assert first.status is CommandStatus.QUEUED
 
     async with driven_agent(server) as agent:
         await agent.start(command_id)
@@ -105,7 +105,7 @@ async def test_a_cut_watch_goes_on_where_it_was(
     updates = await collect(client, command_id)
 
     assert output(updates) == b"".join(b"piece %d\n" % number for number in range(5))
-    assert sum(isinstance(update, CommandSummary) for update in updates) == 1, "the state came once"
+    assert sum(isinstance(update, CommandState) for update in updates) == 1, "the state came once"
     assert sum(isinstance(update, CommandResult) for update in updates) == 1
     assert faults.calls["WatchCommand"] == len(cuts) + 1
 
@@ -197,8 +197,8 @@ async def test_many_come_as_they_end(client: CommandClient, agent: DrivenAgent) 
         await agent.finish(command_id)
         seen.append(await next_ending)
 
-    assert [command_id for command_id, _ in seen] == list(reversed(ids))
-    assert {state.status for _, state in seen} == {CommandStatus.COMPLETED}
+    assert [state.command_id for state in seen] == list(reversed(ids))
+    assert {state.status for state in seen} == {CommandStatus.COMPLETED}
     with pytest.raises(StopAsyncIteration):
         await anext(waiting)
 
@@ -211,7 +211,7 @@ async def test_thousands_are_waited_for_in_streams_of_a_thousand(
         ids += (more := await queue_many(client, count))
         await agent.finish_all(more)
 
-    ended = [command_id async for command_id, _ in client.wait_many([*ids, *ids])]
+    ended = [state.command_id async for state in client.wait_many([*ids, *ids])]
 
     assert sorted(ended) == sorted(ids), "each once, although asked for twice"
     assert len(ids) == 2_500
@@ -226,14 +226,14 @@ async def test_waiting_for_many_survives_cuts_and_asks_only_for_the_rest(
     faults.cut_streams_after = [1, 0]
     waiting = client.wait_many(ids)
 
-    first, _ = await anext(waiting)
+    first = await anext(waiting)
     rest = asyncio.ensure_future(anext(waiting))
     await agent.finish(ids[1])
-    second, _ = await rest
+    second = await rest
     await agent.finish(ids[2])
-    third, _ = await anext(waiting)
+    third = await anext(waiting)
 
-    assert [first, second, third] == ids
+    assert [state.command_id for state in (first, second, third)] == ids
     asked = [list(request.command_ids) for request in faults.requests if hasattr(request, "command_ids")]
     assert asked == [ids, ids[1:], ids[1:]]
 
@@ -244,20 +244,20 @@ async def test_a_watch_of_many_tells_each_state_of_each_once(
     first, second = await queue(client), (await client.queue(CommandRequest("a2", "EXEC"))).command.command_id
     await agent.finish(first)
     faults.cut_streams_after = [1, 1, 1]
-    seen: list[CommandSummary] = []
+    seen: list[CommandState] = []
     async with AsyncExitStack() as stack:
-        async for summary in client.watch_many([first, second]):
-            assert summary not in seen
-            seen.append(summary)
+        async for state in client.watch_many([first, second]):
+            assert state not in seen
+            seen.append(state)
             if len(seen) == 2:
                 other = await stack.enter_async_context(driven_agent(server, "a2"))
                 await other.start(second)
-            elif summary.state.receipts.started_ms and summary.state.status is CommandStatus.ASSIGNED:
+            elif state.receipts.started_ms and state.status is CommandStatus.ASSIGNED:
                 await other.finish(second)
 
     assert {summary.command_id for summary in seen[:2]} == {first, second}
-    assert [summary.state.status for summary in seen if summary.command_id == first] == [CommandStatus.COMPLETED]
-    states = [summary.state.status for summary in seen if summary.command_id == second]
+    assert [summary.status for summary in seen if summary.command_id == first] == [CommandStatus.COMPLETED]
+    states = [summary.status for summary in seen if summary.command_id == second]
     assert [status for status, _ in groupby(states)] == [
         CommandStatus.QUEUED,
         CommandStatus.ASSIGNED,

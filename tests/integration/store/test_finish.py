@@ -134,14 +134,14 @@ async def test_the_result_is_the_json_of_its_message(world: StoreWorld) -> None:
     assert datetime.fromisoformat(document["finishTime"]).timestamp() == finished_ms / 1000
 
 
-async def test_a_result_with_nothing_to_say_has_no_empty_members(world: StoreWorld) -> None:
+async def test_what_a_result_does_not_have_is_null(world: StoreWorld) -> None:
     command_id = await world.ended(CommandStatus.COMPLETED)
     document = json.loads(await world.connection.call("GET", keys.RESULT.format(command_id=command_id)))
-    assert not {"exitCode", "data", "reason"} & set(document)
+    assert [document[name] for name in ("exitCode", "data", "reason")] == [None, None, None]
     (result,) = await world.reader.results([command_id])
     finished_ms = (await world.state(command_id)).receipts.finished_ms
     assert result == CommandResult(
-        command_id, AGENT, "PRINT", CommandStatus.COMPLETED, 1, Reason(), None, "", 0, 0, finished_ms
+        command_id, AGENT, "PRINT", CommandStatus.COMPLETED, 1, Reason(), None, None, 0, 0, finished_ms
     )
 
 

@@ -71,7 +71,9 @@ async def test_numbers_follow_one_another_whatever_was_cut() -> None:
     assert to.tell_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0)))
     documents = [json.loads(text) for text in texts + told(to)]
     assert [d["sequence"] for d in documents if "sequence" in d] == [0, 1]
-    assert [(d["begin"], d["end"], d["reason"]) for d in documents if "begin" in d] == [(1, 4, "slow")]
+    assert [(d["beginOffset"], d["endOffset"], d["reason"]) for d in documents if "beginOffset" in d] == [
+        (1, 4, "slow")
+    ]
     assert (documents[-1]["encoding"], documents[-1]["stream"]) == ("base64", "stderr")
 
 

@@ -14,7 +14,7 @@ def taken(outbox: DashboardOutbox) -> list[str]:
     while (entry := outbox.take()) is not None:
         if entry.gap:
             gap = json.loads(entry.text)
-            found.append(f"gap {gap['commandId']} {gap['begin']}-{gap['end']} {gap['reason']}")
+            found.append(f"gap {gap['commandId']} {gap['beginOffset']}-{gap['endOffset']} {gap['reason']}")
         elif entry.command_id:
             found.append(f"{entry.command_id} {entry.begin}-{entry.end}")
         else:

@@ -73,7 +73,7 @@ def test_both_refuse_the_same_fields(type_: str) -> None:
 
 def fits(document: Any, definition: str) -> bool:
     if definition == "devToken":
-        return set(document) == {"token", "expires"}
+        return set(document) == {"token", "expireTime"}
     try:
         check(document, definition)
     except ValidationError:

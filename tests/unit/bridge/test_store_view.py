@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 
 from distributor.bridge import messages
-from distributor.bridge.documents import agent_document
 from distributor.bridge.store_view import MAX_AGENTS_BYTES, MAX_AGENTS_SHOWN, StoreView
 from distributor.model.agent import AgentInfo
+from distributor.wire.documents import agent_document
 
 
 class Reader:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.client import CommandState, CommandStatus, CommandSummary, OutputChunk, OutputGap, OutputStream
+from distributor.client import CommandState, CommandStatus, OutputChunk, OutputGap, OutputStream, Receipts
 from distributor.client.watching import WatchPosition
 
-SUMMARY = CommandSummary("c1", "a1", "EXEC", 50, CommandState(CommandStatus.QUEUED))
+QUEUED = CommandState("c1", "a1", "EXEC", 50, CommandStatus.QUEUED, 0, Receipts())
 
 
 def chunk(offset: int, data: bytes) -> OutputChunk:
@@ -35,11 +33,11 @@ def test_a_gap_moves_on() -> None:
 
 def test_a_state_that_did_not_change_is_not_told_again() -> None:
     position = WatchPosition(0)
-    changed = replace(SUMMARY, state=CommandState(CommandStatus.ASSIGNED))
+    changed = QUEUED._replace(status=CommandStatus.ASSIGNED)
 
-    told = [position.advance(update) for update in (SUMMARY, SUMMARY, changed, changed)]
+    told = [position.advance(update) for update in (QUEUED, QUEUED, changed, changed)]
 
-    assert told == [SUMMARY, None, changed, None]
+    assert told == [QUEUED, None, changed, None]
 
 
 @given(st.binary(min_size=1, max_size=60), st.lists(st.tuples(st.integers(1, 7), st.integers(0, 60)), max_size=20))

@@ -13,17 +13,19 @@ from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from distributor.model.json_value import JsonValue
 from distributor.v1 import agent_gateway_pb2, command_pb2, command_service_pb2
 from distributor.wire.json_values import (
     MAX_DEPTH,
     MAX_EXACT_INT,
     NotJson,
-    fill_from_text,
+    fill_received,
     fill_struct,
     fill_value,
     json_text,
     plain_struct,
     plain_value,
+    rough_size,
 )
 
 SCALARS = (
@@ -95,7 +97,7 @@ def test_text_is_json_and_comes_back(plain: object) -> None:
     text = json_text(plain_value(value), "p")
     assert json.loads(text) == plain
     restored = Value()
-    fill_from_text(restored, text)
+    fill_received(restored, json.loads(text))
     assert plain_value(restored) == plain
 
 
@@ -203,10 +205,24 @@ def test_the_deepest_value_that_can_be_received_comes_back_from_its_text() -> No
         deep, messages = deeper, messages + 2
     assert messages > MAX_DEPTH
     restored = Value()
-    fill_from_text(restored, json_text(plain_value(deep), "p"))
+    fill_received(restored, plain_value(deep))
     assert restored == deep
 
 
 def test_the_place_is_found_also_in_what_nests_deeper_than_ours() -> None:
     with pytest.raises(NotJson, match=r"^p(\[0\]){40} is nan, which JSON has no number for$"):
         json_text(plain_value(lists(40, Value(number_value=math.nan))), "p")
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(None, 2), (7, 2), ("text", 6), ([], 2), ([1, "ab", {}], 10), ({"name": "x"}, 9), ([[[1]]], 8)],
+)
+def test_the_rough_size_counts_items_and_characters(value: JsonValue, size: int) -> None:
+    assert rough_size(value, 1_000) == size
+
+
+def test_the_rough_size_looks_no_further_than_asked() -> None:
+    endless: list[JsonValue] = []
+    endless.append(endless)
+    assert rough_size(endless, 100) == 102

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from distributor.cli.sender.output_views import JsonView, PrefixedView, RawView
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
+    AgentPresence,
     CommandResult,
     CommandState,
     CommandStatus,
-    CommandSummary,
     OutputChunk,
     OutputGap,
     OutputStream,
     Reason,
+    Receipts,
 )
 from tests.support.waiting import PATIENCE_SECONDS
 
-AWAY = CommandSummary("c1", "a1", "EXEC", 50, CommandState(CommandStatus.QUEUED, agent_away_since_ms=1_000))
+AWAY = CommandState(
+    "c1", "a1", "EXEC", 50, CommandStatus.QUEUED, 0, Receipts(), agent=AgentPresence(True, False, 1_000)
+)
 RESULT = CommandResult(
     "c1", "a1", "EXEC", CommandStatus.FAILED, 1, Reason("exit_nonzero", "exit code 3"), 3, None, 5, 0, 9_000
 )
@@ -105,7 +107,7 @@ async def test_what_is_held_back_is_shown_when_the_view_is_closed(capfdbinary: p
 
 def test_killed_leftovers_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     view = RawView(Screen("table"))
-    view.show(replace(RESULT, data={"killed_leftover_processes": True}))
+    view.show(RESULT._replace(data={"killed_leftover_processes": True}))
 
     assert capfd.readouterr().err == (
         "c1 failed, exit code 3 (exit_nonzero: exit code 3); processes that the program left running were killed\n"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributor.model.command import MAX_PARAMS_SUMMARY_BYTES
-from distributor.rpc.params_summary import params_summary
-from distributor.wire.json_values import JsonValue
+from distributor.model.json_value import JsonValue
+from distributor.wire.params_summary import params_summary
 
 VALUES: st.SearchStrategy[JsonValue] = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

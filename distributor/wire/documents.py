@@ -1,0 +1,147 @@
+"""Values as JSON documents: the one form of each, in `cmd:result`, in the CLI's output, the bridge's API and messages.
+
+Names are lowerCamelCase, as protobuf JSON has them. Times are RFC 3339 in UTC with milliseconds, durations are seconds,
+statuses are the exact words. Every field is always there, null where unset or not looked up.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from distributor.errors import DistributorError
+from distributor.model.agent import AgentInfo
+from distributor.model.command import Command, CommandResult, CommandState, Reason, Receipts
+
+Document: TypeAlias = dict[str, Any]
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
+def time_text(ms: int) -> str:
+    """A time, in milliseconds since the epoch, as RFC 3339 in UTC with milliseconds."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
+
+
+def milliseconds_of(text: str) -> int:
+    """The milliseconds since the epoch that `time_text` wrote. Raises ValueError for what is not a time with a zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def state_document(state: CommandState) -> Document:
+    """A command as lists and changes have it."""
+    agent = state.agent
+    return {
+        "commandId": state.command_id,
+        "agentId": state.agent_id,
+        "type": state.type,
+        "paramsSummary": state.params_summary,
+        "priority": state.priority,
+        "status": state.status.value,
+        "attempt": state.attempt,
+        "reason": reason_document(state.reason),
+        "receipts": receipts_document(state.receipts),
+        "cancelTime": _time(state.cancel_ms),
+        "agentKnown": agent.known if agent is not None else None,
+        "agentAwaySince": _time(agent.away_since_ms) if agent is not None else None,
+        "outputBytes": state.output_bytes,
+    }
+
+
+def command_document(command: Command) -> Document:
+    """A command with what was asked for."""
+    return state_document(command.state) | {
+        "params": command.params,
+        "timeLimitSeconds": seconds_of(command.time_limit_ms),
+        "queueTtlSeconds": seconds_of(command.queue_ttl_ms),
+        "offline": command.offline.value,
+        "maxRuns": command.max_runs,
+    }
+
+
+def receipts_document(receipts: Receipts) -> Document:
+    """The time of each stage."""
+    queued, assigned, sent, acknowledged, started, finished = receipts
+    return {
+        "queueTime": _time(queued),
+        "assignTime": _time(assigned),
+        "sendTime": _time(sent),
+        "acknowledgeTime": _time(acknowledged),
+        "startTime": _time(started),
+        "finishTime": _time(finished),
+    }
+
+
+def result_document(result: CommandResult) -> Document:
+    """How a command ended. The store writes the same document by itself (functions/_shared.lua)."""
+    return {
+        "commandId": result.command_id,
+        "agentId": result.agent_id,
+        "type": result.type,
+        "status": result.status.value,
+        "attempt": result.attempt,
+        "reason": reason_document(result.reason),
+        "exitCode": result.exit_code,
+        "data": result.data,
+        "outputBytes": result.output_bytes,
+        "outputDroppedBytes": result.output_dropped_bytes,
+        "finishTime": _time(result.finished_ms),
+    }
+
+
+def agent_document(agent: AgentInfo) -> Document:
+    """An agent."""
+    return {
+        "agentId": agent.agent_id,
+        "status": agent.status.value,
+        "epoch": agent.epoch,
+        "capacity": agent.capacity,
+        "running": agent.running,
+        "queued": agent.queued,
+        "types": list(agent.types),
+        "labels": dict(agent.labels),
+        "connectTime": _time(agent.connected_ms),
+        "lastSeenTime": _time(agent.last_seen_ms),
+        "awaySince": _time(agent.away_since_ms),
+        "agentVersion": agent.version,
+    }
+
+
+def output_document(stream: str, offset: int, data: bytes, received_ms: int) -> Document:
+    """A piece of output, its bytes in base64."""
+    return {
+        "stream": stream,
+        "offset": offset,
+        "data": base64.b64encode(data).decode(),
+        "receiveTime": _time(received_ms),
+    }
+
+
+def gap_document(begin_offset: int, end_offset: int) -> Document:
+    """Output that is not kept."""
+    return {"beginOffset": begin_offset, "endOffset": end_offset}
+
+
+def error_document(error: DistributorError) -> Document:
+    """Why something was refused."""
+    return {"code": error.code, "reason": error.reason, "field": error.field or None, "message": error.message}
+
+
+def reason_document(reason: Reason) -> Document | None:
+    """Why a command is where it is."""
+    return {"code": reason.code, "message": reason.message} if reason.code else None
+
+
+def seconds_of(ms: int) -> int | float:
+    """A duration in seconds, a whole number where it is one."""
+    return ms // 1000 if ms % 1000 == 0 else ms / 1000
+
+
+def _time(ms: int) -> str | None:
+    return time_text(ms) if ms else None
