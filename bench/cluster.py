@@ -79,7 +79,11 @@ class Cluster:
         self.address = ""
 
     async def __aenter__(self) -> Self:
-        await self._lifespan.begin(self._start())
+        try:
+            await self._start()
+        except BaseException:
+            await self._lifespan.stop()
+            raise
         return self
 
     async def __aexit__(

@@ -1,1 +1,1 @@
-"""Puts objects together and runs them: server, bridge, and both with an agent for development."""
+"""Assembles and runs processes: server, bridge, and both with an agent for development."""

@@ -10,16 +10,16 @@ from distributor.processes.child_process import ChildProcess
 from distributor.processes.supervisor import Supervisor
 
 FINISH_SECONDS: Final = 3.0
-"""For what runs to end by itself; then the agent is asked to cancel it."""
+"""For running commands to finish, before the agent cancels them."""
 CANCEL_SECONDS: Final = 10.0
-"""For what is cancelled to end: longer than an agent waits between TERM and KILL of a program."""
+"""For cancelled commands to end: longer than an agent waits between TERM and KILL of a program."""
 
 
 class AgentProcess:
-    """One agent process from entering to leaving. Enter it on the main thread, as `ChildProcess` wants it.
+    """One agent process, from entering to leaving. Enter it on the main thread, as `ChildProcess` requires.
 
-    Should we be killed, it ends too: an agent that may EXEC must not be forgotten. On leaving, what it runs has a few
-    seconds to finish and is cancelled then: none of it is left behind.
+    It dies with this process, even on SIGKILL: an agent that may EXEC must not be left behind. On leaving, running
+    commands have a few seconds to finish and are then cancelled; none is left behind.
     """
 
     def __init__(self, program: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ class AgentProcess:
         self._process: ChildProcess | None = None
 
     async def ended(self) -> int:
-        """Return its exit code once it has ended."""
+        """Wait for its end; returns the exit code."""
         return await self._running().wait()
 
     async def restart(self) -> None:
@@ -35,7 +35,7 @@ class AgentProcess:
         self._process = ChildProcess(self._program)
 
     def supervisor(self) -> Supervisor:
-        """The loop that starts it again should it end by itself."""
+        """The loop that restarts it when it ends by itself."""
         return Supervisor("the agent", self, reason="AGENT_FAILED", hint="the lines above say why")
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What a bridge is made of, put together but not started."""
+"""Assembles a bridge without starting it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DEV_TOKEN_SECONDS: Final = 12 * 3_600
 
 @dataclass(frozen=True, slots=True)
 class BridgeParts:
-    """What starting and stopping deals with. `loops` are the background loops by name, each meant to run for ever."""
+    """The parts that are started and stopped. `loops` are the background loops by name; none of them returns."""
 
     connection: ValkeyConnection
     event_connection: ValkeyConnection
@@ -54,9 +54,9 @@ class BridgeParts:
 
 
 def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool) -> BridgeParts:
-    """A bridge; with `dev`, the page of this machine gets a token without asking anybody.
+    """A bridge. With `dev`, it gives a token to any page opened on this machine.
 
-    Raises ConfigurationError where keys cannot be used or no Valkey is named.
+    Raises ConfigurationError for unusable keys and a missing `valkey_url`.
     """
     key = settings.signing_key()
     verifier = TokenVerifier(settings.token_audience, key, settings.public_pems())
@@ -79,9 +79,9 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         settings.queue_messages,
         settings.queue_bytes,
     )
-    telling = SnapshotSync(hub, view, pumps, agents, metrics)
+    snapshots = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
-        SessionServices(hub, view, telling, CommandCalls(client), verifier, metrics, patience, output),
+        SessionServices(hub, view, snapshots, CommandCalls(client), verifier, metrics, patience, output),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(key, settings.token_audience) if dev else None,

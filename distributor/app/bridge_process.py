@@ -1,11 +1,12 @@
-"""One running bridge: everything that `distributor bridge` needs, started and stopped in the right order."""
+"""One running bridge: starts and stops everything that `distributor bridge` needs, in order."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from distributor.app.bridge_parts import bridge_parts
+from distributor.app.bridge_parts import BridgeParts, bridge_parts
 from distributor.app.lifespan import Lifespan
 from distributor.app.signals import StopSignals
 from distributor.bridge.bridge_metrics import BridgeMetrics
@@ -18,60 +19,59 @@ from distributor.tasks import first_of
 logger = get_logger()
 
 
+@dataclass(frozen=True, slots=True)
 class BridgeProcess:
-    """Dashboards over the Valkey of a server. An async context manager: serving inside it.
+    """A bridge that serves dashboards. `serving_dashboards` makes one."""
 
-    Stopped from the dashboards downwards: they are sent away first, and the store is let go last.
-    """
-
-    def __init__(self, settings: BridgeSettings, *, dev: bool = False) -> None:
-        """Put it together, starting nothing. Raises ConfigurationError, and means `dev`, as `bridge_parts` does."""
-        self._settings = settings
-        self._lifespan = Lifespan()
-        self.metrics = BridgeMetrics()
-        self.parts = bridge_parts(settings, self.metrics, dev=dev)
+    parts: BridgeParts
+    metrics: BridgeMetrics
+    lifespan: Lifespan
+    host: str
 
     @property
     def port(self) -> int:
-        """Where it listens, once started; tells what became of port 0."""
+        """The port in use, also where the settings say 0."""
         return self.parts.endpoint.port
 
     @property
     def url(self) -> str:
-        """Where the page is."""
-        host, _ = split_address(self._settings.listen)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
-
-    async def __aenter__(self) -> Self:
-        await self._lifespan.begin(self._start())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._lifespan.stop()
+        """The address of the page."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def run(self) -> None:
-        """Return only by raising what a background loop failed with: each of them is meant to run for ever."""
-        await self._lifespan.run()
+        """Wait until a background loop fails, and raise its error."""
+        await self.lifespan.run()
 
-    async def _start(self) -> None:
-        lifespan, parts = self._lifespan, self.parts
-        lifespan.at_stop("connection", parts.connection.close)
-        await check_server(parts.connection)
-        await lifespan.enter("client", parts.client)
-        lifespan.at_stop("connection for events", parts.event_connection.close)
-        await parts.hub.catch_up()
-        lifespan.start_loops(parts.loops)
-        lifespan.at_stop("output pumps", parts.pumps.stop)
-        await parts.endpoint.start()
-        lifespan.at_stop("dashboards", parts.endpoint.stop, SHUTDOWN_SECONDS)
+
+@asynccontextmanager
+async def serving_dashboards(settings: BridgeSettings, *, dev: bool = False) -> AsyncIterator[BridgeProcess]:
+    """A bridge over the Valkey of a server, serving inside the context; for `dev`, see `bridge_parts`.
+
+    On leaving, dashboards are disconnected first and the store last. Raises ConfigurationError.
+    """
+    metrics = BridgeMetrics()
+    parts = bridge_parts(settings, metrics, dev=dev)
+    async with Lifespan() as lifespan:
+        await _start(parts, lifespan)
+        yield BridgeProcess(parts, metrics, lifespan, split_address(settings.listen)[0])
+
+
+async def _start(parts: BridgeParts, lifespan: Lifespan) -> None:
+    lifespan.at_stop("connection", parts.connection.close)
+    await check_server(parts.connection)
+    await lifespan.enter("client", parts.client)
+    lifespan.at_stop("connection for events", parts.event_connection.close)
+    await parts.hub.catch_up()
+    lifespan.start_loops(parts.loops)
+    lifespan.at_stop("output pumps", parts.pumps.stop)
+    await parts.endpoint.start()
+    lifespan.at_stop("dashboards", parts.endpoint.stop, SHUTDOWN_SECONDS)
 
 
 async def bridge_until_stopped(settings: BridgeSettings) -> None:
-    """Serve dashboards until SIGTERM or SIGINT. Raises what a background loop failed with."""
+    """Serve dashboards until SIGTERM or SIGINT. Raises the error of a background loop."""
     with StopSignals() as signals:
-        async with BridgeProcess(settings) as bridge:
+        async with serving_dashboards(settings) as bridge:
             logger.info("serving dashboards", url=bridge.url, server=settings.server)
             if not is_loopback(split_address(settings.listen)[0]):
                 logger.warning("open to the network without TLS: put a proxy in front", listen=settings.listen)

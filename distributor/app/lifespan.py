@@ -1,11 +1,12 @@
-"""What a process has started, and how it is stopped in the opposite order."""
+"""Stops what a process has started, in the opposite order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from distributor.observability.logging import get_logger
 from distributor.tasks import first_to_end, stop_tasks
@@ -13,40 +14,40 @@ from distributor.tasks import first_to_end, stop_tasks
 logger = get_logger()
 
 STEP_SECONDS: Final = 5.0
-"""What each step of stopping may take, beyond the grace that it gives others."""
+"""The most that each step of stopping takes, beyond the grace that it grants others."""
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 T = TypeVar("T")
 
 
 class Lifespan:
-    """Each part that has been started leaves behind how it is stopped; stopping goes through all of that.
+    """One process from start to end. An async context manager: on leaving, also by an error, everything stops.
 
-    The last comes first, whatever fails or hangs. For one process, from its start to its end.
+    Each part registers how it is stopped once it has started. The last one stops first, whatever fails or hangs.
     """
 
     def __init__(self, step_seconds: float = STEP_SECONDS) -> None:
-        """`step_seconds` is what each step of stopping may take, beyond the grace that it gives others."""
+        """`step_seconds` is the most that each step of stopping takes, beyond the grace that it grants others."""
         self._step_seconds = step_seconds
         self._steps = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
 
-    async def begin(self, starting: Coroutine[Any, Any, None]) -> None:
-        """Run what starts the process; where that fails, stop as far as it came and raise what it failed with."""
-        try:
-            await starting
-        except BaseException:
-            await self.stop()
-            raise
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
 
     async def enter(self, name: str, part: AbstractAsyncContextManager[T], grace_seconds: float = 0.0) -> T:
-        """Enter it now, and have it left when the process stops."""
+        """Enter `part` now and leave it at the stop."""
         entered = await part.__aenter__()
         self.at_stop(name, lambda: part.__aexit__(None, None, None), grace_seconds)
         return entered
 
     def at_stop(self, name: str, step: Callable[[], Awaitable[object]], grace_seconds: float = 0.0) -> None:
-        """Have this done when the process stops, before everything that was asked for earlier."""
+        """Register a step of stopping. Steps run last to first, each for at most `grace_seconds` and STEP_SECONDS."""
 
         async def bounded() -> None:
             seconds = grace_seconds + self._step_seconds
@@ -54,22 +55,22 @@ class Lifespan:
                 async with asyncio.timeout(seconds):
                     await step()
             except TimeoutError:
-                logger.warning("stopping goes on without waiting any longer", step=name, seconds=seconds)
+                logger.warning("shutdown step timed out, continuing", step=name, seconds=seconds)
 
         self._steps.push_async_callback(bounded)
 
     def start_loops(self, loops: Mapping[str, Loop]) -> None:
-        """Run background loops, each meant to run for ever."""
+        """Start background loops by name. None of them returns by itself."""
         self.at_stop("background loops", self._stop_loops)
         for name, loop in loops.items():
             self._loops.append(asyncio.create_task(loop(), name=name))
 
     async def run(self) -> None:
-        """Return only by raising what a background loop failed with."""
+        """Wait until a background loop fails, and raise its error."""
         await first_to_end(self._loops)
 
     async def stop(self) -> None:
-        """Stop everything. Raises what a step failed with, after all the others were done."""
+        """Stop everything. Raises the error of a failed step after all steps have run. May be called again."""
         await self._steps.aclose()
 
     async def _stop_loops(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from distributor.errors import ConfigurationError
 from distributor.settings import split_address
 from distributor.store.data_dir_lock import DataDirLock
-from distributor.wire.listening import listening_socket
+from distributor.wire.listening import check_free
 
 
 def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None:
@@ -20,7 +20,8 @@ def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None
     problems = []
     for setting, address in addresses.items():
         try:
-            _check(address, setting)
+            if split_address(address)[1]:
+                check_free(address, setting)
         except ConfigurationError as error:
             problems.append(error)
     if not problems:
@@ -35,8 +36,3 @@ def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None
         f"addresses{' and another data_dir' if holder else ''}",
         reason="CANNOT_LISTEN",
     )
-
-
-def _check(address: str, setting: str) -> None:
-    if split_address(address)[1]:
-        listening_socket(address, setting).close()

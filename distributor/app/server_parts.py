@@ -1,4 +1,4 @@
-"""What a server is made of, put together but not started."""
+"""Assembles a server without starting it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from distributor.store.valkey_connection import ValkeyConnection
 DEFAULT_TIMING: Final = ServerTiming()
 IDEMPOTENCY_MS: Final = 86_400_000
 SESSION_MS: Final = 604_800_000
-"""How long an agent is remembered after it was last heard."""
+"""The shortest time for which an agent is remembered after its last message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class Stores:
     event_log: ValkeyEventLog
 
     async def idle(self) -> None:
-        """Return once no change is under way."""
+        """Wait until no change is in progress."""
         for store in (self.commands, self.sessions, self.output_log):
             await store.idle()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """What starting and stopping deals with. `loops` are the background loops by name, each meant to run for ever."""
+    """The parts that are started and stopped. `loops` are the background loops by name; none of them returns."""
 
     registry: AgentRegistry
     watches: Watches
@@ -88,7 +88,7 @@ def stores_on(
     replica: str,
     metrics: Metrics,
 ) -> Stores:
-    """The stores of a replica. `event_connection` is for the event log alone, which waits on it without end."""
+    """The stores of a replica. `event_connection` serves the event log alone, whose reads block."""
     policy = store_policy(settings)
     functions = Functions(connection, metrics.valkey_round_trip, metrics.valkey_failed)
     return Stores(
@@ -134,7 +134,7 @@ def server_parts(
         "command distributor": distributor.run,
         "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,
-        "flight audit": Reconciler(stores.reader, registry, wakeups, relay.missed).run,
+        "reconciler": Reconciler(stores.reader, registry, wakeups, relay.missed).run,
         "liveness": Liveness(registry, settings.offline_after, timing.liveness).run,
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
@@ -161,7 +161,7 @@ def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Inte
 
 
 def store_policy(settings: ServerSettings) -> StorePolicy:
-    """What the store's functions are told, from the settings."""
+    """The part of the settings that the store's functions apply."""
 
     def ms(seconds: float) -> int:
         return round(seconds * 1000)
@@ -169,16 +169,16 @@ def store_policy(settings: ServerSettings) -> StorePolicy:
     retention_ms = ms(settings.result_retention)
     return StorePolicy(
         queue_limit=settings.queue_limit,
-        # A key that is remembered longer than its command would lead to nothing.
+        # A key that outlives its command would point to nothing.
         idempotency_ms=min(IDEMPOTENCY_MS, retention_ms),
         queue_full=settings.queue_full,
         ageing_ms_per_priority=ms(settings.priority_ageing),
         offline_after_ms=ms(settings.offline_after),
-        # Whoever asks for a command can also ask for its agent.
+        # As long as a command can be read, its agent can be read too.
         session_ttl_ms=max(SESSION_MS, retention_ms),
         retention_ms=retention_ms,
         ack_deadline_ms=ms(settings.ack_deadline),
-        # The agent stops a command itself; we add the time that takes, and the time to hear of it.
+        # The agent stops a command itself: allow for that, and for its report to arrive.
         run_limit_slack_ms=ms(settings.stop_grace + settings.heartbeat_interval),
         delivery_attempts=settings.delivery_attempts,
         output_kept_bytes=settings.output_kept_bytes,

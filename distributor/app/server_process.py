@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
@@ -31,24 +31,17 @@ logger = get_logger()
 
 
 class ServerProcess:
-    """Gateway, distributor and command service over one Valkey. An async context manager: serving inside it.
+    """Gateway, distributor and command service over one Valkey. `serving` makes one.
 
-    Started from the store upwards, stopped from the callers downwards: first health says no, then no agent is given
-    anything more, then agents and watchers are asked to go elsewhere, and the store is let go last.
+    Starts from the store upwards and stops from the callers downwards: first health checks fail, then no agent gets
+    further commands, then agents and watchers are sent elsewhere, and the store closes last.
     """
 
-    def __init__(
-        self,
-        settings: ServerSettings,
-        interceptors: Sequence[Interceptor] = (),
-        timing: ServerTiming = DEFAULT_TIMING,
-    ) -> None:
-        """`interceptors` surround every call, outside of our own."""
+    def __init__(self, settings: ServerSettings, lifespan: Lifespan, timing: ServerTiming) -> None:
         self._timing = timing
         self._settings = settings
-        self._interceptors = interceptors
+        self._lifespan = lifespan
         self._replica = secrets.token_hex(6)
-        self._lifespan = Lifespan(timing.stopping_step)
         self._registry: AgentRegistry | None = None
         self._draining = False
         self.metrics = Metrics()
@@ -56,32 +49,23 @@ class ServerProcess:
         self.http_port = 0
         self.valkey_url = ""
 
-    async def __aenter__(self) -> Self:
-        await self._lifespan.begin(self._start())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     async def run(self) -> None:
-        """Return only by raising what a background loop failed with: each of them is meant to run for ever."""
+        """Wait until a background loop fails, and raise its error."""
         await self._lifespan.run()
 
     def has_agent(self, agent_id: str) -> bool:
-        """Whether this agent is attached to this very server now."""
+        """Whether this agent is attached to this server now."""
         return self._registry is not None and self._registry.get(agent_id) is not None
 
     async def stop(self) -> None:
-        """Drain and stop. Bounded by `drain_timeout`, some seconds more for each part, and a Valkey of our own."""
-        self._draining = True
+        """Drain and stop: for at most `drain_timeout`, a few seconds a part, and the end of an embedded Valkey."""
         await self._lifespan.stop()
 
     # Starting
 
-    async def _start(self) -> None:
-        settings = self._settings
+    async def start(self, interceptors: Sequence[Interceptor]) -> None:
+        """Serve; once. Raises ConfigurationError, and leaves what has started to the lifespan."""
+        settings, lifespan = self._settings, self._lifespan
         check_addresses(
             {"listen": settings.listen, "http_listen": settings.http_listen},
             None if settings.valkey_url else settings.data_dir,
@@ -91,22 +75,22 @@ class ServerProcess:
         await check_server(connection)
         events = self._connection(reply_timeout_seconds=event_log.REPLY_SECONDS)
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
-        self._lifespan.at_stop("calls to Valkey", stores.idle)
+        lifespan.at_stop("calls to Valkey", stores.idle)
         await load_functions(connection, stores.functions)
-        parts = server_parts(stores, settings, self.metrics, self._interceptors, self._timing)
+        parts = server_parts(stores, settings, self.metrics, interceptors, self._timing)
         self._registry = parts.registry
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()
         http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks(parts)))
         await http.start()
-        self._lifespan.at_stop("http", http.stop)
+        lifespan.at_stop("http", http.stop)
         self.http_port = http.port
-        self._lifespan.start_loops({**supervisors, **parts.loops, "health": lambda: self._report_health(parts)})
+        lifespan.start_loops({**supervisors, **parts.loops, "health": lambda: self._report_health(parts)})
         await self._serve(parts)
 
     async def _open_valkey(self) -> dict[str, Loop]:
-        """Find or start the Valkey; returns the loops that keep it."""
+        """Find or start the Valkey; returns the loops that supervise it."""
         self.valkey_url = self._settings.valkey_url
         if self.valkey_url:
             return {}
@@ -125,7 +109,7 @@ class ServerProcess:
         self.port = await parts.grpc.start(self._settings.listen)
         self._lifespan.at_stop("grpc", lambda: parts.grpc.stop(self._timing.stopping_grace))
         self._lifespan.at_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
-        await self._tell_health(parts)
+        await self._set_health(parts)
 
     # Serving
 
@@ -135,9 +119,9 @@ class ServerProcess:
             parts.gauges.changed.clear()
             if parts.gauges.fault is None:
                 logger.info("Valkey answers again")
-            await self._tell_health(parts)
+            await self._set_health(parts)
 
-    async def _tell_health(self, parts: ServerParts) -> None:
+    async def _set_health(self, parts: ServerParts) -> None:
         fault = parts.gauges.fault
         if fault is not None:
             logger.error("not serving", fault=fault)
@@ -152,6 +136,7 @@ class ServerProcess:
     # Stopping
 
     async def _drain(self, parts: ServerParts) -> None:
+        self._draining = True
         await parts.grpc.set_serving(False)
         parts.gateway.drain()
         parts.watches.fail(draining())
@@ -160,24 +145,40 @@ class ServerProcess:
                 while len(parts.registry):
                     await parts.registry.changed()
         except TimeoutError:
-            logger.warning("agents did not leave in time; what they run goes on", agents=len(parts.registry))
+            logger.warning("agents did not leave in time; their commands go on", agents=len(parts.registry))
             for agent in parts.registry:
                 agent.end(CloseReason.DRAINING)
 
 
+@asynccontextmanager
+async def serving(
+    settings: ServerSettings,
+    interceptors: Sequence[Interceptor] = (),
+    timing: ServerTiming = DEFAULT_TIMING,
+) -> AsyncIterator[ServerProcess]:
+    """A server that serves inside the context, and drains and stops on leaving.
+
+    `interceptors` surround every call, outside of our own. Raises ConfigurationError, and the error of a stopping step.
+    """
+    async with Lifespan(timing.stopping_step) as lifespan:
+        server = ServerProcess(settings, lifespan, timing)
+        await server.start(interceptors)
+        yield server
+
+
 async def serve_until_stopped(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises what a background loop failed with."""
+    """Serve until SIGTERM or SIGINT, then drain. Raises the error of a background loop."""
     with StopSignals() as signals:
-        async with ServerProcess(settings) as server:
-            spare_the_garbage_collector()
+        async with serving(settings) as server:
+            tune_garbage_collection()
             announce(server, settings)
             await first_of(signals.wait(), server.run())
 
 
-def spare_the_garbage_collector() -> None:
-    """Leave out what lives as long as the process, and look less often: collecting took a seventh of our CPU.
+def tune_garbage_collection() -> None:
+    """Exempt what lives as long as the process and collect less often; collection took a seventh of the CPU.
 
-    What a server makes and drops under load is freed by reference counts; cycles are few.
+    Objects made under load are freed by reference counting; cycles are few.
     """
     gc.collect()
     gc.freeze()
@@ -185,7 +186,7 @@ def spare_the_garbage_collector() -> None:
 
 
 def announce(server: ServerProcess, settings: ServerSettings) -> None:
-    """Say where the server is, and who can reach it."""
+    """Log the addresses, and warn where the network can reach them."""
     host, _ = split_address(settings.listen)
     logger.info(
         "serving",
@@ -195,4 +196,4 @@ def announce(server: ServerProcess, settings: ServerSettings) -> None:
     )
     for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
         if not is_loopback(split_address(address)[0]):
-            logger.warning("open to whoever reaches it: callers are not asked who they are", **{name: address})
+            logger.warning("open to the network without authentication", **{name: address})

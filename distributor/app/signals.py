@@ -1,4 +1,4 @@
-"""What SIGTERM and Ctrl-C mean to a process that drains before it ends."""
+"""SIGTERM and Ctrl-C in a process that drains before it ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """The first signal asks to stop, the second ends the process at once. Use as a context manager, on the loop."""
+    """The first signal requests a stop, the second ends the process at once. A context manager, used on the loop."""
 
     def __init__(self) -> None:
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> StopSignals:
@@ -26,12 +26,12 @@ class StopSignals:
             self._loop.remove_signal_handler(number)
 
     async def wait(self) -> None:
-        """Return once asked to stop."""
-        await self._asked.wait()
+        """Wait for the request to stop."""
+        await self._requested.wait()
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._asked.is_set():
-            # Whoever asks twice does not want to wait for anything that we might still tidy up.
+        if self._requested.is_set():
+            # No clean-up: a second signal means that waiting is no option.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._asked.set()
+        self._requested.set()

@@ -1,4 +1,4 @@
-"""How often a server looks and how long it waits, where no setting says so."""
+"""Intervals and waits of a server that are not settings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ServerTiming:
     """Seconds. Operators have no reason to change these; tests shorten them."""
 
     deadlines: float = LONGEST_WAIT_SECONDS
-    """A deadline that is set while the loop waits is acted on at most this much late."""
+    """The longest sleep of the loop: a deadline set meanwhile is noticed at most this much late."""
     liveness: float = LOOK_EVERY_SECONDS
     gauges: float = SAMPLE_EVERY_SECONDS
     hello: float = HELLO_TIMEOUT_SECONDS
-    """How long a new stream may say nothing."""
+    """For the first message of a new stream."""
     stopping_grace: float = 0.5
-    """For calls under way when the gRPC server stops."""
+    """For calls that still run after the drain."""
     stopping_step: float = STEP_SECONDS
-    """For each step of stopping, beyond the grace that it gives others."""
+    """The most that each step of stopping takes, beyond the grace that it grants others."""

@@ -1,10 +1,12 @@
-"""`distributor demo`: one real command, from the queue to an agent and back, with everything it leaves behind."""
+"""`distributor demo`: one real command, from the queue to an agent and back, with its output, result and receipts."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
-from datetime import UTC, datetime
+import shutil
+import sys
+from pathlib import Path
 from typing import Final, Protocol
 
 import click
@@ -14,6 +16,7 @@ from distributor.app.signals import StopSignals
 from distributor.cli.dev import described
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import show_error
+from distributor.cli.sender.tables import timeline
 from distributor.client import (
     CommandClient,
     CommandRequest,
@@ -30,6 +33,7 @@ from distributor.tasks import first_of
 from distributor.wire.transport import DEFAULT_PORT
 
 AGENT_START_SECONDS: Final = 5.0
+"""Longer than the agent takes to attach, unless something is in its way."""
 PROGRAM: Final = (
     'for i in 1 2 3 4 5; do echo "line $i of 5, from $(uname -sm)"; sleep 0.3; done; echo "and one on stderr" >&2'
 )
@@ -75,7 +79,7 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
                     _show_output(update)
                 case CommandResult():
                     click.echo(described_result(update))
-                    click.echo(described_receipts(receipts))
+                    click.echo(timeline(receipts))
                     if update.status is not CommandStatus.COMPLETED:
                         show_error(f"the command ended {update.status}: {update.reason.message}", "distributor")
                         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -83,22 +87,22 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
                     pass
 
 
-async def agent_attached(server: HasAgent, offline_after: float) -> None:
-    """Return once the agent is attached. It starts as a process of its own, and one that was killed may be in its way.
+async def agent_attached(server: HasAgent, offline_after: float, start_seconds: float = AGENT_START_SECONDS) -> None:
+    """Wait for the agent to attach. It is a process of its own; the session of one killed before may be in its way.
 
-    Raises Unavailable where it does not come.
+    Raises Unavailable where it does not attach within `start_seconds` and `offline_after`.
     """
     began = asyncio.get_running_loop().time()
-    told = False
+    announced = False
     while not server.has_agent(AGENT_ID):
         waited = asyncio.get_running_loop().time() - began
-        if waited > AGENT_START_SECONDS + offline_after:
+        if waited > start_seconds + offline_after:
             raise Unavailable(f"agent {AGENT_ID} did not attach within {waited:.0f} s; its log says why")
-        if waited > AGENT_START_SECONDS and not told:
-            told = True
+        if waited > start_seconds and not announced:
+            announced = True
             click.echo(
                 f"  Waiting for {AGENT_ID}. If one was killed just now, its session expires {offline_after:g} s after "
-                "it was last heard."
+                "its last message."
             )
         await asyncio.sleep(0.05)
 
@@ -110,30 +114,27 @@ def _show_output(chunk: OutputChunk) -> None:
 
 
 def described_result(result: CommandResult) -> str:
-    """The result as it lies in Valkey, in short."""
+    """The result under its key in Valkey, in short."""
     return (
         f"\nResult, at cmd:result:{result.command_id}: {result.status}, exit code {result.exit_code}, "
         f"{result.output_bytes} bytes of output\n"
     )
 
 
-def described_receipts(receipts: Receipts) -> str:
-    """Each stage, when it was passed, and how long it took from the one before."""
-    lines, before = [], 0
-    for name, passed in zip(receipts._fields, receipts, strict=True):
-        if passed:
-            clock = datetime.fromtimestamp(passed / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-            latency = f"{passed - before:+6d} ms" if before else ""
-            lines.append(f"  {name.removesuffix('_ms'):<13}{clock}  {latency}".rstrip())
-            before = passed
-    return "\n".join(lines)
+def sender_program() -> str:
+    """The `command-sender` that belongs to this program, as one types it here."""
+    own = Path(sys.executable).with_name("command-sender")
+    if shutil.which(own.name) == str(own) or not own.exists():
+        return own.name
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else shlex.quote(str(own))
 
 
 def _hints(address: str) -> str:
+    sender = sender_program()
     server = "" if address.endswith(f":{DEFAULT_PORT}") else f" --server={address}"
     return "\n".join(
         [
-            f"  .venv/bin/command-sender{server} send --agent={AGENT_ID} --type=EXEC --follow -- uname -a",
-            f"  .venv/bin/command-sender{server} list",
+            f"  {sender}{server} send --agent={AGENT_ID} --follow -- uname -a",
+            f"  {sender}{server} list",
         ]
     )

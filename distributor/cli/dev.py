@@ -7,6 +7,7 @@ import click
 from distributor.app.dev import AGENT_ID, Everything, running
 from distributor.app.signals import StopSignals
 from distributor.settings import BridgeSettings, ServerSettings, split_address
+from distributor.store.valkey_connection import without_password
 from distributor.tasks import first_of
 
 
@@ -20,17 +21,17 @@ async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
 
 
 def described(everything: Everything, settings: ServerSettings) -> str:
-    """Where everything is, for people."""
+    """The start-up screen: every address, and who can reach them."""
     server = everything.server
     host, _ = split_address(settings.listen)
     http_host, _ = split_address(settings.http_listen)
-    valkey = "the one at valkey_url" if settings.valkey_url else f"embedded, AOF on, in {settings.data_dir}"
+    valkey = without_password(settings.valkey_url) or f"embedded, AOF on, in {settings.data_dir}"
     return "\n".join(
         [
             f"  valkey   {valkey}",
             f"  server   {host}:{server.port} (gRPC)   http://{http_host}:{server.http_port}/metrics",
             f"  agent    {AGENT_ID}, may EXEC",
             f"  page     {everything.bridge.url}",
-            "  Loopback only: nobody is asked who they are.",
+            "  Loopback only: no authentication.",
         ]
     )

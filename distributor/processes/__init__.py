@@ -1,1 +1,1 @@
-"""Processes that this one starts: without forking, never outliving us, and started again should they end."""
+"""Child processes: started without fork, never outliving this process, restarted when they end."""

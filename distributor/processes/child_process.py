@@ -1,7 +1,7 @@
-"""A child process that is started without forking this one, and awaited without blocking the loop.
+"""A child process: started without fork, awaited without blocking the loop.
 
-uvloop's own subprocesses fork, which is not safe in a process that has loaded grpc: its threads do not survive a
-fork. `subprocess` uses vfork, which runs no fork handlers and shares no half-copied state.
+uvloop's own subprocesses fork, which is unsafe once grpc is loaded: its threads do not survive a fork. `subprocess`
+uses vfork, which runs no fork handlers and leaves no half-copied state.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from distributor.processes.die_with_parent import dying_with_us
 
 
 class ChildProcess:
-    """One child in a session of its own, so that the terminal's Ctrl-C does not reach it.
+    """One child in a session of its own, out of reach of the terminal's Ctrl-C.
 
-    Should we be killed, it ends too. Start it on a thread that lives as long as the child is wanted: Linux counts the
-    end of the starting thread as the end of the parent. `output` gets its stdout and stderr; None leaves them to ours.
+    It dies with this process, even on SIGKILL. Start it on a thread that outlives it: Linux treats the end of the
+    starting thread as the end of the parent. `output` receives its stdout and stderr; None means our own.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Its exit code, below 0 for a signal; None while it runs."""
         return self._process.poll()
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended. May be cancelled; the child lives on then."""
+        """Wait for its end; returns the exit code. Cancelling this leaves the child running."""
         descriptor = os.pidfd_open(self.pid) if self.exit_code is None else -1
         if descriptor >= 0:
             ended = asyncio.Event()
@@ -66,7 +66,7 @@ class ChildProcess:
         return self._process.wait()
 
     async def stop(self, *grace_seconds: float) -> None:
-        """SIGTERM, once more after each grace that passes but the last, and then SIGKILL. Returns once it has ended."""
+        """Send SIGTERM, again after each grace but the last, then SIGKILL. Returns when the child has ended."""
         for grace in grace_seconds:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()

@@ -15,7 +15,7 @@ from distributor.rpc.command_servicer import CommandServicer
 from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
-from distributor.wire.listening import listening_socket
+from distributor.wire.listening import check_free
 from distributor.wire.transport import server_options
 
 SERVICES: Final = (
@@ -45,7 +45,7 @@ class GrpcServer:
     async def start(self, address: str) -> int:
         """Listen; returns the port. Raises ConfigurationError, naming the address, where that is not possible."""
         # First by ourselves: gRPC does not say why, and writes lines of its own to stderr.
-        listening_socket(address, "listen").close()
+        check_free(address, "listen")
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:

@@ -39,8 +39,8 @@ class ServerSettings(SettingsGroup):
 
     listen: Address = Field(
         "127.0.0.1:50051",
-        description="Where agents and callers connect (gRPC), `host:port`. Callers are not asked who they are: "
-        "anything but loopback is open to whoever reaches it.",
+        description="Where agents and callers connect (gRPC), `host:port`. There is no authentication: on anything but "
+        "loopback, everyone who reaches it can use it.",
     )
     http_listen: Address = Field(
         "127.0.0.1:9464", description="Where `/metrics`, `/healthz` and `/readyz` are served, `host:port`."

@@ -19,7 +19,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from distributor.errors import ConfigurationError
 from distributor.processes.child_process import ChildProcess
-from distributor.processes.supervisor import Supervisor
+from distributor.processes.supervisor import RestartBudget, Supervisor
 from distributor.store.data_dir_lock import DataDirLock
 
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -75,13 +75,13 @@ class EmbeddedValkey:
     """
 
     def __init__(self, data_dir: Path, lock_patience_seconds: float = LOCK_PATIENCE_SECONDS) -> None:
-        """`lock_patience_seconds` is how long another server has to let go of the folder."""
-        self._lock_patience_seconds = lock_patience_seconds
+        """`lock_patience_seconds` is how long a previous server may take to release the folder."""
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
         self.log = self._data_dir / "valkey.log"
         """What it says. The one of the run before lies beside it."""
         self._password = secrets.token_hex(32)
+        self._lock_patience_seconds = lock_patience_seconds
         self._lock = DataDirLock(self._data_dir)
         self._process: ChildProcess | None = None
 
@@ -118,9 +118,10 @@ class EmbeddedValkey:
             self._prepare_data_dir()
         await self._launch(find_server_binary())
 
-    def supervisor(self) -> Supervisor:
-        """The loop that starts it again, with the same data and url, should it end by itself."""
-        return Supervisor("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=f"see its log {self.log}")
+    def supervisor(self, budget: RestartBudget | None = None) -> Supervisor:
+        """The loop that restarts the server, with the same data and url, when it ends by itself."""
+        hint = f"see its log {self.log}"
+        return Supervisor("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=hint, budget=budget)
 
     async def stop(self) -> None:
         """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""

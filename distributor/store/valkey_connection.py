@@ -36,7 +36,7 @@ class ValkeyConnection:
 
     def __init__(self, url: str, *, reply_timeout_seconds: float | None = REPLY_TIMEOUT_SECONDS) -> None:
         """Connects nothing yet. Raises ConfigurationError where `url` is not one that Valkey clients understand."""
-        self.shown_url = _without_password(url)
+        self.shown_url = without_password(url)
         try:
             self._factory = ConnectionPool.from_url(
                 url,
@@ -123,6 +123,7 @@ def _full(error: Exception) -> ResourceExhausted:
     )
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """`url` as it may be shown."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"

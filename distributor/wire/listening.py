@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from distributor.errors import ConfigurationError
@@ -21,10 +23,25 @@ def listening_socket(address: str, setting: str) -> socket.socket:
 
     Raises ConfigurationError where nobody can listen there.
     """
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with _reported(address, setting):
+        return socket.create_server(split_address(address), family=_family(address))
+
+
+def check_free(address: str, setting: str) -> None:
+    """Raise ConfigurationError where nobody can listen on `address`. Listens for no moment, so that nobody connects."""
+    with _reported(address, setting), socket.socket(_family(address)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(split_address(address))
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in split_address(address)[0] else socket.AF_INET
+
+
+@contextmanager
+def _reported(address: str, setting: str) -> Iterator[None]:
     try:
-        return socket.create_server((host, port), family=family)
+        yield
     except OSError as error:
         # create_server appends the address to the text.
         why = (error.strerror or str(error)).partition(" (while")[0]

@@ -18,8 +18,9 @@ RECEIPTS = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
 def shown_receipts(server: LaunchedServer) -> list[str]:
-    """The stages that were printed with a time of day."""
-    lines = [re.match(r"  (\w+) +\d\d:\d\d:\d\d\.\d{3}( +\+\d+ ms)?$", line) for line in server.stdout]
+    """The stages that were printed with date, time and zone."""
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    lines = [re.match(rf"  (\w+) +{time}(  \+[\d.]+ m?s)?$", line) for line in server.stdout]
     return [match[1] for match in lines if match]
 
 
@@ -141,8 +142,9 @@ def command_line(pid: int) -> bytes:
     return b""
 
 
-async def test_only_on_loopback(tmp_path: Path) -> None:
-    async with launched_server("demo", *somewhere(tmp_path), "--listen=0.0.0.0:0") as demo:
+@pytest.mark.parametrize("option", ["listen", "http-listen", "bridge-listen"])
+async def test_only_on_loopback(tmp_path: Path, option: str) -> None:
+    async with launched_server("demo", *somewhere(tmp_path), f"--{option}=0.0.0.0:0") as demo:
         assert await demo.ended() == 2, demo.everything
         (line,) = demo.stderr
-        assert "dev and demo listen on loopback only" in line
+        assert f"dev and demo listen on loopback only, not {option} 0.0.0.0:0" in line

@@ -167,7 +167,7 @@ async def test_a_server_that_stops_and_returns(browser: Browser, valkey_url: str
         page = DashboardPage(await context.new_page())
         await page.open()
         address = server.address
-        await server.process.__aexit__(None, None, None)
+        await server.process.stop()
         await expect(page.page.locator(".connection")).to_have_text("server away")
         await expect(page.page.get_by_role("alert")).to_contain_text(
             re.compile(f"The server has been away since {MOMENT}: ")

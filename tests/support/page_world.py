@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
 from distributor.agent.command_context import OutputStreamName
-from distributor.app.bridge_process import BridgeProcess
+from distributor.app.bridge_process import BridgeProcess, serving_dashboards
 from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.free_port import free_port
@@ -55,7 +55,7 @@ class PageWorld:
         self.script = Script()
         self._dev = dev
         self._settings = settings
-        self._bridge: BridgeProcess | None = None
+        self._bridge: AbstractAsyncContextManager[BridgeProcess] | None = None
         self._port = port
 
     @property
@@ -70,7 +70,8 @@ class PageWorld:
     async def start_bridge(self) -> None:
         """Serve, on the same port as before."""
         settings = bridge_settings(self.server, listen=f"127.0.0.1:{self._port}", **self._settings)
-        self._bridge = await BridgeProcess(settings, dev=self._dev).__aenter__()
+        self._bridge = serving_dashboards(settings, dev=self._dev)
+        await self._bridge.__aenter__()
 
     async def stop_bridge(self) -> None:
         """Go away; every page is told."""

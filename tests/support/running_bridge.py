@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from email.message import Message
 from typing import Any, Final, NamedTuple
 
-from distributor.app.bridge_process import BridgeProcess
+from distributor.app.bridge_process import BridgeProcess, serving_dashboards
 from distributor.cli.token import token_for
 from distributor.settings import BridgeSettings
 from tests.support.dashboard_client import DashboardClient, dashboard_client
@@ -99,5 +99,5 @@ async def running_bridge(
 ) -> AsyncIterator[RunningBridge]:
     """A bridge; stopped at the end."""
     settings = bridge_settings(server, **changes)
-    async with BridgeProcess(settings, dev=dev) as process:
+    async with serving_dashboards(settings, dev=dev) as process:
         yield RunningBridge(process, settings)

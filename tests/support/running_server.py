@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from valkey.asyncio import Valkey
 
-from distributor.app.server_process import ServerProcess
+from distributor.app.server_process import ServerProcess, serving
 from distributor.app.timing import ServerTiming
 from distributor.rpc.server import Interceptor
 from distributor.settings import ServerSettings
@@ -171,7 +171,7 @@ async def intercepted_server(
     settings: ServerSettings, *interceptors: Interceptor, timing: ServerTiming = EAGER
 ) -> AsyncIterator[RunningServer]:
     """The same with these settings, and with interceptors around every call."""
-    async with ServerProcess(settings, interceptors, timing) as process, connected(process, settings) as server:
+    async with serving(settings, interceptors, timing) as process, connected(process, settings) as server:
         yield server
 
 

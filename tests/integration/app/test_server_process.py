@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distributor.app.server_process import ServerProcess
+from distributor.app.server_process import serving
 from distributor.app.timing import ServerTiming
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.server import GrpcServer
@@ -54,12 +54,12 @@ async def test_every_step_of_stopping_is_bounded(
 ) -> None:
     monkeypatch.setattr(AgentGateway, "idle", hang)
     settings = quick_settings("", data_dir=tmp_path, drain_timeout=0.0)
-    async with ServerProcess(settings, timing=ServerTiming(stopping_step=0.5)) as server:
+    async with serving(settings, timing=ServerTiming(stopping_step=0.5)) as server:
         monkeypatch.setattr(GrpcServer, "set_serving", hang)
         monkeypatch.setattr(ValkeyCommandStore, "idle", hang)
         with own_logs() as logs:
             await server.stop()
-    unfinished = [line["step"] for line in logs if line["event"] == "stopping goes on without waiting any longer"]
+    unfinished = [line["step"] for line in logs if line["event"] == "shutdown step timed out, continuing"]
     assert unfinished[:1] == ["draining"]
     assert {"streams", "calls to Valkey"} <= set(unfinished)
     assert started[0].pid is None
@@ -70,11 +70,9 @@ async def test_a_step_that_fails_keeps_no_other_from_being_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[EmbeddedValkey]
 ) -> None:
     monkeypatch.setattr(AgentGateway, "idle", fail)
-    server = ServerProcess(quick_settings("", data_dir=tmp_path))
-    await server.__aenter__()
-    monkeypatch.setattr(GrpcServer, "set_serving", fail)
     with pytest.raises(RuntimeError, match="it failed"):
-        await server.stop()
+        async with serving(quick_settings("", data_dir=tmp_path)) as server:
+            monkeypatch.setattr(GrpcServer, "set_serving", fail)
     assert started[0].pid is None
     assert not await can_connect(server.port)
     assert not await can_connect(server.http_port)
@@ -83,26 +81,30 @@ async def test_a_step_that_fails_keeps_no_other_from_being_done(
 async def test_a_start_that_fails_late_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[EmbeddedValkey]
 ) -> None:
-    server = ServerProcess(quick_settings("", data_dir=tmp_path))
-    serving: list[bool] = []
+    start = GrpcServer.start
+    ports: list[int] = []
+    served: list[bool] = []
+
+    async def noted(grpc_server: GrpcServer, address: str) -> int:
+        ports.append(await start(grpc_server, address))
+        return ports[0]
 
     async def set_serving(_: GrpcServer, value: bool) -> None:
-        serving.append(value)
+        served.append(value)
         raise RuntimeError("it failed")
 
+    monkeypatch.setattr(GrpcServer, "start", noted)
     monkeypatch.setattr(GrpcServer, "set_serving", set_serving)
     with pytest.raises(RuntimeError, match="it failed"):
-        await server.__aenter__()
-    assert serving[0] is True
-    assert server.port
-    assert not await can_connect(server.port)
+        await serving(quick_settings("", data_dir=tmp_path)).__aenter__()
+    assert served[0] is True
+    assert not await can_connect(ports[0])
     assert started[0].pid is None
 
 
 async def test_the_loops_run_before_the_first_call_is_accepted(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = ServerProcess(quick_settings(valkey_url))
     start = GrpcServer.start
     loops: set[str] = set()
 
@@ -111,5 +113,5 @@ async def test_the_loops_run_before_the_first_call_is_accepted(
         return await start(grpc_server, address)
 
     monkeypatch.setattr(GrpcServer, "start", noted)
-    async with server:
+    async with serving(quick_settings(valkey_url)):
         assert {"event relay", "command distributor", "deadlines", "gauges", "health"} <= loops

@@ -40,7 +40,7 @@ async def test_a_server_that_stops_and_returns_is_reported(valkey_url: str) -> N
         address = server.address
         async with running_bridge(server, server_check_interval=0.02) as bridge, bridge.dashboard() as dashboard:
             await _until_status(dashboard, "server", available=True)
-            await server.process.__aexit__(None, None, None)
+            await server.process.stop()
             gone = await _until_status(dashboard, "server", available=False)
             assert gone["message"]
             async with running_server(valkey_url, listen=address):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distributor.errors import ConfigurationError, Unavailable
-from distributor.processes.supervisor import MOST_RESTARTS
+from distributor.processes.supervisor import RestartBudget
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.own_logs import own_logs
@@ -22,7 +22,7 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
     async with EmbeddedValkey(tmp_path) as valkey:
         supervisor, connection = valkey.supervisor(), ValkeyConnection(valkey.url)
         await connection.call("SET", "key", "value")
-        for _ in range(MOST_RESTARTS):
+        for _ in range(RestartBudget().most):
             kill(valkey)
             with own_logs() as logs:
                 await supervisor.run_once()
@@ -40,11 +40,10 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
             await supervisor.run_once()
 
 
-async def test_restarts_of_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distributor.processes.supervisor.WITHIN_SECONDS", 0.0)
+async def test_restarts_of_long_ago_do_not_count(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as valkey:
-        supervisor = valkey.supervisor()
-        for _ in range(MOST_RESTARTS + 1):
+        supervisor = valkey.supervisor(RestartBudget(most=1, within_seconds=0.0))
+        for _ in range(2):
             kill(valkey)
             await supervisor.run_once()
 

@@ -35,26 +35,23 @@ async def fail() -> None:
 
 
 async def test_what_began_last_is_stopped_first() -> None:
-    diary, process = Diary(), Lifespan()
-
-    async def start() -> None:
+    diary = Diary()
+    async with Lifespan() as process:
         assert await process.enter("store", diary.part("store")) == "store"
         process.at_stop("callers", lambda: diary.step("callers sent away"))
-
-    await process.begin(start())
-    await process.stop()
     assert diary.lines == ["store begins", "callers sent away", "store ends"]
 
 
 async def test_a_start_that_fails_leaves_nothing() -> None:
-    diary, process = Diary(), Lifespan()
+    diary = Diary()
 
     async def start() -> None:
-        await process.enter("store", diary.part("store"))
-        await fail()
+        async with Lifespan() as process:
+            await process.enter("store", diary.part("store"))
+            await fail()
 
     with pytest.raises(RuntimeError, match="it failed"):
-        await process.begin(start())
+        await start()
     assert diary.lines == ["store begins", "store ends"]
 
 
@@ -66,7 +63,7 @@ async def test_a_step_that_hangs_is_named_and_left() -> None:
         await process.stop()
     assert diary.lines == ["first stopped"]
     assert [(line["event"], line["step"], line["seconds"]) for line in logs] == [
-        ("stopping goes on without waiting any longer", "second", 0.02)
+        ("shutdown step timed out, continuing", "second", 0.02)
     ]
 
 

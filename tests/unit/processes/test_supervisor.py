@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distributor.errors import ConfigurationError, Unavailable
-from distributor.processes.supervisor import MOST_RESTARTS, WITHIN_SECONDS, RestartBudget, Supervisor
+from distributor.processes.supervisor import RestartBudget, Supervisor
 from tests.support.own_logs import own_logs
 
 
@@ -44,7 +44,7 @@ async def test_one_that_keeps_ending_is_given_up() -> None:
     process = Ended()
     with pytest.raises(Unavailable) as given_up:
         await supervisor(process).run()
-    assert process.restarts == MOST_RESTARTS
+    assert process.restarts == 3
     assert given_up.value.reason == "PRESS_FAILED"
     assert given_up.value.message == "the press ended again (exit code 3) after 3 restarts within 60 s; look into it"
 
@@ -55,13 +55,14 @@ async def test_what_keeps_it_from_starting_is_raised() -> None:
 
 
 def test_only_so_often_within_a_time() -> None:
-    budget = RestartBudget()
-    assert [budget.spend(100.0 + number) for number in range(MOST_RESTARTS + 1)] == [True] * MOST_RESTARTS + [False]
+    budget = RestartBudget(most=2, within_seconds=10.0)
+    assert [budget.spend(now) for now in (100.0, 101.0, 102.0, 109.9)] == [True, True, False, False]
 
 
 def test_what_is_long_past_does_not_count() -> None:
-    budget = RestartBudget()
-    for number in range(MOST_RESTARTS):
-        budget.spend(100.0 + number)
-    assert not budget.spend(99.9 + WITHIN_SECONDS)
-    assert budget.spend(100.0 + WITHIN_SECONDS)
+    budget = RestartBudget(most=2, within_seconds=10.0)
+    assert [budget.spend(now) for now in (100.0, 101.0, 110.0, 110.9, 111.0)] == [True, True, True, False, True]
+
+
+def test_three_within_a_minute_unless_told_otherwise() -> None:
+    assert (RestartBudget().most, RestartBudget().within_seconds) == (3, 60.0)
