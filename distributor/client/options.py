@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +30,8 @@ class ClientOptions:
     while the server is unavailable. A stream that was cut is opened again with the delays of `reconnects`, for up to
     `give_up_after_seconds` without a sign of the server. `on_reach` is
     called when that begins to take longer than one try, and when the server answers again: once for all streams of a
-    client, from its event loop.
+    client, from its event loop. `jitter` draws a number in [0, 1) for each delay: many clients that lost the same
+    server do not come back in step.
     """
 
     call_timeout_seconds: float = 20.0
@@ -37,3 +39,4 @@ class ClientOptions:
     reconnects: RetryPolicy = RECONNECT_DELAYS
     give_up_after_seconds: float = 60.0
     on_reach: Callable[[Reach], None] | None = None
+    jitter: Callable[[], float] = random.random

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 
 from distributor.client.options import ClientOptions, Reach
@@ -101,7 +100,7 @@ class Reconnecting:
         return self._options.calls.exhausted(self._failures)
 
     def _delay(self, error: DistributorError) -> float:
-        delay = self._options.reconnects.delay_ms(self._failures, random.random()) / 1000
+        delay = self._options.reconnects.delay_ms(self._failures, self._options.jitter()) / 1000
         delay = max(delay, error.retry_after_seconds or 0.0)
         remaining = self._deadline.remaining_seconds
         return delay if remaining is None else min(delay, remaining)

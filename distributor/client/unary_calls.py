@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import TypeVar
 
@@ -42,5 +41,5 @@ class UnaryCalls:
     def _delay_before_next(self, error: DistributorError, attempt: int) -> float | None:
         if not isinstance(error, Unavailable) or self._options.calls.exhausted(attempt):
             return None
-        delay = self._options.calls.delay_ms(attempt, random.random()) / 1000
+        delay = self._options.calls.delay_ms(attempt, self._options.jitter()) / 1000
         return max(delay, error.retry_after_seconds or 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -92,3 +93,47 @@ def test_a_call_takes_what_remains_as_its_timeout() -> None:
     assert Deadline(None).remaining_seconds is None
     assert Deadline(-1).remaining_seconds == 0.0
     assert 50 < (Deadline(60).remaining_seconds or 0) <= 60
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each pause, none of which is waited for."""
+    seconds: list[float] = []
+
+    async def sleep(delay: float) -> None:
+        seconds.append(delay)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return seconds
+
+
+def drawing(*draws: float) -> ClientOptions:
+    """Options with delays of 1, 2, 4 s and so on, of which these parts are drawn."""
+    delays = RetryPolicy(attempts=100, first_ms=1_000, most_ms=60_000)
+    return ClientOptions(calls=delays, reconnects=delays, jitter=iter(draws).__next__)
+
+
+async def test_pauses_grow_and_are_jittered(slept: list[float]) -> None:
+    options = drawing(0.5, 0.25, 0.75)
+    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    for _ in range(3):
+        await stream.pause(AWAY)
+    assert slept == [0.5, 0.5, 3.0]
+
+
+async def test_a_second_outage_begins_with_the_shortest_pause_and_all_the_time(slept: list[float]) -> None:
+    options = replace(drawing(*[0.5] * 100), give_up_after_seconds=0.0)
+    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    for _ in range(3):
+        await stream.pause(AWAY)
+        stream.progressed()
+    assert slept == [0.5, 0.5, 0.5]
+
+
+async def test_a_server_reached_before_is_given_up_after_its_time(slept: list[float]) -> None:
+    options = replace(drawing(*[0.5] * 100), give_up_after_seconds=-1.0)
+    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    stream.progressed()
+    with pytest.raises(errors.Unavailable):
+        await stream.pause(AWAY)
+    assert slept == []

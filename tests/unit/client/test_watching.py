@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.client import CommandState, CommandStatus, OutputChunk, OutputGap, OutputStream, Receipts
-from distributor.client.watching import WatchPosition
+from distributor.client import (
+    ClientOptions,
+    CommandState,
+    CommandStatus,
+    OutputChunk,
+    OutputGap,
+    OutputStream,
+    Receipts,
+)
+from distributor.client.reconnecting import Deadline
+from distributor.client.watching import Watching, WatchPosition
+from distributor.model.retry_policy import RetryPolicy
+from distributor.v1 import command_pb2
+from distributor.v1 import command_service_pb2 as wire
 
+NOTHING: Any = grpc.aio.Metadata()
 QUEUED = CommandState("c1", "a1", "EXEC", 50, CommandStatus.QUEUED, 0, Receipts())
+ASSIGNED = QUEUED._replace(status=CommandStatus.ASSIGNED)
 
 
 def chunk(offset: int, data: bytes) -> OutputChunk:
@@ -54,3 +73,83 @@ def test_each_byte_comes_once_however_the_stream_is_cut(output: bytes, streams: 
         new = position.advance(chunk(position.output_offset, output[position.output_offset :]))
         seen += new.data if isinstance(new, OutputChunk) else b""
     assert seen == output
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        ASSIGNED._replace(receipts=Receipts(queued_ms=1, assigned_ms=2, started_ms=3)),
+        ASSIGNED._replace(cancel_ms=5),
+    ],
+)
+def test_a_start_and_a_cancel_asked_for_are_told_although_the_status_stays(later: CommandState) -> None:
+    position = WatchPosition(0)
+    assert position.advance(ASSIGNED) == ASSIGNED
+    assert position.advance(later) == later
+
+
+def state_of(status: int, **times: int) -> command_pb2.CommandState:
+    state = command_pb2.CommandState(status=status)  # type: ignore[arg-type]
+    if "started" in times:
+        state.receipts.start_time.FromMilliseconds(times["started"])
+    if "cancel" in times:
+        state.cancel_time.FromMilliseconds(times["cancel"])
+    return state
+
+
+STATES = [
+    state_of(command_pb2.COMMAND_STATUS_ASSIGNED),
+    state_of(command_pb2.COMMAND_STATUS_ASSIGNED, started=5),
+    state_of(command_pb2.COMMAND_STATUS_ASSIGNED, started=5, cancel=7),
+    state_of(command_pb2.COMMAND_STATUS_CANCELLED, started=5, cancel=7),
+]
+QUICK = ClientOptions(calls=RetryPolicy(attempts=2, first_ms=0, most_ms=0), reconnects=RetryPolicy(2, 0, 0))
+
+
+class CutStreams:
+    """A stub whose streams each give one message and are cut."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self._messages = iter(messages)
+
+    def stream(self, request: object, timeout: float | None) -> Any:
+        return CutStream(next(self._messages))
+
+    WatchCommand = WatchCommands = stream
+
+
+class CutStream:
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        yield self._message
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, NOTHING, NOTHING, details="cut")
+
+    def cancel(self) -> None:
+        pass
+
+
+async def test_streams_that_are_cut_after_each_message_go_on_and_tell_every_state() -> None:
+    summaries = [wire.CommandSummary(command_id="c1", agent_id="a1", state=state) for state in STATES]
+    result = command_pb2.CommandResult(command_id="c1", status=command_pb2.COMMAND_STATUS_CANCELLED)
+    one = [wire.WatchCommandResponse(command=summary) for summary in summaries]
+    stub: Any = CutStreams([*one, wire.WatchCommandResponse(result=result)])
+    updates = Watching(stub, "host:1", QUICK).updates(wire.WatchCommandRequest(command_id="c1"), Deadline(None))
+    assert [seen_in(update) async for update in updates if isinstance(update, CommandState)] == EXPECTED
+
+    stub = CutStreams([wire.WatchCommandsResponse(commands=[summary]) for summary in summaries])
+    many = Watching(stub, "host:1", QUICK).states(["c1"], Deadline(None))
+    assert [seen_in(state) async for state in many] == EXPECTED
+
+
+def seen_in(state: CommandState) -> tuple[CommandStatus, int, int]:
+    return state.status, state.receipts.started_ms, state.cancel_ms
+
+
+EXPECTED = [
+    (CommandStatus.ASSIGNED, 0, 0),
+    (CommandStatus.ASSIGNED, 5, 0),
+    (CommandStatus.ASSIGNED, 5, 7),
+    (CommandStatus.CANCELLED, 5, 7),
+]
