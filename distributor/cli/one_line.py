@@ -13,8 +13,17 @@ from distributor.errors import DistributorError
 
 
 def printable(text: str) -> str:
-    """`text` with control characters escaped: what others say must not drive the terminal."""
+    """`text` with what is not printed escaped, newlines apart: foreign text must not drive the terminal.
+
+    That is control characters (C0, DEL, C1), those that change the direction of text or are invisible, lone
+    surrogates, and separators other than the space.
+    """
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """`text` as `printable` has it, newlines escaped too: a cell of a table stays one."""
+    return printable(text).replace("\n", "\\n")
 
 
 def show_error(text: str, begin: str = "error") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import click
 
 from distributor.cli.one_line import printable, show_error
+from distributor.cli.sender.json_text import json_document, json_line
 from distributor.model.lifecycle import CommandStatus
 
 _COLOURS = {
@@ -61,11 +61,11 @@ class Screen:
 
     def record(self, record: dict[str, Any]) -> None:
         """One JSON document on a line of its own."""
-        self.text(json.dumps(record, ensure_ascii=False))
+        self.text(json_line(record))
 
     def document(self, document: dict[str, Any] | list[dict[str, Any]]) -> None:
         """The one JSON document of this call."""
-        self.text(json.dumps(document, ensure_ascii=False, indent=2))
+        self.text(json_document(document))
 
     def raw(self, data: bytes, *, to_stderr: bool = False) -> None:
         """Bytes of a command's output, exactly as they are, at once."""

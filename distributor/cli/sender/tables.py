@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 
-from distributor.cli.one_line import printable
+from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import columns, fitted
+from distributor.cli.sender.json_text import json_line
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     AgentInfo,
@@ -70,7 +70,7 @@ def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
         "priority": [str(state.priority) for state in states],
         "queued": [_time(ms) for ms in queued],
         "reason": [state.reason.code for state in states],
-        "params": [printable(state.params_summary) for state in states],
+        "params": [one_line(state.params_summary) for state in states],
     }
     no_reason = () if any(table["reason"]) else ("reason",)
     dispensable = ("priority", *no_reason, "type", "reason")
@@ -102,8 +102,8 @@ def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
         "queued": [str(agent.queued) for agent in agents],
         "last seen": [_time(ms) for ms in seen],
         "away since": [_time(ms) for ms in away],
-        "version": [printable(agent.version) for agent in agents],
-        "types": [printable(" ".join(agent.types)) for agent in agents],
+        "version": [one_line(agent.version) for agent in agents],
+        "types": [one_line(" ".join(agent.types)) for agent in agents],
     }
     if not any(away):
         del table["away since"]
@@ -118,9 +118,9 @@ def agent_text(agent: AgentInfo) -> str:
         ("status", agent.status.value),
         ("running", f"{agent.running} of {agent.capacity}"),
         ("queued", str(agent.queued)),
-        ("types", " ".join(agent.types)),
-        ("labels", " ".join(f"{name}={value}" for name, value in sorted(agent.labels.items()))),
-        ("version", agent.version),
+        ("types", one_line(" ".join(agent.types))),
+        ("labels", one_line(" ".join(f"{name}={value}" for name, value in sorted(agent.labels.items())))),
+        ("version", one_line(agent.version)),
         ("epoch", str(agent.epoch)),
         ("connected", _time(agent.connected_ms)),
         ("last seen", _time(agent.last_seen_ms)),
@@ -221,11 +221,11 @@ def _labelled(lines: Sequence[tuple[str, str]]) -> str:
 
 
 def _reason(code: str, message: str) -> str:
-    return printable(f"{code}: {message}" if code and message else code or message)
+    return one_line(f"{code}: {message}" if code and message else code or message)
 
 
 def _json(value: JsonValue) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json_line(value)
 
 
 def _time(ms: int) -> str:
