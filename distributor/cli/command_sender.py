@@ -56,7 +56,7 @@ class SenderGroup(click.Group):
 @click.version_option(__version__, prog_name=NAME)
 @commands.connection_options
 def command_sender() -> None:
-    """Queue commands for agents, follow them, and look at what became of them.
+    """Queue commands for agents, follow them, and show their results.
 
     Data goes to standard output, messages to standard error.
     """

@@ -1,4 +1,4 @@
-"""`distributor`: the server, the bridge, and everything in one go for development.
+"""`distributor`: the server, the bridge, and both with an agent for development.
 
 What a command runs is imported only when it runs: `--version`, `--help` and wrong usage answer without gRPC, pydantic
 and the rest.
@@ -116,12 +116,12 @@ def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
     _run(load_server_settings, config, {"log_level": "warning", **given(options)}, development)
 
 
-@main.command(short_help="As dev, and one real command through it.")
+@main.command(short_help="As dev, plus one real command.")
 @click.option("--once", is_flag=True, help="End by itself once the command has ended.")
 @_BRIDGE_LISTEN
 @_server_options
 def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: Any) -> None:
-    """As dev, and one real command through it: its output as it comes, its result, its receipts."""
+    """As dev, plus one real command: its live output, its result, its receipts."""
     from distributor.cli.demo import demonstrate
     from distributor.settings import load_bridge_settings, load_server_settings
 

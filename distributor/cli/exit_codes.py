@@ -25,15 +25,15 @@ class ExitCode(IntEnum):
 
 MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.SUCCESS: "success; when waiting: every command completed",
-    ExitCode.FAILED: "a command waited for failed, timed out or was cancelled; or standard output takes nothing",
+    ExitCode.FAILED: "a command failed, timed out or was cancelled; or standard output cannot be written",
     ExitCode.USAGE: "wrong usage: an argument or a setting",
-    ExitCode.TIMEOUT: "the wait was over before the commands were (--timeout)",
+    ExitCode.TIMEOUT: "--timeout passed before every command had ended",
     ExitCode.NOT_FOUND: "no such command or agent",
     ExitCode.UNAVAILABLE: "the server cannot be reached or cannot serve",
     ExitCode.REFUSED: "the server refused: invalid, not in this state, or a limit is reached",
-    ExitCode.OUTPUT_LOST: "every command completed, but some of the output followed is lost",
-    ExitCode.INTERRUPTED: "interrupted by Ctrl-C; commands go on",
-    ExitCode.BROKEN_PIPE: "the reader of the output went away",
+    ExitCode.OUTPUT_LOST: "every command completed, but output was lost",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C; commands continue",
+    ExitCode.BROKEN_PIPE: "the reader of standard output exited",
 }
 
 _BY_ERROR: Final[tuple[tuple[type[errors.DistributorError], ExitCode], ...]] = (

@@ -12,9 +12,9 @@ Program = Callable[..., Any]
 Option = Callable[[Program], Program]
 
 LOG_FORMAT: Final[Option] = click.option(
-    "--log-format", type=click.Choice(["console", "json"]), help="How log lines look."
+    "--log-format", type=click.Choice(["console", "json"]), help="Format of log lines."
 )
-LOG_LEVEL: Final[Option] = click.option("--log-level", metavar="LEVEL", help="The least important log lines to write.")
+LOG_LEVEL: Final[Option] = click.option("--log-level", metavar="LEVEL", help="Lowest level to log.")
 
 
 def config_option(tables: str) -> Option:

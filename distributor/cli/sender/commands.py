@@ -74,7 +74,7 @@ ids_argument = click.argument("command_ids", metavar="ID...", type=arguments.COM
 def stay_options(command: F) -> F:
     """What bounds a wait and what its exit code tells."""
     for decorate in (
-        click.option("--timeout", type=arguments.DURATION, help="Give up waiting after this long; the commands go on."),
+        click.option("--timeout", type=arguments.DURATION, help="Stop waiting after this long; the commands continue."),
         click.option(
             "--hold-output/--no-hold-output",
             default=None,
@@ -163,12 +163,12 @@ class SendCommand(click.Command):
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"
 )
 @click.option("--priority", type=arguments.PRIORITY, help="0 to 100, low, normal or high; higher first.")
-@click.option("--time-limit", type=arguments.DURATION, help="How long it may run.")
-@click.option("--queue-ttl", type=arguments.DURATION, help="How long it may wait in the queue.")
+@click.option("--time-limit", type=arguments.DURATION, help="Time limit of each run.")
+@click.option("--queue-ttl", type=arguments.DURATION, help="Longest wait in the queue.")
 @click.option("--offline", type=_one_of(OfflinePolicy), help="What to do while the agent is not connected.")
-@click.option("--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queues once, however often it is sent.")
+@click.option("--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queue once, however often this is sent.")
 @click.option("--wait", is_flag=True, help="Wait until every command has ended and show the results.")
-@click.option("--follow", is_flag=True, help="Wait, and show the output as it comes.")
+@click.option("--follow", is_flag=True, help="Wait, and show output live.")
 @stay_options
 @output_option
 @connection_options
@@ -226,7 +226,7 @@ def result(connection: ServerCalls, command_ids: Sequence[str], output: str) -> 
 @connection_options
 @click.pass_obj
 def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
-    """Follow commands to their end: all of their output, also what is past.
+    """Follow commands to their end, with all of their output so far.
 
     The output of several commands is shown by lines, each after its agent's name and a mark: | a line, + more of the
     line before, ~ a line whose beginning may be lost.
@@ -248,8 +248,8 @@ def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, *
 @click.option("--type", type=arguments.TYPE, help="Only commands of this type.")
 @click.option("--since", type=arguments.INSTANT, help="Queued at this time or later; 2h means two hours ago.")
 @click.option("--until", type=arguments.INSTANT, help="Queued before this time.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
-@click.option("--page-token", default="", help="Go on where an earlier list ended.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Show at most this many.")
+@click.option("--page-token", default="", help="Continue an earlier list.")
 @output_option
 @connection_options
 @click.pass_obj
@@ -274,12 +274,12 @@ def list_commands(connection: ServerCalls, /, output: str, limit: int, page_toke
 
 @click.command()
 @ids_argument
-@click.option("--reason", default="", help="For people; it is kept with the command.")
+@click.option("--reason", default="", help="A reason for people, kept with the command.")
 @output_option
 @connection_options
 @click.pass_obj
 def cancel(connection: ServerCalls, command_ids: Sequence[str], reason: str, output: str) -> int:
-    """Cancel commands; one that runs is stopped by its agent."""
+    """Cancel commands. The agent stops those that run."""
     from distributor.cli.sender import reading
 
     return connection.run(output, lambda client, screen: reading.cancel(client, screen, command_ids, reason))

@@ -1,4 +1,4 @@
-"""Queues commands, says what became of them, and stays for them if asked."""
+"""Queues commands, reports the outcome of each, and waits for them on request."""
 
 from __future__ import annotations
 

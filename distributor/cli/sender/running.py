@@ -60,7 +60,7 @@ class ServerCalls:
 
 
 def cannot_write(error: OSError) -> ExitCode:
-    """Say that standard output takes nothing more, and give the exit code that tells it."""
+    """Report that standard output cannot be written, and return the exit code."""
     drop_stdout()
     show_error(f"cannot write: {error.strerror or error}")
     return ExitCode.FAILED
@@ -68,5 +68,5 @@ def cannot_write(error: OSError) -> ExitCode:
 
 def _reach_text(reach: Reach) -> str:
     if reach.reached:
-        return f"the server at {reach.target} answers again"
+        return f"connected to the server at {reach.target} again"
     return f"the server at {reach.target} cannot be reached; trying again for up to {reach.trying_for_seconds:g} s"

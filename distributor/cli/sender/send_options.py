@@ -1,4 +1,4 @@
-"""What `send` was asked for, checked as a whole before anything is queued."""
+"""The options of `send`, checked together before anything is queued."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WaitOptions:
                 f"at most {MAX_FOLLOWED} commands can be followed at once, not {count:,}; --wait takes more"
             )
         if self.follow and output == "json":
-            raise click.UsageError("output is shown as it comes: use -o jsonl or -o table, not json")
+            raise click.UsageError("output is shown live: use -o jsonl or -o table, not json")
 
 
 @dataclass(frozen=True, slots=True)

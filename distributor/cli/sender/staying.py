@@ -48,7 +48,7 @@ class Stay:
             raise
         except BrokenPipeError:
             if goes_on := self._goes_on():
-                self._screen.message(f"the reader of the output went away{goes_on}")
+                self._screen.message(f"the reader of standard output exited{goes_on}")
             raise
         except TimeoutError as error:
             self._show_results()
@@ -174,7 +174,7 @@ class Stay:
             for one, status in statuses
             if status is None or not status.terminal
         ]
-        return f"; still going on: {tables.some_of(unended)}" if unended else ""
+        return f"; not ended: {tables.some_of(unended)}" if unended else ""
 
 
 @contextmanager

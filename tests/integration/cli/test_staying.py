@@ -86,7 +86,7 @@ async def test_follow_goes_on_after_a_restart_of_the_server_and_tells_of_it(
     assert stdout.endswith(b"after\n")
     assert stdout.count(b"\n") == 1
     told = stderr.decode().splitlines()
-    assert told[0] == f"the server at {target} answers again"
+    assert told[0] == f"connected to the server at {target} again"
     assert "the server" not in "".join(told[1:])
 
 
@@ -210,7 +210,7 @@ async def test_the_timeout_of_a_wait(running: RunningServer, faults: RpcFaults, 
     assert finished.code == 3
     going_on = [f"{command_id} (queued)" for command_id in await running.ids()]
     assert finished.stderr.splitlines()[-1] == (
-        f"error: not ended after 0.1 s of waiting; still going on: {', '.join(going_on)}"
+        f"error: not ended after 0.1 s of waiting; not ended: {', '.join(going_on)}"
     )
 
 
@@ -228,7 +228,7 @@ async def test_a_timeout_still_shows_what_has_ended(
     first, second = await running.ids()
     assert finished.code == 3
     assert [result["commandId"] for result in finished.document] == [first]
-    assert finished.stderr.endswith(f"still going on: {second} (queued)\n")
+    assert finished.stderr.endswith(f"not ended: {second} (queued)\n")
 
 
 @pytest.mark.parametrize("stay", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
@@ -244,7 +244,7 @@ async def test_an_interrupt_leaves_the_commands_as_they_are_and_names_them(
     assert process.returncode == 130
     told = stderr.decode().splitlines()[-1].replace(" (queued)", "")
     ids = await running.ids()
-    assert told == f"interrupted; still going on: {', '.join(ids)}"
+    assert told == f"interrupted; not ended: {', '.join(ids)}"
     assert faults.calls["CancelCommand"] == 0
     assert {(await running.state(command_id)).status for command_id in ids} == {QUEUED}
 
@@ -287,5 +287,5 @@ async def test_a_reader_that_goes_away_is_told_what_goes_on(server: str, agent: 
     await agent.print(command_id, b"second\n")
 
     told = (await process.stderr.read()).decode().splitlines()[-1]
-    assert told == f"the reader of the output went away; still going on: {command_id} (assigned)"
+    assert told == f"the reader of standard output exited; not ended: {command_id} (assigned)"
     assert await process.wait() == 141

@@ -184,7 +184,7 @@ def test_help_is_data(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     run(["--help"])
 
-    assert "    3  the wait was over before the commands were (--timeout)" in capsys.readouterr().out
+    assert "    3  --timeout passed before every command had ended" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("program", [command_sender, main])
