@@ -16,7 +16,10 @@ import pytest
 from distributor.agent.process_group import group_gone
 from distributor.cli.exit_codes import ExitCode
 from distributor.v1 import command_pb2
+from distributor.v1.command_service_pb2 import Agent, ListAgentsRequest
+from tests.support.running_server import running_server
 from tests.support.scripted_gateway import ScriptedGateway, assignment
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
@@ -134,3 +137,15 @@ async def test_the_third_signal_ends_the_process_and_its_programs_at_once(gatewa
         assert await process.wait() == -signal.SIGTERM
         # It was killed already, but the system takes a moment to make it so.
         await group_gone(int(session.output("a")))
+
+
+async def test_what_it_says_of_itself_comes_from_its_settings(valkey_url: str) -> None:
+    async with running_server(valkey_url) as server:
+        settings = [f"--server={server.address}", "--agent-id=a1", "--capacity=3", "--label=zone=b"]
+        async with command_agent(*settings):
+
+            async def attached() -> list[Agent]:
+                return list((await server.commands.ListAgents(ListAgentsRequest())).agents)
+
+            (agent,) = await eventually(attached)
+    assert (agent.agent_id, agent.capacity, dict(agent.labels)) == ("a1", 3, {"zone": "b"})

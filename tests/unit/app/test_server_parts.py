@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from distributor.app.server_parts import store_policy
+from distributor.app.server_parts import retry_policy, store_policy
 from distributor.settings import ServerSettings
 
 
@@ -14,6 +14,11 @@ def test_seconds_of_settings_become_milliseconds_of_the_store() -> None:
     assert policy.ack_deadline_ms == 21_500
     assert policy.run_limit_slack_ms == 5_000
     assert policy.retention_ms == 604_800_000
+
+
+def test_when_delivery_is_tried_again() -> None:
+    policy = retry_policy(ServerSettings(delivery_attempts=7, retry_first=2.5, retry_most=9.0))
+    assert (policy.attempts, policy.first_ms, policy.most_ms) == (7, 2_500, 9_000)
 
 
 def test_no_key_is_remembered_longer_than_its_command() -> None:

@@ -59,7 +59,7 @@ def test_a_console_line_stays_one_line_and_has_no_control_characters() -> None:
 
 def test_level() -> None:
     stream = io.StringIO()
-    configure_logging("console", "warning", stream)
+    configure_logging("console", log_level="warning", stream=stream)
     get_logger().info("quiet")
     logging.getLogger("library").info("quiet")
     get_logger().warning("loud")

@@ -1,0 +1,110 @@
+"""Each setting has a test that changes it and sees what that does. A setting without one may have no effect at all."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pytest
+
+from distributor.settings.loading import GROUPS
+from tests.support.source_tree import ROOT
+
+SEEN_BY: Final[dict[str, dict[str, str]]] = {
+    "server": {
+        "listen": "test_a_watch_survives_a_restart_of_the_server",
+        "http_listen": "test_a_second_server_on_the_same_http_port",
+        "valkey_url": "test_a_valkey_that_is_not_there",
+        "data_dir": "test_a_second_server_on_the_same_data_folder",
+        "polling_interval": "test_polling_interval_finds_what_nothing_announced",
+        "cleanup_interval": "test_cleanup_interval_sets_the_pace_of_sweeping",
+        "batch_size": "test_batch_size_bounds_what_is_given_out_at_once",
+        "heartbeat_interval": "test_start_within_and_heartbeat_interval_are_what_agents_go_by",
+        "start_within": "test_start_within_and_heartbeat_interval_are_what_agents_go_by",
+        "offline_after": "test_a_silent_agent_is_taken_for_gone",
+        "ack_deadline": "test_a_command_that_is_not_acknowledged_is_given_out_again_and_fails_in_the_end",
+        "delivery_attempts": "test_a_run_whose_result_was_stored_but_not_acknowledged_is_counted_once",
+        "retry_first": "test_when_delivery_is_tried_again",
+        "retry_most": "test_when_delivery_is_tried_again",
+        "time_limit": "test_time_limit_and_queue_ttl_hold_where_a_command_does_not_say",
+        "queue_ttl": "test_time_limit_and_queue_ttl_hold_where_a_command_does_not_say",
+        "stop_grace": "test_a_command_outlives_its_time_limit_only_by_the_grace",
+        "priority_ageing": "test_priority_ageing_weighs_age_against_priority",
+        "queue_limit": "test_a_full_queue",
+        "queue_full": "test_queue_full_says_what_a_full_queue_does",
+        "max_params_bytes": "test_max_params_bytes_bounds_params",
+        "max_result_bytes": "test_max_result_bytes_bounds_results",
+        "output_kept_bytes": "test_output_that_was_cut_is_told_as_a_gap",
+        "output_hold": "test_a_reader_that_does_not_come_holds_the_program_for_a_while_only",
+        "result_retention": "test_result_retention_is_how_long_a_result_is_kept",
+        "max_watchers": "test_more_watchers_than_allowed_are_refused",
+        "max_calls": "test_calls_beyond_the_limit",
+        "max_agents": "test_agents_beyond_the_limit",
+        "drain_timeout": "test_a_drain_ends_within_its_timeout",
+        "loop_stall_threshold": "test_loop_stall_threshold_is_how_long_the_loop_may_be_blocked",
+        "log_format": "test_content_is_withheld",
+        "log_level": "test_level",
+        "reflection": "test_reflection_only_where_it_is_set",
+    },
+    "bridge": {
+        "listen": "test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing",
+        "server": "test_a_server_that_stops_and_returns_is_reported",
+        "valkey_url": "test_a_launched_bridge_serves_a_minted_token",
+        "token_key": "test_the_key_may_be_in_a_file",
+        "token_key_file": "test_the_key_may_be_in_a_file",
+        "public_keys": "test_public_keys_verify_tokens_of_others",
+        "token_audience": "test_token_audience_is_the_one_that_tokens_must_name",
+        "allowed_origins": "test_foreign_origins",
+        "max_connections": "test_more_dashboards_than_the_limit",
+        "max_connect_bytes": "test_a_long_first_message_is_not_read",
+        "max_message_bytes": "test_the_largest_message_is_a_setting",
+        "connect_timeout": "test_who_does_not_introduce_itself",
+        "ping_interval": "test_a_peer_that_answers_no_ping_is_dropped",
+        "queue_messages": "test_queue_messages_and_queue_bytes_bound_the_queue_of_a_dashboard",
+        "queue_bytes": "test_queue_messages_and_queue_bytes_bound_the_queue_of_a_dashboard",
+        "slow_close": "test_who_never_reads_again_is_cut_off",
+        "offline_after": "test_offline_after_is_when_a_silent_agent_counts_as_gone",
+        "server_check_interval": "test_a_server_that_stops_and_returns_is_reported",
+        "agent_sweep": "test_proof_of_life_is_told_now_and_then",
+        "loop_stall_threshold": "test_loop_stall_threshold_is_how_long_the_loop_may_be_blocked",
+        "log_format": "test_content_is_withheld",
+        "log_level": "test_level",
+    },
+    "agent": {
+        "server": "test_stop_ends_the_process_with_success",
+        "agent_id": "test_what_it_says_of_itself_comes_from_its_settings",
+        "capacity": "test_what_it_says_of_itself_comes_from_its_settings",
+        "allow_exec": "test_a_signal_lets_running_work_finish",
+        "allowed_programs": "test_only_allowed_programs_run",
+        "labels": "test_what_it_says_of_itself_comes_from_its_settings",
+        "stop_grace": "test_nothing_is_left_running_when_the_agent_is_cancelled",
+        "log_format": "test_content_is_withheld",
+        "log_level": "test_level",
+    },
+    "client": {
+        "server": "test_a_server_that_stays_away_is_given_up",
+    },
+}
+"""The name of the test of each setting, by the table of its group. In which file it is does not matter."""
+
+TESTS: Final = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+ALL: Final = [(group.table, name) for group in GROUPS for name in group.model_fields]
+
+
+def spellings(table: str, name: str) -> list[str]:
+    """How a test may name a setting: as a field, as an option, as a variable. Of lists, options name one entry."""
+    option = name.removesuffix("s").replace("_", "-")
+    prefix = "" if table == "server" else f"{table.upper()}_"
+    return [rf"\b{name}\b", rf"--{option}", rf"DISTRIBUTOR_{prefix}{name.upper()}\b"]
+
+
+@pytest.mark.parametrize(("table", "name"), ALL, ids=[f"{table}.{name}" for table, name in ALL])
+def test_a_setting_has_a_test_of_its_effect(table: str, name: str) -> None:
+    definition = re.compile(rf"^(?:async )?def {SEEN_BY[table][name]}\(", re.MULTILINE)
+    files = [text for text in TESTS if definition.search(text)]
+    assert files, "there is no such test"
+    assert any(re.search(spelling, text) for text in files for spelling in spellings(table, name)), "it changes nothing"
+
+
+def test_each_that_is_listed_is_a_setting() -> None:
+    assert {(table, name) for table, tests in SEEN_BY.items() for name in tests} == set(ALL)

@@ -1,0 +1,128 @@
+"""Settings that nothing else shows the effect of: each is changed, and what it changes is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from google.protobuf.struct_pb2 import Value
+from valkey.asyncio import Valkey
+
+from distributor.store import keys
+from distributor.v1 import agent_gateway_pb2 as pb
+from tests.support.own_logs import own_logs
+from tests.support.received_errors import error_of
+from tests.support.running_server import CANCELLED, FAILED, queue_request, running_server
+from tests.support.waiting import eventually
+
+STALL_SECONDS: Final = 0.3
+SECONDS: Final = 10.0
+"""For what happens at once; the defaults of the settings below are far longer."""
+
+
+def stall() -> None:
+    """Block the loop."""
+    time.sleep(STALL_SECONDS)
+
+
+async def test_batch_size_bounds_what_is_given_out_at_once(valkey_url: str) -> None:
+    async with running_server(valkey_url, batch_size=3) as server:
+        await server.queue_many(10)
+        async with server.agent(capacity=20) as agent:
+            await agent.assigned(10)
+            sizes = [len(message.commands.assignments) for message in agent.messages if message.HasField("commands")]
+            assert sizes == [3, 3, 3, 1]
+
+
+async def test_cleanup_interval_sets_the_pace_of_sweeping(valkey_url: str) -> None:
+    async with running_server(valkey_url, cleanup_interval=0.05), Valkey.from_url(valkey_url) as client:
+        # The first sweep comes at the start, whatever the interval.
+        for command_id in ("c1", "c2"):
+            await client.zadd(keys.RETENTION, {f"agent123/{command_id}": 1})
+
+            async def swept() -> bool:
+                return not await client.zcard(keys.RETENTION)
+
+            async with asyncio.timeout(SECONDS):
+                await eventually(swept)
+
+
+async def test_polling_interval_finds_what_nothing_announced(valkey_url: str) -> None:
+    async with running_server(valkey_url, polling_interval=0.05) as server, Valkey.from_url(valkey_url) as client:
+        command_id = await server.queue()
+        ready = keys.READY.format(agent_id="agent123")
+        await client.zrem(ready, command_id)
+        async with server.agent() as agent:
+            await agent.heartbeat()
+            await client.zadd(ready, {command_id: 1})
+            async with asyncio.timeout(SECONDS):
+                await agent.next_assignment(command_id)
+
+
+async def test_max_params_bytes_bounds_params(valkey_url: str) -> None:
+    async with running_server(valkey_url, max_params_bytes=2_000) as server:
+        await server.queue(params={"text": "x" * 1_900})
+        error = await error_of(server.commands.QueueCommand(queue_request(params={"text": "x" * 2_000})))
+        assert (error.field, error.reason) == ("command.params", "PARAMS_TOO_LARGE")
+        assert "the limit is 2,000" in error.text
+
+
+async def test_max_result_bytes_bounds_results(valkey_url: str) -> None:
+    async with running_server(valkey_url, max_result_bytes=2_000) as server, server.agent() as agent:
+        assert agent.welcome.limits.max_result_bytes == 2_000
+        assignment = await agent.next_assignment(await server.queue())
+        (ack,) = await agent.finish(assignment, data=Value(string_value="x" * 2_000))
+        assert (ack.verdict, ack.reason.code) == (pb.RESULT_VERDICT_REJECTED, "result_too_large")
+        assert (await server.result(assignment.command.command_id)).status == FAILED
+
+
+async def test_start_within_and_heartbeat_interval_are_what_agents_go_by(valkey_url: str) -> None:
+    async with running_server(valkey_url, heartbeat_interval=7.0, start_within=8.5) as server, server.agent() as agent:
+        assert agent.welcome.heartbeat_interval.ToMilliseconds() == 7_000
+        assert agent.welcome.start_within.ToMilliseconds() == 8_500
+
+
+async def test_time_limit_and_queue_ttl_hold_where_a_command_does_not_say(valkey_url: str) -> None:
+    async with running_server(valkey_url, time_limit=12.0, queue_ttl=34.5) as server:
+        command = (await server.commands.QueueCommand(queue_request())).command
+        assert command.time_limit.ToMilliseconds() == 12_000
+        assert command.queue_ttl.ToMilliseconds() == 34_500
+
+
+async def test_priority_ageing_weighs_age_against_priority(valkey_url: str) -> None:
+    """Of no worth here, so that the older goes first, which it does not otherwise."""
+    for ageing, order in ((60.0, ["newer", "older"]), (0.000_1, ["older", "newer"])):
+        async with running_server(valkey_url, priority_ageing=ageing) as server:
+            ids = {await server.queue(priority=0): "older", await server.queue(priority=100): "newer"}
+            async with server.agent() as agent:
+                await agent.assigned(2)
+                assert [ids[command_id] for command_id in agent.command_ids] == order
+                await agent.finish(*agent.assignments)
+
+
+async def test_queue_full_says_what_a_full_queue_does(valkey_url: str) -> None:
+    async with running_server(valkey_url, queue_limit=1, queue_full="drop") as server:
+        first = await server.queue()
+        await server.queue()
+        dropped = await server.result(first)
+        assert (dropped.status, dropped.reason.code) == (CANCELLED, "queue_overflow")
+
+
+async def test_result_retention_is_how_long_a_result_is_kept(valkey_url: str) -> None:
+    async with running_server(valkey_url, result_retention=60.0) as server, server.agent() as agent:
+        assignment = await agent.next_assignment(await server.queue())
+        await agent.finish(assignment)
+        async with Valkey.from_url(valkey_url) as client:
+            left = await client.pttl(keys.RESULT.format(command_id=assignment.command.command_id))
+        assert 0 < left <= 60_000
+
+
+async def test_loop_stall_threshold_is_how_long_the_loop_may_be_blocked(valkey_url: str) -> None:
+    with own_logs() as logs:
+        async with running_server(valkey_url, loop_stall_threshold=60.0):
+            stall()
+        assert "the event loop is blocked" not in [line["event"] for line in logs]
+        async with running_server(valkey_url, loop_stall_threshold=STALL_SECONDS / 10):
+            stall()
+    assert "the event loop is blocked" in [line["event"] for line in logs]
