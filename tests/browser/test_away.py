@@ -79,7 +79,7 @@ async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage,
         await expect(gone.locator('[data-label="running"]')).to_have_text("1?")
         await expect(gone.locator('[data-label="capacity"]')).to_have_text("–")
         await page.open()
-        await expect(page.page.locator('.tile:has-text("Running") dd')).to_have_text("0 of 4, unknown of 1 more")
+        await expect(page.page.locator('.tile:has-text("Running") dd')).to_have_text("0 of 4, 1 unknown")
         await page.picture("overview-agent-gone")
 
 

@@ -259,3 +259,21 @@ async def test_a_list_follows_what_happens(page: DashboardPage, world: PageWorld
     world.script.fail("broken", "the <i>disk</i> is full")
     await expect(page.row(command_id).locator(".status")).to_have_text("failed")
     await expect(page.row(command_id)).to_contain_text("the <i>disk</i> is full")
+
+
+async def test_values_are_shown_and_sent_as_they_are(page: DashboardPage) -> None:
+    typed = '{"a": 9007199254740991, "b": 1e21, "c": 0.1, "d": -1.5e-7, "e": "9007199254740993", "f": [[{"g": null}]]}'
+    await page.send(agent_id=AGENT_ID, command_type="SCRIPT", params=typed)
+    assert json.loads(await page.fact("Params").inner_text()) == json.loads(typed)
+    await expect(page.fact("Params")).to_contain_text('"a": 9007199254740991')
+    await page.page.get_by_role("link", name="Edit and send…").click()
+    params = page.page.get_by_label("Params (JSON)", exact=True)
+    await expect(params).to_have_value(re.compile("9007199254740991"))
+    assert json.loads(await params.input_value()) == json.loads(typed)
+    for number in ("9007199254740993", "1e400", "-123456789012345678901234567890"):
+        await params.fill('{"nested": [' + number + "]}")
+        await page.page.get_by_role("button", name="Send", exact=True).click()
+        await expect(page.page.locator("#send-params-problem")).to_contain_text("nested[0]")
+        await params.fill("{")
+        await page.page.get_by_role("button", name="Send", exact=True).click()
+        await expect(page.page.locator("#send-params-problem")).to_contain_text("not JSON")

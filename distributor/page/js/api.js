@@ -5,6 +5,7 @@
  * @typedef {import("./protocol.js").Result} Result
  */
 
+import { parseDocument } from "./exact_json.js";
 import { agentOf, commandOf, resultOf, statusesOf } from "./protocol.js";
 
 /** What the bridge said when it refused. */
@@ -71,7 +72,7 @@ export class Api {
     const token = await this.tokens.get();
     const options = { headers: { Authorization: `Bearer ${token}` }, signal };
     const response = await reached(() => fetch(path, options), signal);
-    if (response.ok) return reached(() => response.json(), signal);
+    if (response.ok) return reached(async () => parseDocument(await response.text()), signal);
     // Whoever stands between may refuse with something that is no JSON.
     const body = await response.json().catch(() => ({}));
     const { code = "UNKNOWN", message = `the bridge answered ${response.status}` } = body.error ?? {};

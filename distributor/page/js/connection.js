@@ -18,6 +18,7 @@
  */
 
 import { backoff } from "./backoff.js";
+import { parseDocument } from "./exact_json.js";
 import { message, received } from "./protocol.js";
 
 const PING_MS = 10_000;
@@ -93,7 +94,7 @@ export class Connection {
     this.socket = socket;
     this.timer = setTimeout(() => this.failed(1006, ""), CONNECT_MS);
     socket.onopen = () => socket.send(message("dashboard:connect", this.greeting(token)));
-    socket.onmessage = (event) => this.received(received(JSON.parse(event.data)));
+    socket.onmessage = (event) => this.received(received(parseDocument(event.data)));
     socket.onclose = (event) => this.failed(event.code, event.reason);
   }
 

@@ -31,5 +31,5 @@ export function howLong(command, now, asOf) {
 
 /** @param {Command} command @param {number} asOf */
 function knownUntil({ state, agentAwaySince }, asOf) {
-  return state === "assigned" && agentAwaySince ? Math.min(asOf, new Date(agentAwaySince).getTime()) : asOf;
+  return state === "assigned" && agentAwaySince ? Math.min(asOf, agentAwaySince) : asOf;
 }

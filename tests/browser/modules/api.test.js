@@ -18,7 +18,7 @@ async function answered(response, abort = false) {
   }
 }
 
-const breaksOff = { ok: true, status: 200, json: () => Promise.reject(new Error("broken off")) };
+const breaksOff = { ok: true, status: 200, text: () => Promise.reject(new Error("broken off")) };
 
 export const tests = {
   async "an answer is what it says"() {

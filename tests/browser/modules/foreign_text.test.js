@@ -1,5 +1,5 @@
 import { render } from "/js/dom.js";
-import { isObject, parseExactly } from "/js/exact_json.js";
+import { isObject, parseDocument, parseExactly } from "/js/exact_json.js";
 import { foreign, foreignJson, visible, visibleJson } from "/js/foreign_text.js";
 import { same, throws } from "./check.js";
 
@@ -81,6 +81,12 @@ export const tests = {
     same(parseExactly(text), JSON.parse(text));
     same(Object.keys(parseExactly('{"__proto__":1}')), ["__proto__"]);
     throws(() => parseExactly("{"), "JSON");
+  },
+  "the bridge's numbers are numbers, those of others stay as they are spelt"() {
+    const text = '{"timeLimitSeconds":300.0,"command":{"list":[{"n":1e3}],"params":{"n":[1.0]}},"result":{"data":-0}}';
+    const { timeLimitSeconds, command, result } = parseDocument(text);
+    same([timeLimitSeconds, command.list[0].n], [300, 1000]);
+    same([JSON.stringify(command.params), JSON.stringify(result.data)], ['{"n":[1.0]}', "-0"]);
   },
   "an object is one with fields"() {
     same(["{}", '{"a":1}', "[]", "1e400", "1", "null", '"a"'].map((text) => isObject(parseExactly(text))), [

@@ -33,7 +33,7 @@ function tiles(app) {
   const ended = summary(known.activity, now);
   const { running, capacity, unknown } = runningCount(known);
   const more = countsAll(known, now) ? "" : "or more";
-  const runningBeside = [`of ${capacity}`, unknown && `, unknown of ${unknown} more`, known.agentsCut && ", or more"];
+  const runningBeside = [`of ${capacity}`, unknown && `, ${unknown} unknown`, known.agentsCut && ", or more"];
   return h(
     "dl",
     { class: "tiles live" },
