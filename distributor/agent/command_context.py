@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.output_window import OutputWindow
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN
+from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
+from distributor.wire.enums import STREAM_TO_WIRE
 from distributor.wire.json_values import plain_struct
 
 OutputStreamName = Literal["stdout", "stderr"]
-
-_STREAMS: Final = {
-    "stdout": command_pb2.OUTPUT_STREAM_STDOUT,
-    "stderr": command_pb2.OUTPUT_STREAM_STDERR,
-}
 
 
 class CommandFailed(Exception):
@@ -82,7 +79,7 @@ class CommandContext:
         Raises RuntimeError once the handler has ended.
         """
         rest = memoryview(data.encode("utf-8", "replace") if isinstance(data, str) else data)
-        kind = _STREAMS[stream]
+        kind = STREAM_TO_WIRE[OutputStream(stream)]
         while rest:
             if self._ended:
                 raise RuntimeError(f"command {self.command_id} has ended, it takes no more output")

@@ -17,9 +17,6 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 REMEMBERED: Final = 10_000
 """Ids of ended commands kept to refuse duplicates; the oldest go first."""
 
-MAX_HELD: Final = 1_000
-"""Commands held at once, running or unacknowledged: as many as a Hello may list. With these, none is accepted."""
-
 
 @dataclass(slots=True)
 class RecordedCommand:

@@ -25,14 +25,14 @@ from distributor.agent.actions import (
     StopCommand,
 )
 from distributor.agent.outbox import Outbox
-from distributor.agent.record import MAX_HELD, CommandRecord, RecordedCommand
+from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 
 SILENT_INTERVALS: Final = 3
 DEFAULT_HEARTBEAT_INTERVAL: Final = 10.0
 DEFAULT_OUTPUT_LIMIT: Final = 262_144
-MAX_CHUNK_BYTES: Final = 65_536
 
 
 class Phase(Enum):
@@ -71,7 +71,7 @@ class SessionState:
         self._profile = profile
         self._record = record
         self._outbox = Outbox(record)
-        self._max_chunk_bytes = MAX_CHUNK_BYTES
+        self._max_chunk_bytes = MAX_OUTPUT_CHUNK_BYTES
         self._start_within = 0.0
         self._sequence = 0
         self._sent_at: dict[int, float] = {}

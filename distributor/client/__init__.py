@@ -15,7 +15,6 @@ from distributor.client.values import (
     CommandRequest,
     OutputChunk,
     OutputGap,
-    OutputStream,
     Page,
     Queued,
     QueuedCommand,
@@ -24,6 +23,7 @@ from distributor.client.values import (
 )
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
+from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 

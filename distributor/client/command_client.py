@@ -31,12 +31,12 @@ from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.limits import MAX_PAGE
 from distributor.wire.transport import channel_options
 
 if TYPE_CHECKING:
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
 
-MAX_PAGE: Final = 1_000
 ALL_COMMANDS: Final = values.CommandFilter()
 _UNOPENED: Final = "use the client inside `async with`"
 

@@ -23,18 +23,25 @@ from distributor.model.command import (
     Reason,
     Receipts,
 )
+from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
-from distributor.model.lifecycle import CommandStatus
 from distributor.v1 import command_pb2, command_service_pb2
+from distributor.wire.enums import (
+    AGENT_STATUS_FROM_WIRE,
+    AGENT_STATUS_TO_WIRE,
+    OFFLINE_FROM_WIRE,
+    OFFLINE_TO_WIRE,
+    STATUS_FROM_WIRE,
+    STATUS_TO_WIRE,
+    STREAM_FROM_WIRE,
+)
 from distributor.wire.json_values import NotJson, fill_struct, plain_struct, plain_value
+from distributor.wire.limits import MAX_BATCH_COMMANDS
 from distributor.wire.params_summary import params_summary
 from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 N = TypeVar("N", bound=int)
 T = TypeVar("T")
-
-MAX_BATCH_COMMANDS: Final = 1_000
-"""Commands in one QueueCommands call, by protocol."""
 
 MAX_BATCH_BYTES: Final = 6 * 1024 * 1024
 """Keeps a call below the 8 MiB that a message may have, with room for framing."""
@@ -43,33 +50,13 @@ _MAX_INT32 = 2**31 - 1
 _ENVELOPE_BYTES = 16
 """The most that a batch of one adds to its request."""
 
-_STATUSES = {
-    command_pb2.COMMAND_STATUS_QUEUED: CommandStatus.QUEUED,
-    command_pb2.COMMAND_STATUS_ASSIGNED: CommandStatus.ASSIGNED,
-    command_pb2.COMMAND_STATUS_COMPLETED: CommandStatus.COMPLETED,
-    command_pb2.COMMAND_STATUS_FAILED: CommandStatus.FAILED,
-    command_pb2.COMMAND_STATUS_TIMEOUT: CommandStatus.TIMEOUT,
-    command_pb2.COMMAND_STATUS_CANCELLED: CommandStatus.CANCELLED,
-}
-_WIRE_STATUSES = {status: number for number, status in _STATUSES.items()}
-_WIRE_OFFLINE = {
-    OfflinePolicy.QUEUE: command_pb2.OFFLINE_POLICY_QUEUE,
-    OfflinePolicy.FAIL: command_pb2.OFFLINE_POLICY_FAIL,
-}
-_AGENT_STATUSES = {
-    command_service_pb2.AGENT_STATUS_ONLINE: AgentStatus.ONLINE,
-    command_service_pb2.AGENT_STATUS_BUSY: AgentStatus.BUSY,
-    command_service_pb2.AGENT_STATUS_OFFLINE: AgentStatus.OFFLINE,
-}
-_WIRE_AGENT_STATUSES = {status: number for number, status in _AGENT_STATUSES.items()}
-
 
 def wire_request(request: values.CommandRequest, idempotency_key: str) -> command_service_pb2.QueueCommandRequest:
     """A request to queue `request` under `idempotency_key`. Raises InvalidArgument for what has no wire form."""
     command = command_pb2.Command(
         agent_id=request.agent_id,
         type=request.type,
-        offline_policy=_WIRE_OFFLINE[request.offline],
+        offline_policy=OFFLINE_TO_WIRE[request.offline],
         max_runs=0 if request.max_runs is None else _max_runs(request.max_runs),
     )
     _fill_params(command, request.params)
@@ -106,7 +93,7 @@ def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFil
     """The wire form of a filter."""
     wire = command_service_pb2.CommandFilter(
         agent_id=filter_.agent_id,
-        statuses=[_WIRE_STATUSES[status] for status in filter_.statuses],
+        statuses=[STATUS_TO_WIRE[status] for status in filter_.statuses],
         type=filter_.type,
     )
     if filter_.queued_after_ms:
@@ -118,18 +105,17 @@ def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFil
 
 def wire_agent_status(status: AgentStatus) -> command_service_pb2.AgentStatus.ValueType:
     """The wire number of an agent's status."""
-    return _WIRE_AGENT_STATUSES[status]
+    return AGENT_STATUS_TO_WIRE[status]
 
 
 def command_of(wire: command_pb2.Command, state: command_pb2.CommandState) -> Command:
     """A command and its state as one value."""
-    fail = wire.offline_policy == command_pb2.OFFLINE_POLICY_FAIL
     return Command(
         state=_state(wire, state, params_summary(wire.params)),
         params=plain_struct(wire.params),
         time_limit_ms=wire.time_limit.ToMilliseconds(),
         queue_ttl_ms=wire.queue_ttl.ToMilliseconds(),
-        offline=OfflinePolicy.FAIL if fail else OfflinePolicy.QUEUE,
+        offline=OFFLINE_FROM_WIRE.get(wire.offline_policy, OfflinePolicy.QUEUE),
         max_runs=wire.max_runs,
     )
 
@@ -149,7 +135,7 @@ def _state(
         agent_id=command.agent_id,
         type=command.type,
         priority=command.priority,
-        status=_known(_STATUSES, wire.status),
+        status=_known(STATUS_FROM_WIRE, wire.status),
         attempt=wire.attempt,
         receipts=_receipts(wire.receipts),
         cancel_ms=_ms(wire.cancel_time),
@@ -181,7 +167,7 @@ def result_of(wire: command_pb2.CommandResult) -> CommandResult:
         command_id=wire.command_id,
         agent_id=wire.agent_id,
         type=wire.type,
-        status=_known(_STATUSES, wire.status),
+        status=_known(STATUS_FROM_WIRE, wire.status),
         attempt=wire.attempt,
         reason=_reason(wire.reason),
         exit_code=wire.exit_code if wire.HasField("exit_code") else None,
@@ -212,7 +198,7 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
     return AgentInfo(
         agent_id=wire.agent_id,
         epoch=wire.epoch,
-        present=_known(_AGENT_STATUSES, wire.status) is not AgentStatus.OFFLINE,
+        present=_known(AGENT_STATUS_FROM_WIRE, wire.status) is not AgentStatus.OFFLINE,
         capacity=wire.capacity,
         running=wire.running,
         queued=wire.queued,
@@ -232,8 +218,7 @@ def _known(table: Mapping[N, T], number: N) -> T:
 
 
 def _chunk(wire: command_pb2.OutputChunk) -> values.OutputChunk:
-    stderr = wire.stream == command_pb2.OUTPUT_STREAM_STDERR
-    stream = values.OutputStream.STDERR if stderr else values.OutputStream.STDOUT
+    stream = STREAM_FROM_WIRE.get(wire.stream, OutputStream.STDOUT)
     return values.OutputChunk(wire.command_id, stream, wire.offset, wire.data, _ms(wire.receive_time))
 
 

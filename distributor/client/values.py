@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
 from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy
+from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 
@@ -57,13 +57,6 @@ class Queued:
 
 QueueOutcome: TypeAlias = Queued | DistributorError
 """What became of one of many: it was queued, or the error says why not."""
-
-
-class OutputStream(StrEnum):
-    """Which of the two streams of a program a piece of output came from."""
-
-    STDOUT = "stdout"
-    STDERR = "stderr"
 
 
 @dataclass(frozen=True, slots=True)

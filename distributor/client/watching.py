@@ -17,12 +17,10 @@ from distributor.client.values import OutputChunk, OutputGap, Update
 from distributor.errors import Unavailable
 from distributor.model.command import CommandResult, CommandState
 from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandsRequest
+from distributor.wire.limits import MAX_WATCHED
 
 if TYPE_CHECKING:
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
-
-MAX_WATCHED: Final = 1_000
-"""Commands in one WatchCommands call, by protocol."""
 
 _BUFFERED: Final = 1_000
 

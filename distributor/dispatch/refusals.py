@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from distributor.errors import (
     Aborted,
@@ -18,9 +17,7 @@ from distributor.errors import (
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandDraft, CommandLimits, InvalidField
 from distributor.model.queueing import Enqueued, QueueOutcome
-
-MOST_IDS: Final = 1_000
-MOST_IN_A_PAGE: Final = 1_000
+from distributor.wire.limits import MAX_PAGE, MAX_WATCHED
 
 
 def draining() -> Unavailable:
@@ -43,9 +40,9 @@ def valid(check: Callable[..., None], *arguments: str) -> None:
 
 def bounded(field: str, ids: Sequence[str]) -> None:
     """Raise InvalidArgument for more than 1,000 ids."""
-    if len(ids) > MOST_IDS:
+    if len(ids) > MAX_WATCHED:
         raise InvalidArgument(
-            f"{field} has {len(ids):,} ids, the limit is {MOST_IDS:,}", field=field, reason="TOO_MANY_IDS"
+            f"{field} has {len(ids):,} ids, the limit is {MAX_WATCHED:,}", field=field, reason="TOO_MANY_IDS"
         )
 
 
@@ -74,9 +71,9 @@ def agent_offline(agent_id: str, agent: AgentPresence) -> FailedPrecondition:
 
 def checked_page_size(page_size: int, default: int) -> int:
     """The page size asked for, or the default for 0. Raises InvalidArgument outside 0 to 1,000."""
-    if not 0 <= page_size <= MOST_IN_A_PAGE:
+    if not 0 <= page_size <= MAX_PAGE:
         raise InvalidArgument(
-            f"page_size must be 0 to {MOST_IN_A_PAGE:,}, not {page_size:,}",
+            f"page_size must be 0 to {MAX_PAGE:,}, not {page_size:,}",
             field="page_size",
             reason="PAGE_SIZE_OUT_OF_RANGE",
         )

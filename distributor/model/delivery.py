@@ -12,6 +12,13 @@ from distributor.model.command import Reason
 from distributor.model.lifecycle import CommandStatus
 
 
+class OutputStream(StrEnum):
+    """Which of the two streams of a program a piece of output came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
 class ClaimRequest(NamedTuple):
     """Give at most `most` commands to this session."""
 

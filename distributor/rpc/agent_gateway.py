@@ -19,12 +19,13 @@ from distributor.model.agent_session import AgentSession, InFlight
 from distributor.model.delivery import NOT_DELIVERED, Release
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
-from distributor.rpc.agent_messages import MAX_OUTPUT_CHUNK_BYTES, agent_hello
+from distributor.rpc.agent_messages import agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
 from distributor.rpc.malformed import Malformed
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceServicer
+from distributor.wire.limits import MAX_OUTPUT_CHUNK_BYTES
 
 logger = get_logger()
 

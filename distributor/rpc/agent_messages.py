@@ -6,7 +6,7 @@ from typing import Final
 
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentHello, HeldCommand
-from distributor.model.agent_report import LeaseRef, Refusal, RefusalKind, Report, ReportedCompletion
+from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
 from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
@@ -18,31 +18,23 @@ from distributor.model.command import (
     shown,
 )
 from distributor.model.delivery import OutputPiece
-from distributor.rpc.command_messages import STATUS_FROM_WIRE
 from distributor.v1 import agent_gateway_pb2 as pb
-from distributor.v1 import command_pb2
+from distributor.wire.enums import REFUSAL_FROM_WIRE, STATUS_FROM_WIRE, STREAM_FROM_WIRE
 from distributor.wire.json_values import NotJson, json_text, plain_value
+from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 from distributor.wire.struct_check import check_value
 
-MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
 MAX_OUTPUT_OFFSET: Final = 2**53
 """What the store's numbers hold exactly."""
 _MAX_TYPES: Final = 100
 _MAX_LABELS: Final = 64
 _MAX_LABEL_BYTES: Final = 256
-_MAX_HELD: Final = 1_000
 _MAX_NAME: Final = 128
 _MAX_ID: Final = 64
 """More than any id of a command or a lease has."""
 
-_REFUSAL_FROM_WIRE: Final = {
-    pb.REFUSAL_CODE_BUSY: RefusalKind.BUSY,
-    pb.REFUSAL_CODE_UNSUPPORTED: RefusalKind.UNSUPPORTED,
-    pb.REFUSAL_CODE_DUPLICATE: RefusalKind.DUPLICATE,
-    pb.REFUSAL_CODE_EXPIRED: RefusalKind.EXPIRED,
-    pb.REFUSAL_CODE_STALE: RefusalKind.STALE,
-}
-_STREAM_FROM_WIRE: Final = {command_pb2.OUTPUT_STREAM_STDOUT: 1, command_pb2.OUTPUT_STREAM_STDERR: 2}
+_STREAM_NUMBERS: Final = {number: place for place, number in enumerate(STREAM_FROM_WIRE, start=1)}
+"""The numbers that the store keeps."""
 
 
 def agent_hello(hello: pb.Hello) -> AgentHello:
@@ -74,8 +66,8 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
 
 def _check_held(hello: pb.Hello) -> None:
     count = len(hello.running) + len(hello.unacknowledged)
-    if count > _MAX_HELD:
-        raise _invalid("hello.running", f"hello lists {count:,} held commands, the limit is {_MAX_HELD:,}")
+    if count > MAX_HELD:
+        raise _invalid("hello.running", f"hello lists {count:,} held commands, the limit is {MAX_HELD:,}")
     for field, items in (("hello.running", hello.running), ("hello.unacknowledged", hello.unacknowledged)):
         for item in items:
             check_command_id(item.command_id, f"{field}.command_id")
@@ -137,14 +129,14 @@ def _not_found(item: pb.CancelReport) -> LeaseRef | None:
 
 
 def _refusal(item: pb.Refused) -> Refusal:
-    kind = _REFUSAL_FROM_WIRE.get(item.code)
+    kind = REFUSAL_FROM_WIRE.get(item.code)
     if kind is None:
         raise ProtocolViolation("refused.code", f"refused.code has no value {item.code}")
     return Refusal(_held("refused", item), kind, Reason(item.reason.code, item.reason.message))
 
 
 def _output(item: pb.Output, agent_id: str) -> OutputPiece:
-    stream = _STREAM_FROM_WIRE.get(item.stream)
+    stream = _STREAM_NUMBERS.get(item.stream)
     if stream is None:
         raise ProtocolViolation("output.stream", f"output.stream has no value {item.stream}")
     if not 0 < len(item.data) <= MAX_OUTPUT_CHUNK_BYTES:

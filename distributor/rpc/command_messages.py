@@ -11,30 +11,22 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.delivery import StoredChunk
-from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
 from distributor.v1 import command_pb2, command_service_pb2
+from distributor.wire.enums import (
+    AGENT_STATUS_FROM_WIRE,
+    AGENT_STATUS_TO_WIRE,
+    STATUS_FROM_WIRE,
+    STATUS_TO_WIRE,
+    STREAM_TO_WIRE,
+)
 from distributor.wire.json_values import fill_received
 
-STATUS_TO_WIRE = {
-    CommandStatus.QUEUED: command_pb2.COMMAND_STATUS_QUEUED,
-    CommandStatus.ASSIGNED: command_pb2.COMMAND_STATUS_ASSIGNED,
-    CommandStatus.COMPLETED: command_pb2.COMMAND_STATUS_COMPLETED,
-    CommandStatus.FAILED: command_pb2.COMMAND_STATUS_FAILED,
-    CommandStatus.TIMEOUT: command_pb2.COMMAND_STATUS_TIMEOUT,
-    CommandStatus.CANCELLED: command_pb2.COMMAND_STATUS_CANCELLED,
-}
-STATUS_FROM_WIRE = {wire: status for status, wire in STATUS_TO_WIRE.items()}
-_AGENT_STATUS_TO_WIRE = {
-    AgentStatus.ONLINE: command_service_pb2.AGENT_STATUS_ONLINE,
-    AgentStatus.BUSY: command_service_pb2.AGENT_STATUS_BUSY,
-    AgentStatus.OFFLINE: command_service_pb2.AGENT_STATUS_OFFLINE,
-}
-_AGENT_STATUS_FROM_WIRE = {wire: status for status, wire in _AGENT_STATUS_TO_WIRE.items()}
 _NANOS = 1_000_000_000
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999, as google/protobuf/timestamp.proto has them."""
-_STREAM_TO_WIRE = {1: command_pb2.OUTPUT_STREAM_STDOUT, 2: command_pb2.OUTPUT_STREAM_STDERR}
+_STREAM_TO_WIRE = dict(enumerate(STREAM_TO_WIRE.values(), start=1))
+"""By the number that the store keeps."""
 
 
 def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
@@ -147,9 +139,9 @@ def agent_statuses(values: Iterable[command_service_pb2.AgentStatus.ValueType]) 
     """The statuses of agents to list. Raises InvalidArgument for one that does not exist."""
     wanted = set()
     for wire in values:
-        if wire not in _AGENT_STATUS_FROM_WIRE:
+        if wire not in AGENT_STATUS_FROM_WIRE:
             raise unknown_enum_value("statuses", wire)
-        wanted.add(_AGENT_STATUS_FROM_WIRE[wire])
+        wanted.add(AGENT_STATUS_FROM_WIRE[wire])
     return wanted
 
 
@@ -161,7 +153,7 @@ def unknown_enum_value(field: str, value: int) -> InvalidArgument:
 def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
     """Write what is known of an agent into `message`."""
     message.agent_id = agent.agent_id
-    message.status = _AGENT_STATUS_TO_WIRE[agent.status]
+    message.status = AGENT_STATUS_TO_WIRE[agent.status]
     message.epoch = agent.epoch
     message.capacity = agent.capacity
     message.running = agent.running

@@ -20,6 +20,7 @@ from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
+from distributor.wire.enums import STATUS_TO_WIRE
 from distributor.wire.json_values import rough_size
 
 MOST_STATES_IN_A_MESSAGE = 500
@@ -46,7 +47,7 @@ class CommandServicer(CommandServiceServicer):
             await self._fill(response, queued.command_id)
             return response
         response.command.CopyFrom(request.command)
-        response.state.status = messages.STATUS_TO_WIRE[CommandStatus.QUEUED]
+        response.state.status = STATUS_TO_WIRE[CommandStatus.QUEUED]
         messages.fill_time(response.state.receipts.queue_time, queued.queued_ms)
         messages.fill_presence(response.state, queued.agent)
         response.state.output_bytes = 0

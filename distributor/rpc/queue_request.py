@@ -9,19 +9,15 @@ from google.protobuf.duration_pb2 import Duration
 
 from distributor.dispatch.command_service import QueueRequest
 from distributor.errors import InvalidArgument
-from distributor.model.command import NAMED_PRIORITIES, CommandDraft, OfflinePolicy
+from distributor.model.command import NAMED_PRIORITIES, CommandDraft
 from distributor.rpc.command_messages import unknown_enum_value
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
+from distributor.wire.enums import OFFLINE_FROM_WIRE
 from distributor.wire.json_values import NotJson
 from distributor.wire.params_summary import params_summary
 from distributor.wire.struct_check import TooDeep, check_struct
 
-_OFFLINE_FROM_WIRE = {
-    command_pb2.OFFLINE_POLICY_UNSPECIFIED: OfflinePolicy.QUEUE,
-    command_pb2.OFFLINE_POLICY_QUEUE: OfflinePolicy.QUEUE,
-    command_pb2.OFFLINE_POLICY_FAIL: OfflinePolicy.FAIL,
-}
 _MAX_NANOS = 999_999_999
 
 
@@ -53,7 +49,7 @@ def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: Co
             field="command.command_id",
             reason="COMMAND_ID_NOT_EMPTY",
         )
-    offline = _OFFLINE_FROM_WIRE.get(command.offline_policy)
+    offline = OFFLINE_FROM_WIRE.get(command.offline_policy)
     if offline is None:
         raise unknown_enum_value("command.offline_policy", command.offline_policy)
     time_limit_ms, queue_ttl_ms = _fill_defaults(command, defaults)

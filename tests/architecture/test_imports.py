@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.source_tree import PACKAGE, ROOT, imported_names, layer, modules
 
-MAY_USE_GENERATED = {"rpc", "client", "agent"}
+MAY_USE_GENERATED = {"rpc", "client", "agent", "wire"}
+"""`wire` maps the enums of the protocol, once for both ends of a connection."""
 FOLDERS = (
     "agent",
     "app",

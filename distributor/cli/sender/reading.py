@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
@@ -11,10 +11,9 @@ from distributor.cli.sender.screen import Screen
 from distributor.client import Command, CommandClient, CommandFilter, CommandResult, CommandState, CommandStatus
 from distributor.errors import DistributorError, Unavailable
 from distributor.wire.documents import agent_document, command_document, result_document, state_document
+from distributor.wire.limits import MAX_PAGE
 
 T = TypeVar("T")
-
-MAX_PAGE: Final = 1_000
 
 
 async def get(client: CommandClient, screen: Screen, command_ids: Sequence[str]) -> ExitCode:

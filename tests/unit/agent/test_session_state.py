@@ -9,9 +9,10 @@ from distributor.agent.actions import (
     SessionOpened,
     StartCommand,
 )
-from distributor.agent.record import MAX_HELD, CommandRecord
+from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import SessionState
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.limits import MAX_HELD
 from tests.support.scripted_gateway import assignment, welcome
 from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken
 

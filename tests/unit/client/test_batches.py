@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from distributor.client.translation import MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, batches
+from distributor.client.translation import MAX_BATCH_BYTES, batches
 from distributor.v1.command_pb2 import Command
 from distributor.v1.command_service_pb2 import QueueCommandRequest, QueueCommandsRequest
+from distributor.wire.limits import MAX_BATCH_COMMANDS
 from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 
