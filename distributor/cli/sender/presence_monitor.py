@@ -49,6 +49,6 @@ class PresenceMonitor:
                 continue
             if agent.away_since_ms:
                 self.away(agent_id, agent.away_since_ms)
-            elif not agent.away_since_ms and agent_id in self._away:
+            elif agent_id in self._away:
                 self._away.remove(agent_id)
                 self._screen.message(f"agent {agent_id} is back")

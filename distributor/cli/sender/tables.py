@@ -62,11 +62,13 @@ def some_of(names: Sequence[str]) -> str:
 def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
     """The rows of a list."""
     queued = [state.receipts.queued_ms for state in states]
+    away = [state.agent.away_since_ms if state.agent else 0 for state in states]
     table = {
         "command": [state.command_id for state in states],
         "agent": [state.agent_id for state in states],
         "type": [state.type for state in states],
-        "status": [screen.status(state.status) + _away_mark(state) for state in states],
+        "status": [screen.status(state.status) for state in states],
+        "agent away since": [_time(ms) for ms in away],
         "priority": [str(state.priority) for state in states],
         "queued": [_time(ms) for ms in queued],
         "reason": [state.reason.code for state in states],
@@ -74,7 +76,10 @@ def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
     }
     no_reason = () if any(table["reason"]) else ("reason",)
     dispensable = ("priority", *no_reason, "type", "reason")
-    return fitted(table, screen.width, {"queued": _short_times(queued)}, dispensable)
+    if not any(away):
+        del table["agent away since"]
+    short = {"queued": _short_times(queued), "agent away since": _short_times(away)}
+    return fitted(table, screen.width, short, dispensable)
 
 
 def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
@@ -205,10 +210,6 @@ def agent_absence(state: CommandState) -> str:
         since = f"has been away since {time_text(state.agent.away_since_ms)}"
         return since if state.status is CommandStatus.QUEUED else f"{since}; the command may go on there"
     return "" if state.agent.known else "has never connected"
-
-
-def _away_mark(state: CommandState) -> str:
-    return " (agent away)" if state.agent is not None and state.agent.away_since_ms else ""
 
 
 def _short_times(times: Sequence[int]) -> list[str]:

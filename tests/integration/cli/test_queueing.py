@@ -146,11 +146,13 @@ async def test_many_agents_that_nobody_has_seen_are_counted(server: str) -> None
 
 async def test_a_command_queued_before_says_where_its_agent_is(server: str, agent: DrivenAgent) -> None:
     await agent.take_no_more()
-    await ping(server, "a1", "--idempotency-key=k")
+    # Not a PING: agents have room for control commands when they are full.
+    arguments = ["--agent=a1", "--type=EXEC", "--idempotency-key=k"]
+    await run_sender(server, *arguments)
 
-    again = await ping(server, "a1", "--idempotency-key=k")
+    again = await run_sender(server, *arguments)
 
-    assert again.stdout.decode().endswith("was queued before: PING for a1 (the agent is connected)\n")
+    assert again.stdout.decode().endswith("was queued before: EXEC for a1 (the agent is connected)\n")
 
 
 async def test_one_of_many_refused_is_told_and_the_rest_is_queued(running: RunningServer) -> None:

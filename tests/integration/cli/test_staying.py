@@ -90,6 +90,23 @@ async def test_follow_goes_on_after_a_restart_of_the_server_and_tells_of_it(
     assert "the server" not in "".join(told[1:])
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_last_line_does_not_stick_to_output_without_end(
+    server: str, agent: DrivenAgent, together: bool
+) -> None:
+    agent.finish_each(output=b"no end", exit_code=0)
+    streams: dict[str, Any] = {"stderr": asyncio.subprocess.STDOUT} if together else {}
+    process = await start_sender(server, "--agent=a1", "--type=EXEC", "--follow", **streams)
+    stdout, stderr = await process.communicate()
+
+    if together:
+        assert b"\nno end\n" in stdout
+        assert stdout.splitlines()[-1].endswith(b" completed, exit code 0")
+    else:
+        assert stdout == b"no end"
+        assert b"\n\n" not in stderr
+
+
 async def test_follow_many_marks_each_line_with_its_agent(server: str, agent: DrivenAgent) -> None:
     async with driven_agent(server, "a2") as other:
         for one in (agent, other):

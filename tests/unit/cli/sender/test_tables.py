@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from distributor.cli.one_line import printable
-from distributor.cli.sender.tables import short_time, span_text, timeline
+from distributor.cli.sender.screen import Screen
+from distributor.cli.sender.tables import agent_absence, short_time, span_text, states_table, timeline
+from distributor.client import AgentPresence, CommandState, CommandStatus
 from distributor.model.command import Receipts
 
 
@@ -54,3 +56,23 @@ def test_a_timeline_leaves_out_what_was_not_passed() -> None:
 
 def test_control_characters_are_shown_not_obeyed() -> None:
     assert printable("a\x1b]0;title\x07é\u202e") == "a\\x1b]0;title\\x07é\\u202e"
+
+
+def test_a_list_says_since_when_the_agent_of_a_running_command_is_away() -> None:
+    running = CommandState("c1", "a1", "T", 50, CommandStatus.ASSIGNED, 1, Receipts(queued_ms=1))
+    away = running._replace(command_id="c2", agent=AgentPresence(True, False, 1_000))
+
+    head, first, second = states_table(Screen("table"), [running, away]).splitlines()
+
+    assert "AGENT AWAY SINCE" in head
+    assert "1970-01-01T00:00:01.000Z" not in first
+    assert "assigned  1970-01-01T00:00:01.000Z" in second
+    assert "AWAY" not in states_table(Screen("table"), [running])
+
+
+def test_a_command_that_runs_says_where_its_agent_is() -> None:
+    state = CommandState("c1", "a1", "T", 50, CommandStatus.ASSIGNED, 1, Receipts())
+    assert agent_absence(state._replace(agent=AgentPresence(True, True, 0))) == ""
+    assert agent_absence(state._replace(agent=AgentPresence(True, False, 1_000))) == (
+        "has been away since 1970-01-01T00:00:01.000Z; the command may go on there"
+    )
