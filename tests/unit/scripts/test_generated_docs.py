@@ -85,7 +85,8 @@ def test_every_store_function_has_a_row() -> None:
         assert (f"| `{path.stem}` | " in page) is not path.name.startswith("_"), path
     assert "| `enqueue` | store commands and make them ready for their agents | refused |" in page
     assert (
-        "| `claim` | give queued commands to attached agents, in order of rank, each under a lease | goes on |" in page
+        "| `claim` | give queued commands to attached agents, in order of rank, each under a lease; "
+        "control commands first | goes on |" in page
     )
     assert "| `list_commands` | one page of commands, newest first | reads only |" in page
 
