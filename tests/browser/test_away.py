@@ -58,7 +58,7 @@ async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage,
         await agent.vanish()
         await expect(page.status).to_have_text("agent away")
         await expect(page.page.locator(".notice")).to_contain_text(
-            re.compile(f"agent away since {MOMENT}. It is not known whether the command still runs")
+            re.compile(f"Agent doomed has been away since {MOMENT}. It is not known whether the command still runs")
         )
         timeline = page.page.get_by_label("Timeline")
         await expect(timeline).to_contain_text(re.compile(rf"had run for \d+ s at {MOMENT}"))

@@ -16,12 +16,15 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_a_program_runs_and_its_lines_appear(page: DashboardPage) -> None:
-    await page.send("sh -c 'echo out; echo err >&2; exit 3'", agent_id=AGENT_ID)
+    await page.send("sh -c 'echo out; echo err >&2; sleep 60 & exit 3'", agent_id=AGENT_ID)
     await expect(page.status).to_have_text("failed")
     await expect(page.output).to_contain_text("out")
     await expect(page.output).to_contain_text("err")
     await expect(page.fact("Exit code")).to_have_text("3")
-    await expect(page.page.get_by_label("Result")).to_contain_text("exit code 3, 8 B of output")
+    await expect(page.page.get_by_label("Result", exact=True)).to_contain_text("exit code 3, 8 B of output")
+    await expect(page.page.get_by_label("Result", exact=True)).to_contain_text(
+        "processes that the program left running were killed"
+    )
     for stage in ("queued", "assigned", "sent", "acknowledged", "started", "finished"):
         await expect(page.stage(stage)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3} UTC"))
     await expect(page.stage("finished")).to_contain_text(re.compile(r"\+[\d.]+ m?s"))

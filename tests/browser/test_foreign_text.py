@@ -60,7 +60,7 @@ def hostile(value: Any, name: str = "", *, inside: bool = False, envelope: bool 
 
 @pytest.fixture
 async def hostile_page(page: DashboardPage) -> DashboardPage:
-    """A page that is told nothing but hostile texts."""
+    """A page whose bridge sends only hostile texts."""
 
     def relay(to_page: WebSocketRoute) -> None:
         to_bridge = to_page.connect_to_server()

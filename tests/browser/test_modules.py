@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, Route
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.support.browser import browsing
 from tests.support.source_tree import PACKAGE
@@ -39,12 +40,19 @@ async def from_disk(route: Route) -> None:
         await route.fulfill(path=file, content_type="text/css" if file.suffix == ".css" else "text/javascript")
 
 
-@pytest.mark.parametrize("file", FILES)
-async def test_modules(browser: Browser, file: str) -> None:
+@pytest.fixture(scope="module")
+async def modules(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """One profile for all module tests; each file runs in a tab of its own."""
     async with browsing(browser, ORIGIN) as (context, _):
         await context.route(f"{ORIGIN}/**", from_disk)
-        page = await context.new_page()
-        await page.goto("/")
-        outcome = await page.evaluate(RUN, f"/modules/{file}")
+        yield context
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_modules(modules: BrowserContext, file: str) -> None:
+    page = await modules.new_page()
+    await page.goto("/")
+    outcome = await page.evaluate(RUN, f"/modules/{file}")
+    await page.close()
     assert outcome["count"] > 0
     assert not outcome["failed"], "\n\n".join(outcome["failed"])

@@ -59,7 +59,7 @@ class Problems:
         self._expected.append(pattern)
 
     def unexpected(self) -> list[str]:
-        """Everything that nobody expected."""
+        """Every complaint that was not expected."""
         return [seen for seen in self._seen if not any(re.search(pattern, seen) for pattern in self._expected)]
 
     def _on_console(self, message: ConsoleMessage) -> None:

@@ -22,7 +22,7 @@ AGENT_ID: Final = "page-agent"
 
 
 class Script:
-    """A handler that prints what the test tells it to, when it tells it to, until it is told how to end."""
+    """A handler that a test drives: it prints what it is given, until it is made to end or fail."""
 
     def __init__(self) -> None:
         self._next: asyncio.Queue[tuple[bytes, OutputStreamName] | CommandFailed | None] = asyncio.Queue()
@@ -64,7 +64,7 @@ class PageWorld:
         return f"http://127.0.0.1:{self._port}"
 
     def token(self, *scopes: str) -> str:
-        """A token of somebody who may do this."""
+        """A token with these scopes."""
         return token_for(bridge_settings(self.server), "alice", scopes, "1h")
 
     async def start_bridge(self) -> None:
@@ -74,7 +74,7 @@ class PageWorld:
         await self._bridge.__aenter__()
 
     async def stop_bridge(self) -> None:
-        """Go away; every page is told."""
+        """Stop serving; every page sees its connection close."""
         if self._bridge is not None:
             await self._bridge.__aexit__(None, None, None)
             self._bridge = None

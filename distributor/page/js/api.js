@@ -8,7 +8,7 @@
 import { parseDocument } from "./exact_json.js";
 import { agentOf, commandOf, resultOf, statusesOf } from "./protocol.js";
 
-/** What the bridge said when it refused. */
+/** A refusal by the bridge. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} code @param {string} message */
   constructor(status, code, message) {
@@ -73,7 +73,7 @@ export class Api {
     const options = { headers: { Authorization: `Bearer ${token}` }, signal };
     const response = await reached(() => fetch(path, options), signal);
     if (response.ok) return reached(async () => parseDocument(await response.text()), signal);
-    // Whoever stands between may refuse with something that is no JSON.
+    // A proxy may refuse with a body that is not JSON.
     const body = await response.json().catch(() => ({}));
     const { code = "UNKNOWN", message = `the bridge answered ${response.status}` } = body.error ?? {};
     throw new ApiError(response.status, code, message);
@@ -81,7 +81,7 @@ export class Api {
 }
 
 /**
- * What comes of a step of a call, which may break off until all of the answer is there.
+ * The outcome of one step of a call. The connection may break at any point before the whole body has arrived.
  * @template T @param {() => Promise<T>} step @param {AbortSignal} signal
  * @returns {Promise<T>}
  */

@@ -1,5 +1,6 @@
 /**
- * Holds the parts together: what is known, where we are, and what the user may do. Views read it and call its actions.
+ * Ties the parts together: what is known, which view is open, and what the user can do. Views read it and call its
+ * actions.
  *
  * @typedef {{id: number, text: string, bad: boolean}} Toast
  * @typedef {import("./protocol.js").Command} Command
@@ -180,7 +181,7 @@ export class App {
     return whatIsAway(bridge, this.known.backends, this.readiness);
   }
 
-  /** The time for which what is shown is known: nobody can say what still runs while nothing is heard. */
+  /** The time up to which the data shown is known. Nothing is known of later while a part is away. */
   asOf() {
     return knownAt(this.away(), this.now);
   }
@@ -265,11 +266,11 @@ export class App {
   }
 
   /**
-   * Asks for a command. Who has gone elsewhere when it is answered stays there, and is told.
+   * Requests a command. A user who has left the view by the time of the answer stays where they are and gets a toast.
    * @param {Record<string, any>} fields
    * @param {string} key  its idempotency key
-   * @param {() => boolean} stays  whether the user still is where they asked
-   * @param {(refusal: Message) => void} [refused]  shows there what else is told in the corner
+   * @param {() => boolean} stays  whether the user is still in the view of the request
+   * @param {(refusal: Message) => void} [refused]  shows the refusal in the view instead of in a toast
    */
   ask(fields, key, stays, refused) {
     const to = fields.agentId;

@@ -10,7 +10,7 @@ import { OutputFeed } from "./output_feed.js";
 import { OutputRecord } from "./output_record.js";
 import { randomId } from "./requests.js";
 
-/** As ids of commands are spelt. */
+/** The pattern of command ids. */
 const ID = /^(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export class CommandDetail {
@@ -25,15 +25,15 @@ export class CommandDetail {
     this.api = api;
     this.connection = connection;
     this.changed = changed;
-    /** Nothing else is worth asking for. */
+    /** Anything else cannot exist. */
     this.isPossible = ID.test(commandId);
     this.feed = new OutputFeed(commandId);
     /** @type {DetailPhase} */
     this.phase = this.isPossible ? "loading" : "missing";
     this.problem = "";
-    /** What `/api` told. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
+    /** The reply of `/api`. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
     this.sent = null;
-    /** Where it is not known whether it was sent again, trying once more queues nothing twice. */
+    /** One key for all tries to run it again, so that a try whose outcome is unknown is not queued twice. */
     this.againKey = randomId();
     this.reading = new AbortController();
     this.record = new OutputRecord();
@@ -50,7 +50,7 @@ export class CommandDetail {
     this.follow(0);
   }
 
-  /** Nobody looks any more. */
+  /** The view was closed. */
   leave() {
     this.reading.abort();
     if (this.isPossible) this.connection.send("unsubscribe", { output: [this.commandId] });

@@ -34,7 +34,7 @@ export class CommandList {
     this.query = {};
     /** @type {Listed} */
     this.listed = { phase: "loading", rows: [], nextPageToken: "", problem: "" };
-    /** Which page came before a page, as far as the user walked. @type {Map<string, string>} */
+    /** The page before each page, as far as the user has paged. @type {Map<string, string>} */
     this.before = new Map();
     /** @type {AbortController | null} */
     this.reading = null;
@@ -52,7 +52,7 @@ export class CommandList {
     this.read();
   }
 
-  /** Nobody looks any more. */
+  /** The view was closed. */
   leave() {
     clearTimeout(this.timer);
     this.timer = 0;

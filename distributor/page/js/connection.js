@@ -1,5 +1,5 @@
 /**
- * The WebSocket to the bridge: connects, notices when it is dead, comes back by itself, and resumes where it was.
+ * The WebSocket to the bridge: connects, detects a dead connection, reconnects by itself, and resumes where it was.
  *
  * @typedef {"connecting" | "connected" | "waiting" | "refused"} Phase
  * @typedef {object} ConnectionState
@@ -59,7 +59,7 @@ export class Connection {
     if (this.state.phase === "waiting") this.connect();
   }
 
-  /** Begins anew with the token that there is now. */
+  /** Starts over with the current token. */
   restart() {
     this.refusals = 0;
     this.connect();
@@ -127,7 +127,7 @@ export class Connection {
     if (code === POLICY_VIOLATION) {
       this.surroundings.tokens.forget();
       this.refusals += 1;
-      // Once, it may only have expired, and there may be a new one for the asking.
+      // The first time, the token may merely have expired; the bridge may issue another.
       if (this.refusals > 1) return this.change({ phase: "refused", problem });
     }
     const attempt = this.state.attempt + 1;

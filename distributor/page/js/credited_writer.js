@@ -1,6 +1,6 @@
 /**
- * Hands bytes to something that takes them at its own pace. At most one write is under way; the next begins when that
- * one says it is done. What waits is bounded: beyond it the oldest is dropped, and the reader is told how much.
+ * Hands bytes to a sink at its own pace. At most one write is in flight; the next begins when the sink reports that it
+ * is done. The queue is bounded: beyond the bound the oldest bytes are dropped and a mark says how many.
  */
 
 const WRITE_BYTES = 32 * 1024;

@@ -1,5 +1,5 @@
 /**
- * Puts the pieces of one command's output together: each byte once, in order, whatever is repeated or cut on the way.
+ * Assembles the output of one command: each byte once, in order, whatever is repeated or cut on the way.
  * Pure: says what to show, and whether to ask again.
  *
  * @typedef {{bytes: Uint8Array, stream: string} | {note: string}} Piece  to show
@@ -33,7 +33,7 @@ export class OutputFeed {
   output({ offset, data, encoding, stream }) {
     const bytes = encoding === "base64" ? fromBase64(data) : encoder.encode(data);
     const end = offset + bytes.length;
-    // Ahead of us: a part is still to be sent again, after a gap that we asked about.
+    // Ahead of what we have: the bytes of a gap that we requested again come first.
     if (offset > this.next || end <= this.next) return [];
     const fresh = bytes.subarray(this.next - offset);
     this.next = end;

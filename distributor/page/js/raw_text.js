@@ -1,6 +1,6 @@
 /**
- * Output as it was printed, in text: every byte can be told from it. Lines break where the program broke them; all else
- * that cannot be seen is an escape: `\x1b` for a byte, `\u202e` for a character, `\\` for a backslash.
+ * Output as it was printed, as text from which every byte can be recovered. Lines break where the program broke them;
+ * everything else that cannot be seen is an escape: `\x1b` for a byte, `\u202e` for a character, `\\` for a backslash.
  */
 
 import { hex, spelt } from "./foreign_text.js";

@@ -1,6 +1,6 @@
 /**
- * Commands that were asked for and not answered yet. Those are asked for again after a reconnect; the idempotency key
- * keeps that from queueing them twice.
+ * Requested commands that are not answered yet. They are requested again after a reconnect; the idempotency key keeps
+ * them from being queued twice.
  *
  * @typedef {import("./protocol.js").Message} Message
  * @typedef {{accepted: (message: Message) => void, refused: (message: Message) => void}} Answer
@@ -15,7 +15,7 @@ export class Requests {
   }
 
   /**
-   * Asks for a command. The same command with the same key is queued once, however often it is asked for.
+   * Requests a command. The same command with the same key is queued once, however often it is requested.
    * @param {Record<string, any>} fields @param {string} idempotencyKey @param {Answer} answer
    */
   ask(fields, idempotencyKey, answer) {

@@ -5,7 +5,7 @@ import { duration, elapsed, moment } from "./format.js";
 /** @typedef {import("./protocol.js").Command} Command */
 
 /**
- * For a list: `12 s`; `12 s?` where nobody knows whether it still runs; `–` where it has not started.
+ * For a list: `12 s`; `12 s?` if it is not known whether it still runs; `–` if it has not started.
  * @param {Command} command @param {number} now @param {number} asOf  the time for which the command is known
  */
 export function took(command, now, asOf) {

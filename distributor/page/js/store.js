@@ -22,7 +22,7 @@
  * @property {boolean} complete  whether a snapshot has arrived
  * @property {boolean} agentsCut  whether there may be more agents
  * @property {boolean} queuedCut  whether there may be more queued commands for agents that are not known
- * @property {number} changes  counts the changes of commands: tells when a list may be old
+ * @property {number} changes  counts changes of commands; a list read at an earlier count may be outdated
  */
 
 import { WINDOW_MS, withEnded } from "./activity.js";
@@ -84,7 +84,7 @@ export function reduce(known, messages, now) {
   const ended = [];
   for (const message of messages) {
     changes[message.type]?.(next, message, now, ended);
-    // A connection that resumes names where it ends up, before it told what was missed.
+    // A resumed connection reports its final position before it has replayed what was missed.
     if (message.position && !message.resumed) next.position = message.position;
   }
   next.queuedCut ||= bound(next.commands, MOST_COMMANDS).some((command) => command.status === "queued");
@@ -111,7 +111,7 @@ const changes = {
     for (const agent of message.agents ?? [])
       if (!known.agents.has(agent.agentId)) known.agents.set(agent.agentId, agent);
     if (message.agents) known.agentsCut = false;
-    // What was told meanwhile is newer than what was read.
+    // Changes received meanwhile are newer than what was read.
     for (const command of message.commands ?? [])
       if (!known.commands.has(command.commandId)) learn(known, command, ended);
     if (message.commands) known.queuedCut = message.moreQueued;
@@ -151,7 +151,7 @@ function snapshot(known, message, now, ended) {
 }
 
 /**
- * What ended unseen is counted from the snapshot on, and from what is read beside it: so the count begins anew.
+ * Commands may have ended unseen, so the count restarts from the snapshot and what is read beside it.
  * @param {Known} known @param {Command[]} commands  the newest, newest first
  * @param {number} now  by the store's clock @param {Command[]} ended
  */
@@ -229,8 +229,8 @@ export function queuedCount(known) {
 }
 
 /**
- * How many commands agents run, of how many they could. What agents ran that are away counts apart: nobody knows
- * whether it still runs, and they have no room now.
+ * How many commands connected agents run, and their capacity. Commands of agents that are away count apart: it is not
+ * known whether they still run.
  * @param {Known} known
  */
 export function runningCount(known) {

@@ -23,7 +23,7 @@ const createElement = (/** @type {string} */ name, /** @type {any} */ options) =
   return element;
 };
 
-/** Looks like a style element to who fills and removes it; its rules live in a constructed style sheet. */
+/** Behaves like a style element when filled or removed; its rules live in a constructed style sheet. */
 function constructedStyle() {
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets.push(sheet);

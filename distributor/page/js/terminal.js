@@ -27,7 +27,7 @@ const IGNORED_OSC = [
   0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 19, 22, 50, 52, 99, 104, 110, 111, 112, 133, 633, 777, 1337,
 ];
 /**
- * Mouse and focus reporting, bracketed paste: there is nobody to report to, and they would take the mouse away. The
+ * Mouse and focus reporting, bracketed paste: nothing receives the reports, and they would capture the mouse. The
  * alternate screen: what was printed before it would be out of sight, for good where the program does not leave it.
  */
 const IGNORED_MODES = new Set([9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004]);

@@ -1,6 +1,6 @@
 /**
- * The token that says who we are. In `dev` and `demo` the bridge gives one to its own page; elsewhere the user is
- * asked. It lives as long as the tab.
+ * The token that identifies the user. In `dev` and `demo` the bridge gives one to its own page; elsewhere the user
+ * enters one. It is kept until the tab is closed.
  */
 
 const KEY = "distributor-token";
@@ -12,7 +12,7 @@ export class Tokens {
   }
 
   /**
-   * The token to use, or null where the user has to be asked.
+   * The token to use, or null if the user has to enter one.
    * @returns {Promise<string | null>}
    */
   async get() {

@@ -1,4 +1,4 @@
-/** Agents: how each is doing, and when it last proved it. */
+/** Agents: their status and last sign of life. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
@@ -33,7 +33,7 @@ export function agentsPanel(app, full) {
   );
 }
 
-/** Which page the address asks for, of those there are. @param {import("../app.js").App} app @param {number} pages */
+/** The page in the address, within those that exist. @param {import("../app.js").App} app @param {number} pages */
 function pageOf(app, pages) {
   return Math.max(1, Math.min(pages, Math.floor(Number(app.route.query.page)) || 1));
 }

@@ -60,7 +60,7 @@ export function latencyChart(app) {
 /**
  * @typedef {object} Chart
  * @property {string} title
- * @property {string} words  the same for who cannot see the chart
+ * @property {string} words  the same in words, for users who cannot see the chart
  * @property {string[]} names  of the series
  * @property {(data: ReturnType<typeof series>) => (number | null)[][]} values
  * @property {Scale} scale

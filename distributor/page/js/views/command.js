@@ -102,8 +102,8 @@ function waitsFor(app, command) {
   const text =
     command.state === "queued"
       ? `Queued: agent ${command.agentId} is ${absence}.`
-      : `${command.agentId}: ${absence}. It is not known whether the command still runs. If its agent does not come ` +
-        "back, it ends with its time limit.";
+      : `Agent ${command.agentId} has been away since ${moment(command.agentAwaySince ?? 0, app.now)}. ` +
+        "It is not known whether the command still runs. If its agent does not come back, it ends with its time limit.";
   return h("p", { class: "notice", role: "status", key: "absence" }, foreign(text));
 }
 

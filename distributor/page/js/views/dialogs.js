@@ -1,4 +1,4 @@
-/** The two dialogs: keyboard help, and the token where the bridge does not give one. */
+/** The two dialogs: keyboard help, and the token if the bridge does not give one. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
@@ -59,7 +59,7 @@ function tokenForm(app) {
       },
     },
     h("h2", { id: "dialog-title" }, "Token"),
-    h("p", null, "This bridge wants to know who you are: ", foreign(app.connection.state.problem), "."),
+    h("p", null, "This bridge needs a token: ", foreign(app.connection.state.problem), "."),
     h(
       "div",
       { class: "field" },

@@ -22,7 +22,7 @@ const COMMAND_LOOKS = {
 };
 const AGENT_LOOKS = { online: "good", busy: "busy", offline: "idle" };
 
-/** Each look has a shape of its own, for who cannot tell the colours apart. */
+/** Each look has a shape of its own, for users who cannot distinguish the colours. */
 const SHAPES = {
   good: "M2 5.5 L4.2 7.7 L8.2 2.8",
   bad: "M2.2 2.2 L7.8 7.8 M7.8 2.2 L2.2 7.8",
@@ -68,7 +68,7 @@ export function agentBadge(agent) {
 }
 
 /**
- * How long ago, with the exact time for who asks.
+ * How long ago, with the exact time as the title.
  * @param {number | undefined} time
  * @param {number} now
  */
@@ -181,8 +181,8 @@ export function absenceText({ known, now }, { state, agentId, agentAwaySince }) 
 }
 
 /**
- * Goes to another page of a list. It keeps its place where there is no such page, so that who presses again and again
- * never presses its neighbour.
+ * Goes to another page of a list. It keeps its place where there is no such page, so that pressing
+ * it repeatedly never hits its neighbour.
  * @param {string} name @param {string | undefined} href @param {string} [rel]
  */
 export function pageLink(name, href, rel) {

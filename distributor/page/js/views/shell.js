@@ -1,4 +1,4 @@
-/** What is round every view: where we are, whether what we see is live, what went wrong. */
+/** The frame of every view: navigation, what is away, what went wrong. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
