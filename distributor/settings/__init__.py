@@ -1,8 +1,8 @@
-"""What an operator decides. This package is the only reader of the environment.
+"""The settings that operators choose. This package is the only reader of the environment.
 
 Four groups, each a frozen value: `ServerSettings`, `BridgeSettings`, `AgentSettings`, `ClientSettings`. The
 `load_...` functions gather them from, in rising precedence: defaults, a TOML file with a table for each group,
-environment variables, and overrides given by a command line. A name that nobody knows is an error wherever it stands.
+environment variables, and overrides given by a command line. An unknown name is an error, wherever it is given.
 
 Durations are seconds, sizes are bytes.
 """

@@ -14,7 +14,7 @@ from distributor.settings.values import Address, Grace, Labels, LogFormat, LogLe
 
 
 def hostname_as_agent_id() -> str:
-    """This host's name with every character that agent ids may not have replaced by a hyphen."""
+    """The name of this host, with a hyphen for characters that agent ids must not contain."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:128] or "agent"
 
 
@@ -25,7 +25,7 @@ def _check_agent_id(agent_id: str) -> str:
 
 
 class AgentSettings(SettingsGroup):
-    """What the operator of an agent's host decides."""
+    """The choices of whoever operates the agent's host."""
 
     table: ClassVar[str] = "agent"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_AGENT_")
@@ -45,9 +45,9 @@ class AgentSettings(SettingsGroup):
     )
     labels: Labels = Field(
         default_factory=dict,
-        description="What to tell of this agent: a table, or `name=value` pairs separated by commas.",
+        description="Labels of this agent: a table, or `name=value` pairs separated by commas.",
         json_schema_extra={"shown_default": "empty"},
     )
     stop_grace: Grace = Field(5.0, description="Seconds between TERM and KILL when a command is stopped.")
     log_format: LogFormat = Field("console", description="How log lines look.")
-    log_level: LogLevel = Field("info", description="The least important log lines to write.")
+    log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")

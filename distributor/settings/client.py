@@ -1,4 +1,4 @@
-"""Settings of what calls a server: the command line and programs that use the Python client."""
+"""Settings of callers: the command line, and programs that use the Python client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distributor.settings.values import Address, SettingsGroup
 
 
 class ClientSettings(SettingsGroup):
-    """What a caller decides."""
+    """The choices of a caller."""
 
     table: ClassVar[str] = "client"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_")

@@ -1,4 +1,4 @@
-"""Gathers settings from their sources and says in plain words what is wrong with them."""
+"""Loads settings from their sources, and reports in plain words what is wrong with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG_VARIABLE: Final = "DISTRIBUTOR_CONFIG"
 GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, BridgeSettings, AgentSettings, ClientSettings)
 
 _SECRET_FIELDS: Final = frozenset({"token_key", "valkey_url"})
-"""A key, and a URL that may hold a password: what was given is not repeated."""
+"""A key, and a URL that may contain a password: errors do not repeat the value."""
 
 NO_FLAGS: Final[Mapping[str, str]] = {}
 

@@ -23,16 +23,16 @@ from distributor.settings.values import (
 )
 
 MOST_SEARCHED_FOR_A_DROP: Final = 10_000
-"""Commands among which a store function looks for the one to drop: some ten milliseconds of Valkey's time."""
+"""The most commands that a store function searches for one to drop: some ten milliseconds of Valkey's time."""
 
 
 def default_data_dir() -> Path:
-    """Where programs keep state, by the XDG base directory specification, and our folder in it."""
+    """Our folder below the state directory of the XDG base directory specification."""
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "distributor"
 
 
 class ServerSettings(SettingsGroup):
-    """What the operator of a server decides."""
+    """The choices of whoever operates a server."""
 
     table: ClassVar[str] = "server"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_")
@@ -57,15 +57,15 @@ class ServerSettings(SettingsGroup):
     )
 
     polling_interval: Seconds = Field(
-        5.0, description="Seconds between looks for queued commands. A safety net: new commands announce themselves."
+        5.0, description="Seconds between polls for queued commands. A safety net: a new command is claimed at once."
     )
     cleanup_interval: Seconds = Field(
-        3600.0, description="Seconds between sweeps for what was left behind. Deadlines do not wait for it."
+        3600.0, description="Seconds between clean-up sweeps. Deadlines do not depend on them."
     )
     batch_size: int = Field(20, ge=1, le=20, description="The most commands claimed for one agent, or sent, at once.")
 
     heartbeat_interval: Seconds = Field(10.0, description="Seconds between heartbeats of an agent.")
-    offline_after: Seconds = Field(30.0, description="Seconds of silence after which an agent counts as gone.")
+    offline_after: Seconds = Field(30.0, description="Seconds of silence after which an agent is offline.")
     start_within: Seconds = Field(
         15.0,
         description="Seconds: an agent starts a command only if the heartbeat answered before it is younger than this.",
@@ -77,10 +77,10 @@ class ServerSettings(SettingsGroup):
     retry_first: Seconds = Field(1.0, description="Seconds: the longest wait before the second attempt; then doubled.")
     retry_most: Seconds = Field(60.0, description="Seconds: the longest wait before any attempt.")
 
-    time_limit: Seconds = Field(300.0, description="Seconds a command may run where it does not say itself.")
-    queue_ttl: Seconds = Field(86400.0, description="Seconds a command may wait where it does not say itself.")
+    time_limit: Seconds = Field(300.0, description="Seconds a command may run, unless it sets its own limit.")
+    queue_ttl: Seconds = Field(86400.0, description="Seconds a command may wait in the queue, unless it sets its own.")
     stop_grace: Grace = Field(
-        5.0, description="Seconds added to a command's time limit for its agent to stop it and say so."
+        5.0, description="Seconds added to a command's time limit for its agent to stop it and report."
     )
     priority_ageing: Seconds = Field(60.0, description="Seconds of waiting that outweigh one point of priority.")
 
@@ -111,8 +111,8 @@ class ServerSettings(SettingsGroup):
         0.1, description="Seconds for which the event loop may be blocked before a line says what blocks it."
     )
     log_format: LogFormat = Field("console", description="How log lines look.")
-    log_level: LogLevel = Field("info", description="The least important log lines to write.")
-    reflection: bool = Field(False, description="Whether gRPC reflection tells callers what can be called.")
+    log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")
+    reflection: bool = Field(False, description="Whether to serve gRPC reflection.")
 
     @field_validator("data_dir")
     @classmethod

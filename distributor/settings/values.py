@@ -1,4 +1,4 @@
-"""The kinds of value that settings have: each a type with its limits."""
+"""Types of setting values, each with its limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 MAX_SECONDS: Final = 30 * 86_400.0
 MAX_PAYLOAD_BYTES: Final = 384 * 1_024
-"""Twenty payloads of this size and what goes round them still fit into one gRPC message."""
+"""Twenty payloads of this size, with their envelopes, fit into one gRPC message."""
 
 _VALKEY_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss", "unix")
 
@@ -29,7 +29,7 @@ class SettingsGroup(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing but what the constructor is given, so that the same arguments always mean the same."""
+        """Only the constructor's arguments, so that equal arguments give equal settings."""
         return (init_settings,)
 
 
@@ -46,7 +46,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`, a name or an address without a port."""
+    """Whether `host`, a name or an address without a port, is reachable from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
