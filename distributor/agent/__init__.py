@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 from distributor.agent.agent import Agent
-from distributor.agent.command_context import CommandContext, CommandFailed, Completed, Handler
+from distributor.agent.command_context import (
+    BlockingContext,
+    BlockingHandler,
+    CommandContext,
+    CommandFailed,
+    CommandStopped,
+    Completed,
+    Handler,
+)
 from distributor.agent.handlers.exec_program import ExecPolicy
 
-__all__ = ["Agent", "CommandContext", "CommandFailed", "Completed", "ExecPolicy", "Handler"]
+__all__ = [
+    "Agent",
+    "BlockingContext",
+    "BlockingHandler",
+    "CommandContext",
+    "CommandFailed",
+    "CommandStopped",
+    "Completed",
+    "ExecPolicy",
+    "Handler",
+]

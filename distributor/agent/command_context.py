@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from distributor.agent.current_session import CurrentSession
@@ -45,6 +48,10 @@ class CommandFailed(Exception):
         self.transient = transient
 
 
+class CommandStopped(BaseException):
+    """Raised in a `def` handler by `output()` and `sleep()` once the command is to stop: clean up and let it pass."""
+
+
 class Completed(NamedTuple):
     """A handler may return this instead of a plain value, to give an exit code as well."""
 
@@ -52,25 +59,67 @@ class Completed(NamedTuple):
     exit_code: int | None = None
 
 
-class CommandContext:
-    """One command, as its handler sees it.
+class _Context:
+    """What both kinds of context have: the command, and the way its output takes to the connection.
 
-    To stop a handler (its time is over, it was cancelled, the agent leaves) its task is cancelled the asyncio way:
-    clean up and let `CancelledError` pass. The command counts as running until the handler has really ended.
+    Made on the connection's loop; handlers use it wherever they run.
     """
 
     def __init__(self, assignment: gateway.Assignment, window: OutputWindow, session: CurrentSession) -> None:
         command = assignment.command
         self.command_id: str = command.command_id
         self.type: str = command.type
-        self.params: Mapping[str, JsonValue] = plain_struct(command.params)
         self.attempt: int = assignment.attempt
         self.time_limit: float | None = _seconds(command)
         """Seconds it may run in all, None for no limit."""
+        self._params = command.params
         self._window = window
         self._session = session
+
+    @cached_property
+    def params(self) -> Mapping[str, JsonValue]:
+        """The command's params. Read where the handler runs, as large ones take time."""
+        return plain_struct(self._params)
+
+    def output_room(self) -> None:
+        """The server acknowledged output; called by the runtime."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Take no more output; called by the runtime."""
+        self._window.close()
+        self.output_room()
+
+    def _write(self, data: memoryview, stream: OutputStreamName) -> int:
+        """Write as much as there is room for; returns how much."""
+        try:
+            written = self._window.write(STREAM_TO_WIRE[OutputStream(stream)], data, self._session.output_limit)
+        except ValueError as error:
+            raise RuntimeError(f"command {self.command_id} has ended, it takes no more output") from error
+        if written:
+            self._session.output_written(self.command_id)
+        return written
+
+
+class CommandContext(_Context):
+    """One command, as its `async def` handler sees it.
+
+    To stop a handler (its time is over, it was cancelled, the agent leaves) its task is cancelled the asyncio way:
+    clean up and let `CancelledError` pass. The command counts as running until the handler has really ended; one that
+    goes on for longer than the agent's `stop_grace` fails as `would_not_stop`.
+    """
+
+    def __init__(
+        self,
+        assignment: gateway.Assignment,
+        window: OutputWindow,
+        session: CurrentSession,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """`loop` is the one that the handler runs on; None is the current one."""
+        super().__init__(assignment, window, session)
+        self._loop = loop
         self._room = asyncio.Event()
-        self._ended = False
 
     async def output(self, data: str | bytes, stream: OutputStreamName = "stdout") -> None:
         """Send output, live, in the order of the calls; text goes as UTF-8, bytes as they are.
@@ -78,32 +127,81 @@ class CommandContext:
         Waits while too much is under way that the server has not acknowledged, also while there is no connection.
         Raises RuntimeError once the handler has ended.
         """
-        rest = memoryview(data.encode("utf-8", "replace") if isinstance(data, str) else data)
-        kind = STREAM_TO_WIRE[OutputStream(stream)]
+        rest = _bytes(data)
         while rest:
-            if self._ended:
-                raise RuntimeError(f"command {self.command_id} has ended, it takes no more output")
-            room = self._window.room(self._session.output_limit)
-            if room:
-                self._window.append(kind, bytes(rest[:room]))
-                self._session.output_written(self.command_id)
-                rest = rest[room:]
-            else:
-                self._room.clear()
+            # Cleared first: room that is made from here on is noticed.
+            self._room.clear()
+            written = self._write(rest, stream)
+            rest = rest[written:]
+            if not written:
                 await self._room.wait()
+
+    def output_room(self) -> None:
+        """The server acknowledged output; called by the runtime."""
+        if self._loop is None:
+            self._room.set()
+        else:
+            # The handlers' loop may be closed: then nobody waits any more.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._room.set)
+
+
+class BlockingContext(_Context):
+    """One command, as its `def` handler sees it, in a worker thread.
+
+    A thread cannot be stopped from outside. Once the command is to stop, `stopping` is true and `output()` and
+    `sleep()` raise CommandStopped; look at one of them often enough. A handler that goes on for longer than the agent's
+    `stop_grace` fails as `would_not_stop`.
+    """
+
+    def __init__(self, assignment: gateway.Assignment, window: OutputWindow, session: CurrentSession) -> None:
+        super().__init__(assignment, window, session)
+        self._stopped = threading.Event()
+        self._room = threading.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the command is to stop."""
+        return self._stopped.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises CommandStopped as soon as the command is to stop."""
+        if self._stopped.wait(seconds):
+            raise CommandStopped
+
+    def output(self, data: str | bytes, stream: OutputStreamName = "stdout") -> None:
+        """Send output, as `CommandContext.output` does. Raises CommandStopped once the command is to stop."""
+        rest = _bytes(data)
+        while rest:
+            if self._stopped.is_set():
+                raise CommandStopped
+            self._room.clear()
+            written = self._write(rest, stream)
+            rest = rest[written:]
+            if not written and not self._stopped.is_set():
+                self._room.wait()
 
     def output_room(self) -> None:
         """The server acknowledged output; called by the runtime."""
         self._room.set()
 
-    def end(self) -> None:
-        """The handler has ended; called by the runtime."""
-        self._ended = True
+    def stop(self) -> None:
+        """The command is to stop; called by the runtime."""
+        self._stopped.set()
         self._room.set()
 
 
 Handler = Callable[[CommandContext], Awaitable[object]]
-"""Runs one command. What it returns is the result's data: any JSON value, or `Completed`."""
+"""Runs one command on the handlers' event loop. It returns the result's data: any JSON value, or `Completed`."""
+
+BlockingHandler = Callable[[BlockingContext], object]
+"""The same as a plain function, in a worker thread."""
+
+AnyHandler = Handler | BlockingHandler
+
+
+def _bytes(data: str | bytes) -> memoryview:
+    return memoryview(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
 
 def _seconds(command: command_pb2.Command) -> float | None:

@@ -1,4 +1,4 @@
-"""One run of one handler: its task, its time limit, and how it ended."""
+"""One run of one handler: its time limit, how it is stopped, and how it ended."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from distributor.agent import result as results
 from distributor.agent.actions import StopCause
-from distributor.agent.command_context import CommandContext, CommandFailed, Handler
+from distributor.agent.command_context import BlockingContext, CommandContext
+from distributor.agent.handler_call import HandlerCall
 from distributor.agent.record import RecordedCommand
-from distributor.observability.logging import get_logger, log_context
+from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
@@ -18,69 +19,79 @@ OnEnd = Callable[["CommandRun", gateway.Result], None]
 
 
 class CommandRun:
-    """Runs a handler once and calls `on_end` with the result, exactly once, when the handler has really ended."""
+    """Calls a handler once, on the connection's loop. `on_end` has the result, exactly once.
 
-    def __init__(self, held: RecordedCommand, context: CommandContext, handler: Handler, max_result_bytes: int) -> None:
+    It is called when the handler has really ended, or when that was asked to stop and has not within `stop_grace`
+    seconds. Then the run is `abandoned` until `on_release` says that the handler has ended after all.
+    """
+
+    def __init__(
+        self, held: RecordedCommand, context: CommandContext | BlockingContext, call: HandlerCall, stop_grace: float
+    ) -> None:
         self.held = held
         self.context = context
-        self._handler = handler
-        self._max_result_bytes = max_result_bytes
+        self.abandoned = False
+        self._call = call
+        self._stop_grace = stop_grace
         self._cause: StopCause | None = None
-        self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._begun = False
+        self._ended = asyncio.Event()
+        self._on_end: OnEnd = lambda run, result: None
+        self._on_release: Callable[[CommandRun], None] = lambda run: None
 
     @property
-    def task(self) -> asyncio.Task[None]:
-        """The task that runs the handler. It never raises."""
-        if self._task is None:
-            raise RuntimeError("the run was not started")
-        return self._task
+    def blocks_its_loop(self) -> bool:
+        """Whether the handler was asked to stop and the request did not even reach it."""
+        return self._cause is not None and not self._call.heard
 
-    def start(self, on_end: OnEnd) -> None:
-        """Schedule the handler."""
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._run(on_end), name=f"command {self.held.command_id}")
+    def start(self, on_end: OnEnd, on_release: Callable[[CommandRun], None] = lambda run: None) -> None:
+        """Call the handler."""
+        self._on_end, self._on_release = on_end, on_release
         if self.context.time_limit is not None:
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.context.time_limit, self.stop, StopCause.TIME_LIMIT)
+        self._call.start(self._done)
 
     def stop(self, cause: StopCause) -> None:
         """Ask the handler to end, once; the first cause is the one reported."""
-        if self._cause is not None:
+        if self._cause is not None or self._ended.is_set():
             return
         self._cause = cause
-        # A task cancelled before its first step never runs at all, and then nobody would report its end.
-        if self._begun:
-            self.task.cancel()
+        self._set_timer(asyncio.get_running_loop().call_later(self._stop_grace, self._abandon))
+        self._call.stop()
 
-    async def _run(self, on_end: OnEnd) -> None:
-        self._begun = True
-        with log_context(command_id=self.held.command_id, attempt=self.context.attempt):
-            result = await self._outcome()
+    async def ended(self) -> None:
+        """Wait until the result is known."""
+        await self._ended.wait()
+
+    def _done(self, result: gateway.Result) -> None:
+        if self.abandoned:
+            logger.warning("the handler has ended at last", command_id=self.held.command_id)
+            self._on_release(self)
+            return
+        self._end(result if self._cause is None else results.stopped(self.held, self._cause))
+
+    def _abandon(self) -> None:
+        cause = self._cause or StopCause.CANCELLED
+        logger.error(
+            "the handler does not stop; it keeps its place until it ends",
+            command_id=self.held.command_id,
+            attempt=self.context.attempt,
+            type=self.context.type,
+            cause=cause.value,
+            seconds=self._stop_grace,
+        )
+        self.abandoned = True
+        self._end(results.would_not_stop(self.held, cause, self._stop_grace))
+
+    def _end(self, result: gateway.Result) -> None:
+        self._set_timer(None)
+        self.context.end()
+        result.output_bytes = self.held.output_bytes
+        self._ended.set()
+        self._on_end(self, result)
+
+    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
         if self._timer:
             self._timer.cancel()
-        self.context.end()
-        on_end(self, result)
-
-    async def _outcome(self) -> gateway.Result:
-        try:
-            if self._cause is None:
-                value = await self._handler(self.context)
-                if self._cause is None:
-                    return results.completed(self.held, value, self._max_result_bytes)
-        except asyncio.CancelledError as error:
-            if self._cause is None:
-                # Something inside the handler was cancelled, not the handler.
-                return results.failed(self.held, error, self._max_result_bytes)
-        except Exception as error:
-            if self._cause is None:
-                self._log_failure(error)
-                return results.failed(self.held, error, self._max_result_bytes)
-            logger.warning("the handler failed while being stopped", exc_info=error)
-        return results.stopped(self.held, self._cause)
-
-    def _log_failure(self, error: Exception) -> None:
-        if isinstance(error, CommandFailed):
-            logger.info("the command failed", reason=error.code)
-        else:
-            logger.error("the handler raised an exception", exc_info=error)
+        self._timer = timer

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 import grpc
+from google.rpc import error_details_pb2
 from grpc import aio
 
 from distributor.agent.actions import Action, SessionOpened
@@ -21,7 +22,7 @@ from distributor.agent.current_session import CurrentSession
 from distributor.agent.session_state import Phase, SessionState
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
-from distributor.wire.status_details import details_of, retry_after_of
+from distributor.wire.status_details import details_of, retry_after_of, unpacked
 
 logger = get_logger()
 
@@ -58,6 +59,12 @@ class StreamEnd(NamedTuple):
     code: grpc.StatusCode
     details: str
     retry_after: float | None
+    reason: str = ""
+    """The server's word for why, empty where the status is not its own."""
+    confirmed: bool = False
+    """Whether it had worked: a heartbeat was answered on it."""
+    unanswered_results: Sequence[str] = ()
+    """Ids of commands whose results were sent on it and not acknowledged."""
 
 
 class GatewayStream:
@@ -101,12 +108,16 @@ class GatewayStream:
             kind = EndKind.GOODBYE
         elif self._silent:
             kind = EndKind.SILENT
+        details = details_of(await self._call.trailing_metadata())
         return StreamEnd(
             kind,
             self._welcomed.is_set(),
             await self._call.code(),
             await self._call.details() or "",
-            retry_after_of(details_of(await self._call.trailing_metadata())),
+            retry_after_of(details),
+            unpacked(details, error_details_pb2.ErrorInfo()).reason,
+            self._state.confirmed,
+            self._state.unanswered_results,
         )
 
     async def _read(self) -> None:
@@ -134,6 +145,8 @@ class GatewayStream:
                 message = self._state.take()
                 if message is not None:
                     await self._call.write(message)
+                    for action in self._state.sent(message, now()):
+                        self._act(action)
                 elif self._state.phase is Phase.GONE:
                     await self._call.done_writing()
                     return

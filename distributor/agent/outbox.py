@@ -34,6 +34,8 @@ class Outbox:
         self.cancel_reports: deque[gateway.CancelReport] = deque()
         self._record = record
         self._results: deque[str] = deque()
+        self.sent_results: dict[str, None] = {}
+        """Results that went out on this stream and are not acknowledged yet."""
         self._with_output: dict[str, None] = {}
 
     @property
@@ -44,6 +46,10 @@ class Outbox:
     def add_output(self, command_id: str) -> None:
         """Say that the command has output to send."""
         self._with_output[command_id] = None
+
+    def has_result(self, command_id: str) -> bool:
+        """Whether the command's result waits to be sent."""
+        return command_id in self._results
 
     def add_result(self, command_id: str) -> None:
         """Say that the command has a result to send. It leaves after the last of the command's output."""
@@ -87,8 +93,12 @@ class Outbox:
 
     def _take_results(self, message: gateway.ConnectRequest) -> None:
         budget = MAX_RESULT_BYTES
+        # While one of some results is known to end streams, they go one by one: the one that is out then is it.
+        most = 1 if self._record.suspects else MAX_PARTS
+        if self._record.suspects and self.sent_results:
+            return
         for _ in range(len(self._results)):
-            if len(message.results) >= MAX_PARTS or budget <= 0:
+            if len(message.results) >= most or budget <= 0:
                 return
             command_id = self._results.popleft()
             held = self._record.get(command_id)
@@ -100,6 +110,7 @@ class Outbox:
                 continue
             budget -= size
             message.results.append(held.result)
+            self.sent_results[command_id] = None
 
 
 def _output(held: RecordedCommand, chunk: Chunk) -> gateway.Output:
@@ -107,6 +118,6 @@ def _output(held: RecordedCommand, chunk: Chunk) -> gateway.Output:
         command_id=held.command_id,
         lease_id=held.lease_id,
         stream=chunk.stream,
-        offset=chunk.offset,
+        offset=chunk.offset - held.output_base,
         data=chunk.data,
     )

@@ -1,7 +1,11 @@
-"""The output of one command between its handler and the server: pure, bounded, resendable."""
+"""The output of one command between its handler and the server: bounded, resendable.
+
+Handlers write in threads of their own while the connection sends, so each method holds the window's lock for a moment.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Final, NamedTuple
 
@@ -36,6 +40,8 @@ class OutputWindow:
         self.written = 0
         self._chunks: deque[Chunk] = deque()
         self._sent_chunks = 0
+        self._closed = False
+        self._lock = threading.RLock()
 
     @property
     def unsent(self) -> bool:
@@ -48,8 +54,27 @@ class OutputWindow:
             return 0
         return max(0, limit - (self.written - self.acknowledged))
 
+    def close(self) -> None:
+        """Take no more output."""
+        with self._lock:
+            self._closed = True
+
+    def write(self, stream: command_pb2.OutputStream.ValueType, data: memoryview, limit: int) -> int:
+        """Add as much of `data` as there is room for; returns how much. Raises ValueError once closed."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("the window is closed")
+            taken = bytes(data[: self.room(limit)])
+            if taken:
+                self.append(stream, taken)
+            return len(taken)
+
     def append(self, stream: command_pb2.OutputStream.ValueType, data: bytes) -> None:
         """Add output. Small neighbours of one stream that were not sent yet become one chunk."""
+        with self._lock:
+            self._append(stream, data)
+
+    def _append(self, stream: command_pb2.OutputStream.ValueType, data: bytes) -> None:
         last = self._chunks[-1] if self.unsent else None
         if last and last.stream == stream and len(last.data) + len(data) <= COALESCE_BYTES:
             self._chunks[-1] = Chunk(stream, last.offset, last.data + data)
@@ -59,6 +84,10 @@ class OutputWindow:
 
     def take(self, most: int) -> Chunk | None:
         """The next chunk to send, at most `most` bytes, or None. It is held until acknowledged."""
+        with self._lock:
+            return self._take(most)
+
+    def _take(self, most: int) -> Chunk | None:
         if not self.unsent:
             return None
         chunk = self._chunks[self._sent_chunks]
@@ -72,6 +101,10 @@ class OutputWindow:
 
     def acknowledge(self, offset: int) -> None:
         """Forget what lies before `offset`. Offsets already acknowledged or never written are ignored."""
+        with self._lock:
+            self._acknowledge(offset)
+
+    def _acknowledge(self, offset: int) -> None:
         if not self.acknowledged < offset <= self.written:
             return
         self.acknowledged = offset
@@ -87,5 +120,6 @@ class OutputWindow:
 
         What was acknowledged before is gone, also where the server asks for it again.
         """
-        self.acknowledge(offset)
-        self._sent_chunks = 0
+        with self._lock:
+            self._acknowledge(offset)
+            self._sent_chunks = 0

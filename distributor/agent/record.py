@@ -1,15 +1,15 @@
 """What this agent received, started, finished and saw acknowledged.
 
 The record lives in memory: it carries commands over reconnects and server restarts, and ends with the process. A
-durable journal takes this module's place behind the same four steps (`start`, `finish`, `acknowledge`, `forget`);
-nothing else in the package remembers command ids.
+durable journal takes this module's place behind the same steps (`start`, `finish`, `acknowledge`, `forget`); nothing
+else in the package remembers command ids.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.agent.output_window import OutputWindow
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -17,14 +17,29 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 REMEMBERED: Final = 10_000
 """Ids of ended commands kept to refuse duplicates; the oldest go first."""
 
+REMEMBERED_RESULT_BYTES: Final = 4 * 1024 * 1024
+"""Results of ended commands kept to answer a command that is delivered again; the oldest go first."""
+
+
+class Waiting(NamedTuple):
+    """A command whose handler is called once its Received is on the wire, unless it is older than that by then."""
+
+    assignment: gateway.Assignment
+    fresh_until: float
+
 
 @dataclass(slots=True)
 class RecordedCommand:
-    """A command between its start and the acknowledgement of its result."""
+    """A command between its receipt and the acknowledgement of its result."""
 
     command_id: str
     lease_id: str
+    control: bool = False
+    """Whether it takes up none of the agent's capacity."""
     window: OutputWindow = field(default_factory=OutputWindow)
+    output_base: int = 0
+    """Where the output under this lease begins, if an earlier one had some."""
+    waiting: Waiting | None = None
     result: gateway.Result | None = None
     disowned: bool = False
     """The server says that it is no longer ours: stop it, and say nothing more of it."""
@@ -34,19 +49,49 @@ class RecordedCommand:
         """Whether its handler has not ended."""
         return self.result is None
 
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of output under this lease."""
+        return self.window.written - self.output_base
+
+    def renew(self, lease_id: str) -> None:
+        """Go on under a new lease: it was given out again while we have it. Output counts anew from what is safe."""
+        self.lease_id = lease_id
+        self.output_base = self.window.acknowledged
+        self.window.rewind(self.output_base)
+        if self.result:
+            self.result.lease_id, self.result.output_bytes = lease_id, self.output_bytes
+
+
+class _Ended(NamedTuple):
+    may_run_again: bool
+    result: gateway.Result | None
+    size: int
+
 
 class CommandRecord:
     """The commands of one agent process. Not safe to share between threads."""
 
     def __init__(self) -> None:
+        self.stuck = 0
+        """Handlers that did not stop when asked to. Their commands have failed, their places are taken."""
+        self.suspects: set[str] = set()
+        """Results of which one has ended a stream: each is sent by itself."""
         self._held: dict[str, RecordedCommand] = {}
-        self._ended: OrderedDict[str, bool] = OrderedDict()
+        self._ended: OrderedDict[str, _Ended] = OrderedDict()
+        self._ended_bytes = 0
         self._unacknowledged = 0
+        self._control = 0
 
     @property
     def running(self) -> int:
-        """How many handlers have not ended."""
-        return len(self._held) - self._unacknowledged
+        """How many handlers have not ended, but for those of control commands."""
+        return len(self._held) - self._unacknowledged - self._control
+
+    @property
+    def control(self) -> int:
+        """How many control commands run."""
+        return self._control
 
     @property
     def unacknowledged(self) -> int:
@@ -72,21 +117,38 @@ class CommandRecord:
 
         A command may be started again only after the server stored a result of ours that called itself transient.
         """
-        return command_id in self._held or not self._ended.get(command_id, True)
+        if command_id in self._held:
+            return True
+        ended = self._ended.get(command_id)
+        return ended is not None and not ended.may_run_again
 
-    def start(self, command_id: str, lease_id: str) -> RecordedCommand:
+    def start(self, command_id: str, lease_id: str, control: bool = False) -> RecordedCommand:
         """Note that the handler is about to be called."""
-        self._ended.pop(command_id, None)
-        held = self._held[command_id] = RecordedCommand(command_id, lease_id)
+        self._forget_end(command_id)
+        held = self._held[command_id] = RecordedCommand(command_id, lease_id, control)
+        self._control += control
         return held
+
+    def drop(self, command_id: str) -> None:
+        """Forget a command whose handler was never called: it may come again."""
+        held = self._held.pop(command_id)
+        self._control -= held.control
 
     def finish(self, result: gateway.Result) -> None:
         """Note how a running command ended; a disowned one is forgotten."""
         held = self._held[result.command_id]
+        # The lease may have been renewed while the result was on its way here.
+        result.lease_id = held.lease_id
         held.result = result
         self._unacknowledged += 1
+        self._control -= held.control
         if held.disowned:
             self.forget(held.command_id)
+
+    def replace(self, result: gateway.Result) -> None:
+        """Put another result in the place of one that the server cannot take."""
+        self._held[result.command_id].result = result
+        self.suspects.discard(result.command_id)
 
     def acknowledge(self, command_id: str, stored: bool) -> None:
         """Note that the server has the result, or never will. Ids without a result are ignored."""
@@ -98,9 +160,42 @@ class CommandRecord:
         """Drop a result that nobody wants. Ids without a result are ignored."""
         self.acknowledge(command_id, stored=False)
 
+    def recall(self, command_id: str, lease_id: str) -> bool:
+        """Hold the result of an ended command again, under a new lease; False where it is not remembered."""
+        ended = self._ended.get(command_id)
+        if ended is None or ended.result is None:
+            return False
+        self._forget_end(command_id)
+        held = self._held[command_id] = RecordedCommand(command_id, lease_id)
+        held.result = ended.result
+        held.window.close()
+        held.result.lease_id = lease_id
+        self._unacknowledged += 1
+        return True
+
     def _end(self, held: RecordedCommand, may_run_again: bool) -> None:
         del self._held[held.command_id]
         self._unacknowledged -= 1
-        self._ended[held.command_id] = may_run_again
+        self.suspects.discard(held.command_id)
+        # Why a disowned one ended is the server's doing, not its outcome.
+        result = None if held.disowned or may_run_again else held.result
+        size = result.ByteSize() if result else 0
+        self._ended[held.command_id] = _Ended(may_run_again, result, size)
+        self._ended_bytes += size
         if len(self._ended) > REMEMBERED:
-            self._ended.popitem(last=False)
+            self._forget_end(next(iter(self._ended)))
+        if self._ended_bytes > REMEMBERED_RESULT_BYTES:
+            self._forget_oldest_results()
+
+    def _forget_end(self, command_id: str) -> None:
+        ended = self._ended.pop(command_id, None)
+        if ended:
+            self._ended_bytes -= ended.size
+
+    def _forget_oldest_results(self) -> None:
+        for command_id, ended in self._ended.items():
+            if self._ended_bytes <= REMEMBERED_RESULT_BYTES // 2:
+                # Half of them at once, so that the search is rare.
+                return
+            self._ended_bytes -= ended.size
+            self._ended[command_id] = _Ended(ended.may_run_again, None, 0)

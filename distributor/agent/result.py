@@ -39,7 +39,7 @@ def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gatew
         _set_data(result, error.data, max_bytes)
         result.transient = error.transient
     else:
-        _set_reason(result, "handler_error", f"{type(error).__name__}: {error}")
+        _set_reason(result, "handler_error", f"{type(error).__name__}: {_text_of(error)}")
     return result
 
 
@@ -51,10 +51,35 @@ def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
     return result
 
 
+def would_not_stop(held: RecordedCommand, cause: StopCause, seconds: float) -> gateway.Result:
+    """The handler was asked to end and did not within `seconds`."""
+    result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
+    _set_reason(
+        result,
+        "would_not_stop",
+        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may be running still",
+    )
+    return result
+
+
+def rejected(held: RecordedCommand, why: str) -> gateway.Result:
+    """In place of a result that ends each stream on which it is sent."""
+    result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
+    _set_reason(result, "result_rejected", f"the server could not take the result: {why}")
+    return result
+
+
 def _result(held: RecordedCommand, status: command_pb2.CommandStatus.ValueType) -> gateway.Result:
     return gateway.Result(
-        command_id=held.command_id, lease_id=held.lease_id, status=status, output_bytes=held.window.written
+        command_id=held.command_id, lease_id=held.lease_id, status=status, output_bytes=held.output_bytes
     )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001  # it is the author's code that makes the text
+        return "(its message cannot be read)"
 
 
 def _set_reason(result: gateway.Result, code: str, message: str) -> None:
@@ -78,6 +103,8 @@ def _set_data(result: gateway.Result, data: object, max_bytes: int) -> None:
         code, message = "result_too_large", f"the handler's value is {size:,} bytes of JSON, the limit is {max_bytes:,}"
     except NotJson as error:
         code, message = "invalid_result", f"the handler's {error}"
+    except RecursionError:
+        code, message = "invalid_result", "the handler's value is nested too deeply"
     result.ClearField("data")
     result.status = command_pb2.COMMAND_STATUS_FAILED
     _set_reason(result, code, message)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Final
 
+import grpc
+
+from distributor.agent import result as results
 from distributor.agent.actions import (
     Action,
     OutputRoom,
@@ -20,11 +22,11 @@ from distributor.agent.actions import (
 from distributor.agent.command_context import Handler
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
-from distributor.agent.handlers.stop import STOP
 from distributor.agent.record import CommandRecord
 from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import AgentProfile, SessionState
-from distributor.agent.workload import Workload
+from distributor.agent.workload import HandlerTable, Workload
+from distributor.model.control import STOP
 from distributor.observability.logging import get_logger
 from distributor.observability.loop_watchdog import LoopWatchdog
 
@@ -40,28 +42,31 @@ SETTLE_SECONDS: Final = 10.0
 class AgentRuntime:
     """Runs one agent until it leaves. `run()` once; the other methods belong to the same event loop."""
 
-    def __init__(self, profile: AgentProfile, server: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, profile: AgentProfile, server: str, table: HandlerTable) -> None:
         self._profile = profile
         self._server = server
         self._record = CommandRecord()
         self._session = CurrentSession()
-        self._handlers = dict(handlers)
-        self._workload = Workload(self._handlers, self._record, self._session)
+        self._table = table
+        self._workload = Workload(table, self._record, self._session)
         self._connection = ServerConnection(server, self._session, self._open_session, self._act, self._plan)
         self._leaving = ""
+        self._cancelling = False
         self._left = asyncio.Event()
         self._finish_timer: asyncio.TimerHandle | None = None
         self._reconnect_at: float | None = None
 
-    def add_handler(self, command_type: str, handler: Handler) -> None:
-        """One more handler; for those that act on the runtime itself."""
-        self._handlers[command_type] = handler
+    def add_prompt_handler(self, command_type: str, handler: Handler) -> None:
+        """One more handler; for those that act on the runtime itself, and so run on its loop."""
+        self._table.handlers[command_type] = handler
+        self._table.prompt.add(command_type)
 
     async def run(self) -> None:
         """Serve until the agent leaves. Raises InvalidArgument when the server can never accept this agent.
 
         If this is cancelled, running commands are stopped first.
         """
+        self._session.open()
         connecting = asyncio.create_task(self._connection.run(), name="agent connection")
         leaver = asyncio.create_task(self._leave_at_last(), name="agent leaving")
         watchdog = asyncio.create_task(LoopWatchdog().run(), name="loop watchdog")
@@ -80,6 +85,7 @@ class AgentRuntime:
                 leaver.cancel()
                 watchdog.cancel()
                 await asyncio.wait({connecting, leaver, watchdog})
+                await self._workload.close()
                 self._report_lost()
 
     def leave(self, reason: str, cancel: bool = False, within: float | None = None) -> None:
@@ -104,6 +110,7 @@ class AgentRuntime:
         await self._workload.ended(excluded_types={STOP})
 
     def _cancel_work(self) -> None:
+        self._cancelling = True
         self._workload.stop_all(StopCause.AGENT_STOPPED, excluded_types={STOP})
 
     async def _leave_at_last(self) -> None:
@@ -128,6 +135,8 @@ class AgentRuntime:
 
     def _plan(self, end: StreamEnd) -> Plan:
         """What to do after a stream that was open."""
+        if _blames_a_result(end):
+            self._doubt(end)
         if self._leaving and (end.kind is EndKind.GOODBYE or self._record.empty):
             return Plan(leave=True)
         reconnect_at, self._reconnect_at = self._reconnect_at, None
@@ -136,10 +145,24 @@ class AgentRuntime:
         # The server said that it goes; if it went before we were idle, there is no reason to wait for the others.
         return Plan(delay=max(0.0, reconnect_at - now()) if end.kind is EndKind.GOODBYE else 0.0)
 
+    def _doubt(self, end: StreamEnd) -> None:
+        """One of the results sent last ended the stream: find out which, and have its command fail instead."""
+        if len(end.unanswered_results) > 1:
+            self._record.suspects = set(end.unanswered_results)
+            return
+        for command_id in end.unanswered_results:
+            held = self._record.get(command_id)
+            if held and held.result:
+                logger.error("the server cannot take a result", command_id=command_id, details=end.details)
+                self._record.replace(results.rejected(held, end.details))
+
     def _act(self, action: Action) -> None:
         match action:
             case StartCommand(assignment):
                 self._workload.start(assignment)
+                if self._cancelling and assignment.command.type != STOP:
+                    # It was taken before the agent was told to cancel its work.
+                    self._workload.stop(assignment.command.command_id, StopCause.AGENT_STOPPED)
             case RefusedCommand(command_id, attempt, code):
                 logger.warning("refused a command", command_id=command_id, attempt=attempt, reason=code)
             case StopCommand(command_id, cause):
@@ -158,3 +181,15 @@ class AgentRuntime:
         self._reconnect_at = now() + after
         if self._session.state:
             self._session.state.leave("the server drains", now())
+
+
+def _blames_a_result(end: StreamEnd) -> bool:
+    """Whether the stream ended because of what we sent, and that may have been a result."""
+    match end.code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return end.reason in ("MALFORMED_MESSAGE", "NESTED_TOO_DEEP") or "results" in end.details
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            # Of gRPC itself: the message was too large.
+            return not end.reason
+        case _:
+            return False

@@ -13,9 +13,9 @@ from grpc import aio
 from distributor.agent.actions import Action
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, GatewayStream, StreamEnd
+from distributor.agent.reconnect_backoff import ReconnectBackoff, StreamOutcome
 from distributor.agent.session_state import SessionState
 from distributor.errors import InvalidArgument
-from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 from distributor.wire.proxies import proxy_note
@@ -27,6 +27,9 @@ CONNECT_SECONDS: Final = 20.0
 _ANY_CALL: Final = "/grpc.health.v1.Health/Check"
 """Changes nothing, should the channel have connected after all."""
 _OBSTACLE_SECONDS: Final = 1.0
+
+DRAINING: Final = "DRAINING"
+"""The reason of a server that is about to go."""
 
 # Each attempt has a channel of its own and shares no connection state: our pauses are then the only ones.
 _OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
@@ -61,8 +64,7 @@ class ServerConnection:
         self._open_session = open_session
         self._act = act
         self._plan = plan
-        self._policy = RetryPolicy()
-        self._failures = 0
+        self._reconnect = ReconnectBackoff(random.random)
         self._obstacle = ""
 
     async def run(self) -> None:
@@ -71,11 +73,15 @@ class ServerConnection:
             end = await self._attempt()
             plan = Plan()
             if end and end.welcomed:
-                self._failures = 0
                 plan = self._plan(end)
             if plan.leave:
                 return
-            await asyncio.sleep(self._backoff(end) if plan.delay is None else plan.delay)
+            if plan.delay is None:
+                await asyncio.sleep(self._backoff(end))
+            else:
+                if end and end.confirmed:
+                    self._reconnect.confirm()
+                await asyncio.sleep(plan.delay)
 
     async def _attempt(self) -> StreamEnd | None:
         async with aio.insecure_channel(
@@ -90,14 +96,21 @@ class ServerConnection:
     def _backoff(self, end: StreamEnd | None) -> float:
         if end and not end.welcomed and end.code is grpc.StatusCode.INVALID_ARGUMENT:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
-        self._failures += 1
-        delay = self._policy.delay_ms(self._failures, random.random()) / 1000
+        delay = self._reconnect.delay(_outcome(end))
         if end and end.code is grpc.StatusCode.ALREADY_EXISTS and end.retry_after is not None:
             # When a session that has gone silent expires is known: to wait for longer would be to wait for nothing.
             delay = min(delay, end.retry_after)
         status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
         logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
         return delay
+
+
+def _outcome(end: StreamEnd | None) -> StreamOutcome:
+    if end is None:
+        return StreamOutcome.FAILED
+    if end.reason == DRAINING:
+        return StreamOutcome.BY_DESIGN
+    return StreamOutcome.CONFIRMED if end.confirmed else StreamOutcome.FAILED
 
 
 def _failure(end: StreamEnd | None) -> str:

@@ -8,6 +8,7 @@ seconds of a clock that only goes forward, and must go on while the host sleeps:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -25,8 +26,9 @@ from distributor.agent.actions import (
     StopCommand,
 )
 from distributor.agent.outbox import Outbox
-from distributor.agent.record import CommandRecord, RecordedCommand
+from distributor.agent.record import CommandRecord, RecordedCommand, Waiting
 from distributor.model.command import Reason
+from distributor.model.control import CONTROL_ROOM, CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 
@@ -55,6 +57,8 @@ class AgentProfile:
     types: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     agent_version: str = ""
+    prompt_types: frozenset[str] = frozenset()
+    """Types whose handlers cannot block the connection, so that they are called before their Received is sent."""
     denied: Mapping[str, Reason] = field(default_factory=dict)
     """Types that the agent knows but the host does not allow, and why."""
 
@@ -73,6 +77,8 @@ class SessionState:
         self._outbox = Outbox(record)
         self._max_chunk_bytes = MAX_OUTPUT_CHUNK_BYTES
         self._start_within = 0.0
+        self.confirmed = False
+        """Whether the server has answered a heartbeat: the session works."""
         self._sequence = 0
         self._sent_at: dict[int, float] = {}
         self._heard_at = 0.0
@@ -83,8 +89,8 @@ class SessionState:
         """How many more commands would be accepted now."""
         if not self.accepting:
             return 0
-        room = self._profile.capacity - self._record.running
-        return max(0, min(room, MAX_HELD - self._record.running - self._record.unacknowledged))
+        room = self._profile.capacity - self._record.running - self._record.stuck
+        return max(0, min(room, MAX_HELD - len(self._record.held)))
 
     @property
     def _open(self) -> bool:
@@ -117,7 +123,8 @@ class SessionState:
         self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
         self._sent_at[self._sequence] = now
         # Parts count in their order: what was not said to be received is, to the server, still on its way.
-        later = sum(bool(held and held.running) for held in map(self._record.get, self._outbox.unsaid))
+        unsaid = map(self._record.get, self._outbox.unsaid)
+        later = sum(bool(held and held.running and not held.control) for held in unsaid)
         credit, running = self.credit + later if self.accepting else 0, self._record.running - later
         self._outbox.heartbeat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, load=load)
 
@@ -144,10 +151,38 @@ class SessionState:
         """The command's result is in the record. Before the Welcome this is no news either."""
         if self._open:
             self._outbox.add_result(command_id)
-            if not self.accepting or not self._record.get(command_id):
-                # The server takes a result for room. Of a disowned command it gets none; and an agent that takes no
-                # more was perhaps full when it said so, which any agent may be.
+            if not self.accepting or self._record.stuck or not self._record.get(command_id):
+                # The server takes a result for room. Of a disowned command it gets none; an agent that takes no more
+                # was perhaps full when it said so, which any agent may be; and a handler that does not stop keeps its
+                # place.
                 self.heartbeat(now)
+
+    def room_changed(self, now: float) -> None:
+        """A handler that would not stop has ended after all: say that there is room again."""
+        if self._open:
+            self.heartbeat(now)
+
+    def sent(self, message: gateway.ConnectRequest, now: float) -> list[Action]:
+        """A message is on the wire. Returns what to do: call the handlers of the commands that it says are received."""
+        actions: list[Action] = []
+        for received in message.received:
+            held = self._record.get(received.command_id)
+            if held and held.waiting and held.lease_id == received.lease_id:
+                actions += self._call_handler(held, held.waiting, now)
+        return actions
+
+    @property
+    def unanswered_results(self) -> list[str]:
+        """The results sent on this stream that are not acknowledged."""
+        return list(self._outbox.sent_results)
+
+    def _call_handler(self, held: RecordedCommand, waiting: Waiting, now: float) -> list[Action]:
+        if now >= waiting.fresh_until:
+            self._record.drop(held.command_id)
+            return [self._refuse(waiting.assignment, self._stale())]
+        held.waiting = None
+        self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
+        return [StartCommand(waiting.assignment)]
 
     def take(self) -> gateway.ConnectRequest | None:
         """The next message to send, or None when nothing waits. After a Goodbye there is none."""
@@ -172,9 +207,11 @@ class SessionState:
             actions += self._welcome(message.welcome, now)
         if message.HasField("heartbeat_reply"):
             self._heard_at = now
+            self.confirmed = True
         for cancel in message.cancels:
             actions += self._cancel(cancel)
         for ack in message.result_acks:
+            self._outbox.sent_results.pop(ack.command_id, None)
             self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
         for output_ack in message.output_acks:
             actions += self._output_acknowledged(output_ack)
@@ -219,9 +256,16 @@ class SessionState:
                 # Stored is what an acknowledgement says that was lost: the command may come again.
                 self._record.acknowledge(held.command_id, stored=verdict.verdict == gateway.VERDICT_STORED)
                 return []
+            if held.waiting:
+                self._record.drop(held.command_id)
+                return []
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
-        held.window.rewind(verdict.output_offset if verdict else held.window.acknowledged)
+        if held.waiting:
+            # The server has made it ours anew, so it is fresh.
+            return self._call_handler(held, held.waiting._replace(fresh_until=math.inf), 0.0)
+        safe = held.output_base + verdict.output_offset if verdict else held.window.acknowledged
+        held.window.rewind(safe)
         if held.window.unsent:
             self._outbox.add_output(held.command_id)
         if not held.running:
@@ -231,6 +275,10 @@ class SessionState:
     def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
         command_id, held = cancel.command_id, self._record.get(cancel.command_id)
         # With a result on its way the command is as good as stopped: "unknown" would let the server drop the result.
+        if held and held.waiting:
+            # Its handler was never called, and is not now.
+            self._record.drop(command_id)
+            held = None
         known = held is not None and not held.disowned
         finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
         self._outbox.cancel_reports.append(
@@ -242,20 +290,59 @@ class SessionState:
         held = self._record.get(ack.command_id)
         if not held:
             return []
-        held.window.acknowledge(ack.offset)
+        held.window.acknowledge(held.output_base + ack.offset)
         return [OutputRoom(ack.command_id)]
 
     def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
         command_id, lease_id = assignment.command.command_id, assignment.lease_id
+        if self._record.was_started(command_id) and self._given_again(command_id, lease_id):
+            return []
         refusal = self._refusal(assignment, after_heartbeat, now)
         if refusal:
-            refusal.command_id, refusal.lease_id = command_id, lease_id
-            self._outbox.refused.append(refusal)
-            return [RefusedCommand(command_id, assignment.attempt, refusal.reason.code)]
-        self._record.start(command_id, lease_id)
+            return [self._refuse(assignment, refusal)]
+        command_type = assignment.command.type
+        held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
-        self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))
-        return [StartCommand(assignment)]
+        waiting = held.waiting = Waiting(assignment, self._sent_at[after_heartbeat] + self._start_within)
+        # Our own handlers go on at once: what is instant travels in one message.
+        return self._call_handler(held, waiting, now) if command_type in self._profile.prompt_types else []
+
+    def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused) -> RefusedCommand:
+        refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
+        self._outbox.refused.append(refusal)
+        return RefusedCommand(refusal.command_id, assignment.attempt, refusal.reason.code)
+
+    def _given_again(self, command_id: str, lease_id: str) -> bool:
+        """Answer a command that we run, or know the outcome of, under its new lease. False where we do not know it."""
+        held = self._record.get(command_id)
+        if held is None:
+            if not self._record.recall(command_id, lease_id):
+                return False
+        elif held.disowned:
+            return False
+        else:
+            held.renew(lease_id)
+            if held.waiting:
+                held.waiting = held.waiting._replace(
+                    assignment=gateway.Assignment(
+                        command=held.waiting.assignment.command,
+                        attempt=held.waiting.assignment.attempt,
+                        lease_id=lease_id,
+                    )
+                )
+            if held.window.unsent:
+                self._outbox.add_output(command_id)
+        self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
+        if held is None or not held.waiting:
+            self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))
+        if (held is None or not held.running) and not self._outbox.has_result(command_id):
+            self._outbox.add_result(command_id)
+        return True
+
+    def _stale(self) -> gateway.Refused:
+        return _refused(
+            gateway.REFUSAL_CODE_STALE, "stale", f"the command was under way for over {self._start_within:g} s"
+        )
 
     def _refusal(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> gateway.Refused | None:
         command = assignment.command
@@ -272,16 +359,20 @@ class SessionState:
             )
         sent_at = self._sent_at.get(after_heartbeat)
         if sent_at is None or now - sent_at >= self._start_within:
-            return _refused(
-                gateway.REFUSAL_CODE_STALE, "stale", f"the command was under way for over {self._start_within:g} s"
-            )
+            return self._stale()
+        if command.type in CONTROL_TYPES:
+            # They have room of their own, also while the agent leaves.
+            if self._record.control < CONTROL_ROOM and len(self._record.held) < MAX_HELD:
+                return None
+            return _refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")
         if not self.accepting:
             return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent takes no more commands")
         if self.credit == 0:
+            taken = self._record.running + self._record.stuck
             return _refused(
                 gateway.REFUSAL_CODE_BUSY,
                 "busy",
-                f"the agent runs {self._record.running} of at most {self._profile.capacity} commands",
+                f"the agent runs {taken} of at most {self._profile.capacity} commands",
             )
         return None
 
@@ -293,4 +384,4 @@ def _refused(code: gateway.RefusalCode.ValueType, reason: str, message: str) -> 
 
 
 def _listed(held: RecordedCommand) -> gateway.RunningCommand:
-    return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.window.written)
+    return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.output_bytes)

@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import cast
 
 from distributor.agent.actions import StopCause
-from distributor.agent.command_context import CommandContext, Handler
+from distributor.agent.command_context import AnyHandler, BlockingContext, BlockingHandler, CommandContext, Handler
 from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import now
-from distributor.agent.record import CommandRecord
+from distributor.agent.handler_call import LoopCall, ThreadCall
+from distributor.agent.handler_loop import HandlerLoop
+from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
 
+STOP_GRACE_SECONDS = 5.0
+"""How long a handler may take to stop, unless the agent says otherwise."""
+
+
+@dataclass(slots=True)
+class HandlerTable:
+    """The handlers of an agent by type of command, and how they are run."""
+
+    handlers: dict[str, AnyHandler] = field(default_factory=dict)
+    prompt: set[str] = field(default_factory=set)
+    """Types whose coroutine handlers never block: they run on the connection's own loop."""
+    stop_grace: float = STOP_GRACE_SECONDS
+    stop_graces: dict[str, float] = field(default_factory=dict)
+    """Of types that have one of their own."""
+
+    def grace_of(self, command_type: str) -> float:
+        """Seconds that a handler of this type may take to stop."""
+        return self.stop_graces.get(command_type, self.stop_grace)
+
 
 class Workload:
-    """Starts and stops runs, and notes their results in the record. Owns the tasks of all handlers."""
+    """Starts and stops runs, and notes their results in the record. Belongs to the connection's loop.
 
-    def __init__(self, handlers: Mapping[str, Handler], record: CommandRecord, session: CurrentSession) -> None:
-        self._handlers = handlers
+    Owns the loop of the handlers. A handler that blocks it for longer than it may take to stop keeps it; the others get
+    a new one.
+    """
+
+    def __init__(self, table: HandlerTable, record: CommandRecord, session: CurrentSession) -> None:
+        self._table = table
         self._record = record
         self._session = session
         self._runs: dict[str, CommandRun] = {}
+        self._loop: HandlerLoop | None = None
+        self._blocked: list[HandlerLoop] = []
+        self._started_on: dict[str, HandlerLoop] = {}
 
     def start(self, assignment: gateway.Assignment) -> None:
         """Call the handler of a command that the record holds."""
@@ -32,10 +63,8 @@ class Workload:
         held = self._record.get(command.command_id)
         if held is None:
             raise RuntimeError(f"command {command.command_id} is not in the record")
-        context = CommandContext(assignment, held.window, self._session)
-        run = CommandRun(held, context, self._handlers[command.type], self._session.max_result_bytes)
-        self._runs[command.command_id] = run
-        run.start(self._ended)
+        run = self._runs[command.command_id] = self._run(assignment, held)
+        run.start(self._ended, self._released)
         logger.debug("started", command_id=held.command_id, attempt=assignment.attempt, type=command.type)
 
     def stop(self, command_id: str, cause: StopCause) -> None:
@@ -57,15 +86,57 @@ class Workload:
             run.context.output_room()
 
     async def ended(self, excluded_types: Iterable[str] = ()) -> None:
-        """Wait until nothing runs but commands of `excluded_types`."""
+        """Wait until nothing runs but commands of `excluded_types`, and handlers that do not stop."""
         while others := self._others(excluded_types):
-            await asyncio.wait([run.task for run in others])
+            await asyncio.gather(*(run.ended() for run in others))
+
+    async def close(self) -> None:
+        """End the loop of the handlers. One that a handler blocks is left behind, in a thread that keeps nothing up."""
+        loops = [*self._blocked, *([self._loop] if self._loop else [])]
+        self._loop, self._blocked = None, []
+        if not all(await asyncio.gather(*(loop.close() for loop in loops))):
+            logger.warning("left with handlers that do not stop")
+
+    def _run(self, assignment: gateway.Assignment, held: RecordedCommand) -> CommandRun:
+        command_type = assignment.command.type
+        handler, most = self._table.handlers[command_type], self._session.max_result_bytes
+        grace = self._table.grace_of(command_type)
+        if not is_coroutine_handler(handler):
+            blocking = BlockingContext(assignment, held.window, self._session)
+            return CommandRun(held, blocking, ThreadCall(cast(BlockingHandler, handler), blocking, held, most), grace)
+        loop = None if command_type in self._table.prompt else self._handler_loop()
+        if loop:
+            self._started_on[held.command_id] = loop
+        context = CommandContext(assignment, held.window, self._session, loop.loop if loop else None)
+        return CommandRun(held, context, LoopCall(cast(Handler, handler), context, held, most, loop), grace)
+
+    def _handler_loop(self) -> HandlerLoop:
+        if self._loop is None:
+            self._loop = HandlerLoop()
+        return self._loop
 
     def _others(self, excluded_types: Iterable[str]) -> list[CommandRun]:
         excluded = frozenset(excluded_types)
         return [run for run in self._runs.values() if run.context.type not in excluded]
 
     def _ended(self, run: CommandRun, result: gateway.Result) -> None:
-        del self._runs[run.held.command_id]
+        command_id = run.held.command_id
+        del self._runs[command_id]
+        loop = self._started_on.pop(command_id, None)
+        if run.abandoned:
+            self._record.stuck += not run.held.control
+            if run.blocks_its_loop and loop is not None and loop is self._loop:
+                logger.error("a handler blocks the others; new commands get a new event loop", command_id=command_id)
+                self._loop = None
+                self._blocked.append(loop)
         self._record.finish(result)
-        self._session.finished(run.held.command_id, now())
+        self._session.finished(command_id, now())
+
+    def _released(self, run: CommandRun) -> None:
+        self._record.stuck -= not run.held.control
+        self._session.room_changed(now())
+
+
+def is_coroutine_handler(handler: AnyHandler) -> bool:
+    """Whether a handler runs on the event loop; a plain function runs in a thread."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

@@ -15,7 +15,7 @@ from tests.support.scripted_gateway import assignment, welcome
 
 CAPACITY = 30
 START_WITHIN = 15.0
-PROFILE = AgentProfile("agent123", "instance", CAPACITY, ("PING",))
+PROFILE = AgentProfile("agent123", "instance", CAPACITY, ("PRINT",), prompt_types=frozenset({"PRINT"}))
 COMMAND_IDS = st.integers(0, 60).map(str)
 
 
@@ -47,8 +47,10 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(ids=st.lists(COMMAND_IDS, max_size=25, unique=True), heartbeat=st.integers(0, 5))
     def give_commands(self, ids: list[str], heartbeat: int) -> None:
         self.attempts += 1
-        given = [assignment(command_id, attempt=self.attempts) for command_id in ids]
+        given = [assignment(command_id, "PRINT", attempt=self.attempts) for command_id in ids]
         message = gateway.ConnectResponse(commands=gateway.Commands(assignments=given, after_heartbeat=heartbeat))
+        # What has ended is answered with its result again, under the new lease.
+        self.unacknowledged |= set(ids) & self.starts.keys() - self.running
         for action in self.state.receive(message, self.now):
             if isinstance(action, RefusedCommand):
                 continue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from queue import SimpleQueue
 from typing import Any, Final
 
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
@@ -16,7 +16,7 @@ from tests.support.free_port import free_port
 from tests.support.running_bridge import bridge_settings
 from tests.support.running_server import RunningServer
 from tests.support.serving_agent import background
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 AGENT_ID: Final = "page-agent"
 
@@ -25,26 +25,31 @@ class Script:
     """A handler that a test drives: it prints what it is given, until it is made to end or fail."""
 
     def __init__(self) -> None:
-        self._next: asyncio.Queue[tuple[bytes, OutputStreamName] | CommandFailed | None] = asyncio.Queue()
+        # Handlers run on a loop of their own, so the two sides share a queue of threads.
+        self._next: SimpleQueue[tuple[bytes, OutputStreamName] | CommandFailed | None] = SimpleQueue()
 
     async def __call__(self, command: CommandContext) -> object:
-        while (step := await self._next.get()) is not None:
+        while (step := await self._step()) is not None:
             if isinstance(step, CommandFailed):
                 raise step
             await command.output(*step)
         return {"ok": True}
 
+    async def _step(self) -> tuple[bytes, OutputStreamName] | CommandFailed | None:
+        await until(lambda: not self._next.empty())
+        return self._next.get_nowait()
+
     def print(self, text: str | bytes, stream: OutputStreamName = "stdout") -> None:
         """Print this."""
-        self._next.put_nowait((text.encode() if isinstance(text, str) else text, stream))
+        self._next.put((text.encode() if isinstance(text, str) else text, stream))
 
     def end(self) -> None:
         """Complete."""
-        self._next.put_nowait(None)
+        self._next.put(None)
 
     def fail(self, code: str, message: str) -> None:
         """Fail."""
-        self._next.put_nowait(CommandFailed(code, message))
+        self._next.put(CommandFailed(code, message))
 
 
 class PageWorld:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from distributor.agent import Agent, CommandContext
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession
+from tests.support.waiting import until
 
 T = TypeVar("T")
 
@@ -61,11 +63,28 @@ def logged(text: str) -> Iterator[asyncio.Event]:
         logger.removeHandler(watcher)
 
 
+class Flag:
+    """An event between the test and a handler, which runs on another event loop."""
+
+    def __init__(self) -> None:
+        self._set = threading.Event()
+
+    def set(self) -> None:
+        self._set.set()
+
+    def is_set(self) -> bool:
+        return self._set.is_set()
+
+    async def wait(self) -> None:
+        """Looks again and again: asyncio has no event that two loops can share."""
+        await until(self.is_set)
+
+
 class Gate:
     """A handler that prints, then waits until the test opens it."""
 
     def __init__(self) -> None:
-        self.open = asyncio.Event()
+        self.open = Flag()
 
     async def __call__(self, command: CommandContext) -> object:
         await command.output(f"{command.command_id} waits\n")

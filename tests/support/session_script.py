@@ -10,14 +10,15 @@ from distributor.agent.session_state import AgentProfile, SessionState
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
-from tests.support.scripted_gateway import welcome
+from tests.support.scripted_gateway import assignment, welcome
 
 OUT = command_pb2.OUTPUT_STREAM_STDOUT
 PROFILE = AgentProfile(
     "agent123",
     "instance",
     capacity=2,
-    types=("PING", "STOP"),
+    types=("PRINT", "SLOW", "PING", "STOP"),
+    prompt_types=frozenset({"PRINT", "PING", "STOP"}),
     labels={"zone": "a"},
     agent_version="test",
     denied={"EXEC": Reason("exec_not_allowed", "this host does not allow EXEC")},
@@ -30,6 +31,11 @@ def opened(record: CommandRecord | None = None, now: float = 0.0) -> SessionStat
     state.hello(now)
     state.receive(welcome(), now)
     return state
+
+
+def work(command_id: str, command_type: str = "PRINT", attempt: int = 1) -> gateway.Assignment:
+    """A command that takes up room, and whose handler is called at once."""
+    return assignment(command_id, command_type, attempt=attempt)
 
 
 def commands(*assignments: gateway.Assignment, after_heartbeat: int = 0) -> gateway.ConnectResponse:

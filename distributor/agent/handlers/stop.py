@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from distributor.agent.command_context import CommandContext, CommandFailed, Handler
-
-STOP: Final = "STOP"
 
 
 class Stoppable(Protocol):

@@ -16,11 +16,12 @@ async def test_a_handler_that_blocks_the_loop_is_named(gateway: ScriptedGateway,
         @agent.handler("BLOCK")
         async def block(command: CommandContext) -> None:
             deadline = time.monotonic() + 5.0
-            while not any("blocked" in line["event"] for line in logs) and time.monotonic() < deadline:
+            while not any(line.get("task") == "command a" for line in logs) and time.monotonic() < deadline:
                 time.sleep(0.01)  # noqa: ASYNC251 - blocking the loop is the point
 
         async with serving(agent, gateway) as served:
             await served.session.command(assignment("a", "BLOCK"))
             await served.session.result("a")
     blocked = [line for line in logs if line["event"] == "the event loop is blocked"]
-    assert [line["task"] for line in blocked] == ["command a"]
+    # The connection has a loop of its own, which a busy machine may hold up.
+    assert "command a" in [line["task"] for line in blocked]

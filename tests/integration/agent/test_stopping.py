@@ -22,7 +22,7 @@ async def test_stop_finishes_the_other_work_and_leaves(gateway: ScriptedGateway,
         session = served.session
         await session.command(assignment("a", "WAIT"), assignment("s", "STOP", reason="test"))
         await session.started("s")
-        await session.command(assignment("late"))
+        await session.command(assignment("late", "WAIT"))
         assert (await session.refused("late")).code == pb.REFUSAL_CODE_BUSY
         assert not any(message.results for message in session.seen)
         gate.open.set()
@@ -49,7 +49,7 @@ async def test_two_stops_do_not_wait_for_each_other(gateway: ScriptedGateway, ag
     async with serving(agent, gateway) as served:
         await served.session.command(assignment("s", "STOP"), assignment("t", "STOP"))
         assert (await served.session.result("s")).status == COMPLETED
-        # Both arrived in one message, so both were started before the first could refuse the second.
+        # Control commands are taken while the agent leaves.
         assert (await served.session.result("t")).status == COMPLETED
         await served.task
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -8,6 +9,7 @@ from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandContext, Handler
 from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
+from distributor.agent.handler_call import LoopCall
 from distributor.agent.record import RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -20,19 +22,25 @@ class Run:
     """A command run whose results are collected."""
 
     def __init__(
-        self, handler: Handler, time_limit: float | None = None, session: CurrentSession | None = None
+        self,
+        handler: Handler,
+        time_limit: float | None = None,
+        session: CurrentSession | None = None,
+        stop_grace: float = 3_600.0,
     ) -> None:
         self.results: list[gateway.Result] = []
         self.held = RecordedCommand("a", "lease")
         self.context = CommandContext(
             assignment("a", time_limit=time_limit), self.held.window, session or CurrentSession()
         )
-        self.run = CommandRun(self.held, self.context, handler, max_result_bytes=1_000)
-        self.run.start(lambda _, result: self.results.append(result))
+        call = LoopCall(handler, self.context, self.held, 1_000, None)
+        self.run = CommandRun(self.held, self.context, call, stop_grace)
+        self.released = asyncio.Event()
+        self.run.start(lambda _, result: self.results.append(result), lambda _: self.released.set())
 
     async def ended(self) -> tuple[str, str]:
         """Status and reason code of the only result."""
-        await self.run.task
+        await self.run.ended()
         (result,) = self.results
         return STATUS(result.status).removeprefix("COMMAND_STATUS_"), result.reason.code
 
@@ -147,7 +155,7 @@ async def test_text_goes_as_utf8_and_streams_are_kept_apart() -> None:
         return None
 
     run = Run(handler)
-    await run.run.task
+    await run.run.ended()
     chunks = [run.held.window.take(100), run.held.window.take(100), run.held.window.take(100)]
     assert [(chunk.stream, chunk.data) for chunk in chunks if chunk] == [
         (command_pb2.OUTPUT_STREAM_STDOUT, "é".encode()),
@@ -160,7 +168,7 @@ async def test_an_ended_command_takes_no_output() -> None:
         return None
 
     run = Run(handler)
-    await run.run.task
+    await run.run.ended()
     with pytest.raises(RuntimeError, match="has ended"):
         await run.context.output("late")
 
@@ -171,3 +179,54 @@ async def test_the_context_tells_of_the_command() -> None:
     context = CommandContext(given, held.window, CurrentSession())
     assert (context.command_id, context.type, context.attempt, context.time_limit) == ("a", "GREET", 3, 1.5)
     assert context.params == {"name": "Ada", "times": 2}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("base")],
+    ids=lambda e: type(e).__name__,
+)
+async def test_what_would_end_a_process_ends_the_command(error: BaseException) -> None:
+    async def handler(command: CommandContext) -> object:
+        raise error
+
+    run = Run(handler)
+    assert await run.ended() == ("FAILED", "handler_error")
+    assert run.results[0].reason.message.startswith(type(error).__name__)
+
+
+async def test_an_error_that_cannot_be_shown_is_still_a_failure() -> None:
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    async def handler(command: CommandContext) -> object:
+        raise Hostile
+
+    run = Run(handler)
+    assert await run.ended() == ("FAILED", "handler_error")
+    assert run.results[0].reason.message == "Hostile: (its message cannot be read)"
+
+
+async def test_a_handler_that_swallows_its_cancel_fails_after_the_grace_and_is_released_when_it_ends() -> None:
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        entered.set()
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        return "late"
+
+    run = Run(handler, stop_grace=0.01)
+    await entered.wait()
+    run.run.stop(StopCause.TIME_LIMIT)
+    assert await run.ended() == ("FAILED", "would_not_stop")
+    assert "(time_limit); it may be running still" in run.results[0].reason.message
+    assert run.run.abandoned
+    assert not run.run.blocks_its_loop
+    with pytest.raises(RuntimeError, match="has ended"):
+        await run.context.output("late")
+    release.set()
+    await run.released.wait()
+    assert len(run.results) == 1

@@ -6,15 +6,18 @@ import pytest
 
 from distributor.agent.actions import (
     OutputRoom,
+    RefusedCommand,
     SessionOpened,
     StartCommand,
 )
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import SessionState
+from distributor.model.agent_session import AgentSession
+from distributor.model.control import CONTROL_ROOM
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.wire.limits import MAX_HELD
-from tests.support.scripted_gateway import assignment, welcome
-from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken
+from tests.support.scripted_gateway import welcome
+from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken, work
 
 # Opening
 
@@ -27,7 +30,8 @@ def test_hello_says_who_the_agent_is_and_what_it_holds() -> None:
     record.start("disowned", "lease-x").disowned = True
     hello = SessionState(PROFILE, record).hello(0.0).hello
     assert (hello.agent_id, hello.instance_id, hello.capacity) == ("agent123", "instance", 2)
-    assert (list(hello.types), dict(hello.labels), hello.agent_version) == (["PING", "STOP"], {"zone": "a"}, "test")
+    assert (list(hello.types), dict(hello.labels)) == (["PRINT", "SLOW", "PING", "STOP"], {"zone": "a"})
+    assert hello.agent_version == "test"
     assert [(c.command_id, c.lease_id, c.output_offset) for c in hello.running] == [("running", "lease-r", 3)]
     assert [(c.command_id, c.lease_id, c.output_offset) for c in hello.unacknowledged] == [("done", "lease-d", 2)]
 
@@ -56,7 +60,7 @@ def test_a_second_welcome_is_ignored() -> None:
 def test_a_command_is_received_and_started_in_one_message_with_its_result() -> None:
     record = CommandRecord()
     state = opened(record)
-    given = assignment("a")
+    given = work("a")
     assert state.receive(commands(given), 1.0) == [StartCommand(given)]
     finish(state, record, "a")
     message = taken(state)
@@ -79,7 +83,7 @@ def test_a_command_starts_only_while_its_heartbeat_is_fresh(after_heartbeat: int
     state = opened()
     state.heartbeat(10.0)
     state.take()
-    message = commands(assignment("a"), after_heartbeat=after_heartbeat)
+    message = commands(work("a"), after_heartbeat=after_heartbeat)
     if starts:
         assert len(state.receive(message, now)) == 1
     else:
@@ -99,16 +103,16 @@ def test_old_heartbeats_are_forgotten() -> None:
     [("DANCE", "unsupported_type"), ("EXEC", "exec_not_allowed")],
 )
 def test_what_the_agent_cannot_or_may_not_do_is_refused(command_type: str, code: str) -> None:
-    refused = refusal(opened(), commands(assignment("a", command_type)))
+    refused = refusal(opened(), commands(work("a", command_type)))
     assert (refused.code, refused.reason.code) == (gateway.REFUSAL_CODE_UNSUPPORTED, code)
     assert (refused.command_id, refused.lease_id) == ("a", "lease-a-1")
 
 
 def test_a_command_over_the_capacity_is_refused_as_busy() -> None:
     state = opened()
-    state.receive(commands(assignment("a"), assignment("b")), 0.0)
+    state.receive(commands(work("a"), work("b")), 0.0)
     state.take()
-    refused = refusal(state, commands(assignment("c")))
+    refused = refusal(state, commands(work("c")))
     assert (refused.code, refused.reason.message) == (
         gateway.REFUSAL_CODE_BUSY,
         "the agent runs 2 of at most 2 commands",
@@ -118,34 +122,193 @@ def test_a_command_over_the_capacity_is_refused_as_busy() -> None:
 def test_a_command_refused_as_stale_or_busy_may_be_started_later() -> None:
     record = CommandRecord()
     state = opened(record)
-    assert refusal(state, commands(assignment("a")), now=15.0).code == gateway.REFUSAL_CODE_STALE
+    assert refusal(state, commands(work("a")), now=15.0).code == gateway.REFUSAL_CODE_STALE
     state.heartbeat(16.0)
-    assert len(state.receive(commands(assignment("a", attempt=2), after_heartbeat=1), 16.0)) == 1
+    assert len(state.receive(commands(work("a", attempt=2), after_heartbeat=1), 16.0)) == 1
 
 
 @pytest.mark.parametrize("stage", ["running", "unacknowledged", "acknowledged", "rejected transient"])
-def test_a_command_that_was_started_is_never_started_again(stage: str) -> None:
+def test_a_command_given_out_again_is_not_started_again_but_answered_under_the_new_lease(stage: str) -> None:
     record = CommandRecord()
     state = opened(record)
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     if stage != "running":
         finish(state, record, "a", transient="transient" in stage)
+        state.take()
     if stage == "acknowledged":
         state.receive(acknowledged("a"), 0.0)
     if stage == "rejected transient":
         state.receive(acknowledged("a", verdict=gateway.RESULT_VERDICT_REJECTED), 0.0)
     state.take()
-    refused = refusal(state, commands(assignment("a", attempt=2)))
+    assert state.receive(commands(work("a", attempt=2)), 0.0) == []
+    message = taken(state)
+    assert [(r.command_id, r.lease_id) for r in message.received] == [("a", "lease-a-2")]
+    assert [(r.command_id, r.lease_id) for r in message.started] == [("a", "lease-a-2")]
+    if stage == "running":
+        finish(state, record, "a")
+        message = taken(state)
+    assert [(r.command_id, r.lease_id) for r in message.results] == [("a", "lease-a-2")]
+
+
+def test_one_that_is_given_out_again_goes_on_with_its_output() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a")), 0.0)
+    window = record.held[0].window
+    window.append(OUT, b"12345")
+    state.output_written("a")
+    taken(state)
+    state.receive(gateway.ConnectResponse(output_acks=[gateway.OutputAck(command_id="a", offset=3)]), 0.0)
+    state.receive(commands(work("a", attempt=2)), 0.0)
+    (output,) = taken(state).output
+    assert (output.lease_id, output.offset, output.data) == ("lease-a-2", 0, b"45")
+    state.receive(gateway.ConnectResponse(output_acks=[gateway.OutputAck(command_id="a", offset=2)]), 0.0)
+    assert (window.acknowledged, record.held[0].output_bytes) == (5, 2)
+
+
+def test_a_duplicate_whose_outcome_is_not_remembered_is_refused() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a")), 0.0)
+    record.held[0].disowned = True
+    finish(state, record, "a")
+    state.take()
+    refused = refusal(state, commands(work("a", attempt=2)))
     assert (refused.code, refused.lease_id) == (gateway.REFUSAL_CODE_DUPLICATE, "lease-a-2")
+
+
+# Handlers are called once the Received is on the wire
+
+
+def test_a_handler_is_called_once_its_received_was_sent() -> None:
+    state = opened()
+    given = work("a", "SLOW")
+    assert state.receive(commands(given), 0.0) == []
+    message = taken(state)
+    assert ([r.command_id for r in message.received], list(message.started)) == (["a"], [])
+    assert state.sent(message, 1.0) == [StartCommand(given)]
+    assert [s.command_id for s in taken(state).started] == ["a"]
+    assert state.sent(message, 1.0) == []
+
+
+def test_one_that_went_stale_before_its_received_was_sent_is_refused_and_may_come_again() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a", "SLOW")), 0.0)
+    message = taken(state)
+    assert state.sent(message, 15.0) == [RefusedCommand("a", 1, "stale")]
+    assert taken(state).refused[0].code == gateway.REFUSAL_CODE_STALE
+    assert record.empty
+    assert not record.was_started("a")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "actions"),
+    [(gateway.VERDICT_KEEP, [StartCommand(work("a", "SLOW"))]), (gateway.VERDICT_STOP, [])],
+)
+def test_one_whose_received_was_cut_off_waits_for_the_word_of_the_server(
+    verdict: gateway.Verdict.ValueType, actions: list[StartCommand]
+) -> None:
+    record = CommandRecord()
+    opened(record).receive(commands(work("a", "SLOW")), 0.0)
+    state = SessionState(PROFILE, record)
+    hello = state.hello(100.0).hello
+    assert [one.command_id for one in hello.running] == ["a"]
+    told = welcome(verdicts=(gateway.HeldCommandVerdict(command_id="a", verdict=verdict),))
+    assert state.receive(told, 100.0)[1:] == actions
+    assert record.empty == (not actions)
+
+
+def test_one_that_is_cancelled_before_its_handler_was_called_is_not_there() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a", "SLOW")), 0.0)
+    cancel = gateway.Cancel(command_id="a", lease_id="lease-a-1")
+    assert state.receive(gateway.ConnectResponse(cancels=[cancel]), 0.0) == []
+    message = taken(state)
+    assert message.cancel_reports[0].finding == gateway.CANCEL_FINDING_UNKNOWN
+    assert state.sent(message, 0.0) == []
+    assert record.empty
+
+
+# Control commands
+
+
+def test_control_commands_are_taken_by_a_full_agent_and_while_it_leaves() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a"), work("b")), 0.0)
+    assert len(state.receive(commands(work("p", "PING")), 0.0)) == 1
+    state.take()
+    state.heartbeat(1.0)
+    assert (taken(state).heartbeat.credit, record.running, record.control) == (0, 2, 1)
+    state.leave("done", 2.0)
+    assert len(state.receive(commands(work("s", "STOP")), 2.0)) == 1
+    for number in range(CONTROL_ROOM - 2):
+        state.receive(commands(work(f"p{number}", "PING")), 2.0)
+    state.take()
+    assert refusal(state, commands(work("more", "PING")), 2.0).code == gateway.REFUSAL_CODE_BUSY
+
+
+# Handlers that do not stop
+
+
+def test_a_handler_that_does_not_stop_takes_up_room_until_it_ends() -> None:
+    """As the server counts it: the heartbeat comes before the result in its message."""
+    record = CommandRecord()
+    state = opened(record)
+    server = AgentSession("agent123", 1, capacity=2, now=0.0)
+    for command_id in ("a", "b"):
+        server.claimed(command_id, f"lease-{command_id}-1", 1, 0.0)
+        server.received(command_id, f"lease-{command_id}-1", 0.0)
+    state.receive(commands(work("a"), work("b")), 0.0)
+    state.take()
+
+    def told() -> int:
+        message = taken(state)
+        beat = message.heartbeat
+        server.heartbeat(beat.sequence, beat.credit, beat.running, 0.0)
+        for result in message.results:
+            server.ended(result.command_id, f"lease-{result.command_id}-1")
+        return server.credit
+
+    record.stuck += 1
+    finish(state, record, "a")
+    assert (state.credit, told()) == (0, 0)
+    finish(state, record, "b")
+    assert (state.credit, told()) == (1, 1)
+    record.stuck -= 1
+    state.room_changed(0.0)
+    assert (state.credit, told()) == (2, 2)
+
+
+# Results that end streams
+
+
+def test_suspects_are_sent_one_by_one() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a"), work("b")), 0.0)
+    finish(state, record, "a")
+    finish(state, record, "b")
+    assert len(taken(state).results) == 2
+    assert state.unanswered_results == ["a", "b"]
+    record.suspects = {"a", "b"}
+    again = opened(record)
+    assert [result.command_id for result in taken(again).results] == ["a"]
+    assert (again.take(), again.unanswered_results) == (None, ["a"])
+    again.receive(acknowledged("a"), 0.0)
+    assert [result.command_id for result in taken(again).results] == ["b"]
+    assert record.suspects == {"b"}
 
 
 def test_after_a_stored_transient_failure_the_next_attempt_starts() -> None:
     record = CommandRecord()
     state = opened(record)
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     finish(state, record, "a", transient=True)
     message = acknowledged("a")
-    message.MergeFrom(commands(assignment("a", attempt=2)))
+    message.MergeFrom(commands(work("a", attempt=2)))
     assert len(state.receive(message, 0.0)) == 1
 
 
@@ -165,7 +328,7 @@ def test_no_more_is_accepted_than_the_next_hello_may_list() -> None:
 
 def test_a_heartbeat_tells_credit_and_load() -> None:
     state = opened()
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     taken(state)
     state.heartbeat(1.0, load=0.5)
     beat = taken(state).heartbeat
@@ -176,7 +339,7 @@ def test_a_heartbeat_leaves_out_what_was_not_said_to_be_received_before_it() -> 
     """In the order of the parts it comes before the Received of its own message."""
     record = CommandRecord()
     state = opened(record)
-    state.receive(commands(assignment("a"), assignment("b")), 0.0)
+    state.receive(commands(work("a"), work("b")), 0.0)
     finish(state, record, "b")
     state.heartbeat(1.0)
     message = taken(state)
@@ -189,7 +352,7 @@ def test_a_heartbeat_leaves_out_what_was_not_said_to_be_received_before_it() -> 
 
 def test_one_that_takes_no_more_has_no_credit_whatever_is_unsaid() -> None:
     state = opened()
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     state.stop_accepting(1.0)
     assert taken(state).heartbeat.credit == 0
 
@@ -209,5 +372,5 @@ def test_silence_is_three_intervals_without_an_answer() -> None:
     assert state.silent(30.0)
     state.receive(gateway.ConnectResponse(heartbeat_reply=gateway.HeartbeatReply(sequence=1)), 20.0)
     assert not state.silent(30.0)
-    state.receive(commands(assignment("a")), 40.0)
+    state.receive(commands(work("a")), 40.0)
     assert state.silent(50.0), "only the answer to a heartbeat counts"

@@ -16,15 +16,15 @@ from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import Phase, SessionState
 from distributor.model.agent_session import AgentSession
 from distributor.v1 import agent_gateway_pb2 as gateway
-from tests.support.scripted_gateway import assignment, welcome
-from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken
+from tests.support.scripted_gateway import welcome
+from tests.support.session_script import OUT, PROFILE, acknowledged, commands, finish, opened, refusal, taken, work
 
 # Cancel and reconcile
 
 
 def test_a_cancel_stops_what_runs_and_says_so() -> None:
     state = opened()
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     cancels = [gateway.Cancel(command_id="a", lease_id="l1"), gateway.Cancel(command_id="b", lease_id="l2")]
     cancel = gateway.ConnectResponse(cancels=cancels)
     assert state.receive(cancel, 0.0) == [StopCommand("a", StopCause.CANCELLED)]
@@ -37,7 +37,7 @@ def test_a_cancel_stops_what_runs_and_says_so() -> None:
 def test_a_cancel_of_a_command_whose_result_is_under_way_promises_that_result() -> None:
     record = CommandRecord()
     state = opened(record)
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     finish(state, record, "a")
     assert state.receive(gateway.ConnectResponse(cancels=[gateway.Cancel(command_id="a")]), 0.0) == []
     assert taken(state).cancel_reports[0].finding == gateway.CANCEL_FINDING_STOPPING
@@ -46,7 +46,7 @@ def test_a_cancel_of_a_command_whose_result_is_under_way_promises_that_result() 
 def test_a_new_stream_sends_results_and_output_again_until_acknowledged() -> None:
     record = CommandRecord()
     first = opened(record)
-    first.receive(commands(assignment("a")), 0.0)
+    first.receive(commands(work("a")), 0.0)
     held = record.get("a")
     assert held
     held.window.append(OUT, b"abcdef")
@@ -104,8 +104,8 @@ def test_what_is_no_longer_ours_is_stopped_and_forgotten() -> None:
     assert record.empty
 
 
-@pytest.mark.parametrize(("transient", "refused"), [(True, False), (False, True)])
-def test_a_result_that_is_stored_is_forgotten_and_its_command_may_come_again(transient: bool, refused: bool) -> None:
+@pytest.mark.parametrize("transient", [True, False])
+def test_a_result_that_is_stored_is_forgotten_and_its_command_runs_again_if_it_was_transient(transient: bool) -> None:
     record = CommandRecord()
     record.start("a", "lease")
     record.finish(gateway.Result(command_id="a", transient=transient))
@@ -115,8 +115,8 @@ def test_a_result_that_is_stored_is_forgotten_and_its_command_may_come_again(tra
     assert state.receive(welcome(verdicts=(stored,)), 0.0) == [SessionOpened(1, "")]
     assert record.empty
     assert state.take() is None
-    state.receive(commands(assignment("a")), 0.0)
-    assert bool(taken(state).refused) == refused
+    assert bool(state.receive(commands(work("a")), 0.0)) == transient
+    assert bool(taken(state).results) != transient
 
 
 def test_acknowledged_output_makes_room() -> None:
@@ -138,7 +138,7 @@ def test_acknowledged_output_makes_room() -> None:
 def test_goodbye_comes_once_everything_is_acknowledged() -> None:
     record = CommandRecord()
     state = opened(record)
-    state.receive(commands(assignment("a")), 0.0)
+    state.receive(commands(work("a")), 0.0)
     taken(state)
     state.leave("maintenance", 1.0)
     beat = taken(state).heartbeat
@@ -160,7 +160,7 @@ def test_what_ends_while_a_full_agent_leaves_makes_no_room_for_more() -> None:
     for command_id in ("a", "b"):
         server.claimed(command_id, "lease", 1, 0.0)
         server.received(command_id, "lease", 0.0)
-    state.receive(commands(assignment("a"), assignment("b")), 0.0)
+    state.receive(commands(work("a"), work("b")), 0.0)
     taken(state)
     state.leave("maintenance", 1.0)
     for command_id in ("", "a", "b"):
@@ -181,7 +181,7 @@ def test_no_command_is_started_while_leaving() -> None:
     state = opened(record)
     state.leave("maintenance", 0.0)
     state.take()
-    refused = refusal(state, commands(assignment("b")))
+    refused = refusal(state, commands(work("b")))
     assert (refused.code, refused.reason.code) == (gateway.REFUSAL_CODE_BUSY, "stopping")
 
 

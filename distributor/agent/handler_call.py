@@ -1,0 +1,178 @@
+"""One call of a handler where it belongs: on the handlers' loop, on the connection's own, or in a thread.
+
+All three end in `done(result)` on the connection's loop, exactly once, whatever the handler raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+from distributor.agent import result as results
+from distributor.agent.command_context import BlockingContext, BlockingHandler, CommandContext, CommandFailed, Handler
+from distributor.agent.handler_loop import HandlerLoop
+from distributor.agent.record import RecordedCommand
+from distributor.observability.logging import get_logger, log_context
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+logger = get_logger()
+
+Done = Callable[[gateway.Result], None]
+
+
+class HandlerCall(Protocol):
+    """A call of a handler. Its methods belong to the connection's loop."""
+
+    def start(self, done: Done) -> None:
+        """Call the handler; `done` has the result once it has really ended."""
+
+    def stop(self) -> None:
+        """Ask the handler to end, once. `done` follows."""
+
+    @property
+    def heard(self) -> bool:
+        """Whether the request to end has reached the handler: not yet while it blocks its loop."""
+
+
+class _Recorder:
+    """Turns what a handler does into its result. Runs where the handler runs."""
+
+    def __init__(self, held: RecordedCommand, attempt: int, max_result_bytes: int) -> None:
+        self._held = held
+        self._attempt = attempt
+        self._max_result_bytes = max_result_bytes
+        self.stopped = False
+
+    def completed(self, value: object) -> gateway.Result:
+        return results.completed(self._held, value, self._max_result_bytes)
+
+    def failed(self, error: BaseException) -> gateway.Result:
+        with log_context(command_id=self._held.command_id, attempt=self._attempt):
+            self._log(error)
+        return results.failed(self._held, error, self._max_result_bytes)
+
+    def _log(self, error: BaseException) -> None:
+        if self.stopped:
+            if not isinstance(error, asyncio.CancelledError):
+                logger.warning("the handler failed while being stopped", exc_info=error)
+        elif isinstance(error, CommandFailed):
+            logger.info("the command failed", reason=error.code)
+        else:
+            logger.error("the handler raised an exception", exc_info=error)
+
+
+class LoopCall:
+    """A coroutine handler on `handlers`; with None on the connection's own loop, for handlers that never block."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        context: CommandContext,
+        held: RecordedCommand,
+        max_result_bytes: int,
+        handlers: HandlerLoop | None,
+    ) -> None:
+        self._handler = handler
+        self._context = context
+        self._recorder = _Recorder(held, context.attempt, max_result_bytes)
+        self._handlers = handlers
+        self._name = f"command {held.command_id}"
+        self._task: asyncio.Task[None] | None = None
+        self._begun = False
+        self._heard = False
+
+    @property
+    def heard(self) -> bool:
+        """Whether the request to end has reached the handler."""
+        return self._heard
+
+    def start(self, done: Done) -> None:
+        """Call the handler."""
+        home = asyncio.get_running_loop()
+        if self._handlers is None:
+            self._task = home.create_task(self._run(done), name=self._name)
+        else:
+            self._handlers.call(lambda: self._begin(lambda result: _hand_over(home, done, result)))
+
+    def stop(self) -> None:
+        """Cancel the handler's task."""
+        if self._handlers is None:
+            self._cancel()
+        else:
+            self._handlers.call(self._cancel)
+
+    def _begin(self, done: Done) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(done), name=self._name)
+
+    def _cancel(self) -> None:
+        self._heard = self._recorder.stopped = True
+        # A task cancelled before its first step would never run at all, and then nobody would report its end.
+        if self._begun and self._task is not None:
+            self._task.cancel()
+
+    async def _run(self, done: Done) -> None:
+        self._begun = True
+        try:
+            if self._recorder.stopped:
+                raise asyncio.CancelledError
+            with log_context(command_id=self._context.command_id, attempt=self._context.attempt):
+                result = self._recorder.completed(await self._handler(self._context))
+        except BaseException as error:  # noqa: BLE001  # SystemExit, too, ends the command and never the agent
+            result = self._recorder.failed(error)
+        done(result)
+
+
+class ThreadCall:
+    """A plain function in a thread of its own."""
+
+    heard = True
+
+    def __init__(
+        self, handler: BlockingHandler, context: BlockingContext, held: RecordedCommand, max_result_bytes: int
+    ) -> None:
+        self._handler = handler
+        self._context = context
+        self._recorder = _Recorder(held, context.attempt, max_result_bytes)
+
+    def start(self, done: Done) -> None:
+        """Call the handler."""
+        home = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        # A daemon: a function that never returns does not keep the process alive.
+        threading.Thread(
+            target=context.run, args=(self._run, home, done), name=f"agent {self._context.type} handler", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Tell the handler through its context."""
+        self._recorder.stopped = True
+        self._context.stop()
+
+    def _run(self, home: asyncio.AbstractEventLoop, done: Done) -> None:
+        try:
+            if self._recorder.stopped:
+                raise asyncio.CancelledError
+            with log_context(command_id=self._context.command_id, attempt=self._context.attempt):
+                result = self._recorder.completed(_plain(self._handler(self._context)))
+        except BaseException as error:  # noqa: BLE001  # as above
+            result = self._recorder.failed(error)
+        _hand_over(home, done, result)
+
+
+def _hand_over(home: asyncio.AbstractEventLoop, done: Done, result: gateway.Result) -> None:
+    # The agent may have left meanwhile, without waiting for a handler that would not end.
+    with suppress(RuntimeError):
+        home.call_soon_threadsafe(done, result)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Awaitable):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise CommandFailed("handler_error", "a def handler returned an awaitable; declare it with async def")
+    return value

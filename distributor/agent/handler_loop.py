@@ -1,0 +1,85 @@
+"""The event loop that `async def` handlers run on, in a thread of its own.
+
+The connection has another loop, so a handler that blocks this one delays other handlers at worst, never heartbeats,
+acknowledgements, cancels or signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from distributor.agent.daemon_threads import DaemonThreads
+from distributor.observability.logging import get_logger
+from distributor.observability.loop_watchdog import LoopWatchdog
+from distributor.tasks import finishes
+
+logger = get_logger()
+
+CLOSE_SECONDS: Final = 1.0
+"""How long what handlers left running on the loop may take to end once the agent leaves."""
+
+
+class HandlerLoop:
+    """Started by the first `call()`. `close()` from the loop that owns it; a loop that is blocked is left behind."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(DaemonThreads())
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._watchdog: asyncio.Task[None] | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop itself."""
+        return self._loop
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Run `callback` on the loop, soon. Nothing happens once the loop is closed."""
+        if self._thread is None:
+            # A daemon: a handler that never ends does not keep the process alive.
+            serve = partial(contextvars.copy_context().run, self._serve)
+            self._thread = threading.Thread(target=serve, name="agent handlers", daemon=True)
+            self._thread.start()
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback)
+
+    async def close(self) -> bool:
+        """Cancel what still runs on the loop, and end it. False where it is blocked and was left behind."""
+        if self._thread is None:
+            self._loop.close()
+            return True
+        ended = asyncio.Event()
+        home = asyncio.get_running_loop()
+        self.call(lambda: self._loop.create_task(self._wind_up(lambda: home.call_soon_threadsafe(ended.set))))
+        if not await finishes(ended.wait(), 2 * CLOSE_SECONDS):
+            return False
+        self._thread.join()
+        return True
+
+    async def _wind_up(self, ended: Callable[[], object]) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CLOSE_SECONDS)
+        await self._loop.shutdown_asyncgens()
+        self._closing = True
+        self._loop.stop()
+        ended()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._watchdog = self._loop.create_task(LoopWatchdog().run(), name="loop watchdog")
+        while not self._closing:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:
+                # What a task of a handler raised to end the process. It ends nothing here.
+                logger.error("a handler's task tried to end the agent", exc_info=error)
+        self._loop.close()
