@@ -13,7 +13,7 @@ from distributor.bridge.app import Admission, MintedToken, bridge_app
 from distributor.bridge.backend_status import ServerCheck
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls
-from distributor.bridge.dashboard_session import Patience, SessionServices
+from distributor.bridge.dashboard_session import DashboardLimits, SessionServices
 from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.server import bridge_endpoint
@@ -59,7 +59,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     Raises ConfigurationError for unusable keys and a missing `valkey_url`.
     """
     key = settings.signing_key()
-    verifier = TokenVerifier(settings.token_audience, key, settings.public_pems())
+    verifier = TokenVerifier(settings.token_audience, key, settings.public_pems(), settings.token_leeway)
     connection = ValkeyConnection(_valkey_url(settings))
     event_connection = ValkeyConnection(settings.valkey_url, reply_timeout_seconds=event_log.REPLY_SECONDS)
     functions = Functions(connection)
@@ -72,7 +72,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     hub = EventHub(events, view, pumps, agents, metrics)
     client = CommandClient(settings.server, CALLS)
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
-    patience = Patience(
+    limits = DashboardLimits(
         settings.connect_timeout,
         settings.max_connect_bytes,
         settings.slow_close,
@@ -81,7 +81,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     )
     snapshots = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
-        SessionServices(hub, view, snapshots, CommandCalls(client), verifier, metrics, patience, output),
+        SessionServices(hub, view, snapshots, CommandCalls(client), verifier, metrics, limits, output),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(key, settings.token_audience) if dev else None,
@@ -92,7 +92,9 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         client,
         hub,
         pumps,
-        bridge_endpoint(settings.listen, app, settings.ping_interval, settings.max_message_bytes),
+        bridge_endpoint(
+            settings.listen, app, settings.ping_interval, settings.max_message_bytes, settings.close_timeout
+        ),
         {
             "event hub": hub.run,
             "agent watch": agents.run,

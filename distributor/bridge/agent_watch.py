@@ -99,7 +99,7 @@ class AgentWatch:
 
     async def sweep(self) -> None:
         """Read every watched agent; send those that changed, and which gave proof of life."""
-        self.running.prune(lambda state: bool(self.subscriptions.of_command(state.command_id, state.agent_id)))
+        self.running.prune(lambda state: bool(self.subscriptions.watchers_of_command(state.command_id, state.agent_id)))
         watched = self.subscriptions.agents if not self.subscriptions.of_all_agents else await self._view.agent_ids()
         async with self.lock:
             agents = await self._view.agents(sorted({*watched, *self.subscriptions.agents, *self.running.agents}))
@@ -110,25 +110,25 @@ class AgentWatch:
         if seen:
             self._send_seen(seen)
 
-    async def shown(self) -> list[AgentInfo]:
+    async def snapshot(self) -> list[AgentInfo]:
         """The agents of a snapshot. Called with the lock held, which is kept until the snapshot is sent."""
-        agents = await self._view.shown_agents()
-        self._forget_what_differs(agents)
+        agents = await self._view.snapshot_agents()
+        self._invalidate_differing(agents)
         return agents
 
-    async def tell_now(self, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
+    async def send_current(self, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
         """Send one dashboard the current state of these agents."""
         async with self.lock:
             agents = await self._view.agents(agent_ids)
-            self._forget_what_differs(agents)
+            self._invalidate_differing(agents)
             for agent in agents:
-                dashboard.tell_agent(agent.agent_id, messages.agent_status(agent, _now_ms()))
+                dashboard.send_agent(agent.agent_id, messages.agent_status(agent, _now_ms()))
 
     def _is_watched(self, agent_id: str) -> bool:
-        return agent_id in self.running.agents or bool(self.subscriptions.of_agent(agent_id))
+        return agent_id in self.running.agents or bool(self.subscriptions.watchers_of_agent(agent_id))
 
-    def _forget_what_differs(self, agents: Iterable[AgentInfo]) -> None:
-        """A newcomer gets this state; the next look sends it to all who have an older one."""
+    def _invalidate_differing(self, agents: Iterable[AgentInfo]) -> None:
+        """After a newcomer got these states, have the next look send them to dashboards with older ones."""
         for agent in agents:
             if self._differs(agent):
                 self._sent.pop(agent.agent_id, None)
@@ -139,8 +139,8 @@ class AgentWatch:
             if self._differs(agent):
                 self._sent[agent.agent_id] = agent
                 text = messages.agent_status(agent, _now_ms())
-                for dashboard in list(self.subscriptions.of_agent(agent.agent_id)):
-                    dashboard.tell_agent(agent.agent_id, text)
+                for dashboard in list(self.subscriptions.watchers_of_agent(agent.agent_id)):
+                    dashboard.send_agent(agent.agent_id, text)
                 count += 1
             # Without an await between reading `outdated` and sending, no newer state can come in between.
             count += self._send_outdated(agent)
@@ -154,8 +154,8 @@ class AgentWatch:
         for state in outdated:
             self.running.note(state, agent.away_since_ms)
             change = change_of(state, None, agent_away_since_ms=agent.away_since_ms)
-            for dashboard in list(self.subscriptions.of_command(state.command_id, state.agent_id)):
-                dashboard.tell_change(change)
+            for dashboard in list(self.subscriptions.watchers_of_command(state.command_id, state.agent_id)):
+                dashboard.send_change(change)
         return len(outdated)
 
     def _send_seen(self, seen: dict[str, str]) -> None:
@@ -163,13 +163,13 @@ class AgentWatch:
         for start in range(0, len(everyone), SEEN_IN_A_MESSAGE):
             to_all = messages.agents_seen(dict(everyone[start : start + SEEN_IN_A_MESSAGE]))
             for dashboard in self.subscriptions.of_all_agents:
-                dashboard.tell_agent(f"* {start}", to_all)
+                dashboard.send_agent(f"* {start}", to_all)
         named: dict[Dashboard, dict[str, str]] = {}
         for agent_id, last_seen in seen.items():
-            for dashboard in self.subscriptions.of_agent(agent_id) - self.subscriptions.of_all_agents:
+            for dashboard in self.subscriptions.watchers_of_agent(agent_id) - self.subscriptions.of_all_agents:
                 named.setdefault(dashboard, {})[agent_id] = last_seen
         for dashboard, some in named.items():
-            dashboard.tell_agent("*", messages.agents_seen(some))
+            dashboard.send_agent("*", messages.agents_seen(some))
 
     async def _wait_until(self, when: float) -> None:
         """Return then, or once something was noted."""

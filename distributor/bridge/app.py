@@ -24,8 +24,8 @@ from distributor.bridge.dashboard_session import (
     FAULT,
     TEXT_ONLY,
     TRY_LATER,
-    Closing,
-    Gone,
+    CloseConnection,
+    PeerGone,
     SessionServices,
     serve_dashboard,
 )
@@ -57,7 +57,7 @@ _TYPES: Final = {
 
 
 class Admission(NamedTuple):
-    """Who may connect: origins besides the bridge's own, and how many dashboards at once."""
+    """Limits on connections: origins allowed besides the bridge's own, and dashboards at once."""
 
     allowed_origins: tuple[str, ...]
     max_connections: int
@@ -93,7 +93,7 @@ def bridge_app(
 
 
 class ConnectionGate:
-    """Lets dashboards in, and shows them out with a code and a sentence."""
+    """Admits dashboards up to the limit; closes connections with a code and a sentence."""
 
     def __init__(self, services: SessionServices, admission: Admission) -> None:
         self._services = services
@@ -109,18 +109,18 @@ class ConnectionGate:
         self._inside += 1
         try:
             if self._inside > self._admission.max_connections:
-                raise Closing(TRY_LATER, f"there are {self._admission.max_connections:,} dashboards, the limit")
+                raise CloseConnection(TRY_LATER, f"there are {self._admission.max_connections:,} dashboards, the limit")
             await serve_dashboard(_SocketPeer(socket), self._services)
-        except Closing as closing:
+        except CloseConnection as closing:
             logger.info("closing a dashboard's connection", code=closing.code, why=closing.sentence)
             await self._close(socket, closing)
         except Exception:
             logger.exception("a dashboard's connection failed")
-            await self._close(socket, Closing(FAULT, "something failed in the bridge; its log says what"))
+            await self._close(socket, CloseConnection(FAULT, "something failed in the bridge; its log says what"))
         finally:
             self._inside -= 1
 
-    async def _close(self, socket: WebSocket, closing: Closing) -> None:
+    async def _close(self, socket: WebSocket, closing: CloseConnection) -> None:
         self._services.metrics.closed(closing.code)
         # It may have gone meanwhile.
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
@@ -141,17 +141,17 @@ class _SocketPeer:
     async def receive(self) -> str:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise Gone
+            raise PeerGone
         text = message.get("text")
         if not isinstance(text, str):
-            raise Closing(TEXT_ONLY, "messages are text, not binary")
+            raise CloseConnection(TEXT_ONLY, "messages are text, not binary")
         return text
 
     async def send(self, text: str) -> None:
         try:
             await self._socket.send_text(text)
         except (RuntimeError, WebSocketDisconnect) as error:
-            raise Gone from error
+            raise PeerGone from error
 
 
 class _SecurityHeaders:

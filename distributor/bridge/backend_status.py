@@ -21,7 +21,7 @@ class Availability(NamedTuple):
 
 
 class Backend:
-    """One service that the bridge depends on. Whoever uses it reports how that went."""
+    """One service that the bridge depends on. Its users report the outcome of their calls."""
 
     def __init__(self, on_change: Callable[[], None], fault: str | None = None) -> None:
         self._on_change = on_change

@@ -21,7 +21,9 @@ class BridgeMetrics:
         self._events_lag = self._gauge("events_lag_seconds", "Age of the latest event when this bridge read it.")
         self._sent = self._counter("messages_sent", "Messages sent to dashboards.")
         self._cut = self._counter("output_cut_bytes", "Bytes of output cut because a dashboard was slow.")
-        self._resyncs = self._counter("resyncs", "Times a dashboard was told everything anew.", "reason")
+        self._resyncs = self._counter(
+            "resyncs", "Snapshots sent because a dashboard may have missed changes.", "reason"
+        )
         self._closes = self._counter("closes", "Connections that the bridge closed, by WebSocket code.", "code")
         self._broadcast = Histogram(
             self.registry,
@@ -50,7 +52,7 @@ class BridgeMetrics:
         self._cut.inc(count)
 
     def resync(self, reason: str) -> None:
-        """A dashboard was told everything anew."""
+        """A dashboard was sent a snapshot because it may have missed changes."""
         self._resyncs.labels(reason).inc()
 
     def closed(self, code: int) -> None:

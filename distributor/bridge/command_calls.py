@@ -1,15 +1,18 @@
-"""What dashboards may change, asked of the server; errors come back in the words of the dashboards' messages."""
+"""Calls to the server for dashboards, and the calls that wait. Errors name fields as the dashboards' messages do."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from distributor.bridge.requests import Interrupt, Queue
 from distributor.client import Command, CommandClient, CommandRequest, QueuedCommand
-from distributor.errors import DistributorError
+from distributor.errors import DistributorError, ResourceExhausted
 
+MAX_WAITING: Final = 1_000
+MAX_WAITING_BYTES: Final = 4_194_304
 _FIELDS: Final = {
     "agent_id": "agentId",
     "type": "commandType",
@@ -20,6 +23,8 @@ _FIELDS: Final = {
     "idempotency_key": "idempotencyKey",
 }
 
+R = TypeVar("R")
+
 
 class CommandCalls:
     """Calls the server over gRPC."""
@@ -29,7 +34,7 @@ class CommandCalls:
 
     async def queue(self, request: Queue) -> QueuedCommand:
         """Queue a command."""
-        with _in_their_words():
+        with _named_as_in_messages():
             return await self._client.queue(
                 CommandRequest(
                     request.agent_id,
@@ -44,18 +49,48 @@ class CommandCalls:
             )
 
     async def cancel(self, request: Interrupt) -> None:
-        """Ask for the end of a command."""
-        with _in_their_words():
+        """Cancel a command."""
+        with _named_as_in_messages():
             await self._client.cancel(request.command_id, request.reason)
 
     async def get(self, command_id: str) -> Command:
         """A command with its params."""
-        with _in_their_words():
+        with _named_as_in_messages():
             return await self._client.get(command_id)
 
 
+class WaitingCalls(Generic[R]):
+    """The requests of one kind of one dashboard that wait, in order and bounded.
+
+    Beyond the bound they are refused. Not reading instead would leave pongs unread, and the dashboard taken for dead.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[tuple[R, int]] = asyncio.Queue()
+        self._size = 0
+
+    def put(self, request: R, size: int) -> None:
+        """Add a request that came as `size` bytes. Raises ResourceExhausted."""
+        if self._waiting.qsize() >= MAX_WAITING:
+            raise _too_many(f"{MAX_WAITING:,} requests wait, the limit")
+        if self._size + size > MAX_WAITING_BYTES:
+            raise _too_many(f"requests of {MAX_WAITING_BYTES // 1_048_576} MiB wait, the limit")
+        self._size += size
+        self._waiting.put_nowait((request, size))
+
+    async def get(self) -> R:
+        """Wait for the oldest request."""
+        request, size = await self._waiting.get()
+        self._size -= size
+        return request
+
+
+def _too_many(what: str) -> ResourceExhausted:
+    return ResourceExhausted(f"{what}; send it again when some are answered", reason="TOO_MANY_REQUESTS")
+
+
 @contextmanager
-def _in_their_words() -> Iterator[None]:
+def _named_as_in_messages() -> Iterator[None]:
     try:
         yield
     except DistributorError as error:

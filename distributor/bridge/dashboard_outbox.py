@@ -1,12 +1,12 @@
-"""What waits to be sent to one dashboard: a queue with a bound, and what gives way when it is full.
+"""The bounded queue of one dashboard, and the order in which messages give way when it is full.
 
-    1. Output takes at most three quarters; what finds no room is not taken, and is read from the store again later.
-    2. When something else finds no room, queued output is cut: a command's pieces become one gap.
+    1. Output takes at most three quarters; beyond that it is refused, and read from the store again later.
+    2. When another message finds no room, queued output is cut: the pieces of a command become one gap.
     3. From half full on, an older state of the same command or agent gives way to the newer.
-    4. If that is not enough, a state that is not final is left out: `lost` says that all must be told anew.
+    4. If that is not enough, a state that is not final is dropped, and `lost` requests a snapshot.
     5. Final states and answers are always taken, up to four times the bound; beyond it the queue is `overrun`.
 
-So order is kept, and what was left out is always said. Pure: no clock, no loop.
+Order is kept, and every loss is reported. Pure: no clock, no loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OVERRUN: Final = 4
 
 
 class Entry(NamedTuple):
-    """A queued message. Of output, `text` is its tail, for bytes `begin` to `end`; `gap` tells that there are none."""
+    """A queued message. For output, `text` is the tail for bytes `begin` to `end`; with `gap`, they are missing."""
 
     text: str
     size: int
@@ -48,22 +48,22 @@ class DashboardOutbox:
         self.cut_bytes = 0
         """Bytes of output that were cut."""
         self.lost = False
-        """Something was left out that no message tells of. Whoever tells the dashboard anew resets it."""
+        """A state was dropped without a message saying so. Reset once a snapshot is requested."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def overrun(self) -> bool:
-        """Whether so much of what must not be left out waits that the connection has to end."""
+        """Whether more messages wait that must not be dropped than the connection may hold."""
         return self.would_overrun(len(self._entries), self.bytes)
 
     def would_hold(self, messages: int, bytes_: int) -> bool:
-        """Whether that much is no more than the queue holds."""
+        """Whether that many messages and bytes fit the queue."""
         return messages <= self._max_messages and bytes_ <= self._max_bytes
 
     def would_overrun(self, messages: int, bytes_: int) -> bool:
-        """Whether that much were more than may ever wait for one dashboard."""
+        """Whether that many messages and bytes exceed the hard limit, four times the queue."""
         return messages > _OVERRUN * self._max_messages or bytes_ > _OVERRUN * self._max_bytes
 
     def has_room(self, size: int = 0) -> bool:
@@ -76,7 +76,7 @@ class DashboardOutbox:
         return 2 * len(self._entries) <= self._max_messages and 2 * self.bytes <= self._max_bytes
 
     def add(self, text: str, now: float = 0.0) -> None:
-        """Queue an answer or something else that is told once."""
+        """Queue an answer, or another message that nothing replaces."""
         size = _size_of(text)
         self._make_room(size)
         self._append(Entry(text, size, now))
@@ -103,7 +103,7 @@ class DashboardOutbox:
         return True
 
     def add_gap(self, command_id: str, begin: int, end: int, now: float = 0.0) -> bool:
-        """Queue that the store no longer has bytes `begin` to `end`; False where there is no room."""
+        """Queue a gap for bytes `begin` to `end`, which the store no longer has; False if there is no room."""
         if not self.has_room():
             return False
         text = messages.gap(command_id, begin, end, "not_kept")
@@ -111,12 +111,12 @@ class DashboardOutbox:
         return True
 
     def drop_output(self, command_id: str) -> None:
-        """Take back the queued output of a command."""
+        """Drop the queued output of a command."""
         for serial in self._output.pop(command_id, ()):
             self._drop(serial)
 
     def has_output(self, command_id: str) -> bool:
-        """Whether output of a command, or what became of it, is queued."""
+        """Whether output of a command, or a gap in its place, is queued."""
         return command_id in self._output
 
     def take(self) -> Entry | None:
@@ -170,5 +170,5 @@ class DashboardOutbox:
 
 
 def _size_of(text: str) -> int:
-    """Its bytes on the wire. Nearly all texts are ASCII, of which Python knows that they are."""
+    """Bytes on the wire. Nearly all texts are ASCII, which Python knows without looking."""
     return len(text) if text.isascii() else len(text.encode())

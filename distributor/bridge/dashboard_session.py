@@ -1,4 +1,4 @@
-"""One connection from its first message to its last: one reader, one sender, and three who step in where that fails."""
+"""One connection from its first message to its last: a reader, a sender, and the tasks that end or repair it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Final, NamedTuple, Protocol
 
 from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
-from distributor.bridge.command_calls import CommandCalls
+from distributor.bridge.command_calls import CommandCalls, WaitingCalls
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
-from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier
-from distributor.bridge.waiting_calls import WaitingCalls
+from distributor.bridge.tokens import Identity, Scope, TokenVerifier
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
@@ -30,8 +29,8 @@ TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
 
 
-class Closing(Exception):
-    """The connection has to end: a WebSocket close code and a sentence."""
+class CloseConnection(Exception):
+    """The bridge ends the connection, with a WebSocket close code and a sentence."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -39,7 +38,7 @@ class Closing(Exception):
         self.sentence = sentence
 
 
-class Gone(Exception):
+class PeerGone(Exception):
     """The dashboard went away."""
 
 
@@ -47,13 +46,13 @@ class Peer(Protocol):
     """The other end of a connection."""
 
     async def receive(self) -> str:
-        """The next message. Raises Gone, and Closing for one that is no text."""
+        """The next message. Raises PeerGone, and CloseConnection for one that is no text."""
 
     async def send(self, text: str) -> None:
-        """Hand a message to the connection; waits while it takes no more. Raises Gone."""
+        """Hand a message to the connection; waits while it takes no more. Raises PeerGone."""
 
 
-class Patience(NamedTuple):
+class DashboardLimits(NamedTuple):
     """What one dashboard gets: seconds to connect and to catch up, bytes of its first message, and a queue."""
 
     connect_seconds: float
@@ -68,48 +67,48 @@ class SessionServices(NamedTuple):
 
     hub: EventHub
     view: StoreView
-    telling: SnapshotSync
+    snapshots: SnapshotSync
     calls: CommandCalls
     verifier: TokenVerifier
     metrics: BridgeMetrics
-    patience: Patience
+    limits: DashboardLimits
     output: OutputLog
 
 
 async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
-    """Serve one dashboard until it goes. Raises Closing where the bridge has to end the connection."""
+    """Serve one dashboard until it goes. Raises CloseConnection if the bridge has to end the connection."""
     try:
         try:
-            async with asyncio.timeout(services.patience.connect_seconds) as limit:
-                connect, identity = await _authenticate(peer, services.verifier, services.patience.connect_bytes)
+            async with asyncio.timeout(services.limits.connect_seconds) as limit:
+                connect, identity = await _authenticate(peer, services.verifier, services.limits.connect_bytes)
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            seconds = services.patience.connect_seconds
-            raise Closing(POLICY, f"no dashboard:connect within {seconds:g} s") from error
-        outbox = DashboardOutbox(services.patience.queue_messages, services.patience.queue_bytes)
+            seconds = services.limits.connect_seconds
+            raise CloseConnection(POLICY, f"no dashboard:connect within {seconds:g} s") from error
+        outbox = DashboardOutbox(services.limits.queue_messages, services.limits.queue_bytes)
         dashboard = Dashboard(secrets.token_hex(8), identity, outbox)
         await DashboardSession(peer, dashboard, services).run(connect)
-    except Gone:
+    except PeerGone:
         return
 
 
 async def _authenticate(peer: Peer, verifier: TokenVerifier, most_bytes: int) -> tuple[requests.Connect, Identity]:
-    """The dashboard:connect of a permitted dashboard. Raises Closing for anything else, and parses no more than needed.
+    """Read the dashboard:connect of a permitted dashboard. Raises CloseConnection for anything else.
 
-    Until the token is verified only the type and the token of one message of bounded size are looked at.
+    Until the token is verified, nothing is read but the type and the token of one message of bounded size.
     """
     text = await peer.receive()
     if len(text) > most_bytes or len(text.encode()) > most_bytes:
-        raise Closing(POLICY, f"the first message is over {most_bytes:,} bytes; subscribe once connected")
+        raise CloseConnection(POLICY, f"the first message is over {most_bytes:,} bytes; subscribe once connected")
     try:
         fields = requests.fields_of(text)
         identity = verifier.verify(requests.token_of(fields))
         if Scope.READ not in identity.scopes:
-            raise Closing(POLICY, f"the token does not have the scope {Scope.READ}")
+            raise CloseConnection(POLICY, f"the token does not have the scope {Scope.READ}")
         request = requests.parse(fields)
     except DistributorError as error:
-        raise Closing(POLICY, error.message) from error
+        raise CloseConnection(POLICY, error.message) from error
     assert isinstance(request, requests.Connect)
     return request, identity
 
@@ -121,33 +120,33 @@ class DashboardSession:
         self._peer = peer
         self._dashboard = dashboard
         self._services = services
-        self._telling = services.telling
-        # What tells how things are is done one after the other.
+        self._snapshots = services.snapshots
+        # Snapshots and reads run one at a time.
         self._turn = asyncio.Lock()
-        # What is asked of the server waits for it apart from all else.
+        # Calls to the server wait apart from everything else.
         self._to_queue: WaitingCalls[requests.Queue] = WaitingCalls()
         self._to_interrupt: WaitingCalls[requests.Interrupt] = WaitingCalls()
 
     async def run(self, connect: requests.Connect) -> None:
-        """Serve until the dashboard goes or has to. Raises Gone or Closing."""
-        remaining = self._dashboard.identity.expires + LEEWAY_SECONDS - time.time()
+        """Serve until the connection ends. Raises PeerGone or CloseConnection."""
+        remaining = self._dashboard.identity.expires + self._services.verifier.leeway_seconds - time.time()
         async with self._registered():
             try:
                 async with asyncio.timeout(remaining) as limit:
                     # Each of these ends only by raising.
                     await first_of(
                         self._send_all(),
-                        self._part_from_slow(),
-                        self._part_from_overrun(),
+                        self._close_if_slow(),
+                        self._close_on_overrun(),
                         self._receive_all(connect),
                         self._queue_all(),
                         self._interrupt_all(),
-                        self._tell_anew(),
+                        self._resync_when_needed(),
                     )
             except TimeoutError as error:
                 if not limit.expired():
                     raise
-                raise Closing(POLICY, "the token has expired") from error
+                raise CloseConnection(POLICY, "the token has expired") from error
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
@@ -158,7 +157,7 @@ class DashboardSession:
             yield
         finally:
             hub.dashboards.discard(self._dashboard)
-            self._telling.drop(self._dashboard)
+            self._snapshots.drop(self._dashboard)
             metrics.dashboards(len(hub.dashboards))
             metrics.output_cut(self._dashboard.outbox.cut_bytes)
 
@@ -167,34 +166,34 @@ class DashboardSession:
     async def _send_all(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            entry = await self._dashboard.next()
+            entry = await self._dashboard.next_entry()
             await self._peer.send(self._dashboard.text_of(entry))
             self._services.metrics.sent(now() - entry.queued_at)
 
-    async def _part_from_slow(self) -> None:
-        """A look now and then costs less than a timeout for every message."""
-        now, seconds = asyncio.get_running_loop().time, self._services.patience.slow_close_seconds
+    async def _close_if_slow(self) -> None:
+        """Close a connection whose queue stays full. Polls, as that costs less than a timeout for every message."""
+        now, seconds = asyncio.get_running_loop().time, self._services.limits.slow_close_seconds
         while True:
             await asyncio.sleep(seconds / 4)
-            since = self._dashboard.crowded_since
+            since = self._dashboard.full_since
             if since is not None and now() - since >= seconds:
-                raise Closing(TRY_LATER, f"the queue has been full for {seconds:g} s")
+                raise CloseConnection(TRY_LATER, f"the queue has been full for {seconds:g} s")
 
-    async def _part_from_overrun(self) -> None:
+    async def _close_on_overrun(self) -> None:
         await self._dashboard.overrun.wait()
-        raise Closing(TRY_LATER, "far more waits than the queue holds")
+        raise CloseConnection(TRY_LATER, "far more waits than the queue holds")
 
     # The reader
 
     async def _receive_all(self, connect: requests.Connect) -> None:
         try:
             async with self._turn:
-                await self._telling.begin(self._dashboard, connect)
+                await self._snapshots.connect(self._dashboard, connect)
         except DistributorError as error:
-            raise Closing(TRY_LATER, error.message) from error
+            raise CloseConnection(TRY_LATER, error.message) from error
         while True:
             text = await self._peer.receive()
-            await self._dashboard.room()
+            await self._dashboard.wait_for_room()
             await self._answer(text)
 
     async def _answer(self, text: str) -> None:
@@ -206,12 +205,12 @@ class DashboardSession:
                 self._check_may_change()
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
-                self._ask_server(request, len(text.encode()))
+                self._enqueue_call(request, len(text.encode()))
                 return
             async with self._turn:
                 await self._serve(request)
         except DistributorError as error:
-            self._dashboard.tell(messages.error(error, request_id))
+            self._dashboard.send(messages.error(error, request_id))
 
     def _check_may_change(self) -> None:
         if Scope.WRITE not in self._dashboard.identity.scopes:
@@ -222,20 +221,20 @@ class DashboardSession:
     ) -> None:
         match request:
             case requests.Ping():
-                position = self._dashboard.resumable(self._services.hub.told_up_to)
-                self._dashboard.tell(messages.pong(int(time.time() * 1000), position, request.request_id))
+                position = self._dashboard.resume_position(self._services.hub.delivered_until)
+                self._dashboard.send(messages.pong(int(time.time() * 1000), position, request.request_id))
             case requests.Subscribe():
-                await self._telling.subscribe(self._dashboard, request.what)
+                await self._snapshots.subscribe(self._dashboard, request.what)
             case requests.Unsubscribe():
-                self._telling.unsubscribe(self._dashboard, request.what)
+                self._snapshots.unsubscribe(self._dashboard, request.what)
             case requests.Connect():
                 raise FailedPrecondition(
                     "this connection is connected already", reason="ALREADY_CONNECTED", field="type"
                 )
 
-    # What only the server can do: in the order asked for, while everything else goes on
+    # Calls to the server: in order, while everything else goes on
 
-    def _ask_server(self, request: requests.Queue | requests.Interrupt, size: int) -> None:
+    def _enqueue_call(self, request: requests.Queue | requests.Interrupt, size: int) -> None:
         if isinstance(request, requests.Queue):
             self._to_queue.put(request, size)
         else:
@@ -244,47 +243,47 @@ class DashboardSession:
     async def _queue_all(self) -> None:
         while True:
             request = await self._to_queue.get()
-            with self._refusing(request.request_id):
+            with self._answering_errors(request.request_id):
                 await self._queue(request)
 
     async def _queue(self, request: requests.Queue) -> None:
-        self._telling.check_room_for_one(self._dashboard)
+        self._snapshots.check_room_for_one(self._dashboard)
         queued = await self._services.calls.queue(request)
         command_id = queued.command.command_id
-        self._dashboard.tell(
+        self._dashboard.send(
             messages.command_accepted(command_id, request.agent_id, queued.already_queued, request.request_id)
         )
         async with self._turn:
-            await self._telling.queued(self._dashboard, command_id)
+            await self._snapshots.follow_queued(self._dashboard, command_id)
 
     async def _interrupt_all(self) -> None:
         while True:
             request = await self._to_interrupt.get()
-            with self._refusing(request.request_id):
-                # Asked before: how it ends is told to who named it, who then does so no more.
-                named = self._telling.names(self._dashboard, request.command_id)
+            with self._answering_errors(request.request_id):
+                # Read first: a command that ends is no longer named.
+                named = self._snapshots.is_named(self._dashboard, request.command_id)
                 await self._services.calls.cancel(request)
                 if not named:
                     async with self._turn:
-                        await self._telling.tell_unless_subscribed(self._dashboard, request.command_id)
+                        await self._snapshots.send_unless_subscribed(self._dashboard, request.command_id)
 
     @contextmanager
-    def _refusing(self, request_id: str) -> Iterator[None]:
+    def _answering_errors(self, request_id: str) -> Iterator[None]:
         try:
             yield
         except DistributorError as error:
-            self._dashboard.tell(messages.error(error, request_id))
+            self._dashboard.send(messages.error(error, request_id))
 
-    # Everything anew
+    # Resync
 
-    async def _tell_anew(self) -> None:
+    async def _resync_when_needed(self) -> None:
         while True:
-            await self._dashboard.disturbed.wait()
-            self._dashboard.disturbed.clear()
+            await self._dashboard.resync_needed.wait()
+            self._dashboard.resync_needed.clear()
             try:
                 async with self._turn:
-                    await self._telling.anew(self._dashboard, self._dashboard.resync_reason)
+                    await self._snapshots.resync(self._dashboard, self._dashboard.resync_reason)
             except DistributorError:
-                # The store is away: there is nothing to tell until it is back.
+                # The store is away: try again once it may be back.
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
-                self._dashboard.disturbed.set()
+                self._dashboard.resync_needed.set()

@@ -1,4 +1,4 @@
-"""Reads the event stream once for all dashboards of a bridge, and tells each change to those who asked for it."""
+"""Reads the event stream once for all dashboards of a bridge, and delivers each change to its subscribers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 logger = get_logger()
 
-TOLD_BEFORE_YIELDING: Final = 50
+MESSAGES_PER_SLICE: Final = 50
 CATCH_UP_SECONDS: Final = 5.0
 
 
@@ -37,7 +37,7 @@ class EventSource(NamedTuple):
 
 
 class EventHub:
-    """One loop of each bridge. Everything up to `told_up_to` has been told to everybody who asked for it."""
+    """One loop of each bridge. Everything up to `delivered_until` has been queued for every subscriber."""
 
     def __init__(
         self,
@@ -59,25 +59,25 @@ class EventHub:
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
         self.position = ""
-        """What is being told of, or was last: ahead of `told_up_to` until everybody has been told."""
-        self.told_up_to = ""
-        self._moved = asyncio.Event()
+        """The event being delivered, or the last one: ahead of `delivered_until` during delivery."""
+        self.delivered_until = ""
+        self._advanced = asyncio.Event()
         self._outage = Outage("read events")
 
     async def catch_up(self) -> None:
-        """Begin at the newest event. Called before anything is served."""
-        self.position = self.told_up_to = await self._log.last_position()
+        """Start at the newest event. Called before anything is served."""
+        self.position = self.delivered_until = await self._log.last_position()
 
     async def run(self) -> None:
-        """Tell what happens until cancelled."""
+        """Deliver events until cancelled."""
         while True:
             try:
-                await self._check_for_missed()
+                await self._check_for_gap()
                 self._outage.over()
                 self.backends.valkey.succeeded()
                 async for batch in self._log.tail(self.position):
                     if batch.missed:
-                        self._missed(batch.position)
+                        self._resync_after_gap(batch.position)
                     else:
                         await self.relay(batch)
             except DistributorError as error:
@@ -86,30 +86,32 @@ class EventHub:
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 
     async def relay(self, batch: EventBatch) -> None:
-        """Tell everybody about one change of the store."""
+        """Deliver one entry of the event stream."""
         self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
-        watched = [record for record in batch.records if self._note(record)]
+        watched = [record for record in batch.records if self._route(record)]
         changes = await self._changes(self.position, batch.position, watched)
         self.position = batch.position
         for count, change in enumerate(changes, start=1):
-            for dashboard in list(self.subscriptions.of_command(change.state.command_id, change.state.agent_id)):
-                self.tell(dashboard, change)
-            if count % TOLD_BEFORE_YIELDING == 0:
-                # What many are told of at once would otherwise fill the queues of those who do keep up.
+            for dashboard in list(
+                self.subscriptions.watchers_of_command(change.state.command_id, change.state.agent_id)
+            ):
+                self.deliver(dashboard, change)
+            if count % MESSAGES_PER_SLICE == 0:
+                # Let senders run: a burst would otherwise fill the queues of dashboards that keep up.
                 await asyncio.sleep(0)
-        self._move_to(batch.position)
+        self._advance_to(batch.position)
 
-    def tell(self, dashboard: Dashboard, change: Change) -> None:
-        """Tell one dashboard one change, an ending after all output that it is told."""
+    def deliver(self, dashboard: Dashboard, change: Change) -> None:
+        """Send one dashboard one change; an ending goes after the output that it follows."""
         state = change.state
         self.note_sent(state, change.agent_away_since_ms)
         if state.status.terminal:
-            if dashboard.leaves_ending(state.command_id):
+            if dashboard.defer_ending(state.command_id):
                 return
             self.subscriptions.remove_commands(dashboard, [state.command_id])
             if self._pumps.end(dashboard, state.command_id, change):
                 return
-        dashboard.tell_change(change)
+        dashboard.send_change(change)
 
     @property
     def running_agents(self) -> Set[str]:
@@ -120,14 +122,14 @@ class EventHub:
         """A dashboard shows this command, with the time since which its agent is away (0: connected)."""
         self._agents.running.note(state, agent_away_since_ms)
 
-    async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
-        """What `dashboard`, as it is subscribed now, would have been told between two positions.
+    async def replay(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
+        """The changes between two positions that match the subscriptions that `dashboard` has now.
 
-        Ends where events were trimmed before they could be read; the dashboard is to be told everything anew then.
+        Ends early, and requests a snapshot, if events were trimmed before they could be read.
         """
         while True:
             page = await self._history.between(after, until)
-            # Asked after the page was read: whatever is trimmed from now on is in it.
+            # Checked after the page was read: it has whatever is trimmed from now on.
             if not await self._history.reaches(after):
                 dashboard.resync("trimmed")
                 return
@@ -135,51 +137,53 @@ class EventHub:
                 return
             for batch in page:
                 watched = [
-                    record for record in batch.records if _of_command(record) and dashboard in self._audience(record)
+                    record
+                    for record in batch.records
+                    if _is_command_change(record) and dashboard in self._audience(record)
                 ]
                 for change in await self._changes(after, batch.position, watched):
                     yield change
                 after = batch.position
 
-    async def why_not_resume(self, position: str) -> str:
-        """Why what happened after a position cannot be told, as the reason of a resync; empty where it can.
+    async def resume_obstacle(self, position: str) -> str:
+        """Why a dashboard cannot resume from a position, as the reason of a resync; empty if it can.
 
-        Where the bridge is a moment behind, it first tells everybody up to there. Raises Unavailable if it does not
-        get there soon.
+        A bridge that is a moment behind that position catches up with it first. Raises Unavailable if it does not
+        within `catch_up_seconds`.
         """
         if not is_position(position):
             return "malformed"
-        if order_of(position) > order_of(self.told_up_to):
+        if order_of(position) > order_of(self.delivered_until):
             if order_of(position) > order_of(await self._log.last_position()):
                 return "unknown"
-            await self._catch_up_with(position)
+            await self._wait_for_position(position)
         return "" if await self._history.reaches(position) else "trimmed"
 
-    async def _catch_up_with(self, position: str) -> None:
+    async def _wait_for_position(self, position: str) -> None:
         try:
             async with asyncio.timeout(self._catch_up_seconds):
-                while order_of(self.told_up_to) < order_of(position):
-                    self._moved.clear()
-                    await self._moved.wait()
+                while order_of(self.delivered_until) < order_of(position):
+                    self._advanced.clear()
+                    await self._advanced.wait()
         except TimeoutError as error:
             raise Unavailable("this bridge is behind: it has yet to read the events up to that position") from error
 
     def resync_all(self, reason: str) -> None:
-        """Tell everybody everything anew."""
+        """Send every dashboard a snapshot."""
         for dashboard in self.dashboards:
             dashboard.resync(reason)
 
     def send_backend_status(self, dashboard: Dashboard) -> None:
         """Send whether the server and Valkey are available."""
         server, valkey = self.backends.server, self.backends.valkey
-        dashboard.tell_bridge(messages.bridge_status(server.availability, valkey.availability))
+        dashboard.send_bridge(messages.bridge_status(server.availability, valkey.availability))
 
     def _send_backend_status(self) -> None:
         for dashboard in self.dashboards:
             self.send_backend_status(dashboard)
 
-    def _note(self, record: EventRecord) -> bool:
-        """Hand on what is not told here; whether it is a change of a command that somebody is told of."""
+    def _route(self, record: EventRecord) -> bool:
+        """Pass an event on to agents and output. Returns whether it changes a command that has subscribers."""
         kind = record.kind
         if kind == EventKind.OUTPUT:
             self._pumps.arrived(record.subject)
@@ -188,12 +192,12 @@ class EventHub:
         return kind != EventKind.AGENT and bool(self._audience(record))
 
     def _audience(self, record: EventRecord) -> Iterable[Dashboard]:
-        return self.subscriptions.of_command(record.subject, record.agent_id)
+        return self.subscriptions.watchers_of_command(record.subject, record.agent_id)
 
     async def _changes(self, before: str, position: str, records: Sequence[EventRecord]) -> list[Change]:
         states = [event.state for event in (record.event() for record in records) if isinstance(event, CommandChanged)]
         results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
-        # Who has seen some of an entry only must not resume after it: the last to be told carries its position.
+        # A dashboard that has part of an entry must not resume after it: only the last change carries its position.
         return [
             change_of(
                 state,
@@ -205,21 +209,21 @@ class EventHub:
             for place, state in enumerate(states, start=1)
         ]
 
-    async def _check_for_missed(self) -> None:
-        """After a time without the store: what was missed, and a store that began anew, would not show in its tail."""
+    async def _check_for_gap(self) -> None:
+        """Detect events trimmed, or a store emptied, while it could not be read: its tail would not show them."""
         last = await self._log.last_position()
         if order_of(self.position) > order_of(last) or not await self._history.reaches(self.position):
-            self._missed(last)
+            self._resync_after_gap(last)
 
-    def _missed(self, position: str) -> None:
-        logger.warning("events were missed; telling all dashboards anew", dashboards=len(self.dashboards))
-        self._move_to(position)
+    def _resync_after_gap(self, position: str) -> None:
+        logger.warning("events were missed, sending snapshots", dashboards=len(self.dashboards))
+        self._advance_to(position)
         self.resync_all("interrupted")
 
-    def _move_to(self, position: str) -> None:
-        self.position = self.told_up_to = position
-        self._moved.set()
+    def _advance_to(self, position: str) -> None:
+        self.position = self.delivered_until = position
+        self._advanced.set()
 
 
-def _of_command(record: EventRecord) -> bool:
+def _is_command_change(record: EventRecord) -> bool:
     return record.kind not in (EventKind.OUTPUT, EventKind.AGENT)

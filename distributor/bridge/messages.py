@@ -44,7 +44,7 @@ def connected(fields: Document) -> str:
 
 
 def resync(reason: str, position: str, agents: Sequence[Document], commands: Sequence[Document]) -> str:
-    """Everything anew."""
+    """A snapshot, as changes may have been missed."""
     return _message("resync", {"reason": reason, "position": position, "agents": agents, "commands": commands})
 
 
@@ -77,7 +77,7 @@ def command_accepted(command_id: str, agent_id: str, already_queued: bool, reque
 
 
 def command_status(command: Document, position: str = "") -> str:
-    """A command changed, by the event at `position`; empty where the state was read, or is no place to resume from."""
+    """A command changed, reported by the event at `position`; empty if the state was read or cannot be resumed from."""
     fields: Document = {"commandId": command["commandId"], "status": SHORT_STATUS[CommandStatus(command["status"])]}
     if command["exitCode"] is not None:
         fields["exitCode"] = command["exitCode"]

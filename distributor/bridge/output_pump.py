@@ -1,9 +1,9 @@
-"""Output from the store to those who watch it: one reader for each watched command, for all of its viewers.
+"""Output from the store to its viewers: one reader for each watched command.
 
-Each viewer has an offset up to which it was told. A pass reads at an offset where viewers with room stand, and moves
-all of them on together; who came late or has no room stands further behind and is served by passes of its own. So
-nothing is read for a viewer that would not take it, nobody waits for a slower one, and what the store no longer has
-is told as a gap.
+Each viewer has the offset up to which output was queued for it. A pass reads at the lowest offset of viewers with room
+and moves all viewers there on together; a late or slow viewer is further behind and served by passes of its own. So
+nothing is read for a viewer without room, no viewer waits for a slower one, and bytes that the store no longer has are
+reported as a gap.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ class _Viewer:
     offset: int
     ending: Change | None = None
     waiting: bool = False
-    """It was told all there is, or has no room: nothing to do for it until it is woken."""
+    """It has all there is, or no room: nothing to do for it until it is woken."""
 
 
-class Reading(NamedTuple):
-    """What the readers of all commands share: so many of them read at once, and their failures are one."""
+class ReadLimits(NamedTuple):
+    """Shared by the readers of all commands: their turns to read, their outage, and the wait after a failure."""
 
     turns: asyncio.Semaphore
     outage: Outage
+    retry_seconds: float
 
 
 class OutputPump:
     """The reader of one command. Lives from its first viewer to its last."""
 
     def __init__(
-        self, command_id: str, log: OutputLog, shared: Reading, ended: Callable[[Dashboard, str], None]
+        self, command_id: str, log: OutputLog, shared: ReadLimits, ended: Callable[[Dashboard, str], None]
     ) -> None:
         self._command_id = command_id
         self._log = log
@@ -54,7 +55,7 @@ class OutputPump:
         self.viewers: dict[Dashboard, _Viewer] = {}
 
     def wake(self, dashboard: Dashboard | None = None) -> None:
-        """There may be more for this viewer, or for all."""
+        """Wake this viewer, or all: there may be more output."""
         for viewer in self.viewers.values() if dashboard is None else (self.viewers[dashboard],):
             viewer.waiting = False
         self._awake.set()
@@ -69,11 +70,11 @@ class OutputPump:
                     pass
             except DistributorError as error:
                 self._shared.outage.failed(error)
-                await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
+                await asyncio.sleep(self._shared.retry_seconds)
                 self.wake()
 
     async def run_once(self) -> bool:
-        """One read, for all who stand where the one furthest behind does. False if nobody can be served."""
+        """One read, for all viewers at the lowest offset. Returns False if none can be served."""
         served = self._next()
         if not served:
             return False
@@ -87,10 +88,10 @@ class OutputPump:
         for chunk in chunks:
             tail = messages.output_tail(self._command_id, chunk)
             end = chunk.offset + len(chunk.data)
-            # Who has no room stays where it is, and so is not given what comes after.
+            # A viewer without room keeps its offset, and so gets nothing that comes after.
             for dashboard, viewer in served.items():
                 if viewer.offset == offset:
-                    self._tell(dashboard, viewer, chunk, tail)
+                    self._send(dashboard, viewer, chunk, tail)
             offset = end
         for dashboard, viewer in served.items():
             if chunks and viewer.offset == offset:
@@ -112,41 +113,41 @@ class OutputPump:
             viewer.waiting = True
         return served
 
-    def _tell(self, dashboard: Dashboard, viewer: _Viewer, chunk: StoredChunk, tail: str) -> None:
+    def _send(self, dashboard: Dashboard, viewer: _Viewer, chunk: StoredChunk, tail: str) -> None:
         if viewer.offset < chunk.offset:
-            if not dashboard.tell_gap(self._command_id, viewer.offset, chunk.offset):
+            if not dashboard.send_gap(self._command_id, viewer.offset, chunk.offset):
                 return
             viewer.offset = chunk.offset
         end = chunk.offset + len(chunk.data)
-        if dashboard.tell_output(self._command_id, chunk.offset, end, tail):
+        if dashboard.send_output(self._command_id, chunk.offset, end, tail):
             viewer.offset = end
 
     def _end(self, dashboard: Dashboard, viewer: _Viewer) -> None:
         end = viewer.ending.output_bytes if viewer.ending is not None else 0
         if viewer.offset < end:
             # The end of it could not be kept: the store was full.
-            if not dashboard.tell_gap(self._command_id, viewer.offset, end):
+            if not dashboard.send_gap(self._command_id, viewer.offset, end):
                 return
             viewer.offset = end
         del self.viewers[dashboard]
         self._ended(dashboard, self._command_id)
         dashboard.end_output(self._command_id)
         if viewer.ending is not None:
-            dashboard.tell_change(viewer.ending)
+            dashboard.send_change(viewer.ending)
 
 
 class OutputPumps:
-    """The readers of all watched commands, and who watches what. Owns their tasks."""
+    """The readers of all watched commands and their viewers. Owns their tasks."""
 
-    def __init__(self, log: OutputLog) -> None:
+    def __init__(self, log: OutputLog, retry_seconds: float = WAIT_AFTER_FAILURE_SECONDS) -> None:
         self._log = log
-        self._reading = Reading(asyncio.Semaphore(READS_AT_ONCE), Outage("read output"))
+        self._reading = ReadLimits(asyncio.Semaphore(READS_AT_ONCE), Outage("read output"), retry_seconds)
         self._pumps: dict[str, OutputPump] = {}
         self._followed: dict[Dashboard, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, dashboard: Dashboard, command_id: str, offset: int) -> None:
-        """Tell `dashboard` the output of a command from `offset` on; anew where it is told already."""
+        """Send `dashboard` the output of a command from `offset` on; start over if it follows it already."""
         pump = self._pumps.get(command_id)
         if pump is None:
             pump = self._pumps[command_id] = OutputPump(command_id, self._log, self._reading, self._forget)
@@ -160,12 +161,12 @@ class OutputPumps:
         pump.wake(dashboard)
 
     def follows(self, dashboard: Dashboard, command_id: str) -> bool:
-        """Whether `dashboard` is told the output of a command."""
+        """Whether `dashboard` follows the output of a command."""
         pump = self._pumps.get(command_id)
         return pump is not None and dashboard in pump.viewers
 
     def count(self, dashboard: Dashboard) -> int:
-        """The output of how many commands `dashboard` is told."""
+        """The number of commands whose output `dashboard` follows."""
         return len(self._followed.get(dashboard, ()))
 
     def arrived(self, command_id: str) -> None:
@@ -175,20 +176,20 @@ class OutputPumps:
             pump.wake()
 
     def end(self, dashboard: Dashboard, command_id: str, ending: Change) -> bool:
-        """Tell `dashboard` how a command ended, after its output. False where it is not told its output."""
+        """Send the ending of a command after its output. Returns False if `dashboard` does not follow the output."""
         pump = self._pumps.get(command_id)
         viewer = pump.viewers.get(dashboard) if pump is not None else None
         if pump is None or viewer is None:
             return False
-        # One that was read is as new as any, and what events say after it is not told again.
+        # An ending that was read is as new as any: what events report later is not sent again.
         if viewer.ending is None or not ending.position:
             viewer.ending = ending
-        dashboard.await_ending(command_id)
+        dashboard.expect_ending(command_id)
         pump.wake(dashboard)
         return True
 
     def unfollow(self, dashboard: Dashboard, command_id: str) -> None:
-        """No more output of a command. An ending that waits for it is told now."""
+        """End the output of a command. An ending that waits for it is sent now."""
         pump = self._pumps.get(command_id)
         viewer = pump.viewers.pop(dashboard, None) if pump is not None else None
         if pump is None or viewer is None:
@@ -198,9 +199,9 @@ class OutputPumps:
         dashboard.end_output(command_id)
         pump.wake()
         if viewer.ending is not None:
-            dashboard.tell_change(viewer.ending)
+            dashboard.send_change(viewer.ending)
 
-    def roomy(self, dashboard: Dashboard) -> None:
+    def resume(self, dashboard: Dashboard) -> None:
         """`dashboard` has room again."""
         for command_id in self._followed.get(dashboard, ()):
             self._pumps[command_id].wake(dashboard)

@@ -10,21 +10,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from distributor.bridge import message_fields as read
+from distributor.bridge.message_fields import Fields
 from distributor.errors import InvalidArgument
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
-    MAX_DURATION_MS,
-    MAX_PRIORITY,
-    NAMED_PRIORITIES,
     InvalidField,
     OfflinePolicy,
     check_agent_id,
-    check_command_id,
     shown,
 )
 
 ALL: Final = "*"
-MAX_ITEMS: Final = 1_000
 MAX_REQUEST_ID: Final = 128
 MAX_MARKS: Final = 65_536
 """Commas and opening brackets in a message: bounds what parsing it costs, some 10 ms."""
@@ -32,15 +29,11 @@ MAX_PARAMS_VALUES: Final = 10_000
 """Values in the params of a command: each costs some microseconds on its way to the server."""
 CHANGES: Final = frozenset({"command:request", "command:interrupt"})
 """The messages that need permission to change something."""
-MIN_SECONDS: Final = 0.001
-MAX_SECONDS: Final = MAX_DURATION_MS // 1000
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
 
-Fields = Mapping[str, Any]
 
-
-class Wanted(NamedTuple):
-    """What to be told of. `output` has the offset for each command."""
+class Topics(NamedTuple):
+    """What to subscribe to. `output` has the offset for each command."""
 
     agents: tuple[str, ...] = ()
     all_agents: bool = False
@@ -54,7 +47,7 @@ class Connect(NamedTuple):
     """dashboard:connect. `resume` is None where it was not asked for."""
 
     token: str
-    subscribe: Wanted
+    subscribe: Topics
     resume: str | None
 
 
@@ -84,14 +77,14 @@ class Subscribe(NamedTuple):
     """subscribe."""
 
     request_id: str
-    what: Wanted
+    what: Topics
 
 
 class Unsubscribe(NamedTuple):
     """unsubscribe."""
 
     request_id: str
-    what: Wanted
+    what: Topics
 
 
 class Ping(NamedTuple):
@@ -136,12 +129,12 @@ def token_of(fields: Fields) -> str:
     """The token of a first message, and nothing else of it. Raises InvalidArgument unless it is a dashboard:connect."""
     if fields.get("type") != "dashboard:connect":
         raise InvalidArgument("the first message must be dashboard:connect", field="type")
-    return _text(fields, "token", required=True)
+    return read.text(fields, "token", required=True)
 
 
 def parse(fields: Fields) -> Request:
     """The request. Raises InvalidArgument that names the field, or the type that does not exist."""
-    type_ = _text(fields, "type", required=True)
+    type_ = read.text(fields, "type", required=True)
     reader = _READERS.get(type_)
     if reader is None:
         raise InvalidArgument(
@@ -150,10 +143,10 @@ def parse(fields: Fields) -> Request:
             reason="UNKNOWN_TYPE",
             metadata={"type": type_[:40]},
         )
-    version = _text(fields, "version", required=True)
+    version = read.text(fields, "version", required=True)
     if not _VERSION.fullmatch(version):
-        raise _invalid("version", f"must be 1.x.y, not {shown(version)}", "UNSUPPORTED_VERSION")
-    _text(fields, "requestId", most=MAX_REQUEST_ID)
+        raise read.invalid("version", f"must be 1.x.y, not {shown(version)}", "UNSUPPORTED_VERSION")
+    read.text(fields, "requestId", most=MAX_REQUEST_ID)
     try:
         return reader(fields)
     except InvalidField as error:
@@ -161,48 +154,48 @@ def parse(fields: Fields) -> Request:
 
 
 def _connect(fields: Fields) -> Connect:
-    resume = _text(fields, "resume") if fields.get("resume") is not None else None
-    subscribe = _subscriptions(_object(fields, "subscribe")) if "subscribe" in fields else Wanted(all_agents=True)
-    return Connect(_text(fields, "token", required=True), subscribe, resume)
+    resume = read.text(fields, "resume") if fields.get("resume") is not None else None
+    subscribe = _subscriptions(read.mapping(fields, "subscribe")) if "subscribe" in fields else Topics(all_agents=True)
+    return Connect(read.text(fields, "token", required=True), subscribe, resume)
 
 
 def _queue(fields: Fields) -> Queue:
-    agent_id = _text(fields, "agentId", required=True)
+    agent_id = read.text(fields, "agentId", required=True)
     check_agent_id(agent_id, "agentId")
     type_, params = _what_to_run(fields)
-    offline = _text(fields, "offline") or OfflinePolicy.FAIL
+    offline = read.text(fields, "offline") or OfflinePolicy.FAIL
     if offline not in set(OfflinePolicy):
-        raise _invalid("offline", f"must be queue or fail, not {shown(offline)}")
+        raise read.invalid("offline", f"must be queue or fail, not {shown(offline)}")
     return Queue(
         request_id_of(fields),
         agent_id,
         type_,
         params,
-        _priority(fields.get("priority", "normal")),
+        read.priority(fields.get("priority", "normal")),
         OfflinePolicy(offline),
-        _seconds(fields, "timeLimitSeconds", "TIME_LIMIT_OUT_OF_RANGE"),
-        _seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
-        _text(fields, "idempotencyKey"),
+        read.seconds(fields, "timeLimitSeconds", "TIME_LIMIT_OUT_OF_RANGE"),
+        read.seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
+        read.text(fields, "idempotencyKey"),
     )
 
 
 def _what_to_run(fields: Fields) -> tuple[str, Mapping[str, Any]]:
     if "command" in fields:
         if "commandType" in fields or "params" in fields:
-            raise _invalid("command", "must stand alone, without commandType and params")
-        return _command_line(_text(fields, "command"))
+            raise read.invalid("command", "must stand alone, without commandType and params")
+        return _command_line(read.text(fields, "command"))
     if "commandType" not in fields:
         raise InvalidArgument(
             "command is required: a command line to execute; or commandType, with params",
             field="command",
             reason="MISSING_FIELD",
         )
-    type_ = _text(fields, "commandType", required=True)
+    type_ = read.text(fields, "commandType", required=True)
     if not COMMAND_TYPE_PATTERN.fullmatch(type_):
-        raise _invalid("commandType", f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(type_)}")
-    params = _object(fields, "params")
+        raise read.invalid("commandType", f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(type_)}")
+    params = read.mapping(fields, "params")
     if _has_more_values(params, MAX_PARAMS_VALUES):
-        raise _invalid("params", f"has more than {MAX_PARAMS_VALUES:,} values, the limit", "TOO_MANY_VALUES")
+        raise read.invalid("params", f"has more than {MAX_PARAMS_VALUES:,} values, the limit", "TOO_MANY_VALUES")
     return type_, params
 
 
@@ -231,18 +224,12 @@ def _has_more_values(value: object, most: int) -> bool:
     return count > most
 
 
-def _priority(value: object) -> int:
-    if isinstance(value, str) and value in NAMED_PRIORITIES:
-        return NAMED_PRIORITIES[value]
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PRIORITY:
-        return value
-    raise _invalid(
-        "priority", f"must be high, normal, low or 0 to {MAX_PRIORITY}, not {_json(value)}", "PRIORITY_OUT_OF_RANGE"
-    )
-
-
 def _interrupt(fields: Fields) -> Interrupt:
-    return Interrupt(request_id_of(fields), _command_id(fields.get("commandId"), "commandId"), _text(fields, "reason"))
+    return Interrupt(
+        request_id_of(fields),
+        read.command_id(fields.get("commandId"), "commandId"),
+        read.text(fields, "reason"),
+    )
 
 
 def _subscribe(fields: Fields) -> Subscribe:
@@ -250,7 +237,7 @@ def _subscribe(fields: Fields) -> Subscribe:
 
 
 def _unsubscribe(fields: Fields) -> Unsubscribe:
-    output = [_command_id(item, f"output[{place}]") for place, item in enumerate(_items(fields, "output"))]
+    output = [read.command_id(item, f"output[{place}]") for place, item in enumerate(read.items(fields, "output"))]
     without = {name: value for name, value in fields.items() if name != "output"}
     return Unsubscribe(request_id_of(fields), _subscriptions(without)._replace(output=dict.fromkeys(output, 0)))
 
@@ -259,93 +246,35 @@ def _ping(fields: Fields) -> Ping:
     return Ping(request_id_of(fields))
 
 
-def _subscriptions(fields: Fields) -> Wanted:
-    agents, commands = _items(fields, "agents"), _items(fields, "commands")
-    return Wanted(
-        agents=_agent_ids([item for item in agents if item != ALL], "agents"),
+def _subscriptions(fields: Fields) -> Topics:
+    agents, commands = read.items(fields, "agents"), read.items(fields, "commands")
+    return Topics(
+        agents=read.agent_ids([item for item in agents if item != ALL], "agents"),
         all_agents=ALL in agents,
-        commands=tuple(_command_id(item, f"commands[{place}]") for place, item in enumerate(commands) if item != ALL),
+        commands=tuple(
+            read.command_id(item, f"commands[{place}]") for place, item in enumerate(commands) if item != ALL
+        ),
         all_commands=ALL in commands,
-        commands_of=_agent_ids(_items(fields, "commandsOf"), "commandsOf"),
-        output=dict(_output(item, f"output[{place}]") for place, item in enumerate(_items(fields, "output"))),
+        commands_of=read.agent_ids(read.items(fields, "commandsOf"), "commandsOf"),
+        output=dict(_output(item, f"output[{place}]") for place, item in enumerate(read.items(fields, "output"))),
     )
 
 
 def _output(item: object, place: str) -> tuple[str, int]:
     if not isinstance(item, dict):
-        raise _invalid(place, "must be an object with commandId and offset")
+        raise read.invalid(place, "must be an object with commandId and offset")
     offset = item.get("offset", 0)
     if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset < 1 << 53:
-        raise _invalid(
-            f"{place}.offset", f"must be a number of bytes from 0, not {_json(offset)}", "OFFSET_OUT_OF_RANGE"
+        raise read.invalid(
+            f"{place}.offset",
+            f"must be a number of bytes from 0, not {read.as_json(offset)}",
+            "OFFSET_OUT_OF_RANGE",
         )
-    return _command_id(item.get("commandId"), f"{place}.commandId"), offset
-
-
-def _agent_ids(items: list[Any], field: str) -> tuple[str, ...]:
-    for place, item in enumerate(items):
-        if not isinstance(item, str):
-            raise _invalid(f"{field}[{place}]", f"must be an agent id, not {_json(item)}")
-        check_agent_id(item, f"{field}[{place}]")
-    return tuple(items)
-
-
-def _command_id(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise _invalid(field, f"must be a command id, not {_json(value)}")
-    check_command_id(value, field)
-    return value
-
-
-def _items(fields: Fields, name: str) -> list[Any]:
-    items = fields.get(name, [])
-    if not isinstance(items, list) or len(items) > MAX_ITEMS:
-        raise _invalid(name, f"must be a list of at most {MAX_ITEMS:,}")
-    return items
-
-
-def _object(fields: Fields, name: str) -> Mapping[str, Any]:
-    value = fields.get(name, {})
-    if not isinstance(value, dict):
-        raise _invalid(name, f"must be an object, not {_json(value)}")
-    return value
-
-
-def _text(fields: Fields, name: str, *, required: bool = False, most: int | None = None) -> str:
-    value = fields.get(name, "")
-    if not isinstance(value, str):
-        raise _invalid(name, f"must be text, not {_json(value)}")
-    if required and not value:
-        raise _invalid(name, "is required", "MISSING_FIELD")
-    if most is not None and len(value) > most:
-        raise _invalid(name, f"is {len(value):,} characters, the limit is {most:,}")
-    return value
-
-
-def _seconds(fields: Fields, name: str, reason: str) -> float | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    # Compared before anything is made of it: a number in JSON may be larger than any float.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not MIN_SECONDS <= value <= MAX_SECONDS:
-        raise _invalid(name, f"must be {MIN_SECONDS} to {MAX_SECONDS:,} seconds, not {_json(value)}", reason)
-    return float(value)
+    return read.command_id(item.get("commandId"), f"{place}.commandId"), offset
 
 
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
-
-
-def _invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> InvalidArgument:
-    return InvalidArgument(f"{field} {message}", field=field, reason=reason)
-
-
-def _json(value: object) -> str:
-    try:
-        return shown(json.dumps(value))
-    except RecursionError:
-        return "something nested too deep"
 
 
 def _short(error: Exception) -> str:

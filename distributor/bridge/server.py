@@ -18,13 +18,18 @@ READ_BYTES: Final = 8_192
 """What is read of a WebSocket before other connections get a turn: some 1,400 of the shortest frames."""
 
 
-def bridge_endpoint(address: str, app: ASGIApp, ping_seconds: float, max_message_bytes: int) -> HttpEndpoint:
-    """An endpoint for dashboards, pinged every `ping_seconds`. A longer message ends its connection with 1009."""
+def bridge_endpoint(
+    address: str, app: ASGIApp, ping_seconds: float, max_message_bytes: int, close_seconds: float = CLOSE_SECONDS
+) -> HttpEndpoint:
+    """An endpoint for dashboards, pinged every `ping_seconds`. A longer message ends its connection with 1009.
+
+    A peer has `close_seconds` to answer a close frame before its connection is cut.
+    """
     return HttpEndpoint(
         address,
         app,
         setting="listen in [bridge]",
-        ws=_DashboardProtocol,
+        ws=type("DashboardProtocol", (_DashboardProtocol,), {"close_seconds": close_seconds}),
         ws_max_size=max_message_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=ping_seconds,
@@ -34,10 +39,12 @@ def bridge_endpoint(address: str, app: ASGIApp, ping_seconds: float, max_message
 
 
 class _DashboardProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but able to part from a peer that does not read: uvicorn would wait for it, and keep what it has.
+    """uvicorn's, which also closes connections whose peer does not read: uvicorn would wait and keep what is queued.
 
-    And one that takes a refusal by an HTTP answer for what it is: uvicorn would log that the handshake never ended.
+    It accepts a refusal by an HTTP answer as the end of the handshake; uvicorn would log that it never ended.
     """
+
+    close_seconds = CLOSE_SECONDS
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -56,7 +63,7 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         closing = message["type"] == "websocket.close"
         if closing:
-            # Not after all that waits in the transport has gone, which may be never.
+            # Do not wait until the transport is empty, which may be never.
             self.writable.set()
         await super().send(message)
         if closing:
@@ -73,7 +80,7 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     def _abort_later(self) -> None:
-        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        self.loop.call_later(self.close_seconds, self.transport.abort)
 
 
 class _PieceReader(asyncio.BufferedProtocol):

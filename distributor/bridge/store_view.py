@@ -15,7 +15,7 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
 from distributor.wire.documents import Document, agent_document, result_document, state_document
 
-MAX_AGENTS_SHOWN: Final = 1_000
+MAX_SNAPSHOT_AGENTS: Final = 1_000
 MAX_AGENTS_BYTES: Final = 393_216
 RECENT_COMMANDS: Final = 50
 AGENTS_IN_A_READ: Final = 200
@@ -54,11 +54,11 @@ class StoreView:
             ids += page
         return ids
 
-    async def shown_agents(self) -> list[AgentInfo]:
+    async def snapshot_agents(self) -> list[AgentInfo]:
         """As many of the agents as go into one message."""
         found: list[AgentInfo] = []
         size = 0
-        for agent in await self.agents((await self.agent_ids())[:MAX_AGENTS_SHOWN]):
+        for agent in await self.agents((await self.agent_ids())[:MAX_SNAPSHOT_AGENTS]):
             size += messages.bytes_of(agent_document(agent))
             if size > MAX_AGENTS_BYTES:
                 break

@@ -1,4 +1,4 @@
-"""Which dashboard is told of which agents and commands.
+"""Which dashboard watches which agents and commands.
 
 Pure bookkeeping; a look-up costs the same however many dashboards and commands there are.
 """
@@ -44,43 +44,43 @@ class Subscriptions(Generic[D]):
             )
 
     def add_commands(self, dashboard: D, command_ids: Iterable[str]) -> None:
-        """Tell `dashboard` of these commands."""
+        """Watch these commands."""
         _add(dashboard, self._of(dashboard).commands, self._by_command, command_ids)
 
     def add_commands_of(self, dashboard: D, agent_ids: Iterable[str]) -> None:
-        """Tell `dashboard` of all commands of these agents."""
+        """Watch all commands of these agents."""
         _add(dashboard, self._of(dashboard).commands_of, self._commands_of, agent_ids)
 
     def add_agents(self, dashboard: D, agent_ids: Iterable[str]) -> None:
-        """Tell `dashboard` of these agents."""
+        """Watch these agents."""
         _add(dashboard, self._of(dashboard).agents, self._by_agent, agent_ids)
 
     def add_all_commands(self, dashboard: D) -> None:
-        """Tell `dashboard` of every command."""
+        """Watch every command."""
         self._of_all_commands.add(dashboard)
 
     def add_all_agents(self, dashboard: D) -> None:
-        """Tell `dashboard` of every agent."""
+        """Watch every agent."""
         self._of_all_agents.add(dashboard)
 
     def remove_commands(self, dashboard: D, command_ids: Iterable[str]) -> None:
-        """No more of these commands."""
+        """Stop watching these commands."""
         _remove(dashboard, self._known(dashboard).commands, self._by_command, command_ids)
 
     def remove_commands_of(self, dashboard: D, agent_ids: Iterable[str]) -> None:
-        """No more of these agents' commands."""
+        """Stop watching the commands of these agents."""
         _remove(dashboard, self._known(dashboard).commands_of, self._commands_of, agent_ids)
 
     def remove_agents(self, dashboard: D, agent_ids: Iterable[str]) -> None:
-        """No more of these agents."""
+        """Stop watching these agents."""
         _remove(dashboard, self._known(dashboard).agents, self._by_agent, agent_ids)
 
     def remove_all_commands(self, dashboard: D) -> None:
-        """Only the commands named."""
+        """Watch only the commands named."""
         self._of_all_commands.discard(dashboard)
 
     def remove_all_agents(self, dashboard: D) -> None:
-        """Only the agents named."""
+        """Watch only the agents named."""
         self._of_all_agents.discard(dashboard)
 
     def drop(self, dashboard: D) -> None:
@@ -96,24 +96,24 @@ class Subscriptions(Generic[D]):
         self._of_all_commands.discard(dashboard)
         self._of_all_agents.discard(dashboard)
 
-    def of_command(self, command_id: str, agent_id: str) -> Set[D]:
-        """Who is told of a command of an agent."""
+    def watchers_of_command(self, command_id: str, agent_id: str) -> Set[D]:
+        """The dashboards that watch a command of an agent."""
         sets = (self._by_command.get(command_id), self._commands_of.get(agent_id), self._of_all_commands)
         return _union(*(found for found in sets if found))
 
-    def of_agent(self, agent_id: str) -> Set[D]:
-        """Who is told of an agent."""
+    def watchers_of_agent(self, agent_id: str) -> Set[D]:
+        """The dashboards that watch an agent."""
         named = self._by_agent.get(agent_id)
         return _union(*(found for found in (named, self._of_all_agents) if found))
 
     @property
     def of_all_agents(self) -> Set[D]:
-        """Who is told of every agent."""
+        """The dashboards that watch every agent."""
         return self._of_all_agents
 
     @property
     def of_all_commands(self) -> Set[D]:
-        """Who is told of every command."""
+        """The dashboards that watch every command."""
         return self._of_all_commands
 
     @property
@@ -126,7 +126,7 @@ class Subscriptions(Generic[D]):
         return self._known(dashboard).commands
 
     def commands_of(self, dashboard: D) -> Set[str]:
-        """The agents of whose commands `dashboard` is told."""
+        """The agents whose commands `dashboard` watches."""
         return self._known(dashboard).commands_of
 
     def named_agents(self, dashboard: D) -> Set[str]:

@@ -1,4 +1,4 @@
-"""Who a dashboard is and what it may do: JWTs, checked with keys that are bound to their algorithms."""
+"""Identity and scopes of a dashboard: JWTs, verified with keys that are bound to their algorithms."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ MIN_RSA_BITS: Final = 2048
 MAX_TOKEN_CHARACTERS: Final = 8_192
 MAX_EXPIRES: Final = 253_402_300_799
 """The end of the year 9999."""
-LEEWAY_SECONDS: Final = 5
-"""How far the clocks of an issuer and a bridge may be apart."""
+LEEWAY_SECONDS: Final = 5.0
 
 NO_PEMS: Final[Mapping[str, bytes]] = {}
 _REQUIRED: Final = ("exp", "iat", "sub", "aud")
@@ -45,12 +44,20 @@ class Identity(NamedTuple):
 class TokenVerifier:
     """Checks tokens against one shared key, public keys, or both. Does no I/O."""
 
-    def __init__(self, audience: str, key: str = "", public_pems: Mapping[str, bytes] = NO_PEMS) -> None:
+    def __init__(
+        self,
+        audience: str,
+        key: str = "",
+        public_pems: Mapping[str, bytes] = NO_PEMS,
+        leeway_seconds: float = LEEWAY_SECONDS,
+    ) -> None:
         """`key` is for HS256; each PEM, by the name of its file, for the one algorithm of its kind.
 
         Raises ConfigurationError.
         """
         self._audience = audience
+        self.leeway_seconds = leeway_seconds
+        """How far the clocks of an issuer and this bridge may be apart."""
         self._keys: list[tuple[str, Any]] = []
         if key:
             self._keys.append(("HS256", _long_enough(key)))
@@ -85,7 +92,7 @@ class TokenVerifier:
                 key,
                 algorithms=[algorithm],
                 audience=self._audience,
-                leeway=LEEWAY_SECONDS,
+                leeway=self.leeway_seconds,
                 options={"require": list(_REQUIRED)},
             )
             expires = float(claims["exp"])

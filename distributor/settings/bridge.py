@@ -58,6 +58,9 @@ class BridgeSettings(SettingsGroup):
         json_schema_extra=_EMPTY,
     )
     token_audience: str = Field("command-distributor", min_length=1, description="The `aud` that tokens must have.")
+    token_leeway: Seconds = Field(
+        5.0, description="Seconds that the clocks of a token's issuer and of the bridge may be apart."
+    )
     allowed_origins: OriginList = Field(
         (),
         description="Origins of pages that may connect besides our own, such as `https://ops.example.org`, "
@@ -77,6 +80,9 @@ class BridgeSettings(SettingsGroup):
     connect_timeout: Seconds = Field(5.0, description="Seconds a connection has for its `dashboard:connect`.")
     ping_interval: Seconds = Field(
         20.0, description="Seconds between WebSocket pings, and until one that is not answered ends the connection."
+    )
+    close_timeout: Seconds = Field(
+        5.0, description="Seconds that a dashboard has to answer when its connection is closed, before it is cut."
     )
     queue_messages: int = Field(256, ge=16, le=65_536, description="The most messages that wait for one dashboard.")
     queue_bytes: int = Field(

@@ -63,6 +63,8 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "queue_messages": "test_queue_messages_and_queue_bytes_bound_the_queue_of_a_dashboard",
         "queue_bytes": "test_queue_messages_and_queue_bytes_bound_the_queue_of_a_dashboard",
         "slow_close": "test_who_never_reads_again_is_cut_off",
+        "close_timeout": "test_who_never_reads_again_is_cut_off",
+        "token_leeway": "test_a_token_that_expires_ends_its_connection",
         "offline_after": "test_offline_after_is_when_a_silent_agent_counts_as_gone",
         "server_check_interval": "test_a_server_that_stops_and_returns_is_reported",
         "agent_sweep": "test_proof_of_life_is_told_now_and_then",

@@ -22,7 +22,7 @@ ALL = {"agents": ["*"], "commands": ["*"]}
 async def relayed(server: RunningServer, bridge: RunningBridge, command_id: str) -> None:
     """The bridge has told of everything up to how this command ended."""
     finished = (await server.result(command_id)).finish_time.ToMilliseconds()
-    await until(lambda: int(bridge.process.parts.hub.told_up_to.partition("-")[0]) >= finished)
+    await until(lambda: int(bridge.process.parts.hub.delivered_until.partition("-")[0]) >= finished)
 
 
 def told_of(dashboard: DashboardClient, command_id: str) -> list[str]:
@@ -47,7 +47,7 @@ async def test_while_a_dashboard_connects(
             offset = await agent.print(assignment, b"0123456789", 0)
             await before.first("command:status", commandId=await server.queue("nobody"))
             position = before.of("command:status")[-1]["position"]
-        real = StoreView.shown_agents
+        real = StoreView.snapshot_agents
 
         async def shown(self: StoreView) -> list[AgentInfo]:
             agents = await real(self)
@@ -57,7 +57,7 @@ async def test_while_a_dashboard_connects(
             return agents
 
         named = {"output": [{"commandId": command_id}]} if output else {"commands": [command_id]}
-        with patch.object(StoreView, "shown_agents", shown):
+        with patch.object(StoreView, "snapshot_agents", shown):
             async with bridge.dashboard(
                 subscribe=ALL | ({"commands": ["*", command_id]} if not output else named),
                 **({"resume": position} if resume else {}),
@@ -74,14 +74,14 @@ async def test_while_a_dashboard_subscribes(server: RunningServer, bridge: Runni
         (assignment,) = await agent.assigned()
         await agent.start(assignment)
         await agent.print(assignment, b"0123456789", 0)
-        real = AgentWatch.tell_now
+        real = AgentWatch.send_current
 
-        async def tell_now(self: AgentWatch, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
+        async def send_current(self: AgentWatch, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
             await real(self, dashboard, agent_ids)
             await agent.finish(assignment)
             await relayed(server, bridge, command_id)
 
-        with patch.object(AgentWatch, "tell_now", tell_now):
+        with patch.object(AgentWatch, "send_current", send_current):
             async with bridge.dashboard() as dashboard:
                 await dashboard.say("subscribe", agents=["agent123"], output=[{"commandId": command_id}])
                 await dashboard.settled()

@@ -4,12 +4,10 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
 from distributor.agent import Agent, CommandContext
-from distributor.bridge import server as bridge_server
 from tests.support.dashboard_client import DashboardClient
 from tests.support.output_writer import output_log, output_piece
 from tests.support.running_bridge import RunningBridge, running_bridge
@@ -77,17 +75,16 @@ async def test_who_never_reads_again_is_cut_off(
     server: RunningServer, valkey_url: str, impatience: dict[str, Any]
 ) -> None:
     """A close frame that is never read must not keep the connection, and what waits for it, for ever."""
-    with patch.object(bridge_server, "CLOSE_SECONDS", 0.1):
-        async with running_bridge(server, **impatience) as bridge, server.agent() as agent:
-            chatty = await _chatty_command(server, agent, valkey_url)
-            async with bridge.stranger(checked=False, sock=_small_socket(bridge)) as sleeper:
-                sleeper.socket.transport.pause_reading()
-                wanted = {"output": [{"commandId": chatty}]}
-                await sleeper.say("dashboard:connect", token=bridge.token(), subscribe=wanted)
-                await until(lambda: _crowded(bridge))
-                await until(lambda: bridge.process.parts.endpoint.connections == 0)
-                sleeper.socket.transport.resume_reading()
-                await sleeper.until_closed()
+    async with running_bridge(server, close_timeout=0.1, **impatience) as bridge, server.agent() as agent:
+        chatty = await _chatty_command(server, agent, valkey_url)
+        async with bridge.stranger(checked=False, sock=_small_socket(bridge)) as sleeper:
+            sleeper.socket.transport.pause_reading()
+            wanted = {"output": [{"commandId": chatty}]}
+            await sleeper.say("dashboard:connect", token=bridge.token(), subscribe=wanted)
+            await until(lambda: _crowded(bridge))
+            await until(lambda: bridge.process.parts.endpoint.connections == 0)
+            sleeper.socket.transport.resume_reading()
+            await sleeper.until_closed()
 
 
 async def test_who_reads_again_in_time_misses_no_ending(server: RunningServer, valkey_url: str) -> None:
@@ -126,7 +123,7 @@ async def _chatty_command(server: RunningServer, agent: WireAgent, valkey_url: s
 
 
 def _crowded(bridge: RunningBridge) -> bool:
-    return any(dashboard.crowded_since is not None for dashboard in bridge.process.parts.hub.dashboards)
+    return any(dashboard.full_since is not None for dashboard in bridge.process.parts.hub.dashboards)
 
 
 def _small_socket(bridge: RunningBridge) -> socket.socket:

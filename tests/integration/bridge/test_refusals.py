@@ -11,7 +11,6 @@ import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from distributor.bridge import dashboard_session
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.tokens import Scope, mint
 from tests.support.protocol_schema import types_of
@@ -118,13 +117,12 @@ async def test_the_largest_message_is_a_setting(server: RunningServer) -> None:
         assert (await dashboard.until_closed())[0] == 1009
 
 
-async def test_a_token_that_expires_ends_its_connection(bridge: RunningBridge) -> None:
+async def test_a_token_that_expires_ends_its_connection(server: RunningServer) -> None:
     end = time.time() + 1.5
     # Tokens know whole seconds only.
-    with patch.object(dashboard_session, "LEEWAY_SECONDS", end % 1):
-        async with bridge.stranger() as dashboard:
-            await dashboard.connect(token(expires=int(end)))
-            assert await dashboard.until_closed() == (1008, "the token has expired")
+    async with running_bridge(server, token_leeway=end % 1 or 1.0) as bridge, bridge.stranger() as dashboard:
+        await dashboard.connect(token(expires=int(end)))
+        assert await dashboard.until_closed() == (1008, "the token has expired")
 
 
 async def test_more_dashboards_than_the_limit(server: RunningServer) -> None:

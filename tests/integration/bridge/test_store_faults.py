@@ -61,7 +61,7 @@ async def test_resume_in_a_store_that_was_emptied_and_filled_again(
         await valkey.flushall()
     filled = [await server.queue("nobody") for _ in range(3)]
     async with bridge.dashboard(subscribe=ALL) as fresh:
-        await until(lambda: bridge.process.parts.hub.told_up_to > last_position(before))
+        await until(lambda: bridge.process.parts.hub.delivered_until > last_position(before))
         assert fresh.of("connected")
     async with bridge.dashboard(subscribe=ALL, resume=last_position(before)) as after:
         resync = await after.first("resync", reason="trimmed")
@@ -74,7 +74,7 @@ async def test_the_first_position_of_an_empty_store_can_be_resumed(
 ) -> None:
     command_id = await server.queue("nobody")
     async with bridge.dashboard(subscribe=ALL) as dashboard:
-        await until(lambda: bridge.process.parts.hub.told_up_to != "0-0")
+        await until(lambda: bridge.process.parts.hub.delivered_until != "0-0")
         assert dashboard.of("connected")
     async with bridge.dashboard(subscribe=ALL, resume="0-0") as after:
         await after.first("command:status", commandId=command_id)

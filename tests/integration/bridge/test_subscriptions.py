@@ -114,8 +114,8 @@ async def test_all_that_a_connection_owned_goes_with_it(server: RunningServer, b
         assert len(hub.subscriptions) == 3
     await until(lambda: not hub.dashboards)
     assert len(hub.subscriptions) == 0
-    assert not hub.subscriptions.of_command(command_id, "nobody")
-    assert not hub.subscriptions.of_agent("a")
+    assert not hub.subscriptions.watchers_of_command(command_id, "nobody")
+    assert not hub.subscriptions.watchers_of_agent("a")
 
 
 async def test_agents_come_get_busy_and_go(server: RunningServer, bridge: RunningBridge) -> None:

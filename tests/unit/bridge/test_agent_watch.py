@@ -38,7 +38,7 @@ class Dashboard:
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
 
-    def tell_agent(self, agent_id: str, text: str) -> None:
+    def send_agent(self, agent_id: str, text: str) -> None:
         self.told[agent_id] = text
 
 

@@ -11,8 +11,8 @@ import pytest
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
-from distributor.bridge.dashboard_session import DashboardSession, Patience, SessionServices
-from distributor.bridge.requests import Connect, Wanted
+from distributor.bridge.dashboard_session import DashboardLimits, DashboardSession, PeerGone, SessionServices
+from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.tokens import Identity
 from tests.unit.bridge.test_dashboard_session import Peer, SnapshotSync
 
@@ -21,13 +21,14 @@ async def test_output_that_was_cut_is_counted_when_the_dashboard_leaves() -> Non
     metrics, peer = BridgeMetrics(), Peer()
     peer.gone = True
     services = SessionServices(*([cast(Any, None)] * 8))._replace(
-        hub=cast(Any, SimpleNamespace(dashboards=set(), told_up_to="1-0")),
-        telling=cast(Any, SnapshotSync()),
+        verifier=cast(Any, SimpleNamespace(leeway_seconds=5.0)),
+        hub=cast(Any, SimpleNamespace(dashboards=set(), delivered_until="1-0")),
+        snapshots=cast(Any, SnapshotSync()),
         metrics=metrics,
-        patience=Patience(5.0, 131_072, 10.0, 16, 1_048_576),
+        limits=DashboardLimits(5.0, 131_072, 10.0, 16, 1_048_576),
     )
     dashboard = Dashboard("id", Identity("alice", frozenset(), time.time() + 60), DashboardOutbox())
     dashboard.outbox.cut_bytes = 66
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - how a session ends is not what this is about
-        await DashboardSession(peer, dashboard, services).run(Connect("token", Wanted(), None))
+    with pytest.raises(PeerGone):
+        await DashboardSession(peer, dashboard, services).run(Connect("token", Topics(), None))
     assert metrics.registry.get_sample_value("distributor_bridge_output_cut_bytes_total") == 66

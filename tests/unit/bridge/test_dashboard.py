@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from distributor.bridge import dashboard as dashboard_module
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
@@ -29,28 +28,28 @@ def told(to: Dashboard) -> list[str]:
 
 async def test_what_is_older_than_what_was_read_is_not_told() -> None:
     to = dashboard()
-    to.tell_change(change(CommandStatus.COMPLETED, position=""))
-    to.ended_already("c", result_told=True)
+    to.send_change(change(CommandStatus.COMPLETED, position=""))
+    to.ignore_until_ended("c", result_sent=True)
     for status in (CommandStatus.QUEUED, CommandStatus.ASSIGNED, CommandStatus.COMPLETED):
-        to.tell_change(change(status))
+        to.send_change(change(status))
     assert told(to) == ["c completed", "c result"]
 
 
 async def test_an_ending_without_its_result_is_told_with_it() -> None:
     to = dashboard()
-    to.ended_already("c", result_told=False)
-    to.tell_change(change(CommandStatus.ASSIGNED))
-    to.tell_change(change(CommandStatus.ASSIGNED, command_id="other"))
-    to.tell_change(change(CommandStatus.COMPLETED))
+    to.ignore_until_ended("c", result_sent=False)
+    to.send_change(change(CommandStatus.ASSIGNED))
+    to.send_change(change(CommandStatus.ASSIGNED, command_id="other"))
+    to.send_change(change(CommandStatus.COMPLETED))
     assert told(to) == ["other assigned", "c completed", "c result"]
 
 
 async def test_changes_wait_while_it_is_told_how_things_are() -> None:
     to = dashboard()
     to.hold()
-    to.tell_change(change(CommandStatus.ASSIGNED))
-    to.tell_change(change(CommandStatus.QUEUED), past=True)
-    to.tell("snapshot")
+    to.send_change(change(CommandStatus.ASSIGNED))
+    to.send_change(change(CommandStatus.QUEUED), past=True)
+    to.send("snapshot")
     assert told(to) == ["c queued", "snapshot"]
     assert [held.state.status for held in to.release()] == [CommandStatus.ASSIGNED]
 
@@ -60,15 +59,15 @@ async def test_numbers_follow_one_another_whatever_was_cut() -> None:
     to.begin_output("c")
     for offset in range(4):
         chunk = StoredChunk(1, offset, b"x", 0)
-        assert to.tell_output("c", offset, offset + 1, messages.output_tail("c", chunk))
+        assert to.send_output("c", offset, offset + 1, messages.output_tail("c", chunk))
     first = to.outbox.take()
     assert first is not None
     texts = [to.text_of(first)]
     for number in range(6):
-        to.tell(f'{{"answer": {number}}}')
-    assert to.tell_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0))) is False
+        to.send(f'{{"answer": {number}}}')
+    assert to.send_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0))) is False
     texts += told(to)
-    assert to.tell_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0)))
+    assert to.send_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0)))
     documents = [json.loads(text) for text in texts + told(to)]
     assert [d["sequence"] for d in documents if "sequence" in d] == [0, 1]
     assert [(d["beginOffset"], d["endOffset"], d["reason"]) for d in documents if "beginOffset" in d] == [
@@ -80,16 +79,16 @@ async def test_numbers_follow_one_another_whatever_was_cut() -> None:
 def tell_pieces(to: Dashboard, count: int) -> None:
     for offset in range(count):
         tail = messages.output_tail("c", StoredChunk(1, offset, b"x", 0))
-        assert to.tell_output("c", offset, offset + 1, tail)
+        assert to.send_output("c", offset, offset + 1, tail)
 
 
 async def test_numbers_go_on_to_the_last_piece_though_the_ending_is_queued() -> None:
     to = dashboard()
     to.begin_output("c")
     tell_pieces(to, 4)
-    texts = [to.text_of(await to.next()) for _ in range(2)]
+    texts = [to.text_of(await to.next_entry()) for _ in range(2)]
     to.end_output("c")
-    to.tell_change(change(CommandStatus.COMPLETED))
+    to.send_change(change(CommandStatus.COMPLETED))
     *pieces, status, result = texts + told(to)
     assert [json.loads(text)["sequence"] for text in pieces] == [0, 1, 2, 3]
     assert (status, result) == ("c completed", "c result")
@@ -103,7 +102,7 @@ async def test_numbers_are_let_go_though_the_last_pieces_were_cut() -> None:
     tell_pieces(to, 4)
     to.end_output("c")
     for number in range(6):
-        to.tell(str(number))
+        to.send(str(number))
     assert '"gap"' in told(to)[0]
     assert not to._sequences
 
@@ -115,36 +114,36 @@ async def test_output_that_is_taken_back_makes_room() -> None:
     to.begin_output("c")
     tell_pieces(to, 12)
     assert not to.has_room_for_output()
-    assert to.crowded_since is not None
+    assert to.full_since is not None
     to.begin_output("c")
     assert roomy
     assert to.has_room_for_output()
-    assert to.crowded_since is None
+    assert to.full_since is None
 
 
 async def test_it_is_crowded_from_full_to_half_empty() -> None:
     to = dashboard(16)
     for number in range(12):
-        assert to.crowded_since is None
-        to.tell(str(number))
-    since = to.crowded_since
+        assert to.full_since is None
+        to.send(str(number))
+    since = to.full_since
     for _ in range(4):
-        assert to.crowded_since == since is not None
-        await to.next()
-    assert to.crowded_since is None
+        assert to.full_since == since is not None
+        await to.next_entry()
+    assert to.full_since is None
 
 
 async def test_changes_beyond_what_the_queue_holds_do_not_wait_but_endings_do() -> None:
     to = dashboard(16)
     to.hold()
     for number in range(40):
-        to.tell_change(change(CommandStatus.ASSIGNED, command_id=f"c{number}"))
+        to.send_change(change(CommandStatus.ASSIGNED, command_id=f"c{number}"))
     for number in range(20):
-        to.tell_change(change(CommandStatus.COMPLETED, command_id=f"c{number}"))
-    assert not to.disturbed.is_set()
+        to.send_change(change(CommandStatus.COMPLETED, command_id=f"c{number}"))
+    assert not to.resync_needed.is_set()
     held = to.release()
     assert [one.state.status.terminal for one in held] == [False] * 16 + [True] * 20
-    assert to.disturbed.is_set()
+    assert to.resync_needed.is_set()
     assert to.resync_reason == "slow"
 
 
@@ -154,15 +153,14 @@ async def test_far_more_endings_than_can_wait_are_an_overrun(size: int) -> None:
     ending = change(CommandStatus.COMPLETED)._replace(result="x" * size)
     to.hold()
     for _ in range(64 if size == 1 else 13):
-        to.tell_change(ending)
+        to.send_change(ending)
     assert not to.overrun.is_set()
-    to.tell_change(ending)
+    to.send_change(ending)
     assert to.overrun.is_set()
 
 
-async def test_endings_whose_event_never_comes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dashboard_module, "MAX_TOLD_ENDED", 3)
-    to = dashboard()
+async def test_endings_whose_event_never_comes_are_forgotten() -> None:
+    to = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(), max_ended_early=3)
     for number in range(9):
-        to.ended_already(f"c{number}", result_told=True)
-    assert list(to._told_ended) == ["c6", "c7", "c8"]
+        to.ignore_until_ended(f"c{number}", result_sent=True)
+    assert list(to._ended_early) == ["c6", "c7", "c8"]

@@ -25,7 +25,7 @@ def change(command_id: str, position: str, status: CommandStatus = CommandStatus
 
 def connected(messages: int = 256) -> Dashboard:
     dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
-    dashboard.begin_at("1-0")
+    dashboard.set_resume_position("1-0")
     return dashboard
 
 
@@ -55,15 +55,15 @@ async def test_while_an_ending_waits_for_its_output() -> None:
     try:
         pumps.follow(dashboard, "followed", 0)
         assert pumps.end(dashboard, "followed", change("followed", "2-0"))
-        dashboard.tell_change(change("other", "3-0"))
-        assert dashboard.resumable("3-0") == "1-0"
+        dashboard.send_change(change("other", "3-0"))
+        assert dashboard.resume_position("3-0") == "1-0"
         log.answers.set()
         await until(lambda: not pumps.follows(dashboard, "followed"))
-        dashboard.tell_change(change("another", "4-0"))
+        dashboard.send_change(change("another", "4-0"))
     finally:
         await pumps.stop()
     assert positions(dashboard) == [None, "2-0", "4-0"]
-    assert dashboard.resumable("5-0") == "5-0"
+    assert dashboard.resume_position("5-0") == "5-0"
 
 
 @pytest.mark.parametrize("unfollow", [True, False])
@@ -74,7 +74,7 @@ async def test_while_an_ending_waits_that_is_followed_anew(unfollow: bool) -> No
         pumps.follow(dashboard, "followed", 0)
         pumps.end(dashboard, "followed", change("followed", "2-0"))
         pumps.follow(dashboard, "followed", 0)
-        assert dashboard.resumable("3-0") == "1-0"
+        assert dashboard.resume_position("3-0") == "1-0"
         if unfollow:
             pumps.unfollow(dashboard, "followed")
         log.answers.set()
@@ -91,7 +91,7 @@ async def test_an_ending_that_was_read_takes_the_place_of_the_one_that_waits() -
     try:
         pumps.follow(dashboard, "followed", 0)
         pumps.end(dashboard, "followed", change("followed", "2-0"))
-        dashboard.ended_already("followed", result_told=True)
+        dashboard.ignore_until_ended("followed", result_sent=True)
         pumps.end(dashboard, "followed", change("followed", ""))
         log.answers.set()
         await until(lambda: not pumps.follows(dashboard, "followed"))
@@ -103,53 +103,53 @@ async def test_an_ending_that_was_read_takes_the_place_of_the_one_that_waits() -
 async def test_while_states_are_left_out() -> None:
     dashboard = connected(messages=4)
     for number in range(2, 7):
-        dashboard.tell_change(change(f"c{number}", f"{number}-0", CommandStatus.ASSIGNED))
+        dashboard.send_change(change(f"c{number}", f"{number}-0", CommandStatus.ASSIGNED))
     assert dashboard.outbox.lost
-    assert dashboard.resumable("6-0") == "5-0"
+    assert dashboard.resume_position("6-0") == "5-0"
     assert positions(dashboard) == ["2-0", "3-0", "4-0", "5-0"]
 
 
 async def test_until_it_has_been_told_anew_what_it_missed() -> None:
     dashboard = connected()
     dashboard.resync("interrupted")
-    dashboard.tell_change(change("c", "2-0"))
-    assert dashboard.resumable("2-0") == "1-0"
-    dashboard.disturbed.clear()
-    dashboard.told_anew()
-    assert dashboard.resumable("2-0") == "2-0"
+    dashboard.send_change(change("c", "2-0"))
+    assert dashboard.resume_position("2-0") == "1-0"
+    dashboard.resync_needed.clear()
+    dashboard.snapshot_sent()
+    assert dashboard.resume_position("2-0") == "2-0"
     dashboard.resync("interrupted")
-    dashboard.told_anew()
-    assert dashboard.resumable("3-0") == "2-0", "it was disturbed again meanwhile"
+    dashboard.snapshot_sent()
+    assert dashboard.resume_position("3-0") == "2-0", "it was resync_needed again meanwhile"
 
 
 async def test_while_changes_are_held_only_those_before_them() -> None:
     dashboard = connected()
     dashboard.hold()
-    dashboard.tell_change(change("c", "3-0"))
-    assert dashboard.resumable("2-0") == "2-0"
-    assert dashboard.resumable("3-0") == "2-0"
-    dashboard.tell_change(change("read", ""))
-    assert dashboard.resumable("2-1") == "2-0"
+    dashboard.send_change(change("c", "3-0"))
+    assert dashboard.resume_position("2-0") == "2-0"
+    assert dashboard.resume_position("3-0") == "2-0"
+    dashboard.send_change(change("read", ""))
+    assert dashboard.resume_position("2-1") == "2-0"
 
 
 async def test_while_an_ending_is_left_to_what_is_going_to_be_read() -> None:
     dashboard = connected()
-    dashboard.to_be_read(["c"])
-    assert not dashboard.leaves_ending("other")
-    assert dashboard.leaves_ending("c")
-    assert dashboard.resumable("2-0") == "1-0"
-    dashboard.being_read(["c"])
-    assert not dashboard.leaves_ending("c"), "it may be newer than what is read"
-    assert dashboard.resumable("2-0") == "1-0"
-    dashboard.was_read(["c"])
-    assert dashboard.resumable("2-0") == "2-0"
+    dashboard.expect_read(["c"])
+    assert not dashboard.defer_ending("other")
+    assert dashboard.defer_ending("c")
+    assert dashboard.resume_position("2-0") == "1-0"
+    dashboard.read_started(["c"])
+    assert not dashboard.defer_ending("c"), "it may be newer than what is read"
+    assert dashboard.resume_position("2-0") == "1-0"
+    dashboard.read_finished(["c"])
+    assert dashboard.resume_position("2-0") == "2-0"
 
 
 @pytest.mark.parametrize("left", [True, False])
 async def test_an_ending_left_to_what_could_not_be_read_is_told_with_everything(left: bool) -> None:
     dashboard = connected()
-    dashboard.to_be_read(["c", "other"])
-    assert not left or dashboard.leaves_ending("c")
-    dashboard.not_read(["c", "other"])
-    assert not dashboard.leaves_ending("other")
-    assert dashboard.disturbed.is_set() is left
+    dashboard.expect_read(["c", "other"])
+    assert not left or dashboard.defer_ending("c")
+    dashboard.read_abandoned(["c", "other"])
+    assert not dashboard.defer_ending("other")
+    assert dashboard.resync_needed.is_set() is left

@@ -16,14 +16,14 @@ from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.dashboard_session import (
-    Closing,
+    CloseConnection,
+    DashboardLimits,
     DashboardSession,
-    Gone,
-    Patience,
+    PeerGone,
     SessionServices,
     serve_dashboard,
 )
-from distributor.bridge.requests import Connect, Wanted
+from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.tokens import Identity, Scope
 from distributor.errors import PermissionDenied
 from distributor.model.command import CommandState, Receipts
@@ -32,7 +32,7 @@ from distributor.tasks import stop_tasks
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 PING = json.dumps({"type": "ping", "version": "1.0.0"})
-CONNECT = Connect("token", Wanted(), None)
+CONNECT = Connect("token", Topics(), None)
 
 
 class Peer:
@@ -51,7 +51,7 @@ class Peer:
             self.said += 1
             return text
         if self.gone:
-            raise Gone
+            raise PeerGone
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -68,24 +68,28 @@ class SnapshotSync:
         self.anew_for: asyncio.Queue[str] = asyncio.Queue()
         self.dropped = False
 
-    async def begin(self, dashboard: Dashboard, connect: Connect) -> None:
+    async def connect(self, dashboard: Dashboard, connect: Connect) -> None:
         self._begin(dashboard)
 
-    async def anew(self, dashboard: Dashboard, reason: str) -> None:
+    async def resync(self, dashboard: Dashboard, reason: str) -> None:
         self.anew_for.put_nowait(reason)
 
     def drop(self, dashboard: Dashboard) -> None:
         self.dropped = True
 
 
-def session(peer: Peer, telling: SnapshotSync, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
-    hub = SimpleNamespace(dashboards=set(), told_up_to="1-0")
-    patience = Patience(5.0, 131_072, slow_close, 16, 1_048_576)
+def session(peer: Peer, snapshots: SnapshotSync, slow_close: float = 10.0) -> tuple[Dashboard, Awaitable[None]]:
+    hub = SimpleNamespace(dashboards=set(), delivered_until="1-0")
+    limits = DashboardLimits(5.0, 131_072, slow_close, 16, 1_048_576)
     services = SessionServices(*([cast(Any, None)] * 8))._replace(
-        hub=cast(Any, hub), telling=cast(Any, telling), metrics=BridgeMetrics(), patience=patience
+        verifier=cast(Any, SimpleNamespace(leeway_seconds=5.0)),
+        hub=cast(Any, hub),
+        snapshots=cast(Any, snapshots),
+        metrics=BridgeMetrics(),
+        limits=limits,
     )
     identity = Identity("alice", frozenset(), time.time() + 60)
-    dashboard = Dashboard("id", identity, DashboardOutbox(patience.queue_messages, patience.queue_bytes))
+    dashboard = Dashboard("id", identity, DashboardOutbox(limits.queue_messages, limits.queue_bytes))
     return dashboard, DashboardSession(peer, dashboard, services).run(CONNECT)
 
 
@@ -95,19 +99,19 @@ def ended(number: int) -> Change:
 
 
 async def test_who_asks_faster_than_it_reads_is_not_listened_to() -> None:
-    peer, telling = Peer(itertools.repeat(PING)), SnapshotSync()
-    dashboard, running = session(peer, telling, slow_close=0.2)
-    with pytest.raises(Closing) as closing:
+    peer, snapshots = Peer(itertools.repeat(PING)), SnapshotSync()
+    dashboard, running = session(peer, snapshots, slow_close=0.2)
+    with pytest.raises(CloseConnection) as closing:
         await running
     assert closing.value.code == 1013
     assert peer.said < 20
     assert len(dashboard.outbox) < 16
-    assert telling.dropped
+    assert snapshots.dropped
 
 
 async def test_who_does_not_read_but_has_little_to_read_stays() -> None:
-    peer, telling = Peer([PING]), SnapshotSync()
-    _, running = session(peer, telling, slow_close=0.02)
+    peer, snapshots = Peer([PING]), SnapshotSync()
+    _, running = session(peer, snapshots, slow_close=0.02)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await running
@@ -130,7 +134,7 @@ async def test_who_reads_a_message_now_and_then_but_stays_full_is_parted_from() 
     peer = SlowPeer(0.35)
     _, running = session(peer, SnapshotSync(), slow_close=1.0)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        with pytest.raises(Closing, match="full for 1 s") as closing:
+        with pytest.raises(CloseConnection, match="full for 1 s") as closing:
             await running
     assert closing.value.code == 1013
     assert peer.heard, "it did read"
@@ -148,10 +152,10 @@ async def test_who_empties_half_of_its_queue_in_time_stays() -> None:
 async def test_far_more_endings_than_the_queue_holds() -> None:
     def tell_many(dashboard: Dashboard) -> None:
         for number in range(70):
-            dashboard.tell_change(ended(number))
+            dashboard.send_change(ended(number))
 
     _, running = session(Peer(), SnapshotSync(tell_many))
-    with pytest.raises(Closing, match="far more waits") as closing:
+    with pytest.raises(CloseConnection, match="far more waits") as closing:
         await running
     assert closing.value.code == 1013
 
@@ -159,27 +163,27 @@ async def test_far_more_endings_than_the_queue_holds() -> None:
 async def test_what_was_left_out_is_told_anew_once_there_is_room() -> None:
     def tell_many(dashboard: Dashboard) -> None:
         for number in range(30):
-            dashboard.tell_agent(f"agent-{number}", "status")
+            dashboard.send_agent(f"agent-{number}", "status")
 
-    peer, telling = Peer(), SnapshotSync(tell_many)
-    _, running = session(peer, telling)
+    peer, snapshots = Peer(), SnapshotSync(tell_many)
+    _, running = session(peer, snapshots)
     task = asyncio.ensure_future(running)
     while len(peer.heard) < 16:
-        assert telling.anew_for.empty()
+        assert snapshots.anew_for.empty()
         peer.reads.set()
         await asyncio.sleep(0)
-    assert await telling.anew_for.get() == "slow"
+    assert await snapshots.anew_for.get() == "slow"
     task.cancel()
     await asyncio.wait([task])
 
 
 async def test_everything_is_let_go_when_the_dashboard_goes() -> None:
-    peer, telling = Peer([PING]), SnapshotSync()
+    peer, snapshots = Peer([PING]), SnapshotSync()
     peer.gone = True
-    _, running = session(peer, telling)
-    with pytest.raises(Gone):
+    _, running = session(peer, snapshots)
+    with pytest.raises(PeerGone):
         await running
-    assert telling.dropped
+    assert snapshots.dropped
 
 
 class TimedOutPeer(Peer):
@@ -196,7 +200,9 @@ async def test_a_timeout_of_something_else_is_not_taken_for_an_expired_token() -
 
 
 async def test_a_timeout_of_something_else_is_not_taken_for_a_late_introduction() -> None:
-    services = SessionServices(*([cast(Any, None)] * 8))._replace(patience=Patience(5.0, 131_072, 10.0, 16, 1_048_576))
+    services = SessionServices(*([cast(Any, None)] * 8))._replace(
+        limits=DashboardLimits(5.0, 131_072, 10.0, 16, 1_048_576)
+    )
     with pytest.raises(TimeoutError, match="the network"):
         await serve_dashboard(TimedOutPeer(), services)
 
@@ -204,9 +210,9 @@ async def test_a_timeout_of_something_else_is_not_taken_for_a_late_introduction(
 @pytest.mark.parametrize(("told_all", "position"), [(True, "1-0"), (False, "0-1")])
 async def test_a_pong_has_the_position_up_to_which_everything_was_told(told_all: bool, position: str) -> None:
     def begin(dashboard: Dashboard) -> None:
-        dashboard.begin_at("0-1")
+        dashboard.set_resume_position("0-1")
         if not told_all:
-            dashboard.await_ending("c")
+            dashboard.expect_ending("c")
 
     peer = Peer([PING])
     peer.reads.set()
@@ -248,14 +254,14 @@ async def test_nothing_of_a_stranger_is_interpreted(text: str, why: str, monkeyp
 
     monkeypatch.setattr("distributor.bridge.requests.parse", parse)
     peer = Peer([text, PING])
-    with pytest.raises(Closing, match=why) as closing:
+    with pytest.raises(CloseConnection, match=why) as closing:
         await serve_dashboard(peer, strangers())
     assert (closing.value.code, peer.said, peer.heard) == (1008, 1, [])
 
 
 async def test_a_known_sender_is_told_which_field_was_wrong() -> None:
     text = json.dumps({"type": "dashboard:connect", "version": "1.0.0", "token": "good", "subscribe": {"agents": 7}})
-    with pytest.raises(Closing, match="agents must be a list") as closing:
+    with pytest.raises(CloseConnection, match="agents must be a list") as closing:
         await serve_dashboard(Peer([text]), strangers())
     assert closing.value.code == 1008
 
@@ -276,5 +282,5 @@ async def test_the_scope_is_checked_before_the_rest_of_a_change_is_parsed(type_:
 def strangers() -> SessionServices:
     """Services of which nothing but the verifier may be used."""
     return SessionServices(*([cast(Any, None)] * 8))._replace(
-        verifier=cast(Any, Verifier()), patience=Patience(5.0, 131_072, 10.0, 16, 1_048_576)
+        verifier=cast(Any, Verifier()), limits=DashboardLimits(5.0, 131_072, 10.0, 16, 1_048_576)
     )

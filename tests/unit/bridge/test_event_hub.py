@@ -78,11 +78,11 @@ async def test_what_the_log_missed_is_told_to_everybody() -> None:
     stream = Stream()
     async with running_hub(stream) as (hub, dashboard):
         stream.upcoming.put_nowait(EventBatch("2000-0", "replica", ()))
-        await until(lambda: hub.told_up_to == "2000-0")
-        assert not dashboard.disturbed.is_set()
+        await until(lambda: hub.delivered_until == "2000-0")
+        assert not dashboard.resync_needed.is_set()
         stream.upcoming.put_nowait(EventBatch("3000-0", "", (), missed=True))
-        await dashboard.disturbed.wait()
-        assert (hub.position, hub.told_up_to) == ("3000-0", "3000-0")
+        await dashboard.resync_needed.wait()
+        assert (hub.position, hub.delivered_until) == ("3000-0", "3000-0")
     assert dashboard.resync_reason == "interrupted"
 
 
@@ -99,7 +99,7 @@ async def test_what_happened_while_the_store_was_away(last: str, kept: bool, mis
             await until(lambda: len(stream.tailed_from) == 2)
     told = [line["event"] for line in logs if "missed" not in line["event"]]
     assert told == ["cannot read events", "can read events again"]
-    assert dashboard.disturbed.is_set() is missed
+    assert dashboard.resync_needed.is_set() is missed
     assert stream.tailed_from[1] == (last if missed else "1000-0")
 
 
@@ -126,8 +126,8 @@ async def test_a_replay_that_trimming_overtakes_is_made_good(pages: list[bool], 
     async with running_hub(stream) as (hub, dashboard):
         hub.subscriptions.add_all_commands(dashboard)
         stream.pages.extend(pages)
-        assert [change.position async for change in hub.missed("7-0", "9-0", dashboard)] == told
-    assert dashboard.disturbed.is_set() is trimmed
+        assert [change.position async for change in hub.replay("7-0", "9-0", dashboard)] == told
+    assert dashboard.resync_needed.is_set() is trimmed
     assert dashboard.resync_reason == ("trimmed" if trimmed else "")
 
 
@@ -135,10 +135,10 @@ async def test_who_comes_from_a_bridge_that_was_ahead_resumes_once_this_one_is_t
     stream = Stream()
     async with running_hub(stream) as (hub, _):
         stream.last = "3000-0"
-        assert await hub.why_not_resume("3001-0") == "unknown"
-        asked = asyncio.create_task(hub.why_not_resume("3000-0"))
+        assert await hub.resume_obstacle("3001-0") == "unknown"
+        asked = asyncio.create_task(hub.resume_obstacle("3000-0"))
         stream.upcoming.put_nowait(EventBatch("2000-0", "replica", ()))
-        await until(lambda: hub.told_up_to == "2000-0")
+        await until(lambda: hub.delivered_until == "2000-0")
         assert not asked.done()
         stream.upcoming.put_nowait(EventBatch("3000-0", "replica", ()))
         assert await asked == ""
@@ -149,4 +149,4 @@ async def test_who_comes_to_a_bridge_that_stays_behind_is_sent_away() -> None:
     async with running_hub(stream, catch_up_seconds=0.01) as (hub, _):
         stream.last = "3000-0"
         with pytest.raises(Unavailable, match="behind"):
-            await hub.why_not_resume("3000-0")
+            await hub.resume_obstacle("3000-0")

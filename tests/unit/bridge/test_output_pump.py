@@ -58,14 +58,14 @@ def log() -> Log:
 
 @pytest.fixture
 async def pumps(log: Log) -> AsyncIterator[OutputPumps]:
-    pumps = OutputPumps(log)
+    pumps = OutputPumps(log, retry_seconds=0.001)
     yield pumps
     await pumps.stop()
 
 
 def viewer(pumps: OutputPumps, messages: int = 256) -> Dashboard:
     dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
-    dashboard.on_room = lambda: pumps.roomy(dashboard)
+    dashboard.on_room = lambda: pumps.resume(dashboard)
     return dashboard
 
 
@@ -74,7 +74,7 @@ async def heard(dashboard: Dashboard, until: str) -> list[str]:
     found: list[str] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not found or found[-1] != until:
-            entry = await dashboard.next()
+            entry = await dashboard.next_entry()
             text = dashboard.text_of(entry)
             covers = f"{entry.begin}-{entry.end}"
             found.append(f"gap {covers}" if entry.gap else covers if entry.command_id else text)
@@ -119,7 +119,7 @@ async def test_a_viewer_without_room_waits_and_delays_nobody(log: Log, pumps: Ou
     everything = [f"{10 * n}-{10 * n + 10}" for n in range(40)]
     assert await heard(quick, "result") == [*everything, "ended", "result"]
     assert len(slow.outbox) == 12
-    assert slow.crowded_since is not None
+    assert slow.full_since is not None
     log.reads.clear()
     pumps.arrived("c")
     for _ in range(10):
@@ -178,10 +178,7 @@ async def test_who_follows_no_more_is_told_the_ending_at_once(log: Log, pumps: O
     assert await heard(dashboard, "result") == ["ended", "result"]
 
 
-async def test_a_store_that_is_away_is_asked_again(
-    log: Log, pumps: OutputPumps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("distributor.bridge.output_pump.WAIT_AFTER_FAILURE_SECONDS", 0.001)
+async def test_a_store_that_is_away_is_asked_again(log: Log, pumps: OutputPumps) -> None:
     dashboard = viewer(pumps)
     log.write(b"0123456789")
     log.failures = 3
@@ -189,10 +186,7 @@ async def test_a_store_that_is_away_is_asked_again(
     assert await heard(dashboard, "0-10") == ["0-10"]
 
 
-async def test_a_store_that_is_away_is_told_of_once_for_all_commands(
-    log: Log, pumps: OutputPumps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("distributor.bridge.output_pump.WAIT_AFTER_FAILURE_SECONDS", 0.001)
+async def test_a_store_that_is_away_is_told_of_once_for_all_commands(log: Log, pumps: OutputPumps) -> None:
     dashboard = viewer(pumps)
     log.write(b"0123456789")
     log.failures = 6
@@ -223,7 +217,7 @@ async def test_who_starts_again_with_a_crowded_queue_is_served(log: Log, pumps: 
         log.write(b"0123456789")
     pumps.follow(dashboard, "c", 0)
     assert (await heard(dashboard, "20-30"))[-1] == "20-30"
-    await until(lambda: dashboard.crowded_since is not None)
+    await until(lambda: dashboard.full_since is not None)
     pumps.follow(dashboard, "c", 390)
     pumps.end(dashboard, "c", ENDED)
     assert await heard(dashboard, "result") == ["390-400", "ended", "result"]
@@ -234,7 +228,7 @@ async def test_who_leaves_a_command_has_room_for_another(log: Log, pumps: Output
     for _ in range(40):
         log.write(b"0123456789")
     pumps.follow(dashboard, "c", 0)
-    await until(lambda: dashboard.crowded_since is not None)
+    await until(lambda: dashboard.full_since is not None)
     pumps.follow(dashboard, "d", 390)
     pumps.unfollow(dashboard, "c")
     assert await heard(dashboard, "390-400") == ["390-400"]
@@ -245,10 +239,10 @@ async def test_numbers_follow_one_another_to_the_end(log: Log, pumps: OutputPump
     for _ in range(8):
         log.write(b"0123456789")
     pumps.follow(dashboard, "c", 0)
-    texts = [dashboard.text_of(await dashboard.next()) for _ in range(2)]
+    texts = [dashboard.text_of(await dashboard.next_entry()) for _ in range(2)]
     pumps.end(dashboard, "c", ENDED)
     while texts[-1] != "result":
-        texts.append(dashboard.text_of(await dashboard.next()))
+        texts.append(dashboard.text_of(await dashboard.next_entry()))
     assert [json.loads(text)["sequence"] for text in texts[:-2]] == list(range(8))
 
 
@@ -268,7 +262,7 @@ class DeafLog(Log):
 
 async def test_a_reader_that_loses_its_cancel_is_stopped() -> None:
     log = DeafLog()
-    pumps = OutputPumps(log)
+    pumps = OutputPumps(log, retry_seconds=0.001)
     pumps.follow(viewer(pumps), "c", 0)
     await log.reading.wait()
     async with asyncio.timeout(PATIENCE_SECONDS):

@@ -14,8 +14,8 @@ from distributor.bridge.requests import (
     MAX_PARAMS_VALUES,
     Queue,
     Subscribe,
+    Topics,
     Unsubscribe,
-    Wanted,
     fields_of,
     parse,
     request_id_of,
@@ -73,8 +73,8 @@ def test_a_request_without_anything_to_run() -> None:
 
 
 def test_who_names_no_subscriptions_gets_every_agent_and_who_names_some_gets_those() -> None:
-    assert parsed("dashboard:connect", token="t").subscribe == Wanted(all_agents=True)
-    assert parsed("dashboard:connect", token="t", subscribe={}).subscribe == Wanted()
+    assert parsed("dashboard:connect", token="t").subscribe == Topics(all_agents=True)
+    assert parsed("dashboard:connect", token="t", subscribe={}).subscribe == Topics()
 
 
 @pytest.mark.parametrize("opening", [",", "[", "{"])
@@ -142,9 +142,9 @@ def test_subscriptions() -> None:
     request = parsed(
         "subscribe", agents=["*", "a"], commands=[ID], commandsOf=["b"], output=[{"commandId": ID, "offset": 5}]
     )
-    assert request == Subscribe("", Wanted(("a",), True, (ID,), False, ("b",), {ID: 5}))
+    assert request == Subscribe("", Topics(("a",), True, (ID,), False, ("b",), {ID: 5}))
     assert parsed("unsubscribe", commands=["*"], output=[ID]) == Unsubscribe(
-        "", Wanted(all_commands=True, output={ID: 0})
+        "", Topics(all_commands=True, output={ID: 0})
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
-from distributor.bridge.requests import Connect, Wanted
+from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import CommandPage
 from distributor.bridge.subscriptions import Subscriptions
@@ -34,11 +34,11 @@ def attempt(number: int, position: str) -> Change:
 
 
 class Hub:
-    """At position 5, of which it is just telling; more comes while a dashboard returns."""
+    """At position 5, of which it is just snapshots; more comes while a dashboard returns."""
 
     def __init__(self) -> None:
         self.position = "5-0"
-        self.told_up_to = "4-0"
+        self.delivered_until = "4-0"
         self.subscriptions: Subscriptions[Dashboard] = Subscriptions()
         self.dashboard: Dashboard | None = None
 
@@ -48,24 +48,24 @@ class Hub:
     def note_sent(self, state: CommandState, agent_away_since_ms: int) -> None:
         pass
 
-    async def why_not_resume(self, position: str) -> str:
+    async def resume_obstacle(self, position: str) -> str:
         return ""
 
     def happens(self) -> None:
-        """The rest of what it was telling of, which the history has as well; and then something new."""
+        """The rest of what it was snapshots of, which the history has as well; and then something new."""
         assert self.dashboard is not None
-        self.dashboard.tell_change(change("rest of five", "5-0"))
+        self.dashboard.send_change(change("rest of five", "5-0"))
         self.position = "6-0"
-        self.dashboard.tell_change(change("some of six", "5-0", "6-0"))
-        self.dashboard.tell_change(change("rest of six", "6-0"))
+        self.dashboard.send_change(change("some of six", "5-0", "6-0"))
+        self.dashboard.send_change(change("rest of six", "6-0"))
 
-    async def missed(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
+    async def replay(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
         assert (after, until) == ("3-0", "5-0")
         for text in ("four", "five", "rest of five"):
             yield change(text, "4-0")
 
-    def tell(self, dashboard: Dashboard, told: Change) -> None:
-        dashboard.tell_change(told)
+    def deliver(self, dashboard: Dashboard, told: Change) -> None:
+        dashboard.send_change(told)
 
 
 class Agents:
@@ -73,7 +73,7 @@ class Agents:
         self.lock = asyncio.Lock()
         self._meanwhile = meanwhile
 
-    async def shown(self) -> list[Any]:
+    async def snapshot(self) -> list[Any]:
         self._meanwhile()
         return []
 
@@ -81,9 +81,9 @@ class Agents:
 async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() -> None:
     hub = Hub()
     agents = Agents(hub.happens)
-    telling = SnapshotSync(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, agents), BridgeMetrics())
+    snapshots = SnapshotSync(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, agents), BridgeMetrics())
     dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
-    await telling.begin(dashboard, Connect("token", Wanted(all_commands=True), "3-0"))
+    await snapshots.connect(dashboard, Connect("token", Topics(all_commands=True), "3-0"))
     texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert '"resumed":true,"position":"3-0"' in texts[0]
     assert texts[1:] == ["four", "five", "rest of five", "some of six", "rest of six"]
@@ -97,7 +97,7 @@ class View:
 
     def _events_come(self) -> None:
         for number in (1, 2, 3):
-            self._dashboard.tell_change(attempt(number, f"6-{number}"))
+            self._dashboard.send_change(attempt(number, f"6-{number}"))
 
     async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
         self._events_come()
@@ -108,14 +108,14 @@ class View:
         return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "", {})
 
 
-@pytest.mark.parametrize("what", [Wanted(commands=("c",)), Wanted(all_commands=True)])
-async def test_states_do_not_go_back_behind_what_was_read(what: Wanted) -> None:
+@pytest.mark.parametrize("what", [Topics(commands=("c",)), Topics(all_commands=True)])
+async def test_states_do_not_go_back_behind_what_was_read(what: Topics) -> None:
     hub = Hub()
     dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
-    telling = SnapshotSync(
+    snapshots = SnapshotSync(
         cast(Any, hub), cast(Any, View(dashboard)), cast(Any, None), cast(Any, Agents()), BridgeMetrics()
     )
-    await telling.subscribe(dashboard, what)
+    await snapshots.subscribe(dashboard, what)
     read, *texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert read == "attempt 2" if what.commands else '"reason":"subscribed"' in read
     assert texts == ["attempt 2", "attempt 3"]
@@ -128,7 +128,7 @@ class BrokenView:
         self._dashboard = dashboard
 
     async def page(self, query: CommandQuery) -> CommandPage:
-        assert self._dashboard.leaves_ending("c")
+        assert self._dashboard.defer_ending("c")
         raise Unavailable("Valkey is away")
 
 
@@ -136,10 +136,10 @@ async def test_what_ended_during_a_subscription_that_fails_is_made_good() -> Non
     """It may have been subscribed to before, or to all."""
     dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
     pumps = cast(Any, SimpleNamespace(follows=lambda *_: False, unfollow=lambda *_: None))
-    telling = SnapshotSync(
+    snapshots = SnapshotSync(
         cast(Any, Hub()), cast(Any, BrokenView(dashboard)), pumps, cast(Any, Agents()), BridgeMetrics()
     )
     with pytest.raises(Unavailable):
-        await telling.subscribe(dashboard, Wanted(all_commands=True, commands=("c",)))
-    assert not dashboard.leaves_ending("c")
-    assert dashboard.disturbed.is_set()
+        await snapshots.subscribe(dashboard, Topics(all_commands=True, commands=("c",)))
+    assert not dashboard.defer_ending("c")
+    assert dashboard.resync_needed.is_set()

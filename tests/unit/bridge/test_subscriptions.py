@@ -13,13 +13,13 @@ def test_who_is_told_of_a_command() -> None:
     subscriptions.add_commands("by id", ["c1"])
     subscriptions.add_commands_of("by agent", ["a1"])
     subscriptions.add_all_commands("all")
-    assert subscriptions.of_command("c1", "a1") == {"by id", "by agent", "all"}
-    assert subscriptions.of_command("c2", "a1") == {"by agent", "all"}
-    assert subscriptions.of_command("c1", "a2") == {"by id", "all"}
+    assert subscriptions.watchers_of_command("c1", "a1") == {"by id", "by agent", "all"}
+    assert subscriptions.watchers_of_command("c2", "a1") == {"by agent", "all"}
+    assert subscriptions.watchers_of_command("c1", "a2") == {"by id", "all"}
     subscriptions.remove_all_commands("all")
     subscriptions.remove_commands_of("by agent", ["a1"])
     subscriptions.remove_commands("by id", ["c1", "never had"])
-    assert subscriptions.of_command("c1", "a1") == set()
+    assert subscriptions.watchers_of_command("c1", "a1") == set()
 
 
 def test_who_is_told_of_an_agent() -> None:
@@ -27,12 +27,12 @@ def test_who_is_told_of_an_agent() -> None:
     subscriptions.add_agents("named", ["a1"])
     subscriptions.add_all_agents("all")
     assert subscriptions.of_all_agents
-    assert subscriptions.of_agent("a1") == {"named", "all"}
-    assert subscriptions.of_agent("a2") == {"all"}
+    assert subscriptions.watchers_of_agent("a1") == {"named", "all"}
+    assert subscriptions.watchers_of_agent("a2") == {"all"}
     assert set(subscriptions.agents) == {"a1"}
     subscriptions.remove_agents("named", ["a1"])
     subscriptions.remove_all_agents("all")
-    assert not subscriptions.of_agent("a1")
+    assert not subscriptions.watchers_of_agent("a1")
 
 
 def test_a_dashboard_has_a_limit() -> None:
@@ -51,7 +51,7 @@ def test_nothing_comes_back_after_a_connection_closed() -> None:
     subscriptions.add_commands("d", ["c1"])
     subscriptions.drop("d")
     subscriptions.remove_commands("d", ["c1"])
-    assert subscriptions.of_command("c1", "a1") == set()
+    assert subscriptions.watchers_of_command("c1", "a1") == set()
     assert len(subscriptions) == 0
 
 
@@ -71,8 +71,8 @@ def test_everything_a_connection_owned_is_dropped(
             subscriptions.add_all_commands(dashboard)
             subscriptions.add_all_agents(dashboard)
     subscriptions.drop("x")
-    assert all(subscriptions.of_command(c, a) <= {"y"} for c in "abc" for a in "abc")
+    assert all(subscriptions.watchers_of_command(c, a) <= {"y"} for c in "abc" for a in "abc")
     assert subscriptions.count("x") == 0
     subscriptions.drop("y")
     assert len(subscriptions) == 0
-    assert not subscriptions.of_agent("a1")
+    assert not subscriptions.watchers_of_agent("a1")

@@ -1,0 +1,104 @@
+"""Fields of messages from dashboards, checked one by one. All raise InvalidArgument that names the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from distributor.errors import InvalidArgument
+from distributor.model.command import (
+    MAX_DURATION_MS,
+    MAX_PRIORITY,
+    NAMED_PRIORITIES,
+    check_agent_id,
+    check_command_id,
+    shown,
+)
+
+MAX_ITEMS: Final = 1_000
+MIN_SECONDS: Final = 0.001
+MAX_SECONDS: Final = MAX_DURATION_MS // 1000
+
+Fields = Mapping[str, Any]
+
+
+def text(fields: Fields, name: str, *, required: bool = False, most: int | None = None) -> str:
+    """A text field; empty if absent. At most `most` characters."""
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        raise invalid(name, f"must be text, not {as_json(value)}")
+    if required and not value:
+        raise invalid(name, "is required", "MISSING_FIELD")
+    if most is not None and len(value) > most:
+        raise invalid(name, f"is {len(value):,} characters, the limit is {most:,}")
+    return value
+
+
+def mapping(fields: Fields, name: str) -> Mapping[str, Any]:
+    """An object field; empty if absent."""
+    value = fields.get(name, {})
+    if not isinstance(value, dict):
+        raise invalid(name, f"must be an object, not {as_json(value)}")
+    return value
+
+
+def items(fields: Fields, name: str) -> list[Any]:
+    """A list field of at most MAX_ITEMS; empty if absent."""
+    value = fields.get(name, [])
+    if not isinstance(value, list) or len(value) > MAX_ITEMS:
+        raise invalid(name, f"must be a list of at most {MAX_ITEMS:,}")
+    return value
+
+
+def agent_ids(items: list[Any], field: str) -> tuple[str, ...]:
+    """Agent ids. Raises InvalidField for one that is misspelt."""
+    for place, item in enumerate(items):
+        if not isinstance(item, str):
+            raise invalid(f"{field}[{place}]", f"must be an agent id, not {as_json(item)}")
+        check_agent_id(item, f"{field}[{place}]")
+    return tuple(items)
+
+
+def command_id(value: object, field: str) -> str:
+    """A command id. Raises InvalidField if it is misspelt."""
+    if not isinstance(value, str):
+        raise invalid(field, f"must be a command id, not {as_json(value)}")
+    check_command_id(value, field)
+    return value
+
+
+def priority(value: object) -> int:
+    """A priority as its name or number."""
+    if isinstance(value, str) and value in NAMED_PRIORITIES:
+        return NAMED_PRIORITIES[value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PRIORITY:
+        return value
+    raise invalid(
+        "priority", f"must be high, normal, low or 0 to {MAX_PRIORITY}, not {as_json(value)}", "PRIORITY_OUT_OF_RANGE"
+    )
+
+
+def seconds(fields: Fields, name: str, reason: str) -> float | None:
+    """A number of seconds, MIN_SECONDS to MAX_SECONDS; None if absent. `reason` is that of the error."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    # Compared before anything is made of it: a number in JSON may be larger than any float.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not MIN_SECONDS <= value <= MAX_SECONDS:
+        raise invalid(name, f"must be {MIN_SECONDS} to {MAX_SECONDS:,} seconds, not {as_json(value)}", reason)
+    return float(value)
+
+
+def invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> InvalidArgument:
+    """The error for a field; `message` follows its name."""
+    return InvalidArgument(f"{field} {message}", field=field, reason=reason)
+
+
+def as_json(value: object) -> str:
+    """A value as an error message repeats it."""
+    try:
+        return shown(json.dumps(value))
+    except RecursionError:
+        return "something nested too deep"
