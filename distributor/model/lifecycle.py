@@ -71,7 +71,8 @@ TRANSITIONS: Final[dict[Operation, dict[CommandStatus, frozenset[CommandStatus]]
     Operation.ADOPT: {_Q: frozenset({_A}), _A: frozenset({_A})},
     Operation.RELEASE: {_A: frozenset({_Q})},
     Operation.FINISH: {_A: TERMINAL},
-    Operation.SETTLE: {_Q: TERMINAL, _A: TERMINAL},
+    # A transient failure is counted, and the command waits for its next run.
+    Operation.SETTLE: {_Q: TERMINAL | {_Q}, _A: TERMINAL | {_Q}},
     Operation.OUTDATE: {_Q: frozenset({CommandStatus.FAILED})},
     Operation.GIVE_UP: {_A: frozenset({CommandStatus.FAILED, CommandStatus.CANCELLED})},
     Operation.CANCEL: {_Q: frozenset({CommandStatus.CANCELLED})},

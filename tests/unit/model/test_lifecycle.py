@@ -22,6 +22,8 @@ def test_the_six_words() -> None:
         (Operation.ADOPT, {(QUEUED, ASSIGNED), (ASSIGNED, ASSIGNED)}),
         (Operation.RELEASE, {(ASSIGNED, QUEUED)}),
         (Operation.FINISH, {(ASSIGNED, status) for status in TERMINAL}),
+        (Operation.SETTLE, {(before, after) for before in (QUEUED, ASSIGNED) for after in (*TERMINAL, QUEUED)}),
+        (Operation.OUTDATE, {(QUEUED, CommandStatus.FAILED)}),
         (Operation.GIVE_UP, {(ASSIGNED, CommandStatus.FAILED), (ASSIGNED, CommandStatus.CANCELLED)}),
         (Operation.CANCEL, {(QUEUED, CommandStatus.CANCELLED)}),
         (Operation.EXPIRE, {(QUEUED, CommandStatus.TIMEOUT)}),
