@@ -103,8 +103,9 @@ async def test_what_the_server_did_not_tell_is_null(server: str, agent: DrivenAg
     (state,) = [record["state"] for record in watched if "state" in record]
     *_, result = watched
 
-    assert told(listed) == told(cancelled) == told(state) == (command_id, "a1", "EXEC", None, None)
-    assert told(got) == (command_id, "a1", "EXEC", None, 6)
+    assert told(cancelled) == told(state) == (command_id, "a1", "EXEC", None, None)
+    assert told(listed) == (command_id, "a1", "EXEC", True, None)
+    assert told(got) == (command_id, "a1", "EXEC", True, 6)
     assert result["result"]["outputBytes"] == 6
 
 
