@@ -160,7 +160,10 @@ def _wire_number(number: int | float, place: str) -> float:
 
 
 def _plain_number(number: float) -> int | float:
-    return int(number) if number.is_integer() and abs(number) <= MAX_EXACT_INT else number
+    if not number.is_integer() or abs(number) > MAX_EXACT_INT:
+        return number
+    # An integer has no negative zero.
+    return int(number) or (number if math.copysign(1, number) < 0 else 0)
 
 
 def _too_deep(place: str) -> NotJson:

@@ -101,6 +101,7 @@ def test_text_is_json_and_comes_back(plain: object) -> None:
     assert plain_value(restored) == plain
 
 
+@example(-0.0)
 @example(-(2.0**53))
 @example(2.0**53 + 2)
 @example(0.5)
@@ -108,7 +109,8 @@ def test_text_is_json_and_comes_back(plain: object) -> None:
 def test_numbers_are_integers_only_while_they_are_exact(number: float) -> None:
     plain = plain_value(Value(number_value=number))
     assert plain == number
-    assert isinstance(plain, int) == (number.is_integer() and abs(number) <= 2**53)
+    assert math.copysign(1, plain) == math.copysign(1, number)
+    assert isinstance(plain, int) == (number.is_integer() and abs(number) <= 2**53 and str(number) != "-0.0")
 
 
 def test_names_come_in_order() -> None:
