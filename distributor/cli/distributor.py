@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from distributor.settings import BridgeSettings, ServerSettings
-
-    S = TypeVar("S", ServerSettings, BridgeSettings)
 
 NAME: Final = "distributor"
 _CONFIG: Final = config_option("a table for each program, such as [server]")
@@ -57,10 +55,12 @@ def main() -> None:
 @_server_options
 def serve(config: Path | None, **options: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C, which drain it first. A second signal ends it at once."""
-    from distributor.app.server_process import serve_until_stopped
     from distributor.settings import load_server_settings
 
-    _run(load_server_settings, config, options, serve_until_stopped)
+    settings = load_server_settings(config, flags(), **given(options))
+    from distributor.app.server_process import serve_until_stopped
+
+    _run(settings, serve_until_stopped(settings))
 
 
 # A program of its own too: cmd/websocket_bridge.py.
@@ -76,10 +76,12 @@ def serve(config: Path | None, **options: Any) -> None:
 @_CONFIG
 def bridge(config: Path | None, **options: Any) -> None:
     """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/operations.md."""
-    from distributor.app.bridge_process import bridge_until_stopped
     from distributor.settings import load_bridge_settings
 
-    _run(load_bridge_settings, config, options, bridge_until_stopped)
+    settings = load_bridge_settings(config, flags(), **given(options))
+    from distributor.app.bridge_process import bridge_until_stopped
+
+    _run(settings, bridge_until_stopped(settings))
 
 
 @main.command()
@@ -107,13 +109,10 @@ def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in
 @_server_options
 def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
     """Run a server, a bridge and one agent that may EXEC, on this machine, for trying things out."""
+    settings, bridge_settings = _both_settings(config, bridge_listen, options)
     from distributor.cli.dev import develop
-    from distributor.settings import load_bridge_settings, load_server_settings
 
-    async def development(settings: ServerSettings) -> None:
-        await develop(settings, load_bridge_settings(config, {"listen": "--bridge-listen"}, listen=bridge_listen))
-
-    _run(load_server_settings, config, {"log_level": "warning", **given(options)}, development)
+    _run(settings, develop(settings, bridge_settings))
 
 
 @main.command(short_help="As dev, plus one real command.")
@@ -122,31 +121,31 @@ def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
 @_server_options
 def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: Any) -> None:
     """As dev, plus one real command: its live output, its result, its receipts."""
+    settings, bridge_settings = _both_settings(config, bridge_listen, options)
     from distributor.cli.demo import demonstrate
+
+    _run(settings, demonstrate(settings, bridge_settings, once=once))
+
+
+def _both_settings(
+    config: Path | None, bridge_listen: str | None, options: dict[str, Any]
+) -> tuple[ServerSettings, BridgeSettings]:
     from distributor.settings import load_bridge_settings, load_server_settings
 
-    async def demonstration(settings: ServerSettings) -> None:
-        await demonstrate(
-            settings, load_bridge_settings(config, {"listen": "--bridge-listen"}, listen=bridge_listen), once=once
-        )
-
-    _run(load_server_settings, config, {"log_level": "warning", **given(options)}, demonstration)
+    return (
+        load_server_settings(config, flags(), **{"log_level": "warning", **given(options)}),
+        load_bridge_settings(config, {"listen": "--bridge-listen"}, listen=bridge_listen),
+    )
 
 
-def _run(
-    load: Callable[..., S],
-    config: Path | None,
-    options: dict[str, Any],
-    program: Callable[[S], Coroutine[Any, Any, None]],
-) -> None:
+def _run(settings: ServerSettings | BridgeSettings, program: Coroutine[Any, Any, None]) -> None:
     import asyncio
 
     from distributor.observability.logging import configure_logging
 
-    settings = load(config, flags(), **given(options))
     configure_logging(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(program(settings))
+        runner.run(program)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

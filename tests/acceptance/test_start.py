@@ -45,6 +45,12 @@ def test_wrong_usage_of_a_command_of_distributor_is_quick(command: str) -> None:
     assert imported_by("distributor", command, "--no-such", code=2) == ""
 
 
+@pytest.mark.parametrize("command", ["serve", "bridge", "dev", "demo"])
+def test_a_wrong_setting_is_reported_before_grpc_is_imported(command: str) -> None:
+    option = "--bridge-listen=x" if command == "dev" else "--listen=x"
+    assert "grpc" not in imported_by("distributor", command, option, code=2).split()
+
+
 @pytest.mark.parametrize("command", ["send", "get", "result", "watch", "list", "cancel", "agents"])
 def test_the_help_of_a_command_of_the_sender_is_quick(command: str) -> None:
     assert imported_by("command-sender", command, "--help", code=0) == ""
