@@ -10,7 +10,7 @@ from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.ports import CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
-from distributor.model.assignment import Room, assign
+from distributor.model.assignment import Offer, Room, assign
 from distributor.model.delivery import NOT_DELIVERED, Claim, ClaimRequest, Release
 from distributor.model.pace import Pace
 from distributor.observability.metrics import Metrics
@@ -86,6 +86,7 @@ class CommandDistributor:
                 agent.session.begin_claim()
                 credit = agent.session.credit
                 looks_for_control = credit > 0 or agent_id in control
+                agent.session.control_waiting |= looks_for_control
                 rooms.append(Room(agent_id, credit, agent.session.control_credit if looks_for_control else 0))
         offers = assign(rooms, self._batch_size, self._turn)
         self._turn += 1
@@ -98,18 +99,17 @@ class CommandDistributor:
                 if (agent := self._registry.get(agent_id)) is not None
             ]
         )
-        asked = {offer.agent_id: offer.most for offer in offers}
+        offered = {offer.agent_id: offer for offer in offers}
         cut_short = sum(len(item.encoded) for claim in claims for item in claim.commands) >= LARGE_CLAIM_BYTES
-        undelivered = [
-            claim
-            for claim in claims
-            if not self._deliver(claim, cut_short or len(claim.commands) - claim.control >= asked[claim.agent_id])
-        ]
+        undelivered = [claim for claim in claims if not self._deliver(claim, offered[claim.agent_id], cut_short)]
         await self._release(undelivered)
         return sum(len(claim.commands) for claim in claims)
 
-    def _deliver(self, claim: Claim, more_waiting: bool) -> bool:
-        """Hand a claim to its stream; False where there is none any more."""
+    def _deliver(self, claim: Claim, offer: Offer, cut_short: bool) -> bool:
+        """Hand a claim to its stream; False if there is none any more.
+
+        A claim that took all that was offered, or was `cut_short`, may have left commands behind.
+        """
         agent = self._registry.get(claim.agent_id)
         if agent is not None and agent.session.epoch != claim.epoch:
             # Attached anew since we asked. What the old session was given has been settled by then.
@@ -121,9 +121,13 @@ class CommandDistributor:
         self._metrics.poll_batch(len(claim.commands))
         if agent is None or not agent.deliver(claim):
             return False
-        agent.session.more_waiting = more_waiting
-        agent.session.control_waiting = agent.session.control_credit == 0
-        if agent.session.more_waiting and agent.session.credit > 0:
+        session = agent.session
+        session.more_waiting = cut_short or len(claim.commands) - claim.control >= offer.most
+        session.control_waiting = cut_short or claim.control >= offer.most_control
+        # Commands that ended during the claim made room without waking anybody.
+        if session.control_waiting and session.control_credit > 0:
+            self._wakeups.wake(claim.agent_id, control=True)
+        elif session.more_waiting and session.credit > 0:
             self._wakeups.wake(claim.agent_id)
         return True
 

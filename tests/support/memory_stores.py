@@ -47,6 +47,7 @@ class MemoryStore:
         self.away = False
         self.failures = 0
         self.waiting: dict[str, deque[ClaimedCommand]] = defaultdict(deque)
+        self.waiting_control: dict[str, deque[ClaimedCommand]] = defaultdict(deque)
         self.epochs: dict[str, int] = defaultdict(lambda: 1)
         self.claims: list[ClaimRequest] = []
         self.released: list[Release] = []
@@ -59,9 +60,10 @@ class MemoryStore:
         self.sweeps: deque[tuple[int, str]] = deque()
         self.swept_after: list[str] = []
 
-    def add(self, agent_id: str, *command_ids: str, encoded: bytes = b"") -> None:
+    def add(self, agent_id: str, *command_ids: str, encoded: bytes = b"", control: bool = False) -> None:
         """Queue commands."""
-        self.waiting[agent_id].extend(ClaimedCommand(command_id, 1, encoded) for command_id in command_ids)
+        waiting = self.waiting_control if control else self.waiting
+        waiting[agent_id].extend(ClaimedCommand(command_id, 1, encoded) for command_id in command_ids)
 
     async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         self._check()
@@ -76,10 +78,13 @@ class MemoryStore:
 
     def _claim(self, request: ClaimRequest) -> Claim:
         superseded = request.epoch != self.epochs[request.agent_id]
-        waiting = self.waiting[request.agent_id]
-        most = 0 if superseded else min(request.most, len(waiting))
-        commands = [waiting.popleft() for _ in range(most)]
-        return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands)
+        commands: list[ClaimedCommand] = []
+        control = 0
+        if not superseded:
+            commands = _taken(self.waiting_control[request.agent_id], request.most_control)
+            control = len(commands)
+            commands += _taken(self.waiting[request.agent_id], request.most)
+        return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands, control)
 
     async def progress(self, items: Sequence[Progress]) -> list[bool]:
         self._check()
@@ -116,6 +121,10 @@ class MemoryStore:
         if self.away:
             self.failures += 1
             raise Unavailable("Valkey is away", reason="STORE_UNAVAILABLE")
+
+
+def _taken(waiting: deque[ClaimedCommand], count: int) -> list[ClaimedCommand]:
+    return [waiting.popleft() for _ in range(min(count, len(waiting)))]
 
 
 class MemoryOutputLog:
@@ -184,8 +193,8 @@ class MemoryAgent:
     def deliver(self, claim: Claim) -> bool:
         if self.ending:
             return False
-        for command in claim.commands:
-            self.session.claimed(command.command_id, claim.lease_id, command.attempt, 0.0)
+        for place, command in enumerate(claim.commands):
+            self.session.claimed(command.command_id, claim.lease_id, command.attempt, 0.0, place < claim.control)
         self.delivered.append(claim)
         return True
 

@@ -174,3 +174,34 @@ async def test_an_agent_without_room_is_asked_for_only_where_control_work_may_wa
     assert world.store.claims == []
     await world.distributor.run_once(["agent123"], {"agent123"})
     assert [(claim.most, claim.most_control) for claim in world.store.claims] == [(0, 4)]
+
+
+async def test_control_commands_left_behind_are_claimed_when_others_ended_during_the_claim() -> None:
+    agent = MemoryAgent(capacity=1)
+    world = World(agent)
+    world.store.add("agent123", "p1", "p2", "p3", "p4", "p5", control=True)
+    await world.look("agent123")
+    assert agent.command_ids == ["p1", "p2", "p3", "p4"]
+    assert world.wakeups.take_control() == set()
+    agent.session.ended("p1", agent.session.in_flight["p1"].lease_id)
+    world.store.add("agent123", "p6", control=True)
+
+    async def claim(requests: Sequence[ClaimRequest]) -> list[Claim]:
+        claims = await MemoryStore.claim(world.store, requests)
+        agent.session.ended("p2", agent.session.in_flight["p2"].lease_id)
+        return claims
+
+    world.store.claim = claim  # type: ignore[method-assign]
+    await world.look("agent123")
+    assert agent.command_ids[-1] == "p5"
+    assert world.wakeups.take_control() == {"agent123"}
+
+
+async def test_control_work_that_comes_while_its_room_is_full_is_remembered() -> None:
+    agent = MemoryAgent(capacity=1)
+    world = World(agent)
+    world.store.add("agent123", "p1", "p2", "p3", "p4", control=True)
+    await world.look("agent123")
+    agent.session.control_waiting = False
+    await world.distributor.run_once(["agent123"], {"agent123"})
+    assert agent.session.control_waiting
