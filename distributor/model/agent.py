@@ -1,4 +1,4 @@
-"""What agents say of themselves, and what is known of them. Times are milliseconds by the store's clock."""
+"""What agents report about themselves and what is known about them. Times: ms by the store's clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class AgentStatus(StrEnum):
-    """How an agent is doing: connected with room, connected without, or not connected."""
+    """Connected with free capacity, connected without, or not connected."""
 
     ONLINE = "online"
     BUSY = "busy"
@@ -15,7 +15,7 @@ class AgentStatus(StrEnum):
 
 
 class AgentPresence(NamedTuple):
-    """Whether an agent was ever seen, is connected, and if not, since when (0: never seen)."""
+    """Whether an agent has ever attached, is connected, and if not, since when (0: never attached)."""
 
     known: bool
     present: bool
@@ -23,7 +23,7 @@ class AgentPresence(NamedTuple):
 
 
 class HeldCommand(NamedTuple):
-    """A command that an agent says it holds when it attaches: it runs it, or has its result."""
+    """A command that an attaching agent still runs, or whose result it still has to deliver."""
 
     command_id: str
     lease_id: str
@@ -31,7 +31,7 @@ class HeldCommand(NamedTuple):
 
 
 class AdoptedCommand(NamedTuple):
-    """A held command that is still the agent's. Receipts are ms after `assigned_ms`, None where not known."""
+    """A held command that stays with the agent. Receipts are ms after `assigned_ms`, None if unknown."""
 
     command_id: str
     lease_id: str
@@ -43,11 +43,11 @@ class AdoptedCommand(NamedTuple):
     output_bytes: int
     cancel_requested: bool
     control: bool = False
-    """Whether it takes up none of the agent's capacity."""
+    """True if it uses none of the agent's capacity."""
 
 
 class AgentHello(NamedTuple):
-    """How an agent introduces itself."""
+    """An agent's registration when it attaches."""
 
     agent_id: str
     instance_id: str
@@ -59,9 +59,9 @@ class AgentHello(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """An open session. `adopted` has the held commands that go on; the others are no longer the agent's.
+    """An open session. `adopted` maps the held commands that continue; all others no longer belong to the agent.
 
-    `counted` has the ids of those whose result is stored already and that are to run again.
+    `counted` lists commands whose result is already stored and that will run again.
     """
 
     epoch: int
@@ -71,7 +71,7 @@ class Attached(NamedTuple):
 
 
 class AgentInfo(NamedTuple):
-    """What is known of an agent. `away_since_ms` is 0 while it is connected; `epoch` grows with each session."""
+    """What is known about an agent. `away_since_ms` is 0 while connected; `epoch` grows with each session."""
 
     agent_id: str
     epoch: int
@@ -88,7 +88,7 @@ class AgentInfo(NamedTuple):
 
     @property
     def status(self) -> AgentStatus:
-        """Whether it is connected and has room."""
+        """Status derived from presence and free capacity."""
         if not self.present:
             return AgentStatus.OFFLINE
         return AgentStatus.BUSY if self.running >= self.capacity else AgentStatus.ONLINE

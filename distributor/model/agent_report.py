@@ -1,4 +1,4 @@
-"""What one message of an agent reports about its commands, and how each part is answered."""
+"""An agent's reports about its commands, and the answers to them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from distributor.model.lifecycle import CommandStatus
 
 
 class LeaseRef(NamedTuple):
-    """A command under the lease that the agent got it with."""
+    """A command and the lease under which it was assigned."""
 
     command_id: str
     lease_id: str
 
 
 class RefusalKind(StrEnum):
-    """Why an agent did not start a command."""
+    """Why an agent refused a command."""
 
     BUSY = "busy"
     UNSUPPORTED = "unsupported"
@@ -29,7 +29,7 @@ class RefusalKind(StrEnum):
 
 
 class Refusal(NamedTuple):
-    """A command that the agent has not started and will not."""
+    """A command that the agent has not started and will not start."""
 
     held: LeaseRef
     kind: RefusalKind
@@ -37,9 +37,9 @@ class Refusal(NamedTuple):
 
 
 class ReportedCompletion(NamedTuple):
-    """How a command ended, in the words of the agent. `data_json` is raw JSON, empty for none (see `Completion`).
+    """An outcome as the agent reported it. `data_json` is raw JSON, empty if there is none (see `Completion`).
 
-    `fault` is set where the words made no sense already as a message.
+    `fault` is set if the message itself was invalid.
     """
 
     held: LeaseRef
@@ -53,7 +53,7 @@ class ReportedCompletion(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One message of an agent, but for heartbeats. `not_found` has what a cancel did not find."""
+    """The command reports in one agent message. `not_found` lists commands that a cancel did not find."""
 
     received: Sequence[LeaseRef] = ()
     started: Sequence[LeaseRef] = ()
@@ -64,7 +64,7 @@ class Report(NamedTuple):
 
 
 class ResultAnswer(NamedTuple):
-    """What became of one reported completion. `fault` is empty unless it was rejected."""
+    """The outcome of one reported completion. `fault` is empty unless it was rejected."""
 
     command_id: str
     outcome: CompletionOutcome
@@ -72,7 +72,7 @@ class ResultAnswer(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What to tell the agent: about each completion, and up to where output is safe (command id, offset)."""
+    """The reply to an agent: one answer per completion, and (command id, offset) of safely stored output."""
 
     results: list[ResultAnswer]
     outputs: list[tuple[str, int]]

@@ -2,8 +2,8 @@
 
     opened ──heartbeat, received, started, ended──► opened ──drain──► draining ──► (stream ends)
 
-The session knows what is in flight (claimed for this stream and not ended), how much more the agent takes (its
-credit), which heartbeat was answered last, and since when the agent is silent. It decides; rpc/agent_stream.py acts.
+The session tracks commands in flight (claimed for this stream and not ended), the agent's remaining credit, the last
+answered heartbeat, and the time of the last message. It decides; rpc/agent_stream.py acts.
 Times are milliseconds of a monotonic clock.
 """
 
@@ -18,7 +18,7 @@ MAX_CAPACITY: Final = 1_000
 
 
 class ProtocolViolation(ValueError):
-    """The agent sent what the protocol does not allow. `field` is the path of the message part at fault."""
+    """The agent broke the protocol. `field` is the path of the offending message field."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class ProtocolViolation(ValueError):
 
 
 class StageOffsets(NamedTuple):
-    """Milliseconds from the claim to each stage, None where it has not been reached."""
+    """Milliseconds from the claim to each stage; None if not reached."""
 
     sent: int | None
     acknowledged: int | None
@@ -34,13 +34,13 @@ class StageOffsets(NamedTuple):
 
 
 class InFlight:
-    """One command that this session's agent was given. `claimed_at` is the time of its claim."""
+    """A command assigned to this session. `claimed_at` is when it was claimed."""
 
     __slots__ = ("acknowledged", "attempt", "claimed_at", "control", "lease_id", "sent", "started")
 
     def __init__(self, lease_id: str, attempt: int, claimed_at: float, control: bool = False) -> None:
         self.control = control
-        """Whether it takes up none of the agent's capacity."""
+        """True if it uses none of the agent's capacity."""
         self.lease_id = lease_id
         self.attempt = attempt
         self.claimed_at = claimed_at
@@ -49,18 +49,18 @@ class InFlight:
         self.started: int | None = None
 
     def acknowledge(self, at: int) -> None:
-        """The agent has it. So it was sent, though the word that it was written may come later than the answer."""
+        """The agent has the command. This implies that it was sent: the write may be confirmed after the reply."""
         self.acknowledged = at
         if self.sent is None:
             self.sent = at
 
     def stages(self) -> StageOffsets:
-        """What is known of it so far."""
+        """The stages reached so far."""
         return StageOffsets(self.sent, self.acknowledged, self.started)
 
 
 class AgentSession:
-    """What one attached agent has and may be given. Owned by its stream; lives as long as it."""
+    """Commands in flight and credit of one attached agent. Owned by its stream, with the same lifetime."""
 
     __slots__ = (
         "_ceiling",
@@ -80,7 +80,7 @@ class AgentSession:
     )
 
     def __init__(self, agent_id: str, epoch: int, capacity: int, now: float, opened_ms: int = 0) -> None:
-        """`opened_ms` is when the store opened it, by Valkey's clock: what happened before has been settled by that."""
+        """`opened_ms` is when the store opened the session, by Valkey's clock; earlier events are already reflected."""
         self.agent_id = agent_id
         self.opened_ms = opened_ms
         self.epoch = epoch
@@ -92,25 +92,25 @@ class AgentSession:
         self.last_heard = now
         self.draining = False
         self.more_waiting = False
-        """Whether the store may have more for this agent than it had credit for."""
+        """True if the store may have more commands than the agent had credit for."""
         self.control_waiting = False
-        """The same of control commands, for which it had no room."""
+        """True if the store may have more control commands than the agent had room for."""
         self._ceiling = capacity
         self._control = 0
-        """How many of those in flight are control commands."""
+        """Number of control commands in flight."""
         self._stopping: dict[str, str] = {}
-        """Commands that are no longer this session's but may still take up room, with their leases."""
+        """Commands that this session lost but that may still use capacity, with their leases."""
 
     @property
     def credit(self) -> int:
-        """How many more commands this agent may be given now."""
+        """How many more commands the agent may receive now."""
         if self.draining:
             return 0
         return max(0, min(self.capacity, self._ceiling) - self._working - len(self._stopping))
 
     @property
     def control_credit(self) -> int:
-        """How many control commands this agent may be given now, whatever else it runs."""
+        """How many more control commands the agent may receive now, regardless of its other work."""
         return 0 if self.draining else max(0, CONTROL_ROOM - self._control)
 
     @property
@@ -118,7 +118,7 @@ class AgentSession:
         return len(self.in_flight) - self._control
 
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
-        """The agent is alive. What it runs and would take more bounds what it is given until the next heartbeat."""
+        """Record a heartbeat. Its credit and running count bound what is sent until the next heartbeat."""
         if sequence != self.answered_heartbeat + 1:
             raise ProtocolViolation(
                 "heartbeat.sequence",
@@ -131,53 +131,53 @@ class AgentSession:
         self._ceiling = self._room(credit, running)
 
     def _room(self, credit: int, running: int) -> int:
-        """How many commands may be in flight or stopping: those that it runs, and as many more as it would take.
+        """How many commands may be in flight or stopping: those still running, plus the reported credit.
 
-        What it has not acknowledged by then was on its way, so the agent has not counted it. What it runs beyond those
-        that we know of is none of ours.
+        Unacknowledged commands were still in transit, so the agent did not count them. Commands that it runs beyond
+        those known here are not ours.
         """
         acknowledged = sum(item.acknowledged is not None and not item.control for item in self.in_flight.values())
         if running < acknowledged + len(self._stopping):
-            # Not all of these still run, and nothing may follow of what it was to stop.
+            # Some of these have ended, and no further messages may arrive about commands that had to stop.
             self._stopping.clear()
         if credit == 0 and running < self.capacity:
-            # About to leave: what ends makes no room.
+            # The agent is about to leave: commands that end free no room.
             return 0
         return credit + min(running, acknowledged + len(self._stopping))
 
     def refused_as_busy(self) -> None:
-        """It has less room than we thought: nothing more until a heartbeat says that there is some."""
+        """The agent has less room than assumed: send nothing until a heartbeat reports credit."""
         self._ceiling = 0
 
     def attempt(self, command_id: str) -> int:
-        """The number of the attempt that is in flight; 1 where none is."""
+        """Attempt number of the command in flight; 1 if it is not in flight."""
         item = self.in_flight.get(command_id)
         return item.attempt if item is not None else 1
 
     def heard(self, now: float) -> None:
-        """Any message proves that the agent lives."""
+        """Record that a message arrived; any message proves that the agent is alive."""
         self.last_heard = now
 
     def silent_since(self, now: float) -> float:
-        """How long nothing was heard."""
+        """Milliseconds since the last message."""
         return now - self.last_heard
 
     def begin_claim(self) -> None:
-        """A claim is about to be made: what comes of it was decided after the heartbeat answered last by now."""
+        """Mark the start of a claim: its commands were chosen after the heartbeat answered last."""
         self.heartbeat_before_claim = self.answered_heartbeat
 
     def claimed(self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False) -> None:
-        """The store gave this command to this session."""
+        """The store assigned this command to this session."""
         self.adopted(command_id, InFlight(lease_id, attempt, now, control))
 
     def adopted(self, command_id: str, in_flight: InFlight) -> None:
-        """The agent held this command already when it attached."""
+        """The agent already held this command when it attached."""
         self._drop(command_id)
         self.in_flight[command_id] = in_flight
         self._control += in_flight.control
 
     def sent(self, command_id: str, lease_id: str, now: float) -> None:
-        """It was written to the stream. A write may take so long that another attempt is in flight by then."""
+        """The command was written to the stream. During a slow write another attempt may have replaced it."""
         item = self._held(command_id, lease_id)
         if item is not None and item.sent is None:
             item.sent = int(now - item.claimed_at)
@@ -187,7 +187,7 @@ class AgentSession:
         return self._held(command_id, lease_id) is not None
 
     def received(self, command_id: str, lease_id: str, now: float) -> bool:
-        """The agent has it. False where this lease is not in flight, or this was known."""
+        """The agent has the command. Return False if this lease is not in flight or was already acknowledged."""
         item = self._held(command_id, lease_id)
         if item is None or item.acknowledged is not None:
             return False
@@ -195,7 +195,7 @@ class AgentSession:
         return True
 
     def started(self, command_id: str, lease_id: str, now: float) -> bool:
-        """The agent runs it. False where this lease is not in flight, or this was known."""
+        """The agent runs the command. Return False if this lease is not in flight or had already started."""
         item = self._held(command_id, lease_id)
         if item is None or item.started is not None:
             return False
@@ -205,16 +205,16 @@ class AgentSession:
         return True
 
     def unacknowledged(self) -> list[tuple[str, str]]:
-        """What the agent has not said to have, as (command id, lease id)."""
+        """Commands that the agent has not acknowledged, as (command id, lease id)."""
         return [(command_id, item.lease_id) for command_id, item in self.in_flight.items() if item.acknowledged is None]
 
     def stages(self, command_id: str, lease_id: str) -> StageOffsets:
-        """What is known of a command; nothing where this lease is not in flight."""
+        """Stages reached by a command; all None if this lease is not in flight."""
         item = self._held(command_id, lease_id)
         return item.stages() if item is not None else StageOffsets(None, None, None)
 
     def lost(self, command_id: str, attempt: int) -> str | None:
-        """The store took this attempt away, by a deadline; its lease, None where it was not in flight, or no longer."""
+        """A deadline took this attempt away. Return its lease, or None if the attempt is not in flight."""
         item = self.in_flight.get(command_id)
         if item is None or item.attempt != attempt:
             return None
@@ -224,11 +224,11 @@ class AgentSession:
         return item.lease_id
 
     def stopping(self, command_id: str, lease_id: str) -> None:
-        """The agent has what is no longer its own: no room before it says that this ended, or runs less."""
+        """The agent still runs a command that it lost: reserve its room until it ends or fewer are running."""
         self._stopping[command_id] = lease_id
 
     def ended(self, command_id: str, lease_id: str) -> None:
-        """What was given out under this lease is no longer this session's, whatever became of it."""
+        """Forget what was assigned under this lease, whatever its outcome."""
         if self._held(command_id, lease_id) is not None:
             self._drop(command_id)
         if self._stopping.get(command_id) == lease_id:

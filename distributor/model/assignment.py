@@ -1,4 +1,4 @@
-"""Who is offered how much: decided here, carried out by the distributor."""
+"""Decides how many commands to offer each agent; the distributor acts on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Room(NamedTuple):
-    """How many commands an agent may be given, and how many control commands beside them."""
+    """Free room of one agent: commands, and control commands in addition."""
 
     agent_id: str
     credit: int
@@ -15,7 +15,7 @@ class Room(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """At most `most` commands for one agent, and `most_control` control commands beside them."""
+    """At most `most` commands for one agent, and `most_control` control commands in addition."""
 
     agent_id: str
     most: int
@@ -23,9 +23,9 @@ class Offer(NamedTuple):
 
 
 def assign(rooms: Sequence[Room], batch_size: int, turn: int) -> list[Offer]:
-    """Offers for agents with credit of either kind, at most `batch_size` commands each.
+    """Offers for agents with any credit, at most `batch_size` commands each.
 
-    `turn` counts rounds: the agent that comes first moves on by one each time, so that none is served last forever.
+    `turn` counts rounds and rotates the order, so that no agent is always served last.
     """
     willing = [
         Offer(room.agent_id, min(room.credit, batch_size), room.control_credit)

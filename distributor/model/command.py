@@ -1,4 +1,4 @@
-"""A command and what may be asked of one: values, limits and their checks."""
+"""Commands and requests for them: values, limits and checks."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MAX_DURATION_MS: Final = 30 * 24 * 3_600_000
 MAX_RUNS: Final = 100
 MAX_REASON_MESSAGE: Final = 1_024
 MAX_PARAMS_SUMMARY_BYTES: Final = 60
-"""Valkey keeps a hash compact as long as no value in it is longer than 64 bytes."""
+"""Valkey stores a hash compactly only while no value exceeds 64 bytes."""
 
 
 class InvalidField(ValueError):
-    """A field outside its limits. `field` is its path, `reason` a stable word, `str()` names the limit."""
+    """A field is outside its limits. `field` is its path, `reason` a stable code; `str()` states the limit."""
 
     def __init__(self, field: str, reason: str, message: str) -> None:
         super().__init__(message)
@@ -37,14 +37,14 @@ class InvalidField(ValueError):
 
 
 class OfflinePolicy(StrEnum):
-    """What to do with a command whose agent is not connected when it is queued."""
+    """What to do with a command if its agent is offline when it is queued."""
 
     QUEUE = "queue"
     FAIL = "fail"
 
 
 class CommandDraft(NamedTuple):
-    """What a caller asks for. Durations in milliseconds; of the params only size and summary matter here."""
+    """A command as requested. Durations are milliseconds; of the params only size and summary matter here."""
 
     agent_id: str
     type: str
@@ -59,7 +59,7 @@ class CommandDraft(NamedTuple):
 
 
 class Receipts(NamedTuple):
-    """When a command passed each stage: milliseconds since the epoch by Valkey's clock, 0 where it has not."""
+    """When a command reached each stage: milliseconds since the epoch by Valkey's clock, 0 if not reached."""
 
     queued_ms: int = 0
     assigned_ms: int = 0
@@ -70,18 +70,18 @@ class Receipts(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """Why a command is where it is: a stable code and a sentence. Both empty where there is nothing to say."""
+    """Why a command is in its state: a stable code and a sentence, both empty if there is nothing to say."""
 
     code: str = ""
     message: str = ""
 
 
 class CommandState(NamedTuple):
-    """One row about one command: what a list shows, and what each event and each step of a watch carries.
+    """The state of one command, as lists, events and watches carry it.
 
-    `cancel_ms` is when a cancel was requested, 0 if never. `params_summary` is one line of at most
-    MAX_PARAMS_SUMMARY_BYTES, for people. `agent` says where the agent is until the command has ended,
-    `output_bytes` how much output was received; both are None where they were not looked up.
+    `cancel_ms` is when a cancel was requested, 0 if never. `params_summary` is one readable line of at most
+    MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the command has not ended, `output_bytes` the
+    amount of output received; both are None if not looked up.
     """
 
     command_id: str
@@ -99,7 +99,7 @@ class CommandState(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: how it is, and what was asked for. `params` are kept as long as the result."""
+    """A command: its state and the original request. `params` are retained as long as the result."""
 
     state: CommandState
     params: Mapping[str, JsonValue]
@@ -110,14 +110,14 @@ class Command(NamedTuple):
 
     @property
     def command_id(self) -> str:
-        """Its id."""
+        """The command id."""
         return self.state.command_id
 
 
 def precedes(state: CommandState, other: CommandState) -> bool:
-    """Whether `state` is an older state of the same command than `other`, as far as the two can tell.
+    """Whether `state` is older than `other`, another state of the same command, as far as the two show it.
 
-    A later attempt is later, and within one, more receipts are; what has ended is last.
+    Later attempts are newer, as are more receipts within one attempt; a terminal state is newest.
     """
     if state.status.terminal or other.status.terminal:
         return other.status.terminal and not state.status.terminal
@@ -127,7 +127,7 @@ def precedes(state: CommandState, other: CommandState) -> bool:
 
 
 class CommandResult(NamedTuple):
-    """How a command ended. `exit_code` is None where no program exited; `data` is what the handler returned."""
+    """How a command ended. `exit_code` is None if no program exited; `data` is what the handler returned."""
 
     command_id: str
     agent_id: str
@@ -144,7 +144,7 @@ class CommandResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommandLimits:
-    """Bounds on what a caller may ask for."""
+    """Limits on requests."""
 
     max_params_bytes: int = 262_144
     max_batch: int = 1_000
@@ -152,7 +152,7 @@ class CommandLimits:
 
 
 def check_agent_id(agent_id: str, field: str = "agent_id") -> None:
-    """Raise InvalidField unless `agent_id` is spelt as an agent id."""
+    """Raise InvalidField unless `agent_id` is a valid agent id."""
     if not AGENT_ID_PATTERN.fullmatch(agent_id):
         raise InvalidField(
             field, "INVALID_AGENT_ID", f"{field} must be 1 to 128 of A-Z a-z 0-9 . _ -, not {shown(agent_id)}"
@@ -160,13 +160,13 @@ def check_agent_id(agent_id: str, field: str = "agent_id") -> None:
 
 
 def check_command_id(command_id: str, field: str = "command_id") -> None:
-    """Raise InvalidField unless `command_id` is spelt as a command id."""
+    """Raise InvalidField unless `command_id` is a valid command id."""
     if not COMMAND_ID_PATTERN.fullmatch(command_id):
         raise InvalidField(field, "INVALID_COMMAND_ID", f"{field} must be a command id, not {shown(command_id)}")
 
 
 def check_type(command_type: str, field: str = "type") -> None:
-    """Raise InvalidField unless `command_type` is spelt as a command type."""
+    """Raise InvalidField unless `command_type` is a valid command type."""
     if not COMMAND_TYPE_PATTERN.fullmatch(command_type):
         raise InvalidField(
             field,
@@ -176,7 +176,7 @@ def check_type(command_type: str, field: str = "type") -> None:
 
 
 def check_draft(draft: CommandDraft, limits: CommandLimits) -> None:
-    """Raise InvalidField, naming field and limit, unless `draft` may be queued."""
+    """Raise InvalidField, with the field and its limit, unless `draft` may be queued."""
     check_agent_id(draft.agent_id, "command.agent_id")
     check_type(draft.type, "command.type")
     if draft.params_bytes > limits.max_params_bytes:
@@ -198,7 +198,7 @@ def check_draft(draft: CommandDraft, limits: CommandLimits) -> None:
 
 
 def shown(text: str, most: int = 40) -> str:
-    """`text` quoted for an error message, with control characters escaped, cut to `most` characters."""
+    """Quote `text` for an error message: control characters escaped, cut to `most` characters."""
     if not text:
         return "empty"
     cut = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

@@ -1,6 +1,6 @@
-"""Control commands: work that must reach an agent however busy it is.
+"""Control commands must reach an agent even if it is busy.
 
-They wait in a queue of their own, are given out beside the agent's credit, and take up none of its capacity.
+They have their own queue, are sent in addition to the agent's credit, and use none of its capacity.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PING: Final = "PING"
 CONTROL_TYPES: Final = frozenset({PING, STOP})
 
 INSTANCE_TYPES: Final = frozenset({STOP})
-"""Types meant for the agent instance that was attached when they were queued, and for no later one."""
+"""Types meant for the agent instance attached when they were queued, never for a later one."""
 
 CONTROL_ROOM: Final = 4
-"""How many control commands an agent may be given at once, beside its credit."""
+"""How many control commands an agent may have at once, in addition to its credit."""

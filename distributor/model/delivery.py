@@ -1,6 +1,6 @@
-"""What passes between the store and the agents: claims, what became of what was claimed, and output.
+"""Values exchanged between the store and the agents: claims, outcomes and output.
 
-Times are milliseconds; those that end in `_after_ms` count from the claim, None where not known.
+Times are milliseconds; names ending in `_after_ms` count from the claim, None if unknown.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from distributor.model.lifecycle import CommandStatus
 
 
 class OutputStream(StrEnum):
-    """Which of the two streams of a program a piece of output came from."""
+    """Which of a program's two streams a piece of output came from."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
 
 
 class ClaimRequest(NamedTuple):
-    """Give at most `most` commands to this session."""
+    """Assign at most `most` commands to this session."""
 
     agent_id: str
     epoch: int
     most: int
     lease_id: str
     most_control: int = 0
-    """How many control commands, beside `most` of the others."""
+    """Maximum number of control commands, in addition to `most`."""
 
 
 class ClaimedCommand(NamedTuple):
-    """One command given out."""
+    """One assigned command."""
 
     command_id: str
     attempt: int
@@ -39,9 +39,9 @@ class ClaimedCommand(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What one session got, all under one lease id. `superseded`: a newer session exists, it gets nothing.
+    """The commands assigned to one session under one lease id. `superseded`: a newer session exists, none assigned.
 
-    The first `control` of the commands are control commands.
+    The first `control` commands are control commands.
     """
 
     agent_id: str
@@ -54,7 +54,7 @@ class Claim(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What an agent has done with a command so far."""
+    """How far an agent has come with a command."""
 
     command_id: str
     agent_id: str
@@ -65,10 +65,11 @@ class Progress(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """How a command ended on its agent. `rerun_delay_ms` is None unless another run is worth it.
+    """How a command ended on its agent. `rerun_delay_ms` is None unless it should run again.
 
-    `ran`: its handler did run, so that this is the outcome even where the attempt was given up meanwhile.
-    `data_json` is raw JSON, empty for none: it is encoded once at the door, where its size is checked, and stored so.
+    `ran`: its handler ran, so this is the outcome even if the attempt was given up meanwhile.
+    `data_json` is raw JSON, empty if there is none. It is encoded once on arrival, where its size is checked, and
+    stored unchanged.
     """
 
     progress: Progress
@@ -82,7 +83,7 @@ class Completion(NamedTuple):
 
 
 class CompletionOutcome(StrEnum):
-    """What the store made of a completion."""
+    """What the store did with a completion."""
 
     STORED = "stored"
     RUN_AGAIN = "run_again"
@@ -93,9 +94,9 @@ class CompletionOutcome(StrEnum):
 
 
 class Release(NamedTuple):
-    """A command that its agent did not start, to be given out again after a delay.
+    """A command that its agent did not start, to be requeued after a delay.
 
-    `counts`: whether it was an attempt at delivery, of which there are only so many.
+    `counts`: whether this used up one of the limited delivery attempts.
     """
 
     command_id: str
@@ -107,11 +108,11 @@ class Release(NamedTuple):
 
 
 NOT_DELIVERED: Final = Reason("not_delivered", "the connection ended before the agent had the command")
-"""Why a command is taken back that never reached its agent."""
+"""Reason for releasing a command that never reached its agent."""
 
 
 class DueCommand(NamedTuple):
-    """What a passed deadline did to a command: the state it is in now."""
+    """A command whose deadline passed, with its new state."""
 
     command_id: str
     agent_id: str
@@ -119,7 +120,7 @@ class DueCommand(NamedTuple):
 
 
 class OutputPiece(NamedTuple):
-    """Bytes an agent read from a program. `offset` counts over both streams; `stream` is 1 stdout, 2 stderr."""
+    """Bytes read from a program. `offset` counts both streams together; `stream` is 1 for stdout, 2 for stderr."""
 
     command_id: str
     agent_id: str
@@ -130,7 +131,7 @@ class OutputPiece(NamedTuple):
 
 
 class StoredChunk(NamedTuple):
-    """A piece of output as kept: `offset` counts over all attempts."""
+    """A stored piece of output. `offset` counts over all attempts."""
 
     stream: int
     offset: int

@@ -1,4 +1,4 @@
-"""What happened to commands, as told to watchers. Written by the store in the same atomic step as the change."""
+"""Events about commands and agents. The store writes each in the same atomic step as the change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distributor.model.command import CommandState
 
 
 class EventKind(StrEnum):
-    """What an event tells of. The words are stored in Valkey."""
+    """The kind of an event. The values are stored in Valkey."""
 
     QUEUED = "queued"
     ASSIGNED = "assigned"
@@ -24,7 +24,7 @@ class EventKind(StrEnum):
 
 
 class CommandChanged(NamedTuple):
-    """A command changed; `state` is all of it after the change. `position` orders all events of a store."""
+    """A command changed to `state`. `position` orders all events of a store."""
 
     position: str
     kind: EventKind
@@ -32,7 +32,7 @@ class CommandChanged(NamedTuple):
 
 
 class OutputArrived(NamedTuple):
-    """There is output of a command up to `end_offset` bytes. A hint: the output log has the bytes."""
+    """Output of a command has arrived up to `end_offset` bytes. Only a hint: the bytes are in the output log."""
 
     position: str
     command_id: str
@@ -41,7 +41,7 @@ class OutputArrived(NamedTuple):
 
 
 class AgentChanged(NamedTuple):
-    """An agent attached, detached, or gained or lost room."""
+    """An agent attached, detached, or its free capacity changed."""
 
     position: str
     agent_id: str
@@ -53,33 +53,33 @@ Event = CommandChanged | OutputArrived | AgentChanged
 
 
 class EventRecord(Protocol):
-    """One event as stored. Most are of no interest to most readers, so decoding it is left to those who care."""
+    """One stored event, decoded on demand: most readers need few of them."""
 
     @property
     def position(self) -> str:
-        """Its place in the log: the millisecond by Valkey's clock, a dash, and a number within it."""
+        """Its position in the log: milliseconds by Valkey's clock, a dash, and a sequence number."""
 
     @property
     def subject(self) -> str:
-        """The id of the command or the agent it is about."""
+        """The id of the command or agent that it concerns."""
 
     @property
     def kind(self) -> str:
-        """One of EventKind."""
+        """A value of EventKind."""
 
     @property
     def agent_id(self) -> str:
-        """The agent it is about, or whose command."""
+        """The agent that it concerns, directly or through its command."""
 
     def event(self) -> Event:
-        """All of it."""
+        """Decode the event."""
 
 
 class EventBatch(NamedTuple):
-    """What one change wrote: the replica that made it, and one record for each subject."""
+    """The events of one change: the replica that made it, and one record per subject."""
 
     position: str
     origin: str
     records: Sequence[EventRecord]
     missed: bool = False
-    """There were more before these, which are no longer kept."""
+    """True if earlier events are missing because they are no longer retained."""

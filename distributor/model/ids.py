@@ -1,7 +1,7 @@
-"""Command ids: UUIDv7 (RFC 9562, section 5.7), so that ids sort by the time they were minted.
+"""Command ids: UUIDv7 (RFC 9562, section 5.7), which sort by creation time.
 
-The 12 bits after the version count up within a millisecond (method 1 of section 6.2), so ids minted by one
-process sort in the order of minting. Time and randomness are arguments.
+The 12 bits after the version are a counter within the millisecond (section 6.2, method 1), so ids from one
+process sort in order of creation. Time and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ _COUNTER_BITS = 12
 
 
 class CommandIdMint:
-    """Makes ids. Not safe to share between threads."""
+    """Generates command ids. Not thread-safe."""
 
     def __init__(self) -> None:
         self._last = -1
 
     def mint(self, now_ms: int, random_62_bits: int) -> str:
-        """The next id. It is greater than the one before, also when the clock stands still or goes back."""
+        """Return the next id, always greater than the last, even if the clock stands still or goes back."""
         self._last = max(self._last + 1, now_ms << _COUNTER_BITS)
         head = self._last
         value = (

@@ -1,4 +1,4 @@
-"""Values that JSON has, as plain Python values."""
+"""The JSON values as plain Python types."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-"""Plain JSON; of sequences, lists and tuples. What was read has `list`, `dict`, and `int` for whole numbers."""
+"""Plain JSON; sequences are lists or tuples. Decoded values have `list`, `dict`, and `int` for whole numbers."""

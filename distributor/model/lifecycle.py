@@ -1,4 +1,4 @@
-"""The life of a command as a table: its states, and which operation leads from where to where.
+"""The command lifecycle as a table: states, and the transitions that each operation may make.
 
     queued ──claim──► assigned ──finish──► completed | failed | timeout | cancelled
       │ ▲               │
@@ -9,9 +9,9 @@
       ├── drop ────► cancelled      pushed out of a full queue
       └── expire ──► timeout
 
-Receipts are times inside these states, not further states. The policy is written here and nowhere else: the store's
-functions get the states that an operation may start from as arguments, from `sources()`, and the one function that
-changes a state refuses every pair that is not in TRANSITIONS, which travels with their source.
+Receipts are timestamps within these states, not states of their own. This table is the only statement of the policy:
+the store's functions receive the permitted source states of an operation from `sources()`, and the one function that
+changes a state rejects every pair that is not in TRANSITIONS, which is loaded together with the functions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 
 
 class CommandStatus(StrEnum):
-    """The six states. The words are the ones stored in Valkey and shown to people."""
+    """The six states. The values are stored in Valkey and displayed."""
 
     QUEUED = "queued"
     ASSIGNED = "assigned"
@@ -42,26 +42,26 @@ TERMINAL: Final = frozenset(
 
 
 class Operation(StrEnum):
-    """What can move a command from one state to another."""
+    """What moves a command from one state to another."""
 
     CLAIM = "claim"
-    """A distributor takes it for an attached agent."""
+    """Assign it to an attached agent."""
     ADOPT = "adopt"
-    """A returning agent holds it still, under the latest lease."""
+    """Leave it with a returning agent that still holds the latest lease."""
     RELEASE = "release"
-    """Back to the queue for another attempt."""
+    """Requeue it for another attempt."""
     FINISH = "finish"
-    """The agent says how it ended, or its run limit passed."""
+    """The agent reported the outcome, or the time limit passed."""
     SETTLE = "settle"
-    """The agent says how an attempt ended that was given up meanwhile, while no later one was started."""
+    """The agent reported the outcome of a given-up attempt before a later one started."""
     OUTDATE = "outdate"
-    """It was meant for an instance of the agent that is gone."""
+    """The agent instance that it was meant for is gone."""
     GIVE_UP = "give_up"
-    """No attempts are left, or a cancel met a command that no agent holds."""
+    """No attempts remain, or a cancelled command is held by no agent."""
     CANCEL = "cancel"
-    """Nobody has it yet, so it ends at once."""
+    """End it at once: no agent has it yet."""
     EXPIRE = "expire"
-    """It waited longer than it may."""
+    """It exceeded its queue TTL."""
 
 
 _Q, _A = CommandStatus.QUEUED, CommandStatus.ASSIGNED
@@ -71,7 +71,7 @@ TRANSITIONS: Final[dict[Operation, dict[CommandStatus, frozenset[CommandStatus]]
     Operation.ADOPT: {_Q: frozenset({_A}), _A: frozenset({_A})},
     Operation.RELEASE: {_A: frozenset({_Q})},
     Operation.FINISH: {_A: TERMINAL},
-    # A transient failure is counted, and the command waits for its next run.
+    # A transient failure counts as a run, and the command waits for the next one.
     Operation.SETTLE: {_Q: TERMINAL | {_Q}, _A: TERMINAL | {_Q}},
     Operation.OUTDATE: {_Q: frozenset({CommandStatus.FAILED})},
     Operation.GIVE_UP: {_A: frozenset({CommandStatus.FAILED, CommandStatus.CANCELLED})},
@@ -81,7 +81,7 @@ TRANSITIONS: Final[dict[Operation, dict[CommandStatus, frozenset[CommandStatus]]
 
 
 def sources(operation: Operation) -> tuple[CommandStatus, ...]:
-    """The states `operation` may start from, in a stable order."""
+    """The states that `operation` may start from, in a stable order."""
     return tuple(status for status in CommandStatus if status in TRANSITIONS[operation])
 
 

@@ -1,4 +1,4 @@
-"""What can be listed and counted: a query, a page of its answer, and how much there is."""
+"""Queries: filters, pages of results, and counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distributor.model.lifecycle import CommandStatus
 
 @dataclass(frozen=True, slots=True)
 class CommandQuery:
-    """What to list. Unset fields match everything; times bound the arrival, lower inclusive, upper exclusive."""
+    """A filter. Unset fields match everything; the time bounds apply to arrival, lower inclusive, upper exclusive."""
 
     agent_id: str = ""
     statuses: tuple[CommandStatus, ...] = ()
@@ -22,7 +22,7 @@ class CommandQuery:
 
 
 class CommandDetails(NamedTuple):
-    """All of one command. `encoded` is the command as stored, None once it is no longer kept."""
+    """Everything about one command. `encoded` is the stored command, None once it is no longer retained."""
 
     state: CommandState
     encoded: bytes | None
@@ -31,14 +31,14 @@ class CommandDetails(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a list. `cursor` is empty at the end."""
+    """One page of a list. `cursor` is empty on the last page."""
 
     states: list[CommandState]
     cursor: str
 
 
 class QueueDepth(NamedTuple):
-    """How much there is: commands per state, and the age of the oldest queued one."""
+    """Number of commands per state, and the age of the oldest queued one."""
 
     by_status: dict[CommandStatus, int]
     oldest_queued_age_ms: int

@@ -1,4 +1,4 @@
-"""What passes between a use case and the store when commands are queued. Times: ms by the store's clock."""
+"""Values exchanged between use case and store when commands are queued. Times: ms by the store's clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distributor.model.command import CommandDraft
 
 
 class QueueOutcome(StrEnum):
-    """What became of one command that was to be queued."""
+    """What became of a request to queue a command."""
 
     QUEUED = "queued"
     ALREADY_QUEUED = "already_queued"
@@ -21,7 +21,7 @@ class QueueOutcome(StrEnum):
 
 
 class NewCommand(NamedTuple):
-    """A command to store. `encoded` is what its agent will get; `digest` tells requests apart."""
+    """A command to store. `encoded` is the form sent to its agent; equal requests have equal `digest`s."""
 
     command_id: str
     draft: CommandDraft
@@ -30,7 +30,7 @@ class NewCommand(NamedTuple):
 
 
 class Enqueued(NamedTuple):
-    """The answer for one command. With ALREADY_QUEUED, `command_id` is the earlier command's."""
+    """The answer to one request. With ALREADY_QUEUED, `command_id` names the earlier command."""
 
     outcome: QueueOutcome
     command_id: str
@@ -39,5 +39,5 @@ class Enqueued(NamedTuple):
 
     @property
     def already_queued(self) -> bool:
-        """Whether an earlier request with the same key is what was found."""
+        """Whether an earlier request with the same idempotency key was found."""
         return self.outcome is QueueOutcome.ALREADY_QUEUED

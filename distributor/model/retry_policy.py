@@ -1,7 +1,7 @@
-"""When to try again: exponential backoff with full jitter.
+"""Retry delays: exponential backoff with full jitter.
 
-Full jitter draws the whole delay at random between zero and the bound, so that many who failed together do not
-return together (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
+Full jitter draws the delay at random between zero and the bound, so that callers that failed together do not
+retry together (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Delays in milliseconds. Delivery is tried `attempts` times in all."""
+    """Delays in milliseconds; at most `attempts` delivery attempts."""
 
     attempts: int = 3
     first_ms: int = 1_000
     most_ms: int = 60_000
 
     def bound_ms(self, attempt: int) -> int:
-        """The longest delay after failed attempt number `attempt`, from 1."""
+        """The longest delay after failed attempt number `attempt`, counted from 1."""
         doublings = min(max(attempt, 1) - 1, 30)
         return min(self.first_ms << doublings, self.most_ms)
 
