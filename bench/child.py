@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.findings import BenchFailed
-from distributor.processes.die_with_parent import dying_with_us
+from distributor.processes.die_with_parent import tied_to_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_SECONDS = 60.0
@@ -42,7 +42,7 @@ class Child:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DISTRIBUTOR_")}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *dying_with_us(sys.executable, *self._arguments),
+                *tied_to_parent(sys.executable, *self._arguments),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,

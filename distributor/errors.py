@@ -1,18 +1,18 @@
-"""Every error that crosses a layer, as one tree.
+"""The errors that cross layers, as one tree.
 
-    DistributorError            code                  whose fault
-    ├── InvalidArgument         INVALID_ARGUMENT      the caller's: names the field and the limit
-    ├── NotFound                NOT_FOUND             the caller's
-    ├── AlreadyExists           ALREADY_EXISTS        the caller's
-    ├── FailedPrecondition      FAILED_PRECONDITION   nobody's: not in this state
-    ├── ResourceExhausted       RESOURCE_EXHAUSTED    nobody's: a bound was reached, try later
-    ├── PermissionDenied        PERMISSION_DENIED     the caller's
-    ├── Aborted                 ABORTED               nobody's: lost a race, start over
-    ├── Unavailable             UNAVAILABLE           ours or the store's: try later
-    └── ConfigurationError      INTERNAL              the operator's: a setting, a port, a Valkey
+    DistributorError            code                  at fault
+    ├── InvalidArgument         INVALID_ARGUMENT      the caller; names the field and the limit
+    ├── NotFound                NOT_FOUND             the caller
+    ├── AlreadyExists           ALREADY_EXISTS        the caller
+    ├── FailedPrecondition      FAILED_PRECONDITION   nobody: not allowed in this state
+    ├── ResourceExhausted       RESOURCE_EXHAUSTED    nobody: a limit was reached, retry later
+    ├── PermissionDenied        PERMISSION_DENIED     the caller
+    ├── Aborted                 ABORTED               nobody: lost a race, start over
+    ├── Unavailable             UNAVAILABLE           the server or Valkey; retry later
+    └── ConfigurationError      INTERNAL              the operator: a setting, a port, a Valkey
 
-`code` is the canonical gRPC code by name, `reason` a stable word in UPPER_SNAKE_CASE, `field` the path of the
-field at fault. `rpc.status` turns the tree into gRPC status details, `cli.exit_codes` into exit codes.
+`code` is the name of the canonical gRPC code, `reason` a stable UPPER_SNAKE_CASE identifier, `field` the path of the
+invalid field. `rpc.status` maps the tree to gRPC status details, `cli.exit_codes` to exit codes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import ClassVar
 
 
 class DistributorError(Exception):
-    """Something that a caller can be told. `str(error)` is one sentence for people."""
+    """An error that may be shown to a caller. `str(error)` is one human-readable sentence."""
 
     code: ClassVar[str] = "INTERNAL"
 
@@ -43,54 +43,54 @@ class DistributorError(Exception):
 
 
 class InvalidArgument(DistributorError):
-    """The request can never succeed as it is."""
+    """The request is invalid and can never succeed unchanged."""
 
     code = "INVALID_ARGUMENT"
 
 
 class NotFound(DistributorError):
-    """There is no such command or agent, or no longer."""
+    """The command or agent does not exist, or no longer."""
 
     code = "NOT_FOUND"
 
 
 class AlreadyExists(DistributorError):
-    """The name or key is taken by something else."""
+    """The name or key is already in use."""
 
     code = "ALREADY_EXISTS"
 
 
 class FailedPrecondition(DistributorError):
-    """Not in the state of things as it is now."""
+    """The current state does not allow the operation."""
 
     code = "FAILED_PRECONDITION"
 
 
 class ResourceExhausted(DistributorError):
-    """A bound was reached; the same request may succeed later."""
+    """A limit was reached; the same request may succeed later."""
 
     code = "RESOURCE_EXHAUSTED"
 
 
 class PermissionDenied(DistributorError):
-    """Not for this caller."""
+    """The caller lacks the permission."""
 
     code = "PERMISSION_DENIED"
 
 
 class Aborted(DistributorError):
-    """Lost a race with somebody else; start over."""
+    """The operation lost a race; start over."""
 
     code = "ABORTED"
 
 
 class Unavailable(DistributorError):
-    """Valkey, or this server, cannot serve now. Whether a change took effect is unknown."""
+    """Valkey or the server is unavailable. A requested change may or may not have taken effect."""
 
     code = "UNAVAILABLE"
 
 
 class ConfigurationError(DistributorError):
-    """A setting, a port or a Valkey that the operator has to mend. Ends the process before it serves."""
+    """A setting, port or Valkey that the operator must fix. Ends the process before it serves."""
 
     code = "INTERNAL"

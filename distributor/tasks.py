@@ -1,4 +1,4 @@
-"""Several tasks at once: waiting for the first of them to end, and ending all of them for certain."""
+"""Runs, awaits and reliably cancels groups of tasks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 CANCEL_AGAIN_SECONDS: Final = 0.1
 LARGE_BYTES: Final = 16_384
-"""Of a message: walking the values in more than this may take over 5 ms."""
+"""Message size above which walking the values may take more than 5 ms."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 async def off_loop(size: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """The value of `work`, whose cost grows with `size` in bytes: called here if that is small, else in a thread.
+    """Return the value of `work`, whose cost grows with `size` in bytes. Runs in a thread if `size` is large.
 
-    A thread shares the interpreter, so the loop goes on in steps of some milliseconds instead of standing still.
+    The thread shares the interpreter lock, so the loop is slowed by a few milliseconds at a time but not blocked.
     """
     if size <= LARGE_BYTES:
         return work(*arguments, **named)
@@ -25,10 +25,10 @@ async def off_loop(size: int, work: Callable[P, T], *arguments: P.args, **named:
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, None], again_seconds: float = CANCEL_AGAIN_SECONDS) -> int:
-    """Run all until the first ends, then end the others; returns which it was.
+    """Run all until one ends, then cancel the others; return the index of the first to end.
 
-    Raises what it failed with, or else what another failed with on being ended. One that takes longer than
-    `again_seconds` to tidy up is cancelled in the midst of that.
+    Raises the error of the first, or else an error that another raised when cancelled. A coroutine that needs more
+    than `again_seconds` to clean up is cancelled again.
     """
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
@@ -42,17 +42,17 @@ async def first_of(*coroutines: Coroutine[Any, Any, None], again_seconds: float 
 
 
 async def first_to_end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Wait until one of these has ended, and raise what it failed with. The others go on."""
+    """Wait until one of these tasks ends, and raise its error if it failed. The others continue."""
     done, _ = await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
 
 
 async def finishes(work: Coroutine[Any, Any, object], within: float | None) -> bool:
-    """Whether `work` finishes within so many seconds; where it does not, it is cancelled.
+    """Return whether `work` finishes within `within` seconds (None: no limit); cancel it if not.
 
-    For tasks that are being cancelled and still have something to end: in those, before Python 3.11.3, the end of an
-    asyncio.timeout is taken for another cancel.
+    For tasks that clean up while being cancelled: before Python 3.11.3, asyncio.timeout mistakes its own expiry there
+    for another cancel.
     """
     working = asyncio.ensure_future(work)
     try:
@@ -65,9 +65,9 @@ async def finishes(work: Coroutine[Any, Any, object], within: float | None) -> b
 
 
 async def stop_tasks(tasks: Iterable[asyncio.Task[Any]], again_seconds: float = CANCEL_AGAIN_SECONDS) -> None:
-    """Cancel tasks and return once all of them have ended, whatever they ended with.
+    """Cancel tasks and return once all have ended. Ignores their errors.
 
-    Asked again until they end: a cancel that meets a reply of Valkey at the same moment can get lost (seen).
+    Cancels repeatedly: a cancel that coincides with a reply from Valkey can get lost (observed).
     """
     wanted = list(tasks)
     while running := [task for task in wanted if not task.done()]:

@@ -24,7 +24,7 @@ from distributor.errors import ConfigurationError, FailedPrecondition
 from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
 from distributor.model.control import PING, STOP
-from distributor.observability.logging import log_context, show_lines_of_ours
+from distributor.observability.logging import ensure_log_handler, log_context
 from distributor.wire.transport import DEFAULT_PORT
 
 H = TypeVar("H", bound=AnyHandler)
@@ -125,7 +125,7 @@ class Agent:
         process at once. Tells on stderr what happens to it, unless the program has set up `logging`.
         Raises InvalidArgument when the server says that this agent can never attach.
         """
-        show_lines_of_ours()
+        ensure_log_handler()
         asyncio.run(self._serve_with_signals())
 
     async def serve(self) -> None:

@@ -86,7 +86,7 @@ class AgentWatch:
             except DistributorError as error:
                 self._outage.failed(error)
             else:
-                self._outage.over()
+                self._outage.recovered()
 
     async def run_once(self, now: float) -> None:
         """Read the agents that are due, and send those that changed."""

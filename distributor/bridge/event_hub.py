@@ -73,7 +73,7 @@ class EventHub:
         while True:
             try:
                 await self._check_for_gap()
-                self._outage.over()
+                self._outage.recovered()
                 self.backends.valkey.succeeded()
                 async for batch in self._log.tail(self.position):
                     if batch.missed:

@@ -83,7 +83,7 @@ class OutputPump:
         ended = {dashboard for dashboard, viewer in served.items() if viewer.ending is not None}
         async with self._shared.turns:
             chunks = await self._log.read(self._command_id, offset, BYTES_IN_A_READ)
-        self._shared.outage.over()
+        self._shared.outage.recovered()
         served = {dashboard: viewer for dashboard, viewer in served.items() if self.viewers.get(dashboard) is viewer}
         for chunk in chunks:
             tail = messages.output_tail(self._command_id, chunk)

@@ -63,7 +63,7 @@ class CommandDistributor:
                 woken = control = [agent.session.agent_id for agent in self._registry]
             try:
                 delivered = await self.run_once(woken, frozenset(control))
-                self._outage.over()
+                self._outage.recovered()
                 if self._pace.note(delivered, loop.time()):
                     await asyncio.sleep(PAUSE_WHEN_BUSY_SECONDS)
             except DistributorError as error:

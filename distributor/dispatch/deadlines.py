@@ -42,7 +42,7 @@ class Deadlines:
         while True:
             try:
                 wait = await self.run_once()
-                self._outage.over()
+                self._outage.recovered()
             except DistributorError as error:
                 self._outage.failed(error)
                 wait = self._longest_wait_seconds

@@ -51,7 +51,7 @@ class EventRelay:
             try:
                 # Asked each time: where nothing happens, nothing else tells that events can be read again.
                 newest = await self._log.last_position()
-                self._outage.over()
+                self._outage.recovered()
                 self._position = self._position or newest
                 # Whatever was trimmed while we were away was missed, so watchers read the states anew.
                 self._watches.resync()

@@ -25,7 +25,7 @@ class Retention:
         while True:
             try:
                 swept = await self.run_once()
-                self._outage.over()
+                self._outage.recovered()
                 if swept:
                     logger.info("swept what is no longer kept", entries=swept)
             except DistributorError as error:

@@ -1,1 +1,1 @@
-"""How people see what a process does: log lines, metrics, and whether it is ready."""
+"""Logs, metrics and health checks of a process."""

@@ -1,7 +1,7 @@
-"""A histogram for hot paths: one bisection and two additions for each observation, no lock.
+"""A histogram for hot paths: one bisection and two additions per observation, no lock.
 
-prometheus_client's own walks its buckets and takes a lock, several microseconds on a path that we walk tens of
-thousands of times a second.
+The one in prometheus_client walks its buckets and takes a lock. That costs several microseconds, on paths that run
+tens of thousands of times a second.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 MAX_LABEL_SETS: Final = 200
-"""Label values may come from callers: beyond so many, observations go under OTHER."""
+"""Callers may choose label values. Further label sets share OTHER, so that memory stays bounded."""
 OTHER: Final = "other"
 
 
 class Buckets:
-    """The counts of one set of labels. For one thread."""
+    """Counts for one label set. Not thread-safe."""
 
     __slots__ = ("_bounds", "counts", "sum")
 
@@ -31,13 +31,13 @@ class Buckets:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count `value` once."""
+        """Record one observation."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
 
 class Histogram(Collector):
-    """A family of buckets, one for each set of label values. Update and scrape it from one thread."""
+    """A Prometheus collector with one `Buckets` per label set. Not thread-safe: update and scrape on one thread."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Histogram(Collector):
         registry.register(self)
 
     def child(self, *values: str) -> Buckets:
-        """The buckets for these label values. Keep what you get: this is the slower part."""
+        """Return the buckets for these label values. Keep the return value: the lookup is slower than `observe`."""
         found = self._children.get(values)
         if found is None:
             if len(self._children) >= MAX_LABEL_SETS:
@@ -64,11 +64,11 @@ class Histogram(Collector):
         return found
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
-        """The family without its values."""
+        """Yield the metric family without values."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The family as it is now."""
+        """Yield the metric family with its current values."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         names = [*(repr(bound) for bound in self._bounds), "+Inf"]
         for values, buckets in self._children.items():

@@ -1,4 +1,4 @@
-"""HTTP in the running event loop: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
+"""Serves HTTP on the running event loop: /metrics, /healthz and /readyz."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from distributor.wire.listening import listening_socket
 
 Check = Callable[[], str | None]
-"""Says in one sentence what is wrong, or None. Must not block."""
+"""Returns one sentence that describes the fault, or None if healthy. Must not block."""
 
 _NOT_CACHED: Final = {"Cache-Control": "no-store"}
 _OPTIONS: Final[Mapping[str, Any]] = {
@@ -35,7 +35,7 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 
 
 def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Starlette:
-    """The routes. /healthz says that the process runs; /readyz is 503 while any of `checks` finds fault."""
+    """Build the app. /healthz is 200 while the process runs; /readyz is 503 while any of `checks` reports a fault."""
 
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -54,10 +54,10 @@ def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) 
 
 
 class HttpEndpoint:
-    """Serves an app inside the running event loop. Signals stay with the process: whoever starts it stops it."""
+    """Serves an ASGI app on the running event loop. Installs no signal handlers: its owner calls `stop`."""
 
     def __init__(self, address: str, app: ASGIApp, *, setting: str = "http_listen", **options: Any) -> None:
-        """`setting` is what errors call the address; `options` are uvicorn's, where not those of plain HTTP."""
+        """Errors name the address by `setting`. `options` override the uvicorn defaults for plain HTTP."""
         self._address = address
         self._app = app
         self._setting = setting
@@ -65,15 +65,15 @@ class HttpEndpoint:
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
-        """The port in use once started; tells what became of port 0."""
+        """The port in use once started, also if the address has port 0."""
 
     @property
     def connections(self) -> int:
-        """How many connections are open, of any kind."""
+        """Number of open connections, WebSockets included."""
         return len(self._server.server_state.connections) if self._server is not None else 0
 
     async def start(self) -> None:
-        """Return once requests are answered. Raises ConfigurationError, naming the port, where it cannot listen."""
+        """Start serving; return once requests are accepted. Raises ConfigurationError if the port is unavailable."""
         listener = listening_socket(self._address, self._setting)
         self.port = listener.getsockname()[1]
         self._server = _Server(uvicorn.Config(self._app, **self._options))
@@ -81,9 +81,9 @@ class HttpEndpoint:
         await self._server.ready.wait()
 
     async def stop(self) -> None:
-        """Stop listening, and give what is under way `timeout_graceful_shutdown` seconds (1) to end.
+        """Stop listening, then wait up to `timeout_graceful_shutdown` seconds (default 1) for open requests.
 
-        Closes WebSockets with 1012. Does nothing where it was not started.
+        Closes WebSockets with 1012. Does nothing if not started.
         """
         if self._server is None or self._serving is None:
             return
@@ -93,7 +93,7 @@ class HttpEndpoint:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, and able to say when it serves."""
+    """uvicorn without signal handlers, with an event that is set once it serves."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,11 +1,10 @@
-"""Log lines: structured, to stderr, JSON or for the eye; those of libraries look the same as ours.
+"""Structured logging to stderr, as JSON or console text, with the same format for libraries.
 
-What callers and agents send as content, such as params, output or results, never goes into a log line. Should a call
-pass some by mistake, under one of the names in `WITHHELD`, the line says so instead.
+Content from callers and agents, such as params, output and results, never reaches the log. The fields named in
+`WITHHELD` are replaced, in case a call passes one by mistake.
 
-In a program that is not ours, such as an author's agent, lines go to the standard library's `logging` as those of any
-library do, unless that program has set up structlog or calls `configure_logging`. `Agent.run` shows them where nobody
-else would.
+When imported as a library, for example by an agent, log lines go to the standard library's `logging`, unless the
+program has configured structlog or calls `configure_logging`. `Agent.run` adds a handler if the program has none.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ WITHHELD: Final = frozenset(
     {"argv", "data", "data_json", "env", "output", "params", "password", "payload", "result", "token", "valkey_url"}
 )
 
-_OVER_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
+_MULTILINE_FIELDS: Final = frozenset({"exception", "stack"})
 
 
 def configure_logging(
     log_format: Literal["console", "json"] = "console", log_level: str = "info", stream: TextIO | None = None
 ) -> None:
-    """Set up all logging of this process, to stderr unless told otherwise. Call once, before the gRPC server starts.
+    """Configure all logging of this process; `stream` defaults to stderr. Call once, before the gRPC server starts.
 
-    A second call replaces the set-up for loggers made after it; that is for tests.
+    A second call affects only loggers created after it. Tests use this.
     """
     target = stream or sys.stderr
     level = logging.getLevelNamesMapping()[log_level.upper()]
@@ -52,14 +51,14 @@ def configure_logging(
 
 
 def log_through_standard_library() -> None:
-    """Hand lines to `logging`, under the name of the module that they come from. So it is unless configured."""
+    """Route log lines to `logging`, under the name of their module: the default until `configure_logging` is called."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.contextvars.merge_contextvars,
             withhold_content,
             structlog.processors.format_exc_info,
-            picture_control_characters,
+            replace_control_characters,
             structlog.dev.ConsoleRenderer(
                 colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
             ),
@@ -70,8 +69,8 @@ def log_through_standard_library() -> None:
     )
 
 
-def show_lines_of_ours() -> None:
-    """Show our lines on stderr, from info up, where the program at hand has no handler that would take them."""
+def ensure_log_handler() -> None:
+    """Log to stderr at level info if the program has no handler for our lines."""
     ours = logging.getLogger(__name__.partition(".")[0])
     if ours.hasHandlers():
         return
@@ -82,37 +81,40 @@ def show_lines_of_ours() -> None:
 
 
 def get_logger(**context: str | int) -> FilteringBoundLogger:
-    """A logger whose lines carry `context`. Its first argument is what happened, in few words; the rest are fields."""
+    """Return a logger that adds `context` to each line. Log a short event first, then fields as keyword arguments."""
     return cast(FilteringBoundLogger, structlog.get_logger(**context))
 
 
 def log_context(
     *, command_id: str | None = None, agent_id: str | None = None, attempt: int | None = None
 ) -> AbstractContextManager[None]:
-    """Put these into every line that is logged inside the `with` block, by this task and tasks it starts there."""
+    """Add these fields to every line logged inside the `with` block, by this task and the tasks it starts there."""
     given: dict[str, str | int | None] = {"command_id": command_id, "agent_id": agent_id, "attempt": attempt}
     return structlog.contextvars.bound_contextvars(**{key: value for key, value in given.items() if value is not None})
 
 
 def withhold_content(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A structlog processor: replaces the values of fields that hold content or secrets."""
+    """A structlog processor that replaces the values of fields with content or secrets."""
     for key in WITHHELD.intersection(event):
         event[key] = "[withheld]"
     return event
 
 
-def picture_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A structlog processor: whatever others send, an event stays one line and cannot command a terminal.
+def replace_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A structlog processor that keeps an event on one line and free of terminal control sequences.
 
-    Control characters become their pictures, such as ␛ for escape; others that cannot be printed become �.
+    Replaces control characters with their Unicode pictures, such as ␛ for escape, and other unprintable characters
+    with �.
     """
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable() and key not in _OVER_SEVERAL_LINES:
-            event[key] = "".join(character if character.isprintable() else _picture(character) for character in value)
+        if isinstance(value, str) and not value.isprintable() and key not in _MULTILINE_FIELDS:
+            event[key] = "".join(
+                character if character.isprintable() else _control_picture(character) for character in value
+            )
     return event
 
 
-def _picture(character: str) -> str:
+def _control_picture(character: str) -> str:
     return chr(0x2400 + ord(character)) if character < " " else "�"
 
 
@@ -122,7 +124,7 @@ def _rendering(log_format: str, *, colors: bool) -> list[Processor]:
         return [structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer()]
     return [
         structlog.processors.format_exc_info,
-        picture_control_characters,
+        replace_control_characters,
         structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
     ]
 

@@ -1,4 +1,4 @@
-"""Measures how late the event loop is: a loop that lags keeps every agent and caller waiting."""
+"""Measures event loop lag: a late loop delays every agent and caller."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ INTERVAL_SECONDS: Final = 0.25
 
 
 class LoopLag:
-    """One background loop. `run` ends by being cancelled."""
+    """A background loop. Cancel `run` to stop it."""
 
     def __init__(self, metrics: Metrics, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._metrics = metrics
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Measure for ever."""
+        """Measure until cancelled."""
         while True:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Ask to be woken after the interval, and record by how much the loop missed that."""
+        """Sleep for the interval and record by how much the wake-up was late."""
         loop = asyncio.get_running_loop()
         due = loop.time() + self._interval_seconds
         await asyncio.sleep(self._interval_seconds)

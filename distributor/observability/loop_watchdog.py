@@ -1,4 +1,4 @@
-"""Logs what held the event loop: the stack of its thread, sampled by another thread while the loop is overdue."""
+"""Logs what blocks the event loop: another thread samples the stack of the loop's thread while a tick is overdue."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ logger = get_logger()
 
 THRESHOLD_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 10.0
-_OWN: Final = "/distributor/"
-_MOST_FRAMES: Final = 8
+_OWN_CODE: Final = "/distributor/"
+_MAX_FRAMES: Final = 8
 
 
 class LoopWatchdog:
-    """One background loop and one thread. A loop held for 1.5 times the threshold is always seen.
+    """A background loop and a thread. Detects every block of at least 1.5 times the threshold.
 
-    `run` ends by being cancelled, and its thread with it. Writes at most one line in `quiet_seconds`.
+    Cancelling `run` also stops the thread. Logs at most one line per `quiet_seconds`.
     """
 
     def __init__(self, threshold_seconds: float = THRESHOLD_SECONDS, quiet_seconds: float = QUIET_SECONDS) -> None:
@@ -39,7 +39,7 @@ class LoopWatchdog:
         self._unreported = 0
 
     async def run(self) -> None:
-        """Tick until cancelled, and have the ticks watched."""
+        """Tick until cancelled, while the thread watches the ticks."""
         loop, stopped = asyncio.get_running_loop(), threading.Event()
         self._ticked_at = time.monotonic()
         watch = partial(contextvars.copy_context().run, self._watch, loop, threading.get_ident(), stopped)
@@ -56,7 +56,7 @@ class LoopWatchdog:
         while not stopped.wait(self._tick_seconds):
             now, cpu_now = time.monotonic(), time.process_time()
             overslept = now - began - self._tick_seconds
-            # The whole process stood still, as on a suspended machine: the loop has had no chance to tick.
+            # The whole process was suspended, so the loop could not tick. Not a blocked loop.
             paused = overslept > self._threshold_seconds and cpu_now - cpu_began < overslept / 2
             began, cpu_began = now, cpu_now
             if not paused:
@@ -77,24 +77,24 @@ class LoopWatchdog:
             seconds=round(overdue, 2),
             task=task.get_name() if task is not None else "",
             coroutine=getattr(task.get_coro(), "__qualname__", "") if task is not None else "",
-            where=stack_of(sys._current_frames().get(thread_id)),
+            where=format_stack(sys._current_frames().get(thread_id)),
             unreported_before=self._unreported,
         )
         self._quiet_until, self._unreported = now + self._quiet_seconds, 0
 
 
-def stack_of(frame: FrameType | None) -> str:
-    """Where a thread is, innermost first: that frame, and those of our own code that led to it."""
+def format_stack(frame: FrameType | None) -> str:
+    """Format a stack, innermost frame first; of the outer frames, only those in our own code."""
     frames = [] if frame is None else traceback.StackSummary.extract(traceback.walk_stack(frame))
-    return " < ".join([_shown(entry) for entry in _worth_showing(frames)][:_MOST_FRAMES])
+    return " < ".join([_format_frame(entry) for entry in _relevant(frames)][:_MAX_FRAMES])
 
 
-def _worth_showing(frames: Iterable[traceback.FrameSummary]) -> Iterable[traceback.FrameSummary]:
+def _relevant(frames: Iterable[traceback.FrameSummary]) -> Iterable[traceback.FrameSummary]:
     for place, entry in enumerate(frames):
-        if place == 0 or _OWN in entry.filename:
+        if place == 0 or _OWN_CODE in entry.filename:
             yield entry
 
 
-def _shown(entry: traceback.FrameSummary) -> str:
-    _, own, path = entry.filename.rpartition(_OWN)
+def _format_frame(entry: traceback.FrameSummary) -> str:
+    _, own, path = entry.filename.rpartition(_OWN_CODE)
     return f"{entry.name} ({path if own else entry.filename}:{entry.lineno})"

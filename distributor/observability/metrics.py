@@ -1,4 +1,4 @@
-"""What is measured, as one object with a method for each fact. docs/operations.md lists the metrics for operators."""
+"""Prometheus metrics of a server, one method per measurement. docs/operations.md documents them for operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH_BOUNDS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0)
 
 
 class Stage(StrEnum):
-    """The parts into which the time of a command falls."""
+    """Stages of a command whose durations are measured."""
 
     QUEUED_TO_ASSIGNED = "queued_to_assigned"
     ASSIGNED_TO_ACKNOWLEDGED = "assigned_to_acknowledged"
@@ -29,7 +29,7 @@ class Stage(StrEnum):
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own. Used from the thread of the event loop only."""
+    """The metrics of one process, in their own registry. Use only on the event loop's thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
@@ -37,49 +37,51 @@ class Metrics:
         self._create_command_metrics()
         self._create_call_metrics()
         ProcessCollector(registry=self.registry)
-        Info("distributor_build", "What runs here.", registry=self.registry).info({"version": distributor.__version__})
+        Info("distributor_build", "Version of this process.", registry=self.registry).info(
+            {"version": distributor.__version__}
+        )
 
-    # State, set now and then.
+    # Gauges, set periodically.
 
     def agents_connected(self, count: int) -> None:
-        """How many agents are attached to this process."""
+        """Set the number of agents attached to this process."""
         self._agents_connected.set(count)
 
     def queue(self, depth: int, oldest_seconds: float) -> None:
-        """How many commands wait, and for how long the oldest of them has (0 where none waits)."""
+        """Set the number of queued commands and the age of the oldest in seconds, 0 if none is queued."""
         self._queue_depth.set(depth)
         self._queue_oldest.set(oldest_seconds)
 
     def commands(self, status: CommandStatus, count: int) -> None:
-        """How many commands the store keeps in a state."""
+        """Set the number of stored commands with a status."""
         self._commands[status].set(count)
 
     def watchers(self, count: int) -> None:
-        """How many watch calls are open."""
+        """Set the number of open watch calls."""
         self._watchers.set(count)
 
     def events_lag(self, seconds: float) -> None:
-        """How old the event is that was read last from the event stream, when it was read."""
+        """Set the age in seconds of the latest event at the time it was read."""
         self._events_lag.set(seconds)
 
-    # Events, on hot paths.
+    # Counters and histograms, on hot paths.
 
     def command_finished(self, status: CommandStatus, receipts: Receipts) -> None:
-        """A command reached a terminal status; each stage that it passed is observed."""
+        """Count a command that reached a terminal status, and observe each stage that it passed."""
         self._finished[status].inc()
         previous_ms = receipts.queued_ms
-        for buckets, passed_ms in zip(self._lifespan.values(), _ends_of_stages(receipts), strict=True):
+        for buckets, passed_ms in zip(self._stage_seconds.values(), _stage_ends(receipts), strict=True):
             if not passed_ms or not previous_ms:
                 return
             buckets.observe(max(0, passed_ms - previous_ms) / 1_000)
             previous_ms = passed_ms
 
     def poll_batch(self, size: int) -> None:
-        """A look for queued commands found this many for one agent."""
+        """Observe the number of queued commands found for one agent by one claim."""
         self._poll_batch.observe(size)
 
     def valkey_round_trip(self, function: str, items: int, seconds: float) -> None:
-        """One request to Valkey was answered; `items` callers shared it."""
+        """Observe one answered request to Valkey, shared by `items` callers."""
         self._valkey_seconds.child(function).observe(seconds)
         counter = self._valkey_items_of.get(function)
         if counter is None:
@@ -87,15 +89,15 @@ class Metrics:
         counter.inc(items)
 
     def valkey_failed(self, function: str) -> None:
-        """One request to Valkey failed."""
+        """Count one failed request to Valkey."""
         self._valkey_failures.labels(function).inc()
 
     def loop_lag(self, seconds: float) -> None:
-        """The event loop ran something this much later than it should have."""
+        """Observe by how many seconds the event loop was late."""
         self._loop_lag.observe(seconds)
 
     def rpc_finished(self, method: str, code: str, seconds: float) -> None:
-        """A call ended with a canonical code by name. `method` is its short name, such as QueueCommand."""
+        """Observe a finished call. `method` is its short name, such as QueueCommand; `code` a canonical code name."""
         self._rpc_seconds.child(method, code).observe(seconds)
 
     def _create_gauges(self) -> None:
@@ -103,33 +105,31 @@ class Metrics:
             return Gauge(f"distributor_{name}", documentation, registry=self.registry)
 
         self._agents_connected = gauge("agents_connected", "Agents attached to this process.")
-        self._queue_depth = gauge("queue_depth", "Commands that wait for their agent.")
-        self._queue_oldest = gauge("queue_oldest_age_seconds", "How long the oldest queued command has waited.")
+        self._queue_depth = gauge("queue_depth", "Queued commands.")
+        self._queue_oldest = gauge("queue_oldest_age_seconds", "Age of the oldest queued command.")
         self._watchers = gauge("watchers", "Open watch calls.")
         self._events_lag = gauge("events_lag_seconds", "Age of the latest event when this process read it.")
 
     def _create_command_metrics(self) -> None:
-        commands = Gauge(
-            "distributor_commands", "Commands that the store keeps, by status.", ["status"], registry=self.registry
-        )
+        commands = Gauge("distributor_commands", "Stored commands by status.", ["status"], registry=self.registry)
         self._commands = {status: commands.labels(status.value) for status in CommandStatus}
         finished = Counter(
-            "distributor_commands_finished", "Commands that ended, by status.", ["status"], registry=self.registry
+            "distributor_commands_finished", "Finished commands by status.", ["status"], registry=self.registry
         )
         self._finished = {status: finished.labels(status.value) for status in CommandStatus if status in TERMINAL}
         stages = Histogram(
             self.registry, "distributor_stage_seconds", "Time commands spent in a stage.", _LATENCY_BOUNDS, ["stage"]
         )
-        self._lifespan = {stage: stages.child(stage.value) for stage in Stage}
+        self._stage_seconds = {stage: stages.child(stage.value) for stage in Stage}
         self._poll_batch = Histogram(
-            self.registry, "distributor_poll_batch_size", "Commands found for one agent by one look.", _BATCH_BOUNDS
+            self.registry, "distributor_poll_batch_size", "Commands claimed for one agent at once.", _BATCH_BOUNDS
         ).child()
 
     def _create_call_metrics(self) -> None:
         self._valkey_seconds = Histogram(
             self.registry,
             "distributor_valkey_round_trip_seconds",
-            "Time of requests to Valkey; the count is the number of round trips.",
+            "Duration of requests to Valkey; the count is the number of round trips.",
             _LATENCY_BOUNDS,
             ["function"],
         )
@@ -143,14 +143,14 @@ class Metrics:
         self._rpc_seconds = Histogram(
             self.registry,
             "distributor_rpc_seconds",
-            "Time of calls, by method and code; the count is the number of calls.",
+            "Duration of calls by method and code; the count is the number of calls.",
             _LATENCY_BOUNDS,
             ["method", "code"],
         )
         self._loop_lag = Histogram(
-            self.registry, "distributor_event_loop_lag_seconds", "How late the event loop is.", _LATENCY_BOUNDS
+            self.registry, "distributor_event_loop_lag_seconds", "Lateness of the event loop.", _LATENCY_BOUNDS
         ).child()
 
 
-def _ends_of_stages(receipts: Receipts) -> tuple[int, int, int, int]:
+def _stage_ends(receipts: Receipts) -> tuple[int, int, int, int]:
     return receipts.assigned_ms, receipts.acknowledged_ms, receipts.started_ms, receipts.finished_ms

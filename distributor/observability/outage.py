@@ -1,4 +1,4 @@
-"""One line when something stops working and one when it works again, however often it was tried meanwhile."""
+"""Logs one line when an operation starts to fail and one when it recovers, however many retries lie between."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from distributor.observability.logging import get_logger
 logger = get_logger()
 
 WAIT_AFTER_FAILURE_SECONDS: Final = 0.5
-"""What a loop waits before it tries again, where nothing else sets its pace."""
+"""Delay before the next try in loops that have no interval of their own."""
 
 
 class Outage:
-    """Whether work can be done, told by what becomes of each try. For one loop, or several that do the same work."""
+    """Tracks whether an operation works, from the outcome of each try. Loops that do the same work may share one."""
 
     def __init__(self, work: str) -> None:
-        """`work` is what it does, such as "claim commands": the lines are "cannot …" and "can … again"."""
+        """`work` completes the log lines "cannot …" and "can … again", such as "claim commands"."""
         self._work = work
         self._since: float | None = None
 
     def failed(self, error: Exception) -> None:
-        """A try failed. Only the first of several is told."""
+        """Record a failed try. Logs only the first of several."""
         if self._since is None:
             self._since = time.monotonic()
             logger.warning(f"cannot {self._work}", error=str(error))
 
-    def over(self) -> None:
-        """A try succeeded. Told where the one before failed."""
+    def recovered(self) -> None:
+        """Record a successful try. Logs if the previous one failed."""
         if self._since is not None:
             lasted, self._since = time.monotonic() - self._since, None
             logger.info(f"can {self._work} again", after_seconds=round(lasted, 1))

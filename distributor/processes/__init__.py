@@ -1,1 +1,1 @@
-"""Child processes: started without fork, never outliving this process, restarted when they end."""
+"""Child processes: started without fork, stopped with this process, restarted if they end."""

@@ -1,7 +1,7 @@
-"""A child process: started without fork, awaited without blocking the loop.
+"""A child process: started without fork, awaited without blocking the event loop.
 
-uvloop's own subprocesses fork, which is unsafe once grpc is loaded: its threads do not survive a fork. `subprocess`
-uses vfork, which runs no fork handlers and leaves no half-copied state.
+uvloop forks to start subprocesses, which is unsafe once grpc is loaded: its threads do not survive a fork. `subprocess`
+uses vfork, which runs no fork handlers and copies no state.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import subprocess
 from collections.abc import Sequence
 from typing import IO
 
-from distributor.processes.die_with_parent import dying_with_us
+from distributor.processes.die_with_parent import tied_to_parent
 
 
 class ChildProcess:
-    """One child in a session of its own, out of reach of the terminal's Ctrl-C.
+    """A child in its own session, so that Ctrl-C in the terminal does not reach it.
 
     It dies with this process, even on SIGKILL. Start it on a thread that outlives it: Linux treats the end of the
-    starting thread as the end of the parent. `output` receives its stdout and stderr; None means our own.
+    starting thread as the end of the parent. `output` receives stdout and stderr; None inherits ours.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ChildProcess:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._process = subprocess.Popen(
-            dying_with_us(*program),
+            tied_to_parent(*program),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -43,16 +43,16 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, below 0 for a signal; None while it runs."""
+        """The exit code, negative for a signal; None while the child runs."""
         return self._process.poll()
 
     async def wait(self) -> int:
-        """Wait for its end; returns the exit code. Cancelling this leaves the child running."""
+        """Wait for the child to end and return its exit code. Cancelling this leaves the child running."""
         descriptor = os.pidfd_open(self.pid) if self.exit_code is None else -1
         if descriptor >= 0:
             ended = asyncio.Event()
@@ -66,7 +66,7 @@ class ChildProcess:
         return self._process.wait()
 
     async def stop(self, *grace_seconds: float) -> None:
-        """Send SIGTERM, again after each grace but the last, then SIGKILL. Returns when the child has ended."""
+        """Send SIGTERM once per grace period, then SIGKILL. Returns when the child has ended."""
         for grace in grace_seconds:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()

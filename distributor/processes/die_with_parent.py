@@ -2,10 +2,10 @@
 
     python -I -S die_with_parent.py <pid of the parent> <program> [argument ...]
 
-Run by path, with only the standard library available; imported only to build that command line.
+Run by path, with only the standard library available. Imported only to build that command line.
 
 Linux sends the program SIGTERM when the thread that started it ends, even by SIGKILL. Requesting this between fork and
-exec of a process that has loaded grpc would be unsafe, hence a program of its own.
+exec is unsafe in a process that has loaded grpc, hence this separate program.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def dying_with_us(*program: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
-    """The command line that ties `program` to the life of this process and of the thread that starts it."""
+def tied_to_parent(*program: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
+    """Return the command line that runs `program` so that it dies with this process and the starting thread."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *program]
 
 
 def main() -> None:
-    """Replace this process by the program, or exit if the parent has already ended. Never returns."""
+    """Replace this process with the program, or exit if the parent has already ended. Never returns."""
     parent, program = int(sys.argv[1]), sys.argv[2]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        sys.exit("the parent ended before the program began")
+        sys.exit("the parent ended before the program started")
     os.execv(program, sys.argv[2:])
 
 

@@ -1,4 +1,4 @@
-"""Keeps a process of ours running by starting it again when it ends."""
+"""Restarts a child process when it ends."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ logger = get_logger()
 
 
 class Supervised(Protocol):
-    """A process that has been started."""
+    """A started process."""
 
     async def ended(self) -> int:
-        """Wait for its end, by whatever cause; returns the exit code."""
+        """Wait for the process to end, for any reason, and return its exit code."""
 
     async def restart(self) -> None:
-        """Start it again after it has ended by itself. Raises the reason why it cannot start."""
+        """Start the process again after it ended. Raises the error that prevents the start."""
 
 
 class RestartBudget:
-    """At most `most` restarts within `within_seconds`: beyond that, another restart does not help."""
+    """Allows `max_restarts` within `within_seconds`. Beyond that, another restart does not help."""
 
-    def __init__(self, most: int = 3, within_seconds: float = 60.0) -> None:
-        self.most = most
+    def __init__(self, max_restarts: int = 3, within_seconds: float = 60.0) -> None:
+        self.max_restarts = max_restarts
         self.within_seconds = within_seconds
-        self._restarts: deque[float] = deque(maxlen=most)
+        self._restarts: deque[float] = deque(maxlen=max_restarts)
 
     def spend(self, now: float) -> bool:
-        """Count one more restart at `now`, in seconds. Returns False, and counts nothing, if that is one too many."""
-        if len(self._restarts) == self.most and now - self._restarts[0] < self.within_seconds:
+        """Count a restart at `now`, in seconds. Returns False, without counting it, if the budget is spent."""
+        if len(self._restarts) == self.max_restarts and now - self._restarts[0] < self.within_seconds:
             return False
         self._restarts.append(now)
         return True
 
 
 class Supervisor:
-    """One loop. It gives up once the budget is spent, so that this process ends as well."""
+    """A background loop that restarts a process. It fails once the budget is spent, which ends this process as well."""
 
     def __init__(
         self, name: str, process: Supervised, *, reason: str, hint: str, budget: RestartBudget | None = None
     ) -> None:
-        """`name` begins the log lines. `reason` and `hint`, where to look, belong to the error that gives up."""
+        """Log lines begin with `name`. The final error has `reason` and `hint`, which says where to look."""
         self._name = name
         self._process = process
         self._reason = reason
@@ -52,19 +52,19 @@ class Supervisor:
         self._budget = budget or RestartBudget()
 
     async def run(self) -> None:
-        """Restart it until cancelled. Raises Unavailable when it ends too often, and the reason why it cannot start."""
+        """Restart the process until cancelled. Raises Unavailable if it ends too often, or why a restart failed."""
         while True:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Wait for its end and start it again."""
+        """Wait for the process to end, then restart it."""
         exit_code = await self._process.ended()
         if not self._budget.spend(asyncio.get_running_loop().time()):
             raise Unavailable(
-                f"{self._name} ended again (exit code {exit_code}) after {self._budget.most} restarts within "
+                f"{self._name} ended again (exit code {exit_code}) after {self._budget.max_restarts} restarts within "
                 f"{self._budget.within_seconds:g} s; {self._hint}",
                 reason=self._reason,
             )
-        logger.error(f"{self._name} ended, starting it again", exit_code=exit_code)
+        logger.error(f"{self._name} ended, restarting it", exit_code=exit_code)
         await self._process.restart()
-        logger.info(f"{self._name} runs again")
+        logger.info(f"{self._name} is running again")

@@ -111,7 +111,7 @@ async def test_a_killed_agent_is_started_again_with_a_line_that_says_so(tmp_path
         await demo.line("Ctrl-C stops everything")
         agent = agent_of(demo)
         os.kill(agent, signal.SIGKILL)
-        assert "exit_code=-9" in await demo.line("the agent ended, starting it again")
+        assert "exit_code=-9" in await demo.line("the agent ended, restarting it")
         # No zombie is left of it, and the new one attaches.
         await demo.line("epoch=2")
         assert agent not in descendants_of(demo.process.pid)

@@ -23,7 +23,7 @@ def named() -> list[str]:
 @pytest.mark.parametrize("line", named())
 def test_a_line_that_is_named_is_written(line: str) -> None:
     of_an_outage = f'Outage("{line.removeprefix("cannot ")}")'
-    kept = line.removesuffix(" ended, starting it again").removesuffix(" runs again")
+    kept = line.removesuffix(" ended, restarting it").removesuffix(" is running again")
     assert any(written in WRITTEN for written in (f'"{line}"', of_an_outage, f'Supervisor("{kept}"'))
 
 

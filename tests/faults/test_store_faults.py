@@ -35,9 +35,9 @@ async def test_an_embedded_valkey_that_is_killed_comes_back_and_commands_run(tmp
     async with launched_server("serve", *somewhere(tmp_path), "--log-format=console") as server:
         address = await address_of(server)
         await kill_valkey(server)
-        ended = await server.line("the embedded Valkey ended, starting it again")
+        ended = await server.line("the embedded Valkey ended, restarting it")
         assert "exit_code=-9" in ended
-        await server.line("the embedded Valkey runs again")
+        await server.line("the embedded Valkey is running again")
         async with launched_agent(address, "agent123"), CommandClient(address) as client:
             queued = await client.queue(CommandRequest("agent123", "PING"))
             result = await client.wait(queued.command.command_id, timeout_seconds=PATIENCE_SECONDS)
@@ -51,7 +51,7 @@ async def test_one_that_does_not_stay_ends_the_server_with_one_clear_error(tmp_p
         await address_of(server)
         for restarts in range(1, 4):
             await kill_valkey(server)
-            await server.line("the embedded Valkey runs again", times=restarts)
+            await server.line("the embedded Valkey is running again", times=restarts)
         await kill_valkey(server)
         assert await server.ended() == 5, server.everything
         last = server.stderr[-1]

@@ -22,13 +22,13 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
     async with EmbeddedValkey(tmp_path) as valkey:
         supervisor, connection = valkey.supervisor(), ValkeyConnection(valkey.url)
         await connection.call("SET", "key", "value")
-        for _ in range(RestartBudget().most):
+        for _ in range(RestartBudget().max_restarts):
             kill(valkey)
             with own_logs() as logs:
                 await supervisor.run_once()
             assert [(line["event"], line.get("exit_code")) for line in logs] == [
-                ("the embedded Valkey ended, starting it again", -9),
-                ("the embedded Valkey runs again", None),
+                ("the embedded Valkey ended, restarting it", -9),
+                ("the embedded Valkey is running again", None),
             ]
             await connection.close()
             assert await connection.call("GET", "key") == b"value"
@@ -42,7 +42,7 @@ async def test_it_is_started_again_with_its_url_and_data_until_that_is_too_often
 
 async def test_restarts_of_long_ago_do_not_count(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as valkey:
-        supervisor = valkey.supervisor(RestartBudget(most=1, within_seconds=0.0))
+        supervisor = valkey.supervisor(RestartBudget(max_restarts=1, within_seconds=0.0))
         for _ in range(2):
             kill(valkey)
             await supervisor.run_once()

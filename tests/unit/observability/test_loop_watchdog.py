@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from distributor.observability.logging import configure_logging
-from distributor.observability.loop_watchdog import LoopWatchdog, stack_of
+from distributor.observability.loop_watchdog import LoopWatchdog, format_stack
 from distributor.tasks import stop_tasks
 from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS
@@ -128,5 +128,5 @@ async def test_a_process_that_stood_still_is_not_reported(monkeypatch: pytest.Mo
 
 
 def test_a_stack_begins_where_the_thread_is() -> None:
-    assert stack_of(sys._getframe()).startswith("test_a_stack_begins_where_the_thread_is (")
-    assert stack_of(None) == ""
+    assert format_stack(sys._getframe()).startswith("test_a_stack_begins_where_the_thread_is (")
+    assert format_stack(None) == ""

@@ -7,11 +7,11 @@ from tests.support.own_logs import own_logs
 def test_only_the_first_failure_and_the_recovery_are_told() -> None:
     outage = Outage("sweep")
     with own_logs() as logs:
-        outage.over()
+        outage.recovered()
         for _ in range(3):
             outage.failed(OSError("gone"))
-        outage.over()
-        outage.over()
+        outage.recovered()
+        outage.recovered()
         outage.failed(OSError("gone again"))
     assert [(line["log_level"], line["event"], line.get("error")) for line in logs] == [
         ("warning", "cannot sweep", "gone"),

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from distributor.processes import die_with_parent
-from distributor.processes.die_with_parent import dying_with_us
+from distributor.processes.die_with_parent import tied_to_parent
 
 
 async def test_the_program_takes_the_place_of_the_one_that_was_started() -> None:
     child = await asyncio.create_subprocess_exec(
-        *dying_with_us(sys.executable, "-c", "import os; print(os.getpid(), os.getppid())"),
+        *tied_to_parent(sys.executable, "-c", "import os; print(os.getpid(), os.getppid())"),
         stdout=asyncio.subprocess.PIPE,
     )
     printed, _ = await child.communicate()
@@ -25,5 +25,5 @@ async def test_a_parent_that_ended_before_its_program_began_leaves_nothing(tmp_p
     )
     _, errors = await launcher.communicate()
     assert launcher.returncode == 1
-    assert b"the parent ended before the program began" in errors
+    assert b"the parent ended before the program started" in errors
     assert not (tmp_path / "ran").exists()

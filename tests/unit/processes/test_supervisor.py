@@ -35,8 +35,8 @@ async def test_it_is_started_again_and_that_is_told() -> None:
         await supervisor(process).run_once()
     assert process.restarts == 1
     assert [(line["event"], line["log_level"], line.get("exit_code")) for line in logs] == [
-        ("the press ended, starting it again", "error", 3),
-        ("the press runs again", "info", None),
+        ("the press ended, restarting it", "error", 3),
+        ("the press is running again", "info", None),
     ]
 
 
@@ -55,14 +55,14 @@ async def test_what_keeps_it_from_starting_is_raised() -> None:
 
 
 def test_only_so_often_within_a_time() -> None:
-    budget = RestartBudget(most=2, within_seconds=10.0)
+    budget = RestartBudget(max_restarts=2, within_seconds=10.0)
     assert [budget.spend(now) for now in (100.0, 101.0, 102.0, 109.9)] == [True, True, False, False]
 
 
 def test_what_is_long_past_does_not_count() -> None:
-    budget = RestartBudget(most=2, within_seconds=10.0)
+    budget = RestartBudget(max_restarts=2, within_seconds=10.0)
     assert [budget.spend(now) for now in (100.0, 101.0, 110.0, 110.9, 111.0)] == [True, True, True, False, True]
 
 
 def test_three_within_a_minute_unless_told_otherwise() -> None:
-    assert (RestartBudget().most, RestartBudget().within_seconds) == (3, 60.0)
+    assert (RestartBudget().max_restarts, RestartBudget().within_seconds) == (3, 60.0)
