@@ -1,1 +1,1 @@
-"""What the distributor does, over ports: no Valkey, no gRPC. One background loop per file."""
+"""Use cases and background loops over ports: no Valkey, no gRPC. One loop per file."""

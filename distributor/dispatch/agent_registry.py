@@ -1,4 +1,4 @@
-"""Which agents are attached to this replica."""
+"""The agents attached to this replica."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributor.observability.metrics import Metrics
 
 
 class CloseReason(StrEnum):
-    """Why a stream is ended from our side."""
+    """Why the server ends a stream."""
 
     SUPERSEDED = "superseded"
     SILENT = "silent"
@@ -21,33 +21,33 @@ class CloseReason(StrEnum):
 
 
 class AttachedAgent(Protocol):
-    """An agent's open stream. Its methods return at once; what they ask for is sent when the stream can take it."""
+    """An agent's open stream. Methods return at once; messages are sent when the stream can take them."""
 
     @property
     def session(self) -> AgentSession:
-        """What this agent has and may be given."""
+        """The agent's session: commands in flight and credit."""
 
     def deliver(self, claim: Claim) -> bool:
-        """Send these commands; False where the stream is ending, so that they must be released."""
+        """Send these commands. Return False if the stream is ending, so that the caller must release them."""
 
     def cancel(self, command_id: str, reason: str) -> None:
-        """Ask the agent to stop a command that it has, or else as soon as it was given it."""
+        """Cancel a command that the agent has, or as soon as it is sent."""
 
     def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
-        """A command was taken away from the agent: do not send it any more; with `stop`, stop it if it was sent."""
+        """Do not send a command that the agent lost; with `stop`, cancel it if it was sent."""
 
     def acknowledge_output(self, command_id: str, offset: int) -> None:
-        """Let the agent forget its output before `offset`, and so send more."""
+        """Let the agent discard its output before `offset` and thus send more."""
 
     def drain(self, reconnect_after_seconds: float) -> None:
-        """Give it nothing more and ask it to reconnect."""
+        """Send no more commands and ask the agent to reconnect."""
 
     def end(self, close_reason: CloseReason) -> None:
         """End the stream."""
 
 
 class AgentRegistry:
-    """The attached agents by id. One event loop, one owner; the streams add and remove themselves."""
+    """The attached agents by id. One event loop; each stream adds and removes itself."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._agents: dict[str, AttachedAgent] = {}
@@ -61,11 +61,11 @@ class AgentRegistry:
         return iter(list(self._agents.values()))
 
     def get(self, agent_id: str) -> AttachedAgent | None:
-        """The attached agent of this id."""
+        """The attached agent with this id."""
         return self._agents.get(agent_id)
 
     def add(self, agent: AttachedAgent) -> AttachedAgent | None:
-        """Make this the agent's stream; returns the one that must end, which is this one where a newer is here."""
+        """Make this the agent's stream. Return the stream to end: the old one, or this one if a newer is attached."""
         agent_id = agent.session.agent_id
         present = self._agents.get(agent_id)
         if present is not None and present.session.epoch > agent.session.epoch:
@@ -75,7 +75,7 @@ class AgentRegistry:
         return present
 
     def remove(self, agent: AttachedAgent) -> None:
-        """Forget this stream, unless another has taken its place."""
+        """Remove this stream, unless a newer one has replaced it."""
         agent_id = agent.session.agent_id
         if self._agents.get(agent_id) is agent:
             del self._agents[agent_id]

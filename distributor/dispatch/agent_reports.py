@@ -1,4 +1,4 @@
-"""What agents say about their commands, checked and brought to the store."""
+"""Checks reports from agents and stores them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from distributor.observability.logging import get_logger
 logger = get_logger()
 
 MOST_OUTPUT_BYTES: Final = 2**53
-"""What the store's numbers hold exactly."""
+"""Largest value that the store represents exactly."""
 
 
 _TRY_AGAIN: Final = frozenset({RefusalKind.BUSY, RefusalKind.STALE})
 
 
 class AgentReports:
-    """Takes reports to the store. One call at a time for each session, so its reports are stored in order."""
+    """Stores reports. One call at a time per session, so that its reports are stored in order."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class AgentReports:
         self._random = random.Random()
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
-        """Store a report, its parts in the order in which the agent said them; `now` in monotonic milliseconds.
+        """Store all parts of a report in order; `now` in monotonic milliseconds.
 
-        Returns when everything in it is stored. Raises Unavailable when Valkey is away: nothing is answered then, and
-        the agent reports again once it is attached anew.
+        Returns once everything is stored. Raises Unavailable if Valkey is away: the agent gets no reply, and reports
+        again after it reattaches.
         """
         progressed = _note_progress(session, report, now)
-        # Receipts of what has ended already are stored with its result.
+        # Receipts of commands that have ended are stored with their result.
         for completion in report.completions:
             progressed.pop(completion.held, None)
         if progressed:
@@ -84,13 +84,13 @@ class AgentReports:
         try:
             safe = await self._output_log.append(pieces)
         except ResourceExhausted as error:
-            # Output may be cut, results may not: a full store has to go on taking those. The log has a gap here.
+            # Output may be dropped, results may not: a full store must still accept results. The log has a gap here.
             logger.warning("output is dropped", error=str(error))
             safe = [None] * len(pieces)
         answers: dict[str, int] = {}
         stored: dict[LeaseRef, int] = {}
         for piece, offset in zip(pieces, safe, strict=True):
-            # Output of a command that is no longer the agent's is of no use to anybody: it may forget it.
+            # The command no longer belongs to the agent: let it discard this output.
             answers[piece.command_id] = piece.offset + len(piece.data) if offset is None else offset
             if offset is not None and self._holds is not None and self._holds.holds(piece.command_id):
                 stored[LeaseRef(piece.command_id, piece.lease_id)] = offset
@@ -99,7 +99,7 @@ class AgentReports:
         return list(answers.items())
 
     async def _acknowledgeable(self, session: AgentSession, lease: LeaseRef, stored: int) -> int:
-        """How much of the stored output the agent may forget now, as its readers permit."""
+        """Offset up to which the agent may discard stored output, given its readers."""
         assert self._holds is not None
         base = await self._output_log.base(lease.command_id)
         return self._holds.acknowledgeable(session, lease, base, stored)
@@ -107,12 +107,12 @@ class AgentReports:
     async def _finish(
         self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]
     ) -> list[ResultAnswer]:
-        """Store in one call, so that nothing is waited for between a result and its answer: it may be run again."""
+        """Store results in one call: nothing may come between a result and its answer, as the command may run again."""
         faults = [self._fault(completion) for completion in reported]
         completions = [
             self._completion(session, completion, fault) for completion, fault in zip(reported, faults, strict=True)
         ]
-        # The agent has room again from here on, whatever the store makes of the result.
+        # The agent has free room from now on, whatever the store does with the result.
         for completion in reported:
             session.ended(*completion.held)
         completions += _not_found(session, not_found)
@@ -133,7 +133,7 @@ class AgentReports:
                 ran=True,
             )
         worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
-        # Never at once: the agent must have heard that this run is stored before it hears of the next.
+        # Never immediately: the agent must see this result acknowledged before it receives the next run.
         rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.held.command_id))) if worth_a_rerun else None
         return Completion(
             progress,
@@ -147,18 +147,18 @@ class AgentReports:
         )
 
     def _fault(self, reported: ReportedCompletion) -> Reason | None:
-        """What makes this result one that cannot be kept; its command fails with this reason."""
+        """Why this result cannot be stored, or None. The command fails with this reason."""
         if reported.fault is not None:
             return reported.fault
         if reported.status not in TERMINAL:
-            return Reason("invalid_result", "the agent reported a result whose status is not a terminal one")
+            return Reason("invalid_result", "the agent reported a result with a non-terminal status")
         size = len(reported.data_json.encode())
         if size > self._max_result_bytes:
             return Reason(
                 "result_too_large", f"the result's data is {size:,} bytes, the limit is {self._max_result_bytes:,}"
             )
         if not 0 <= reported.output_bytes < MOST_OUTPUT_BYTES:
-            return Reason("invalid_result", "the agent reported a negative number of bytes of output, or 2^53 and more")
+            return Reason("invalid_result", "the agent reported output_bytes outside 0 to 2^53 - 1")
         return None
 
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
@@ -169,7 +169,7 @@ class AgentReports:
                 busy = kind is RefusalKind.BUSY
                 if busy:
                     session.refused_as_busy()
-                # To be busy is no failure, however often: what the agent waits for is room.
+                # Busy is not a failure, so repeated refusals do not increase the delay.
                 delay_ms = self._delay_ms(1 if busy else session.attempt(held.command_id))
                 releases.append(
                     Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated, counts=not busy)
@@ -192,7 +192,7 @@ _FAULTS: Final = {
 
 
 def _note_progress(session: AgentSession, report: Report, now: float) -> dict[LeaseRef, None]:
-    """The commands that have come further, each once, in the order in which they are first named."""
+    """Update the session. Return the commands that progressed, each once, in order of first mention."""
     progressed: dict[LeaseRef, None] = {}
     for held in report.received:
         if session.received(held.command_id, held.lease_id, now):
@@ -208,7 +208,7 @@ def _progress(session: AgentSession, held: LeaseRef) -> Progress:
 
 
 def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:
-    """A cancel met nothing: the agent lost the command. A cancel of an earlier attempt says nothing of this one."""
+    """Completions for cancelled commands that the agent did not have. Cancels of earlier attempts do not count."""
     completions = []
     for held in not_found:
         if session.holds(*held):
@@ -219,7 +219,7 @@ def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Com
 
 
 def _tidy(reason: Reason) -> Reason:
-    """A reason that can be stored: a code that is a word, a message of bounded length."""
+    """Make a reason storable: a valid code, a message of bounded length."""
     code, message = reason
     if code and not REASON_CODE_PATTERN.fullmatch(code):
         code = "unspecified"

@@ -1,4 +1,4 @@
-"""Gives queued commands to attached agents: claims as many as they have room for, and delivers them."""
+"""Claims queued commands for attached agents with free room, and delivers them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 BUSY_COMMANDS_PER_SECOND = 1_000
 PAUSE_WHEN_BUSY_SECONDS = 0.003
 LARGE_CLAIM_BYTES = 1024 * 1024
-"""The store bounds claims by bytes too, so one that is large may have left something behind: look again."""
+"""The store also limits claims by bytes, so a claim this large may be incomplete: claim again."""
 
 
 class CommandDistributor:
-    """Claims for agents attached here, as much as each has credit for, and hands it to their streams.
+    """Claims commands within each agent's credit and passes them to the streams.
 
-    Looks at once at agents that the wakeups names, and every `polling_interval` seconds at all of them. One look
-    is under way at a time, so an agent is never claimed for twice over.
+    Serves agents named by the wakeups at once, and all agents every `polling_interval` seconds. Rounds run one at a
+    time, so no agent is claimed for twice concurrently.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CommandDistributor:
         self._outage = Outage("claim commands")
 
     async def run(self) -> None:
-        """Look whenever there is reason to, until cancelled."""
+        """Serve wakeups and polls until cancelled."""
         loop = asyncio.get_running_loop()
         next_poll = loop.time()
         while True:
@@ -73,15 +73,15 @@ class CommandDistributor:
                     self._wakeups.wake(agent_id, agent_id in control)
 
     async def run_once(self, agent_ids: Iterable[str], control: Set[str] = frozenset()) -> int:
-        """Claim for these agents and deliver; returns the number of commands delivered.
+        """Claim for these agents and deliver; return the number of commands delivered.
 
-        An agent without room is looked at only where it is among those of `control`.
+        An agent without credit is served only if it is in `control`.
         """
         rooms: list[Room] = []
         for agent_id in agent_ids:
             agent = self._registry.get(agent_id)
             if agent is not None:
-                # Whatever comes while this agent has no room is found when its next result makes room.
+                # Commands that arrive while the agent has no room are found when its next result frees some.
                 agent.session.more_waiting = True
                 agent.session.begin_claim()
                 credit = agent.session.credit
@@ -106,13 +106,13 @@ class CommandDistributor:
         return sum(len(claim.commands) for claim in claims)
 
     def _deliver(self, claim: Claim, offer: Offer, cut_short: bool) -> bool:
-        """Hand a claim to its stream; False if there is none any more.
+        """Deliver a claim. Return False if its stream is gone.
 
-        A claim that took all that was offered, or was `cut_short`, may have left commands behind.
+        A claim that used the whole offer, or was `cut_short`, may have left commands in the queue.
         """
         agent = self._registry.get(claim.agent_id)
         if agent is not None and agent.session.epoch != claim.epoch:
-            # Attached anew since we asked. What the old session was given has been settled by then.
+            # The agent reattached during the claim, which already requeued commands of the old session.
             agent = None
         if claim.superseded:
             if agent is not None:

@@ -1,4 +1,4 @@
-"""What callers can do with commands and agents."""
+"""The use cases of callers: queue, read, list and cancel commands; list agents."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from distributor.model.listing import CommandDetails, CommandQuery, Page
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 
 QUEUED_AT_ONCE: Final = 250
-"""Not more than the store takes in one step: what is sent together is stored together, or not at all."""
+"""At most what the store takes in one step: commands sent together are stored together or not at all."""
 
 
 class QueueRequest(NamedTuple):
-    """A draft, how to write it down for its agent once it has an id, and what tells it from other requests.
+    """A draft, its encoder (the command needs an id first), and a digest that identifies the request.
 
-    The digest is needed under an idempotency key only.
+    The digest is only needed with an idempotency key.
     """
 
     draft: CommandDraft
@@ -65,17 +65,17 @@ class CommandService:
     # Queueing
 
     async def queue(self, request: QueueRequest) -> Enqueued:
-        """Store one command. Raises what is wrong with it."""
+        """Store one command. Raises the error for an invalid or refused request."""
         (outcome,) = await self.queue_many([request])
         if isinstance(outcome, DistributorError):
             raise outcome
         return outcome
 
     async def queue_many(self, requests: Sequence[QueueRequest]) -> list[Enqueued | DistributorError]:
-        """Store up to 1,000 commands, each or nothing of it; answers each.
+        """Store up to 1,000 commands, each completely or not at all, and answer each.
 
-        Raises InvalidArgument for more than that, and Unavailable or ResourceExhausted when Valkey is away or full.
-        Where it goes away or fills up on the way, that is the answer to those that it did not take.
+        Raises InvalidArgument for a larger batch, and Unavailable or ResourceExhausted if Valkey is away or full. If
+        this happens part-way, the error is the answer to each remaining command.
         """
         self.check_batch(len(requests))
         answers: list[Enqueued | DistributorError | None] = [None] * len(requests)
@@ -85,7 +85,7 @@ class CommandService:
         randomness = secrets.token_bytes(8 * len(requests))
         for place, request in enumerate(requests):
             if place % QUEUED_AT_ONCE == QUEUED_AT_ONCE - 1:
-                # A thousand take some milliseconds: let others go on.
+                # A batch of 1,000 takes several milliseconds: yield to other tasks.
                 await asyncio.sleep(0)
             try:
                 check_draft(request.draft, self._limits)
@@ -107,13 +107,13 @@ class CommandService:
             except DistributorError as error:
                 if not answers:
                     raise
-                # Some are stored: whoever queued them has to learn which.
+                # Some are stored, and the caller must learn which.
                 answers += [error] * (len(commands) - first)
                 break
         return answers
 
     def check_batch(self, count: int) -> None:
-        """Raise InvalidArgument for more commands than one call may queue."""
+        """Raise InvalidArgument if one call queues too many commands."""
         if count > self._limits.max_batch:
             raise InvalidArgument(
                 f"requests has {count:,} commands, the limit is {self._limits.max_batch:,}; nothing was queued",
@@ -136,7 +136,7 @@ class CommandService:
     # Reading
 
     async def get(self, command_id: str) -> CommandDetails:
-        """All of a command, in one read. Raises NotFound."""
+        """Everything about a command, in one read. Raises NotFound."""
         valid(check_command_id, command_id)
         details = await self._reader.details(command_id)
         if details is None:
@@ -152,7 +152,7 @@ class CommandService:
         return state
 
     async def presences(self, states: Iterable[CommandState]) -> dict[str, AgentPresence]:
-        """Whether the agents of those commands that have not ended are connected, by agent id."""
+        """Presence of the agents of commands that have not ended, by agent id."""
         agent_ids = list(dict.fromkeys(state.agent_id for state in states if not state.status.terminal))
         return dict(zip(agent_ids, await self._reader.presences(agent_ids), strict=True)) if agent_ids else {}
 
@@ -173,7 +173,7 @@ class CommandService:
         )
 
     async def page(self, query: CommandQuery, page_token: str, page_size: int) -> Page:
-        """Commands, newest first. Raises InvalidArgument for a page token that is none, or a filter out of range."""
+        """Commands, newest first. Raises InvalidArgument for an invalid page token or filter."""
         if query.agent_id:
             valid(check_agent_id, query.agent_id, "filter.agent_id")
         if query.type:
@@ -207,7 +207,7 @@ class CommandService:
     # Agents
 
     async def agent(self, agent_id: str) -> AgentInfo:
-        """What is known of an agent. Raises NotFound."""
+        """What is known about an agent. Raises NotFound."""
         valid(check_agent_id, agent_id)
         (agent,) = await self._reader.agents([agent_id])
         if agent is None:
@@ -219,7 +219,7 @@ class CommandService:
         return agent
 
     async def agents(self, after: str, page_size: int) -> tuple[list[AgentInfo], str]:
-        """Agents by id after the one named, and the id to go on after ("" at the end)."""
+        """Agents in order of id after `after`, and the id to continue after ("" at the end)."""
         if after and not AGENT_ID_PATTERN.fullmatch(after):
             raise bad_page_token()
         most = checked_page_size(page_size, 100)

@@ -1,4 +1,4 @@
-"""What callers see of commands as they go: states, output, result."""
+"""Watches of commands: states, output and results as they happen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSE_OF_A_BUSY_SYSTEM_SECONDS: Final = 0.01
 
 
 class Gap(NamedTuple):
-    """Output that is no longer kept: from `begin`, up to before `end`."""
+    """Output that is no longer retained: from `begin` up to, not including, `end`."""
 
     begin: int
     end: int
@@ -30,7 +30,7 @@ Update = CommandState | StoredChunk | Gap | CommandResult
 
 
 class CommandWatcher:
-    """Watches over ports. Each watch subscribes first and reads afterwards, so nothing falls between the two."""
+    """Watches over ports. Each subscribes before it reads, so that no change is lost in between."""
 
     def __init__(self, reader: CommandReader, output_log: OutputLog, watches: Watches, holds: OutputHolds) -> None:
         self._reader = reader
@@ -41,11 +41,11 @@ class CommandWatcher:
     async def watch(
         self, command_id: str, output_offset: int, with_output: bool, hold_output: bool = False
     ) -> AsyncGenerator[Update, None]:
-        """The state of a command now and at each change, its output from an offset, and its result at the end.
+        """The current state and each change, the output from an offset, and finally the result.
 
-        With `hold_output` the program waits for this reader rather than have output cut that it has not read.
-        The terminal state comes after all output, the result last. Raises NotFound, and InvalidArgument for a
-        negative offset.
+        With `hold_output`, the program waits for this reader instead of losing output that it has not read. The
+        terminal state follows all output; the result comes last. Raises NotFound, and InvalidArgument for a negative
+        offset.
         """
         valid(check_command_id, command_id)
         if output_offset < 0:
@@ -68,7 +68,7 @@ class CommandWatcher:
                 if state.status.terminal:
                     result = await self._result(command_id)
                     if with_output and output_offset < result.output_bytes:
-                        # The end of it could not be kept: the store was full.
+                        # The store was full and dropped the end of the output.
                         yield Gap(output_offset, result.output_bytes)
                     yield state
                     yield result
@@ -84,7 +84,7 @@ class CommandWatcher:
             self._holds.close(hold)
 
     def reserve(self, command_id: str) -> None:
-        """Hold the output of a command that was just queued for a watch with `hold_output` that follows."""
+        """Hold the output of a command just queued, for a watch with `hold_output` that will follow."""
         self._holds.reserve(command_id)
 
     async def watch_many(
@@ -93,7 +93,7 @@ class CommandWatcher:
         """States as they change: of these commands until all have ended, else of these agents' commands, else of all.
 
         With `command_ids`, the first list has the state of each; without, it is empty. Raises NotFound for the first
-        that is unknown, and, without `command_ids`, Unavailable where changes may have been missed.
+        unknown id and, without `command_ids`, Unavailable if changes may have been missed.
         """
         bounded("command_ids", command_ids)
         bounded("agent_ids", agent_ids)
@@ -116,7 +116,7 @@ class CommandWatcher:
                 if watch.stale:
                     watch.stale = False
                     states = await self._states([one for one in command_ids if one in alive])
-                # An event from before the states were read tells nothing new.
+                # Skip events that are older than the states read.
                 states = [state for state in states if not _known(told, state)]
                 told.update((state.command_id, state) for state in states)
                 if states:
@@ -127,7 +127,7 @@ class CommandWatcher:
             self._watches.close(watch, command_ids, agent_ids)
 
     async def _changes(self, watch: Watch) -> AsyncGenerator[list[CommandState], None]:
-        """What changes of commands that are not known beforehand; an empty list first: from here on, all is told."""
+        """Changes of commands not known in advance. The first list is empty: from then on no change is omitted."""
         yield []
         while True:
             await watch.wait()
@@ -139,7 +139,7 @@ class CommandWatcher:
                 raise Unavailable("changes may have been missed; watch again", reason="EVENTS_MISSED")
 
     async def _next_state(self, watch: Watch, state: CommandState) -> CommandState:
-        """The latest state once something has happened: the same one where it was only output."""
+        """Wait for an event and return the latest state, unchanged if there was only output."""
         await watch.wait()
         states, _ = watch.take()
         if watch.stale:
@@ -179,6 +179,6 @@ def _known(told: Mapping[str, CommandState], state: CommandState) -> bool:
 
 
 async def _breather(states: Sequence[CommandState]) -> None:
-    """Under load, let changes of the same commands fall together."""
+    """Under load, let successive changes of a command coalesce."""
     if len(states) >= STATES_OF_A_BUSY_SYSTEM:
         await asyncio.sleep(PAUSE_OF_A_BUSY_SYSTEM_SECONDS)

@@ -1,4 +1,4 @@
-"""Acts on deadlines as they pass: expiry, missing acknowledgements, run limits, retries that are due."""
+"""Acts on deadlines: queue TTLs, missing acknowledgements, time limits, delayed retries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from distributor.observability.outage import Outage
 logger = get_logger()
 
 LONGEST_WAIT_SECONDS = 1.0
-"""A deadline that somebody sets meanwhile is acted on at most this much late."""
+"""Longest delay before acting on a deadline that is set during the wait."""
 SHORTEST_WAIT_SECONDS = 0.02
 
 
 class Deadlines:
-    """One loop of each replica; whoever comes first acts, and only once."""
+    """One loop per replica; whichever acts first on a deadline, it is acted on once."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Deadlines:
         self._outage = Outage("look at deadlines")
 
     async def run(self) -> None:
-        """Act until cancelled."""
+        """Act on deadlines until cancelled."""
         while True:
             try:
                 wait = await self.run_once()
@@ -49,7 +49,7 @@ class Deadlines:
             await asyncio.sleep(wait)
 
     async def run_once(self) -> float:
-        """Act on what is due; returns the seconds to wait before the next look."""
+        """Act on passed deadlines; return the seconds until the next check."""
         policy = self._retry_policy
         delays = [policy.delay_ms(attempt, self._random.random()) for attempt in range(1, policy.attempts + 1)]
         next_ms, done = await self._store.due(delays)

@@ -1,4 +1,4 @@
-"""Reads the event stream and tells whoever must know: watchers, agents with a cancel coming, the distributor."""
+"""Reads the event stream and notifies watchers, agents whose command is cancelled, and the distributor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = get_logger()
 
 
 class EventRelay:
-    """One loop of each replica. It makes no change itself, so reading an event twice does no harm."""
+    """One loop per replica. It changes nothing in the store, so reading an event twice is harmless."""
 
     def __init__(
         self,
@@ -43,17 +43,17 @@ class EventRelay:
         self._position = ""
         self._outage = Outage("read events")
         self.missed = asyncio.Event()
-        """Set when events were missed; whoever waits for it clears it."""
+        """Set when events were missed; the waiter clears it."""
 
     async def run(self) -> None:
-        """Relay until cancelled, from the newest event on."""
+        """Relay events until cancelled, from the newest onwards."""
         while True:
             try:
-                # Asked each time: where nothing happens, nothing else tells that events can be read again.
+                # Ask every time: on an idle system, only this call shows that events are readable again.
                 newest = await self._log.last_position()
                 self._outage.recovered()
                 self._position = self._position or newest
-                # Whatever was trimmed while we were away was missed, so watchers read the states anew.
+                # Events may have been trimmed during the outage, so watchers reread states.
                 self._watches.resync()
                 async for batch in self._log.tail(self._position):
                     self._position = batch.position
@@ -65,11 +65,11 @@ class EventRelay:
                 await asyncio.sleep(self.wait_after_failure_seconds)
 
     async def catch_up(self) -> None:
-        """Begin at the newest event. Called before anything is served, so that no event is missed."""
+        """Start at the newest event. Called before serving, so that no event is missed."""
         self._position = await self._log.last_position()
 
     def _missed(self) -> None:
-        """Events are gone that were never read: whoever goes by them has to look for himself."""
+        """Events were trimmed before they were read: resync everything that depends on them."""
         logger.warning("events were missed, reading states anew")
         self._watches.resync()
         self.missed.set()
@@ -77,7 +77,7 @@ class EventRelay:
             self._wakeups.wake(agent.session.agent_id, control=True)
 
     def relay(self, batch: EventBatch) -> None:
-        """Tell everybody about one change."""
+        """Notify everyone affected by one change."""
         ours = batch.origin == self._replica
         if ours:
             log_transitions(batch)
@@ -89,7 +89,7 @@ class EventRelay:
                         self._queued(record)
                 case EventKind.RELEASED:
                     self._taken_away(record)
-                    # Ours too: whoever released it without a delay expects it to be given out again at once.
+                    # Also for our own: a release without delay should be claimed again at once.
                     if self._registry.get(record.agent_id) is not None:
                         self._wakeups.wake(record.agent_id, control=True)
                 case EventKind.CANCEL_REQUESTED:
@@ -106,7 +106,7 @@ class EventRelay:
         agent = self._registry.get(record.agent_id)
         if agent is None:
             return
-        # Only for an agent without room does it matter what was queued, so only then is it decoded.
+        # The type only matters if the agent has no credit, so decode only then.
         event = record.event() if agent.session.credit == 0 else None
         control = isinstance(event, CommandChanged) and event.state.type in CONTROL_TYPES
         self._wakeups.wake(record.agent_id, control)
@@ -125,22 +125,22 @@ class EventRelay:
                 self._metrics.command_finished(event.state.status, event.state.receipts)
 
     def _taken_away(self, record: EventRecord) -> None:
-        """A deadline may have ended or released it over the agent's head. What has ended, the agent stops.
+        """Remove a command from the session if a deadline ended or released it. If it ended, the agent must stop it.
 
-        What the agent itself brought about has left the flight before the store was told.
+        Changes that the agent reported have left the session before they reach the store.
         """
         agent = self._registry.get(record.agent_id)
         if agent is None or record.subject not in agent.session.in_flight:
             return
         if milliseconds_of(record.position) <= agent.session.opened_ms:
-            # What happened before the session was opened has been settled by opening it.
+            # Attaching has already accounted for earlier events.
             return
         event = record.event()
         if not isinstance(event, CommandChanged):
             return
         lease_id = agent.session.lost(record.subject, event.state.attempt)
         if lease_id is not None:
-            # What was released comes back to this agent. Should it run that already, it goes on under the next lease.
+            # A released command comes back to this agent. If it already runs it, it continues under the next lease.
             agent.withdraw(record.subject, lease_id, event.state.reason.message, stop=event.state.status.terminal)
             self._wakeups.wake(record.agent_id)
 
@@ -148,14 +148,14 @@ class EventRelay:
         agent = self._registry.get(record.subject)
         event = record.event()
         if agent is None or milliseconds_of(record.position) < agent.session.opened_ms:
-            # Of a time before this session: an epoch that is greater all the same is one that the store has forgotten.
+            # From before this session: a greater epoch is then one that the store has lost.
             return
         if isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
             agent.end(CloseReason.SUPERSEDED)
 
 
 def log_transitions(batch: EventBatch) -> None:
-    """A line for each command that changed. Costs one look at the level where nobody wants to know."""
+    """Log each changed command. Above the debug level this costs one check."""
     if not logger.is_enabled_for(logging.DEBUG):
         return
     for record in batch.records:

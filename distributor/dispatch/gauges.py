@@ -1,4 +1,4 @@
-"""Samples what can only be asked, not counted: how much is queued, and whether Valkey answers and takes changes."""
+"""Samples values that must be polled: queue depth, and whether Valkey answers and accepts writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE_EVERY_SECONDS = 1.0
 
 
 class Gauges:
-    """One loop. Also the judge of whether the store can be used: `fault` says what is wrong, or is None."""
+    """One loop. Also decides whether the store is usable: `fault` is the problem, or None."""
 
     def __init__(
         self,
@@ -24,14 +24,14 @@ class Gauges:
         metrics: Metrics,
         sample_every_seconds: float = SAMPLE_EVERY_SECONDS,
     ) -> None:
-        """`check_writable` raises while the store takes no changes."""
+        """`check_writable` raises while the store rejects writes."""
         self._reader = reader
         self._check_writable = check_writable
         self._metrics = metrics
         self._sample_every_seconds = sample_every_seconds
         self.fault: str | None = "not asked yet"
         self.changed = asyncio.Event()
-        """Set whenever `fault` comes or goes; whoever waits for it clears it."""
+        """Set when `fault` appears or disappears; the waiter clears it."""
 
     async def run(self) -> None:
         """Sample every second until cancelled."""
@@ -40,7 +40,7 @@ class Gauges:
             await asyncio.sleep(self._sample_every_seconds)
 
     async def run_once(self) -> None:
-        """Ask once."""
+        """Take one sample."""
         was = self.fault
         try:
             self._show(await self._reader.depth())

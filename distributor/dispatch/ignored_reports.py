@@ -1,6 +1,6 @@
-"""Says in the debug log which parts of an agent's message change nothing, and why: for authors of agents.
+"""Logs at debug level which parts of an agent's message have no effect and why, for authors of agents.
 
-The reasons are those of the session, which knows what is in flight. Where the store knows better, its answer says so.
+The reasons come from the session, which knows what is in flight. If the store knows better, its answer says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TAKEN: Final = frozenset({CompletionOutcome.STORED, CompletionOutcome.RUN_AGAIN
 
 
 class Ignored(NamedTuple):
-    """One part of a message that changes nothing."""
+    """A part of a message that has no effect."""
 
     part: str
     command_id: str
@@ -29,7 +29,7 @@ class Ignored(NamedTuple):
 
 
 def ignored(session: AgentSession, report: Report) -> Iterator[Ignored]:
-    """What of a report changes nothing, given what is in flight before it is handled."""
+    """The parts of a report that have no effect. Call it before the report is handled."""
     yield from _repeated("received", session, report.received, lambda item: item.acknowledged is not None)
     yield from _repeated("started", session, report.started, lambda item: item.started is not None)
     others = {
@@ -62,7 +62,7 @@ def _absence(session: AgentSession, ref: LeaseRef) -> str:
 
 
 def log_ignored(session: AgentSession, report: Report) -> None:
-    """Log a line for each part that changes nothing. Call before the report is handled. Free above the debug level."""
+    """Log each part that has no effect. Call it before the report is handled. Free above the debug level."""
     if not logger.is_enabled_for(logging.DEBUG):
         return
     for part, command_id, lease_id, why in ignored(session, report):
@@ -77,7 +77,7 @@ def log_ignored(session: AgentSession, report: Report) -> None:
 
 
 def log_rejected(session: AgentSession, answers: Answers) -> None:
-    """Log a line for each result that did not become the result of its command."""
+    """Log each result that did not become the result of its command."""
     if not logger.is_enabled_for(logging.DEBUG):
         return
     for command_id, outcome, fault in answers.results:

@@ -1,4 +1,4 @@
-"""Ends the streams of agents that have fallen silent."""
+"""Disconnects silent agents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOOK_EVERY_SECONDS = 1.0
 
 
 class Liveness:
-    """One loop over the agents attached here. Heartbeats come on the stream, so a deaf agent is a silent one."""
+    """One loop over the agents attached here. Heartbeats use the stream, so a broken stream counts as silence."""
 
     def __init__(
         self, registry: AgentRegistry, offline_after: float = 30.0, look_every_seconds: float = LOOK_EVERY_SECONDS
@@ -21,13 +21,13 @@ class Liveness:
         self._offline_after_ms = offline_after * 1000
 
     async def run(self) -> None:
-        """Look every second until cancelled."""
+        """Check every second until cancelled."""
         while True:
             await asyncio.sleep(self._look_every_seconds)
             self.run_once(time.monotonic() * 1000)
 
     def run_once(self, now: float) -> int:
-        """End the streams that are silent for too long; returns how many. `now` in monotonic milliseconds."""
+        """End streams that have been silent too long; return how many. `now` in monotonic milliseconds."""
         silent = [agent for agent in self._registry if agent.session.silent_since(now) > self._offline_after_ms]
         for agent in silent:
             agent.end(CloseReason.SILENT)

@@ -1,8 +1,8 @@
-"""Back-pressure from readers of output to the program that prints it.
+"""Back-pressure from readers of output to the program that writes it.
 
-An agent stops reading from its program while too much of what it sent is unacknowledged. So a reader that wants every
-byte holds the acknowledgements back: at most `slack_bytes` beyond what the slowest such reader has read are
-acknowledged. With an agent's window on top, no more is under way than the output log keeps.
+An agent stops reading from its program while too much output is unacknowledged. A reader that needs every byte
+therefore delays acknowledgements: at most `slack_bytes` beyond the slowest such reader are acknowledged. Together
+with the agent's window, this never exceeds what the output log retains.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from distributor.observability.logging import get_logger
 logger = get_logger()
 
 RESERVED_SECONDS: Final = 10.0
-"""How long output is held for a reader that was announced when the command was queued."""
+"""How long output is held for a reader announced when the command was queued."""
 
 
 class Hold:
-    """One reader's hold on the output of one command. The owner calls `close()`."""
+    """One reader's hold on the output of one command. The owner must call `close()`."""
 
     def __init__(self, command_id: str, offset: int, changed: Callable[[Hold], None]) -> None:
         self.command_id = command_id
         self.offset = offset
-        """What lies before it has been read."""
+        """Everything before this offset has been read."""
         self.open = True
         self._changed = changed
 
     def read(self, offset: int) -> None:
-        """The reader has everything before `offset`. A hold that was given up counts again."""
+        """The reader has everything before `offset`. This revives a hold that was given up."""
         self.offset = offset
         self._changed(self)
 
     def close(self) -> None:
-        """The reader left."""
+        """The reader has left."""
         self.open = False
         self._changed(self)
 
 
 class _Withheld(NamedTuple):
-    """Output that an agent may forget once readers have caught up. `base` is where its attempt began."""
+    """Output whose acknowledgement waits for readers. `base` is where its attempt began."""
 
     agent_id: str
     lease: LeaseRef
@@ -57,8 +57,8 @@ class _Withheld(NamedTuple):
 class OutputHolds:
     """The holds of this replica's readers, and the acknowledgements that wait for them. One event loop.
 
-    A command whose reader does not read for `patience_seconds` while its program waits goes on without that reader,
-    which then finds a gap.
+    If a reader stalls for `patience_seconds` while its program waits, the command continues without that reader, which
+    then finds a gap.
     """
 
     def __init__(self, registry: AgentRegistry, slack_bytes: int, patience_seconds: float) -> None:
@@ -81,12 +81,12 @@ class OutputHolds:
         return hold
 
     def close(self, hold: Hold | None) -> None:
-        """Close a hold where there is one."""
+        """Close a hold, if any."""
         if hold is not None:
             hold.close()
 
     def reserve(self, command_id: str, seconds: float = RESERVED_SECONDS) -> None:
-        """Hold the output of a command from its beginning until its reader comes, for `seconds` at most."""
+        """Hold the output of a command from its start until its reader arrives, for at most `seconds`."""
         hold = self.open(command_id, 0)
         self._reserved[command_id] = hold
         asyncio.get_running_loop().call_later(seconds, self._release_reserved, hold)
@@ -113,10 +113,10 @@ class OutputHolds:
         return command_id in self._holds
 
     def acknowledgeable(self, session: AgentSession, lease: LeaseRef, base: int, stored: int) -> int:
-        """Up to where an agent may forget its output, of which everything before `stored` is kept.
+        """Offset up to which an agent may discard output, of which everything before `stored` is stored.
 
-        `base` is where its attempt began in the output of the command; `stored` and the answer count from there. What
-        is kept back is acknowledged later, through the agent's stream.
+        `base` is where its attempt began in the command's output; `stored` and the return value count from there. The
+        remainder is acknowledged later through the agent's stream.
         """
         end = base + stored
         limit = self._limit(lease.command_id, end)
@@ -149,7 +149,7 @@ class OutputHolds:
         else:
             self._withheld[command_id] = withheld._replace(acknowledged=limit)
         agent = self._registry.get(withheld.agent_id)
-        # An acknowledgement names no lease: one of an earlier attempt must not reach the agent during a later one.
+        # Acknowledgements carry no lease: one for an earlier attempt must not reach the agent during a later one.
         if agent is not None and agent.session.holds(*withheld.lease):
             agent.acknowledge_output(command_id, limit - withheld.base)
 
@@ -161,7 +161,7 @@ class OutputHolds:
         asyncio.get_running_loop().call_later(seconds, self._expire, command_id)
 
     def _expire(self, command_id: str) -> None:
-        """Give up the holds of readers that have not read for too long."""
+        """Give up the holds of readers that have stalled too long."""
         since, withheld = self._blocked_since.get(command_id), self._withheld.get(command_id)
         if since is None or withheld is None:
             return
@@ -169,7 +169,7 @@ class OutputHolds:
         if rest > 0:
             self._expire_later(command_id, rest)
             return
-        logger.warning("a reader does not read, its output hold is given up", command_id=command_id)
+        logger.warning("reader stalled, output hold released", command_id=command_id)
         stuck = {hold for hold in self._holds.get(command_id, ()) if hold.offset + self._slack_bytes < withheld.end}
         self._holds[command_id] = self._holds.get(command_id, set()) - stuck
         if not self._holds[command_id]:

@@ -1,7 +1,7 @@
-"""Ports: what the use cases need of the world below them.
+"""Ports: the interfaces that the use cases require.
 
-Times are milliseconds. The store is the only authority on the state of commands; every method below that changes one
-is atomic per command.
+Times are milliseconds. The store is the sole authority on command states; every method that changes one is atomic
+per command.
 """
 
 from __future__ import annotations
@@ -29,109 +29,109 @@ from distributor.model.queueing import Enqueued, NewCommand
 
 
 class CommandStore(Protocol):
-    """What changes commands. Raises Unavailable when Valkey is away, ResourceExhausted when it is full."""
+    """Changes commands. Raises Unavailable if Valkey is away, ResourceExhausted if it is full."""
 
     async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
-        """Store commands, each or none of it, and answer each."""
+        """Store commands, each completely or not at all, and answer each."""
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
-        """Give out queued commands, in order of rank, to the sessions that ask."""
+        """Assign queued commands, in order of rank, to the requesting sessions."""
 
     async def progress(self, items: Sequence[Progress]) -> list[bool]:
-        """Note receipts; False where the lease no longer holds the command."""
+        """Record receipts; False if the lease no longer holds the command."""
 
     async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
         """Store results."""
 
     async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
-        """Take commands back; the state each went to, None where the lease no longer holds it."""
+        """Requeue commands; the new state of each, None if the lease no longer holds it."""
 
     async def cancel(self, command_id: str, message: str) -> CommandState | None:
-        """End a queued command, or ask for the end of an assigned one; None where it is unknown."""
+        """End a queued command, or request the end of an assigned one; None if unknown."""
 
     async def due(self, delays_ms: Sequence[int]) -> tuple[int | None, list[DueCommand]]:
-        """Act on passed deadlines: ms until the next one (None: none is set), and what was done.
+        """Act on passed deadlines; return ms until the next one (None: none set), and what was done.
 
-        `delays_ms` has the wait after each delivery attempt that was not acknowledged.
+        `delays_ms` has the delay after each delivery attempt that was not acknowledged.
         """
 
     async def forget(self, after_agent_id: str) -> tuple[int, str]:
-        """Sweep a part of the indexes: how much went, and the agent id to go on after ("" at the end)."""
+        """Sweep part of the indexes; return entries removed, and the agent id to continue after ("" at the end)."""
 
 
 class SessionStore(Protocol):
-    """Sessions of agents. Raises as CommandStore does."""
+    """Agent sessions. Raises the same errors as CommandStore."""
 
     async def attach(self, hello: AgentHello) -> Attached:
-        """Open a session. Raises AlreadyExists while another live instance has the id."""
+        """Open a session. Raises AlreadyExists while another live instance uses the id."""
 
     async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        """Renew sessions (agent id, epoch); False where a newer one exists."""
+        """Renew sessions (agent id, epoch); False if a newer one exists."""
 
     async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        """Note that agents are away; False where a newer session exists."""
+        """Record that agents are away; False if a newer session exists."""
 
 
 class CommandReader(Protocol):
-    """What can be asked without changing anything. Raises Unavailable when Valkey is away."""
+    """Reads commands and agents. Raises Unavailable if Valkey is away."""
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
-        """The state of each command; None where it is unknown."""
+        """The state of each command; None if unknown."""
 
     async def details(self, command_id: str) -> CommandDetails | None:
-        """All of one command in one read; None where it is unknown."""
+        """Everything about one command in one read; None if unknown."""
 
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
-        """The result of each command; None where there is none."""
+        """The result of each command; None if there is none."""
 
     async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
-        """One page of commands, newest first. Raises InvalidArgument for a cursor that is none of ours."""
+        """One page of commands, newest first. Raises InvalidArgument for an invalid cursor."""
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
-        """Whether each agent is connected."""
+        """The presence of each agent."""
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
-        """What is known of each agent."""
+        """What is known about each agent; None if unknown."""
 
     async def agent_ids(self, after: str, most: int) -> list[str]:
-        """Ids of remembered agents, in order of spelling, after the given one."""
+        """Ids of known agents after `after`, in order."""
 
     async def depth(self) -> QueueDepth:
         """How many commands are in each state, and the age of the oldest queued one."""
 
 
 class EventLog(Protocol):
-    """The record of what happened, in order."""
+    """All events, in order."""
 
     def tail(self, position: str) -> AsyncIterator[EventBatch]:
-        """EventBatch after `position`, as they come; never ends by itself."""
+        """Yield batches after `position` as they are written; never ends."""
 
     async def last_position(self) -> str:
         """The position of the newest event."""
 
 
 class EventHistory(Protocol):
-    """The part of the record that is still kept. Raises Unavailable when Valkey is away."""
+    """The retained events. Raises Unavailable if Valkey is away."""
 
     async def reaches(self, position: str) -> bool:
-        """Whether all that happened after `position` is still there."""
+        """Whether all events after `position` are still retained."""
 
     async def between(self, after: str, until: str) -> list[EventBatch]:
-        """The first batches after `after`, up to and with `until`; empty once there are none."""
+        """The first batches after `after`, up to and including `until`; empty if there are none."""
 
 
 class OutputLog(Protocol):
     """The output of commands."""
 
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
-        """Keep pieces: for each, the offset up to which its agent may forget, None where the lease is gone."""
+        """Store pieces; for each, the offset up to which its agent may discard output, None if the lease is gone."""
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
-        """Chunks from the byte at `offset` on, about `most_bytes` of them. The first may begin later: a gap."""
+        """Chunks from byte `offset` on, about `most_bytes`. If the first begins later, there is a gap."""
 
 
 class AttemptOutputLog(OutputLog, Protocol):
     """An output log that also knows where attempts begin."""
 
     async def base(self, command_id: str) -> int:
-        """Where the output of the current attempt begins."""
+        """The offset at which the current attempt's output begins."""

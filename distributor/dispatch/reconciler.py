@@ -1,7 +1,7 @@
-"""Compares what agents are believed to have with what the store says, now and then.
+"""Periodically compares what agents are believed to have with the store.
 
-Events tell of every change that is made over an agent's head. Where some were missed, or Valkey lost what it knew,
-this finds out: room that is not free again, a command that is no longer the agent's, a cancel that never reached it.
+Events report every change made without the agent. If some were missed, or Valkey lost data, this detects room that
+was never freed, commands that no longer belong to their agent, and cancels that never reached it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_IN_A_READ: Final = 1_000
 
 
 class Reconciler:
-    """One loop of each replica, every half a minute and whenever `asked` is set."""
+    """One loop per replica, every 30 s and whenever `asked` is set."""
 
     def __init__(self, reader: CommandReader, registry: AgentRegistry, wakeups: Wakeups, asked: asyncio.Event) -> None:
         self._reader = reader
@@ -35,7 +35,7 @@ class Reconciler:
         self._asked = asked
 
     async def run(self) -> None:
-        """Audit until cancelled."""
+        """Reconcile until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AUDIT_EVERY_SECONDS):
@@ -44,10 +44,10 @@ class Reconciler:
             try:
                 await self.run_once()
             except DistributorError as error:
-                logger.debug("cannot audit what is in flight", error=str(error))
+                logger.debug("cannot reconcile commands in flight", error=str(error))
 
     async def run_once(self) -> int:
-        """Audit everything that is in flight; returns how many commands were found to be no longer their agent's."""
+        """Reconcile everything in flight; return how many commands no longer belonged to their agent."""
         lost = 0
         for agent in self._registry:
             flight = list(agent.session.in_flight.items())
@@ -59,7 +59,7 @@ class Reconciler:
         lost = 0
         states = await self._reader.states(list(flight))
         for (command_id, item), state in zip(flight.items(), states, strict=True):
-            # The stream went on while the store was asked: what has changed since is for the next audit.
+            # The stream continued during the read: leave later changes to the next round.
             if agent.session.in_flight.get(command_id) is not item:
                 continue
             if state is None or not _holds(item, state):

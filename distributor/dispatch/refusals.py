@@ -1,4 +1,4 @@
-"""The errors that callers are told, each built in one place."""
+"""Errors returned to callers, each built in one place."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from distributor.wire.limits import MAX_PAGE, MAX_WATCHED
 
 
 def draining() -> Unavailable:
-    """This server is about to go: whoever came to it goes to another, or comes back."""
+    """The server is stopping: clients go to another server or reconnect."""
     return Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
 
 
 def superseded() -> Aborted:
-    """The agent has attached anew, here or elsewhere."""
+    """The agent has attached again, here or elsewhere."""
     return Aborted("a newer session of this agent is open", reason="SUPERSEDED")
 
 
 def valid(check: Callable[..., None], *arguments: str) -> None:
-    """Run a check of the model and raise what it finds as an InvalidArgument."""
+    """Run a check of the model; raise its finding as an InvalidArgument."""
     try:
         check(*arguments)
     except InvalidField as error:
@@ -47,14 +47,14 @@ def bounded(field: str, ids: Sequence[str]) -> None:
 
 
 def no_such_command(command_id: str) -> NotFound:
-    """The command is unknown, or was and is forgotten."""
+    """The command never existed or is no longer retained."""
     return NotFound(
         f"there is no command {command_id}, or it is no longer kept", field="command_id", reason="UNKNOWN_COMMAND"
     )
 
 
 def agent_offline(agent_id: str, agent: AgentPresence) -> FailedPrecondition:
-    """The agent is away and the command was not to wait."""
+    """The agent is offline and the command must not wait."""
     if not agent.known:
         return FailedPrecondition(
             f"agent '{agent_id}' has never connected, and the command was not to wait for it",
@@ -70,7 +70,7 @@ def agent_offline(agent_id: str, agent: AgentPresence) -> FailedPrecondition:
 
 
 def checked_page_size(page_size: int, default: int) -> int:
-    """The page size asked for, or the default for 0. Raises InvalidArgument outside 0 to 1,000."""
+    """The requested page size, or the default for 0. Raises InvalidArgument outside 0 to 1,000."""
     if not 0 <= page_size <= MAX_PAGE:
         raise InvalidArgument(
             f"page_size must be 0 to {MAX_PAGE:,}, not {page_size:,}",
@@ -81,7 +81,7 @@ def checked_page_size(page_size: int, default: int) -> int:
 
 
 def bad_page_token() -> InvalidArgument:
-    """A page token that no list has given out."""
+    """The page token was not issued by a list call."""
     return InvalidArgument(
         "page_token is not one that a list has given out",
         field="page_token",
@@ -90,7 +90,7 @@ def bad_page_token() -> InvalidArgument:
 
 
 def refusal(draft: CommandDraft, queued: Enqueued, limits: CommandLimits) -> DistributorError | None:
-    """Why the store did not queue a command; None where it did."""
+    """The error for a command that the store did not queue; None if it did."""
     match queued.outcome:
         case QueueOutcome.QUEUED | QueueOutcome.ALREADY_QUEUED:
             return None

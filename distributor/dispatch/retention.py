@@ -1,4 +1,4 @@
-"""Sweeps what is no longer kept out of the indexes. The keys of ended commands go by themselves, by their TTL."""
+"""Removes expired entries from the indexes. The keys of ended commands expire by their TTL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = get_logger()
 
 
 class Retention:
-    """One loop of each replica, every `cleanup_interval` seconds."""
+    """One loop per replica, every `cleanup_interval` seconds."""
 
     def __init__(self, store: CommandStore, cleanup_interval: float = 3_600.0) -> None:
         self._store = store
@@ -27,13 +27,13 @@ class Retention:
                 swept = await self.run_once()
                 self._outage.recovered()
                 if swept:
-                    logger.info("swept what is no longer kept", entries=swept)
+                    logger.info("removed expired entries", entries=swept)
             except DistributorError as error:
                 self._outage.failed(error)
             await asyncio.sleep(self._cleanup_interval)
 
     async def run_once(self) -> int:
-        """Sweep everything, a bounded part at a time; returns how many entries went."""
+        """Sweep everything in bounded steps; return the number of entries removed."""
         swept, after = 0, ""
         while True:
             count, after = await self._store.forget(after)

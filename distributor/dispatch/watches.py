@@ -1,4 +1,4 @@
-"""Which callers watch which commands, and what each has yet to be told.
+"""The callers that watch commands, and the changes each has not yet received.
 
 Pure bookkeeping: the event relay feeds it, the callers' streams drain it.
 """
@@ -16,15 +16,15 @@ from distributor.observability.metrics import Metrics
 
 MOST_PENDING = 10_000
 SETTLE_SECONDS = 0.002
-"""How long a change that ends nothing may wait for the next one."""
+"""How long a change that does not end a command may wait to be combined with the next one."""
 _STATES = frozenset(EventKind) - {EventKind.AGENT, EventKind.OUTPUT}
 
 
 class Watch:
-    """What changed since the watcher last looked: the latest state of each command, not every one between.
+    """Changes since the watcher last looked: the latest state of each command, without the states in between.
 
-    So the memory of a slow watcher is bounded by the number of commands it watches, and it always learns the last
-    state. A watcher of everything that falls more than `most_pending` commands behind is told so and ends.
+    So the memory of a slow watcher is bounded by the number of commands it watches, and it always receives the last
+    state. A watcher of everything that falls more than `most_pending` commands behind fails with an error.
     """
 
     def __init__(self, most_pending: int = MOST_PENDING) -> None:
@@ -35,10 +35,10 @@ class Watch:
         self._event = asyncio.Event()
         self._urgent = asyncio.Event()
         self.stale = False
-        """Events may have been missed: read the states anew."""
+        """Events may have been missed: reread the states."""
 
     def note(self, record: EventRecord) -> None:
-        """Something happened to a command that is watched."""
+        """Record an event about a watched command."""
         if record.kind == EventKind.OUTPUT:
             self._output[record.subject] = record
             self._urgent.set()
@@ -63,17 +63,17 @@ class Watch:
         self._event.set()
 
     def fail(self, error: Exception) -> None:
-        """The watch cannot go on."""
+        """End the watch with an error."""
         self._failure = error
         self._urgent.set()
         self._event.set()
 
     async def wait(self) -> None:
-        """Return once there is something to take. Raises what the watch failed with."""
+        """Return once there is something to take. Raises the error that the watch failed with."""
         if self._failure is None:
             await self._event.wait()
         if not self._urgent.is_set():
-            # What passes on its way to an end is soon replaced by it: tell both at once.
+            # Intermediate states are soon superseded by the final one: deliver both together.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._urgent.wait()
@@ -81,7 +81,7 @@ class Watch:
             raise self._failure
 
     def take(self) -> tuple[list[CommandState], bool]:
-        """The changed states, and whether there was output."""
+        """Take the changed states, and whether there was output."""
         pending, self._pending = self._pending, {}
         output = bool(self._output)
         self._output.clear()
@@ -92,7 +92,7 @@ class Watch:
 
 
 class Watches:
-    """All watches of this replica: by command, by agent, and of everything. Finding them costs one look-up a record."""
+    """All watches of this replica: by command, by agent, and of everything. Each record costs one look-up."""
 
     def __init__(self, metrics: Metrics, most: int = 1_000, most_pending: int = MOST_PENDING) -> None:
         self._most_pending = most_pending
@@ -105,9 +105,9 @@ class Watches:
         self._failure: Exception | None = None
 
     def open(self, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> Watch:
-        """A new watch of these commands, else of these agents' commands, else of all. The caller closes it.
+        """Open a watch of these commands, else of these agents' commands, else of all. The caller closes it.
 
-        Raises ResourceExhausted where there are too many, and what `fail` was given once it was.
+        Raises ResourceExhausted if there are too many, and the error passed to `fail` once it was called.
         """
         if self._failure is not None:
             raise self._failure
@@ -129,7 +129,7 @@ class Watches:
         return watch
 
     def close(self, watch: Watch, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> None:
-        """Forget a watch; the arguments are those it was opened with."""
+        """Close a watch; pass the same arguments as to `open`."""
         self._open.discard(watch)
         self._of_all.discard(watch)
         _unsubscribe(self._by_subject, command_ids, watch)
@@ -137,7 +137,7 @@ class Watches:
         self._metrics.watchers(len(self._open))
 
     def note(self, record: EventRecord) -> None:
-        """Tell whoever watches its command, its agent, or all."""
+        """Notify the watches of this command, of its agent, and of everything."""
         watches = self._by_subject.get(record.subject)
         if watches:
             for watch in watches:
@@ -150,12 +150,12 @@ class Watches:
                     watch.note(record)
 
     def resync(self) -> None:
-        """Events may have been missed by all."""
+        """All watches may have missed events."""
         for watch in self._open:
             watch.resync()
 
     def fail(self, error: Exception) -> None:
-        """No watch can go on, and none is opened any more."""
+        """Fail all watches, and refuse new ones."""
         self._failure = error
         for watch in self._open:
             watch.fail(error)

@@ -1,1 +1,1 @@
-"""gRPC: servicers, translation between messages and the model's values, server assembly."""
+"""gRPC: servicers, conversion between messages and model values, server assembly."""

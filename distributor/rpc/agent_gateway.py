@@ -1,4 +1,4 @@
-"""Where agents attach: opens a session, serves the stream, and tidies up after it."""
+"""Serves agent streams: opens the session, runs the stream, cleans up afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HELLO_TIMEOUT_SECONDS = 10.0
 
 
 class AgentGateway(AgentGatewayServiceServicer):
-    """One stream per agent. Holds no state of its own but counts: sessions are in the registry and in the store."""
+    """One stream per agent. Keeps only counts: sessions live in the registry and in the store."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._settings = settings
         self._admission = AgentAdmission(settings.max_agents)
         self.hello_timeout_seconds = HELLO_TIMEOUT_SECONDS
-        """How long a new stream may say nothing."""
+        """How long a new stream may wait before its Hello."""
         self._draining = False
         self._tidying: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
-        """Take no more agents, and ask those that are here to go."""
+        """Refuse new agents and ask attached agents to leave."""
         self._draining = True
         for agent in self._registry:
             agent.drain(reconnect_after_seconds=0.5)
 
-    # Awaited, not iterated: it reads and writes through its context, which the stubs do not know.
+    # Awaited rather than iterated: it reads and writes through its context, which the stubs do not describe.
     async def Connect(  # type: ignore[override]
         self, request_iterator: object, context: Context
     ) -> None:
@@ -90,11 +90,11 @@ class AgentGateway(AgentGatewayServiceServicer):
             goodbye = await stream.read()
         finally:
             self._registry.remove(stream)
-            # The handler may be cancelled; what it leaves behind is tidied up all the same.
+            # Clean up even if the handler is cancelled.
             await asyncio.shield(self._tidying_up(self._tidy_up(stream, goodbye)))
 
     async def idle(self) -> None:
-        """Return once everything that streams left behind is tidied up."""
+        """Return once all cleanup after streams is complete."""
         while self._tidying:
             await asyncio.wait(self._tidying)
 
@@ -109,7 +109,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         try:
             return await asyncio.shield(attaching)
         except asyncio.CancelledError:
-            # The session is opened all the same, and would keep other instances out although nobody is there.
+            # The session opens anyway, and would keep other instances out although its agent is gone.
             self._tidying_up(self._detach_once(attaching, hello.agent_id))
             raise
 
@@ -123,11 +123,11 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
             raise draining()
-        # Not wait_for: a pending read must not be cancelled. It ends by itself once we have answered.
+        # Not wait_for: a pending read must not be cancelled. It ends once the status is sent.
         reading = asyncio.ensure_future(context.read())
         await asyncio.wait([reading], timeout=self.hello_timeout_seconds)
         if not reading.done():
-            # Its end is of no interest to anybody then.
+            # Consume the exception so that asyncio does not warn.
             reading.add_done_callback(lambda task: task.cancelled() or task.exception())
             raise Aborted(f"no hello came within {self.hello_timeout_seconds:g} s", reason="NO_HELLO")
         request = reading.result()
@@ -138,7 +138,7 @@ class AgentGateway(AgentGatewayServiceServicer):
                 "hello is missing: it must be the first message", field="hello", reason="PROTOCOL_VIOLATION"
             )
         for part, _ in request.ListFields():
-            # Nothing else has a meaning before the Welcome says what is still the agent's.
+            # All other parts depend on the Welcome, which says what the agent keeps.
             if part.name != "hello":
                 raise InvalidArgument(
                     f"hello must travel alone: {part.name} must wait for the welcome",
@@ -181,7 +181,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         session = stream.session
         unstarted = await stream.close()
         if goodbye:
-            # Who said that starts nothing more: also what was sent, and crossed with it, is free to be given out again.
+            # After Goodbye the agent starts nothing: requeue also commands that crossed it on the wire.
             unstarted = session.unacknowledged()
         logger.info("agent left" if goodbye else "agent lost", agent_id=session.agent_id, epoch=session.epoch)
         try:
@@ -193,7 +193,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             )
             await self._sessions.detach([(session.agent_id, session.epoch)])
         except DistributorError as error:
-            # The deadlines of its commands, and the age of its last heartbeat, say the same a little later.
+            # The ack deadlines and the age of the last heartbeat have the same effect a little later.
             logger.warning("cannot note that the agent left", error=str(error), agent_id=session.agent_id)
 
 
@@ -201,7 +201,7 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
     now = monotonic_ms()
     session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, attached.now_ms)
     for adopted in attached.adopted.values():
-        # What happened before counts from the claim, by Valkey's clock; from here on by ours.
+        # Earlier stages are measured from the claim by Valkey's clock, later ones by ours.
         claimed_at = now - (attached.now_ms - adopted.assigned_ms)
         item = InFlight(adopted.lease_id, adopted.attempt, claimed_at, adopted.control)
         item.sent, item.acknowledged, item.started = (
@@ -217,5 +217,5 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
 
 
 def unacknowledged_output_bytes(settings: ServerSettings) -> int:
-    """How much output of a command may be under way; at most half of what is kept, so that a reader can hold it."""
+    """Window for unacknowledged output of a command: at most half of what is retained, so that a reader can hold it."""
     return min(MAX_UNACKNOWLEDGED_OUTPUT_BYTES, settings.output_kept_bytes // 2)

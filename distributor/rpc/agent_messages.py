@@ -1,4 +1,4 @@
-"""Between the messages of the agent stream and the model's values, and what a message may hold."""
+"""Converts messages of the agent stream to model values and checks their limits."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 from distributor.wire.struct_check import check_value
 
 MAX_OUTPUT_OFFSET: Final = 2**53
-"""What the store's numbers hold exactly."""
+"""Largest offset that the store represents exactly."""
 _MAX_TYPES: Final = 100
 _MAX_LABELS: Final = 64
 _MAX_LABEL_BYTES: Final = 256
 _MAX_NAME: Final = 128
 _MAX_ID: Final = 64
-"""More than any id of a command or a lease has."""
+"""Longer than any command id or lease id."""
 
 _STREAM_NUMBERS: Final = {number: place for place, number in enumerate(STREAM_FROM_WIRE, start=1)}
-"""The numbers that the store keeps."""
+"""Stream numbers as stored."""
 
 
 def agent_hello(hello: pb.Hello) -> AgentHello:
-    """Who attaches. Raises InvalidArgument, naming field and limit."""
+    """Convert and check a Hello. Raises InvalidArgument with field and limit."""
     try:
         check_agent_id(hello.agent_id, "hello.agent_id")
         _check_held(hello)
@@ -95,7 +95,7 @@ def _check_labels(hello: pb.Hello) -> None:
 
 
 def report(request: pb.ConnectRequest, agent_id: str) -> Report:
-    """What a message says about commands. Raises ProtocolViolation where it holds more than it may."""
+    """Convert the command reports of a message. Raises ProtocolViolation if it exceeds a limit."""
     for field in ("received", "started", "refused", "output", "results", "cancel_reports"):
         count = len(getattr(request, field))
         if count > MOST_IN_A_MESSAGE:
@@ -114,7 +114,7 @@ def _held(
     field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport
 ) -> LeaseRef:
     held = LeaseRef(item.command_id, item.lease_id)
-    # Cheap, for this is on the way of everything: an id that is spelt badly is told apart by being unknown.
+    # On the hot path, so only the length is checked: a malformed id is unknown anyway.
     if len(held.command_id) > _MAX_ID or len(held.lease_id) > _MAX_ID:
         part = "lease_id" if len(held.command_id) <= _MAX_ID else "command_id"
         raise ProtocolViolation(f"{field}.{part}", f"{field}.{part} must have at most {_MAX_ID} characters")

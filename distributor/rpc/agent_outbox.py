@@ -1,4 +1,4 @@
-"""What is to be sent to one agent, put together into as few messages as will hold it."""
+"""Collects what must be sent to one agent and packs it into few messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VERDICTS: Final = {
 
 
 class _Batch(NamedTuple):
-    """Commands of one claim that have not been sent, and the heartbeat that was answered when they were claimed."""
+    """Unsent commands of one claim, and the last heartbeat answered before the claim."""
 
     lease_id: str
     after_heartbeat: int
@@ -33,16 +33,16 @@ class _Batch(NamedTuple):
 
 
 class _Cancel(NamedTuple):
-    """A cancel that is ready to go, and the lease of the attempt that it is for."""
+    """A cancel ready to send, with the lease of its attempt."""
 
     lease_id: str
     reason: str
 
 
 class Outgoing(NamedTuple):
-    """The next message, None where there is none, and what became of the commands that were taken for it.
+    """The next message, or None, and the commands taken for it.
 
-    `sent` has those that are in it, `unreadable` those that cannot be sent, as what is stored of them is no command;
+    `sent` lists commands in the message, `unreadable` commands whose stored bytes are invalid;
     both as (command id, lease id).
     """
 
@@ -52,10 +52,10 @@ class Outgoing(NamedTuple):
 
 
 class AgentOutbox:
-    """Bounded by the agent's credit and capacity, and by whoever reads the agent: it waits while answers do.
+    """Bounded by the agent's credit and capacity, and because reading from the agent pauses while many acks wait.
 
-    Order of sending: control, acknowledgements, commands. A cancel goes after its command, never in the same message,
-    since an agent that does not know the command yet would run it afterwards; and before a later attempt of it.
+    Send order: control parts, acknowledgements, commands. A cancel follows its command in a later message, since an
+    agent that does not know the command yet would run it afterwards; and it precedes a later attempt.
     """
 
     __slots__ = ("_batches", "_cancels", "_control", "_early_cancels", "_later_cancels", "_output_acks", "_result_acks")
@@ -64,44 +64,44 @@ class AgentOutbox:
         self._control: pb.ConnectResponse | None = None
         self._cancels: dict[str, _Cancel] = {}
         self._later_cancels: dict[str, str] = {}
-        """Of commands that are here but have not been sent."""
+        """Cancels of commands that wait here unsent."""
         self._early_cancels: dict[str, str] = {}
-        """Of commands that are not here yet: the news of a cancel may overtake the reply to the claim."""
+        """Cancels of commands that are not here yet: news of a cancel may overtake the reply to the claim."""
         self._result_acks: deque[ResultAnswer] = deque()
         self._output_acks: dict[str, int] = {}
         self._batches: deque[_Batch] = deque()
 
     def control(self) -> pb.ConnectResponse:
-        """The message that goes next, for the parts of which there is one: welcome, heartbeat reply, drain, stop."""
+        """The next message, to fill in its single-value parts: welcome, heartbeat reply, drain."""
         if self._control is None:
             self._control = pb.ConnectResponse()
         return self._control
 
     def answer(self, answers: Answers) -> None:
-        """Acknowledge results and output. Later acknowledgements of output replace earlier ones."""
+        """Acknowledge results and output. A later output acknowledgement replaces an earlier one."""
         self._result_acks.extend(answers.results)
         self._output_acks.update(answers.outputs)
 
     @property
     def waiting_acks(self) -> int:
-        """How many acknowledgements have not been sent."""
+        """Number of unsent acknowledgements."""
         return len(self._result_acks) + len(self._output_acks)
 
     def cancel(self, command_id: str, lease_id: str, reason: str) -> None:
-        """Ask for the end of a command that the agent has, or that waits here."""
+        """Cancel a command that the agent has or that waits here."""
         if self._is_unsent(command_id):
             self._later_cancels[command_id] = reason
         else:
             self._cancels[command_id] = _Cancel(lease_id, reason)
 
     def cancel_early(self, command_id: str, reason: str) -> None:
-        """Ask for the end of a command as soon as it was sent, if ever. The latest 1,000 of these are kept."""
+        """Cancel a command as soon as it has been sent, if ever. Only the latest 1,000 are retained."""
         self._early_cancels[command_id] = reason
         if len(self._early_cancels) > MOST_EARLY_CANCELS:
             del self._early_cancels[next(iter(self._early_cancels))]
 
     def withdraw(self, command_id: str, lease_id: str, reason: str | None) -> None:
-        """Do not send a command. Where it was sent, ask for its end, for this reason; None lets it go on."""
+        """Do not send a command. If it was sent, cancel it with this reason; None lets it continue."""
         if not self._is_unsent(command_id):
             if reason is not None:
                 self._cancels[command_id] = _Cancel(lease_id, reason)
@@ -114,7 +114,7 @@ class AgentOutbox:
         self._batches = deque(batch for batch in kept if batch.commands)
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> None:
-        """Send the commands of a claim."""
+        """Queue the commands of a claim for sending."""
         self._batches.append(_Batch(claim.lease_id, after_heartbeat, deque(claim.commands)))
         if self._early_cancels:
             for command in claim.commands:
@@ -122,21 +122,21 @@ class AgentOutbox:
                     self._later_cancels[command.command_id] = reason
 
     def unsent(self) -> list[tuple[str, str]]:
-        """The commands that were never sent, as (command id, lease id); they are not sent any more."""
+        """Drop and return commands that were never sent, as (command id, lease id)."""
         unsent = [(command.command_id, batch.lease_id) for batch in self._batches for command in batch.commands]
         self._batches.clear()
         return unsent
 
     def take(self) -> Outgoing:
-        """What to send next."""
+        """Build the next message."""
         message, self._control = self._control or pb.ConnectResponse(), None
         self._take_cancels(message)
         for _ in range(min(len(self._result_acks), MOST_IN_A_MESSAGE)):
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
         for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
-        # What is left of these goes first: no cancel is to be taken for one of a later attempt, and no agent starts
-        # another run of a command before it has heard that its result is stored.
+        # Send remaining cancels and result acks first: a cancel must not hit a later attempt, and an agent must not
+        # start another run of a command before its previous result is acknowledged.
         waits = bool(self._cancels or self._result_acks)
         sent, unreadable = ([], []) if waits else self._take_commands(message)
         return Outgoing(message if message.ByteSize() else None, sent, unreadable)
@@ -150,7 +150,7 @@ class AgentOutbox:
             message.cancels.add(command_id=command_id, lease_id=lease_id, reason=reason)
 
     def _take_commands(self, message: pb.ConnectResponse) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """Which commands are in the message now, and which cannot be sent."""
+        """Add commands to the message; return those added and those that are unreadable."""
         sent: list[tuple[str, str]] = []
         unreadable: list[tuple[str, str]] = []
         if not self._batches:
@@ -177,7 +177,7 @@ class AgentOutbox:
 
 
 def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:
-    """Fill in the command; False where what is stored is not this command, as other programs write to Valkey too."""
+    """Parse the stored command; False if the bytes are not this command, as other programs may write to Valkey."""
     try:
         assignment.command.ParseFromString(claimed.encoded)
     except (DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""One agent's stream: reads what the agent says, writes what is to be sent to it. The session decides, this acts."""
+"""Reads and writes one agent stream. The session decides, this module acts."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ MOST_WAITING_ACKS = 200
 UNREADABLE = Reason("unreadable_command", "what Valkey has of this command cannot be read")
 
 Context = grpc.aio.ServicerContext[Any, Any]
-"""Not of the messages alone: a read may also give EOF, or a Malformed."""
+"""Broader than the messages: a read may also return EOF or a Malformed."""
 
 
 def monotonic_ms() -> float:
-    """The clock of sessions."""
+    """Current time on the clock that sessions use."""
     return time.monotonic() * 1000
 
 
 class AgentStream:
-    """The AttachedAgent port on a gRPC stream.
+    """Implements AttachedAgent on a gRPC stream.
 
     One reader: the handler, in `read()`. One writer at a time: a task that exists only while there is something to
-    send, so that an idle agent costs no task. Nobody cancels a pending read or write of a stream that is to go on;
-    Ending one from our side means sending the final status, after which the pending read ends by itself.
+    send, so idle agents have no task. A pending read or write is never cancelled while the stream continues. To end the
+    stream, the server sends the final status, which also ends the pending read.
 
-    What is reported is answered, so the reader waits while more than 200 answers do: an agent that says much and reads
-    nothing is not heard any more, until it is ended for its silence.
+    Reading pauses while more than 200 acknowledgements wait: an agent that sends a lot but reads nothing is no longer
+    read, and is disconnected as silent.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class AgentStream:
         sessions: SessionStore,
         last_write_seconds: float = LAST_WRITE_SECONDS,
     ) -> None:
-        """`last_write_seconds` is how long an agent has for what is left to be written when its stream ends."""
+        """`last_write_seconds` bounds the final writes when the stream ends."""
         self._last_write_seconds = last_write_seconds
         self.session = session
         self._context = context
@@ -89,7 +89,7 @@ class AgentStream:
     # The AttachedAgent port
 
     def deliver(self, claim: Claim) -> bool:
-        """Send these commands; False where it is to have nothing more, for the claim was under way by then."""
+        """Send these commands. Return False if draining began during the claim."""
         if self.session.draining:
             return False
         if not claim.commands:
@@ -102,7 +102,7 @@ class AgentStream:
         return True
 
     def cancel(self, command_id: str, reason: str) -> None:
-        """Ask the agent to stop a command that it has, or else as soon as it was given it."""
+        """Cancel a command that the agent has, or as soon as it is sent."""
         item = self.session.in_flight.get(command_id)
         if item is not None:
             self._outbox.cancel(command_id, item.lease_id, reason)
@@ -111,23 +111,23 @@ class AgentStream:
             self._outbox.cancel_early(command_id, reason)
 
     def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
-        """A command was taken away from the agent: do not send it any more; with `stop`, stop it if it was sent."""
+        """Do not send a command that the agent lost; with `stop`, cancel it if it was sent."""
         self._outbox.withdraw(command_id, lease_id, reason if stop else None)
         self._send()
 
     def acknowledge_output(self, command_id: str, offset: int) -> None:
-        """Let the agent forget its output before `offset`, and so send more."""
+        """Let the agent discard its output before `offset` and thus send more."""
         self._outbox.answer(Answers([], [(command_id, offset)]))
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:
-        """Give it nothing more and ask it to reconnect."""
+        """Send no more commands and ask the agent to reconnect."""
         self.session.draining = True
         self._outbox.control().drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
         self._send()
 
     def end(self, close_reason: CloseReason) -> None:
-        """End the stream with a status that says why."""
+        """End the stream with a status that gives the reason."""
         match close_reason:
             case CloseReason.SUPERSEDED:
                 error: DistributorError = superseded()
@@ -137,7 +137,7 @@ class AgentStream:
                 error = draining()
         if self._ending is None:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=close_reason.value)
-            # Nothing is claimed for it any more: what cannot be delivered would use up its attempts.
+            # Claim nothing more: commands that cannot be delivered would use up attempts.
             self.session.draining = True
             self._ending = asyncio.create_task(self._abort(error))
 
@@ -149,10 +149,10 @@ class AgentStream:
         self._send()
 
     async def read(self) -> bool:
-        """Serve the agent until its stream ends; True where it said goodbye.
+        """Serve the agent until its stream ends; return True if it said Goodbye.
 
-        Raises InvalidArgument for what the protocol does not allow, Aborted where a newer session exists, and
-        Unavailable when Valkey goes away: the agent attaches anew and reports again.
+        Raises InvalidArgument for a protocol violation, Aborted if a newer session exists, and Unavailable if Valkey is
+        away: the agent then reattaches and reports again.
         """
         self._handler = asyncio.current_task()
         while True:
@@ -169,16 +169,16 @@ class AgentStream:
                 raise InvalidArgument(str(error), field=error.field, reason="PROTOCOL_VIOLATION") from error
             if request.HasField("goodbye"):
                 self.session.draining = True
-                # Its half-close comes next. A stream that we end before costs native memory (grpc#43360).
+                # The half-close follows. Ending the stream before it leaks native memory (grpc#43360).
                 half_close = asyncio.ensure_future(self._context.read())
                 half_close.add_done_callback(_heed)
                 await asyncio.wait([half_close], timeout=self._last_write_seconds)
                 return True
 
     async def close(self) -> list[tuple[str, str]]:
-        """Write what is left and stop; returns the commands that were never sent, as (command id, lease id).
+        """Write the remaining messages and stop; return commands never sent, as (command id, lease id).
 
-        An agent that does not read what is left has a second for it.
+        An agent that does not read has `last_write_seconds` for this.
         """
         unsent = self._outbox.unsent()
         tasks = {task for task in (self._writer, self._ending) if task is not None}
@@ -200,7 +200,7 @@ class AgentStream:
             raise ProtocolViolation("hello", "hello must be in the first message only")
         if request.HasField("heartbeat"):
             await self._heartbeat(request.heartbeat, now)
-            # Heartbeats mostly come alone, and mostly do not make room for what waits.
+            # Most heartbeats come alone and make no room for waiting commands.
             alone = len(request.ListFields()) == 1
             if alone and not (session.more_waiting and session.credit > 0):
                 return
@@ -239,7 +239,7 @@ class AgentStream:
                 elif not unreadable:
                     return
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
-            # The stream broke; the reader learns it too, and commands that were sent have their deadlines.
+            # The stream broke. The reader notices too, and the deadlines cover commands already sent.
             logger.debug("cannot write to the agent", error=str(error), agent_id=self.session.agent_id)
         finally:
             self._writer = None
@@ -253,20 +253,20 @@ class AgentStream:
         self._written.set()
 
     async def _give_up(self, unreadable: list[tuple[str, str]]) -> None:
-        """Fail commands that cannot be sent; nobody could run them."""
+        """Fail commands that cannot be decoded."""
         command_ids = [command_id for command_id, _ in unreadable]
         logger.warning("commands cannot be read", agent_id=self.session.agent_id, command_ids=command_ids)
         refusals = [Refusal(LeaseRef(*one), RefusalKind.UNSUPPORTED, UNREADABLE) for one in unreadable]
         try:
             await self._reports.handle(self.session, Report(refusals=refusals), monotonic_ms())
         except DistributorError as error:
-            # Then nobody acknowledges them, which has a deadline.
-            logger.warning("cannot fail them", error=str(error), agent_id=self.session.agent_id)
+            # The ack deadline then handles them.
+            logger.warning("cannot fail unreadable commands", error=str(error), agent_id=self.session.agent_id)
 
     async def _abort(self, error: DistributorError) -> None:
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=self._last_write_seconds)
-        # Behind a write that is stuck, the status reaches the agent should it ever read again. Nobody waits for that.
+        # Behind a stuck write, the status arrives only if the agent ever reads again. Do not wait for that.
         patience = self._last_write_seconds if self._writer is None else 0.0
         letting_go = asyncio.get_running_loop().call_later(patience, self._let_go)
         code, message, metadata = to_grpc(error)
@@ -280,6 +280,6 @@ class AgentStream:
 
 
 def _heed(read: asyncio.Future[Any]) -> None:
-    """However the last read ends, the stream does: what it raises is nobody's concern, and not to be warned of."""
+    """Consume the exception so that asyncio does not warn."""
     if not read.cancelled():
         read.exception()

@@ -1,4 +1,4 @@
-"""Between the messages of CommandService and the model's values."""
+"""Converts between messages of CommandService and model values."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from distributor.wire.json_values import fill_received
 
 _NANOS = 1_000_000_000
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-"""The years 1 to 9999, as google/protobuf/timestamp.proto has them."""
+"""The years 1 to 9999, the range defined by google/protobuf/timestamp.proto."""
 _STREAM_TO_WIRE = dict(enumerate(STREAM_TO_WIRE.values(), start=1))
-"""By the number that the store keeps."""
+"""Stream by stored number."""
 
 
 def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
-    """Write a command into `message`: all of it, or, where it was just forgotten, what its status remembers."""
+    """Write a command into `message`: all of it, or what its state still holds if it was just forgotten."""
     if encoded is not None:
         message.ParseFromString(encoded)
         return
@@ -64,7 +64,7 @@ def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
 
 
 def fill_presence(message: command_pb2.CommandState, agent: AgentPresence) -> None:
-    """Write into the state of a command that has not ended whether its agent is connected."""
+    """Write the presence of the agent into the state of a command that has not ended."""
     message.agent_known = agent.known
     if agent.away_since_ms:
         fill_time(message.agent_away_since, agent.away_since_ms)
@@ -99,7 +99,7 @@ def fill_result(message: command_pb2.CommandResult, result: CommandResult) -> No
 
 
 def watch_response(command_id: str, update: Update) -> command_service_pb2.WatchCommandResponse:
-    """One message of a watch."""
+    """Build one message of a watch."""
     message = command_service_pb2.WatchCommandResponse()
     match update:
         case CommandState():
@@ -118,7 +118,7 @@ def watch_response(command_id: str, update: Update) -> command_service_pb2.Watch
 
 
 def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
-    """What to list. Raises InvalidArgument for a status or a time that does not exist."""
+    """Convert a filter. Raises InvalidArgument for an unknown status or an invalid time."""
     statuses = []
     for wire in message.statuses:
         if wire not in STATUS_FROM_WIRE:
@@ -136,7 +136,7 @@ def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
 
 
 def agent_statuses(values: Iterable[command_service_pb2.AgentStatus.ValueType]) -> set[AgentStatus]:
-    """The statuses of agents to list. Raises InvalidArgument for one that does not exist."""
+    """Convert agent statuses. Raises InvalidArgument for an unknown one."""
     wanted = set()
     for wire in values:
         if wire not in AGENT_STATUS_FROM_WIRE:
@@ -146,12 +146,12 @@ def agent_statuses(values: Iterable[command_service_pb2.AgentStatus.ValueType]) 
 
 
 def unknown_enum_value(field: str, value: int) -> InvalidArgument:
-    """A number that means nothing, or nothing here."""
+    """The error for an enum number that is unknown or not allowed here."""
     return InvalidArgument(f"{field} has no value {value}", field=field, reason="UNKNOWN_ENUM_VALUE")
 
 
 def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
-    """Write what is known of an agent into `message`."""
+    """Write what is known about an agent into `message`."""
     message.agent_id = agent.agent_id
     message.status = AGENT_STATUS_TO_WIRE[agent.status]
     message.epoch = agent.epoch

@@ -1,4 +1,4 @@
-"""CommandService on the wire: translate, call the use case, translate back."""
+"""CommandService on the wire: convert, call the use case, convert back."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from distributor.wire.json_values import rough_size
 
 MOST_STATES_IN_A_MESSAGE = 500
 PAGE_BYTES = 3 * 1024 * 1024
-"""After so many a page of agents ends: clients receive 4 MiB unless told otherwise."""
+"""A page of agents ends after this many bytes: clients receive at most 4 MiB by default."""
 REQUEST_BYTES = 256
-"""What a request without params costs, in bytes of params that cost as much."""
+"""Fixed cost of a request, as the number of params bytes that cost the same."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CommandServicer(CommandServiceServicer):
-    """One method per RPC; errors are raised as ours and turned into status by an interceptor."""
+    """One method per RPC. Raises our errors; an interceptor converts them to a status."""
 
     def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: CommandDefaults) -> None:
         self._service = service
@@ -59,7 +59,7 @@ class CommandServicer(CommandServiceServicer):
         return await off_loop(request.command.params.ByteSize(), queue_request, request, self._defaults)
 
     async def _fill(self, response: pb.QueueCommandResponse | pb.GetCommandResponse, command_id: str) -> None:
-        """All of a stored command, as it is now."""
+        """Write all of a stored command in its current state."""
         state, encoded, output_bytes, agent = await self._service.get(command_id)
         messages.fill_command(response.command, state, encoded)
         messages.fill_state(response.state, state)
@@ -84,7 +84,7 @@ class CommandServicer(CommandServiceServicer):
                 errors[place] = error
                 since_pause += REQUEST_BYTES + item.command.params.ByteSize()
             if since_pause > LARGE_BYTES:
-                # Let others go on.
+                # Yield to other tasks.
                 await asyncio.sleep(0)
                 since_pause = 0
         answers = iter(await self._service.queue_many(valid))
@@ -170,7 +170,7 @@ class CommandServicer(CommandServiceServicer):
                 messages.fill_agent(response.agents.add(), agent)
                 size += response.agents[-1].ByteSize()
             if size >= PAGE_BYTES and agent is not agents[-1]:
-                # Labels may be large: a shorter page rather than one that no client receives.
+                # Labels may be large: prefer a shorter page to one that clients reject.
                 next_page_token = agent.agent_id
                 break
         response.next_page_token = next_page_token

@@ -1,4 +1,4 @@
-"""Requests that are not valid messages: answered with INVALID_ARGUMENT instead of an internal error."""
+"""Invalid requests: answered with INVALID_ARGUMENT instead of an internal error."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from distributor.errors import InvalidArgument
 from distributor.wire.json_values import MAX_DEPTH
 
 _NESTING: Final = "MaxDepth"
-"""A word in what the parser says of a message that nests too deep; it has no error of its own for that."""
+"""Marks a parser error as excessive nesting; the parser has no distinct error for it."""
 
 
 class Malformed:
-    """Stands in for a request that could not be read."""
+    """Stands in for a request that could not be parsed."""
 
     def __init__(self, error: InvalidArgument) -> None:
         self.error = error
 
 
 def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`deserialize`, but for bytes that it does not understand a Malformed."""
+    """Wrap `deserialize` to return a Malformed for invalid bytes."""
 
     def read(data: bytes) -> Any:
         try:
@@ -41,9 +41,9 @@ def _unreadable(error: Exception) -> InvalidArgument:
 
 
 def _too_deep() -> InvalidArgument:
-    """Of all that is received, only JSON values can nest: params of commands, data of results."""
+    """In valid messages only JSON values nest: params of commands and data of results."""
     return InvalidArgument(
-        "the request nests deeper than 100 messages, which is as deep as parsers go: objects and lists in params and "
-        f"in results may nest {MAX_DEPTH} levels deep",
+        "the request nests deeper than 100 messages, the limit of protobuf parsers: objects and lists in params and "
+        f"results may nest {MAX_DEPTH} levels deep",
         reason="NESTED_TOO_DEEP",
     )

@@ -1,4 +1,4 @@
-"""Requests to queue a command, from the wire to what the use case takes."""
+"""Converts requests to queue a command to the input of the use case."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_NANOS = 999_999_999
 
 
 class CommandDefaults:
-    """What a command gets where it does not say itself."""
+    """Values for fields that a command leaves unset."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.priority = NAMED_PRIORITIES["normal"]
@@ -31,17 +31,17 @@ class CommandDefaults:
 
 
 def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: CommandDefaults) -> QueueRequest:
-    """What to queue. Fills unset fields of `message` with the defaults, so that its agent sees what holds.
+    """Convert a request. Fills unset fields of `message` with defaults, so that its agent sees the effective values.
 
-    The digest is taken after that, so a field that is left out and one that is set to its default are the same request;
-    so are params in any order. A default that the operator changes between two requests makes them differ.
+    The digest is computed afterwards, so an omitted field and one set to its default are the same request, as are
+    params in any order. If the operator changes a default between two requests, they differ.
 
-    Raises InvalidArgument for an offline policy that does not exist, an id that the caller chose, a malformed duration,
-    and params that JSON cannot say or that nest too deep. Costs up to 40 ms for params of 256 KiB in tiny values: run
-    it in a thread for large ones.
+    Raises InvalidArgument for an unknown offline policy, a command id set by the caller, an invalid duration, and
+    params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values: run it in a
+    thread for large params.
     """
     command = message.command
-    # What nobody here knows, nobody here has checked.
+    # Unknown fields have passed no check.
     command.DiscardUnknownFields()
     if command.command_id:
         raise InvalidArgument(
@@ -70,7 +70,7 @@ def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: Co
 
 
 def _fill_defaults(command: command_pb2.Command, defaults: CommandDefaults) -> tuple[int, int]:
-    """Say in full what was left out; returns time limit and queue TTL in milliseconds."""
+    """Fill unset fields; return time limit and queue TTL in milliseconds."""
     if not command.HasField("priority"):
         command.priority = defaults.priority
     if not command.offline_policy:
@@ -95,7 +95,7 @@ def _check_params(command: command_pb2.Command) -> None:
 
 
 def _digest(command: command_pb2.Command) -> str:
-    """Tells requests apart. Deterministic: entries of maps are sorted by name."""
+    """Identify a request. Deterministic: map entries are sorted by key."""
     return hashlib.sha256(command.SerializeToString(deterministic=True)).hexdigest()
 
 
@@ -106,7 +106,7 @@ def _encode(command: command_pb2.Command, command_id: str) -> bytes:
 
 def _defaulted(command: command_pb2.Command, field: str, default_ms: int) -> int:
     duration: Duration = getattr(command, field)
-    if command.HasField(field):  # type: ignore[arg-type]  # one of the two names below, not known to the stubs
+    if command.HasField(field):  # type: ignore[arg-type]  # one of two names that the stubs do not know
         if abs(duration.nanos) > _MAX_NANOS or duration.seconds * duration.nanos < 0:
             raise InvalidArgument(
                 f"command.{field}.nanos must be within ±{_MAX_NANOS:,} and have the sign of seconds, "

@@ -1,4 +1,4 @@
-"""Puts a gRPC server together: servicers, interceptors, health, reflection, port."""
+"""Assembles the gRPC server: servicers, interceptors, health, reflection, port."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Interceptor = grpc.aio.ServerInterceptor
 
 
 class GrpcServer:
-    """A grpc.aio server and its health. Create, `start()`, `stop()`, all on one event loop."""
+    """A grpc.aio server with health checks. Create, `start()` and `stop()` it on one event loop."""
 
     def __init__(self, interceptors: Sequence[Interceptor], with_reflection: bool = False) -> None:
         self._server = grpc.aio.server(interceptors=list(interceptors), options=server_options())
@@ -38,13 +38,13 @@ class GrpcServer:
             reflection.enable_server_reflection(names, self._server)
 
     def serve(self, gateway: AgentGateway, commands: CommandServicer) -> None:
-        """Answer these services."""
+        """Register the services."""
         add_AgentGatewayServiceServicer_to_server(gateway, self._server)
         add_CommandServiceServicer_to_server(commands, self._server)
 
     async def start(self, address: str) -> int:
-        """Listen; returns the port. Raises ConfigurationError, naming the address, where that is not possible."""
-        # First by ourselves: gRPC does not say why, and writes lines of its own to stderr.
+        """Listen and return the port. Raises ConfigurationError, naming the address, on failure."""
+        # Check first: gRPC does not report the cause, and writes its own lines to stderr.
         check_free(address, "listen")
         try:
             port = self._server.add_insecure_port(address)
@@ -58,11 +58,11 @@ class GrpcServer:
         return port
 
     async def set_serving(self, serving: bool) -> None:
-        """Tell health checks whether calls can be served."""
+        """Set the status that health checks report."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *SERVICES):
             await self._health.set(name, status)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, give those under way the grace, and end them."""
+        """Refuse new calls, allow running calls the grace period, then end them."""
         await self._server.stop(grace_seconds)

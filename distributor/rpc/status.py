@@ -1,6 +1,6 @@
-"""From our errors to gRPC status: code, message, and details that programs can read.
+"""Converts our errors to gRPC status: code, message and machine-readable details.
 
-The details are those of google.rpc: ErrorInfo (reason, domain, metadata), BadRequest (field), RetryInfo.
+The details are google.rpc messages: ErrorInfo (reason, domain, metadata), BadRequest (field), RetryInfo.
 """
 
 from __future__ import annotations

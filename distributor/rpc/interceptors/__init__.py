@@ -1,1 +1,1 @@
-"""What surrounds every call, one concern per file. Identity and authorisation will be one more of them."""
+"""Interceptors around every call, one concern per file. Authentication and authorisation will be added here."""

@@ -1,4 +1,4 @@
-"""Bounds the number of calls under way: what comes beyond is refused, so that memory is bounded whatever callers do.
+"""Limits concurrent calls and refuses the excess, so that memory stays bounded under any load.
 
 gRPC's own `maximum_concurrent_rpcs` is unreliable with asyncio (grpc#41531).
 """
@@ -13,15 +13,15 @@ from distributor.errors import ResourceExhausted
 from distributor.rpc.interceptors.wrapping import Context, HandlerWrapper
 
 EXEMPT: Final = frozenset({"Connect", "Check"})
-"""Agents are bounded by `max_agents`, and health must answer above all when there is too much to do."""
+"""Agents are limited by `max_agents`; health checks must answer especially under overload."""
 
 
 class AdmissionInterceptor(HandlerWrapper):
-    """Counts calls, and raises ResourceExhausted beyond `most`. Sits inside the one that turns errors into status."""
+    """Counts calls; raises ResourceExhausted beyond `max_calls`. Runs inside the interceptor that converts errors."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_calls: int) -> None:
         super().__init__()
-        self._most = most
+        self._max_calls = max_calls
         self._under_way = 0
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -52,9 +52,9 @@ class AdmissionInterceptor(HandlerWrapper):
         return call
 
     def _admit(self) -> None:
-        if self._under_way >= self._most:
+        if self._under_way >= self._max_calls:
             raise ResourceExhausted(
-                f"{self._most:,} calls are under way already, the limit (max_calls)",
+                f"{self._max_calls:,} calls are under way already, the limit (max_calls)",
                 reason="TOO_MANY_CALLS",
                 retry_after_seconds=0.5,
             )

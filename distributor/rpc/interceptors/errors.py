@@ -1,4 +1,4 @@
-"""Turns errors into status, and requests that are no messages into errors."""
+"""Converts errors to status, and malformed requests to errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNEXPECTED = DistributorError("internal error; the server's log has it", reason
 
 
 class ErrorInterceptor(HandlerWrapper):
-    """The only place where our errors become gRPC status. Unexpected ones are logged and told as INTERNAL."""
+    """The only place where our errors become gRPC status. Unexpected errors are logged and returned as INTERNAL."""
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
@@ -28,7 +28,7 @@ class ErrorInterceptor(HandlerWrapper):
                 if isinstance(request, Malformed):
                     raise request.error
                 return await behaviour(request, context)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+            except Exception as error:  # noqa: BLE001 - the caller always gets a status
                 await self._abort(method, error, context)
 
         return call
@@ -43,7 +43,7 @@ class ErrorInterceptor(HandlerWrapper):
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+            except Exception as error:  # noqa: BLE001 - the caller always gets a status
                 await self._abort(method, error, context)
 
         return call

@@ -17,7 +17,7 @@ _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class MetricsInterceptor(HandlerWrapper):
-    """Observes method, code and time of each call. The outermost, so that it sees the code that callers see."""
+    """Records method, code and duration of each call. Outermost, so that it sees the code that callers see."""
 
     def __init__(self, metrics: Metrics) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class MetricsInterceptor(HandlerWrapper):
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            # The caller gave up, so it got no code from us.
+            # The caller gave up and got no code from the server.
             code = "CANCELLED"
             raise
         finally:

@@ -1,4 +1,4 @@
-"""How an interceptor wraps handlers: once for each method, not once for each call."""
+"""Wraps handlers for an interceptor: once per method, not once per call."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any
-"""A grpc.RpcMethodHandler: a named tuple whose stubs do not say so."""
+"""A grpc.RpcMethodHandler; the stubs do not declare it as a named tuple."""
 
 
 class HandlerWrapper(grpc.aio.ServerInterceptor):
-    """Wraps the behaviour of each method the first time it is called, and keeps what came of it.
+    """Wraps the behaviour of each method on its first call and caches it.
 
-    Subclasses override what concerns them: `wrap_unary` for handlers that are awaited (unary calls, and streams that
-    read and write through their context), `wrap_stream` for those that are iterated.
+    Subclasses override what they need: `wrap_unary` for handlers that are awaited (unary calls, and streams that
+    read and write through their context), `wrap_stream` for handlers that are iterated.
     """
 
     def __init__(self) -> None:
@@ -28,30 +28,30 @@ class HandlerWrapper(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The wrapped handler of the method that is called."""
+        """Return the wrapped handler of the called method."""
         method = handler_call_details.method
         try:
             return self._wrapped[method]
         except KeyError:
             handler = await continuation(handler_call_details)
             if handler is None:
-                # Not remembered: names come from callers, and there is no end to them.
+                # Do not cache: callers choose the names, so the cache would grow without bound.
                 return None
             wrapped = self._wrapped[method] = self._wrap(method, handler)
             return wrapped
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Override to surround handlers that are awaited."""
+        """Override to wrap handlers that are awaited."""
         return behaviour
 
     def wrap_stream(
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
-        """Override to surround handlers that are iterated."""
+        """Override to wrap handlers that are iterated."""
         return behaviour
 
     def deserializer(self, deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """Override to change how requests are read."""
+        """Override to change how requests are parsed."""
         return deserialize
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -62,7 +62,7 @@ class HandlerWrapper(grpc.aio.ServerInterceptor):
         for kind in ("unary_unary", "unary_stream", "stream_stream"):
             behaviour = getattr(handler, kind)
             if behaviour is not None:
-                # Handlers that answer with a stream come in two kinds: some are iterated, some write themselves.
+                # Stream handlers come in two kinds: some are iterated, others write through their context.
                 iterated = inspect.isasyncgenfunction(behaviour)
                 wrap = self.wrap_stream if iterated else self.wrap_unary
                 changes[kind] = wrap(name, behaviour)

@@ -207,7 +207,7 @@ async def test_a_result_that_does_not_end_the_command_fails_it(
     assert (ack.verdict, ack.reason.code) == (pb.RESULT_VERDICT_REJECTED, "invalid_result")
     kept = await server.result(assignment.command.command_id)
     assert (kept.status, kept.reason.code) == (FAILED, "invalid_result")
-    assert "not a terminal one" in kept.reason.message
+    assert "non-terminal status" in kept.reason.message
 
 
 async def test_a_result_over_the_size_limit_fails_its_command(server: RunningServer, agent: WireAgent) -> None:

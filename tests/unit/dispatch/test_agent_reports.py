@@ -112,10 +112,10 @@ async def test_room_is_filled_from_what_waits(world: World) -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "part"),
     [
-        ({"status": CommandStatus.ASSIGNED}, "invalid_result", "not a terminal one"),
-        ({"status": None}, "invalid_result", "not a terminal one"),
+        ({"status": CommandStatus.ASSIGNED}, "invalid_result", "non-terminal status"),
+        ({"status": None}, "invalid_result", "non-terminal status"),
         ({"data_json": "x" * 1_001}, "result_too_large", "1,001 bytes, the limit is 1,000"),
-        ({"output_bytes": -1}, "invalid_result", "negative"),
+        ({"output_bytes": -1}, "invalid_result", "output_bytes"),
         ({"fault": Reason("invalid_result", "as a message")}, "invalid_result", "as a message"),
     ],
 )
