@@ -26,7 +26,7 @@ async def serving(data_dir: Path) -> AsyncIterator[tuple[LaunchedServer, str]]:
 
 async def queue(address: str, count: int = 1) -> list[str]:
     async with CommandClient(address) as client:
-        outcomes = await client.queue_many([CommandRequest("agent123", "PING")] * count)
+        outcomes = await client.queue_many([CommandRequest("agent123", "PRINT")] * count)
     queued = [outcome for outcome in outcomes if isinstance(outcome, Queued)]
     assert len(queued) == count, outcomes
     return [outcome.command_id for outcome in queued]
