@@ -129,7 +129,8 @@ def _long_enough(key: str) -> bytes:
     encoded = key.encode(errors="surrogateescape")
     if len(encoded) < MIN_KEY_BYTES:
         raise ConfigurationError(
-            f"token_key must be at least {MIN_KEY_BYTES} bytes, not {len(encoded)}; openssl rand -hex 32 makes one",
+            f"token_key must be at least {MIN_KEY_BYTES} bytes, not {len(encoded)}; "
+            "generate one with openssl rand -hex 32",
             field="token_key",
         )
     return encoded

@@ -22,7 +22,7 @@ def token_for(settings: BridgeSettings, subject: str, scopes: Sequence[str], lif
     if not key:
         raise ConfigurationError(
             "tokens are signed with the bridge's key: set token_key or token_key_file in [bridge], or "
-            "DISTRIBUTOR_BRIDGE_TOKEN_KEY; openssl rand -hex 32 makes one",
+            "DISTRIBUTOR_BRIDGE_TOKEN_KEY; generate one with openssl rand -hex 32",
             field="token_key",
         )
     _check_subject(subject)

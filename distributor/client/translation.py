@@ -249,7 +249,7 @@ def _fill_params(command: command_pb2.Command, params: Mapping[str, JsonValue]) 
     try:
         fill_struct(command.params, params, "command.params")
     except NotJson as error:
-        raise InvalidArgument(str(error), reason="INVALID_PARAMS", field=error.place) from error
+        raise InvalidArgument(str(error), reason="INVALID_PARAMS", field=error.path) from error
 
 
 def _duration(seconds: float, field: str) -> Duration:

@@ -89,9 +89,9 @@ def _check_params(command: command_pb2.Command) -> None:
     try:
         check_struct(command.params, "command.params")
     except TooDeep as error:
-        raise InvalidArgument(str(error), field=error.place, reason="PARAMS_TOO_DEEP") from error
+        raise InvalidArgument(str(error), field=error.path, reason="PARAMS_TOO_DEEP") from error
     except NotJson as error:
-        raise InvalidArgument(str(error), field=error.place, reason="INVALID_PARAMS") from error
+        raise InvalidArgument(str(error), field=error.path, reason="INVALID_PARAMS") from error
 
 
 def _digest(command: command_pb2.Command) -> str:

@@ -1,8 +1,8 @@
-"""The settings that operators choose. This package is the only reader of the environment.
+"""Settings for operators. Only this package reads the environment.
 
-Four groups, each a frozen value: `ServerSettings`, `BridgeSettings`, `AgentSettings`, `ClientSettings`. The
-`load_...` functions gather them from, in rising precedence: defaults, a TOML file with a table for each group,
-environment variables, and overrides given by a command line. An unknown name is an error, wherever it is given.
+There are four groups, each a frozen value: `ServerSettings`, `BridgeSettings`, `AgentSettings`, `ClientSettings`. The
+`load_...` functions read, in rising precedence: defaults, a TOML file with one table per group, environment variables,
+and command-line overrides. An unknown name in any source is an error.
 
 Durations are seconds, sizes are bytes.
 """

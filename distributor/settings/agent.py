@@ -1,4 +1,4 @@
-"""Settings of one agent process."""
+"""Settings of an agent process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distributor.settings.values import Address, Grace, Labels, LogFormat, LogLe
 
 
 def hostname_as_agent_id() -> str:
-    """The name of this host, with a hyphen for characters that agent ids must not contain."""
+    """Return the host name, with hyphens in place of characters that agent ids must not contain."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:128] or "agent"
 
 
@@ -25,29 +25,29 @@ def _check_agent_id(agent_id: str) -> str:
 
 
 class AgentSettings(SettingsGroup):
-    """The choices of whoever operates the agent's host."""
+    """Settings chosen by the operator of the agent's host."""
 
     table: ClassVar[str] = "agent"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_AGENT_")
 
-    server: Address = Field("127.0.0.1:50051", description="The server to attach to, `host:port`.")
+    server: Address = Field("127.0.0.1:50051", description="Server to connect to, `host:port`.")
     agent_id: Annotated[str, AfterValidator(_check_agent_id)] = Field(
         default_factory=hostname_as_agent_id,
-        description="Name of this agent: 1 to 128 of `A-Z a-z 0-9 . _ -`.",
+        description="Id of this agent: 1 to 128 of `A-Z a-z 0-9 . _ -`.",
         json_schema_extra={"shown_default": "the host's name"},
     )
-    capacity: int = Field(1, ge=1, le=1_000, description="How many commands run at once.")
-    allow_exec: bool = Field(False, description="Whether `EXEC` may start programs on this host.")
+    capacity: int = Field(1, ge=1, le=1_000, description="Number of commands that may run at once.")
+    allow_exec: bool = Field(False, description="Allow `EXEC` to start programs on this host.")
     allowed_programs: NameList = Field(
         (),
-        description="The only programs that `EXEC` may start, separated by commas; empty allows all of them.",
+        description="Comma-separated programs that `EXEC` may start; empty allows all.",
         json_schema_extra={"shown_default": "empty"},
     )
     labels: Labels = Field(
         default_factory=dict,
-        description="Labels of this agent: a table, or `name=value` pairs separated by commas.",
+        description="Labels of this agent: a table, or comma-separated `name=value` pairs.",
         json_schema_extra={"shown_default": "empty"},
     )
-    stop_grace: Grace = Field(5.0, description="Seconds between TERM and KILL when a command is stopped.")
-    log_format: LogFormat = Field("console", description="How log lines look.")
-    log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")
+    stop_grace: Grace = Field(5.0, description="Seconds between SIGTERM and SIGKILL when a command is stopped.")
+    log_format: LogFormat = Field("console", description="Format of log lines.")
+    log_level: LogLevel = Field("info", description="Minimum level of log lines.")

@@ -1,4 +1,4 @@
-"""Settings of callers: the command line, and programs that use the Python client."""
+"""Settings of callers: the command line and users of the Python client."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from distributor.settings.values import Address, SettingsGroup
 
 
 class ClientSettings(SettingsGroup):
-    """The choices of a caller."""
+    """Settings chosen by a caller."""
 
     table: ClassVar[str] = "client"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_")
 
-    server: Address = Field("127.0.0.1:50051", description="The server to call, `host:port`.")
+    server: Address = Field("127.0.0.1:50051", description="Server to call, `host:port`.")

@@ -1,4 +1,4 @@
-"""Loads settings from their sources, and reports in plain words what is wrong with them."""
+"""Loads settings from all sources and reports every problem in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG_VARIABLE: Final = "DISTRIBUTOR_CONFIG"
 GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, BridgeSettings, AgentSettings, ClientSettings)
 
 _SECRET_FIELDS: Final = frozenset({"token_key", "valkey_url"})
-"""A key, and a URL that may contain a password: errors do not repeat the value."""
+"""Fields with a key or a password, whose values errors do not repeat."""
 
 NO_FLAGS: Final[Mapping[str, str]] = {}
 
@@ -35,8 +35,8 @@ Group = TypeVar("Group", bound=SettingsGroup)
 def load_server_settings(
     config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
 ) -> ServerSettings:
-    """The server's settings. `config` is a TOML file; an override of None counts as not given. `flags` are the names
-    under which overrides are given on the command line, where they are not their own.
+    """Load the server's settings. `config` is a TOML file; overrides of None are ignored. `flags` maps overrides to
+    command-line flags, for flags that are not named after the setting.
 
     Raises ConfigurationError with a sentence for each problem.
     """
@@ -46,26 +46,26 @@ def load_server_settings(
 def load_bridge_settings(
     config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
 ) -> BridgeSettings:
-    """A bridge's settings; as `load_server_settings`."""
+    """Load a bridge's settings; see `load_server_settings`."""
     return _load(BridgeSettings, config, flags, overrides)
 
 
 def load_agent_settings(
     config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
 ) -> AgentSettings:
-    """The agent's settings; as `load_server_settings`."""
+    """Load an agent's settings; see `load_server_settings`."""
     return _load(AgentSettings, config, flags, overrides)
 
 
 def load_client_settings(
     config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
 ) -> ClientSettings:
-    """A caller's settings; as `load_server_settings`."""
+    """Load a caller's settings; see `load_server_settings`."""
     return _load(ClientSettings, config, flags, overrides)
 
 
 def environment_name(group: type[SettingsGroup], field: str) -> str:
-    """The environment variable of a field."""
+    """Return the environment variable of a field."""
     return f"{group.model_config.get('env_prefix', '')}{field}".upper()
 
 
@@ -129,7 +129,7 @@ def _sentence(details: ErrorDetails, origins: Mapping[str, str]) -> str:
         return message
     name, *parts = map(str, details["loc"])
     origin = origins.get(name, name)
-    # A flag that is repeated has no number.
+    # Occurrences of a repeated flag have no index.
     where = origin if origin.startswith("--") else ".".join([origin, *parts])
     message = message.replace("Input should be", "must be", 1).partition(", unable to")[0]
     if not message.startswith("must"):
@@ -137,9 +137,9 @@ def _sentence(details: ErrorDetails, origins: Mapping[str, str]) -> str:
     return f"{where} {message}" if name in _SECRET_FIELDS else f"{where} {message}, not {_shown(details['input'])}"
 
 
-def _shown(value: object, most: int = 80) -> str:
+def _shown(value: object, limit: int = 80) -> str:
     text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _error(problems: Iterable[str]) -> ConfigurationError:

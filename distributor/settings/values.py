@@ -1,4 +1,4 @@
-"""Types of setting values, each with its limits."""
+"""Types of setting values and their limits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 MAX_SECONDS: Final = 30 * 86_400.0
 MAX_PAYLOAD_BYTES: Final = 384 * 1_024
-"""Twenty payloads of this size, with their envelopes, fit into one gRPC message."""
+"""Twenty payloads of this size, with their envelopes, fit in one gRPC message."""
 
 _VALKEY_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss", "unix")
 
 
 class SettingsGroup(BaseSettings):
-    """A frozen group of settings. Constructing one reads no environment; `loading` does."""
+    """A frozen group of settings. The constructor reads no environment; `loading` does."""
 
     table: ClassVar[str]
-    """Name of the group's table in the TOML file."""
+    """Name of the table in the TOML file."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -29,12 +29,12 @@ class SettingsGroup(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the constructor's arguments, so that equal arguments give equal settings."""
+        """Use only the constructor's arguments, so that equal arguments give equal settings."""
         return (init_settings,)
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `address`, "host:port" or "[ipv6]:port". Raises ValueError for anything else."""
+    """Split "host:port" or "[ipv6]:port" into host and port. Raises ValueError for anything else."""
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -46,7 +46,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address without a port, is reachable from this machine only."""
+    """Return whether `host`, a name or address without a port, is a loopback address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,1 +1,1 @@
-"""What both sides of a connection must agree on: channel options, JSON values, enum numbers, status details."""
+"""Shared by both ends of a connection: channel options, limits, JSON values, enum maps, status details."""

@@ -1,7 +1,7 @@
-"""Values as JSON documents: the one form of each, in `cmd:result`, in the CLI's output, the bridge's API and messages.
+"""The one JSON form of each value, shared by `cmd:result`, the CLI, the bridge's API and its messages.
 
-Names are lowerCamelCase, as protobuf JSON has them. Times are RFC 3339 in UTC with milliseconds, durations are seconds,
-statuses are the exact words. Every field is always there, null where unset or not looked up.
+Names are lowerCamelCase, as in protobuf JSON. Times are RFC 3339 in UTC with milliseconds, durations are seconds,
+statuses are the names in `CommandStatus`. Every field is present, null if unset or not looked up.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 def time_text(ms: int) -> str:
-    """A time, in milliseconds since the epoch, as RFC 3339 in UTC with milliseconds."""
+    """Format milliseconds since the epoch as RFC 3339 in UTC with milliseconds."""
     seconds, rest = divmod(ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
 
 
 def milliseconds_of(text: str) -> int:
-    """The milliseconds since the epoch that `time_text` wrote. Raises ValueError for what is not a time with a zone."""
+    """Parse what `time_text` wrote into milliseconds since the epoch. Raises ValueError if it has no time zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
@@ -35,7 +35,7 @@ def milliseconds_of(text: str) -> int:
 
 
 def state_document(state: CommandState) -> Document:
-    """A command as lists and changes have it."""
+    """A command's state, as in lists and changes."""
     agent = state.agent
     return {
         "commandId": state.command_id,
@@ -55,7 +55,7 @@ def state_document(state: CommandState) -> Document:
 
 
 def command_document(command: Command) -> Document:
-    """A command with what was asked for."""
+    """A command's state together with its request."""
     return state_document(command.state) | {
         "params": command.params,
         "timeLimitSeconds": seconds_of(command.time_limit_ms),
@@ -66,7 +66,7 @@ def command_document(command: Command) -> Document:
 
 
 def receipts_document(receipts: Receipts) -> Document:
-    """The time of each stage."""
+    """The time at which the command passed each stage."""
     queued, assigned, sent, acknowledged, started, finished = receipts
     return {
         "queueTime": _time(queued),
@@ -79,7 +79,7 @@ def receipts_document(receipts: Receipts) -> Document:
 
 
 def result_document(result: CommandResult) -> Document:
-    """How a command ended. The store writes the same document by itself (functions/_shared.lua)."""
+    """The result of a command. The store functions build the same document themselves (functions/_shared.lua)."""
     return {
         "commandId": result.command_id,
         "agentId": result.agent_id,
@@ -114,7 +114,7 @@ def agent_document(agent: AgentInfo) -> Document:
 
 
 def output_document(stream: str, offset: int, data: bytes, received_ms: int) -> Document:
-    """A piece of output, its bytes in base64."""
+    """A chunk of output, its bytes in base64."""
     return {
         "stream": stream,
         "offset": offset,
@@ -124,22 +124,22 @@ def output_document(stream: str, offset: int, data: bytes, received_ms: int) -> 
 
 
 def gap_document(begin_offset: int, end_offset: int) -> Document:
-    """Output that is not kept."""
+    """A range of output that is no longer kept."""
     return {"beginOffset": begin_offset, "endOffset": end_offset}
 
 
 def error_document(error: DistributorError) -> Document:
-    """Why something was refused."""
+    """An error that refused a request."""
     return {"code": error.code, "reason": error.reason, "field": error.field or None, "message": error.message}
 
 
 def reason_document(reason: Reason) -> Document | None:
-    """Why a command is where it is."""
+    """The reason for a command's status; None if it has none."""
     return {"code": reason.code, "message": reason.message} if reason.code else None
 
 
 def seconds_of(ms: int) -> int | float:
-    """A duration in seconds, a whole number where it is one."""
+    """Convert milliseconds to seconds: an int if whole, else a float."""
     return ms // 1000 if ms % 1000 == 0 else ms / 1000
 
 

@@ -1,6 +1,6 @@
-"""The numbers of the wire's enums and the model's words for them, each pair once, for both ends of a connection.
+"""Maps between wire enum numbers and model enums, shared by both ends of a connection.
 
-`…_FROM_WIRE` has every number that means something; a number that is in no table is of a later version, or a mistake.
+A number that is missing in `…_FROM_WIRE` comes from a later version or is a mistake.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OFFLINE_FROM_WIRE: Final = {
     command_pb2.OFFLINE_POLICY_UNSPECIFIED: OfflinePolicy.QUEUE,
     **{number: policy for policy, number in OFFLINE_TO_WIRE.items()},
 }
-"""Unspecified means to queue."""
+"""Unspecified means QUEUE."""
 
 REFUSAL_TO_WIRE: Final = {
     RefusalKind.BUSY: agent_gateway_pb2.REFUSAL_CODE_BUSY,

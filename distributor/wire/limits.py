@@ -1,16 +1,16 @@
-"""Limits of the protocol that both ends of a connection keep."""
+"""Limits of the protocol, enforced by both ends of a connection."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MAX_BATCH_COMMANDS: Final = 1_000
-"""Commands in one QueueCommands call."""
+"""Maximum number of commands in a QueueCommands call."""
 MAX_WATCHED: Final = 1_000
-"""Commands or agents in one WatchCommands call."""
+"""Maximum number of commands or agents in a WatchCommands call."""
 MAX_PAGE: Final = 1_000
-"""Commands or agents in one page of a list."""
+"""Maximum number of commands or agents in a page of a list."""
 MAX_HELD: Final = 1_000
-"""Commands that one agent holds at once, running or unacknowledged: as many as a Hello may list."""
+"""Maximum number of commands an agent holds, running or unacknowledged, and that a Hello lists."""
 MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
-"""Bytes of output in one piece from an agent."""
+"""Maximum size of an output chunk from an agent, in bytes."""

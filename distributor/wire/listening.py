@@ -1,4 +1,4 @@
-"""Sockets that listen, and in one sentence why one cannot."""
+"""Opens listening sockets, with errors that name the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from distributor.errors import ConfigurationError
 from distributor.settings import split_address
 
 _REMEDIES: Final = {
-    errno.EADDRINUSE: "stop what uses it, or set another address",
+    errno.EADDRINUSE: "stop the program that uses it, or set another address",
     errno.EADDRNOTAVAIL: "this host does not have the address",
     errno.EACCES: "ports below 1024 need privileges",
 }
 
 
 def listening_socket(address: str, setting: str) -> socket.socket:
-    """A socket that listens on `address`, "host:port". Errors name it together with `setting`.
+    """Return a socket that listens on `address`, "host:port".
 
-    Raises ConfigurationError where nobody can listen there.
+    Raises ConfigurationError, which names the address and `setting`, if the address is unavailable.
     """
     with _reported(address, setting):
         return socket.create_server(split_address(address), family=_family(address))
 
 
 def check_free(address: str, setting: str) -> None:
-    """Raise ConfigurationError where nobody can listen on `address`. Listens for no moment, so that nobody connects."""
+    """Raise ConfigurationError if `address` is unavailable. Binds without listening, so that no client can connect."""
     with _reported(address, setting), socket.socket(_family(address)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(split_address(address))

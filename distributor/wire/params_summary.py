@@ -1,4 +1,4 @@
-"""What a command does, on one short line for lists: its params, as one would type them."""
+"""Summarises a command's params in one short line for lists, as typed in a shell."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _NESTED: Final = {"struct_value": "{…}", "list_value": "[…]"}
 
 
 def params_summary(params: Struct) -> str:
-    """A line of at most MAX_PARAMS_SUMMARY_BYTES of UTF-8, cut with an ellipsis, without control characters.
+    """Return a line of at most MAX_PARAMS_SUMMARY_BYTES of UTF-8, cut with an ellipsis, without control characters.
 
-    The command line for who has `argv`, else `name=value` in order of names. Costs little however large the params.
+    The command line if `params` has `argv`, else `name=value` pairs sorted by name. The cost does not depend on the
+    size of the params.
     """
     fields = params.fields
     if not fields:
@@ -33,10 +34,10 @@ def params_summary(params: Struct) -> str:
 
 
 def _words(fields: Mapping[str, Value]) -> Iterable[str]:
-    """As many as there can be room for."""
+    """Return no more words than can fit."""
     if "argv" in fields and fields["argv"].WhichOneof("kind") == "list_value":
         return map(_word, fields["argv"].list_value.values[:_MAX_WORDS])
-    # A map has no order of its own.
+    # A protobuf map has no order.
     names = sorted(fields) if len(fields) <= _MAX_PAIRS else heapq.nsmallest(_MAX_PAIRS, fields)
     return [f"{name[:MAX_PARAMS_SUMMARY_BYTES]}={_word(fields[name])}" for name in names]
 
@@ -47,7 +48,7 @@ def _word(value: Value) -> str:
         return shlex.quote(value.string_value[: MAX_PARAMS_SUMMARY_BYTES + 1])
     if kind == "number_value":
         number = value.number_value
-        # Digit by digit, as JSON has it: rounded to fifteen digits, an id would be another's.
+        # All digits, as in JSON: rounding to fifteen digits could turn an id into another one.
         return str(int(number)) if number.is_integer() and abs(number) < 1e21 else repr(number)
     if kind == "bool_value":
         return "true" if value.bool_value else "false"

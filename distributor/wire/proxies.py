@@ -1,4 +1,4 @@
-"""The proxies that gRPC takes from the environment, which captures connections on this very host as well."""
+"""Detects the proxy that gRPC takes from the environment, which applies to loopback connections as well."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXCEPTIONS: Final = ("no_grpc_proxy", "no_proxy")
 
 
 def is_loopback_target(target: str) -> bool:
-    """Whether a gRPC target is this host, however it is spelt."""
+    """Return whether a gRPC target is a loopback address, in any notation."""
     for scheme in ("dns:///", "ipv4:", "ipv6:"):
         target = target.removeprefix(scheme)
     host = target.rpartition(":")[0] or target
@@ -23,10 +23,10 @@ def is_loopback_target(target: str) -> bool:
 
 
 def proxy_note(target: str) -> str:
-    """Names the proxy that connections to `target` go through, to put into an error; "" where there is none."""
+    """Return a note for errors that names the proxy for connections to `target`; "" if there is none."""
     if is_loopback_target(target) or target.startswith("unix:"):
         return ""
-    environment = os.environ  # noqa: TID251  # gRPC reads these, we only say so
+    environment = os.environ  # noqa: TID251  # gRPC reads these; we only report them
     host = target.removeprefix("dns:///").rpartition(":")[0]
     exceptions = next((environment[name] for name in _EXCEPTIONS if environment.get(name)), "")
     if any(one and host.endswith(one) for one in (entry.strip() for entry in exceptions.split(","))):
@@ -37,4 +37,4 @@ def proxy_note(target: str) -> str:
     proxy = urlsplit(environment[name])
     # Without user and password.
     address = proxy.netloc.rpartition("@")[2] or environment[name]
-    return f" (through the proxy {address}, which is set in {name}; no_proxy={host} would bypass it)"
+    return f" (through the proxy {address} set in {name}; set no_proxy={host} to bypass it)"

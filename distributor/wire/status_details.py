@@ -1,4 +1,4 @@
-"""What a server says beside code and text of a status: google.rpc details in the trailing metadata."""
+"""Reads google.rpc status details from trailing metadata."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ M = TypeVar("M", bound=Message)
 
 
 def details_of(trailing_metadata: Iterable[tuple[str, str | bytes]] | None) -> status_pb2.Status:
-    """The details in the metadata that ended a call; empty where there are none that make sense."""
-    # Not grpc_status.rpc_status.from_call: it raises where the details do not match the call, and this must not fail.
+    """Return the details in a call's trailing metadata; empty if missing or malformed."""
+    # Not grpc_status.rpc_status.from_call, which raises if the details do not match the call. This must not fail.
     for key, value in trailing_metadata or ():
         if key == ERROR_DETAILS_KEY and isinstance(value, bytes):
             with suppress(DecodeError):
@@ -25,7 +25,7 @@ def details_of(trailing_metadata: Iterable[tuple[str, str | bytes]] | None) -> s
 
 
 def unpacked(details: status_pb2.Status, message: M) -> M:
-    """The first detail of the type of `message`, or `message` itself, which is empty."""
+    """Return the first detail of the type of `message`; if there is none, `message` unchanged."""
     for detail in details.details:
         with suppress(DecodeError):
             if detail.Unpack(message):
@@ -34,6 +34,6 @@ def unpacked(details: status_pb2.Status, message: M) -> M:
 
 
 def retry_after_of(details: status_pb2.Status) -> float | None:
-    """Seconds after which the server says that it is worth trying again; None where it does not say."""
+    """Return the retry delay requested by the server, in seconds; None if there is none."""
     info = unpacked(details, error_details_pb2.RetryInfo())
     return info.retry_delay.ToMilliseconds() / 1000 if info.HasField("retry_delay") else None

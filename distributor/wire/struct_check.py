@@ -1,7 +1,7 @@
-"""What a received `Struct` or `Value` may hold: protobuf carries NaN, infinities and any depth, JSON does not.
+"""Validates a received `Struct` or `Value` as JSON: protobuf carries NaN, infinities and any depth, JSON does not.
 
-One walk over the message, without making plain values of it; the place of a fault is put together only once there is
-one. Text needs no look: parsers refuse what is not UTF-8.
+Walks the message once without converting it, and builds the path of a fault only when there is one. Text needs no
+check: parsers reject invalid UTF-8.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from distributor.wire.json_values import MAX_DEPTH, NotJson, step
 
-MAX_PLACE: Final = 200
-"""Characters of a place that an error repeats: it travels in metadata, which has little room."""
+MAX_PATH_CHARS: Final = 200
+"""Maximum number of characters of a path in an error: metadata, which carries it, is small."""
 
 
 class TooDeep(NotJson):
-    """Objects and lists nest deeper than MAX_DEPTH."""
+    """Objects or lists nest deeper than MAX_DEPTH."""
 
 
 class _Fault(Exception):
-    """Rises from the value at fault and collects, inmost first, the steps that lead to it."""
+    """Propagates from the invalid value and collects the steps of its path, innermost first."""
 
     def __init__(self, kind: type[NotJson], what: str) -> None:
         super().__init__(what)
@@ -30,20 +30,20 @@ class _Fault(Exception):
         self.steps: list[str] = []
 
 
-def check_struct(struct: Struct, place: str) -> None:
-    """Raise NotJson, or TooDeep, for what JSON cannot say; `place` is what an error calls `struct`, the first level."""
+def check_struct(struct: Struct, path: str) -> None:
+    """Raise NotJson or TooDeep if `struct`, the first level, is not JSON. Errors name it by `path`."""
     try:
         _check_struct(struct, MAX_DEPTH)
     except _Fault as fault:
-        raise _named(fault, place) from None
+        raise _named(fault, path) from None
 
 
-def check_value(value: Value, place: str) -> None:
-    """As check_struct, for any value: one that is an object or a list is the first level itself."""
+def check_value(value: Value, path: str) -> None:
+    """Like check_struct, for any value. An object or list counts as the first level."""
     try:
         _check_value(value, MAX_DEPTH)
     except _Fault as fault:
-        raise _named(fault, place) from None
+        raise _named(fault, path) from None
 
 
 def _check_struct(struct: Struct, levels: int) -> None:
@@ -72,8 +72,8 @@ def _check_value(value: Value, levels: int) -> None:
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number = value.number_value
-        if number - number != 0:  # of what is not finite: nan
-            raise _Fault(NotJson, f"is {number}, which JSON has no number for")
+        if number - number != 0:  # NaN unless finite
+            raise _Fault(NotJson, f"is {number}, which JSON cannot represent")
     elif kind == "struct_value":
         _check_struct(value.struct_value, levels)
     elif kind == "list_value":
@@ -84,6 +84,6 @@ def _too_deep() -> _Fault:
     return _Fault(TooDeep, f"nests deeper than {MAX_DEPTH} levels")
 
 
-def _named(fault: _Fault, place: str) -> NotJson:
-    full = place + "".join(reversed(fault.steps))
-    return fault.kind(full if len(full) <= MAX_PLACE else f"{full[:MAX_PLACE]}…", fault.what)
+def _named(fault: _Fault, path: str) -> NotJson:
+    full = path + "".join(reversed(fault.steps))
+    return fault.kind(full if len(full) <= MAX_PATH_CHARS else f"{full[:MAX_PATH_CHARS]}…", fault.what)

@@ -1,7 +1,7 @@
-"""What both sides of every gRPC connection must agree on, above all its options, which only work as a pair.
+"""gRPC options and constants that both ends of a connection must agree on.
 
-A server closes connections whose pings come more often than it permits, so the client's interval must stay above
-the server's minimum. Only `grpc.http2.min_ping_interval_without_data_ms` is honoured by the server.
+A server closes connections that ping more often than it permits, so the client's interval must exceed the server's
+minimum. The server honours only `grpc.http2.min_ping_interval_without_data_ms`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ Options = list[tuple[str, int]]
 
 DEFAULT_PORT: Final = 50051
 ERROR_DOMAIN: Final = "command-distributor"
-"""Tells our errors from those of others on the way, in the details of a status."""
+"""Marks our errors in status details, as opposed to those of proxies."""
 ERROR_DETAILS_KEY: Final = "grpc-status-details-bin"
-"""The trailing metadata that gRPC keeps the details of a status in."""
+"""Trailing metadata key of gRPC status details."""
 KEEPALIVE_INTERVAL_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_PING_INTERVAL_MS: Final = 10_000
-MAX_CALLS_OF_A_CONNECTION: Final = 1_000
-"""What comes beyond waits in the caller."""
+MAX_CALLS_PER_CONNECTION: Final = 1_000
+"""Further calls wait in the caller."""
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
-"""Room for 20 commands or results of 256 KiB each in one message."""
+"""Room for 20 commands or results of 256 KiB each."""
 
 
 def cause_of(details: str) -> str:
-    """The last of the chain of causes that grpc tells where it cannot connect: the one to act on."""
+    """Return the innermost of the causes in gRPC's text for a failed connection: the one to act on."""
     cause = details.rpartition(": ")[2]
-    # What was cut off may have opened the brackets.
+    # The opening bracket may have been cut off.
     return cause if "[" in cause else cause.removesuffix("]")
 
 
 def channel_options(target: str = "") -> Options:
-    """Options for agents and callers: notice a dead server within 40 s, also while nothing is under way.
+    """Return options for agents and callers, which detect a dead server within 40 s, also when idle.
 
-    A `target` on this host is reached without the proxy that the environment may name.
+    A loopback `target` bypasses the proxy set in the environment.
     """
     own_host = [("grpc.enable_http_proxy", 0)] if is_loopback_target(target) else []
     return [
@@ -51,7 +51,7 @@ def channel_options(target: str = "") -> Options:
 
 
 def server_options() -> Options:
-    """Options for the server: notice a dead peer, permit the peer's pings, never share the port silently."""
+    """Return options for the server: detect dead peers, permit the peers' pings, never share the port silently."""
     return [
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -62,5 +62,5 @@ def server_options() -> Options:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", MAX_CALLS_OF_A_CONNECTION),
+        ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
     ]

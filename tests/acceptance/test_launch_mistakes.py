@@ -60,7 +60,7 @@ async def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path, port
         for option in ("--listen", "--http-listen"):
             line = await complaint(*ANY_PORTS, f"{option}=127.0.0.1:{port}", f"--data-dir={tmp_path / 'data'}")
             assert f"cannot listen on 127.0.0.1:{port} ({option[2:].replace('-', '_')}): Address already in use" in line
-            assert line.endswith("; stop what uses it, or set another address")
+            assert line.endswith("; stop the program that uses it, or set another address")
             assert not (tmp_path / "data").exists()
 
 

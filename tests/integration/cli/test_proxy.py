@@ -30,4 +30,4 @@ async def test_it_is_named_where_it_is_in_the_way(proxy: str) -> None:
     finished = await run_sender("server.example:50051", "list")
 
     assert finished.code == 5
-    assert f"through the proxy {proxy}, which is set in grpc_proxy" in finished.stderr
+    assert f"through the proxy {proxy} set in grpc_proxy" in finished.stderr

@@ -223,8 +223,8 @@ async def test_a_result_over_the_size_limit_fails_its_command(server: RunningSer
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"data": Value(number_value=float("inf"))}, "result.data is inf, which JSON has no number for"),
-        ({"data": listed(Value(number_value=float("nan")), 1)}, "result.data[0] is nan, which JSON has no number for"),
+        ({"data": Value(number_value=float("inf"))}, "result.data is inf, which JSON cannot represent"),
+        ({"data": listed(Value(number_value=float("nan")), 1)}, "result.data[0] is nan, which JSON cannot represent"),
         ({"data": listed(Value(), 33)}, "nests deeper than 32 levels"),
         ({"output_bytes": -1}, "output_bytes"),
     ],

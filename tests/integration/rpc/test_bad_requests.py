@@ -132,14 +132,14 @@ MISTAKES = [
         "params with a number that is none",
         "command.params.a[2]",
         "INVALID_PARAMS",
-        "command.params.a[2] is nan, which JSON has no number for",
+        "command.params.a[2] is nan, which JSON cannot represent",
         params={"a": [1, 2, math.nan]},
     ),
     queueing(
         "params with infinity",
         "command.params.b.c",
         "INVALID_PARAMS",
-        "command.params.b.c is -inf, which JSON has no number for",
+        "command.params.b.c is -inf, which JSON cannot represent",
         params={"b": {"c": -math.inf}},
     ),
     asking(

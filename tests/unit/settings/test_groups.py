@@ -46,17 +46,18 @@ def test_a_constructor_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ),
         (
             {"ack_deadline": 15.0},
-            "ack_deadline (15 s) must be more than start_within (15 s), or a command could start after it was given up",
+            "ack_deadline (15 s) must be more than start_within (15 s), "
+            "or a command could start after delivery was given up",
         ),
         (
             {"offline_after": 9.5},
-            "offline_after (9.5 s) must be more than heartbeat_interval (10 s), or every agent counts as gone",
+            "offline_after (9.5 s) must be more than heartbeat_interval (10 s), or every agent goes offline",
         ),
         ({"retry_first": 61.0}, "retry_most (60 s) must not be less than retry_first (61 s)"),
         (
             {"queue_full": "drop", "queue_limit": 10_001},
-            "queue_limit (10,001) must be at most 10,000 where queue_full is drop, or finding what to drop holds "
-            "Valkey up",
+            "queue_limit (10,001) must be at most 10,000 if queue_full is drop, or the search for a "
+            "command to drop blocks Valkey",
         ),
         ({"result_retention": 59.0}, "--result-retention must be greater than or equal to 60, not 59.0"),
         ({"batch_size": 21}, "--batch-size must be less than or equal to 20, not 21"),

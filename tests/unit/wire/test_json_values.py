@@ -44,12 +44,12 @@ NOT_JSON: list[tuple[Any, str, str]] = [
     ({"a": {1, 2}}, "p.a", "is a set, which is not JSON"),
     ({"a": b"bytes"}, "p.a", "is a bytes, which is not JSON"),
     ({"a": [1, {"b": object()}]}, "p.a[1].b", "is a object, which is not JSON"),
-    ({"a": math.nan}, "p.a", "is nan, which JSON has no number for"),
-    ({"a": [-math.inf]}, "p.a[0]", "is -inf, which JSON has no number for"),
+    ({"a": math.nan}, "p.a", "is nan, which JSON cannot represent"),
+    ({"a": [-math.inf]}, "p.a[0]", "is -inf, which JSON cannot represent"),
     ({"a": "\ud800"}, "p.a", "is not valid Unicode text"),
     ({"\ud800": 1}, "p", "has a name that is not valid Unicode"),
     ({"a": {(1, 2): "x"}}, "p.a", "has a name of type tuple, names must be text"),
-    ({"a": 10**5_000}, "p.a", "is a whole number beyond ±2^53, which would be rounded: send it as text"),
+    ({"a": 10**5_000}, "p.a", "is an integer beyond ±2^53, which would be rounded: send it as text"),
     ({"two words": {"\x1b[2J": {1}}}, "p['two words']['\\x1b[2J']", "is a set, which is not JSON"),
     ({"x" * 41: {1}}, f"p['{'x' * 40}']", "is a set, which is not JSON"),
 ]
@@ -137,21 +137,21 @@ def test_text_is_compact_and_keeps_its_letters() -> None:
     assert json_text({"a": ["é", None]}, "p") == '{"a":["é",null]}'
 
 
-@pytest.mark.parametrize(("items", "place", "what"), NOT_JSON)
-def test_what_cannot_travel_is_refused_with_its_place(items: Any, place: str, what: str) -> None:
+@pytest.mark.parametrize(("items", "path", "what"), NOT_JSON)
+def test_what_cannot_travel_is_refused_with_its_place(items: Any, path: str, what: str) -> None:
     with pytest.raises(NotJson) as caught:
         fill_struct(Struct(), items, "p")
-    assert (caught.value.place, str(caught.value)) == (place, f"{place} {what}")
+    assert (caught.value.path, str(caught.value)) == (path, f"{path} {what}")
     with pytest.raises(NotJson) as caught:
         fill_value(Value(), items, "p")
-    assert (caught.value.place, str(caught.value)) == (place, f"{place} {what}")
+    assert (caught.value.path, str(caught.value)) == (path, f"{path} {what}")
 
 
-@pytest.mark.parametrize(("items", "place", "what"), NOT_JSON)
-def test_what_has_no_text_is_refused_with_its_place(items: Any, place: str, what: str) -> None:
+@pytest.mark.parametrize(("items", "path", "what"), NOT_JSON)
+def test_what_has_no_text_is_refused_with_its_place(items: Any, path: str, what: str) -> None:
     with pytest.raises(NotJson) as caught:
         json_text(items, "p")
-    assert (caught.value.place, str(caught.value)) == (place, f"{place} {what}")
+    assert (caught.value.path, str(caught.value)) == (path, f"{path} {what}")
 
 
 def test_what_only_the_encoder_minds_is_refused() -> None:
@@ -170,15 +170,15 @@ def test_a_value_inside_itself_is_refused() -> None:
         json_text(endless, "p")
     with pytest.raises(NotJson, match="nests deeper than 32 levels") as caught:
         fill_value(Value(), endless, "p")
-    assert caught.value.place == "p" + "[0]" * MAX_DEPTH
+    assert caught.value.path == "p" + "[0]" * MAX_DEPTH
 
 
 @pytest.mark.parametrize("deep", [nested(MAX_DEPTH + 1), nested(500)])
 def test_what_is_too_deep_is_refused(deep: Any) -> None:
-    place = "p" + ".a" * MAX_DEPTH
-    with pytest.raises(NotJson, match=f"^{place} nests deeper than 32 levels$"):
+    path = "p" + ".a" * MAX_DEPTH
+    with pytest.raises(NotJson, match=f"^{path} nests deeper than 32 levels$"):
         fill_struct(Struct(), deep, "p")
-    with pytest.raises(NotJson, match=f"^{place} nests deeper than 32 levels$"):
+    with pytest.raises(NotJson, match=f"^{path} nests deeper than 32 levels$"):
         fill_value(Value(), deep, "p")
 
 
@@ -212,7 +212,7 @@ def test_the_deepest_value_that_can_be_received_comes_back_from_its_text() -> No
 
 
 def test_the_place_is_found_also_in_what_nests_deeper_than_ours() -> None:
-    with pytest.raises(NotJson, match=r"^p(\[0\]){40} is nan, which JSON has no number for$"):
+    with pytest.raises(NotJson, match=r"^p(\[0\]){40} is nan, which JSON cannot represent$"):
         json_text(plain_value(lists(40, Value(number_value=math.nan))), "p")
 
 

@@ -38,7 +38,7 @@ def test_the_proxy_that_grpc_takes_is_named_without_its_password(monkeypatch: py
     monkeypatch.delenv("no_proxy", raising=False)
     note = proxy_note("server.example:50051")
     assert note == (
-        " (through the proxy proxy.example:3128, which is set in grpc_proxy; no_proxy=server.example would bypass it)"
+        " (through the proxy proxy.example:3128 set in grpc_proxy; set no_proxy=server.example to bypass it)"
     )
     assert proxy_note("127.0.0.1:50051") == ""
 

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from distributor.wire.json_values import MAX_DEPTH, NotJson, fill_struct
-from distributor.wire.struct_check import MAX_PLACE, TooDeep, check_struct, check_value
+from distributor.wire.struct_check import MAX_PATH_CHARS, TooDeep, check_struct, check_value
 
 
 def struct(**fields: Any) -> Struct:
@@ -44,17 +44,17 @@ def lists(levels: int) -> Value:
 
 
 @pytest.mark.parametrize(
-    ("message", "place", "what"),
+    ("message", "path", "what"),
     [
-        (struct(a=["x", 1.0, math.nan]), "p.a[2]", "is nan, which JSON has no number for"),
-        (struct(a={"b": [{"c": math.inf}]}), "p.a.b[0].c", "is inf, which JSON has no number for"),
-        (struct(**{"two words": -math.inf}), "p['two words']", "is -inf, which JSON has no number for"),
+        (struct(a=["x", 1.0, math.nan]), "p.a[2]", "is nan, which JSON cannot represent"),
+        (struct(a={"b": [{"c": math.inf}]}), "p.a.b[0].c", "is inf, which JSON cannot represent"),
+        (struct(**{"two words": -math.inf}), "p['two words']", "is -inf, which JSON cannot represent"),
     ],
 )
-def test_a_number_that_json_has_not_is_found_with_its_place(message: Struct, place: str, what: str) -> None:
-    with pytest.raises(NotJson, match="JSON has no number for") as caught:
+def test_a_number_that_json_has_not_is_found_with_its_place(message: Struct, path: str, what: str) -> None:
+    with pytest.raises(NotJson, match="JSON cannot represent") as caught:
         check_struct(message, "p")
-    assert (caught.value.place, str(caught.value)) == (place, f"{place} {what}")
+    assert (caught.value.path, str(caught.value)) == (path, f"{path} {what}")
 
 
 def test_the_largest_and_smallest_numbers_pass() -> None:
@@ -71,17 +71,17 @@ def test_what_nests_as_deep_as_the_limit_passes(levels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "place"),
+    ("message", "path"),
     [
         (objects(MAX_DEPTH + 1), "p" + ".a" * MAX_DEPTH),
         (Struct(fields={"a": lists(MAX_DEPTH)}), "p.a" + "[0]" * (MAX_DEPTH - 1)),
     ],
     ids=["objects", "lists"],
 )
-def test_one_level_more_is_refused_with_its_place(message: Struct, place: str) -> None:
+def test_one_level_more_is_refused_with_its_place(message: Struct, path: str) -> None:
     with pytest.raises(TooDeep) as caught:
         check_struct(message, "p")
-    assert (caught.value.place, str(caught.value)) == (place, f"{place} nests deeper than 32 levels")
+    assert (caught.value.path, str(caught.value)) == (path, f"{path} nests deeper than 32 levels")
 
 
 def test_a_value_counts_its_own_level() -> None:
@@ -111,7 +111,7 @@ def test_a_long_place_is_cut() -> None:
         message = Struct(fields={"n" * 40: Value(struct_value=message)})
     with pytest.raises(NotJson) as caught:
         check_struct(message, "p")
-    assert len(caught.value.place) == MAX_PLACE + 1
+    assert len(caught.value.path) == MAX_PATH_CHARS + 1
 
 
 def cost(count: int) -> float:
