@@ -1,1 +1,1 @@
-"""The only place that knows Valkey."""
+"""The store on Valkey. No other package uses Valkey."""

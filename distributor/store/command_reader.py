@@ -1,4 +1,4 @@
-"""Reading commands, results and agents from Valkey."""
+"""Reads commands, results and agents from Valkey."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_SCANNED_FOR_A_PAGE: Final = 2_000
 
 
 class ValkeyCommandReader:
-    """The CommandReader port on a Valkey. Changes nothing. Safe for concurrent use on one event loop."""
+    """The CommandReader port on Valkey. Read-only. Safe for concurrent use on one event loop."""
 
     def __init__(
         self,
@@ -135,9 +135,9 @@ def _write_cursor(arrival: str, command_id: str, query: CommandQuery) -> str:
 
 
 def _digest(query: CommandQuery) -> str:
-    """Tell queries apart: a cursor continues the query that it came from, and no other (AIP-158).
+    """Identify a query: a cursor continues only the query that it came from (AIP-158).
 
-    Times are left out. A caller who asks for the last two hours asks for a slightly later time with each page.
+    Times are excluded: a request for the last two hours has slightly later times on each page.
     """
     timeless = dataclasses.replace(query, queued_from_ms=None, queued_until_ms=None)
     return f"{zlib.crc32(repr(timeless).encode()):08x}"
@@ -150,7 +150,7 @@ def _read_cursor(cursor: str, query: CommandQuery) -> tuple[str, str]:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         arrival, command_id, digest = text.split(" ")
         if not arrival.isdigit() or digest != _digest(query):
-            raise ValueError("no cursor, or that of another query")
+            raise ValueError("not a cursor, or a cursor of another query")
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidArgument(
             "page_token is not one that a list has given out",

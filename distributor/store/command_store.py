@@ -1,4 +1,4 @@
-"""Commands in Valkey: one method per Lua function, calls that arrive together sent together."""
+"""Commands in Valkey: one method per Lua function. Concurrent calls are batched."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument
 
 MOST_IN_A_CALL: Final = 250
-"""Commands in one function call: long enough to share its cost, short enough (some ms) not to hold Valkey up."""
+"""Commands per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 
 
 class ValkeyCommandStore:
-    """The CommandStore port on a Valkey. Safe for concurrent use on one event loop."""
+    """The CommandStore port on Valkey. Safe for concurrent use on one event loop."""
 
     def __init__(self, functions: Functions, replica: str, policy: StorePolicy) -> None:
         self._functions = functions
@@ -43,7 +43,7 @@ class ValkeyCommandStore:
         self._releases = GroupCommit(self._send_releases, MOST_IN_A_CALL)
 
     async def idle(self) -> None:
-        """Return once no call is under way."""
+        """Return once no call is in progress."""
         for group in (self._enqueues, self._claims, self._progress, self._completions, self._releases):
             await group.idle()
 

@@ -1,4 +1,4 @@
-"""Keeps two servers from using one data folder."""
+"""Prevents two servers from using the same data folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _RETRY_SECONDS: Final = 0.05
 class DataDirLock:
     """An advisory lock on a folder.
 
-    Whoever inherits `fd` holds the lock too. Valkey does, so a Valkey that is still writing its last bytes after its
-    server was killed keeps the next one out for that moment.
+    A child process that inherits `fd` also holds the lock. Valkey does: if it is still writing after its server was
+    killed, it keeps the next server out until it is done.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -25,7 +25,7 @@ class DataDirLock:
         self.fd = -1
 
     async def acquire(self, patience_seconds: float) -> None:
-        """Take the lock, waiting up to `patience_seconds` for one who leaves. Raises ConfigurationError."""
+        """Acquire the lock, waiting up to `patience_seconds` for its release. Raises ConfigurationError."""
         deadline = asyncio.get_running_loop().time() + patience_seconds
         self.fd = os.open(self._data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -40,13 +40,13 @@ class DataDirLock:
         os.pwrite(self.fd, str(os.getpid()).encode(), 0)
 
     def holder(self) -> str:
-        """The process that has the folder now, as text; empty if none has."""
+        """The process id of the lock's holder; empty if it is free."""
         try:
             fd = os.open(self._data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return ""
         try:
-            # Shared: two that look at the same time do not see each other.
+            # Shared, so that concurrent calls do not mistake each other for the holder.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _holder(fd)
@@ -55,7 +55,7 @@ class DataDirLock:
         return ""
 
     def release(self) -> None:
-        """Let go. Does nothing where the lock is not held."""
+        """Release the lock. Does nothing if it is not held."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -1,4 +1,4 @@
-"""A Valkey server of our own, for machines that have none: same promises, one process less to set up."""
+"""Runs a private Valkey server, with the same guarantees as an external one, so there is no service to set up."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from distributor.processes.supervisor import RestartBudget, Supervisor
 from distributor.store.data_dir_lock import DataDirLock
 
 START_TIMEOUT_SECONDS: Final = 60.0
-"""Long enough to load an append-only file of some gigabytes."""
+"""Enough to load an append-only file of several gigabytes."""
 STOP_TIMEOUT_SECONDS: Final = 20.0
 LOCK_PATIENCE_SECONDS: Final = 2.0
 MAX_SOCKET_PATH_BYTES: Final = 107
-"""`sun_path` of a Unix socket, less its final zero."""
+"""Size of `sun_path` of a Unix socket without the terminating zero byte."""
 
 _REMEDIES: Final = {
     errno.EACCES: "its files must belong to this user: set another data_dir, or change their owner",
@@ -60,8 +60,8 @@ always-show-logo no
 _ENVIRONMENT: Final = {
     "PATH": os.defpath,
     "LC_ALL": "C",
-    # The bundled server has glibc's allocator, which keeps only seven free blocks of a size at hand. Each call frees
-    # and takes hundreds: with room for them a command costs 60 µs of Valkey's time instead of 84 (docs/decisions/).
+    # The bundled server uses glibc's allocator, which by default caches only seven free blocks per size. Each call
+    # frees and allocates hundreds: a larger cache cuts a command from 84 to 60 µs of Valkey CPU time (docs/decisions/).
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=30000",
 }
 
@@ -69,17 +69,18 @@ _ENVIRONMENT: Final = {
 class EmbeddedValkey:
     """One `valkey-server` process with its data in `data_dir`, reachable by this process at `url`.
 
-    It runs in its own session, so the terminal's Ctrl-C reaches only us and we stop it after we have drained; should
-    we be killed, it ends too. The thread that calls `start` must live as long as the server is wanted: Linux counts
-    the end of that thread as the end of the parent. May be started again after `stop`, with the same data and url.
+    It runs in its own session, so that Ctrl-C in the terminal reaches only this process, which drains before it stops
+    Valkey. If this process is killed, Valkey ends too. The thread that calls `start` must outlive the server: Linux
+    treats the end of that thread as the death of the parent. `start` may be called again after `stop`, with the same
+    data and url.
     """
 
     def __init__(self, data_dir: Path, lock_patience_seconds: float = LOCK_PATIENCE_SECONDS) -> None:
-        """`lock_patience_seconds` is how long a previous server may take to release the folder."""
+        """`lock_patience_seconds` bounds the wait for a previous server to release the folder."""
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
         self.log = self._data_dir / "valkey.log"
-        """What it says. The one of the run before lies beside it."""
+        """Its log. The log of the previous run is kept beside it."""
         self._password = secrets.token_hex(32)
         self._lock_patience_seconds = lock_patience_seconds
         self._lock = DataDirLock(self._data_dir)
@@ -87,7 +88,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where it listens, with the password: not for logs."""
+        """Its address, including the password: do not log it."""
         return f"unix://:{self._password}@{quote(str(self._socket))}"
 
     @property
@@ -96,7 +97,7 @@ class EmbeddedValkey:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Return once the server answers. Raises ConfigurationError that says why it does not."""
+        """Return once the server answers. Raises ConfigurationError with the cause if it does not."""
         if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH_BYTES:
             most = MAX_SOCKET_PATH_BYTES - len(self._socket.name) - 1
             raise ConfigurationError(f"data_dir must be at most {most} bytes long, not {self._data_dir}")
@@ -107,24 +108,24 @@ class EmbeddedValkey:
         await self._launch(binary)
 
     async def ended(self) -> int:
-        """Return the exit code of the server once it has ended, whoever ended it; below 0 the signal that did."""
+        """Wait for the server to end, for any reason, and return its exit code; -N if signal N ended it."""
         if self._process is None:
             raise RuntimeError("the embedded Valkey was not started")
         return await self._process.wait()
 
     async def restart(self) -> None:
-        """Start again after the server has ended by itself, holding on to the data folder. Raises as `start` does."""
+        """Start the server again after an unexpected end, keeping the lock. Raises the same errors as `start`."""
         with _usable(self._data_dir):
             self._prepare_data_dir()
         await self._launch(find_server_binary())
 
     def supervisor(self, budget: RestartBudget | None = None) -> Supervisor:
-        """The loop that restarts the server, with the same data and url, when it ends by itself."""
+        """The loop that restarts the server, with the same data and url, if it ends unexpectedly."""
         hint = f"see its log {self.log}"
         return Supervisor("the embedded Valkey", self, reason="EMBEDDED_VALKEY_FAILED", hint=hint, budget=budget)
 
     async def stop(self) -> None:
-        """Have the server write everything out and end; kill it if it does not. Does nothing where none runs."""
+        """Let the server save its data and end; kill it if it does not. Does nothing if it is not running."""
         process, self._process = self._process, None
         try:
             if process is not None:
@@ -199,7 +200,7 @@ class EmbeddedValkey:
 
 @contextmanager
 def _usable(data_dir: Path) -> Iterator[None]:
-    """Turn what the file system refuses into an error that names the folder and what helps."""
+    """Convert file system errors to an error that names the folder and a remedy."""
     try:
         yield
     except OSError as error:

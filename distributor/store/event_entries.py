@@ -1,4 +1,4 @@
-"""What an entry of the event stream tells."""
+"""Parses entries of the event stream."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _READABLE: Final = re.compile(
     rf"|{EventKind.AGENT}\t[0-9]{{1,18}}\t[01]",
     re.DOTALL,
 )
-"""The lines that `StoredEventRecord` can decode, so that whoever does so later finds no fault in them."""
+"""The lines that `StoredEventRecord` can decode; checked here so that decoding cannot fail later."""
 _KIND: Final = re.compile(r"([a-z_]+)\t")
 
 
 class EventEntries:
-    """Reads entries for one reader of the stream, and says once in the log if there are any that make no sense.
+    """Parses entries for one reader, and logs once if some are malformed.
 
-    Those are left out: one bad entry must not keep everybody from all that follow. Left out without a word are kinds
-    of event that a later version of us writes.
+    Malformed events are skipped: one bad entry must not hide all later ones. Kinds of events that only a later version
+    writes are skipped silently.
     """
 
     def __init__(self) -> None:
-        self._told = False
+        self._warned = False
 
     def batch(self, entry_id: bytes, fields: Sequence[bytes]) -> EventBatch:
-        """What the entry tells; where nothing of it can be read, no batch at its position."""
+        """Parse one entry; return a batch without records if nothing in it is readable."""
         position = entry_id.decode()
         try:
             texts = [field.decode() for field in fields]
         except UnicodeDecodeError:
             texts = [""]
-        # The first pair says who made the change; each further one is a subject and its line.
+        # The first pair names the replica that made the change; each further pair is a subject and its line.
         if texts[0] != "origin":
             self._unreadable(position)
             return EventBatch(position, "", ())
@@ -57,9 +57,9 @@ class EventEntries:
         return EventBatch(position, texts[1], readable)
 
     def _unreadable(self, position: str) -> None:
-        if not self._told:
-            self._told = True
-            logger.warning("events that cannot be read are left out", first=position)
+        if not self._warned:
+            self._warned = True
+            logger.warning("skipping unreadable events", first=position)
 
 
 def _of_a_later_version(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""The event stream: read as it grows, and the part of it that is still kept."""
+"""Reads the event stream: new events as they are written, and the retained history."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from distributor.store.valkey_connection import REPLY_TIMEOUT_SECONDS, ValkeyCon
 ENTRIES_IN_A_READ: Final = 200
 BLOCK_MS: Final = 5_000
 REPLY_SECONDS: Final = BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS
-"""How long a read may go unanswered: what it blocks for, and the patience that any call has."""
+"""Reply timeout of a read: its blocking time plus the usual timeout."""
 SECONDS_BETWEEN_CHECKS: Final = 1.0
 
 
 class ValkeyEventLog:
-    """The EventLog port on a Valkey.
+    """The EventLog port on Valkey.
 
-    `connection` is this log's own, with REPLY_SECONDS as its reply timeout: a blocking read occupies it.
+    `connection` must not be shared, and needs REPLY_SECONDS as its reply timeout: a blocking read occupies it.
     """
 
     def __init__(self, connection: ValkeyConnection) -> None:
@@ -30,13 +30,13 @@ class ValkeyEventLog:
         self._entries = EventEntries()
 
     async def tail(self, position: str) -> AsyncIterator[EventBatch]:
-        """Batches after `position`; marks where some were missed. Raises Unavailable when Valkey goes away."""
+        """Yield batches after `position`, and mark where some were missed. Raises Unavailable if Valkey is away."""
         next_check = 0.0
         while True:
             reply = await self._connection.call(
                 "XREAD", "COUNT", ENTRIES_IN_A_READ, "BLOCK", BLOCK_MS, "STREAMS", keys.EVENTS, position
             )
-            # Now and then: whoever lags may find the stream trimmed beyond his place, or Valkey emptied.
+            # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
                 kept_from = await self._kept_from()
@@ -53,27 +53,27 @@ class ValkeyEventLog:
         return oldest[0][0].decode() if oldest else None
 
     async def last_position(self) -> str:
-        """The position of the newest event, or of the beginning of time."""
+        """The position of the newest event, or BEGINNING if there is none."""
         newest = await self._connection.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
         return newest[0][0].decode() if newest else BEGINNING
 
 
 class ValkeyEventHistory:
-    """The EventHistory port on a Valkey. Safe for concurrent use on one event loop."""
+    """The EventHistory port on Valkey. Safe for concurrent use on one event loop."""
 
     def __init__(self, connection: ValkeyConnection) -> None:
         self._connection = connection
         self._entries = EventEntries()
 
     async def reaches(self, position: str) -> bool:
-        """Whether all that happened after `position` is still here: not trimmed, nor lost with an emptied Valkey."""
+        """Whether all events after `position` are retained: neither trimmed nor lost with an emptied Valkey."""
         if order_of(position) == order_of(BEGINNING):
             return await self._nothing_trimmed()
         oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
         return bool(oldest) and order_of(oldest[0][0].decode()) <= order_of(position)
 
     async def between(self, after: str, until: str) -> list[EventBatch]:
-        """The first batch after `after`, up to and with `until`; empty once there are none."""
+        """The first batches after `after`, up to and including `until`; empty if there are none."""
         entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", ENTRIES_IN_A_READ)
         return [self._entries.batch(entry_id, fields) for entry_id, fields in entries]
 

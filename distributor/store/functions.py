@@ -1,6 +1,6 @@
 """Loads the Lua functions into Valkey and calls them.
 
-All functions are one library. Its name and the names of its functions carry a digest of the source, so servers of
+All functions form one library. Its name and the function names contain a digest of the source, so that servers of
 two versions can share a Valkey during an upgrade.
 """
 
@@ -19,14 +19,14 @@ from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 FOLDER: Final = resources.files("distributor.store") / "functions"
 Observer = Callable[[str, int, float], None]
-"""Told of each round trip: the function, how many items it carried, and the seconds it took."""
+"""Receives each round trip: the function, the number of items, and the duration in seconds."""
 
 
 def library_source() -> tuple[str, str]:
-    """The library as one Lua text, and its version: eight hexadecimal digits of a digest of it."""
+    """The library as Lua source, and its version: eight hexadecimal digits of the source's digest."""
     files = sorted((entry for entry in FOLDER.iterdir() if entry.name.endswith(".lua")), key=lambda entry: entry.name)
     shared = (FOLDER / "_shared.lua").read_text()
-    # A block for each file, so that names local to one cannot meet those of another.
+    # One block per file, so that local names cannot clash.
     blocks = [f"do\n{entry.read_text()}\nend\n" for entry in files if entry.name != "_shared.lua"]
     body = "\n".join([lua_prelude(), lua_transitions(), shared, *blocks])
     version = hashlib.sha256(body.encode()).hexdigest()[:8]
@@ -34,7 +34,7 @@ def library_source() -> tuple[str, str]:
 
 
 def lua_transitions() -> str:
-    """Lua source of the table that every change of a state is checked against: `TRANSITIONS[before][after]`."""
+    """Lua source of the table that validates every change of state: `TRANSITIONS[before][after]`."""
     lines = []
     for before in CommandStatus:
         reached = {after for targets in TRANSITIONS.values() for after in targets.get(before, ())}
@@ -43,35 +43,35 @@ def lua_transitions() -> str:
 
 
 class Functions:
-    """Calls the functions by their short names. Loads them when Valkey does not have them."""
+    """Calls the functions by their short names. Loads the library if Valkey lacks it."""
 
     def __init__(
         self, connection: ValkeyConnection, observe: Observer | None = None, failed: Callable[[str], None] | None = None
     ) -> None:
-        """`observe` is told of each round trip, `failed` of each function that could not be called."""
+        """`observe` receives each round trip, `failed` the name of each function whose call failed."""
         self._connection = connection
         self._observe = observe
         self._failed = failed
         self._source, self._version = library_source()
 
     async def load(self) -> None:
-        """Put the library into Valkey unless it is there: one that is full, or cannot save, would refuse it."""
+        """Load the library unless it is present: a Valkey that is full or cannot save rejects loading."""
         if not await self._connection.call("FUNCTION", "LIST", "LIBRARYNAME", f"distributor_{self._version}"):
-            # Another server may have been faster, with the same source.
+            # Another server may have loaded the same source in the meantime.
             await self._connection.call("FUNCTION", "LOAD", "REPLACE", self._source)
 
     async def check_writable(self) -> None:
-        """Raise Unavailable while Valkey takes no changes."""
+        """Raise Unavailable while Valkey rejects writes."""
         await self.call("probe", [])
 
     async def call(self, name: str, arguments: list[Argument], items: int = 1) -> Any:
-        """The reply of function `name` to a call for so many items."""
+        """Call function `name` for `items` items and return its reply."""
         begun = time.perf_counter()
         full_name = f"{name}_{self._version}"
         try:
             reply = await self._connection.call("FCALL", full_name, 0, *arguments)
         except DistributorError as error:
-            # A Valkey that was replaced or flushed has forgotten the library; nothing was run yet.
+            # A replaced or flushed Valkey lacks the library; nothing has run yet.
             if "Function not found" not in str(error):
                 if self._failed is not None:
                     self._failed(name)

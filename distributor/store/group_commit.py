@@ -1,7 +1,7 @@
-"""Calls that arrive together travel together.
+"""Batches concurrent calls.
 
-While one call to Valkey is under way, what arrives waits and goes with the next. So an idle system waits for
-nothing, and under load the cost of a round trip is shared by more and more callers.
+While one call to Valkey is in progress, new items wait and go with the next call. An idle system adds no delay;
+under load, more callers share the cost of each round trip.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Reply = TypeVar("Reply")
 
 
 class GroupCommit(Generic[Item, Reply]):
-    """Joins the items of concurrent `submit` calls into batches of at most `most`, one batch under way at a time.
+    """Combines items of concurrent `submit` calls into batches of at most `most`, one batch at a time.
 
-    Order of arrival is kept. A caller that is cancelled leaves the call to Valkey alone: it runs in a task of our
-    own. Lives as long as its loop; `idle()` waits until nothing is under way.
+    Preserves order. Cancelling a caller does not cancel the call to Valkey, which runs in a task owned by this object.
+    Lives as long as its loop; `idle()` waits until nothing is in progress.
     """
 
     def __init__(self, send: Callable[[list[Item]], Awaitable[Sequence[Reply]]], most: int) -> None:
@@ -29,7 +29,7 @@ class GroupCommit(Generic[Item, Reply]):
         self._sender: asyncio.Task[None] | None = None
 
     async def submit(self, items: Sequence[Item]) -> list[Reply]:
-        """The replies to `items`, in order. Raises what the call that carried them raised."""
+        """The replies to `items`, in order. Raises the error of the call that carried them."""
         if not items:
             return []
         if len(items) > self._most:
@@ -44,7 +44,7 @@ class GroupCommit(Generic[Item, Reply]):
         return await future
 
     async def idle(self) -> None:
-        """Return once nothing is under way."""
+        """Return once nothing is in progress."""
         while self._sender is not None:
             await asyncio.wait([self._sender])
 
@@ -64,7 +64,7 @@ class GroupCommit(Generic[Item, Reply]):
             callers.append((len(items), future))
         try:
             replies = await self._send(batch)
-        except Exception as error:  # noqa: BLE001 - each caller gets it; the sender itself goes on
+        except Exception as error:  # noqa: BLE001 - each caller gets it; the sender itself continues
             for _, future in callers:
                 if not future.done():
                     future.set_exception(error)

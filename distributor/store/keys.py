@@ -1,7 +1,7 @@
-"""The names of all keys, and of the fields of a command's status hash.
+"""Names of all keys, and of the fields of a command's status hash.
 
-The first four are fixed: other programs read them. The rest are indexes that can be told from them. The store's
-Lua functions get these names from `lua_prelude()`, so a name is spelt in this file and nowhere else.
+The keys COMMAND, STATUS, AGENT_COMMAND and RESULT are fixed: other programs read them. The Lua functions get all
+names from `lua_prelude()`, so this file is the only place that spells them.
 """
 
 from __future__ import annotations
@@ -12,47 +12,47 @@ from typing import Final
 from distributor.model.control import CONTROL_TYPES, INSTANCE_TYPES
 
 COMMAND: Final = "command:queue:{command_id}"
-"""string: the command as its protobuf message; goes when the command has ended."""
+"""string: the command as a protobuf message; renamed to ENDED_COMMAND when the command ends."""
 ENDED_COMMAND: Final = "command:ended:{command_id}"
-"""string: the same once the command has ended, to look at or to queue again; TTL."""
+"""string: the command after it has ended, to view or queue again; TTL."""
 STATUS: Final = "command:status:{command_id}"
-"""hash: status, agent_id, attempt, lease_id, receipts and what else decides; TTL once the command has ended."""
+"""hash: status, agent_id, attempt, lease_id, receipts and internal fields; TTL once the command has ended."""
 AGENT_COMMAND: Final = "agent:{agent_id}:command:list:{command_id}"
-"""string: this agent has this command; lives as long as the status."""
+"""string: marks that this agent has this command; expires with STATUS."""
 RESULT: Final = "cmd:result:{command_id}"
 """string: the result as JSON, written once; TTL."""
 LATE_RESULT: Final = "cmd:late:{command_id}"
-"""string: a report that came after the command had ended, as JSON; TTL."""
+"""string: a result reported after the command had ended, as JSON; TTL."""
 OUTPUT: Final = "command:output:{command_id}"
-"""stream: chunks; the id of an entry is the offset of the byte after its last, so a reader seeks by offset."""
+"""stream: chunks; an entry's id is the offset after its last byte, so a reader can seek by offset."""
 IDEMPOTENCY: Final = "command:idempotency:{key}"
 """string: command id and request digest; TTL."""
 
 READY: Final = "agent:{agent_id}:ready"
-"""zset: ids to claim now; score = arrival in microseconds less what the priority is worth."""
+"""zset: ids ready to be claimed; score = arrival in microseconds minus the bonus for priority."""
 CONTROL: Final = "agent:{agent_id}:control"
-"""zset: as READY, for control commands (`model/control.py`): claimed first, and also when the agent is full."""
+"""zset: like READY, for control commands (`model/control.py`): claimed first, even if the agent is full."""
 DELAYED: Final = "agent:{agent_id}:delayed"
-"""set: queued ids that wait for another attempt or run, so are not ready; DEADLINES has when they are."""
+"""set: queued ids that wait for another attempt or run and are not ready; DEADLINES holds the time."""
 ASSIGNED: Final = "agent:{agent_id}:assigned"
 """set: ids claimed for this agent that have not ended."""
 AGENT_COMMANDS: Final = "agent:{agent_id}:commands"
-"""zset: all remembered ids of this agent; score = arrival in microseconds."""
+"""zset: all retained ids of this agent; score = arrival in microseconds."""
 SESSION: Final = "agent:{agent_id}:session"
 """hash: replica, instance, epoch, connected, last seen, capacity, labels, types; TTL, renewed by heartbeats."""
 AGENTS: Final = "agents"
-"""zset, all scores 0: the ids of all remembered agents, in order of spelling."""
+"""zset, all scores 0: the ids of all known agents, in order."""
 
 ALL_COMMANDS: Final = "commands:all"
-"""zset: all remembered ids; score = arrival in microseconds."""
+"""zset: all retained ids; score = arrival in microseconds."""
 BY_STATUS: Final = "commands:status:{status}"
 """zset: the ids in this status; score = arrival in microseconds."""
 DEADLINES: Final = "commands:deadlines"
-"""zset: ids of live commands; score = the millisecond at which something must happen to them."""
+"""zset: ids of live commands; score = time of the next deadline in milliseconds."""
 RETENTION: Final = "commands:retention"
-"""zset: `agent_id/command_id` of ended commands; score = the millisecond at which to forget them."""
+"""zset: `agent_id/command_id` of ended commands; score = time of removal in milliseconds."""
 EVENTS: Final = "events"
-"""stream, capped: what happened; each entry is written by the function that made the change."""
+"""stream, capped: events; the function that makes a change also writes its entry."""
 
 ROW: Final = (
     "agent_id",
@@ -71,7 +71,7 @@ ROW: Final = (
     "code",
     "message",
 )
-"""Fields of the status hash that callers see, in the order in which events and lists carry them."""
+"""Fields of the status hash visible to callers, in the order used by events and lists."""
 
 DECISIVE: Final = (
     "lease_id",
@@ -116,11 +116,11 @@ _TEMPLATES: Final = {
 
 
 def lua_prelude() -> str:
-    """Lua source that gives the functions their key names and field numbers.
+    """Lua source that defines key names and field numbers for the functions.
 
-    A template with a placeholder becomes a function `<name>_key(placeholder, ...)`, one without becomes a constant
-    `<NAME>_KEY`. Each field becomes its number in `FIELDS`, such as `F_STATUS`. The sets of command types that are
-    treated in a way of their own come from `model/control.py`.
+    A template with placeholders becomes a function `<name>_key(placeholder, ...)`, one without becomes a constant
+    `<NAME>_KEY`. Each field name becomes a constant with its number in `FIELDS`, such as `F_STATUS`. The sets of
+    special command types come from `model/control.py`.
     """
     lines = [_lua_name(name, template) for name, template in _TEMPLATES.items()]
     fields = ROW + DECISIVE

@@ -1,4 +1,4 @@
-"""The output of commands: one stream each, in which the id of an entry is the offset after its last byte."""
+"""Output of commands: one stream per command; an entry's id is the offset after its last byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
 
 
 class ValkeyOutputLog:
-    """The OutputLog port on a Valkey. Safe for concurrent use on one event loop."""
+    """The OutputLog port on Valkey. Safe for concurrent use on one event loop."""
 
     def __init__(self, connection: ValkeyConnection, functions: Functions, replica: str, policy: StorePolicy) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class ValkeyOutputLog:
         return int(await self._connection.call("HGET", key, "output_base") or 0)
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
-        # The first entry whose end is beyond the offset has the byte at it, or comes after what was dropped.
+        # The first entry that ends beyond the offset contains that byte, or follows dropped output.
         key = keys.OUTPUT.format(command_id=command_id)
         entries = await self._connection.call("XRANGE", key, f"{offset + 1}-0", "+", "COUNT", _CHUNKS_IN_A_READ)
         chunks: list[StoredChunk] = []
@@ -57,5 +57,5 @@ class ValkeyOutputLog:
         return chunks
 
     async def idle(self) -> None:
-        """Return once no call is under way."""
+        """Return once no call is in progress."""
         await self._appends.idle()

@@ -1,4 +1,4 @@
-"""What the store functions are told about times and bounds."""
+"""Times and limits that are passed to the store functions."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ class StorePolicy:
     events_kept: int = 5_000
     output_kept_bytes: int = 1_048_576
     most_claimed_bytes: int = 3 * 1_048_576
-    """Of commands in one claim: with what travels beside them, they fit into the 4 MiB that gRPC clients receive."""
+    """Limit for the commands of one claim: with overhead, they fit the 4 MiB that gRPC clients accept by default."""

@@ -1,4 +1,4 @@
-"""Between the store's bytes and the model's values."""
+"""Converts between the store's bytes and model values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SESSION_FIELDS: Final = (
 
 
 def command_state(command_id: str, row: Sequence[str]) -> CommandState:
-    """The state in a row, whose fields are in the order of `keys.ROW`, unset ones empty."""
+    """Parse a row; fields in the order of `keys.ROW`, unset ones empty."""
     return CommandState(
         command_id,
         row[0],
@@ -49,32 +49,32 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
 
 
 def text_row(row: Row) -> list[str]:
-    """A row as text, unset fields empty."""
+    """Decode a row to text; unset fields become empty."""
     return [value.decode() if value else "" for value in row]
 
 
 class StoredEventRecord:
-    """The EventRecord port: one field of a stream entry. The line is its kind and details, tab separated."""
+    """Implements EventRecord for one pair of a stream entry. The line has the kind and details, tab-separated."""
 
     __slots__ = ("_event", "_line", "agent_id", "kind", "position", "subject")
 
     def __init__(self, position: str, subject: str, line: str) -> None:
         self.position = position
         self.subject = subject
-        # Asked of each by everyone; most look no further.
+        # Every reader needs these; few read the rest.
         self.kind, first, _ = line.split("\t", 2)
         self.agent_id = subject if self.kind == EventKind.AGENT else first
         self._line = line
         self._event: Event | None = None
 
     def event(self) -> Event:
-        # Several may ask: each watcher, and the metrics.
+        # Cached: each watcher and the metrics may need it.
         if self._event is None:
             self._event = self._decoded()
         return self._event
 
     def _decoded(self) -> Event:
-        # The message comes last and is free text, so tabs in it are its own.
+        # The message comes last and is free text, so it may contain tabs.
         kind, *details = self._line.split("\t", len(keys.ROW))
         if kind == EventKind.OUTPUT:
             agent_id, end_offset = details
@@ -86,13 +86,13 @@ class StoredEventRecord:
 
 
 def result_members(completion: Completion) -> str:
-    """The members of a result's JSON that only the agent knows, each followed by a comma."""
+    """Members of the result's JSON that only the agent knows, each followed by a comma."""
     exit_code = "null" if completion.exit_code is None else completion.exit_code
     return f'"exitCode":{exit_code},"data":{completion.data_json or "null"},'
 
 
 def command_result(text: bytes) -> CommandResult:
-    """The result in its JSON."""
+    """Parse a result from its JSON."""
     document: dict[str, Any] = json.loads(text)
     reason = document["reason"]
     return CommandResult(
@@ -111,7 +111,7 @@ def command_result(text: bytes) -> CommandResult:
 
 
 def presence(row: Row, now_ms: int, offline_after_ms: int) -> AgentPresence:
-    """Whether the agent of a session is there; fields connected, last_seen_ms, away_since_ms."""
+    """Presence of an agent, from the session fields connected, last_seen_ms, away_since_ms."""
     connected, last_seen, away_since = row
     if connected is None:
         return AgentPresence(False, False, 0)
@@ -122,7 +122,7 @@ def presence(row: Row, now_ms: int, offline_after_ms: int) -> AgentPresence:
 
 
 def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPresence) -> AgentInfo | None:
-    """What is known of an agent; `row` in the order of SESSION_FIELDS, `counts` (running, queued)."""
+    """What is known about an agent; `row` in the order of SESSION_FIELDS, `counts` (running, queued)."""
     if row[0] is None:
         return None
     epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _ = text_row(row)

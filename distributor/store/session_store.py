@@ -1,4 +1,4 @@
-"""Sessions of agents in Valkey: who is attached where, and what they hold."""
+"""Agent sessions in Valkey: which replica an agent is attached to, and what it holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distributor.store.valkey_connection import Argument
 
 
 class ValkeySessionStore:
-    """The SessionStore port on a Valkey. Safe for concurrent use on one event loop."""
+    """The SessionStore port on Valkey. Safe for concurrent use on one event loop."""
 
     def __init__(self, functions: Functions, replica: str, policy: StorePolicy) -> None:
         self._functions = functions
@@ -26,7 +26,7 @@ class ValkeySessionStore:
         self._departures = GroupCommit(self._send_departures, MOST_IN_A_CALL)
 
     async def idle(self) -> None:
-        """Return once no call is under way."""
+        """Return once no call is in progress."""
         await self._heartbeats.idle()
         await self._departures.idle()
 

@@ -1,4 +1,4 @@
-"""Refuses a Valkey that cannot keep commands: one sentence with the cause and the remedy."""
+"""Rejects a Valkey that is unsuitable for storing commands, with cause and remedy in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distributor.store.functions import Functions
 from distributor.store.valkey_connection import ValkeyConnection
 
 OLDEST: Final = (7, 0)
-"""The first version with functions, as `redis_version` counts: Valkey itself began at 7.2."""
+"""The first version with functions, by `redis_version`; Valkey itself began at 7.2."""
 
 _REMEDIES: Final = (
     ("Protocol error", "no Valkey answers there: check host and port"),
@@ -26,7 +26,7 @@ _REMEDIES: Final = (
     ("used memory", "it is full: raise its maxmemory"),
     ("LOADING", "wait until it has loaded its data"),
 )
-"""What helps, by a word of the error. The first that fits."""
+"""Remedies by a part of the error text; the first match applies."""
 
 
 async def check_server(connection: ValkeyConnection) -> None:
@@ -54,7 +54,7 @@ async def check_server(connection: ValkeyConnection) -> None:
 
 
 async def load_functions(connection: ValkeyConnection, functions: Functions) -> None:
-    """Load the store's functions where they are missing. Raises ConfigurationError."""
+    """Load the store's functions if they are missing. Raises ConfigurationError."""
     try:
         await functions.load()
     except DistributorError as error:
@@ -62,7 +62,7 @@ async def load_functions(connection: ValkeyConnection, functions: Functions) -> 
 
 
 def _unusable(connection: ValkeyConnection, error: DistributorError) -> ConfigurationError:
-    # Ours would say of nearly everything that Valkey is away.
+    # Our own error mostly just says that Valkey is away.
     cause = " ".join(str(error.__cause__ or error).split())
     remedy = next((remedy for word, remedy in _REMEDIES if word in cause), "check valkey_url")
     return _refused(f"cannot use the Valkey at {connection.shown_url}: {cause.rstrip('.')}; {remedy}")

@@ -1,4 +1,4 @@
-"""Connections to Valkey, and what its errors mean to us."""
+"""Connections to Valkey, and the conversion of its errors to ours."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ MOST_CONNECTIONS: Final = 64
 Argument = str | bytes | int | float
 
 _TRY_LATER: Final = ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
-"""How replies begin for which the driver has no exception of its own."""
+"""First words of error replies for which the driver has no exception class."""
 
 
 class ValkeyConnection:
-    """A Valkey, reached over a bounded number of connections with timeouts, and no retries: no change is made twice.
+    """A Valkey, reached over a limited number of connections with timeouts; no retries, so no change is made twice.
 
-    Replies are as Valkey gives them: bytes, int, None, and lists of them. Errors are ours. Safe for concurrent use on
-    one event loop; a call that is cancelled costs its connection, never another caller's reply. `close()` when done.
+    Replies are as Valkey sends them: bytes, int, None, and lists of them. Errors are ours. Safe for concurrent use on
+    one event loop; a cancelled call loses its connection but never receives or causes another caller's reply. Call
+    `close()` when done.
 
-    The connections are the driver's; its client and its pool cost more CPU than the calls that they carry.
+    Uses only the driver's connections: its client and pool cost more CPU than the calls they carry.
     """
 
     def __init__(self, url: str, *, reply_timeout_seconds: float | None = REPLY_TIMEOUT_SECONDS) -> None:
-        """Connects nothing yet. Raises ConfigurationError where `url` is not one that Valkey clients understand."""
+        """Does not connect yet. Raises ConfigurationError if `url` is not a valid Valkey URL."""
         self.shown_url = without_password(url)
         try:
             self._factory = ConnectionPool.from_url(
@@ -52,13 +53,13 @@ class ValkeyConnection:
         self._permits = asyncio.Semaphore(MOST_CONNECTIONS)
 
     async def call(self, *arguments: Argument) -> Any:
-        """The reply to one command."""
+        """Send one command and return its reply."""
         async with self._connected() as connection:
             await connection.send_packed_command(libvalkey.pack_command(arguments), check_health=False)
             return await connection.read_response()
 
     async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        """The replies to commands that travel together. Not a transaction. Raises for the first that failed."""
+        """Send commands together and return their replies. Not a transaction. Raises the first error."""
         async with self._connected() as connection:
             packed = b"".join([libvalkey.pack_command(command) for command in commands])
             await connection.send_packed_command(packed, check_health=False)
@@ -74,20 +75,20 @@ class ValkeyConnection:
             return replies
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         while self._idle:
             await self._idle.pop().disconnect()
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
-        """A connection for one exchange. One that broke connects anew when it is used again."""
+        """Lend a connection for one exchange. A broken connection reconnects when used again."""
         async with self._permits:
             connection = self._idle.pop() if self._idle else self._factory.make_connection()
             try:
                 with translated():
                     yield connection
             except Unavailable:
-                # What broke this one has broken the idle ones too.
+                # The same failure has broken the idle connections too.
                 await self.close()
                 raise
             finally:
@@ -96,11 +97,11 @@ class ValkeyConnection:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's errors into ours."""
+    """Convert the driver's errors to ours."""
     try:
         yield
     except (driver.ConnectionError, driver.TimeoutError, OSError) as error:
-        # While a connection is made, the driver wraps this one in another.
+        # While connecting, the driver wraps the authentication error in another.
         if driver.AuthenticationError in (type(error), type(error.__cause__)):
             raise Unavailable(f"Valkey refuses our credentials: {error}", reason="STORE_UNAVAILABLE") from error
         raise Unavailable(f"Valkey is away: {error}", reason="STORE_UNAVAILABLE", retry_after_seconds=1.0) from error
@@ -124,6 +125,6 @@ def _full(error: Exception) -> ResourceExhausted:
 
 
 def without_password(url: str) -> str:
-    """`url` as it may be shown."""
+    """`url` without its password."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
