@@ -1,25 +1,24 @@
--- Purpose: what the functions share: reading a command, and collecting the writes of a batch.
--- Included once in front of the functions; not a function itself.
+-- Purpose: code shared by the functions: reading a command, and collecting the writes of a batch.
+-- Included once before the functions; not a function itself.
 --
 -- A function first reads and validates everything, then writes: Valkey has no rollback. Writes to a command's own
--- keys happen at once; writes to the indexes that all commands share are collected in a batch and made together.
+-- keys happen immediately; writes to shared indexes are collected in a batch and made together.
 
--- `math` cannot be reached while a library is loaded.
+-- `math` is not available while a library is loading.
 local function floor(x) return x - x % 1 end
 
--- Names carry the version of this source, so that servers of two versions can share a Valkey while one replaces the
--- other.
+-- Names include the version of this source, so that servers of two versions can share a Valkey during an upgrade.
 local function register(name, callback, flags)
   server.register_function{function_name = name .. '_' .. VERSION, callback = callback, flags = flags}
 end
 
--- One call of a function. `now` and `now_us` are Valkey's time, the only clock.
+-- The state of one call. `now` and `now_us` are Valkey's time, the only clock.
 local function new_batch(replica)
   local time = server.call('TIME')
   local now_us = time[1] * 1000000 + time[2]
   return {
     now = floor(now_us / 1000), now_us = now_us,
-    -- As text: Lua writes its numbers with seventeen digits when it hands them on, slowly.
+    -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
     stamp = string.format('%.0f', floor(now_us / 1000)),
     strings = {}, removals = {}, additions = {}, freed = {}, taken = {},
     events = {'origin', replica},
@@ -40,12 +39,12 @@ local function unindex(batch, key, id)
   append(batch.removals, key, id)
 end
 
--- Microseconds have 16 digits, more than Lua writes by itself.
+-- Microseconds have 16 digits, more than Lua prints by default.
 local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Makes the collected writes. The last thing a function does before it returns.
+-- Makes the collected writes. The last step of a function before it returns.
 local function commit(batch, events_kept)
   if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
   for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
@@ -59,7 +58,7 @@ local function commit(batch, events_kept)
   end
 end
 
--- All fields of a command in the order of FIELDS, '' where unset; nil if there is no such command.
+-- All fields of a command in the order of FIELDS, '' if unset; nil if there is no such command.
 local function read(id)
   local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
   if not fields[F_STATUS] then return nil end
@@ -73,7 +72,7 @@ local function number(fields, field)
   return tonumber(fields[field]) or 0
 end
 
--- Whether a comma separated list of states, as model/lifecycle.py wrote it, has this one.
+-- Whether a comma-separated list of states, as built from model/lifecycle.py, contains this one.
 local function among(states, state)
   return string.find(',' .. states .. ',', ',' .. state .. ',', 1, true) ~= nil
 end
@@ -84,8 +83,8 @@ local function announce(batch, kind, id, fields)
   events[#events + 1] = kind .. '\t' .. table.concat(fields, '\t', 1, ROW_LENGTH)
 end
 
--- Moves a command to another state in the index of states. The only way from one state to another, and only along
--- the table of model/lifecycle.py: anything else is a fault of ours, and ends the call.
+-- Moves a command to another state in the index of states. The only way to change a state, and only as permitted by
+-- the table in model/lifecycle.py: anything else is a bug and aborts the call.
 local function move(batch, id, fields, to)
   if not TRANSITIONS[fields[F_STATUS]][to] then
     error('no operation leads from ' .. fields[F_STATUS] .. ' to ' .. to)
@@ -95,8 +94,8 @@ local function move(batch, id, fields, to)
   fields[F_STATUS] = to
 end
 
--- The civil date of a millisecond, as RFC 3339 in UTC (days to date after H. Hinnant, "chrono-compatible
--- low-level date algorithms").
+-- Formats milliseconds as RFC 3339 in UTC (days to date after H. Hinnant, "chrono-compatible low-level date
+-- algorithms").
 local function rfc3339(ms)
   local seconds = floor(ms / 1000)
   local days = floor(seconds / 86400)
@@ -114,8 +113,8 @@ local function rfc3339(ms)
     floor(rest / 3600), floor(rest / 60) % 60, rest % 60, ms - seconds * 1000)
 end
 
--- The result as JSON, as result_document of wire/documents.py has it. `members` is JSON text of the members that only
--- the agent knows, each followed by a comma, or '' where no agent ended it.
+-- The result as JSON, in the form of result_document in wire/documents.py. `members` is the JSON text of the members
+-- that only the agent knows, each followed by a comma, or '' if no agent reported a result.
 local function result_json(id, fields, members, output_bytes, finish_time)
   local reason = 'null'
   if fields[F_CODE] ~= '' then
@@ -130,19 +129,19 @@ local function result_json(id, fields, members, output_bytes, finish_time)
   })
 end
 
--- The index of commands to claim that this one belongs to.
+-- The queue that this command belongs to.
 local function queue_key(fields)
   return (CONTROL_TYPES[fields[F_TYPE]] and control_key or ready_key)(fields[F_AGENT_ID])
 end
 
--- Takes a queued command out of its queue, be it ready or delayed.
+-- Removes a queued command from its queue, whether ready or delayed.
 local function leave_queue(batch, id, fields)
   unindex(batch, queue_key(fields), id)
   append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
 end
 
--- Ends a command: status, result, expiry of all its keys, indexes, event. The caller has checked that it may, and
--- has set code and message in `fields`. `members` as in result_json.
+-- Ends a command: status, result, expiry of all its keys, indexes, event. The caller has checked the transition and
+-- set code and message in `fields`. `members` as in result_json.
 local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
@@ -158,7 +157,7 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   if fields[F_CODE] ~= '' or fields[F_CANCEL_MS] ~= '' then
     server.call('HSET', status_key(id), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   end
-  -- What it was is kept as long as its result, under another name: a command in the queue is one that lives.
+  -- The command is retained as long as its result, under another name: keys in the queue mean live commands.
   server.pcall('RENAME', command_key(id), ended_command_key(id))
   server.call('PEXPIRE', ended_command_key(id), retention_ms)
   batch.finish_time = batch.finish_time or rfc3339(batch.now)
@@ -173,8 +172,8 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   announce(batch, 'finished', id, fields)
 end
 
--- Puts an assigned command back into its queue, at its old place, to be claimed after delay_ms. Code and message of
--- `fields` say why.
+-- Returns an assigned command to its original place in the queue, claimable after delay_ms. Code and message in
+-- `fields` give the reason.
 local function release_command(batch, id, fields, delay_ms)
   append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
   move(batch, id, fields, 'queued')
@@ -194,8 +193,8 @@ local function release_command(batch, id, fields, delay_ms)
   announce(batch, 'released', id, fields)
 end
 
--- Remembers the lease of an attempt that is given up although its agent may have run it, with the place where its
--- output began: `lease=base ` for each, the latest eight.
+-- Remembers the lease of a given-up attempt that its agent may have run, and where its output began:
+-- `lease=base ` for each of the latest eight.
 local function remember_given_up(id, fields)
   local known = fields[F_GIVEN_UP] .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
   local _, leases = string.gsub(known, ' ', '')
@@ -204,8 +203,8 @@ local function remember_given_up(id, fields)
   server.call('HSET', status_key(id), 'given_up', known)
 end
 
--- Whether a lease is that of an attempt that was given up, while no later one was started: what its agent says of it
--- is still true of the command. Returns where its output began, nil where not.
+-- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
+-- where its output began, else nil.
 local function base_of_given_up(fields, lease_id)
   if lease_id == '' or fields[F_STARTED_MS] ~= '' then return nil end
   local known = ' ' .. fields[F_GIVEN_UP]
@@ -213,8 +212,8 @@ local function base_of_given_up(fields, lease_id)
   return last and tonumber(string.match(known, '^%d+', last + 1))
 end
 
--- What becomes of an assigned command that its agent did not take: another attempt, or an end. Returns the state it
--- went to. Deliveries that led to a run do not count against `attempts`.
+-- Requeues or ends an assigned command that its agent did not take. Returns the new state. Deliveries that led to a
+-- run do not count against `attempts`.
 local function release_or_give_up(batch, id, fields, delay_ms, attempts, retention_ms)
   if fields[F_CANCEL_MS] ~= '' then
     fields[F_CODE], fields[F_MESSAGE] = 'cancelled', 'cancelled before the agent started it'
@@ -230,13 +229,13 @@ local function release_or_give_up(batch, id, fields, delay_ms, attempts, retenti
   return 'queued'
 end
 
--- When an acknowledged command must have ended: its time limit, and time for the agent to stop it and report.
+-- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.
 local function run_limit(batch, fields, slack_ms)
   return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
 end
 
--- Fills receipts that are still unset from milliseconds since the claim; '' where not known. What has started has
--- been received: a command without an acknowledgement may be given out again, and that one must not.
+-- Fills receipts that are still unset from milliseconds since the claim; '' if unknown. A start implies an
+-- acknowledgement: a command without one may be requeued, and a started command must not be.
 local function fill_receipts(fields, sent, acknowledged, started)
   if acknowledged == '' then acknowledged = started end
   local assigned = number(fields, F_ASSIGNED_MS)
@@ -247,7 +246,7 @@ local function fill_receipts(fields, sent, acknowledged, started)
   if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = assigned + started end
 end
 
--- Whether an agent is attached and was heard of lately.
+-- Whether an agent is attached and was seen recently.
 local function is_present(connected, last_seen_ms, now, offline_after_ms)
   return connected == '1' and now - (tonumber(last_seen_ms) or 0) < offline_after_ms
 end

@@ -1,17 +1,17 @@
--- Purpose: keep pieces of output of running commands.
+-- Purpose: store output of running commands.
 -- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, most bytes kept of one command, sources of finish;
+-- ARGV     replica, events_kept, maximum bytes kept of one command, sources of finish;
 --          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data
--- Returns  for each piece: the offset up to which the agent may forget its output, or -1 where this lease no longer
---          holds the command
--- Invariants: no byte is kept twice; what is dropped is the oldest, and OUTPUT then begins after it.
+-- Returns  for each piece: the offset up to which the agent may discard output, or -1 if this lease no longer holds the
+--          command
+-- Invariants: no byte is stored twice; the oldest bytes are dropped first, and OUTPUT then begins after them.
 
 local HEADER, ITEM = 4, 6
 
--- Offsets of an agent begin anew with each attempt; `output_base` is where this attempt began.
+-- An agent's offsets start at 0 in each attempt; `output_base` is where this attempt began.
 local function append_output(keys, args)
   local batch = new_batch(args[1])
-  local most = tonumber(args[3])
+  local max_bytes = tonumber(args[3])
   local outcomes, arrived, order = {}, {}, {}
   for i = HEADER + 1, #args, ITEM do
     local id, offset, data = args[i], tonumber(args[i + 4]), args[i + 5]
@@ -24,8 +24,8 @@ local function append_output(keys, args)
         if first < stored then data = string.sub(data, stored - first + 1) end
         server.call('XADD', output_key(id), whole(last) .. '-0', 's', args[i + 3], 't', batch.now, 'd', data)
         server.call('HSET', status_key(id), 'output_bytes', whole(last))
-        if last > most then
-          server.call('XTRIM', output_key(id), 'MINID', '=', whole(last - most + 1) .. '-0')
+        if last > max_bytes then
+          server.call('XTRIM', output_key(id), 'MINID', '=', whole(last - max_bytes + 1) .. '-0')
           local oldest = server.call('XRANGE', output_key(id), '-', '+', 'COUNT', 1)[1]
           local kept_from = tonumber(string.match(oldest[1], '%d+')) - #oldest[2][6]
           server.call('HSET', status_key(id), 'output_dropped', whole(kept_from))

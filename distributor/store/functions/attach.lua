@@ -1,15 +1,15 @@
--- Purpose: open a session for an agent and settle what it holds.
+-- Purpose: open a session for an agent and decide which held commands it keeps.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, agent_id, instance id, capacity, types (comma separated), labels (JSON), version,
 --          offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts, retention_ms,
 --          sources of adopt, sources of release;
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen}, or
---          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' where its result is stored
---          and another run is to be made, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
+--          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
+--          another run is due, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
 --          output that are stored, cancel_ms, '1' for a control command}}
--- Invariants: one live instance under an agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
---          says: a command it never had goes back to the queue, one it had and lost has ended as outcome_unknown.
+-- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
+--          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
 local HEADER, ITEM = 15, 2
 
@@ -31,7 +31,7 @@ local function adopt(batch, id, fields, slack_ms)
     CONTROL_TYPES[fields[F_TYPE]] and '1' or ''}
 end
 
--- What becomes of a command that the agent holds under this lease.
+-- Decides about a command that the agent holds under this lease.
 local function settle_held(batch, id, lease_id, args, held)
   local fields = read(id)
   if not fields or fields[F_AGENT_ID] ~= args[3] or number(fields, F_ATTEMPT) == 0
@@ -41,7 +41,7 @@ local function settle_held(batch, id, lease_id, args, held)
   if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
   if held[id] then return false end
   if fields[F_LEASE_ID] ~= lease_id then
-    -- An attempt that was given up while the agent had it: that one goes on, the later one never began.
+    -- An attempt given up while the agent had it: it continues, and the later one has not started.
     local base = base_of_given_up(fields, lease_id)
     if not base then return false end
     fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base

@@ -1,9 +1,9 @@
--- Purpose: end queued commands; ask for the end of assigned ones.
+-- Purpose: end queued commands; request the end of assigned ones.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, retention_ms, sources of cancel, sources of finish;
 --          then for each command: id, reason message
--- Returns  for each command: false where it is unknown, else its row after the call
--- Invariants: a cancel is asked for once; a command that has ended is left as it is.
+-- Returns  for each command: false if unknown, else its row after the call
+-- Invariants: a cancel is requested once; a command that has ended is not changed.
 
 local HEADER, ITEM = 5, 2
 

@@ -1,16 +1,16 @@
--- Purpose: give queued commands to attached agents, in order of rank, each under a lease; control commands first.
+-- Purpose: assign queued commands to attached agents, by rank, each under a lease; control commands first.
 -- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, ack_deadline_ms, most bytes of commands in all, sources of claim, sources of outdate,
---          retention_ms;
---          then for each agent: agent_id, epoch, most commands, lease id, most control commands
--- Returns  {now_ms, then for each agent {'superseded'} or {'ok', how many of these are control commands, which come
---          first, then for each command: id, attempt, command}}
--- Invariants: only the session with the latest epoch gets anything; a claimed id is in ASSIGNED and not in READY or
---          CONTROL, and its deadline is the one for its acknowledgement; a command for another instance of the agent
---          is given to nobody, it ends as failed.
+-- ARGV     replica, events_kept, ack_deadline_ms, maximum total bytes of commands, sources of claim,
+--          sources of outdate, retention_ms;
+--          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands
+-- Returns  {now_ms, then for each agent {'superseded'} or {'ok', number of control commands, which come first,
+--          then for each command: id, attempt, command}}
+-- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
+--          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
+--          but ends as failed.
 
 local HEADER, ITEM = 7, 5
-local MOST_PASSED_OVER = 100
+local MAX_SKIPPED = 100
 
 local function read_commands(ids)
   if #ids == 0 then return {} end
@@ -39,7 +39,7 @@ local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
   return attempt
 end
 
--- Ends a command that was meant for an instance of the agent that is gone.
+-- Ends a command meant for an agent instance that is gone.
 local function outdate(batch, id, fields, retention_ms)
   fields[F_CODE] = 'instance_gone'
   fields[F_MESSAGE] = fields[F_INSTANCE_ID] == ''
@@ -48,12 +48,12 @@ local function outdate(batch, id, fields, retention_ms)
   finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
 end
 
--- Claims up to `most` from one queue into `claimed`; returns how many, and the bytes that are left. Looks past
--- commands that have expired and wait for their deadline, up to a bound.
-local function claim_from(batch, queue, most, session, claimed, bytes_left)
+-- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Skips expired
+-- commands that still wait for their deadline, up to a bound.
+local function claim_from(batch, queue, limit, session, claimed, bytes_left)
   local seen, count = 0, 0
-  while count < most and seen < most + MOST_PASSED_OVER do
-    local ids = server.call('ZRANGE', queue, '-inf', '+inf', 'BYSCORE', 'LIMIT', seen, most - count)
+  while count < limit and seen < limit + MAX_SKIPPED do
+    local ids = server.call('ZRANGE', queue, '-inf', '+inf', 'BYSCORE', 'LIMIT', seen, limit - count)
     if #ids == 0 then break end
     local commands = read_commands(ids)
     for n, id in ipairs(ids) do
@@ -64,7 +64,7 @@ local function claim_from(batch, queue, most, session, claimed, bytes_left)
         and among(session.outdate_sources, fields[F_STATUS]) then
         outdate(batch, id, fields, session.retention_ms)
       elseif number(fields, F_EXPIRES_MS) > batch.now then
-        -- The first always goes, so that a large command cannot block its queue.
+        -- The first is always taken, so that a large command cannot block its queue.
         if #claimed > 2 and #command > bytes_left then return count, 0 end
         bytes_left = bytes_left - #command
         count = count + 1

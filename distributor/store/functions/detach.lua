@@ -1,8 +1,8 @@
--- Purpose: note that agents are away.
+-- Purpose: record that agents are away.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept; then for each agent: agent_id, epoch
--- Returns  for each agent: 1, or 0 where the session was no longer the latest
--- Invariants: a late end of an old session does not touch a newer one.
+-- Returns  for each agent: 1, or 0 if the session was no longer the latest
+-- Invariants: a late end of an old session does not affect a newer one.
 
 local HEADER, ITEM = 2, 2
 

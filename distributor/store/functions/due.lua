@@ -1,10 +1,10 @@
--- Purpose: do to live commands what their deadlines ask for.
+-- Purpose: act on passed deadlines of live commands.
 -- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, most commands, delivery attempts, retention_ms, offline_after_ms,
+-- ARGV     replica, events_kept, maximum commands, delivery attempts, retention_ms, offline_after_ms,
 --          sources of expire, sources of release;
---          then one delay_ms for each attempt: the wait after that attempt was not acknowledged
--- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, state it went to}
--- Invariants: a deadline that has passed is acted on once, by whoever comes first.
+--          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
+-- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
+-- Invariants: a passed deadline is acted on once, even if several replicas try.
 
 local HEADER = 8
 
@@ -19,7 +19,7 @@ local function expire(batch, id, fields, retention_ms)
   return 'timeout'
 end
 
--- An acknowledged command whose agent has neither finished nor stopped it in time.
+-- Ends an acknowledged command that its agent has neither finished nor stopped in time.
 local function overrun(batch, id, fields, retention_ms, offline_after_ms)
   local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'connected', 'last_seen_ms')
   if is_present(session[1], session[2], batch.now, offline_after_ms) then

@@ -3,12 +3,13 @@
 -- ARGV     replica, events_kept, queue_limit, when_full ('refuse' | 'drop'), ageing_us per point of priority,
 --          idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '',
---          time_limit_ms, queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', digest of the request
--- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}}; outcome:
---          queued, already_queued (same key, same request), key_taken, agent_offline, queue_full, unsupported_type
+--          time_limit_ms, queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest
+-- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}};
+--          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
+--          unsupported_type
 -- Invariants: a refused command leaves nothing behind; an id is in ALL_COMMANDS, AGENT_COMMANDS, BY_STATUS(queued),
---          DEADLINES and READY (of control commands: CONTROL), or in none of them. A
---          control command counts against a limit of its own; a STOP names the instance that it is for.
+--          DEADLINES and READY (control commands: CONTROL), or in none of them. Control commands have a limit of
+--          their own; a STOP records the instance that it is for.
 
 local HEADER, ITEM = 9, 12
 
@@ -31,7 +32,7 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   return agent
 end
 
--- The ids in a queue, the oldest of the lowest priority last. Read once in a call, because a queue may be long.
+-- The ids in a queue, the oldest of the lowest priority last. Read once per call, as a queue may be long.
 local function droppable(agent_id)
   local queue = {}
   local function add(ids)
@@ -50,8 +51,8 @@ local function droppable(agent_id)
   return queue
 end
 
--- Ends the command that matters least in a full queue, unless all matter more than one of this priority. Those that
--- this very call has queued are not in the index yet, so they are never dropped by it.
+-- Ends the lowest-ranking command of a full queue, unless all have a higher priority than the given one. Commands
+-- queued by this call are not in the index yet, so it never drops them.
 local function drop_one(batch, agent, agent_id, priority, cancel_sources, retention_ms)
   agent.droppable = agent.droppable or droppable(agent_id)
   local least = agent.droppable[#agent.droppable]
@@ -81,7 +82,7 @@ local function enqueue(keys, args)
     if known then
       kept_id = string.sub(known, 1, -#digest - 2)
       outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
-    -- One that is away may come back with other types; what it cannot run it refuses.
+    -- An absent agent may come back with other types, and refuses what it cannot run.
     elseif agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then
       outcome = 'unsupported_type'
     elseif agent.present == 0 and args[i + 8] == 'fail' then
@@ -93,7 +94,7 @@ local function enqueue(keys, args)
       outcome = room and 'queued' or 'queue_full'
     end
     if outcome == 'queued' then
-      -- In the millisecond of the receipt, which filters by time go by; ids break ties, and they grow.
+      -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
       local queued_us = math.min(batch.now_us + order, batch.now * 1000 + 999)
       local arrival, rank = whole(queued_us), whole(queued_us - priority * ageing_us)
       local expires = whole(batch.now + tonumber(args[i + 7]))

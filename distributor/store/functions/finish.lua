@@ -1,15 +1,15 @@
--- Purpose: store how commands ended on their agents.
+-- Purpose: store the outcomes that agents report.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, retention_ms, sources of finish, sources of settle;
 --          then for each command: id, agent_id, lease id, status, reason code, reason message, JSON members of the
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
---          milliseconds from the claim to: sent, acknowledged, started ('' where not known), and whether the handler
---          has run ('1'; '' where the agent only refused it or does not have it)
--- Returns  for each command: stored, run_again, late (it had ended; kept as LATE_RESULT), unknown, foreign (another
+--          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and whether the handler ran
+--          ('1'; '' if the agent refused the command or does not have it)
+-- Returns  for each command: stored, run_again, late (already ended; stored as LATE_RESULT), unknown, foreign (another
 --          agent's), stale (of an earlier attempt)
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
---          end it, under the lease that holds it, or with the outcome of an attempt that was given up meanwhile while
---          no later one was started; a run is counted once, however often it is reported.
+--          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
+--          run is counted once, however often it is reported.
 
 local HEADER, ITEM = 5, 13
 
@@ -40,7 +40,7 @@ local function finish(keys, args)
       outcome = 'late'
       keep_late(batch, id, fields, args, i, retention_ms)
     elseif args[i + 2] ~= '' and fields[F_COUNTED_LEASE] == args[i + 2] then
-      -- Reported again, as the acknowledgement was lost.
+      -- Reported again because the acknowledgement was lost.
       outcome = 'run_again'
     elseif not holds and not earlier_base then
       outcome = 'stale'
@@ -50,13 +50,13 @@ local function finish(keys, args)
       else
         fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
       end
-      -- Of an attempt that was given up, the status says why; the outcome may have no reason of its own.
+      -- The status has the reason why the attempt was given up; the outcome may have none of its own.
       if fields[F_CODE] ~= '' and args[i + 4] == '' then
         server.call('HSET', status_key(id), 'code', '', 'message', '')
       end
       fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
       local runs = number(fields, F_RUNS) + 1
-      -- The agent counts the output of its own attempt only. What could not be kept counts too, so that it is told.
+      -- The agent counts output of its own attempt only. Include dropped output, so that readers see the gap.
       local output_bytes = math.max(number(fields, F_OUTPUT_BYTES), number(fields, F_OUTPUT_BASE) + args[i + 7])
       if args[i + 8] ~= '' and runs < number(fields, F_MAX_RUNS) and fields[F_CANCEL_MS] == '' then
         outcome = 'run_again'

@@ -1,10 +1,10 @@
--- Purpose: take commands whose retention is over, and agents whose session has expired, out of the indexes. Their
---          own keys have a TTL and go by themselves.
+-- Purpose: remove commands past their retention, and agents with expired sessions, from the indexes. Their own keys
+--          expire by TTL.
 -- KEYS     none; names come from the prelude
--- ARGV     most commands, most agents, agent id to go on after ('' from the first), terminal states (comma
+-- ARGV     maximum commands, maximum agents, agent id to continue after ('' to start), terminal states (comma
 --          separated)
--- Returns  {commands forgotten, agents forgotten, agent id to go on after ('' when all have been seen)}
--- Invariants: an index has no id of a command that can no longer be read, but for the time until the next sweep.
+-- Returns  {commands removed, agents removed, agent id to continue after ('' at the end)}
+-- Invariants: indexes contain no ids of unreadable commands, except until the next sweep.
 
 local function forget(keys, args)
   local batch = new_batch('')

@@ -1,9 +1,9 @@
--- Purpose: all of one command, and whether its agent is there.
+-- Purpose: read everything about one command, and the presence of its agent.
 -- KEYS     none; names come from the prelude
 -- ARGV     id
--- Returns  false where it is unknown, else {now_ms, the command or false, bytes of its output so far,
+-- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
 --          {connected, last_seen_ms, away_since_ms} of its agent's session, row}
--- Invariants: everything is of the same moment.
+-- Invariants: all parts are from the same moment.
 
 local function get_command(keys, args)
   local id = args[1]

@@ -1,8 +1,8 @@
--- Purpose: renew the sessions of agents that have been heard.
+-- Purpose: renew the sessions of agents after a heartbeat.
 -- KEYS     none; names come from the prelude
 -- ARGV     session_ttl_ms; then for each agent: agent_id, epoch
--- Returns  for each agent: 1, or 0 where the session is no longer the latest
--- Invariants: a session that was superseded is never renewed.
+-- Returns  for each agent: 1, or 0 if the session is no longer the latest
+-- Invariants: a superseded session is never renewed.
 
 local HEADER, ITEM = 1, 2
 

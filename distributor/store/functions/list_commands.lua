@@ -2,11 +2,11 @@
 -- KEYS     none; names come from the prelude
 -- ARGV     agent_id or '', statuses (comma separated) or '', type or '', queued from (us, inclusive) or '-inf',
 --          queued until (us, exclusive) or '+inf', last seen arrival (us) or '', last seen id or '', page size,
---          most commands to look at
--- Returns  {arrival and id to go on after ('' and '' at the end), then for each command {id, row...}}
--- Invariants: looks at a bounded number of commands, so a page may be short, or empty, and still have a next one.
+--          maximum commands to scan
+-- Returns  {arrival and id to continue after ('' and '' at the end), then for each command {row..., id}}
+-- Invariants: scans a bounded number of commands, so a page may be short or empty and still have a next one.
 
--- The smallest index that has everything that is asked for.
+-- The smallest index that contains every match.
 local function index_for(agent_id, statuses)
   local only = statuses ~= '' and not string.find(statuses, ',', 1, true)
   local by_status = only and by_status_key(statuses)
@@ -22,10 +22,10 @@ local function list_commands(keys, args)
   local upper = args[5] == '+inf' and '+inf' or '(' .. args[5]
   local last_arrival, last_id = args[6], args[7]
   if last_arrival ~= '' then upper = last_arrival end
-  local page_size, most = tonumber(args[8]), tonumber(args[9])
+  local page_size, max_scanned = tonumber(args[8]), tonumber(args[9])
   local page = {'', ''}
   local found = server.call('ZREVRANGEBYSCORE', index_for(agent_id, statuses), upper, args[4], 'WITHSCORES',
-    'LIMIT', 0, most)
+    'LIMIT', 0, max_scanned)
   for i = 1, #found, 2 do
     local id, arrival = found[i], whole(tonumber(found[i + 1]))
     if arrival ~= last_arrival or id < last_id then
@@ -40,7 +40,7 @@ local function list_commands(keys, args)
       if #page - 2 == page_size and i + 2 <= #found then return page end
     end
   end
-  if #found < most * 2 then page[1], page[2] = '', '' end
+  if #found < max_scanned * 2 then page[1], page[2] = '', '' end
   return page
 end
 

@@ -1,8 +1,8 @@
--- Purpose: find out whether Valkey takes changes now. Changes nothing.
+-- Purpose: check whether Valkey accepts writes. Changes nothing.
 -- KEYS     none
 -- ARGV     none
--- Returns  1; an error where Valkey refuses functions that write: it cannot save, or lacks the replicas it wants
--- Invariants: a full Valkey answers, as it does to all that lets a command end.
+-- Returns  1; an error if Valkey rejects functions that write: it cannot save, or lacks required replicas
+-- Invariants: succeeds on a full Valkey, like every function that lets a command end.
 
 local function probe(keys, args)
   return 1

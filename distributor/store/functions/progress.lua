@@ -1,10 +1,10 @@
--- Purpose: note that an agent has, or has started, commands.
+-- Purpose: record that an agent has acknowledged or started commands.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, slack_ms added to the time limit, sources of finish;
 --          then for each command: id, agent_id, lease id, and milliseconds from the claim to: sent, acknowledged,
---          started ('' where not known)
--- Returns  for each command: 'ok', or 'gone' where this lease no longer holds it
--- Invariants: a receipt is written once; the deadline is the run limit from here on.
+--          started ('' if unknown)
+-- Returns  for each command: 'ok', or 'gone' if this lease no longer holds it
+-- Invariants: a receipt is written once; from then on the deadline is the run limit.
 
 local HEADER, ITEM = 4, 6
 

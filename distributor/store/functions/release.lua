@@ -1,11 +1,10 @@
--- Purpose: take back commands that an agent did not start: refused as busy or stale, or never sent.
+-- Purpose: requeue commands that an agent did not start: refused as busy or stale, or never sent.
 -- KEYS     none; names come from the prelude
 -- ARGV     replica, events_kept, delivery attempts, retention_ms, sources of release;
 --          then for each command: id, agent_id, lease id, delay_ms, reason code, reason message,
---          counts ('0' where the delivery was no attempt but nobody's failure)
--- Returns  for each command: the state it went to (queued, failed, cancelled), or 'gone' where this lease no longer
---          holds it
--- Invariants: a released command keeps its place in the order of its queue.
+--          counts ('0' if it must not count as a delivery attempt)
+-- Returns  for each command: the new state (queued, failed, cancelled), or 'gone' if this lease no longer holds it
+-- Invariants: a released command keeps its place in the queue.
 
 local HEADER, ITEM = 5, 7
 
