@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentGatewayServiceStub:
-    """Where agents attach. They connect out, so they may live behind NAT.
+    """Serves agents. They connect outbound, so they may be behind NAT.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class AgentGatewayServiceStub:
 
 
 class AgentGatewayServiceServicer:
-    """Where agents attach. They connect out, so they may live behind NAT.
+    """Serves agents. They connect outbound, so they may be behind NAT.
     """
 
     def Connect(self, request_iterator, context):
@@ -71,7 +71,7 @@ def add_AgentGatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentGatewayService:
-    """Where agents attach. They connect out, so they may live behind NAT.
+    """Serves agents. They connect outbound, so they may be behind NAT.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CommandServiceStub:
-    """Queues commands, tells what became of them, and knows the agents.
+    """Queues commands, reports on them, and lists agents.
     """
 
     def __init__(self, channel):
@@ -88,67 +88,67 @@ class CommandServiceStub:
 
 
 class CommandServiceServicer:
-    """Queues commands, tells what became of them, and knows the agents.
+    """Queues commands, reports on them, and lists agents.
     """
 
     def QueueCommand(self, request, context):
-        """Stores one command. Answers once it is stored; does not wait for the agent.
+        """Stores one command. Returns once it is stored; does not wait for the agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueueCommands(self, request, context):
-        """Stores up to 1,000 commands, each answered separately.
+        """Stores up to 1,000 commands, each with its own outcome.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCommand(self, request, context):
-        """Status, receipts and reason of one command.
+        """Command, state, receipts and reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetResult(self, request, context):
-        """The result of a command that has ended; FAILED_PRECONDITION before that.
+        """The result of an ended command; FAILED_PRECONDITION before that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCommands(self, request, context):
-        """Commands, newest first, page by page.
+        """Commands, newest first, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchCommand(self, request, context):
-        """One command: its state at once and at each change, its output from an offset, its result; then the stream ends.
+        """One command: its current state and each change, output from an offset, its result; then the stream ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchCommands(self, request, context):
-        """The states of many commands, several in a message.
+        """States of many commands, several per message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelCommand(self, request, context):
-        """Cancels a queued command, or asks its agent to stop it. No effect on one that has ended.
+        """Cancels a queued command, or asks its agent to stop it. No effect once it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAgents(self, request, context):
-        """Agents, by id, page by page.
+        """Agents in order of id, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,7 +223,7 @@ def add_CommandServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CommandService:
-    """Queues commands, tells what became of them, and knows the agents.
+    """Queues commands, reports on them, and lists agents.
     """
 
     @staticmethod
