@@ -93,7 +93,7 @@ class Cluster:
 
     async def _start(self) -> None:
         await self._lifespan.enter("Valkey", self._valkey, embedded.STOP_TIMEOUT_SECONDS)
-        self._lifespan.at_stop("connection", self.valkey.close)
+        self._lifespan.on_stop("connection", self.valkey.close)
         await self._lifespan.enter("server", self._server, STOP_TIMEOUT_SECONDS)
         self.address = json.loads(await self._server.log_line('"event": "serving"'))["grpc"]
 

@@ -1,1 +1,1 @@
-"""Assembles and runs processes: server, bridge, and both with an agent for development."""
+"""Assembles and runs processes: the server, the bridge, and the development set-up of both with an agent."""

@@ -1,4 +1,4 @@
-"""The agent of `dev` and `demo`, a process of its own."""
+"""Runs the agent of `dev` and `demo` in a separate process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from distributor.processes.child_process import ChildProcess
 from distributor.processes.supervisor import Supervisor
 
 FINISH_SECONDS: Final = 3.0
-"""For running commands to finish, before the agent cancels them."""
+"""Time for running commands to finish before the agent cancels them."""
 CANCEL_SECONDS: Final = 10.0
-"""For cancelled commands to end: longer than an agent waits between TERM and KILL of a program."""
+"""Time for cancelled commands to end: longer than the agent's grace between SIGTERM and SIGKILL."""
 
 
 class AgentProcess:
-    """One agent process, from entering to leaving. Enter it on the main thread, as `ChildProcess` requires.
+    """An agent process, as an async context manager. Enter it on the main thread, as `ChildProcess` requires.
 
-    It dies with this process, even on SIGKILL: an agent that may EXEC must not be left behind. On leaving, running
-    commands have a few seconds to finish and are then cancelled; none is left behind.
+    The agent dies with this process, even on SIGKILL: an agent that may EXEC must not outlive it. On exit, running
+    commands have FINISH_SECONDS to finish and are then cancelled.
     """
 
     def __init__(self, program: Sequence[str]) -> None:
@@ -27,16 +27,16 @@ class AgentProcess:
         self._process: ChildProcess | None = None
 
     async def ended(self) -> int:
-        """Wait for its end; returns the exit code."""
+        """Wait for the agent to end and return its exit code."""
         return await self._running().wait()
 
     async def restart(self) -> None:
-        """Start it again after it has ended by itself."""
+        """Start the agent again after it ended."""
         self._process = ChildProcess(self._program)
 
     def supervisor(self) -> Supervisor:
-        """The loop that restarts it when it ends by itself."""
-        return Supervisor("the agent", self, reason="AGENT_FAILED", hint="the lines above say why")
+        """Return the loop that restarts the agent when it ends."""
+        return Supervisor("the agent", self, reason="AGENT_FAILED", hint="see the log lines above")
 
     async def __aenter__(self) -> Self:
         self._process = ChildProcess(self._program)

@@ -42,7 +42,7 @@ DEV_TOKEN_SECONDS: Final = 12 * 3_600
 
 @dataclass(frozen=True, slots=True)
 class BridgeParts:
-    """The parts that are started and stopped. `loops` are the background loops by name; none of them returns."""
+    """The parts to start and stop. `loops` are the background loops by name; none of them returns."""
 
     connection: ValkeyConnection
     event_connection: ValkeyConnection
@@ -54,9 +54,9 @@ class BridgeParts:
 
 
 def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool) -> BridgeParts:
-    """A bridge. With `dev`, it gives a token to any page opened on this machine.
+    """Assemble a bridge. With `dev`, it gives a token to any page opened on this machine.
 
-    Raises ConfigurationError for unusable keys and a missing `valkey_url`.
+    Raises ConfigurationError for unusable keys or a missing `valkey_url`.
     """
     key = settings.signing_key()
     verifier = TokenVerifier(settings.token_audience, key, settings.public_pems(), settings.token_leeway)

@@ -1,4 +1,4 @@
-"""One running bridge: starts and stops everything that `distributor bridge` needs, in order."""
+"""Starts and stops the parts of a bridge in order, for `distributor bridge`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class BridgeProcess:
-    """A bridge that serves dashboards. `serving_dashboards` makes one."""
+    """A running bridge. Created by `serving_dashboards`."""
 
     parts: BridgeParts
     metrics: BridgeMetrics
@@ -30,12 +30,12 @@ class BridgeProcess:
 
     @property
     def port(self) -> int:
-        """The port in use, also where the settings say 0."""
+        """The port in use, also if the settings say 0."""
         return self.parts.endpoint.port
 
     @property
     def url(self) -> str:
-        """The address of the page."""
+        """The URL of the page."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def run(self) -> None:
@@ -45,9 +45,9 @@ class BridgeProcess:
 
 @asynccontextmanager
 async def serving_dashboards(settings: BridgeSettings, *, dev: bool = False) -> AsyncIterator[BridgeProcess]:
-    """A bridge over the Valkey of a server, serving inside the context; for `dev`, see `bridge_parts`.
+    """Run a bridge inside the context. For `dev`, see `bridge_parts`.
 
-    On leaving, dashboards are disconnected first and the store last. Raises ConfigurationError.
+    On exit, disconnects dashboards first and closes the store last. Raises ConfigurationError.
     """
     metrics = BridgeMetrics()
     parts = bridge_parts(settings, metrics, dev=dev)
@@ -57,15 +57,15 @@ async def serving_dashboards(settings: BridgeSettings, *, dev: bool = False) -> 
 
 
 async def _start(parts: BridgeParts, lifespan: Lifespan) -> None:
-    lifespan.at_stop("connection", parts.connection.close)
+    lifespan.on_stop("connection", parts.connection.close)
     await check_server(parts.connection)
     await lifespan.enter("client", parts.client)
-    lifespan.at_stop("connection for events", parts.event_connection.close)
+    lifespan.on_stop("connection for events", parts.event_connection.close)
     await parts.hub.catch_up()
     lifespan.start_loops(parts.loops)
-    lifespan.at_stop("output pumps", parts.pumps.stop)
+    lifespan.on_stop("output pumps", parts.pumps.stop)
     await parts.endpoint.start()
-    lifespan.at_stop("dashboards", parts.endpoint.stop, SHUTDOWN_SECONDS)
+    lifespan.on_stop("dashboards", parts.endpoint.stop, SHUTDOWN_SECONDS)
 
 
 async def bridge_until_stopped(settings: BridgeSettings) -> None:
@@ -74,5 +74,5 @@ async def bridge_until_stopped(settings: BridgeSettings) -> None:
         async with serving_dashboards(settings) as bridge:
             logger.info("serving dashboards", url=bridge.url, server=settings.server)
             if not is_loopback(split_address(settings.listen)[0]):
-                logger.warning("open to the network without TLS: put a proxy in front", listen=settings.listen)
+                logger.warning("listening beyond loopback without TLS: put a proxy in front", listen=settings.listen)
             await first_of(signals.wait(), bridge.run())

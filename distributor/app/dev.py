@@ -1,4 +1,4 @@
-"""A server with an embedded Valkey, a bridge and one agent: what `distributor dev` and `demo` run."""
+"""Runs a server with an embedded Valkey, a bridge and an agent, for `distributor dev` and `demo`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ AGENT_ID: Final = "dev-agent"
 AGENT_CAPACITY: Final = 4
 
 
-class Everything(NamedTuple):
-    """The running processes."""
+class DevProcesses(NamedTuple):
+    """The running server, bridge and agent."""
 
     server: ServerProcess
     bridge: BridgeProcess
@@ -37,8 +37,8 @@ class Everything(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> AsyncIterator[Everything]:
-    """A server, a bridge and an agent that may EXEC. On loopback only, since anyone who connects can run programs."""
+async def running_dev(settings: ServerSettings, bridge_settings: BridgeSettings) -> AsyncIterator[DevProcesses]:
+    """Run a server, a bridge and an agent that may EXEC. Loopback only: anyone who connects can run programs."""
     addresses = {
         "listen": settings.listen,
         "http-listen": settings.http_listen,
@@ -47,24 +47,24 @@ async def running(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
     for name, address in addresses.items():
         if not is_loopback(split_address(address)[0]):
             raise ConfigurationError(
-                f"dev and demo listen on loopback only, not {name} {address}: their agent runs any program",
+                f"dev and demo listen only on loopback, not on {address} ({name}): their agent runs any program",
                 field=name,
             )
     if "listen" not in bridge_settings.model_fields_set:
-        # Any port will do for it.
+        # Not checked: without a setting, the bridge falls back to any free port.
         del addresses["bridge-listen"]
     check_addresses(addresses, None if settings.valkey_url else settings.data_dir)
     async with serving(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
         agent_process = AgentProcess(_agent(address, settings.log_level))
         async with _bridge(server, address, bridge_settings) as bridge, agent_process as agent:
-            yield Everything(server, bridge, agent.supervisor())
+            yield DevProcesses(server, bridge, agent.supervisor())
 
 
 def _bridge(
     server: ServerProcess, address: str, settings: BridgeSettings
 ) -> contextlib.AbstractAsyncContextManager[BridgeProcess]:
-    """A bridge to this server, with a random key unless one is set, and on any port if the default one is taken."""
+    """Run a bridge to this server, with a random key unless one is set, on any port if the default is taken."""
     own: dict[str, object] = {"valkey_url": server.valkey_url, "server": address}
     if not settings.signing_key():
         own["token_key"] = SecretStr(secrets.token_urlsafe(32))

@@ -1,4 +1,4 @@
-"""Stops what a process has started, in the opposite order."""
+"""Stops the started parts of a process in reverse order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from distributor.tasks import first_to_end, stop_tasks
 logger = get_logger()
 
 STEP_SECONDS: Final = 5.0
-"""The most that each step of stopping takes, beyond the grace that it grants others."""
+"""Time limit of each shutdown step, on top of its own grace."""
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 T = TypeVar("T")
 
 
 class Lifespan:
-    """One process from start to end. An async context manager: on leaving, also by an error, everything stops.
+    """An async context manager around the life of a process. On exit, also after an error, it stops every part.
 
-    Each part registers how it is stopped once it has started. The last one stops first, whatever fails or hangs.
+    Each part registers a shutdown step once it has started. Steps run last to first, even if one fails or hangs.
     """
 
     def __init__(self, step_seconds: float = STEP_SECONDS) -> None:
-        """`step_seconds` is the most that each step of stopping takes, beyond the grace that it grants others."""
+        """`step_seconds` is the time limit of each shutdown step, on top of its own grace."""
         self._step_seconds = step_seconds
         self._steps = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
@@ -41,13 +41,13 @@ class Lifespan:
         await self.stop()
 
     async def enter(self, name: str, part: AbstractAsyncContextManager[T], grace_seconds: float = 0.0) -> T:
-        """Enter `part` now and leave it at the stop."""
+        """Enter `part` now and exit it on shutdown."""
         entered = await part.__aenter__()
-        self.at_stop(name, lambda: part.__aexit__(None, None, None), grace_seconds)
+        self.on_stop(name, lambda: part.__aexit__(None, None, None), grace_seconds)
         return entered
 
-    def at_stop(self, name: str, step: Callable[[], Awaitable[object]], grace_seconds: float = 0.0) -> None:
-        """Register a step of stopping. Steps run last to first, each for at most `grace_seconds` and STEP_SECONDS."""
+    def on_stop(self, name: str, step: Callable[[], Awaitable[object]], grace_seconds: float = 0.0) -> None:
+        """Register a shutdown step. Steps run last to first, each limited to `grace_seconds` plus `step_seconds`."""
 
         async def bounded() -> None:
             seconds = grace_seconds + self._step_seconds
@@ -60,8 +60,8 @@ class Lifespan:
         self._steps.push_async_callback(bounded)
 
     def start_loops(self, loops: Mapping[str, Loop]) -> None:
-        """Start background loops by name. None of them returns by itself."""
-        self.at_stop("background loops", self._stop_loops)
+        """Start background loops by name. None of them may return."""
+        self.on_stop("background loops", self._stop_loops)
         for name, loop in loops.items():
             self._loops.append(asyncio.create_task(loop(), name=name))
 
@@ -70,7 +70,7 @@ class Lifespan:
         await first_to_end(self._loops)
 
     async def stop(self) -> None:
-        """Stop everything. Raises the error of a failed step after all steps have run. May be called again."""
+        """Stop every part. Raises the error of a failed step after all steps have run. Safe to call again."""
         await self._steps.aclose()
 
     async def _stop_loops(self) -> None:

@@ -1,4 +1,4 @@
-"""What can be seen before anything starts: whether another process has our addresses and our data folder."""
+"""Checks before startup whether another process uses the addresses or the data folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from distributor.wire.listening import check_free
 
 
 def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None:
-    """Raise one ConfigurationError for all of `addresses`, "host:port" by setting, where nobody can listen.
+    """Raise one ConfigurationError for all unavailable `addresses`, which are "host:port" by setting.
 
-    If another server has `data_dir` as well, the error says so: that is usually a server started twice. A folder that
-    is in use while the addresses are free is no error here; the server before may just be ending.
+    If another server uses `data_dir` as well, the error says so: usually a server was started twice. A data folder in
+    use is no error if the addresses are free, as the previous server may still be stopping.
     """
     problems = []
     for setting, address in addresses.items():
@@ -32,7 +32,7 @@ def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None
     said = [f"{error.metadata['address']} ({error.field}): {error.metadata['why']}" for error in problems]
     in_use = f"; the data folder {data_dir} is in use by another server (process {holder})" if holder else ""
     raise ConfigurationError(
-        f"cannot listen on {', '.join(said)}{in_use}; if a server runs already, stop it, or give this one other "
+        f"cannot listen on {', '.join(said)}{in_use}; if a server is already running, stop it, or give this one other "
         f"addresses{' and another data_dir' if holder else ''}",
         reason="CANNOT_LISTEN",
     )

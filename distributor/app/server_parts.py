@@ -47,12 +47,12 @@ from distributor.store.valkey_connection import ValkeyConnection
 DEFAULT_TIMING: Final = ServerTiming()
 IDEMPOTENCY_MS: Final = 86_400_000
 SESSION_MS: Final = 604_800_000
-"""The shortest time for which an agent is remembered after its last message."""
+"""Minimum time to remember an agent after its last message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Everything that speaks to Valkey, for one replica."""
+    """The Valkey stores of one replica."""
 
     replica: str
     functions: Functions
@@ -70,7 +70,7 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """The parts that are started and stopped. `loops` are the background loops by name; none of them returns."""
+    """The parts to start and stop. `loops` are the background loops by name; none of them returns."""
 
     registry: AgentRegistry
     watches: Watches
@@ -109,7 +109,7 @@ def server_parts(
     interceptors: Sequence[Interceptor] = (),
     timing: ServerTiming = DEFAULT_TIMING,
 ) -> ServerParts:
-    """A server over these stores. `interceptors` surround every call, outside of what makes errors a status."""
+    """Assemble a server over these stores. `interceptors` run outside the one that maps errors to status."""
     wakeups, registry = Wakeups(), AgentRegistry(metrics)
     retry = retry_policy(settings)
     watches = Watches(metrics, settings.max_watchers)
@@ -149,7 +149,7 @@ def server_parts(
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:
-    """When delivery is tried again, from the settings."""
+    """Return the delivery retry policy from the settings."""
     return RetryPolicy(
         settings.delivery_attempts, round(settings.retry_first * 1000), round(settings.retry_most * 1000)
     )
@@ -161,7 +161,7 @@ def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Inte
 
 
 def store_policy(settings: ServerSettings) -> StorePolicy:
-    """The part of the settings that the store's functions apply."""
+    """Return the settings that the store functions apply."""
 
     def ms(seconds: float) -> int:
         return round(seconds * 1000)
@@ -169,16 +169,16 @@ def store_policy(settings: ServerSettings) -> StorePolicy:
     retention_ms = ms(settings.result_retention)
     return StorePolicy(
         queue_limit=settings.queue_limit,
-        # A key that outlives its command would point to nothing.
+        # An idempotency key must not outlive its command.
         idempotency_ms=min(IDEMPOTENCY_MS, retention_ms),
         queue_full=settings.queue_full,
         ageing_ms_per_priority=ms(settings.priority_ageing),
         offline_after_ms=ms(settings.offline_after),
-        # As long as a command can be read, its agent can be read too.
+        # Keep an agent readable for as long as its commands.
         session_ttl_ms=max(SESSION_MS, retention_ms),
         retention_ms=retention_ms,
         ack_deadline_ms=ms(settings.ack_deadline),
-        # The agent stops a command itself: allow for that, and for its report to arrive.
+        # The agent enforces the time limit: allow time to stop the command and report.
         run_limit_slack_ms=ms(settings.stop_grace + settings.heartbeat_interval),
         delivery_attempts=settings.delivery_attempts,
         output_kept_bytes=settings.output_kept_bytes,

@@ -1,4 +1,4 @@
-"""One running server: starts and stops everything that `distributor serve` needs, in order."""
+"""Starts and stops the parts of a server in order, for `distributor serve`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ logger = get_logger()
 
 
 class ServerProcess:
-    """Gateway, distributor and command service over one Valkey. `serving` makes one.
+    """A running gateway, distributor and command service over one Valkey. Created by `serving`.
 
-    Starts from the store upwards and stops from the callers downwards: first health checks fail, then no agent gets
-    further commands, then agents and watchers are sent elsewhere, and the store closes last.
+    Starts from the store up and stops from the callers down: health checks fail first, then agents get no further
+    commands, then agents and watchers are asked to reconnect elsewhere. The store closes last.
     """
 
     def __init__(self, settings: ServerSettings, lifespan: Lifespan, timing: ServerTiming) -> None:
@@ -54,17 +54,17 @@ class ServerProcess:
         await self._lifespan.run()
 
     def has_agent(self, agent_id: str) -> bool:
-        """Whether this agent is attached to this server now."""
+        """Return whether this agent is attached to this server."""
         return self._registry is not None and self._registry.get(agent_id) is not None
 
     async def stop(self) -> None:
-        """Drain and stop: for at most `drain_timeout`, a few seconds a part, and the end of an embedded Valkey."""
+        """Drain, then stop every part. Bounded by `drain_timeout` and the limit of each step."""
         await self._lifespan.stop()
 
     # Starting
 
     async def start(self, interceptors: Sequence[Interceptor]) -> None:
-        """Serve; once. Raises ConfigurationError, and leaves what has started to the lifespan."""
+        """Start serving. Call once. On an error, such as ConfigurationError, the lifespan stops what has started."""
         settings, lifespan = self._settings, self._lifespan
         check_addresses(
             {"listen": settings.listen, "http_listen": settings.http_listen},
@@ -75,7 +75,7 @@ class ServerProcess:
         await check_server(connection)
         events = self._connection(reply_timeout_seconds=event_log.REPLY_SECONDS)
         stores = stores_on(connection, events, settings, self._replica, self.metrics)
-        lifespan.at_stop("calls to Valkey", stores.idle)
+        lifespan.on_stop("calls to Valkey", stores.idle)
         await load_functions(connection, stores.functions)
         parts = server_parts(stores, settings, self.metrics, interceptors, self._timing)
         self._registry = parts.registry
@@ -84,13 +84,13 @@ class ServerProcess:
         parts.gauges.changed.clear()
         http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks(parts)))
         await http.start()
-        lifespan.at_stop("http", http.stop)
+        lifespan.on_stop("http", http.stop)
         self.http_port = http.port
         lifespan.start_loops({**supervisors, **parts.loops, "health": lambda: self._report_health(parts)})
         await self._serve(parts)
 
     async def _open_valkey(self) -> dict[str, Loop]:
-        """Find or start the Valkey; returns the loops that supervise it."""
+        """Set `valkey_url`, starting an embedded Valkey if none is set; return the loops that supervise it."""
         self.valkey_url = self._settings.valkey_url
         if self.valkey_url:
             return {}
@@ -101,14 +101,14 @@ class ServerProcess:
 
     def _connection(self, **options: Any) -> ValkeyConnection:
         connection = ValkeyConnection(self.valkey_url, **options)
-        self._lifespan.at_stop("connection", connection.close)
+        self._lifespan.on_stop("connection", connection.close)
         return connection
 
     async def _serve(self, parts: ServerParts) -> None:
-        self._lifespan.at_stop("streams", parts.gateway.idle)
+        self._lifespan.on_stop("streams", parts.gateway.idle)
         self.port = await parts.grpc.start(self._settings.listen)
-        self._lifespan.at_stop("grpc", lambda: parts.grpc.stop(self._timing.stopping_grace))
-        self._lifespan.at_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
+        self._lifespan.on_stop("grpc", lambda: parts.grpc.stop(self._timing.shutdown_grace))
+        self._lifespan.on_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
         await self._set_health(parts)
 
     # Serving
@@ -145,7 +145,7 @@ class ServerProcess:
                 while len(parts.registry):
                     await parts.registry.changed()
         except TimeoutError:
-            logger.warning("agents did not leave in time; their commands go on", agents=len(parts.registry))
+            logger.warning("drain timed out; remaining agents continue their commands", agents=len(parts.registry))
             for agent in parts.registry:
                 agent.end(CloseReason.DRAINING)
 
@@ -156,11 +156,11 @@ async def serving(
     interceptors: Sequence[Interceptor] = (),
     timing: ServerTiming = DEFAULT_TIMING,
 ) -> AsyncIterator[ServerProcess]:
-    """A server that serves inside the context, and drains and stops on leaving.
+    """Run a server inside the context; drain and stop it on exit.
 
-    `interceptors` surround every call, outside of our own. Raises ConfigurationError, and the error of a stopping step.
+    `interceptors` run outside our own. Raises ConfigurationError, or the error of a shutdown step.
     """
-    async with Lifespan(timing.stopping_step) as lifespan:
+    async with Lifespan(timing.shutdown_step) as lifespan:
         server = ServerProcess(settings, lifespan, timing)
         await server.start(interceptors)
         yield server
@@ -176,9 +176,9 @@ async def serve_until_stopped(settings: ServerSettings) -> None:
 
 
 def tune_garbage_collection() -> None:
-    """Exempt what lives as long as the process and collect less often; collection took a seventh of the CPU.
+    """Exempt long-lived objects from garbage collection and collect less often.
 
-    Objects made under load are freed by reference counting; cycles are few.
+    Collection took a seventh of the CPU. Reference counting frees most objects made under load; few form cycles.
     """
     gc.collect()
     gc.freeze()
@@ -186,7 +186,7 @@ def tune_garbage_collection() -> None:
 
 
 def announce(server: ServerProcess, settings: ServerSettings) -> None:
-    """Log the addresses, and warn where the network can reach them."""
+    """Log the addresses, with a warning for each that is not loopback."""
     host, _ = split_address(settings.listen)
     logger.info(
         "serving",
@@ -196,4 +196,4 @@ def announce(server: ServerProcess, settings: ServerSettings) -> None:
     )
     for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
         if not is_loopback(split_address(address)[0]):
-            logger.warning("open to the network without authentication", **{name: address})
+            logger.warning("listening beyond loopback without authentication", **{name: address})

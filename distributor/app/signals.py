@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C in a process that drains before it ends."""
+"""Handles SIGTERM and SIGINT in a process that drains before it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """The first signal requests a stop, the second ends the process at once. A context manager, used on the loop."""
+    """The first signal requests a stop, the second ends the process at once. Enter it on the loop's thread."""
 
     def __init__(self) -> None:
         self._requested = asyncio.Event()
@@ -26,12 +26,12 @@ class StopSignals:
             self._loop.remove_signal_handler(number)
 
     async def wait(self) -> None:
-        """Wait for the request to stop."""
+        """Wait for the first signal."""
         await self._requested.wait()
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._requested.is_set():
-            # No clean-up: a second signal means that waiting is no option.
+            # Skip cleanup: the second signal asks for an immediate end.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._requested.set()

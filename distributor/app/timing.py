@@ -1,4 +1,4 @@
-"""Intervals and waits of a server that are not settings."""
+"""Intervals and timeouts of a server that are not settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from distributor.rpc.agent_gateway import HELLO_TIMEOUT_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class ServerTiming:
-    """Seconds. Operators have no reason to change these; tests shorten them."""
+    """Times in seconds that operators need not change and tests shorten."""
 
     deadlines: float = LONGEST_WAIT_SECONDS
-    """The longest sleep of the loop: a deadline set meanwhile is noticed at most this much late."""
+    """Maximum sleep of the loop: a deadline set meanwhile is noticed at most this late."""
     liveness: float = LOOK_EVERY_SECONDS
     gauges: float = SAMPLE_EVERY_SECONDS
     hello: float = HELLO_TIMEOUT_SECONDS
-    """For the first message of a new stream."""
-    stopping_grace: float = 0.5
-    """For calls that still run after the drain."""
-    stopping_step: float = STEP_SECONDS
-    """The most that each step of stopping takes, beyond the grace that it grants others."""
+    """Timeout for the first message of a new stream."""
+    shutdown_grace: float = 0.5
+    """Time for open calls to end after the drain."""
+    shutdown_step: float = STEP_SECONDS
+    """Time limit of each shutdown step, on top of its own grace."""

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import click
 
-from distributor.app.dev import AGENT_ID, running
+from distributor.app.dev import AGENT_ID, running_dev
 from distributor.app.signals import StopSignals
 from distributor.cli.dev import described
 from distributor.cli.exit_codes import ExitCode
@@ -52,15 +52,15 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
     Raises Exit, with ExitCode.FAILED, when the command does not complete.
     """
     with StopSignals() as signals:
-        async with running(settings, bridge_settings) as everything:
-            click.echo(described(everything, settings))
-            address = f"{split_address(settings.listen)[0]}:{everything.server.port}"
-            work = _run_one(everything.server, address, settings.offline_after)
-            stopped = await first_of(signals.wait(), everything.run(), work) == 0
+        async with running_dev(settings, bridge_settings) as processes:
+            click.echo(described(processes, settings))
+            address = f"{split_address(settings.listen)[0]}:{processes.server.port}"
+            work = _run_one(processes.server, address, settings.offline_after)
+            stopped = await first_of(signals.wait(), processes.run(), work) == 0
             if not once and not stopped:
-                click.echo(f"\nStill running. Watch and use it in a browser:\n\n  {everything.bridge.url}\n")
+                click.echo(f"\nStill running. Watch and use it in a browser:\n\n  {processes.bridge.url}\n")
                 click.echo(f"Or in another terminal:\n\n{_hints(address)}\n\nCtrl-C stops everything.")
-                await first_of(signals.wait(), everything.run())
+                await first_of(signals.wait(), processes.run())
 
 
 async def _run_one(server: HasAgent, address: str, offline_after: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from distributor.app.dev import AGENT_ID, Everything, running
+from distributor.app.dev import AGENT_ID, DevProcesses, running_dev
 from distributor.app.signals import StopSignals
 from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.store.valkey_connection import without_password
@@ -14,15 +14,15 @@ from distributor.tasks import first_of
 async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> None:
     """Serve until SIGTERM or Ctrl-C, then stop everything in order."""
     with StopSignals() as signals:
-        async with running(settings, bridge_settings) as everything:
-            click.echo(described(everything, settings))
+        async with running_dev(settings, bridge_settings) as processes:
+            click.echo(described(processes, settings))
             click.echo("Ctrl-C stops everything.")
-            await first_of(signals.wait(), everything.run())
+            await first_of(signals.wait(), processes.run())
 
 
-def described(everything: Everything, settings: ServerSettings) -> str:
+def described(processes: DevProcesses, settings: ServerSettings) -> str:
     """The start-up screen: every address, and who can reach them."""
-    server = everything.server
+    server = processes.server
     host, _ = split_address(settings.listen)
     http_host, _ = split_address(settings.http_listen)
     valkey = without_password(settings.valkey_url) or f"embedded, AOF on, in {settings.data_dir}"
@@ -31,7 +31,7 @@ def described(everything: Everything, settings: ServerSettings) -> str:
             f"  valkey   {valkey}",
             f"  server   {host}:{server.port} (gRPC)   http://{http_host}:{server.http_port}/metrics",
             f"  agent    {AGENT_ID}, may EXEC",
-            f"  page     {everything.bridge.url}",
+            f"  page     {processes.bridge.url}",
             "  Loopback only: no authentication.",
         ]
     )

@@ -147,4 +147,4 @@ async def test_only_on_loopback(tmp_path: Path, option: str) -> None:
     async with launched_server("demo", *somewhere(tmp_path), f"--{option}=0.0.0.0:0") as demo:
         assert await demo.ended() == 2, demo.everything
         (line,) = demo.stderr
-        assert f"dev and demo listen on loopback only, not {option} 0.0.0.0:0" in line
+        assert f"dev and demo listen only on loopback, not on 0.0.0.0:0 ({option})" in line

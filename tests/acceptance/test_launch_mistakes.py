@@ -51,7 +51,7 @@ async def test_a_server_started_twice_is_told_of_everything_that_the_first_has(t
         assert f"cannot listen on {grpc} (listen): Address already in use, {http} (http_listen): Address" in said
         assert f"the data folder {tmp_path} is in use by another server (process {first.process.pid})" in said
         assert said.endswith(
-            "; if a server runs already, stop it, or give this one other addresses and another data_dir"
+            "; if a server is already running, stop it, or give this one other addresses and another data_dir"
         )
 
 

@@ -54,7 +54,7 @@ async def test_every_step_of_stopping_is_bounded(
 ) -> None:
     monkeypatch.setattr(AgentGateway, "idle", hang)
     settings = quick_settings("", data_dir=tmp_path, drain_timeout=0.0)
-    async with serving(settings, timing=ServerTiming(stopping_step=0.5)) as server:
+    async with serving(settings, timing=ServerTiming(shutdown_step=0.5)) as server:
         monkeypatch.setattr(GrpcServer, "set_serving", hang)
         monkeypatch.setattr(ValkeyCommandStore, "idle", hang)
         with own_logs() as logs:

@@ -208,7 +208,7 @@ async def test_the_agent_goes_away_and_comes_back_without_it(server: RunningServ
 
 async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
     # After the grace, what still runs is cut off without a word.
-    async with running_server(valkey_url, timing=ServerTiming(stopping_grace=PATIENCE_SECONDS)) as server:
+    async with running_server(valkey_url, timing=ServerTiming(shutdown_grace=PATIENCE_SECONDS)) as server:
         command_id = await server.queue()
         watching = server.commands.WatchCommand(WatchCommandRequest(command_id=command_id))
         await watching.read()

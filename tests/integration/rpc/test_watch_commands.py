@@ -134,7 +134,7 @@ async def test_output_is_no_news_here(server: RunningServer, agent: WireAgent) -
 
 async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
     # After the grace, what still runs is cut off without a word.
-    async with running_server(valkey_url, timing=ServerTiming(stopping_grace=PATIENCE_SECONDS)) as server:
+    async with running_server(valkey_url, timing=ServerTiming(shutdown_grace=PATIENCE_SECONDS)) as server:
         watching = server.commands.WatchCommands(pb.WatchCommandsRequest())
         await watching.read()
         stopping = asyncio.create_task(server.process.stop())

@@ -38,7 +38,7 @@ async def test_what_began_last_is_stopped_first() -> None:
     diary = Diary()
     async with Lifespan() as process:
         assert await process.enter("store", diary.part("store")) == "store"
-        process.at_stop("callers", lambda: diary.step("callers sent away"))
+        process.on_stop("callers", lambda: diary.step("callers sent away"))
     assert diary.lines == ["store begins", "callers sent away", "store ends"]
 
 
@@ -57,8 +57,8 @@ async def test_a_start_that_fails_leaves_nothing() -> None:
 
 async def test_a_step_that_hangs_is_named_and_left() -> None:
     diary, process = Diary(), Lifespan(step_seconds=0.01)
-    process.at_stop("first", lambda: diary.step("first stopped"))
-    process.at_stop("second", hang, grace_seconds=0.01)
+    process.on_stop("first", lambda: diary.step("first stopped"))
+    process.on_stop("second", hang, grace_seconds=0.01)
     with own_logs() as logs:
         await process.stop()
     assert diary.lines == ["first stopped"]
@@ -69,8 +69,8 @@ async def test_a_step_that_hangs_is_named_and_left() -> None:
 
 async def test_a_step_that_fails_keeps_no_other_from_being_done() -> None:
     diary, process = Diary(), Lifespan()
-    process.at_stop("first", lambda: diary.step("first stopped"))
-    process.at_stop("second", fail)
+    process.on_stop("first", lambda: diary.step("first stopped"))
+    process.on_stop("second", fail)
     with pytest.raises(RuntimeError, match="it failed"):
         await process.stop()
     assert diary.lines == ["first stopped"]
