@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
@@ -16,34 +16,21 @@ from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
     AGENT_ID_PATTERN,
     MAX_REASON_MESSAGE,
-    CommandDraft,
     CommandLimits,
     CommandResult,
     CommandState,
     InvalidField,
     check_agent_id,
     check_command_id,
-    check_draft,
     check_type,
 )
 from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandQuery, Page
-from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
+from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome, check_new_command
 
 QUEUED_AT_ONCE: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
-
-
-class QueueRequest(NamedTuple):
-    """A draft, its encoder (the command needs an id first), and a digest that identifies the request.
-
-    The digest is only needed with an idempotency key.
-    """
-
-    draft: CommandDraft
-    encode: Callable[[str], bytes]
-    digest: str = ""
 
 
 class CommandService:
@@ -64,39 +51,45 @@ class CommandService:
 
     # Queueing
 
-    async def queue(self, request: QueueRequest) -> Enqueued:
-        """Store one command. Raises the error for an invalid or refused request."""
-        (outcome,) = await self.queue_many([request])
+    def new_ids(self, count: int) -> list[str]:
+        """Ids for commands to queue, in ascending order."""
+        now_ms = time.time_ns() // 1_000_000
+        randomness = secrets.token_bytes(8 * count)
+        return [
+            self._mint.mint(now_ms, int.from_bytes(randomness[place : place + 8], "big"))
+            for place in range(0, 8 * count, 8)
+        ]
+
+    async def queue(self, new: NewCommand) -> Enqueued:
+        """Store one command. Raises the error for an invalid or refused one."""
+        (outcome,) = await self.queue_many([new])
         if isinstance(outcome, DistributorError):
             raise outcome
         return outcome
 
-    async def queue_many(self, requests: Sequence[QueueRequest]) -> list[Enqueued | DistributorError]:
+    async def queue_many(self, requested: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
         """Store up to 1,000 commands, each completely or not at all, and answer each.
 
         Raises InvalidArgument for a larger batch, and Unavailable or ResourceExhausted if Valkey is away or full. If
         this happens part-way, the error is the answer to each remaining command.
         """
-        self.check_batch(len(requests))
-        answers: list[Enqueued | DistributorError | None] = [None] * len(requests)
+        self.check_batch(len(requested))
+        answers: list[Enqueued | DistributorError | None] = [None] * len(requested)
         commands: list[NewCommand] = []
         places: list[int] = []
-        now_ms = time.time_ns() // 1_000_000
-        randomness = secrets.token_bytes(8 * len(requests))
-        for place, request in enumerate(requests):
+        for place, new in enumerate(requested):
             if place % QUEUED_AT_ONCE == QUEUED_AT_ONCE - 1:
                 # A batch of 1,000 takes several milliseconds: yield to other tasks.
                 await asyncio.sleep(0)
             try:
-                check_draft(request.draft, self._limits)
+                check_new_command(new, self._limits)
             except InvalidField as error:
                 answers[place] = InvalidArgument(str(error), field=error.field, reason=error.reason)
                 continue
-            random = int.from_bytes(randomness[8 * place : 8 * place + 8], "big")
-            commands.append(self._new_command(request, now_ms, random))
+            commands.append(new)
             places.append(place)
-        for place, command, queued in zip(places, commands, await self._enqueue(commands), strict=True):
-            answers[place] = self._answer(command.draft, queued) if isinstance(queued, Enqueued) else queued
+        for place, new, queued in zip(places, commands, await self._enqueue(commands), strict=True):
+            answers[place] = self._answer(new, queued) if isinstance(queued, Enqueued) else queued
         return [answer for answer in answers if answer is not None]
 
     async def _enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
@@ -121,16 +114,12 @@ class CommandService:
                 reason="BATCH_TOO_LARGE",
             )
 
-    def _new_command(self, request: QueueRequest, now_ms: int, random: int) -> NewCommand:
-        command_id = self._mint.mint(now_ms, random)
-        return NewCommand(command_id, request.draft, request.encode(command_id), request.digest)
-
-    def _answer(self, draft: CommandDraft, queued: Enqueued) -> Enqueued | DistributorError:
-        error = refusal(draft, queued, self._limits)
+    def _answer(self, new: NewCommand, queued: Enqueued) -> Enqueued | DistributorError:
+        error = refusal(new, queued, self._limits)
         if error is not None:
             return error
         if queued.outcome is QueueOutcome.QUEUED:
-            self._wakeups.wake(draft.agent_id, control=draft.type in CONTROL_TYPES)
+            self._wakeups.wake(new.agent_id, control=new.type in CONTROL_TYPES)
         return queued
 
     # Reading

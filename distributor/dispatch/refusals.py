@@ -15,8 +15,8 @@ from distributor.errors import (
     Unavailable,
 )
 from distributor.model.agent import AgentPresence
-from distributor.model.command import CommandDraft, CommandLimits, InvalidField
-from distributor.model.queueing import Enqueued, QueueOutcome
+from distributor.model.command import CommandLimits, InvalidField
+from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.wire.limits import MAX_PAGE, MAX_WATCHED
 
 
@@ -89,7 +89,7 @@ def bad_page_token() -> InvalidArgument:
     )
 
 
-def refusal(draft: CommandDraft, queued: Enqueued, limits: CommandLimits) -> DistributorError | None:
+def refusal(new: NewCommand, queued: Enqueued, limits: CommandLimits) -> DistributorError | None:
     """The error for a command that the store did not queue; None if it did."""
     match queued.outcome:
         case QueueOutcome.QUEUED | QueueOutcome.ALREADY_QUEUED:
@@ -102,17 +102,17 @@ def refusal(draft: CommandDraft, queued: Enqueued, limits: CommandLimits) -> Dis
                 metadata={"command_id": queued.command_id},
             )
         case QueueOutcome.AGENT_OFFLINE:
-            return agent_offline(draft.agent_id, queued.agent)
+            return agent_offline(new.agent_id, queued.agent)
         case QueueOutcome.QUEUE_FULL:
             return ResourceExhausted(
-                f"the queue of agent '{draft.agent_id}' is full: {limits.queue_limit:,} commands wait, the queue_limit",
+                f"the queue of agent '{new.agent_id}' is full: {limits.queue_limit:,} commands wait, the queue_limit",
                 field="command.agent_id",
                 reason="QUEUE_FULL",
                 retry_after_seconds=5.0,
             )
         case QueueOutcome.UNSUPPORTED_TYPE:
             return InvalidArgument(
-                f"agent '{draft.agent_id}' has no handler for commands of type '{draft.type}'",
+                f"agent '{new.agent_id}' has no handler for commands of type '{new.type}'",
                 field="command.type",
                 reason="UNSUPPORTED_TYPE",
             )

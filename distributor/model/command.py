@@ -43,21 +43,6 @@ class OfflinePolicy(StrEnum):
     FAIL = "fail"
 
 
-class CommandDraft(NamedTuple):
-    """A command as requested. Durations are milliseconds; of the params only size and summary matter here."""
-
-    agent_id: str
-    type: str
-    params_bytes: int = 0
-    priority: int = NAMED_PRIORITIES["normal"]
-    time_limit_ms: int = 300_000
-    queue_ttl_ms: int = 86_400_000
-    offline: OfflinePolicy = OfflinePolicy.QUEUE
-    max_runs: int = 1
-    idempotency_key: str = ""
-    params_summary: str = ""
-
-
 class Receipts(NamedTuple):
     """When a command reached each stage: milliseconds since the epoch by Valkey's clock, 0 if not reached."""
 
@@ -175,36 +160,9 @@ def check_type(command_type: str, field: str = "type") -> None:
         )
 
 
-def check_draft(draft: CommandDraft, limits: CommandLimits) -> None:
-    """Raise InvalidField, with the field and its limit, unless `draft` may be queued."""
-    check_agent_id(draft.agent_id, "command.agent_id")
-    check_type(draft.type, "command.type")
-    if draft.params_bytes > limits.max_params_bytes:
-        raise InvalidField(
-            "command.params",
-            "PARAMS_TOO_LARGE",
-            f"command.params is {draft.params_bytes:,} bytes, the limit is {limits.max_params_bytes:,}",
-        )
-    _check_range("command.priority", "PRIORITY_OUT_OF_RANGE", draft.priority, 0, MAX_PRIORITY)
-    _check_range("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", draft.time_limit_ms, 1, MAX_DURATION_MS, " ms")
-    _check_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", draft.queue_ttl_ms, 1, MAX_DURATION_MS, " ms")
-    _check_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", draft.max_runs, 1, MAX_RUNS)
-    if draft.idempotency_key and not IDEMPOTENCY_KEY_PATTERN.fullmatch(draft.idempotency_key):
-        raise InvalidField(
-            "idempotency_key",
-            "INVALID_IDEMPOTENCY_KEY",
-            "idempotency_key must be at most 128 printable ASCII characters without spaces",
-        )
-
-
 def shown(text: str, most: int = 40) -> str:
     """Quote `text` for an error message: control characters escaped, cut to `most` characters."""
     if not text:
         return "empty"
     cut = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
     return ascii(cut) if not cut.isprintable() else f"'{cut}'"
-
-
-def _check_range(field: str, reason: str, value: int, low: int, high: int, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise InvalidField(field, reason, f"{field} must be {low:,} to {high:,}{unit}, not {value:,}{unit}")

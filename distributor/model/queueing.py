@@ -1,4 +1,4 @@
-"""Values exchanged between use case and store when commands are queued. Times: ms by the store's clock."""
+"""Queueing a command: what is stored, its checks, and the answer. Times are milliseconds, by the store's clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from distributor.model.agent import AgentPresence
-from distributor.model.command import CommandDraft
+from distributor.model.command import (
+    IDEMPOTENCY_KEY_PATTERN,
+    MAX_DURATION_MS,
+    MAX_PRIORITY,
+    MAX_RUNS,
+    NAMED_PRIORITIES,
+    CommandLimits,
+    InvalidField,
+    OfflinePolicy,
+    check_agent_id,
+    check_type,
+)
 
 
 class QueueOutcome(StrEnum):
@@ -21,11 +32,24 @@ class QueueOutcome(StrEnum):
 
 
 class NewCommand(NamedTuple):
-    """A command to store. `encoded` is the form sent to its agent; equal requests have equal `digest`s."""
+    """A command to store, with all defaults filled in.
+
+    `encoded` is the form sent to its agent and holds the params; only their size and summary matter here. `digest`
+    identifies a request with an idempotency key: equal requests have equal digests.
+    """
 
     command_id: str
-    draft: CommandDraft
+    agent_id: str
+    type: str
     encoded: bytes
+    params_bytes: int = 0
+    params_summary: str = ""
+    priority: int = NAMED_PRIORITIES["normal"]
+    time_limit_ms: int = 300_000
+    queue_ttl_ms: int = 86_400_000
+    offline: OfflinePolicy = OfflinePolicy.QUEUE
+    max_runs: int = 1
+    idempotency_key: str = ""
     digest: str = ""
 
 
@@ -41,3 +65,30 @@ class Enqueued(NamedTuple):
     def already_queued(self) -> bool:
         """Whether an earlier request with the same idempotency key was found."""
         return self.outcome is QueueOutcome.ALREADY_QUEUED
+
+
+def check_new_command(new: NewCommand, limits: CommandLimits) -> None:
+    """Raise InvalidField, with the field and its limit, unless `new` may be queued."""
+    check_agent_id(new.agent_id, "command.agent_id")
+    check_type(new.type, "command.type")
+    if new.params_bytes > limits.max_params_bytes:
+        raise InvalidField(
+            "command.params",
+            "PARAMS_TOO_LARGE",
+            f"command.params is {new.params_bytes:,} bytes, the limit is {limits.max_params_bytes:,}",
+        )
+    _check_range("command.priority", "PRIORITY_OUT_OF_RANGE", new.priority, 0, MAX_PRIORITY)
+    _check_range("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", new.time_limit_ms, 1, MAX_DURATION_MS, " ms")
+    _check_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", new.queue_ttl_ms, 1, MAX_DURATION_MS, " ms")
+    _check_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", new.max_runs, 1, MAX_RUNS)
+    if new.idempotency_key and not IDEMPOTENCY_KEY_PATTERN.fullmatch(new.idempotency_key):
+        raise InvalidField(
+            "idempotency_key",
+            "INVALID_IDEMPOTENCY_KEY",
+            "idempotency_key must be at most 128 printable ASCII characters without spaces",
+        )
+
+
+def _check_range(field: str, reason: str, value: int, low: int, high: int, unit: str = "") -> None:
+    if not low <= value <= high:
+        raise InvalidField(field, reason, f"{field} must be {low:,} to {high:,}{unit}, not {value:,}{unit}")

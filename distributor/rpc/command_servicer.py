@@ -9,13 +9,14 @@ from typing import Any
 
 import grpc
 
-from distributor.dispatch.command_service import CommandService, QueueRequest
+from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import NewCommand
 from distributor.rpc import command_messages as messages
-from distributor.rpc.queue_request import CommandDefaults, queue_request
+from distributor.rpc.queue_request import CommandDefaults, new_command
 from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
@@ -41,7 +42,8 @@ class CommandServicer(CommandServiceServicer):
         self._defaults = defaults
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
-        queued = await self._service.queue(await self._queue_request(request))
+        (command_id,) = self._service.new_ids(1)
+        queued = await self._service.queue(await self._new_command(request, command_id))
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
             await self._fill(response, queued.command_id)
@@ -55,8 +57,8 @@ class CommandServicer(CommandServiceServicer):
             self._watcher.reserve(queued.command_id)
         return response
 
-    async def _queue_request(self, request: pb.QueueCommandRequest) -> QueueRequest:
-        return await off_loop(request.command.params.ByteSize(), queue_request, request, self._defaults)
+    async def _new_command(self, request: pb.QueueCommandRequest, command_id: str) -> NewCommand:
+        return await off_loop(request.command.params.ByteSize(), new_command, request, command_id, self._defaults)
 
     async def _fill(self, response: pb.QueueCommandResponse | pb.GetCommandResponse, command_id: str) -> None:
         """Write all of a stored command in its current state."""
@@ -73,13 +75,14 @@ class CommandServicer(CommandServiceServicer):
 
     async def QueueCommands(self, request: pb.QueueCommandsRequest, context: Context) -> pb.QueueCommandsResponse:
         self._service.check_batch(len(request.requests))
-        valid: list[QueueRequest] = []
+        valid: list[NewCommand] = []
         errors: dict[int, DistributorError] = {}
         since_pause = 0
-        for place, item in enumerate(request.requests):
+        ids = self._service.new_ids(len(request.requests))
+        for place, (item, command_id) in enumerate(zip(request.requests, ids, strict=True)):
             try:
-                valid.append(await self._queue_request(item))
-                since_pause += REQUEST_BYTES + valid[-1].draft.params_bytes
+                valid.append(await self._new_command(item, command_id))
+                since_pause += REQUEST_BYTES + valid[-1].params_bytes
             except InvalidArgument as error:
                 errors[place] = error
                 since_pause += REQUEST_BYTES + item.command.params.ByteSize()

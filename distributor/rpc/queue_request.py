@@ -1,15 +1,14 @@
-"""Converts requests to queue a command to the input of the use case."""
+"""Converts requests to queue a command to the values that are stored."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 
 from google.protobuf.duration_pb2 import Duration
 
-from distributor.dispatch.command_service import QueueRequest
 from distributor.errors import InvalidArgument
-from distributor.model.command import NAMED_PRIORITIES, CommandDraft
+from distributor.model.command import NAMED_PRIORITIES
+from distributor.model.queueing import NewCommand
 from distributor.rpc.command_messages import unknown_enum_value
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
@@ -30,11 +29,13 @@ class CommandDefaults:
         self.queue_ttl_ms = round(settings.queue_ttl * 1000)
 
 
-def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: CommandDefaults) -> QueueRequest:
-    """Convert a request. Fills unset fields of `message` with defaults, so that its agent sees the effective values.
+def new_command(
+    message: command_service_pb2.QueueCommandRequest, command_id: str, defaults: CommandDefaults
+) -> NewCommand:
+    """Convert a request. Writes `command_id` and defaults into `message`, so that its agent sees the effective values.
 
-    The digest is computed afterwards, so an omitted field and one set to its default are the same request, as are
-    params in any order. If the operator changes a default between two requests, they differ.
+    The digest is computed with the defaults and without the id, so an omitted field and one set to its default are the
+    same request, as are params in any order. If the operator changes a default between two requests, they differ.
 
     Raises InvalidArgument for an unknown offline policy, a command id set by the caller, an invalid duration, and
     params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values: run it in a
@@ -54,19 +55,23 @@ def queue_request(message: command_service_pb2.QueueCommandRequest, defaults: Co
         raise unknown_enum_value("command.offline_policy", command.offline_policy)
     time_limit_ms, queue_ttl_ms = _fill_defaults(command, defaults)
     _check_params(command)
-    draft = CommandDraft(
+    digest = _digest(command) if message.idempotency_key else ""
+    command.command_id = command_id
+    return NewCommand(
+        command_id,
         command.agent_id,
         command.type,
+        command.SerializeToString(deterministic=True),
         command.params.ByteSize(),
+        params_summary(command.params),
         command.priority,
         time_limit_ms,
         queue_ttl_ms,
         offline,
         command.max_runs,
         message.idempotency_key,
-        params_summary(command.params),
+        digest,
     )
-    return QueueRequest(draft, partial(_encode, command), _digest(command) if message.idempotency_key else "")
 
 
 def _fill_defaults(command: command_pb2.Command, defaults: CommandDefaults) -> tuple[int, int]:
@@ -97,11 +102,6 @@ def _check_params(command: command_pb2.Command) -> None:
 def _digest(command: command_pb2.Command) -> str:
     """Identify a request. Deterministic: map entries are sorted by key."""
     return hashlib.sha256(command.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _encode(command: command_pb2.Command, command_id: str) -> bytes:
-    command.command_id = command_id
-    return command.SerializeToString(deterministic=True)
 
 
 def _defaulted(command: command_pb2.Command, field: str, default_ms: int) -> int:

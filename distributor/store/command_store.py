@@ -62,20 +62,20 @@ class ValkeyCommandStore:
             policy.retention_ms,
             _CANCEL_SOURCES,
         ]
-        for command_id, draft, encoded, digest in commands:
+        for new in commands:
             arguments += (
-                command_id,
-                draft.agent_id,
-                draft.type,
-                draft.priority,
-                encoded,
-                draft.params_summary,
-                draft.time_limit_ms,
-                draft.queue_ttl_ms,
-                draft.offline,
-                draft.max_runs,
-                draft.idempotency_key,
-                digest,
+                new.command_id,
+                new.agent_id,
+                new.type,
+                new.priority,
+                new.encoded,
+                new.params_summary,
+                new.time_limit_ms,
+                new.queue_ttl_ms,
+                new.offline,
+                new.max_runs,
+                new.idempotency_key,
+                new.digest,
             )
         now_ms, *outcomes = await self._functions.call("enqueue", arguments, len(commands))
         return [

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, cast
 import pytest
 
 from distributor.model.agent import AgentHello, HeldCommand
-from distributor.model.command import CommandDraft, Reason
+from distributor.model.command import Reason
 from distributor.model.delivery import ClaimRequest, Completion, OutputPiece, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
@@ -70,7 +70,7 @@ async def call_of(name: str, items: int) -> Recorded:
     output = ValkeyOutputLog(cast(Any, None), functions, "replica", policy)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
-        "enqueue": lambda: store.enqueue([NewCommand("id", CommandDraft("agent", "PING"), b"")] * items),
+        "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
         "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
         "progress": lambda: store.progress([PROGRESS] * items),
         "finish": lambda: store.finish([Completion(PROGRESS, CommandStatus.FAILED)] * items),

@@ -78,9 +78,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         new = [self.world.new(agent_id, priority=priority, max_runs=max_runs) for priority in priorities]
         answers = self.run(self.world.store.enqueue(new))
         for command, answer in zip(new, answers, strict=True):
-            shadow = ModelCommand(
-                command.command_id, agent_id, command.draft.priority, max_runs, len(self.model.commands)
-            )
+            shadow = ModelCommand(command.command_id, agent_id, command.priority, max_runs, len(self.model.commands))
             expected = QueueOutcome.QUEUED if self.model.enqueue(shadow) else QueueOutcome.QUEUE_FULL
             assert answer.outcome is expected
 

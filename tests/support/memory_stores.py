@@ -68,7 +68,7 @@ class MemoryStore:
     async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         self._check()
         for command in commands:
-            self.add(command.draft.agent_id, command.command_id, encoded=command.encoded)
+            self.add(command.agent_id, command.command_id, encoded=command.encoded)
         return [Enqueued(QueueOutcome.QUEUED, command.command_id, 1_000, NOBODY) for command in commands]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:

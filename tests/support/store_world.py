@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from distributor.model.agent import AgentHello, Attached, HeldCommand
-from distributor.model.command import CommandDraft, CommandState
+from distributor.model.command import CommandState
 from distributor.model.delivery import Claim, ClaimRequest, Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.event import Event
 from distributor.model.ids import CommandIdMint
@@ -63,57 +63,57 @@ class StoreWorld:
         """An id that nothing has yet, greater than all before."""
         return self._mint.mint(1_700_000_000_000, 0)
 
-    def new(self, agent_id: str = AGENT, kind: str = "PRINT", digest: str = "", **draft: Any) -> NewCommand:
+    def new(self, agent_id: str = AGENT, kind: str = "PRINT", **fields: Any) -> NewCommand:
         """A command that is not stored yet."""
-        return NewCommand(self.new_id(), CommandDraft(agent_id, kind, **draft), ENCODED, digest)
+        return NewCommand(self.new_id(), agent_id, kind, ENCODED, **fields)
 
     async def enqueue(self, *commands: NewCommand) -> list[Enqueued]:
         """The answers to one call."""
         return await self.store.enqueue(commands)
 
-    async def queued(self, agent_id: str = AGENT, kind: str = "PRINT", **draft: Any) -> str:
+    async def queued(self, agent_id: str = AGENT, kind: str = "PRINT", **fields: Any) -> str:
         """The id of a new queued command."""
-        (answer,) = await self.enqueue(self.new(agent_id, kind, **draft))
+        (answer,) = await self.enqueue(self.new(agent_id, kind, **fields))
         assert answer.outcome is QueueOutcome.QUEUED
         return answer.command_id
 
-    async def assigned(self, agent_id: str = AGENT, lease_id: str = LEASE, **draft: Any) -> str:
+    async def assigned(self, agent_id: str = AGENT, lease_id: str = LEASE, **fields: Any) -> str:
         """The id of a new command that the agent was given. No other may be queued for it."""
         if agent_id not in self.epochs:
             await self.attach(agent_id)
-        command_id = await self.queued(agent_id, **draft)
+        command_id = await self.queued(agent_id, **fields)
         claim = await self.claim(agent_id, lease_id)
         assert [command.command_id for command in claim.commands] == [command_id]
         return command_id
 
-    async def acknowledged(self, agent_id: str = AGENT, **draft: Any) -> str:
+    async def acknowledged(self, agent_id: str = AGENT, **fields: Any) -> str:
         """The id of a new command that the agent has said to have."""
-        command_id = await self.assigned(agent_id, **draft)
+        command_id = await self.assigned(agent_id, **fields)
         assert await self.store.progress([Progress(command_id, agent_id, LEASE, 1, 2)]) == [True]
         return command_id
 
-    async def ended(self, status: CommandStatus, agent_id: str = AGENT, **draft: Any) -> str:
+    async def ended(self, status: CommandStatus, agent_id: str = AGENT, **fields: Any) -> str:
         """The id of a new command that the agent reported to have ended so."""
-        command_id = await self.acknowledged(agent_id, **draft)
+        command_id = await self.acknowledged(agent_id, **fields)
         outcomes = await self.store.finish([completion(command_id, status, agent_id=agent_id)])
         assert outcomes == [CompletionOutcome.STORED]
         return command_id
 
-    async def command(self, status: CommandStatus, **draft: Any) -> str:
+    async def command(self, status: CommandStatus, **fields: Any) -> str:
         """The id of a new command in this status; the agent is attached in any case."""
         if AGENT not in self.epochs:
             await self.attach()
         match status:
             case CommandStatus.QUEUED:
-                return await self.queued(**draft)
+                return await self.queued(**fields)
             case CommandStatus.ASSIGNED:
-                return await self.assigned(**draft)
+                return await self.assigned(**fields)
             case _:
-                return await self.ended(status, **draft)
+                return await self.ended(status, **fields)
 
-    async def one_of_each(self, **draft: Any) -> dict[CommandStatus, str]:
+    async def one_of_each(self, **fields: Any) -> dict[CommandStatus, str]:
         """A command in each of the six statuses."""
-        return {status: await self.command(status, **draft) for status in reversed(CommandStatus)}
+        return {status: await self.command(status, **fields) for status in reversed(CommandStatus)}
 
     # What agents and distributors do
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.model.command import CommandDraft
 from distributor.model.delivery import ClaimRequest
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand
@@ -96,10 +95,7 @@ async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(world: Store
     sizes = (300, 100, 100, 100)
     ids = [world.new_id() for _ in sizes]
     await world.enqueue(
-        *(
-            NewCommand(command_id, CommandDraft(AGENT, "PRINT"), b"x" * size)
-            for command_id, size in zip(ids, sizes, strict=True)
-        )
+        *(NewCommand(command_id, AGENT, "PRINT", b"x" * size) for command_id, size in zip(ids, sizes, strict=True))
     )
     given = []
     while claim := (await world.claim()).commands:

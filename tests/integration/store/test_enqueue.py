@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from distributor.model.agent import AgentPresence
-from distributor.model.command import CommandDraft, OfflinePolicy, Reason
+from distributor.model.command import OfflinePolicy, Reason
 from distributor.model.delivery import ClaimRequest, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand, QueueOutcome
@@ -287,7 +287,7 @@ async def test_what_is_dropped_has_the_output_of_its_earlier_runs(world: StoreWo
 
 
 async def test_a_large_batch_is_split_and_answered_in_order(world: StoreWorld) -> None:
-    commands = [NewCommand(world.new_id(), CommandDraft(f"agent{n % 7}", "PING"), ENCODED) for n in range(600)]
+    commands = [NewCommand(world.new_id(), f"agent{n % 7}", "PING", ENCODED) for n in range(600)]
     answers = await world.enqueue(*commands)
     assert [answer.command_id for answer in answers] == [command.command_id for command in commands]
     assert (await world.reader.depth()).by_status[CommandStatus.QUEUED] == 600

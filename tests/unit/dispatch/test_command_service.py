@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from distributor.dispatch.command_service import QUEUED_AT_ONCE, CommandService, QueueRequest
+from distributor.dispatch.command_service import QUEUED_AT_ONCE, CommandService
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
-from distributor.model.command import CommandDraft
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.store.command_store import MOST_IN_A_CALL
 from tests.support.memory_reader import MemoryReader
 from tests.support.memory_stores import MemoryStore
 
-REQUEST = QueueRequest(CommandDraft("agent123", "PING"), lambda command_id: command_id.encode())
+NEW = [NewCommand(f"c{number}", "agent123", "PING", b"") for number in range(1_000)]
 
 
 class LeavingStore(MemoryStore):
@@ -37,7 +36,7 @@ def service(store: MemoryStore) -> CommandService:
 
 async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:
     store = LeavingStore(calls=2)
-    answers = await service(store).queue_many([REQUEST] * 1_000)
+    answers = await service(store).queue_many(NEW)
     stored = [answer for answer in answers if isinstance(answer, Enqueued)]
     assert [answer.command_id for answer in stored] == [item.command_id for item in store.waiting["agent123"]]
     assert len(stored) == 2 * QUEUED_AT_ONCE
@@ -47,7 +46,7 @@ async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> N
 
 async def test_a_call_of_which_nothing_was_stored_fails_as_a_whole() -> None:
     with pytest.raises(Unavailable):
-        await service(LeavingStore(calls=0)).queue_many([REQUEST] * 1_000)
+        await service(LeavingStore(calls=0)).queue_many(NEW)
 
 
 def test_what_is_sent_together_is_stored_in_one_step() -> None:

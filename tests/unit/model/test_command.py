@@ -9,20 +9,19 @@ from hypothesis import strategies as st
 from distributor.model.command import (
     MAX_DURATION_MS,
     NAMED_PRIORITIES,
-    CommandDraft,
     CommandLimits,
     CommandState,
     InvalidField,
     Receipts,
     check_agent_id,
     check_command_id,
-    check_draft,
     precedes,
     shown,
 )
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import NewCommand, check_new_command
 
-DRAFT = CommandDraft("agent123", "PING")
+NEW = NewCommand("c1", "agent123", "PING", b"")
 LIMITS = CommandLimits(max_params_bytes=1_000)
 
 BAD: list[tuple[dict[str, Any], str, str, str]] = [
@@ -72,7 +71,7 @@ GOOD: list[dict[str, Any]] = [
 @pytest.mark.parametrize(("change", "field", "reason", "words"), BAD, ids=lambda value: str(value)[:30])
 def test_every_bad_field_is_named_with_its_limit(change: dict[str, Any], field: str, reason: str, words: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        check_draft(DRAFT._replace(**change), LIMITS)
+        check_new_command(NEW._replace(**change), LIMITS)
     assert (caught.value.field, caught.value.reason) == (field, reason)
     assert words in str(caught.value)
     assert str(caught.value).startswith(field)
@@ -81,12 +80,13 @@ def test_every_bad_field_is_named_with_its_limit(change: dict[str, Any], field: 
 
 @pytest.mark.parametrize("change", GOOD, ids=lambda value: str(value)[:30])
 def test_what_is_just_within_the_limits(change: dict[str, Any]) -> None:
-    check_draft(DRAFT._replace(**change), LIMITS)
+    check_new_command(NEW._replace(**change), LIMITS)
 
 
-def test_every_field_of_a_draft_is_checked() -> None:
-    """But for the policy for absent agents, which is an enumeration, and the summary, which is of our own making."""
-    assert {name for change, *_ in BAD for name in change} == set(CommandDraft._fields) - {"offline", "params_summary"}
+def test_every_field_that_a_caller_sets_is_checked() -> None:
+    """`offline` is an enumeration, and the rest is of our own making."""
+    ours = {"command_id", "encoded", "params_summary", "digest", "offline"}
+    assert {name for change, *_ in BAD for name in change} == set(NewCommand._fields) - ours
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_whatever_it_is_it_can_be_shown_on_one_short_line(text: str) -> None:
 
 def test_names_of_priorities() -> None:
     assert NAMED_PRIORITIES == {"low": 25, "normal": 50, "high": 75}
-    assert CommandDraft("a", "PING").priority == NAMED_PRIORITIES["normal"]
+    assert NEW.priority == NAMED_PRIORITIES["normal"]
 
 
 def at(status: CommandStatus, attempt: int, receipts: int) -> CommandState:

@@ -66,8 +66,8 @@ async def threads_of(requests: list[pb.QueueCommandRequest], monkeypatch: pytest
         on_loop.append(threading.get_ident() == here)
         return translate(*arguments)
 
-    translate = queue_request.queue_request
-    monkeypatch.setattr(command_servicer, "queue_request", noted)
+    translate = queue_request.new_command
+    monkeypatch.setattr(command_servicer, "new_command", noted)
     response = await servicer(MemoryReader()).QueueCommands(pb.QueueCommandsRequest(requests=requests), NO_CONTEXT)
     assert all(outcome.command_id for outcome in response.outcomes)
     return on_loop

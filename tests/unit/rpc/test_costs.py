@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from distributor.rpc.agent_messages import agent_hello, report
-from distributor.rpc.queue_request import CommandDefaults, queue_request
+from distributor.rpc.queue_request import CommandDefaults, new_command
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as agent_pb
 from distributor.v1 import command_pb2
@@ -33,7 +33,12 @@ def empty_values(count: int) -> Value:
 def queueing(params: Callable[[int], Struct]) -> Callable[[int], Callable[[], object]]:
     def of(count: int) -> Callable[[], object]:
         message = request(params(count))
-        return lambda: queue_request(message, DEFAULTS)
+
+        def convert() -> object:
+            message.command.ClearField("command_id")
+            return new_command(message, "id", DEFAULTS)
+
+        return convert
 
     return of
 
