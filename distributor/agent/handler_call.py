@@ -52,9 +52,14 @@ class _Recorder:
         return results.completed(self._held, value, self._max_result_bytes)
 
     def failed(self, error: BaseException) -> gateway.Result:
+        """Never raises, or the end of the command would go unreported: the attributes of `error` are the author's."""
         with log_context(command_id=self._held.command_id, attempt=self._attempt):
-            self._log(error)
-        return results.failed(self._held, error, self._max_result_bytes)
+            try:
+                self._log(error)
+                return results.failed(self._held, error, self._max_result_bytes)
+            except BaseException as fault:
+                logger.error("what the handler raised cannot be reported", exc_info=fault)
+                return results.unreportable(self._held, error, fault)
 
     def _log(self, error: BaseException) -> None:
         if self.stopped:

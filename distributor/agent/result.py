@@ -31,7 +31,10 @@ def completed(held: RecordedCommand, value: object, max_bytes: int) -> gateway.R
 
 
 def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gateway.Result:
-    """The handler raised `error`: its own words for CommandFailed, type and text for anything else."""
+    """The handler raised `error`: its own words for CommandFailed, type and text for anything else.
+
+    Raises whatever reading the attributes of `error` does, such as TypeError for an `exit_code` that is no int.
+    """
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
     if isinstance(error, CommandFailed):
         _set_reason(result, error.code, error.message)
@@ -40,6 +43,18 @@ def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gatew
         result.transient = error.transient
     else:
         _set_reason(result, "handler_error", f"{type(error).__name__}: {_text_of(error)}")
+    return result
+
+
+def unreportable(held: RecordedCommand, error: BaseException, fault: BaseException) -> gateway.Result:
+    """The handler raised `error`, and `failed` raised `fault` when it read that."""
+    result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
+    _set_reason(
+        result,
+        "handler_error",
+        f"the handler raised {type(error).__name__}, which cannot be reported: "
+        f"{type(fault).__name__}: {_text_of(fault)}",
+    )
     return result
 
 

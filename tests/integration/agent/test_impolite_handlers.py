@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -118,6 +119,10 @@ def raises(error: type[BaseException]) -> Callable[[BlockingContext], None]:
     return handler
 
 
+def fails_in_bytes(command: BlockingContext) -> None:
+    raise CommandFailed("no_disk", cast(str, b"the disk is full"))
+
+
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
@@ -125,9 +130,14 @@ def raises(error: type[BaseException]) -> Callable[[BlockingContext], None]:
         (lambda command: _thread.exit(), "SystemExit: "),
         (raises(KeyboardInterrupt), "KeyboardInterrupt: "),
         (raises(GeneratorExit), "GeneratorExit: "),
+        (
+            fails_in_bytes,
+            "the handler raised CommandFailed, which cannot be reported: "
+            "AttributeError: 'bytes' object has no attribute 'encode'",
+        ),
         (lambda command: asyncio.sleep(0), "a def handler returned an awaitable; declare it with async def"),
     ],
-    ids=["sys.exit", "_thread.exit", "KeyboardInterrupt", "GeneratorExit", "coroutine"],
+    ids=["sys.exit", "_thread.exit", "KeyboardInterrupt", "GeneratorExit", "bytes", "coroutine"],
 )
 async def test_what_would_end_a_thread_ends_the_command(
     gateway: ScriptedGateway, agent: Agent, handler: Callable[[BlockingContext], object], message: str

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+from collections.abc import Callable
+from typing import NoReturn, cast
 
 import pytest
 
 from distributor.agent.actions import StopCause
-from distributor.agent.command_context import CommandContext, Handler
+from distributor.agent.command_context import CommandContext, CommandFailed, Handler
 from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.handler_call import LoopCall
@@ -14,6 +17,7 @@ from distributor.agent.record import RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import assignment
+from tests.support.waiting import PATIENCE_SECONDS
 
 STATUS = command_pb2.CommandStatus.Name
 
@@ -59,6 +63,41 @@ async def test_an_exception_fails_and_its_traceback_goes_to_the_log_only(caplog:
     run = Run(handler)
     assert await run.ended() == ("FAILED", "handler_error")
     assert run.results[0].reason.message == "ValueError: bad luck"
+    assert "Traceback" in caplog.text
+
+
+class Exits(dict[str, object]):
+    def items(self) -> NoReturn:
+        sys.exit(9)
+
+
+class WithoutCode(CommandFailed):
+    def __init__(self) -> None:
+        """Does not call the one it overrides."""
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (lambda: CommandFailed("no_disk", exit_code=cast(int, "1")), "CommandFailed, which cannot be reported: TypeE"),
+        (lambda: CommandFailed("no_disk", exit_code=0xC0000005), "CommandFailed, which cannot be reported: ValueErr"),
+        (lambda: CommandFailed("no_disk", cast(str, b"full")), "CommandFailed, which cannot be reported: AttributeE"),
+        (lambda: CommandFailed("no_disk", data=Exits(a=1)), "CommandFailed, which cannot be reported: SystemExit: 9"),
+        (lambda: CommandFailed("no_disk", transient=cast(bool, [])), "CommandFailed, which cannot be reported: TypeE"),
+        (WithoutCode, "WithoutCode, which cannot be reported: AttributeError: "),
+    ],
+    ids=["exit code type", "exit code range", "message", "data", "transient", "subclass"],
+)
+async def test_a_failure_that_cannot_be_reported_fails_the_command_all_the_same(
+    caplog: pytest.LogCaptureFixture, error: Callable[[], CommandFailed], why: str
+) -> None:
+    async def handler(command: CommandContext) -> object:
+        raise error()
+
+    run = Run(handler)
+    assert await asyncio.wait_for(run.ended(), PATIENCE_SECONDS) == ("FAILED", "handler_error")
+    assert run.results[0].reason.message.startswith(f"the handler raised {why}")
+    assert not run.results[0].HasField("data")
     assert "Traceback" in caplog.text
 
 
