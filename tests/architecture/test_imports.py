@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,10 @@ def test_generated_messages_stay_at_the_edges() -> None:
         if name.startswith("distributor.v1")
     ]
     assert not wrong
+
+
+def test_contributing_lists_the_layers_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
+    assert f"``` {' → '.join(layers)} ```" in page
