@@ -1,1 +1,1 @@
-"""Composition roots: arguments to settings to objects to run."""
+"""Command lines: parse arguments, load settings, and call `distributor.app`."""

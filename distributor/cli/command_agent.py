@@ -1,6 +1,6 @@
-"""`command-agent`: the reference agent, with PING, STOP and, where the operator allows it, EXEC.
+"""`command-agent`: the reference agent, with PING, STOP and, if the operator allows it, EXEC.
 
-The agent is imported only when it runs: `--version`, `--help` and wrong usage answer without gRPC and pydantic.
+Imports the agent only to run it, so that `--version`, `--help` and usage errors do not wait for gRPC and pydantic.
 """
 
 from __future__ import annotations
@@ -23,30 +23,28 @@ if TYPE_CHECKING:
 NAME: Final = "command-agent"
 
 
-@click.command(cls=OneLineCommand, begin=NAME, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--agent", "--agent-id", "agent_id", metavar="ID", help="Name of this agent; the host's name if not given."
-)
-@click.option("--server", metavar="HOST:PORT", help="The server to attach to.")
-@click.option("--capacity", type=int, metavar="N", help="How many commands to run at once.")
-@click.option("--allow-exec", is_flag=True, default=None, help="Let EXEC start programs on this host.")
+@click.command(cls=OneLineCommand, prefix=NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--agent", "--agent-id", "agent_id", metavar="ID", help="Id of this agent. [default: the host name]")
+@click.option("--server", metavar="HOST:PORT", help="The server to connect to.")
+@click.option("--capacity", type=int, metavar="N", help="Number of commands to run at once.")
+@click.option("--allow-exec", is_flag=True, default=None, help="Allow EXEC to start programs on this host.")
 @click.option(
     "--allow-program",
     "allowed_programs",
     multiple=True,
     metavar="NAME|PATH",
-    help="Let EXEC start this program; once given, only those. Repeatable.",
+    help="Allow EXEC to start only this program. Repeatable.",
 )
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Tell this about the agent. Repeatable.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of this agent. Repeatable.")
 @LOG_FORMAT
 @LOG_LEVEL
 @config_option("an [agent] table")
 @click.version_option(__version__, prog_name=NAME)
 def main(config: Path | None, **options: Any) -> None:
-    """Attach to a server and run the commands it sends, until a STOP command, SIGTERM or Ctrl-C.
+    """Connect to a server and run the commands it sends, until a STOP command, SIGTERM or Ctrl-C.
 
-    The first signal lets running commands finish for up to 30 seconds; the second cancels them; the third ends the
-    agent at once.
+    The first signal gives running commands up to 30 seconds to finish, the second cancels them, and the third ends
+    the agent at once.
     """
     from distributor.observability.logging import configure_logging
     from distributor.settings import load_agent_settings
@@ -57,11 +55,11 @@ def main(config: Path | None, **options: Any) -> None:
 
 
 def build_agent(settings: AgentSettings) -> Agent:
-    """The agent that `settings` describe. Raises ConfigurationError if they contradict themselves or the host."""
+    """Build the agent from `settings`. Raises ConfigurationError if they conflict or do not fit the host."""
     from distributor.agent import Agent, ExecPolicy
 
     if settings.allowed_programs and not settings.allow_exec:
-        raise ConfigurationError("allowed programs mean nothing without allow_exec, give --allow-exec as well")
+        raise ConfigurationError("allowed programs have no effect without allow_exec; add --allow-exec")
     policy = ExecPolicy(settings.allowed_programs, settings.stop_grace) if settings.allow_exec else None
     return Agent(
         settings.agent_id,

@@ -1,4 +1,4 @@
-"""`command-sender`: queues commands and follows them from a shell."""
+"""`command-sender`: queue and follow commands from a shell."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from distributor import __version__
 from distributor.cli.exit_codes import exit_codes_help
 from distributor.cli.one_line import exit_code_after
 from distributor.cli.sender import commands
-from distributor.cli.sender.running import cannot_write
+from distributor.cli.sender.server_calls import cannot_write
 
 NAME: Final = "command-sender"
 _EPILOG: Final = f"\b\nExit codes:\n{exit_codes_help()}"
 
 
 class SenderGroup(click.Group):
-    """Commands of which `send` need not be named."""
+    """A click group whose default command is `send`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Name `send` where options that are not the group's stand in place of a command."""
-        place = self._place_of_command(ctx, args)
-        if args[place:] and args[place].startswith("-"):
-            args = [*args[:place], "send", *args[place:]]
+        """Insert `send` if the first argument that is not an option of the group is another option."""
+        index = self._command_index(ctx, args)
+        if args[index:] and args[index].startswith("-"):
+            args = [*args[:index], "send", *args[index:]]
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What may come next: also an option of `send`."""
+        """Completions, including the options of `send`."""
         items = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-"):
             known = {item.value for item in items}
@@ -39,17 +39,17 @@ class SenderGroup(click.Group):
             items += [item for item in commands.send.shell_complete(of_send, incomplete) if item.value not in known]
         return items
 
-    def _place_of_command(self, ctx: click.Context, args: Sequence[str]) -> int:
+    def _command_index(self, ctx: click.Context, args: Sequence[str]) -> int:
         own = {name: option for option in self.get_params(ctx) for name in option.opts}
-        place = 0
-        while place < len(args):
-            name, equals, _ = args[place].partition("=")
+        index = 0
+        while index < len(args):
+            name, equals, _ = args[index].partition("=")
             option = own.get(name)
             if option is None:
                 break
             takes_next = not equals and not (isinstance(option, click.Option) and option.is_flag)
-            place += 2 if takes_next else 1
-        return place
+            index += 2 if takes_next else 1
+        return index
 
 
 @click.group(cls=SenderGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,7 +76,7 @@ for _command in (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of a call with `arguments`."""
+    """Run with `arguments` and return the exit code."""
     try:
         return exit_code_after(
             lambda: command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False), "error"
@@ -87,6 +87,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """Run with the arguments of the process."""
-    # grpc would log on stderr when a server goes away; it looks at this when it is first imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 - told to grpc, not read by us
+    # gRPC reads this at import. Without it, gRPC logs to stderr whenever a server goes away.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 - set for grpc, not read here
     sys.exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`distributor demo`: one real command, from the queue to an agent and back, with its output, result and receipts."""
+"""`distributor demo`: run one command from queue to result and show its output and receipts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from distributor.app.dev import AGENT_ID, running_dev
 from distributor.app.signals import StopSignals
-from distributor.cli.dev import described
+from distributor.cli.dev import startup_text
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import show_error
 from distributor.cli.sender.tables import timeline
@@ -33,7 +33,7 @@ from distributor.tasks import first_of
 from distributor.wire.transport import DEFAULT_PORT
 
 AGENT_START_SECONDS: Final = 5.0
-"""Longer than the agent takes to attach, unless something is in its way."""
+"""The agent normally attaches within this time."""
 PROGRAM: Final = (
     'for i in 1 2 3 4 5; do echo "line $i of 5, from $(uname -sm)"; sleep 0.3; done; echo "and one on stderr" >&2'
 )
@@ -47,13 +47,13 @@ class HasAgent(Protocol):
 
 
 async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings, once: bool) -> None:
-    """Run the command and, unless `once`, stay until SIGTERM or Ctrl-C.
+    """Run the command and, unless `once`, keep serving until SIGTERM or Ctrl-C.
 
-    Raises Exit, with ExitCode.FAILED, when the command does not complete.
+    Raises Exit with ExitCode.FAILED if the command does not complete.
     """
     with StopSignals() as signals:
         async with running_dev(settings, bridge_settings) as processes:
-            click.echo(described(processes, settings))
+            click.echo(startup_text(processes, settings))
             address = f"{split_address(settings.listen)[0]}:{processes.server.port}"
             work = _run_one(processes.server, address, settings.offline_after)
             stopped = await first_of(signals.wait(), processes.run(), work) == 0
@@ -64,7 +64,7 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
 
 
 async def _run_one(server: HasAgent, address: str, offline_after: float) -> None:
-    await agent_attached(server, offline_after)
+    await wait_for_agent(server, offline_after)
     async with CommandClient(address) as client:
         argv = ["sh", "-c", PROGRAM]
         queued = await client.queue(CommandRequest(AGENT_ID, "EXEC", {"argv": argv}))
@@ -78,7 +78,7 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
                 case OutputChunk():
                     _show_output(update)
                 case CommandResult():
-                    click.echo(described_result(update))
+                    click.echo(result_line(update))
                     click.echo(timeline(receipts))
                     if update.status is not CommandStatus.COMPLETED:
                         show_error(f"the command ended {update.status}: {update.reason.message}", "distributor")
@@ -87,10 +87,10 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
                     pass
 
 
-async def agent_attached(server: HasAgent, offline_after: float, start_seconds: float = AGENT_START_SECONDS) -> None:
-    """Wait for the agent to attach. It is a process of its own; the session of one killed before may be in its way.
+async def wait_for_agent(server: HasAgent, offline_after: float, start_seconds: float = AGENT_START_SECONDS) -> None:
+    """Wait for the agent process to attach; the session of a killed predecessor can delay it.
 
-    Raises Unavailable where it does not attach within `start_seconds` and `offline_after`.
+    Raises Unavailable if it has not attached after `start_seconds` plus `offline_after`.
     """
     began = asyncio.get_running_loop().time()
     announced = False
@@ -101,8 +101,8 @@ async def agent_attached(server: HasAgent, offline_after: float, start_seconds: 
         if waited > start_seconds and not announced:
             announced = True
             click.echo(
-                f"  Waiting for {AGENT_ID}. If one was killed just now, its session expires {offline_after:g} s after "
-                "its last message."
+                f"  Waiting for {AGENT_ID}. If a previous one was killed, its session expires {offline_after:g} s "
+                "after its last message."
             )
         await asyncio.sleep(0.05)
 
@@ -113,8 +113,8 @@ def _show_output(chunk: OutputChunk) -> None:
         click.echo(prefix + line, nl=False)
 
 
-def described_result(result: CommandResult) -> str:
-    """The result under its key in Valkey, in short."""
+def result_line(result: CommandResult) -> str:
+    """A summary of the result, with its key in Valkey."""
     return (
         f"\nResult, at cmd:result:{result.command_id}: {result.status}, exit code {result.exit_code}, "
         f"{result.output_bytes} bytes of output\n"
@@ -122,7 +122,7 @@ def described_result(result: CommandResult) -> str:
 
 
 def sender_program() -> str:
-    """The `command-sender` that belongs to this program, as one types it here."""
+    """The `command-sender` next to this program, as the user would type it in the current directory."""
     own = Path(sys.executable).with_name("command-sender")
     if shutil.which(own.name) == str(own) or not own.exists():
         return own.name

@@ -15,13 +15,13 @@ async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
     """Serve until SIGTERM or Ctrl-C, then stop everything in order."""
     with StopSignals() as signals:
         async with running_dev(settings, bridge_settings) as processes:
-            click.echo(described(processes, settings))
+            click.echo(startup_text(processes, settings))
             click.echo("Ctrl-C stops everything.")
             await first_of(signals.wait(), processes.run())
 
 
-def described(processes: DevProcesses, settings: ServerSettings) -> str:
-    """The start-up screen: every address, and who can reach them."""
+def startup_text(processes: DevProcesses, settings: ServerSettings) -> str:
+    """The start-up screen: every address, and that access is local."""
     server = processes.server
     host, _ = split_address(settings.listen)
     http_host, _ = split_address(settings.http_listen)

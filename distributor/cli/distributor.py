@@ -1,7 +1,7 @@
-"""`distributor`: the server, the bridge, and both with an agent for development.
+"""`distributor`: the server, the bridge, tokens, and everything in one process for development.
 
-What a command runs is imported only when it runs: `--version`, `--help` and wrong usage answer without gRPC, pydantic
-and the rest.
+Imports what a command needs only to run it, so that `--version`, `--help` and usage errors do not wait for gRPC and
+pydantic.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 NAME: Final = "distributor"
 _CONFIG: Final = config_option("a table for each program, such as [server]")
 _BRIDGE_LISTEN: Final = click.option(
-    "--bridge-listen", metavar="HOST:PORT", help="Where the page and dashboards connect."
+    "--bridge-listen", metavar="HOST:PORT", help="Address of the page and for dashboards."
 )
 
 
 def _server_options(command: Program) -> Program:
-    """The settings that are most often given on the command line; all others come from the file or environment."""
+    """Options for the most common settings; the file or the environment sets the others."""
     options: list[Option] = [
-        click.option("--listen", metavar="HOST:PORT", help="Where agents and callers connect (gRPC)."),
-        click.option("--http-listen", metavar="HOST:PORT", help="Where /metrics, /healthz and /readyz are."),
-        click.option("--valkey-url", metavar="URL", help="The Valkey to use; without one, an embedded one is started."),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded Valkey keeps its data."),
-        click.option("--reflection", is_flag=True, default=None, help="Answer gRPC reflection."),
+        click.option("--listen", metavar="HOST:PORT", help="gRPC address for agents and callers."),
+        click.option("--http-listen", metavar="HOST:PORT", help="HTTP address for /metrics, /healthz and /readyz."),
+        click.option("--valkey-url", metavar="URL", help="The Valkey to use. [default: start an embedded one]"),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory of the embedded Valkey."),
+        click.option("--reflection", is_flag=True, default=None, help="Enable gRPC reflection."),
         LOG_FORMAT,
         LOG_LEVEL,
         _CONFIG,
@@ -45,16 +45,16 @@ def _server_options(command: Program) -> Program:
     return command
 
 
-@click.group(cls=OneLineGroup, begin=NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineGroup, prefix=NAME, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME)
 def main() -> None:
-    """Queue commands for agents behind NAT, follow them live, keep their results."""
+    """Queue commands for agents behind NAT, follow them live, and keep their results."""
 
 
 @main.command()
 @_server_options
 def serve(config: Path | None, **options: Any) -> None:
-    """Run a server until SIGTERM or Ctrl-C, which drain it first. A second signal ends it at once."""
+    """Run a server until SIGTERM or Ctrl-C, then drain it. A second signal ends it at once."""
     from distributor.settings import load_server_settings
 
     settings = load_server_settings(config, flags(), **given(options))
@@ -63,19 +63,31 @@ def serve(config: Path | None, **options: Any) -> None:
     _run(settings, serve_until_stopped(settings))
 
 
-# A program of its own too: cmd/websocket_bridge.py.
-@main.command(cls=OneLineCommand, begin=NAME, short_help="Serve dashboards: the page, and a WebSocket for others.")
-@click.option("--listen", metavar="HOST:PORT", help="Where dashboards connect.")
+# Also a program of its own: cmd/websocket_bridge.py.
+@main.command(cls=OneLineCommand, prefix=NAME, short_help="Serve the page, and a WebSocket for dashboards.")
+@click.option("--listen", metavar="HOST:PORT", help="Address for dashboards.")
 @click.option("--server", metavar="HOST:PORT", help="The server to call.")
-@click.option("--valkey-url", metavar="URL", help="The Valkey of that server.")
+@click.option("--valkey-url", metavar="URL", help="The server's Valkey.")
 @click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
-@click.option("--public-key", "public_keys", multiple=True, metavar="FILE", help="PEM file; repeatable.")
-@click.option("--allow-origin", "allowed_origins", multiple=True, metavar="ORIGIN", help="Of pages; repeatable.")
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    metavar="FILE",
+    help="PEM file with a key that verifies tokens. Repeatable.",
+)
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Accept pages of this origin. Repeatable.",
+)
 @LOG_FORMAT
 @LOG_LEVEL
 @_CONFIG
 def bridge(config: Path | None, **options: Any) -> None:
-    """Serve dashboards until SIGTERM or Ctrl-C: the page, and a WebSocket for others. See docs/operations.md."""
+    """Serve the page, and a WebSocket for dashboards, until SIGTERM or Ctrl-C. See docs/operations.md."""
     from distributor.settings import load_bridge_settings
 
     settings = load_bridge_settings(config, flags(), **given(options))
@@ -85,15 +97,17 @@ def bridge(config: Path | None, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--subject", required=True, metavar="NAME", help="Whom the token is for.")
+@click.option("--subject", required=True, metavar="NAME", help="Name of the user of the token.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=click.Choice(["dashboard:read", "command:write"]),
-    help="What it permits; repeatable; dashboard:read if not given.",
+    help="A permission. Repeatable. [default: dashboard:read]",
 )
-@click.option("--expires-in", default="12h", show_default=True, metavar="TIME", help="Such as 90s, 15m, 12h or 7d.")
+@click.option(
+    "--expires-in", default="12h", show_default=True, metavar="TIME", help="Lifetime, such as 90s, 15m, 12h or 7d."
+)
 @click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
 @_CONFIG
 def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in: str, **options: Any) -> None:
@@ -108,19 +122,19 @@ def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in
 @_BRIDGE_LISTEN
 @_server_options
 def dev(config: Path | None, bridge_listen: str | None, **options: Any) -> None:
-    """Run a server, a bridge and one agent that may EXEC, on this machine, for trying things out."""
+    """Run a server, a bridge and one agent that may EXEC on this machine, to try things out."""
     settings, bridge_settings = _both_settings(config, bridge_listen, options)
     from distributor.cli.dev import develop
 
     _run(settings, develop(settings, bridge_settings))
 
 
-@main.command(short_help="As dev, plus one real command.")
-@click.option("--once", is_flag=True, help="End by itself once the command has ended.")
+@main.command(short_help="Run dev and one command through it.")
+@click.option("--once", is_flag=True, help="Exit when the command has ended.")
 @_BRIDGE_LISTEN
 @_server_options
 def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: Any) -> None:
-    """As dev, plus one real command: its live output, its result, its receipts."""
+    """Run dev and one command through it, showing its live output, result and receipts."""
     settings, bridge_settings = _both_settings(config, bridge_listen, options)
     from distributor.cli.demo import demonstrate
 
@@ -149,7 +163,7 @@ def _run(settings: ServerSettings | BridgeSettings, program: Coroutine[Any, Any,
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed (the extra `speed`)."""
+    """uvloop's factory if it is installed (the extra `speed`)."""
     try:
         import uvloop
     except ImportError:

@@ -1,4 +1,4 @@
-"""What the exit codes of every program of this project mean."""
+"""The exit codes of all programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distributor import errors
 
 
 class ExitCode(IntEnum):
-    """One meaning each. 130 and 141 are what a shell reports for a program ended by SIGINT and SIGPIPE."""
+    """An exit code. 130 and 141 are what shells report for SIGINT and SIGPIPE."""
 
     SUCCESS = 0
     FAILED = 1
@@ -50,10 +50,10 @@ _BY_ERROR: Final[tuple[tuple[type[errors.DistributorError], ExitCode], ...]] = (
 
 
 def exit_code_of(error: errors.DistributorError) -> ExitCode:
-    """The exit code that tells of `error`; one that the tree does not name is the server's own failure."""
+    """The exit code for `error`; UNAVAILABLE for errors not listed, which are failures of the server."""
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.UNAVAILABLE)
 
 
 def exit_codes_help() -> str:
-    """The table for `--help`, a line each."""
+    """The table of exit codes for `--help`, one per line."""
     return "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items())

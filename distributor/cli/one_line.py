@@ -1,4 +1,4 @@
-"""Errors as a shell is told them: one line on stderr, and an exit code; of wrong usage too."""
+"""Errors as one line on stderr and an exit code, usage errors included."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from distributor.errors import DistributorError
 
 
 def printable(text: str) -> str:
-    """`text` with what is not printed escaped, newlines apart: foreign text must not drive the terminal.
+    """`text` with unprintable characters other than newlines escaped, so that foreign text cannot drive the terminal.
 
-    That is control characters (C0, DEL, C1), those that change the direction of text or are invisible, lone
-    surrogates, and separators other than the space.
+    Unprintable are control characters (C0, DEL, C1), bidi and invisible characters, lone surrogates, and separators
+    other than the space.
     """
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line(text: str) -> str:
-    """`text` as `printable` has it, newlines escaped too: a cell of a table stays one."""
+    """`text` as from `printable`, with newlines escaped too, for a table cell."""
     return printable(text).replace("\n", "\\n")
 
 
-def show_error(text: str, begin: str = "error") -> None:
-    """One line on stderr that begins with `begin`."""
-    click.echo(f"{begin}: {printable(' '.join(text.split()))}", err=True)
+def show_error(text: str, prefix: str = "error") -> None:
+    """Write `text` to stderr as one line that begins with `prefix`."""
+    click.echo(f"{prefix}: {printable(' '.join(text.split()))}", err=True)
 
 
-def exit_code_after(call: Callable[[], object], begin: str) -> int:
-    """The exit code that `call`, a program, comes to; what it failed with is shown."""
+def exit_code_after(call: Callable[[], object], prefix: str) -> int:
+    """Call a program and return its exit code; show its error, if any."""
     try:
         code = call()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return ExitCode.USAGE
     except click.ClickException as error:
-        show_error(error.format_message(), begin)
+        show_error(error.format_message(), prefix)
         return ExitCode.USAGE
     except DistributorError as error:
-        show_error(error.message, begin)
+        show_error(error.message, prefix)
         return exit_code_of(error)
     except click.Abort:
         return ExitCode.INTERRUPTED
@@ -50,14 +50,14 @@ def exit_code_after(call: Callable[[], object], begin: str) -> int:
 
 
 class OneLineCommand(click.Command):
-    """A command whose errors are one line that begins with `begin`, when it is run as a program."""
+    """A click command that shows its errors as one line beginning with `prefix`, when run as a program."""
 
-    def __init__(self, *args: Any, begin: str, **options: Any) -> None:
+    def __init__(self, *args: Any, prefix: str, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._begin = begin
+        self._prefix = prefix
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click has it, but without an empty line for an interrupt."""
+        """Invoke the command; unlike click, print no empty line for an interrupt."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -71,15 +71,15 @@ class OneLineCommand(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """As click has it, but for what is said of errors."""
+        """Run the command; unlike click, show errors on one line."""
 
         def run() -> Any:
             return super(OneLineCommand, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
 
         if not standalone_mode:
             return run()
-        sys.exit(exit_code_after(run, self._begin))
+        sys.exit(exit_code_after(run, self._prefix))
 
 
 class OneLineGroup(OneLineCommand, click.Group):
-    """Several commands in one program, likewise."""
+    """A click group that shows its errors the same way."""

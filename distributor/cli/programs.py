@@ -1,4 +1,4 @@
-"""Where the installed programs begin. Imports nothing slow, so that Ctrl-C is quiet from the first moment on."""
+"""Entry points of the installed programs. Imports nothing slow, so that Ctrl-C is quiet from the start."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ INTERRUPTED: Final = 130
 
 
 def distributor() -> None:
-    """The program `distributor`."""
+    """Run `distributor`."""
     run("distributor.cli.distributor")
 
 
 def command_agent() -> None:
-    """The program `command-agent`."""
+    """Run `command-agent`."""
     run("distributor.cli.command_agent")
 
 
 def command_sender() -> None:
-    """The program `command-sender`."""
+    """Run `command-sender`."""
     run("distributor.cli.command_sender")
 
 
 def websocket_bridge() -> None:
-    """The program of `cmd/websocket_bridge.py`."""
+    """Run the bridge, for `cmd/websocket_bridge.py`."""
     run("distributor.cli.distributor", "bridge")
 
 
 def run(module: str, program: str = "main") -> None:
-    """Import a program and call it. An interrupt that comes before it handles them ends the process quietly."""
+    """Import and call a program; an interrupt before the program handles interrupts ends the process quietly."""
     try:
         call = getattr(importlib.import_module(module), program)
     except KeyboardInterrupt:
-        # At once: modules that are half imported complain when the interpreter ends.
+        # Skip interpreter shutdown: half-imported modules would print errors.
         os._exit(INTERRUPTED)
     try:
         call()

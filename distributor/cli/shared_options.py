@@ -1,4 +1,4 @@
-"""What the command lines of servers, bridges and agents have in common."""
+"""Options shared by servers, bridges and agents."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Option = Callable[[Program], Program]
 LOG_FORMAT: Final[Option] = click.option(
     "--log-format", type=click.Choice(["console", "json"]), help="Format of log lines."
 )
-LOG_LEVEL: Final[Option] = click.option("--log-level", metavar="LEVEL", help="Lowest level to log.")
+LOG_LEVEL: Final[Option] = click.option("--log-level", metavar="LEVEL", help="Minimum level to log.")
 
 
 def config_option(tables: str) -> Option:
-    """`--config`; `tables` are those of the file that the program reads."""
+    """The option `--config`; `tables` describes the tables of the file that the program reads."""
     return click.option(
         "--config",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -27,10 +27,10 @@ def config_option(tables: str) -> Option:
 
 
 def flags() -> dict[str, str]:
-    """What the options of the command that runs are called where they are given, by the names of their values."""
+    """The flag of each option of the running command, by parameter name."""
     return {option.name: option.opts[0] for option in click.get_current_context().command.params if option.name}
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the command line says, without what it leaves to the environment and the settings file."""
+    """The options that were given; the environment and the settings file decide the others."""
     return {name: value for name, value in options.items() if value not in (None, ())}

@@ -1,4 +1,4 @@
-"""`distributor token`: mints a token for a dashboard."""
+"""`distributor token`: mint a token for a dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def token_for(settings: BridgeSettings, subject: str, scopes: Sequence[str], lifetime: str) -> str:
-    """A token signed with the bridge's key. Raises ConfigurationError, naming what is wrong."""
+    """A token signed with the bridge's key. Raises ConfigurationError."""
     key = settings.signing_key()
     if not key:
         raise ConfigurationError(
@@ -27,12 +27,12 @@ def token_for(settings: BridgeSettings, subject: str, scopes: Sequence[str], lif
         )
     _check_subject(subject)
     now = int(time.time())
-    wanted = [Scope(scope) for scope in scopes] or [Scope.READ]
-    return mint(key, subject, wanted, settings.token_audience, now, now + seconds_of(lifetime))
+    granted = [Scope(scope) for scope in scopes] or [Scope.READ]
+    return mint(key, subject, granted, settings.token_audience, now, now + seconds_of(lifetime))
 
 
 def _check_subject(subject: str) -> None:
-    """Raise ConfigurationError for one that no bridge would take."""
+    """Raise ConfigurationError for a subject that every bridge would refuse."""
     problem = ""
     if not subject:
         problem = "must not be empty"
@@ -43,7 +43,7 @@ def _check_subject(subject: str) -> None:
 
 
 def seconds_of(lifetime: str) -> int:
-    """The seconds in "90", "90s", "15m", "12h" or "7d". Raises ConfigurationError."""
+    """Convert "90", "90s", "15m", "12h" or "7d" to seconds. Raises ConfigurationError."""
     match = _LIFETIME.fullmatch(lifetime)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if not 1 <= seconds <= MAX_SECONDS:

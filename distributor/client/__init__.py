@@ -1,15 +1,15 @@
-"""What a Python service imports to queue commands, wait for them, watch, cancel and list them.
+"""The Python client: queue commands, wait for them, watch, cancel and list them.
 
     from distributor.client import CommandClient, CommandRequest
 
-Everything here is a plain typed value or the client itself; failures are errors of `distributor.errors`, and a
-`TimeoutError` where a wait was bounded.
+Exports the client and the values that it takes and returns. Failures raise errors of `distributor.errors`; a bounded
+wait raises `TimeoutError`.
 """
 
 from __future__ import annotations
 
 from distributor.client.command_client import CommandClient
-from distributor.client.options import ClientOptions, Reach
+from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.values import (
     CommandFilter,
     CommandRequest,
@@ -39,6 +39,7 @@ __all__ = [
     "CommandResult",
     "CommandState",
     "CommandStatus",
+    "Connectivity",
     "JsonValue",
     "OfflinePolicy",
     "OutputChunk",
@@ -48,7 +49,6 @@ __all__ = [
     "QueueOutcome",
     "Queued",
     "QueuedCommand",
-    "Reach",
     "Reason",
     "Receipts",
     "Update",

@@ -1,4 +1,4 @@
-"""The client: what a Python service imports to queue commands and follow them."""
+"""The client with which a Python service queues commands and follows them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from distributor.client.translation import (
     wire_request,
 )
 from distributor.client.unary_calls import UnaryCalls
-from distributor.client.watching import Watching
+from distributor.client.watch_streams import WatchStreams
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState
@@ -42,15 +42,15 @@ _UNOPENED: Final = "use the client inside `async with`"
 
 
 class CommandClient:
-    """Queues commands, waits for them, watches them, cancels them, lists them.
+    """Queues, watches, cancels and lists commands, and lists agents.
 
         async with CommandClient("127.0.0.1:50051") as client:
             queued = await client.queue(CommandRequest("agent123", "PING"))
             result = await client.wait(queued.command.command_id, timeout_seconds=30)
 
-    One connection, opened by `async with`; any number of tasks of that event loop may share it. Every failure of a
-    call is an error of `distributor.errors`. Calls are tried again while the server is unavailable, as `ClientOptions`
-    bound it; queueing is safe to try again because each command carries an idempotency key.
+    `async with` opens one connection, which any number of tasks of that event loop may share. Failed calls raise errors
+    of `distributor.errors`. Calls are retried while the server is unavailable, within the bounds of `ClientOptions`;
+    queueing is safe to retry because each command has an idempotency key.
     """
 
     def __init__(self, target: str, options: ClientOptions | None = None) -> None:
@@ -58,13 +58,13 @@ class CommandClient:
         self._options = options or ClientOptions()
         self._calls = UnaryCalls(target, self._options)
         self._channel: grpc.aio.Channel | None = None
-        self._opened: CommandServiceAsyncStub | None = None
-        self._watches: Watching | None = None
+        self._opened_stub: CommandServiceAsyncStub | None = None
+        self._opened_streams: WatchStreams | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel_options(self.target))
-        self._opened = CommandServiceStub(self._channel)
-        self._watches = Watching(self._opened, self.target, self._options)
+        self._opened_stub = CommandServiceStub(self._channel)
+        self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
         return self
 
     async def __aexit__(
@@ -72,25 +72,25 @@ class CommandClient:
     ) -> None:
         if self._channel is not None:
             await self._channel.close()
-            self._channel = self._opened = self._watches = None
+            self._channel = self._opened_stub = self._opened_streams = None
 
     async def queue(self, request: values.CommandRequest, *, hold_output: bool = False) -> values.QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.
 
-        `hold_output` announces a `watch` with `hold_output`: output is held for it from the first byte on.
+        Set `hold_output` if a `watch` with `hold_output` follows, so that no output is lost before it begins.
         """
         wired = wire_request(request, request.idempotency_key or _minted_key())
         wired.hold_output = hold_output
         answer = await self._calls.call(self._stub.QueueCommand, wired)
-        # With a minted key, an earlier use can only have been a try of this very call.
+        # A minted key can only have been used by an earlier try of this call.
         already_queued = answer.already_queued and bool(request.idempotency_key)
         return values.QueuedCommand(command_of(answer.command, answer.state), already_queued)
 
     async def queue_many(self, requests: Iterable[values.CommandRequest]) -> list[values.QueueOutcome]:
         """Queue any number of commands, in order; one outcome for each, in the same order.
 
-        They travel in calls of up to 1,000 commands. Raises what makes the first call fail as a whole; once a call
-        succeeded, a later one that fails gives its error to each command that it and those after it would have queued.
+        Sends up to 1,000 commands per call. Raises if the first call fails. If a later call fails, its error is the
+        outcome of each command not queued yet.
         """
         requests = list(requests)
         wired = [wire_request(request, request.idempotency_key or _minted_key()) for request in requests]
@@ -107,12 +107,12 @@ class CommandClient:
         return outcomes
 
     async def get(self, command_id: str) -> Command:
-        """A command with its state. Raises NotFound."""
+        """Get a command with its state. Raises NotFound."""
         answer = await self._calls.call(self._stub.GetCommand, wire.GetCommandRequest(command_id=command_id))
         return command_of(answer.command, answer.state)
 
     async def result(self, command_id: str) -> CommandResult:
-        """How a command ended. Raises FailedPrecondition while it has not, NotFound once that is no longer kept."""
+        """Get the result of a command. Raises FailedPrecondition if it has not ended, NotFound if no longer stored."""
         answer = await self._calls.call(self._stub.GetResult, wire.GetResultRequest(command_id=command_id))
         return result_of(answer.result)
 
@@ -128,11 +128,11 @@ class CommandClient:
     def wait_many(
         self, command_ids: Iterable[str], timeout_seconds: float | None = None
     ) -> AsyncGenerator[CommandState, None]:
-        """Each of the commands once, as they end. Raises TimeoutError after `timeout_seconds` if some have not."""
+        """Yield each command once, when it ends. Raises TimeoutError if some have not after `timeout_seconds`."""
         return self._wait_many(list(command_ids), Deadline(timeout_seconds))
 
     async def _wait_many(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandState, None]:
-        async with aclosing(self._watching.states(command_ids, deadline)) as states:
+        async with aclosing(self._streams.states(command_ids, deadline)) as states:
             async for state in states:
                 if state.status.terminal:
                     yield state
@@ -140,11 +140,11 @@ class CommandClient:
     def watch_many(
         self, command_ids: Iterable[str], timeout_seconds: float | None = None
     ) -> AsyncGenerator[CommandState, None]:
-        """How each of the commands is, now and at each change, until all have ended; without their output.
+        """Yield the state of each command now and after each change, until all have ended. Output is not included.
 
-        Raises TimeoutError after `timeout_seconds` if some have not.
+        Raises TimeoutError if some have not ended after `timeout_seconds`.
         """
-        return self._watching.states(list(command_ids), Deadline(timeout_seconds))
+        return self._streams.states(list(command_ids), Deadline(timeout_seconds))
 
     def watch(
         self,
@@ -155,11 +155,11 @@ class CommandClient:
         hold_output: bool = False,
         timeout_seconds: float | None = None,
     ) -> AsyncGenerator[values.Update, None]:
-        """The state of a command now and at each change, its output from `output_offset`, at last its result.
+        """Yield the state of a command now and after each change, its output from `output_offset`, and its result.
 
-        Goes on where it was after the server was away. Leaving the loop early leaves the command as it is. With
-        `hold_output` a program that prints faster than this reads is slowed down rather than its output cut; what is
-        cut all the same comes as an `OutputGap`.
+        Resumes after the server was unavailable. Leaving the loop early does not affect the command. With
+        `hold_output`, a program that prints faster than this reads is slowed down instead of losing output; output
+        lost anyway comes as an `OutputGap`. Raises TimeoutError after `timeout_seconds`.
         """
         request = wire.WatchCommandRequest(
             command_id=command_id,
@@ -167,12 +167,12 @@ class CommandClient:
             without_output=not with_output,
             hold_output=hold_output,
         )
-        return self._watching.updates(request, Deadline(timeout_seconds))
+        return self._streams.updates(request, Deadline(timeout_seconds))
 
     async def cancel(self, command_id: str, reason: str = "") -> CommandState:
-        """Cancel a command, and say what became of it.
+        """Cancel a command and return its state.
 
-        One that runs is `assigned` in the answer, and `cancelled` once its agent stopped it.
+        A running command is still `assigned` in the answer, and `cancelled` once its agent has stopped it.
         """
         request = wire.CancelCommandRequest(command_id=command_id, reason=reason)
         answer = await self._calls.call(self._stub.CancelCommand, request)
@@ -181,13 +181,13 @@ class CommandClient:
     async def list_page(
         self, where: values.CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""
     ) -> values.Page[CommandState]:
-        """One page of commands, newest first. `page_size` up to 1,000; 0 is the server's default."""
+        """Get one page of commands, newest first. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListCommandsRequest(page_size=page_size, page_token=page_token, filter=wire_filter(where))
         answer = await self._calls.call(self._stub.ListCommands, request)
         return values.Page(tuple(state_of(row) for row in answer.commands), answer.next_page_token)
 
     async def list(self, where: values.CommandFilter = ALL_COMMANDS) -> AsyncGenerator[CommandState, None]:
-        """Every command that `where` lets through, newest first."""
+        """Yield every command that matches `where`, newest first."""
         token = ""
         while True:
             page = await self.list_page(where, page_size=MAX_PAGE, page_token=token)
@@ -200,7 +200,7 @@ class CommandClient:
     async def agents_page(
         self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""
     ) -> values.Page[AgentInfo]:
-        """One page of agents, by id. `page_size` up to 1,000; 0 is the server's default."""
+        """Get one page of agents, by id. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListAgentsRequest(
             page_size=page_size, page_token=page_token, statuses=[wire_agent_status(status) for status in statuses]
         )
@@ -208,7 +208,7 @@ class CommandClient:
         return values.Page(tuple(agent_of(agent) for agent in answer.agents), answer.next_page_token)
 
     async def agents(self, statuses: Sequence[AgentStatus] = ()) -> AsyncGenerator[AgentInfo, None]:
-        """Every agent in one of `statuses`, by id; every agent where none is given."""
+        """Yield every agent in one of `statuses`, or every agent if empty, by id."""
         token = ""
         while True:
             page = await self.agents_page(statuses, page_size=MAX_PAGE, page_token=token)
@@ -219,21 +219,21 @@ class CommandClient:
                 return
 
     async def agent(self, agent_id: str) -> AgentInfo:
-        """One agent. Raises NotFound if it has never connected."""
+        """Get one agent. Raises NotFound if it has never connected."""
         answer = await self._calls.call(self._stub.GetAgent, wire.GetAgentRequest(agent_id=agent_id))
         return agent_of(answer.agent)
 
     @property
     def _stub(self) -> CommandServiceAsyncStub:
-        if self._opened is None:
+        if self._opened_stub is None:
             raise RuntimeError(_UNOPENED)
-        return self._opened
+        return self._opened_stub
 
     @property
-    def _watching(self) -> Watching:
-        if self._watches is None:
+    def _streams(self) -> WatchStreams:
+        if self._opened_streams is None:
             raise RuntimeError(_UNOPENED)
-        return self._watches
+        return self._opened_streams
 
 
 def _minted_key() -> str:

@@ -1,4 +1,4 @@
-"""How a client behaves when the server is slow or away."""
+"""Options of a client: timeouts and retries."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ RECONNECT_DELAYS: Final = RetryPolicy(first_ms=200, most_ms=5_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """Whether the server of a client that watches something can be reached; if not, for how long it is tried again."""
+class Connectivity:
+    """Whether a watching client is connected to its server; if not, how long it retries."""
 
     target: str
-    reached: bool
-    trying_for_seconds: float = 0.0
+    connected: bool
+    retry_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """Bounds on waiting for the server, and who is told of it.
+    """Bounds on waiting for the server, and a callback for outages.
 
-    `call_timeout_seconds` bounds one call with its retries; `calls` says how often and how soon it is tried again
-    while the server is unavailable. A stream that was cut is opened again with the delays of `reconnects`, for up to
-    `give_up_after_seconds` without a sign of the server. `on_reach` is
-    called when that begins to take longer than one try, and when the server answers again: once for all streams of a
-    client, from its event loop. `jitter` draws a number in [0, 1) for each delay: many clients that lost the same
-    server do not come back in step.
+    `call_timeout_seconds` bounds one call with its retries; `calls` is their retry policy. A cut stream is reopened
+    with the delays of `reconnects`, until the server has been unreachable for `give_up_after_seconds`.
+    `on_connectivity` is called on the event loop when the first attempt to reopen fails, and when the server answers
+    again: once for all streams of a client. `jitter` draws a number in [0, 1) for each delay, so that many clients of
+    one server do not return at the same moment.
     """
 
     call_timeout_seconds: float = 20.0
     calls: RetryPolicy = CALL_RETRIES
     reconnects: RetryPolicy = RECONNECT_DELAYS
     give_up_after_seconds: float = 60.0
-    on_reach: Callable[[Reach], None] | None = None
+    on_connectivity: Callable[[Connectivity], None] | None = None
     jitter: Callable[[], float] = random.random

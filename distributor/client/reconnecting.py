@@ -1,4 +1,4 @@
-"""When to open a cut stream again, and when to stop trying."""
+"""When to reopen a cut stream, and when to give up."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import math
 import time
 
-from distributor.client.options import ClientOptions, Reach
+from distributor.client.options import ClientOptions, Connectivity
 from distributor.errors import DistributorError, Unavailable
 
 
 class Deadline:
-    """A point in time that a wait must not pass; infinitely far where `seconds` is None."""
+    """A point in time that bounds a wait; none if `seconds` is None."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = math.inf if seconds is None else seconds
@@ -19,65 +19,65 @@ class Deadline:
 
     @property
     def exists(self) -> bool:
-        """Whether the wait is bounded at all."""
+        """Whether the wait is bounded."""
         return self._at < math.inf
 
     @property
     def remaining_seconds(self) -> float | None:
-        """What is left, never negative; None without a bound: what a call takes as its timeout."""
+        """Remaining seconds, at least 0, as the timeout of a call; None if unbounded."""
         return max(0.0, self._at - time.monotonic()) if self.exists else None
 
     def error(self) -> TimeoutError:
-        """The error that says that it passed."""
+        """The error to raise when it has passed."""
         return TimeoutError(f"not ended after {self._seconds:g} s of waiting")
 
 
-class ServerReach:
-    """Whether the server is away, as all streams of one client see it: tells `ClientOptions.on_reach`, once for all."""
+class ConnectivityReporter:
+    """Reports outages to `ClientOptions.on_connectivity`, once for all streams of a client."""
 
     def __init__(self, target: str, options: ClientOptions) -> None:
         self._target = target
         self._options = options
-        self._told = False
+        self._reported = False
 
-    def lasts(self) -> None:
-        """A cut stream could not be opened again at once."""
-        if not self._told:
-            self._told = True
-            self._tell(Reach(self._target, False, self._options.give_up_after_seconds))
+    def lost(self) -> None:
+        """Report that a cut stream could not be reopened at once."""
+        if not self._reported:
+            self._reported = True
+            self._report(Connectivity(self._target, False, self._options.give_up_after_seconds))
 
-    def over(self) -> None:
-        """The server said something."""
-        if self._told:
-            self._told = False
-            self._tell(Reach(self._target, True))
+    def restored(self) -> None:
+        """Report that the server answered, after an outage was reported."""
+        if self._reported:
+            self._reported = False
+            self._report(Connectivity(self._target, True))
 
-    def _tell(self, reach: Reach) -> None:
-        if self._options.on_reach is not None:
-            self._options.on_reach(reach)
+    def _report(self, connectivity: Connectivity) -> None:
+        if self._options.on_connectivity is not None:
+            self._options.on_connectivity(connectivity)
 
 
-class Reconnecting:
-    """The state of one stream that is opened again when it is cut. Not shared between streams, except for `outage`."""
+class ReconnectState:
+    """The reconnect state of one stream. Only `connectivity` is shared between streams."""
 
-    def __init__(self, options: ClientOptions, deadline: Deadline, outage: ServerReach) -> None:
+    def __init__(self, options: ClientOptions, deadline: Deadline, connectivity: ConnectivityReporter) -> None:
         self._options = options
         self._deadline = deadline
-        self._outage = outage
+        self._connectivity = connectivity
         self._failures = 0
         self._reached = False
-        self._away_since = 0.0
+        self._unreachable_since = 0.0
 
     def progressed(self) -> None:
-        """The server said something: the next cut is a new one."""
+        """Note that the server answered: the next cut is a new outage."""
         self._failures = 0
         self._reached = True
-        self._outage.over()
+        self._connectivity.restored()
 
     async def pause(self, error: DistributorError) -> None:
-        """Wait until the stream may be opened again after `error`.
+        """Wait until the stream may be reopened after `error`.
 
-        Raises `error` where trying again is no use, or the server was away for too long; TimeoutError at the deadline.
+        Raises `error` if a retry is pointless or the server was unreachable for too long; TimeoutError at the deadline.
         """
         if not isinstance(error, Unavailable):
             raise error
@@ -85,18 +85,18 @@ class Reconnecting:
             raise self._deadline.error() from error
         now = time.monotonic()
         if not self._failures:
-            self._away_since = now
+            self._unreachable_since = now
         self._failures += 1
-        if self._given_up(now):
+        if self._gives_up(now):
             raise error
         if self._reached and self._failures > 1:
-            self._outage.lasts()
+            self._connectivity.lost()
         await asyncio.sleep(self._delay(error))
 
-    def _given_up(self, now: float) -> bool:
-        """A server that was never reached gets as many tries as a call; one that was, time to come back."""
+    def _gives_up(self, now: float) -> bool:
+        """Whether to give up: a server never reached gets as many tries as a call, others get time to return."""
         if self._reached:
-            return now - self._away_since > self._options.give_up_after_seconds
+            return now - self._unreachable_since > self._options.give_up_after_seconds
         return self._options.calls.exhausted(self._failures)
 
     def _delay(self, error: DistributorError) -> float:

@@ -1,7 +1,7 @@
-"""gRPC failures to errors of `distributor.errors`: the reverse of `rpc.status`.
+"""Translates gRPC failures to errors of `distributor.errors`: the reverse of `rpc.status`.
 
-What the server says in the status details (ErrorInfo, BadRequest, RetryInfo) becomes reason, metadata, field and
-retry_after_seconds. A failure without details comes from the transport or from another server: the code decides alone.
+The status details (ErrorInfo, BadRequest, RetryInfo) become reason, metadata, field and retry_after_seconds. A failure
+without details comes from the transport or another kind of server; then only its code counts.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _BY_CODE: Final[dict[str, type[errors.DistributorError]]] = {
     "ABORTED": errors.Aborted,
     "UNAVAILABLE": errors.Unavailable,
     "DEADLINE_EXCEEDED": errors.Unavailable,
-    # We never cancel a call and then look at its error, so the server did: it is going away.
+    # The client ignores errors of calls that it cancels, so the server cancelled this one: it is going away.
     "CANCELLED": errors.Unavailable,
 }
 
 
 def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
-    """The error that `failure`, of a call to the server at `target`, stands for.
+    """The error for `failure` of a call to the server at `target`.
 
-    Takes the failures of grpc and of grpc.aio alike: both can be asked for code, details and trailing metadata.
+    Accepts failures of grpc and grpc.aio: both have code, details and trailing metadata.
     """
     assert isinstance(failure, grpc.Call | grpc.aio.AioRpcError)
     code = failure.code().name
@@ -57,7 +57,7 @@ def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
 
 
 def error_of_outcome(wire: command_service_pb2.QueueError) -> errors.DistributorError:
-    """The error that one of many queued commands was answered with."""
+    """The error for one command of a batch."""
     kind = _BY_CODE.get(wire.code, errors.DistributorError)
     return kind(wire.message or wire.code, reason=wire.reason, field=wire.field)
 

@@ -1,4 +1,4 @@
-"""Wire messages to values and back, one function per kind of thing."""
+"""Translates between wire messages and values."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ N = TypeVar("N", bound=int)
 T = TypeVar("T")
 
 MAX_BATCH_BYTES: Final = 6 * 1024 * 1024
-"""Keeps a call below the 8 MiB that a message may have, with room for framing."""
+"""Below the message limit of 8 MiB, with room for framing."""
 
 _MAX_INT32 = 2**31 - 1
 _ENVELOPE_BYTES = 16
-"""The most that a batch of one adds to its request."""
+"""Upper bound of what a batch of one adds to its request."""
 
 
 def wire_request(request: values.CommandRequest, idempotency_key: str) -> command_service_pb2.QueueCommandRequest:
-    """A request to queue `request` under `idempotency_key`. Raises InvalidArgument for what has no wire form."""
+    """The wire form of `request` with `idempotency_key`. Raises InvalidArgument for values that have none."""
     command = command_pb2.Command(
         agent_id=request.agent_id,
         type=request.type,
@@ -77,7 +77,7 @@ def batches(
     max_commands: int = MAX_BATCH_COMMANDS,
     max_bytes: int = MAX_BATCH_BYTES,
 ) -> Iterator[Sequence[command_service_pb2.QueueCommandRequest]]:
-    """`requests` in order, cut so that no part exceeds either bound. One too large by itself goes alone."""
+    """Split `requests`, in order, into batches within both bounds. A request over `max_bytes` gets its own batch."""
     start, size = 0, 0
     for index, request in enumerate(requests):
         request_size = request.ByteSize()
@@ -121,7 +121,7 @@ def command_of(wire: command_pb2.Command, state: command_pb2.CommandState) -> Co
 
 
 def state_of(wire: command_service_pb2.CommandSummary) -> CommandState:
-    """One row of a list, or one step of a watch."""
+    """The state in one row of a list or one update of a watch."""
     return _state(wire, wire.state, wire.params_summary)
 
 
@@ -154,7 +154,7 @@ def _presence(wire: command_pb2.CommandState) -> AgentPresence | None:
 
 
 def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> values.QueueOutcome:
-    """What became of one of many. `own_key`: the key was the caller's, so its earlier use is worth telling."""
+    """The outcome of one command of a batch. `own_key`: the caller chose the key, so report its earlier use."""
     if wire.WhichOneof("outcome") == "command_id":
         already_queued = wire.already_queued and own_key
         return values.Queued(wire.command_id, already_queued, wire.agent_connected, wire.agent_known)
@@ -162,7 +162,7 @@ def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> 
 
 
 def result_of(wire: command_pb2.CommandResult) -> CommandResult:
-    """How a command ended."""
+    """A result as a value."""
     return CommandResult(
         command_id=wire.command_id,
         agent_id=wire.agent_id,
@@ -179,7 +179,7 @@ def result_of(wire: command_pb2.CommandResult) -> CommandResult:
 
 
 def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update | None:
-    """One step of a watched command; None for a kind that this version does not know."""
+    """One update of a watch; None for a kind that this version does not know."""
     match wire.WhichOneof("update"):
         case "command":
             return state_of(wire.command)
@@ -194,7 +194,7 @@ def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update |
 
 
 def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
-    """One agent."""
+    """An agent as a value."""
     return AgentInfo(
         agent_id=wire.agent_id,
         epoch=wire.epoch,
@@ -213,7 +213,9 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
 
 def _known(table: Mapping[N, T], number: N) -> T:
     if number not in table:
-        raise DistributorError(f"the server speaks of a status {number} that this client does not know; update it")
+        raise DistributorError(
+            f"the server sent the status {number}, which this client does not know; update the client"
+        )
     return table[number]
 
 
@@ -265,14 +267,14 @@ def _too_large(wire: command_service_pb2.QueueCommandRequest) -> InvalidArgument
     size = wire.command.params.ByteSize()
     return InvalidArgument(
         f"command.params is {size:,} bytes, the limit is {MAX_MESSAGE_BYTES:,} for a whole message "
-        f"(a server takes {CommandLimits().max_params_bytes:,} unless its max_params_bytes says otherwise)",
+        f"(servers accept {CommandLimits().max_params_bytes:,} by default, see max_params_bytes)",
         reason="PARAMS_TOO_LARGE",
         field="command.params",
     )
 
 
 def _max_runs(number: int) -> int:
-    # On the wire 0 is the server's default, so the server could not refuse it.
+    # On the wire, 0 means the server's default, so the server could not refuse it.
     if not 1 <= number <= MAX_RUNS:
         raise InvalidArgument(
             f"command.max_runs must be 1 to {MAX_RUNS}, not {number:,}",

@@ -1,4 +1,4 @@
-"""Calls with one answer: a deadline, and another try while the server is unavailable."""
+"""Unary calls with a deadline, retried while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UnaryCalls:
         self._options = options
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
-        """The answer. Raises an error of `distributor.errors`; Unavailable once tries or time are used up."""
+        """Call `method`. Raises an error of `distributor.errors`; Unavailable when tries or time run out."""
         deadline = time.monotonic() + self._options.call_timeout_seconds
         attempt = 1
         while True:

@@ -1,6 +1,6 @@
-"""What the client takes and gives: frozen values, no wire messages.
+"""The client's own frozen values.
 
-Times are milliseconds since the epoch by the clock of the store, 0 where unset.
+Times are milliseconds since the epoch by the store's clock, 0 if unset.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """One thing to do on one agent. What is None is left to the server's default.
+    """One command to queue for one agent. None means the server's default.
 
-    `params` go to the handler. `time_limit_seconds` bounds the run, `queue_ttl_seconds` the wait for it. The same
+    `params` go to the handler. `time_limit_seconds` bounds the run, `queue_ttl_seconds` the time in the queue. The same
     `idempotency_key` with the same command queues once; without one the client mints a key for its own retries.
     """
 
@@ -39,7 +39,7 @@ class CommandRequest:
 
 @dataclass(frozen=True, slots=True)
 class QueuedCommand:
-    """The answer to one queued command. `already_queued`: the caller's idempotency key had been used for it before."""
+    """A queued command. `already_queued`: an earlier request with the caller's idempotency key had queued it."""
 
     command: Command
     already_queued: bool
@@ -47,7 +47,7 @@ class QueuedCommand:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """One of many was queued. `already_queued` as in QueuedCommand; `agent_known`: it has connected at least once."""
+    """One queued command of many. `already_queued` as in QueuedCommand; `agent_known`: it has connected before."""
 
     command_id: str
     already_queued: bool
@@ -56,12 +56,12 @@ class Queued:
 
 
 QueueOutcome: TypeAlias = Queued | DistributorError
-"""What became of one of many: it was queued, or the error says why not."""
+"""The outcome of one command of many: queued, or the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputChunk:
-    """A piece of output, bytes exact. `offset` is where it begins, counted over both streams."""
+    """A piece of output as raw bytes. `offset` counts the bytes before it in both streams."""
 
     command_id: str
     stream: OutputStream
@@ -72,19 +72,19 @@ class OutputChunk:
 
 @dataclass(frozen=True, slots=True)
 class OutputGap:
-    """Output from `begin_offset` up to `end_offset` is not kept."""
+    """Output from `begin_offset` up to `end_offset` was lost."""
 
     begin_offset: int
     end_offset: int
 
 
 Update: TypeAlias = CommandState | OutputChunk | OutputGap | CommandResult
-"""One step of a watched command. A CommandResult is the last."""
+"""One update of a watch. A CommandResult is the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandFilter:
-    """Which commands to list: every field that is set must match; any of `statuses`."""
+    """Which commands to list: all fields that are set must match, with any of `statuses`."""
 
     agent_id: str = ""
     statuses: Sequence[CommandStatus] = ()
@@ -95,7 +95,7 @@ class CommandFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of a list. `next_page_token` is empty on the last page; a page may be empty and still have a next one."""
+    """One page of a list. `next_page_token` is empty on the last page; an empty page may have a next one."""
 
     items: Sequence[T]
     next_page_token: str

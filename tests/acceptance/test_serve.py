@@ -40,7 +40,7 @@ async def finish(address: str, agent: WireAgent, command_ids: list[str]) -> None
             assert (await client.wait(command_id, timeout_seconds=PATIENCE_SECONDS)).status is CommandStatus.COMPLETED
 
 
-async def test_sigterm_drains_and_the_next_server_goes_on(tmp_path: Path) -> None:
+async def test_sigterm_drains_and_the_next_server_unended_text(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, address), wire_agent(address, capacity=1) as agent:
         held, waiting = await queue(address, 2)
         assignment = await agent.next_assignment(held)

@@ -1,1 +1,1 @@
-"""The parts of `command-sender`: arguments, what it does with them, and how it shows the outcome."""
+"""The parts of `command-sender`: arguments, actions, and how results are shown."""

@@ -1,4 +1,4 @@
-"""Kinds of arguments: how each is spelt, and what is said where it is not. Imports nothing slow."""
+"""Argument types: how each is parsed, and its error. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from distributor.model.command import (
 
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
 _BYTE_ORDER_MARK: Final = "\ufeff"
-"""What some editors and shells put before text."""
+"""Some editors and shells put it before text."""
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _LONGEST_SECONDS: Final = MAX_DURATION_MS / 1000
 
 
-class Spelling(click.ParamType[Any]):
-    """An argument that `parse` understands; a ValueError of it is the complaint."""
+class ParsedParam(click.ParamType[Any]):
+    """A click parameter type from a function; its ValueError becomes the usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The parsed value; what is not text was parsed before."""
+        """The parsed value; values other than str are already parsed."""
         if not isinstance(value, str):
             return value
         try:
@@ -51,8 +51,8 @@ class Spelling(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-class JsonObject(Spelling):
-    """A JSON object as `parse_json_object` takes it."""
+class JsonObject(ParsedParam):
+    """A JSON object, as accepted by `parse_json_object`."""
 
     def __init__(self) -> None:
         super().__init__("json", parse_json_object)
@@ -65,7 +65,7 @@ class JsonObject(Spelling):
 
 
 class InputFile(click.File):
-    """A file to read bytes from, - for standard input."""
+    """A file to read bytes from; - is standard input."""
 
     def __init__(self) -> None:
         super().__init__("rb")
@@ -78,7 +78,7 @@ class InputFile(click.File):
 
 
 def _claim_stdin(param: click.Parameter | None, ctx: click.Context | None) -> None:
-    """Raise UsageError where standard input is taken already: whoever came second would find it empty."""
+    """Raise UsageError if another option already reads standard input: the second would find it empty."""
     if param is None or ctx is None:
         return
     name = param.opts[0]
@@ -90,7 +90,7 @@ def _claim_stdin(param: click.Parameter | None, ctx: click.Context | None) -> No
 
 
 def parse_duration(text: str) -> float:
-    """Seconds: a number with ms, s, m, h or d after it, seconds without; more than 0, at most 30 days."""
+    """Seconds from a number with the unit ms, s (the default), m, h or d; 1 ms to 30 days."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a duration such as 500ms, 30s, 5m, 2h or 1d, not {shown(text)}")
@@ -101,7 +101,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_instant(text: str) -> int:
-    """Milliseconds since the epoch: a time with its zone (RFC 3339), or a duration, meaning that long ago."""
+    """Milliseconds since the epoch from an RFC 3339 time with its zone, or from a duration, meaning that long ago."""
     if _DURATION.fullmatch(text):
         return round((time.time() - parse_duration(text)) * 1000)
     try:
@@ -114,7 +114,7 @@ def parse_instant(text: str) -> int:
 
 
 def parse_priority(text: str) -> int:
-    """0 to 100, or a name for one of them."""
+    """A priority: 0 to 100, or low, normal or high."""
     if text in NAMED_PRIORITIES:
         return NAMED_PRIORITIES[text]
     if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= MAX_PRIORITY):
@@ -123,33 +123,33 @@ def parse_priority(text: str) -> int:
 
 
 def parse_agent_id(text: str) -> str:
-    """A well-spelt agent id."""
+    """A valid agent id."""
     check_agent_id(text)
     return text
 
 
 def parse_command_id(text: str) -> str:
-    """A well-spelt command id."""
+    """A valid command id."""
     check_command_id(text)
     return text
 
 
 def parse_type(text: str) -> str:
-    """A well-spelt command type."""
+    """A valid command type."""
     if not COMMAND_TYPE_PATTERN.fullmatch(text):
         raise ValueError(f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(text)}")
     return text
 
 
 def parse_idempotency_key(text: str) -> str:
-    """A well-spelt idempotency key."""
+    """A valid idempotency key."""
     if not IDEMPOTENCY_KEY_PATTERN.fullmatch(text):
         raise ValueError("must be 1 to 128 printable ASCII characters without spaces")
     return text
 
 
 def parse_pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE; the value stays text, whatever it looks like, commas and further equals signs included."""
+    """A (name, value) pair from NAME=VALUE; the value is text and may contain commas and equals signs."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ValueError(f"must be NAME=VALUE, not {shown(text)}")
@@ -157,7 +157,7 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 
 def parse_json_object(text: str) -> dict[str, Any]:
-    """A JSON object: itself, @FILE, or - for standard input."""
+    """A JSON object given literally, as @FILE, or as - for standard input."""
     if text == "-":
         text = sys.stdin.read()
     elif text.startswith("@"):
@@ -166,7 +166,7 @@ def parse_json_object(text: str) -> dict[str, Any]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """`text` as a JSON object; a byte order mark before it is skipped. Raises ValueError."""
+    """Parse `text` as a JSON object, skipping a leading byte order mark. Raises ValueError."""
     try:
         value = json.loads(
             text.removeprefix(_BYTE_ORDER_MARK), parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates
@@ -181,7 +181,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def merged_params(pairs: Sequence[tuple[str, str]], objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """All params of a command. Raises ValueError for a name given twice."""
+    """Merge all params of a command. Raises ValueError if a name occurs twice."""
     params: dict[str, Any] = {}
     for name, value in chain(pairs, *(one.items() for one in objects)):
         if name in params:
@@ -211,13 +211,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-AGENT_ID: Final = Spelling("agent id", parse_agent_id)
-COMMAND_ID: Final = Spelling("command id", parse_command_id)
-TYPE: Final = Spelling("type", parse_type)
-DURATION: Final = Spelling("duration", parse_duration)
-INSTANT: Final = Spelling("time", parse_instant)
-PRIORITY: Final = Spelling("priority", parse_priority)
-IDEMPOTENCY_KEY: Final = Spelling("key", parse_idempotency_key)
-PAIR: Final = Spelling("name=value", parse_pair)
+AGENT_ID: Final = ParsedParam("agent id", parse_agent_id)
+COMMAND_ID: Final = ParsedParam("command id", parse_command_id)
+TYPE: Final = ParsedParam("type", parse_type)
+DURATION: Final = ParsedParam("duration", parse_duration)
+INSTANT: Final = ParsedParam("time", parse_instant)
+PRIORITY: Final = ParsedParam("priority", parse_priority)
+IDEMPOTENCY_KEY: Final = ParsedParam("key", parse_idempotency_key)
+PAIR: Final = ParsedParam("name=value", parse_pair)
 JSON_OBJECT: Final = JsonObject()
 INPUT_FILE: Final = InputFile()

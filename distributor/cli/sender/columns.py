@@ -1,4 +1,4 @@
-"""Tables for people, as wide as the screen where they can be."""
+"""Text tables that fit the width of the screen."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from typing import Final
 import click
 
 Columns = Mapping[str, Sequence[str]]
-"""The cells of each column by its name, in order. Cells may carry colour, those of the last column not."""
+"""The cells of each column by name, in order. Cells may have colour, except in the last column."""
 
-_LEAST_WIDTH: Final = 10
-"""Of a column that is cut."""
-_BETWEEN: Final = "  "
+_MIN_WIDTH: Final = 10
+"""Characters left of a column that is cut."""
+_SEPARATOR: Final = "  "
 
 
-def fitted(table: Columns, width: int | None, short: Columns, dispensable: Sequence[str]) -> str:
-    """`table` on a screen of `width` characters.
+def fit_table(table: Columns, width: int | None, short: Columns, dispensable: Sequence[str]) -> str:
+    """Format `table` for a screen of `width` characters; None means no limit.
 
-    Where it is too wide, the columns of `short` take the place of those of the same name; where it still is, those
-    that are `dispensable` are left out, one after the other. A width of None is of no screen: everything is shown.
+    If the table is too wide, columns in `short` replace those of the same name; if it still is, `dispensable` columns
+    are dropped one by one.
     """
-    if width is not None and _least_width(table) > width:
+    if width is not None and _min_width(table) > width:
         table = {name: short.get(name, cells) for name, cells in table.items()}
         for name in dispensable:
-            if _least_width(table) <= width:
+            if _min_width(table) <= width:
                 break
             table = {other: cells for other, cells in table.items() if other != name}
-    return columns(table, width)
+    return format_table(table, width)
 
 
-def columns(table: Columns, width: int | None = None) -> str:
-    """A table: columns as wide as they need, two spaces apart.
+def format_table(table: Columns, width: int | None = None) -> str:
+    """Format `table` with columns as wide as their content, two spaces apart.
 
-    On a screen of `width` characters the last column gets what the others leave, unless that is hardly anything.
+    With a `width`, the last column is cut to the remaining characters, if there are at least 10.
     """
     widths = _widths(table)
     cells = [[name.upper(), *column] for name, column in table.items()]
     if width is not None:
         left = width - _total(widths) + widths[-1]
-        if _LEAST_WIDTH <= left < widths[-1]:
+        if _MIN_WIDTH <= left < widths[-1]:
             widths[-1] = left
             cells[-1] = [_cut(cell, left) for cell in cells[-1]]
     return "\n".join(
-        _BETWEEN.join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        _SEPARATOR.join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in zip(*cells, strict=True)
     )
 
@@ -53,12 +53,12 @@ def _widths(table: Columns) -> list[int]:
 
 
 def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_BETWEEN) * (len(widths) - 1)
+    return sum(widths) + len(_SEPARATOR) * (len(widths) - 1)
 
 
-def _least_width(table: Columns) -> int:
+def _min_width(table: Columns) -> int:
     *widths, last = _widths(table)
-    return _total([*widths, min(last, _LEAST_WIDTH)])
+    return _total([*widths, min(last, _MIN_WIDTH)])
 
 
 def _padded(cell: str, width: int) -> str:

@@ -1,7 +1,7 @@
-"""The commands of `command-sender` as click sees them: arguments in, a call of what does it.
+"""The click commands of `command-sender`: parse arguments, then call an action.
 
-What does it is imported only once the arguments are known to be right: gRPC and the settings are slow to import, and
-`--help`, completion and wrong usage do not need them.
+Imports actions only after the arguments are valid: gRPC and the settings are slow to import, and `--help`, completion
+and usage errors do not need them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import click
 from distributor.cli.one_line import show_error
 from distributor.cli.sender import arguments
 from distributor.cli.sender.passthrough import PassedCode
-from distributor.cli.sender.running import ServerCalls
 from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
+from distributor.cli.sender.server_calls import ServerCalls
 from distributor.errors import DistributorError
 from distributor.model.command import OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _one_of(words: type[StrEnum]) -> click.Choice[str]:
-    # Given the enum itself, click would want its names in place of its values.
+    # Given the enum itself, click would accept its names instead of its values.
     return click.Choice([word.value for word in words])
 
 
@@ -39,7 +39,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def connection_options(command: F) -> F:
-    """--server and --config, which every command takes, before or after its name."""
+    """Add --server and --config, which may stand before or after the name of the command."""
     for decorate in (
         click.option(
             "--server",
@@ -71,30 +71,30 @@ output_option = click.option(
 ids_argument = click.argument("command_ids", metavar="ID...", type=arguments.COMMAND_ID, nargs=-1, required=True)
 
 
-def stay_options(command: F) -> F:
-    """What bounds a wait and what its exit code tells."""
+def wait_options(command: F) -> F:
+    """Add the options of a wait."""
     for decorate in (
         click.option("--timeout", type=arguments.DURATION, help="Stop waiting after this long; the commands continue."),
         click.option(
             "--hold-output/--no-hold-output",
             default=None,
-            help="Slow the program down rather than lose output that was not read yet. [default: when following one "
+            help="Slow the program down instead of losing output when reading is slow. [default: if following one "
             "command]",
         ),
         click.option(
             "--passthrough-exit-code",
             is_flag=True,
             help="Exit as the remote program did: with its code, or 128+n if signal n killed it; 124 if the command "
-            "timed out or --timeout passed, 126 if the program could not be started, 127 if there is none, 130 if the "
-            "command was cancelled, 125 if anything else kept it from running or output was lost.",
+            "timed out or --timeout passed, 126 if the program could not be started, 127 if it does not exist, 130 if "
+            "the command was cancelled, 125 if it did not run for another reason or output was lost.",
         ),
     ):
         command = decorate(command)
     return command
 
 
-def _passed(waiting: WaitOptions, run: Callable[[], int]) -> int:
-    """The exit code of `run`; its errors must not look like exit codes of the program where those are passed on."""
+def _passed_code(waiting: WaitOptions, run: Callable[[], int]) -> int:
+    """Return the exit code of `run`; with --passthrough-exit-code, turn errors into a code reserved for them."""
     try:
         return run()
     except DistributorError as error:
@@ -105,10 +105,10 @@ def _passed(waiting: WaitOptions, run: Callable[[], int]) -> int:
 
 
 class SendCommand(click.Command):
-    """`send`, which knows what is meant where a program with options stands without -- before it."""
+    """`send`, with a hint in the usage error if -- is missing before a program with options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click has it, with a hint in the error."""
+        """Parse as click does, adding the hint to errors."""
         given = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -120,7 +120,7 @@ class SendCommand(click.Command):
             raise click.UsageError(f"{error.format_message().rstrip('.')}; {hint}", ctx) from error
 
     def _program(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What of `args` is neither an option of ours nor the value of one, from its first word on."""
+        """`args` from the first word that is neither an option of `send` nor the value of one."""
         first = next((place for place in range(len(args)) if self._is_word(ctx, args[: place + 1])), None)
         return [] if first is None else args[first:]
 
@@ -138,46 +138,48 @@ class SendCommand(click.Command):
 
 
 @click.command(cls=SendCommand)
-@click.option("--agent", type=arguments.AGENT_ID, multiple=True, help="The agent to run it. May be repeated.")
+@click.option("--agent", type=arguments.AGENT_ID, multiple=True, help="An agent to run the command. May be repeated.")
 @click.option("--type", type=arguments.TYPE, help="The handler to call, such as EXEC, PING or STOP.")
 @click.option(
     "--params",
     type=arguments.PAIR,
     multiple=True,
-    help="A param of the handler; the value stays text. May be repeated.",
+    help="A parameter for the handler; the value is text. May be repeated.",
 )
 @click.option(
     "--params-json",
     type=arguments.JSON_OBJECT,
     multiple=True,
     metavar="JSON|@FILE|-",
-    help="Params as a JSON object: itself, in a file, or on standard input.",
+    help="Parameters as a JSON object: literal, in a file, or on standard input.",
 )
 @click.option(
     "--input",
     type=arguments.INPUT_FILE,
-    help="Queue a command for each line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
-    "maxRuns, idempotencyKey. What a line leaves out is taken from the options. - is standard input.",
+    help="Queue a command per line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
+    "maxRuns, idempotencyKey. Options apply to what a line leaves out. - is standard input.",
 )
 @click.option(
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"
 )
-@click.option("--priority", type=arguments.PRIORITY, help="0 to 100, low, normal or high; higher first.")
+@click.option("--priority", type=arguments.PRIORITY, help="0 to 100, low, normal or high; higher goes first.")
 @click.option("--time-limit", type=arguments.DURATION, help="Time limit of each run.")
-@click.option("--queue-ttl", type=arguments.DURATION, help="Longest wait in the queue.")
-@click.option("--offline", type=_one_of(OfflinePolicy), help="What to do while the agent is not connected.")
-@click.option("--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queue once, however often this is sent.")
+@click.option("--queue-ttl", type=arguments.DURATION, help="Maximum time in the queue.")
+@click.option("--offline", type=_one_of(OfflinePolicy), help="What to do if the agent is not connected.")
+@click.option(
+    "--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queue once, even if sent repeatedly with this key."
+)
 @click.option("--wait", is_flag=True, help="Wait until every command has ended and show the results.")
 @click.option("--follow", is_flag=True, help="Wait, and show output live.")
-@stay_options
+@wait_options
 @output_option
 @connection_options
 @click.argument("argv", metavar="[-- PROGRAM [ARG]...]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
-    """Queue commands. This is what command-sender does when no COMMAND is named.
+    """Queue commands. This is the default COMMAND.
 
-    What follows -- is a program to run, with its arguments: an EXEC command.
+    Arguments after -- are a program to run, with its arguments: an EXEC command.
 
     \b
     command-sender --agent=agent123 --type=STOP --params=reason=test
@@ -189,7 +191,7 @@ def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
 
     from distributor.cli.sender import queueing
 
-    return _passed(
+    return _passed_code(
         waiting,
         lambda: connection.run(output, lambda client, screen: queueing.send(client, screen, drafts, waiting)),
     )
@@ -201,7 +203,7 @@ def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
 @connection_options
 @click.pass_obj
 def get(connection: ServerCalls, command_ids: Sequence[str], output: str) -> int:
-    """Show commands: status, and when each stage was passed."""
+    """Show commands: status, and the time of each stage."""
     from distributor.cli.sender import reading
 
     return connection.run(output, lambda client, screen: reading.get(client, screen, command_ids))
@@ -219,37 +221,41 @@ def result(connection: ServerCalls, command_ids: Sequence[str], output: str) -> 
     return connection.run(output, lambda client, screen: reading.result(client, screen, command_ids))
 
 
-@click.command(short_help="Follow commands to their end, with all of their output.")
+@click.command(short_help="Follow commands until they end, with all output.")
 @ids_argument
-@stay_options
+@wait_options
 @output_option
 @connection_options
 @click.pass_obj
 def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
-    """Follow commands to their end, with all of their output so far.
+    """Follow commands until they end, with all output so far.
 
-    The output of several commands is shown by lines, each after its agent's name and a mark: | a line, + more of the
-    line before, ~ a line whose beginning may be lost.
+    With several commands, each line of output follows its agent's name and a mark: | a line, + the continuation of a
+    line, ~ a line whose beginning may be lost.
     """
     waiting = WaitOptions(follow=True, **given)
     waiting.check(len(set(command_ids)), output)
 
-    from distributor.cli.sender.staying import Stay
+    from distributor.cli.sender.command_wait import CommandWait
 
-    return _passed(
+    return _passed_code(
         waiting,
-        lambda: connection.run(output, lambda client, screen: Stay(client, screen, command_ids, waiting).run()),
+        lambda: connection.run(output, lambda client, screen: CommandWait(client, screen, command_ids, waiting).run()),
     )
 
 
 @click.command(name="list")
 @click.option("--agent", type=arguments.AGENT_ID, help="Only commands of this agent.")
-@click.option("--status", type=_one_of(CommandStatus), multiple=True, help="Only these. May be repeated.")
+@click.option(
+    "--status", type=_one_of(CommandStatus), multiple=True, help="Only commands with this status. May be repeated."
+)
 @click.option("--type", type=arguments.TYPE, help="Only commands of this type.")
-@click.option("--since", type=arguments.INSTANT, help="Queued at this time or later; 2h means two hours ago.")
-@click.option("--until", type=arguments.INSTANT, help="Queued before this time.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Show at most this many.")
-@click.option("--page-token", default="", help="Continue an earlier list.")
+@click.option(
+    "--since", type=arguments.INSTANT, help="Only commands queued at this time or later; 2h means two hours ago."
+)
+@click.option("--until", type=arguments.INSTANT, help="Only commands queued before this time.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number to show.")
+@click.option("--page-token", default="", help="Continue a previous list.")
 @output_option
 @connection_options
 @click.pass_obj
@@ -274,12 +280,12 @@ def list_commands(connection: ServerCalls, /, output: str, limit: int, page_toke
 
 @click.command()
 @ids_argument
-@click.option("--reason", default="", help="A reason for people, kept with the command.")
+@click.option("--reason", default="", help="The reason, stored with the command.")
 @output_option
 @connection_options
 @click.pass_obj
 def cancel(connection: ServerCalls, command_ids: Sequence[str], reason: str, output: str) -> int:
-    """Cancel commands. The agent stops those that run."""
+    """Cancel commands. Agents stop those that are running."""
     from distributor.cli.sender import reading
 
     return connection.run(output, lambda client, screen: reading.cancel(client, screen, command_ids, reason))
@@ -297,11 +303,11 @@ def agents(connection: ServerCalls, agent_id: str | None, output: str) -> int:
     return connection.run(output, lambda client, screen: reading.agents(client, screen, agent_id))
 
 
-@click.command(short_help="Print the completion script of a shell.")
+@click.command(short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> int:
-    """Print the completion script of a shell: eval "$(command-sender completion bash)"."""
+    """Print a shell completion script: eval "$(command-sender completion bash)"."""
     from click.shell_completion import get_completion_class
 
     name = context.find_root().info_name or ""

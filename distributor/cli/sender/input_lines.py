@@ -1,4 +1,4 @@
-"""Commands from a file: a JSON object on each line."""
+"""Commands from a file with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from distributor.model.command import MAX_RUNS, OfflinePolicy
 
 
 def read_lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number of each line and the fields of its command; blank lines are skipped.
+    """Yield the number of each line and the fields of its command; skip blank lines.
 
-    Raises UsageError naming the line and what is wrong.
+    Raises UsageError with the line number and the fault.
     """
     number = 0
     try:
@@ -40,7 +40,7 @@ def _fields(line: bytes) -> dict[str, Any]:
         try:
             fields[field] = parse(value)
         except ValueError as error:
-            # The checks of ids name their field themselves.
+            # The errors of id checks already begin with the field.
             raise ValueError(f"{name} {str(error).removeprefix(f'{field} ')}") from error
     return fields
 

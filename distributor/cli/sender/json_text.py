@@ -1,4 +1,4 @@
-"""JSON for terminals and programs: exact, and without characters that drive a terminal or mislead a reader."""
+"""JSON text with exact values, free of characters that drive a terminal or mislead a reader."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _PLAIN: Final = re.compile(r"[^\n\x20-\x7e]")
 
 
 def json_line(value: Any) -> str:
-    """`value` on one line. Raises DistributorError for a number that JSON has not."""
+    """`value` as JSON on one line. Raises DistributorError for NaN and infinities."""
     return _text(value, None)
 
 
 def json_document(value: Any) -> str:
-    """`value` with a line for each of its parts. Raises DistributorError for a number that JSON has not."""
+    """`value` as indented JSON. Raises DistributorError for NaN and infinities."""
     return _text(value, 2)
 
 
@@ -25,5 +25,5 @@ def _text(value: Any, indent: int | None) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError as error:
-        raise DistributorError(f"the server sent what JSON cannot say: {error}") from error
+        raise DistributorError(f"the server sent a value that JSON cannot represent: {error}") from error
     return _PLAIN.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)

@@ -1,4 +1,4 @@
-"""How the updates of a followed command are shown as they come: raw, with a prefix on each line, or as JSON."""
+"""Views of a followed command: raw output, lines with a prefix, or JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distributor.client import (
 from distributor.wire.documents import gap_document, output_document, result_document, state_document
 
 FLUSH_SECONDS: Final = 0.2
-"""How long the beginning of a line waits for its end where several commands share the screen."""
+"""How long an incomplete line is held back when several commands share the screen."""
 
 
 class OutputView(Protocol):
@@ -30,15 +30,15 @@ class OutputView(Protocol):
         """Show one update."""
 
     def close(self) -> None:
-        """Show what was held back."""
+        """Show output that was held back."""
 
 
 class RawView:
-    """The output of one command, byte for byte, its stderr on stderr; the rest as messages."""
+    """Shows the output of one command byte for byte, its stderr on stderr, and other updates as messages."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._told_whereabouts = False
+        self._absence_shown = False
 
     def show(self, update: Update) -> None:
         """Show one update."""
@@ -48,24 +48,24 @@ class RawView:
             case OutputGap():
                 self._screen.message(_gap_text(update))
             case CommandState():
-                self._show_whereabouts(update)
+                self._show_absence(update)
             case CommandResult():
-                self._screen.message(f"{update.command_id} {tables.ending_text(update)}")
+                self._screen.message(f"{update.command_id} {tables.outcome_text(update)}")
 
     def close(self) -> None:
         """Nothing is held back."""
 
-    def _show_whereabouts(self, state: CommandState) -> None:
+    def _show_absence(self, state: CommandState) -> None:
         absence = tables.agent_absence(state)
-        if absence and state.status is CommandStatus.QUEUED and not self._told_whereabouts:
-            self._told_whereabouts = True
+        if absence and state.status is CommandStatus.QUEUED and not self._absence_shown:
+            self._absence_shown = True
             self._screen.message(f"waiting: {state.agent_id} {absence}")
 
 
 class PrefixedView:
-    """The output of one of many commands by lines, each after the agent's name; see `partial_lines` for the marks.
+    """Shows the output of one of many commands, each line after the agent's name and a mark (see `partial_lines`).
 
-    What has come of a line is shown after a moment: it may be a prompt. Belongs to the running event loop.
+    An incomplete line, such as a prompt, is shown after `flush_seconds`. Belongs to the running event loop.
     """
 
     def __init__(self, screen: Screen, flush_seconds: float = FLUSH_SECONDS) -> None:
@@ -93,10 +93,10 @@ class PrefixedView:
             case CommandResult():
                 self.close()
                 if update.status is not CommandStatus.COMPLETED or tables.leftovers_text(update):
-                    self._screen.message(f"{self._agent_id} | {update.command_id} {tables.ending_text(update)}")
+                    self._screen.message(f"{self._agent_id} | {update.command_id} {tables.outcome_text(update)}")
 
     def close(self) -> None:
-        """Show what has come of lines that will not go on."""
+        """Show incomplete lines."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -127,7 +127,7 @@ class PrefixedView:
 
 
 class JsonView:
-    """Each update as a JSON document on a line."""
+    """Shows each update as a JSON document on one line."""
 
     def __init__(self, screen: Screen, command_id: str) -> None:
         self._screen = screen
@@ -142,7 +142,7 @@ class JsonView:
 
 
 def view_of(screen: Screen, command_id: str, *, one_of_many: bool) -> OutputView:
-    """The view that fits the output format and the number of commands."""
+    """The view for the output format and the number of commands."""
     if not screen.for_people:
         return JsonView(screen, command_id)
     return PrefixedView(screen) if one_of_many else RawView(screen)
@@ -161,4 +161,4 @@ def _update_document(update: Update) -> dict[str, Any]:
 
 
 def _gap_text(gap: OutputGap) -> str:
-    return f"{gap.end_offset - gap.begin_offset:,} bytes of output are not kept"
+    return f"{gap.end_offset - gap.begin_offset:,} bytes of output were lost"

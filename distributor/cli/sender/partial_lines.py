@@ -1,4 +1,4 @@
-"""Bytes to lines that begin with whose they are, without waiting for the end of a line for long."""
+"""Splits output into prefixed lines, without holding back incomplete ones for long."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from typing import Final
 
 MAX_LINE_BYTES: Final = 65_536
-"""What is held back of a line without end."""
+"""Limit of an incomplete line that is held back."""
 
 LINE: Final = b"|"
 CONTINUED: Final = b"+"
 BEGINNING_LOST: Final = b"~"
-"""Marks between prefix and text: a line, more of the line before, a line whose beginning may be missing."""
+"""Marks between prefix and text: a line, the continuation of a line, a line whose beginning may be lost."""
 
-# A carriage return overwrites the line on a terminal, prefix included, so what follows it gets a line of its own.
-# One at the very end may be the first half of CR LF.
+# On a terminal, text after a carriage return would overwrite the prefix, so it starts a new line. A carriage return
+# at the very end may be the first half of CR LF.
 _END: Final = re.compile(rb"\r?\n|\r(?=[^\n])")
 
 
 class PartialLines:
-    """The lines of one stream. Does no I/O: what it returns is to be written at once. Holds at most 64 KiB back."""
+    """The lines of one stream. Does no I/O: the caller writes what it returns. Holds back at most 64 KiB."""
 
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix
@@ -28,11 +28,11 @@ class PartialLines:
 
     @property
     def partial(self) -> bool:
-        """Whether a line has begun and not ended."""
+        """Whether an incomplete line is held back."""
         return bool(self._partial)
 
     def feed(self, data: bytes) -> bytes:
-        """What can be shown now that `data` has come: whole lines, and pieces that end with a carriage return."""
+        """Add `data` and return what can be shown: whole lines, and pieces that end with a carriage return."""
         searched = max(0, len(self._partial) - 1)
         self._partial += data
         shown, begin = [], 0
@@ -46,12 +46,12 @@ class PartialLines:
         return b"".join(shown)
 
     def flush(self) -> bytes:
-        """What has come of a line; the rest of it is marked as its continuation."""
+        """Return the incomplete line; the rest of it will be marked as a continuation."""
         partial, self._partial = self._partial, b""
         return self._line(partial) if partial else b""
 
     def lose(self) -> bytes:
-        """What has come of a line whose next bytes are lost; what comes after them does not join it."""
+        """Return the incomplete line after its next bytes were lost; later output does not join it."""
         shown = self.flush()
         self._mark = BEGINNING_LOST
         return shown

@@ -1,4 +1,4 @@
-"""Exit codes of --passthrough-exit-code: the program's own, and what tells that there is none, as shells spell it."""
+"""Exit codes of --passthrough-exit-code: the program's own, or a shell's code if it has none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PassedCode(IntEnum):
-    """Codes of `timeout`, `env` and shells. A program may exit with one of these too: the last line on stderr tells."""
+    """The codes of `timeout`, `env` and shells. A program may use them too: see the last line on stderr."""
 
     TIMEOUT = 124
     NOT_RUN = 125
@@ -31,7 +31,7 @@ _BY_STATUS: Final = {CommandStatus.TIMEOUT: PassedCode.TIMEOUT, CommandStatus.CA
 
 
 def passthrough_code(result: CommandResult, *, output_lost: bool) -> int:
-    """The exit code of the program; 128 + n where signal n killed it, and a PassedCode where it has none."""
+    """The exit code of the program, 128 + n if signal n killed it, or a PassedCode if it has none."""
     code = result.exit_code
     if code is None and result.status is CommandStatus.COMPLETED:
         code = 0

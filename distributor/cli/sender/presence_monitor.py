@@ -1,4 +1,4 @@
-"""Looks now and then whether the agents that run what is followed are still there."""
+"""Checks periodically whether the agents that run the followed commands are connected."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from distributor.client import CommandClient
 from distributor.errors import DistributorError
 from distributor.wire.documents import time_text
 
-LOOK_SECONDS: Final = 5.0
+CHECK_SECONDS: Final = 5.0
 
 
 class PresenceMonitor:
-    """Says once when an agent has gone, and when it is back: of a command that runs, its watch tells neither.
+    """Reports when an agent goes away and when it is back, which the watch of a running command does not.
 
-    `busy` names the agents that run something.
+    `busy` returns the agents that run a command.
     """
 
     def __init__(self, client: CommandClient, screen: Screen, busy: Callable[[], Iterable[str]]) -> None:
@@ -27,28 +27,28 @@ class PresenceMonitor:
         self._away: set[str] = set()
 
     async def run(self) -> NoReturn:
-        """Look for ever."""
+        """Check every `CHECK_SECONDS`, forever."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             await self.run_once()
 
-    def away(self, agent_id: str, since_ms: int) -> None:
-        """Say that an agent is away, unless that was said."""
+    def report_away(self, agent_id: str, since_ms: int) -> None:
+        """Report that an agent is away, unless already reported."""
         if agent_id not in self._away:
             self._away.add(agent_id)
             since = time_text(since_ms)
-            self._screen.message(f"agent {agent_id} has been away since {since}; what it runs may go on there")
+            self._screen.message(f"agent {agent_id} has been away since {since}; its commands may still be running")
 
     async def run_once(self) -> None:
-        """Look at each agent once."""
+        """Check each agent once."""
         for agent_id in sorted(set(self._busy())):
             try:
                 agent = await self._client.agent(agent_id)
             except DistributorError:
-                # A server that is away is told of by the watch.
+                # The watch reports an unreachable server.
                 continue
             if agent.away_since_ms:
-                self.away(agent_id, agent.away_since_ms)
+                self.report_away(agent_id, agent.away_since_ms)
             elif agent_id in self._away:
                 self._away.remove(agent_id)
                 self._screen.message(f"agent {agent_id} is back")

@@ -1,4 +1,4 @@
-"""How far many commands are: a bar on a terminal, else a line now and then."""
+"""Progress of many commands: a bar on a terminal, otherwise an occasional line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-_SECONDS_BETWEEN_LINES: Final = 5.0
-_SECONDS_ASIDE: Final = 0.1
-"""How long the bar stays away once something else was written: redrawing it for each line would cost more than them."""
+_LINE_INTERVAL_SECONDS: Final = 5.0
+_HIDDEN_SECONDS: Final = 0.1
+"""How long the bar stays hidden after other output: redrawing it for each line would cost more than the lines."""
 
 
 class Bar:
-    """A bar on the last line of the terminal at stderr. Belongs to the running event loop; `close` takes it away."""
+    """A progress bar on the last line of the terminal at stderr. Belongs to the running event loop."""
 
     def __init__(self, console: Console, total: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -41,26 +41,26 @@ class Bar:
         self._draw()
 
     def update(self, ended: int, text: str) -> None:
-        """Show that `ended` of all have, and `text` beside it."""
+        """Show the number of ended commands, and `text` beside it."""
         self._progress.update(self._task, completed=ended, description=text)
 
-    def step_aside(self) -> None:
-        """Leave an empty line where the bar was, for what is written next; the bar comes back below that."""
+    def hide(self) -> None:
+        """Hide the bar, so that other output takes its line; it returns below that output."""
         if self._drawn is not None:
             self._drawn.stop()
             self._drawn = None
-            self._due = asyncio.get_running_loop().call_later(_SECONDS_ASIDE, self._draw)
+            self._due = asyncio.get_running_loop().call_later(_HIDDEN_SECONDS, self._draw)
 
     def close(self) -> None:
-        """Take the bar away for good."""
-        self.step_aside()
+        """Remove the bar."""
+        self.hide()
         if self._due is not None:
             self._due.cancel()
 
     def _draw(self) -> None:
         from rich.live import Live
 
-        # A new one each time: one that was stopped would first clear lines that are no longer its own.
+        # A new one each time: a restarted one would first clear lines that now belong to other output.
         self._drawn = Live(
             self._progress, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False
         )
@@ -68,7 +68,7 @@ class Bar:
 
 
 class CompletionProgress:
-    """Counts endings on stderr from `with` to its end, on a terminal with a bar. For use inside an event loop."""
+    """Shows on stderr how many commands have ended, with a bar if it is a terminal. Needs a running event loop."""
 
     def __init__(self, screen: Screen, total: int) -> None:
         self._screen = screen
@@ -82,7 +82,7 @@ class CompletionProgress:
             from rich.console import Console
 
             console = Console(stderr=True)
-            # Not on one that cannot move its cursor (TERM=dumb).
+            # A dumb terminal cannot move its cursor.
             if console.is_interactive:
                 self._bar = self._screen.drawing = Bar(console, self._total)
         return self
@@ -96,11 +96,11 @@ class CompletionProgress:
         self._screen.message(self._line())
 
     def ended(self, status: CommandStatus) -> None:
-        """One more has ended."""
+        """Count one more ended command."""
         self._counts[status] += 1
         if self._bar is not None:
             self._bar.update(self._counts.total(), self._by_status())
-        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._last_line >= _LINE_INTERVAL_SECONDS:
             self._last_line = time.monotonic()
             self._screen.message(self._line())
 

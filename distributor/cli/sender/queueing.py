@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
+from distributor.cli.sender.command_wait import CommandWait
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
-from distributor.cli.sender.staying import Stay
 from distributor.cli.sender.tables import agent_absence, count_of, some_of
 from distributor.client import CommandClient, CommandRequest, CommandStatus, OfflinePolicy, Queued, QueuedCommand
 from distributor.errors import DistributorError
@@ -21,7 +21,7 @@ _ERRORS_SHOWN = 10
 async def send(
     client: CommandClient, screen: Screen, drafts: Sequence[dict[str, Any]], options: WaitOptions
 ) -> ExitCode | int:
-    """Queue the commands that `drafts` give the fields of."""
+    """Queue the commands whose fields are in `drafts`."""
     requests = [_request(draft) for draft in drafts]
     if len(requests) == 1:
         return await _send_one(client, screen, requests[0], options)
@@ -31,10 +31,10 @@ async def send(
 async def _send_one(
     client: CommandClient, screen: Screen, request: CommandRequest, options: WaitOptions
 ) -> ExitCode | int:
-    queued = await client.queue(request, hold_output=options.holds(1))
-    if options.stays:
+    queued = await client.queue(request, hold_output=options.holds_output(1))
+    if options.waits:
         screen.message(_queued_text(queued))
-        return await Stay(client, screen, [queued.command.command_id], options).run()
+        return await CommandWait(client, screen, [queued.command.command_id], options).run()
     if screen.for_people:
         screen.text(_queued_text(queued))
         screen.message(f"watch it with: command-sender watch {queued.command.command_id}")
@@ -50,15 +50,15 @@ async def _send_many(
     outcomes = await client.queue_many(requests)
     queued = [outcome for outcome in outcomes if isinstance(outcome, Queued)]
     refusals = [outcome for outcome in outcomes if isinstance(outcome, DistributorError)]
-    if not options.stays:
+    if not options.waits:
         _show_outcomes(screen, list(zip(requests, outcomes, strict=True)))
     agents = len({request.agent_id for request in requests})
     screen.message(f"queued {len(queued):,} of {count_of(len(requests), 'command')} for {count_of(agents, 'agent')}")
-    _show_strangers(screen, requests, outcomes)
+    _show_unknown_agents(screen, requests, outcomes)
     _show_refusals(screen, requests, outcomes)
     code: ExitCode | int = ExitCode.SUCCESS
-    if options.stays and queued:
-        code = await Stay(client, screen, [one.command_id for one in queued], options).run()
+    if options.waits and queued:
+        code = await CommandWait(client, screen, [one.command_id for one in queued], options).run()
     return exit_code_of(refusals[0]) if refusals else code
 
 
@@ -76,18 +76,18 @@ def _show_outcomes(screen: Screen, outcomes: Sequence[tuple[CommandRequest, Queu
             screen.record(form)
 
 
-def _show_strangers(
+def _show_unknown_agents(
     screen: Screen, requests: Sequence[CommandRequest], outcomes: Sequence[Queued | DistributorError]
 ) -> None:
-    """Name the agents that nobody has ever seen: many of them are misspelt."""
-    strangers = dict.fromkeys(
+    """Name the agents that have never connected: their ids may be misspelt."""
+    unknown = dict.fromkeys(
         request.agent_id
         for request, outcome in zip(requests, outcomes, strict=True)
         if isinstance(outcome, Queued) and not outcome.agent_known
     )
-    if strangers:
-        verb = "agent {} has" if len(strangers) == 1 else "agents {} have"
-        screen.message(f"the {verb.format(some_of(list(strangers)))} never connected")
+    if unknown:
+        verb = "agent {} has" if len(unknown) == 1 else "agents {} have"
+        screen.message(f"the {verb.format(some_of(list(unknown)))} never connected")
 
 
 def _show_refusals(
@@ -100,9 +100,9 @@ def _show_refusals(
     )
     for line, count in list(lines.items())[:_ERRORS_SHOWN]:
         screen.error(line + (f" ({count:,} times)" if count > 1 else ""))
-    untold = sum(list(lines.values())[_ERRORS_SHOWN:])
-    if untold:
-        screen.error(f"{count_of(untold, 'more command')} not queued")
+    hidden = sum(list(lines.values())[_ERRORS_SHOWN:])
+    if hidden:
+        screen.error(f"{count_of(hidden, 'more command')} not queued")
 
 
 def _request(draft: dict[str, Any]) -> CommandRequest:

@@ -1,4 +1,4 @@
-"""Shows commands, results and agents; cancels commands."""
+"""The actions that read: show commands, results and agents; also cancel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def result(client: CommandClient, screen: Screen, command_ids: Sequence[st
 
 
 async def cancel(client: CommandClient, screen: Screen, command_ids: Sequence[str], reason: str) -> ExitCode:
-    """Cancel commands and show what that came to."""
+    """Cancel commands and show the outcome."""
     return await _show_each(
         screen,
         command_ids,
@@ -58,7 +58,7 @@ async def cancel(client: CommandClient, screen: Screen, command_ids: Sequence[st
 async def list_commands(
     client: CommandClient, screen: Screen, where: CommandFilter, limit: int, page_token: str
 ) -> ExitCode:
-    """Show up to `limit` commands, newest first, beginning at `page_token`."""
+    """Show up to `limit` commands, newest first, starting at `page_token`."""
     rows: list[CommandState] = []
     token = page_token
     while len(rows) < limit:
@@ -103,7 +103,7 @@ async def _show_each(
     form: Callable[[str, T], dict[str, Any]],
     text: Callable[[str, T], str],
 ) -> ExitCode:
-    """Show what `fetch` gives for each id. One that fails is an error line and does not keep the others back."""
+    """Show what `fetch` returns for each id. One that fails is shown as an error; the others still follow."""
     code = ExitCode.SUCCESS
     forms = []
     for number, command_id in enumerate(command_ids):

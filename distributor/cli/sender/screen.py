@@ -1,4 +1,4 @@
-"""Where things go: data to stdout, messages to stderr; colour on terminals only."""
+"""Writes data to stdout and messages to stderr, with colour on terminals only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLOURS = {
 
 
 class Format(StrEnum):
-    """How data is shown: for people, as one JSON document, or as a JSON document per line."""
+    """The output format: a table for people, one JSON document, or one JSON document per line."""
 
     TABLE = "table"
     JSON = "json"
@@ -32,23 +32,23 @@ class Format(StrEnum):
 
 
 class Drawing(Protocol):
-    """Something that is drawn on the terminal at stderr while other things are written."""
+    """Something drawn on the terminal at stderr, such as a progress bar."""
 
-    def step_aside(self) -> None:
-        """Make room for what is written next."""
+    def hide(self) -> None:
+        """Hide it to make room for other output."""
 
 
 class Screen:
-    """The output of one call of the program. Raises BrokenPipeError once nobody reads stdout.
+    """The output of one run of the program. Raises BrokenPipeError once stdout has no reader.
 
-    `drawing` is what shares the terminal with it for now.
+    `drawing` currently shares the terminal, if any.
     """
 
     def __init__(self, format: str) -> None:
         self.format = Format(format)
         self.drawing: Drawing | None = None
         self._unended = {False: False, True: False}
-        """Whether what was written to stdout (False) and stderr (True) ended within a line."""
+        """Whether the last output to stdout (False) or stderr (True) ended without a newline."""
 
     @property
     def for_people(self) -> bool:
@@ -56,27 +56,27 @@ class Screen:
         return self.format is Format.TABLE
 
     def text(self, text: str) -> None:
-        """Data for people."""
+        """Write data for people."""
         self.raw(f"{text}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
     def record(self, record: dict[str, Any]) -> None:
-        """One JSON document on a line of its own."""
+        """Write one JSON document on a line of its own."""
         self.text(json_line(record))
 
     def document(self, document: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """The one JSON document of this call."""
+        """Write the one JSON document of this run."""
         self.text(json_document(document))
 
     def raw(self, data: bytes, *, to_stderr: bool = False) -> None:
-        """Bytes of a command's output, exactly as they are, at once."""
+        """Write bytes of a command's output unchanged and flush."""
         self._make_room(to_stderr=to_stderr)
         file = sys.stderr if to_stderr else sys.stdout
-        # Without a stderr there is nowhere to complain either.
+        # Without stderr, there is no place for an error either.
         if file is None:
             return
         stream = file.buffer
         rest = memoryview(data)
-        # With PYTHONUNBUFFERED this is a plain write, which may take a part only: so it does when its reader goes away.
+        # With PYTHONUNBUFFERED a write may be partial, for example when the reader goes away.
         while rest:
             rest = rest[stream.write(rest) :]
         stream.flush()
@@ -84,27 +84,27 @@ class Screen:
             self._wrote(to_stderr, unended=not data.endswith(b"\n"))
 
     def message(self, text: str) -> None:
-        """Something to know that is not data."""
+        """Write a message to stderr."""
         self._begin_line()
         click.echo(printable(text), err=True)
 
     def error(self, text: str) -> None:
-        """What went wrong, on one line."""
+        """Write an error to stderr, on one line."""
         self._begin_line()
         show_error(text)
 
     def status(self, status: CommandStatus) -> str:
-        """The word for a status, coloured on a terminal."""
+        """The status word, coloured on a terminal."""
         colour = _COLOURS.get(status)
         return click.style(status.value, fg=colour) if colour and self._coloured else status.value
 
     @property
     def width(self) -> int | None:
-        """Characters in a line of the terminal; None where stdout is none, and nothing need be cut."""
+        """Columns of the terminal at stdout; None if stdout is not a terminal."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def _begin_line(self) -> None:
-        """Make room on stderr, on a line of its own: output of a command may have ended within one."""
+        """Begin a new line on stderr if command output ended without a newline."""
         self._make_room()
         if self._unended[True]:
             click.echo(err=True)
@@ -112,21 +112,21 @@ class Screen:
 
     def _wrote(self, to_stderr: bool, *, unended: bool) -> None:
         self._unended[to_stderr] = unended
-        if self._one_place:
+        if self._same_file:
             self._unended[not to_stderr] = unended
 
     @cached_property
-    def _one_place(self) -> bool:
-        """Whether stdout and stderr are one terminal, pipe or file."""
+    def _same_file(self) -> bool:
+        """Whether stdout and stderr are the same terminal, pipe or file."""
         try:
             return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
         except (AttributeError, OSError):
             return False
 
     def _make_room(self, *, to_stderr: bool = True) -> None:
-        # It is drawn only where stderr is a terminal; stdout, if one too, is the same.
+        # The drawing is on stderr. If stdout is a terminal too, it is the same one.
         if self.drawing is not None and (to_stderr or sys.stdout.isatty()):
-            self.drawing.step_aside()
+            self.drawing.hide()
 
     @cached_property
     def _coloured(self) -> bool:
@@ -138,12 +138,12 @@ class Screen:
 
 
 def check_stdout() -> None:
-    """Raise OSError where there is no standard output at all, before anything is done that could not be told."""
+    """Raise OSError if standard output is closed, before doing anything whose outcome could not be shown."""
     if sys.stdout is None:
         raise OSError("standard output is closed")
 
 
 def drop_stdout() -> None:
-    """Let what is still buffered go nowhere once stdout has failed: the interpreter would complain of it at its end."""
+    """Discard buffered output after stdout failed; otherwise the interpreter reports an error at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

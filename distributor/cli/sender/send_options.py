@@ -13,34 +13,34 @@ from distributor.cli.sender.input_lines import read_lines
 
 MAX_COMMANDS: Final = 100_000
 MAX_FOLLOWED: Final = 200
-"""Commands whose output can be followed at once: each is a stream of its own."""
+"""Commands whose output can be followed at once; each needs a stream of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitOptions:
-    """Whether and how to stay until the commands have ended."""
+    """Whether and how to wait for the commands to end."""
 
     wait: bool = False
     follow: bool = False
     timeout: float | None = None
     passthrough_exit_code: bool = False
     hold_output: bool | None = None
-    """None: where one command is followed."""
+    """None: only if exactly one command is followed."""
 
-    def holds(self, count: int) -> bool:
-        """Whether `count` commands are slowed down rather than their output cut."""
+    def holds_output(self, count: int) -> bool:
+        """Whether to slow down `count` commands instead of losing their output."""
         return self.follow and (count == 1 if self.hold_output is None else self.hold_output)
 
     @property
-    def stays(self) -> bool:
-        """Whether there is anything to wait for."""
+    def waits(self) -> bool:
+        """Whether to wait at all."""
         return self.wait or self.follow
 
     def check(self, count: int, output: str) -> None:
-        """Raise UsageError where the options do not go together for `count` commands shown as `output`."""
-        if self.timeout is not None and not self.stays:
-            raise click.UsageError("--timeout bounds --wait and --follow; what bounds the run is --time-limit")
-        if self.passthrough_exit_code and not self.stays:
+        """Raise UsageError if the options do not fit together for `count` commands in the format `output`."""
+        if self.timeout is not None and not self.waits:
+            raise click.UsageError("--timeout needs --wait or --follow; --time-limit bounds the run")
+        if self.passthrough_exit_code and not self.waits:
             raise click.UsageError("--passthrough-exit-code needs --wait or --follow")
         if self.passthrough_exit_code and count != 1:
             raise click.UsageError(f"--passthrough-exit-code needs exactly one command, not {count:,}")
@@ -56,7 +56,7 @@ class WaitOptions:
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """The options of `send`. What is None is left to the server's default; lines of `input` go before options."""
+    """The options of `send`. None means the server's default; lines of `input` override options."""
 
     agent: Sequence[str]
     type: str | None
@@ -82,15 +82,15 @@ class SendOptions:
         return [draft for draft in drafts for _ in range(self.repeat)]
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        """What is said of each command besides the options; one without --input, of which nothing is."""
+        """The fields in each line of --input; one empty line without --input."""
         if self.input is None:
             yield {}
             return
         for number, line in read_lines(self.input):
             if self.argv and line.get("type", "EXEC") != "EXEC":
-                raise click.UsageError(f"--input line {number} is {line['type']}, and a program to run is for EXEC")
+                raise click.UsageError(f"--input line {number} is {line['type']}, but only EXEC takes a program to run")
             if self.argv and "params" in line:
-                raise click.UsageError(f"--input line {number} has params, and so has the program to run")
+                raise click.UsageError(f"--input line {number} has params, which a program to run excludes")
             yield line
 
     def _check_count(self, count: int) -> None:
@@ -99,7 +99,7 @@ class SendOptions:
         if count > MAX_COMMANDS:
             raise click.UsageError(f"one call queues at most {MAX_COMMANDS:,} commands, not {count:,}")
         if self.idempotency_key and count != 1:
-            raise click.UsageError(f"--idempotency-key names one command, and this queues {count:,}")
+            raise click.UsageError(f"--idempotency-key needs exactly one command, not {count:,}")
 
     def _agents_of(self, line: dict[str, Any]) -> Sequence[str]:
         agents = [line["agent_id"]] if "agent_id" in line else self.agent
@@ -123,7 +123,7 @@ class SendOptions:
         objects = list(self.params_json)
         if self.argv:
             if self.type not in (None, "EXEC"):
-                raise click.UsageError(f"a program to run is for --type EXEC, not {self.type}")
+                raise click.UsageError(f"a program to run needs --type EXEC, not {self.type}")
             objects.append({"argv": list(self.argv)})
         try:
             return merged_params(self.params, objects)

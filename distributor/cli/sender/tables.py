@@ -1,4 +1,4 @@
-"""Values as text for people."""
+"""Formats commands, results and agents as text for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from distributor.cli.one_line import one_line
-from distributor.cli.sender.columns import columns, fitted
+from distributor.cli.sender.columns import fit_table, format_table
 from distributor.cli.sender.json_text import json_line
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
@@ -25,7 +25,7 @@ _STAGES = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
 
 
 def span_text(ms: int) -> str:
-    """A length of time in at most two units."""
+    """A duration of `ms` milliseconds in at most two units."""
     seconds = ms / 1000
     if ms < 1_000:
         return f"{ms} ms"
@@ -41,7 +41,7 @@ def span_text(ms: int) -> str:
 
 
 def short_time(ms: int, now_ms: int) -> str:
-    """A time in UTC: of the day of `now_ms` to the second, of its year with the day, else the date alone."""
+    """A UTC time: hours to seconds if on the day of `now_ms`, month to minutes if in its year, otherwise the date."""
     text, now = _time(ms), _time(now_ms)
     if text[:10] == now[:10]:
         return f"{text[11:19]}Z"
@@ -49,18 +49,18 @@ def short_time(ms: int, now_ms: int) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """How many of something."""
+    """A number and its noun, such as "2 commands"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first of many names, and how many more there are."""
+    """The first five names, and how many more there are."""
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
-    """The rows of a list."""
+    """A table of commands."""
     queued = [state.receipts.queued_ms for state in states]
     away = [state.agent.away_since_ms if state.agent else 0 for state in states]
     table = {
@@ -79,12 +79,12 @@ def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
     if not any(away):
         del table["agent away since"]
     short = {"queued": _short_times(queued), "agent away since": _short_times(away)}
-    return fitted(table, screen.width, short, dispensable)
+    return fit_table(table, screen.width, short, dispensable)
 
 
 def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
-    """How many commands ended."""
-    return columns(
+    """A table of results."""
+    return format_table(
         {
             "command": [result.command_id for result in results],
             "agent": [result.agent_id for result in results],
@@ -97,7 +97,7 @@ def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
 
 
 def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
-    """The rows of a list of agents."""
+    """A table of agents."""
     seen = [agent.last_seen_ms for agent in agents]
     away = [agent.away_since_ms for agent in agents]
     table = {
@@ -113,11 +113,11 @@ def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
     if not any(away):
         del table["away since"]
     short = {"last seen": _short_times(seen), "away since": _short_times(away)}
-    return fitted(table, screen.width, short, ("version",))
+    return fit_table(table, screen.width, short, ("version",))
 
 
 def agent_text(agent: AgentInfo) -> str:
-    """One agent, a line for each thing known."""
+    """One agent, one line per field."""
     lines = [
         ("agent", agent.agent_id),
         ("status", agent.status.value),
@@ -135,7 +135,7 @@ def agent_text(agent: AgentInfo) -> str:
 
 
 def command_text(screen: Screen, command: Command, result: CommandResult | None = None) -> str:
-    """One command with the time it took from stage to stage; `result` where it has ended."""
+    """One command with its timeline; `result` if it has ended."""
     state = command.state
     lines = [
         ("command", state.command_id),
@@ -149,14 +149,14 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("leftovers", leftovers_text(result) if result else ""),
-        ("cancel", f"asked for at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
+        ("cancel", f"requested at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
         ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),
     ]
     return _labelled(lines) + "\n" + timeline(state.receipts)
 
 
 def timeline(receipts: Receipts) -> str:
-    """When each stage was passed, and how long after the one before."""
+    """The time of each stage, and the time since the previous one."""
     lines, before = [], 0
     for stage, ms in zip(_STAGES, receipts, strict=True):
         if ms:
@@ -166,8 +166,8 @@ def timeline(receipts: Receipts) -> str:
 
 
 def result_text(screen: Screen, result: CommandResult) -> str:
-    """How one command ended."""
-    dropped = f", the first {result.output_dropped_bytes:,} are not kept" if result.output_dropped_bytes else ""
+    """One result, one line per field."""
+    dropped = f", the first {result.output_dropped_bytes:,} were not kept" if result.output_dropped_bytes else ""
     lines = [
         ("command", result.command_id),
         ("agent", result.agent_id),
@@ -183,8 +183,8 @@ def result_text(screen: Screen, result: CommandResult) -> str:
     return _labelled(lines)
 
 
-def ending_text(result: CommandResult) -> str:
-    """How one command ended, in a few words."""
+def outcome_text(result: CommandResult) -> str:
+    """One result in a few words."""
     exit_code = "" if result.exit_code is None else f", exit code {result.exit_code}"
     reason = _reason(result.reason.code, result.reason.message)
     leftovers = leftovers_text(result)
@@ -196,19 +196,19 @@ def ending_text(result: CommandResult) -> str:
 
 
 def leftovers_text(result: CommandResult) -> str:
-    """Says so where an agent killed what a program had left running."""
+    """A note if the agent killed leftover processes of the program, otherwise ""."""
     data = result.data
     killed = isinstance(data, dict) and data.get("killed_leftover_processes") is True
     return "processes that the program left running were killed" if killed else ""
 
 
 def agent_absence(state: CommandState) -> str:
-    """That the agent of a command that has not ended is away, to go after its name; "" where it is not known to be."""
+    """A phrase to follow the agent's name if the agent of an unended command is away, otherwise ""."""
     if state.status.terminal or state.agent is None:
         return ""
     if state.agent.away_since_ms:
         since = f"has been away since {time_text(state.agent.away_since_ms)}"
-        return since if state.status is CommandStatus.QUEUED else f"{since}; the command may go on there"
+        return since if state.status is CommandStatus.QUEUED else f"{since}; the command may still be running"
     return "" if state.agent.known else "has never connected"
 
 

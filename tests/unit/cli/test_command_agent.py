@@ -63,7 +63,7 @@ def test_what_is_not_given_is_left_to_the_other_sources(
         ("--no-such", "command-agent: No such option '--no-such'."),
         ("--capacity=x", "command-agent: Invalid value for '--capacity': 'x' is not a valid integer."),
         ("--config=/nowhere", "command-agent: Invalid value for '--config': File '/nowhere' does not exist."),
-        ("--allow-program=ls", "give --allow-exec as well"),
+        ("--allow-program=ls", "add --allow-exec"),
     ],
 )
 def test_mistakes_are_one_line(argument: str, message: str) -> None:

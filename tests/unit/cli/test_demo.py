@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from distributor.cli import demo
-from distributor.cli.dev import described
+from distributor.cli.dev import startup_text
 from distributor.errors import Unavailable
 from distributor.settings import ServerSettings
 
@@ -29,15 +29,15 @@ class Server:
 
 async def test_an_agent_that_was_killed_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     server = Server(capsys, comes=True)
-    await demo.agent_attached(server, offline_after=30.0, start_seconds=0.0)
+    await demo.wait_for_agent(server, offline_after=30.0, start_seconds=0.0)
     assert server.told == (
-        "  Waiting for dev-agent. If one was killed just now, its session expires 30 s after its last message.\n"
+        "  Waiting for dev-agent. If a previous one was killed, its session expires 30 s after its last message.\n"
     )
 
 
 async def test_one_that_does_not_come_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Unavailable, match=r"agent dev-agent did not attach within 0 s; its log says why"):
-        await demo.agent_attached(Server(capsys, comes=False), offline_after=0.1, start_seconds=0.0)
+        await demo.wait_for_agent(Server(capsys, comes=False), offline_after=0.1, start_seconds=0.0)
 
 
 def test_the_hint_names_the_sender_that_can_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_the_hint_names_the_sender_that_can_be_called(tmp_path: Path, monkeypatc
 def test_the_screen_says_what_is_true(tmp_path: Path) -> None:
     running = Mock()
     running.server.port, running.server.http_port, running.bridge.url = 1, 2, "http://127.0.0.1:3/"
-    shown = described(running, ServerSettings(data_dir=tmp_path))
+    shown = startup_text(running, ServerSettings(data_dir=tmp_path))
     assert shown.splitlines() == [
         f"  valkey   embedded, AOF on, in {tmp_path}",
         "  server   127.0.0.1:1 (gRPC)   http://127.0.0.1:2/metrics",
@@ -65,5 +65,5 @@ def test_the_screen_says_what_is_true(tmp_path: Path) -> None:
         "  page     http://127.0.0.1:3/",
         "  Loopback only: no authentication.",
     ]
-    shown = described(running, ServerSettings(valkey_url="valkey://:secret@db:6379/0"))
+    shown = startup_text(running, ServerSettings(valkey_url="valkey://:secret@db:6379/0"))
     assert shown.splitlines()[0] == "  valkey   valkey://db:6379/0"

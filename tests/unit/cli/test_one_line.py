@@ -24,8 +24,8 @@ def test_a_failure_is_one_line_and_an_exit_code(failure: BaseException, code: in
     def fail() -> None:
         raise failure
 
-    program = OneLineCommand("fail", callback=fail, begin="prog")
-    group = OneLineGroup("prog", commands=[click.Command("fail", callback=fail)], begin="prog")
+    program = OneLineCommand("fail", callback=fail, prefix="prog")
+    group = OneLineGroup("prog", commands=[click.Command("fail", callback=fail)], prefix="prog")
 
     shown = CliRunner().invoke(group, ["fail"]) if nested else CliRunner().invoke(program)
 
@@ -33,5 +33,5 @@ def test_a_failure_is_one_line_and_an_exit_code(failure: BaseException, code: in
 
 
 def test_an_exit_code_is_passed_on() -> None:
-    assert CliRunner().invoke(OneLineCommand("prog", callback=lambda: 3, begin="prog")).exit_code == 3
-    assert CliRunner().invoke(OneLineCommand("prog", callback=lambda: None, begin="prog")).exit_code == 0
+    assert CliRunner().invoke(OneLineCommand("prog", callback=lambda: 3, prefix="prog")).exit_code == 3
+    assert CliRunner().invoke(OneLineCommand("prog", callback=lambda: None, prefix="prog")).exit_code == 0

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from distributor import errors
-from distributor.client import ClientOptions, Reach
-from distributor.client.reconnecting import Deadline, Reconnecting, ServerReach
+from distributor.client import ClientOptions, Connectivity
+from distributor.client.reconnecting import ConnectivityReporter, Deadline, ReconnectState
 from distributor.model.retry_policy import RetryPolicy
 
 OPTIONS = ClientOptions(
@@ -18,8 +18,8 @@ OPTIONS = ClientOptions(
 AWAY = errors.Unavailable("away")
 
 
-def reconnecting_until(deadline: Deadline) -> Reconnecting:
-    return Reconnecting(OPTIONS, deadline, ServerReach("host:1", OPTIONS))
+def reconnecting_until(deadline: Deadline) -> ReconnectState:
+    return ReconnectState(OPTIONS, deadline, ConnectivityReporter("host:1", OPTIONS))
 
 
 async def test_errors_that_stay_are_raised_at_once() -> None:
@@ -43,34 +43,34 @@ async def test_a_server_once_reached_has_time_to_come_back() -> None:
         await reconnecting.pause(AWAY)
 
 
-async def test_an_outage_is_told_once_for_all_streams_and_so_is_its_end() -> None:
-    told: list[Reach] = []
-    options = replace(OPTIONS, on_reach=told.append)
-    outage = ServerReach("host:1", options)
-    streams = [Reconnecting(options, Deadline(None), outage) for _ in range(2)]
+async def test_an_outage_is_reported_once_for_all_streams_and_so_is_its_end() -> None:
+    reported: list[Connectivity] = []
+    options = replace(OPTIONS, on_connectivity=reported.append)
+    connectivity = ConnectivityReporter("host:1", options)
+    streams = [ReconnectState(options, Deadline(None), connectivity) for _ in range(2)]
     for stream in streams:
         stream.progressed()
         await stream.pause(AWAY)
-    assert told == [], "a cut that is mended at once is nobody's concern"
+    assert reported == [], "a cut that is mended at once is not reported"
 
     for stream in streams:
         await stream.pause(AWAY)
         await stream.pause(AWAY)
-    assert told == [Reach("host:1", False, 60.0)]
+    assert reported == [Connectivity("host:1", False, 60.0)]
 
     for stream in streams:
         stream.progressed()
-    assert told[1:] == [Reach("host:1", True)]
+    assert reported[1:] == [Connectivity("host:1", True)]
 
 
 async def test_a_server_never_reached_is_no_outage() -> None:
-    told: list[Reach] = []
-    options = replace(OPTIONS, on_reach=told.append)
-    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    reported: list[Connectivity] = []
+    options = replace(OPTIONS, on_connectivity=reported.append)
+    stream = ReconnectState(options, Deadline(None), ConnectivityReporter("host:1", options))
     await stream.pause(AWAY)
     await stream.pause(AWAY)
 
-    assert told == []
+    assert reported == []
 
 
 async def test_a_deadline_ends_it_whatever_the_server_said() -> None:
@@ -115,7 +115,7 @@ def drawing(*draws: float) -> ClientOptions:
 
 async def test_pauses_grow_and_are_jittered(slept: list[float]) -> None:
     options = drawing(0.5, 0.25, 0.75)
-    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    stream = ReconnectState(options, Deadline(None), ConnectivityReporter("host:1", options))
     for _ in range(3):
         await stream.pause(AWAY)
     assert slept == [0.5, 0.5, 3.0]
@@ -123,7 +123,7 @@ async def test_pauses_grow_and_are_jittered(slept: list[float]) -> None:
 
 async def test_a_second_outage_begins_with_the_shortest_pause_and_all_the_time(slept: list[float]) -> None:
     options = replace(drawing(*[0.5] * 100), give_up_after_seconds=0.0)
-    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    stream = ReconnectState(options, Deadline(None), ConnectivityReporter("host:1", options))
     for _ in range(3):
         await stream.pause(AWAY)
         stream.progressed()
@@ -132,7 +132,7 @@ async def test_a_second_outage_begins_with_the_shortest_pause_and_all_the_time(s
 
 async def test_a_server_reached_before_is_given_up_after_its_time(slept: list[float]) -> None:
     options = replace(drawing(*[0.5] * 100), give_up_after_seconds=-1.0)
-    stream = Reconnecting(options, Deadline(None), ServerReach("host:1", options))
+    stream = ReconnectState(options, Deadline(None), ConnectivityReporter("host:1", options))
     stream.progressed()
     with pytest.raises(errors.Unavailable):
         await stream.pause(AWAY)

@@ -26,6 +26,6 @@ def test_what_fits_into_no_message_is_told_before_anything_is_sent() -> None:
         wire_request(CommandRequest("a1", "PING", {"text": "x" * 9_000_000}), "key")
     assert str(caught.value) == (
         "command.params is 9,000,021 bytes, the limit is 8,388,608 for a whole message "
-        "(a server takes 262,144 unless its max_params_bytes says otherwise)"
+        "(servers accept 262,144 by default, see max_params_bytes)"
     )
     assert (caught.value.reason, caught.value.field) == ("PARAMS_TOO_LARGE", "command.params")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 import pytest
 
-from distributor.cli.sender.columns import columns, fitted
+from distributor.cli.sender.columns import fit_table, format_table
 
 TABLE = {"id": ["a"], "much": ["x" * 20], "time": ["2026-01-31T12:00:00Z"], "last": ["0123456789abcdef"]}
 SHORT = {"time": ["12:00:00"]}
 
 
 def test_columns_are_as_wide_as_they_need_colour_aside() -> None:
-    table = columns({"a": ["xyz", ""], "long name": [click.style("red", fg="red"), "z"]})
+    table = format_table({"a": ["xyz", ""], "long name": [click.style("red", fg="red"), "z"]})
 
     assert click.unstyle(table) == "A    LONG NAME\nxyz  red\n     z"
 
@@ -23,7 +23,7 @@ def test_columns_are_as_wide_as_they_need_colour_aside() -> None:
 )
 def test_the_last_column_gets_what_the_others_leave(width: int | None, last: str) -> None:
     """But where that is hardly anything, the line is longer than the screen."""
-    header, row = columns({"": [""], " ": ["abcdefghijklmnop"]}, width).splitlines()
+    header, row = format_table({"": [""], " ": ["abcdefghijklmnop"]}, width).splitlines()
 
     assert (header, row) == ("", f"  {last}")
 
@@ -40,10 +40,10 @@ def test_the_last_column_gets_what_the_others_leave(width: int | None, last: str
     ],
 )
 def test_what_a_narrow_screen_leaves_out(width: int | None, header: str, row: int) -> None:
-    told, line = fitted(TABLE, width, SHORT, ["much"]).splitlines()
+    told, line = fit_table(TABLE, width, SHORT, ["much"]).splitlines()
 
     assert (told, len(line)) == (header, row)
 
 
 def test_a_table_without_rows() -> None:
-    assert fitted({"id": [], "last": []}, 3, {}, ["id"]) == "LAST"
+    assert fit_table({"id": [], "last": []}, 3, {}, ["id"]) == "LAST"

@@ -69,7 +69,7 @@ AGENT = AgentInfo("a1", 1, True, 1, 0, 0, (ALL,), {ALL: ALL}, ALL, 1, 1, 0)
         tables.states_table(SCREEN, [STATE]),
         tables.command_text(SCREEN, COMMAND),
         tables.result_text(SCREEN, RESULT),
-        tables.ending_text(RESULT),
+        tables.outcome_text(RESULT),
         tables.results_table(SCREEN, [RESULT]),
         tables.agents_table(SCREEN, [AGENT]),
         tables.agent_text(AGENT),
@@ -90,5 +90,5 @@ def test_json_is_exact_and_readable() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_no_number_is_written_that_json_has_not(number: float) -> None:
-    with pytest.raises(DistributorError, match="JSON cannot say"):
+    with pytest.raises(DistributorError, match="JSON cannot represent"):
         json_line({"a": [number]})

@@ -49,7 +49,7 @@ def test_raw_says_why_nothing_happens_and_how_it_ended(capfd: pytest.CaptureFixt
     assert capfd.readouterr() == (
         "",
         "waiting: a1 has been away since 1970-01-01T00:00:01.000Z\n"
-        "2,000 bytes of output are not kept\n"
+        "2,000 bytes of output were lost\n"
         "c1 failed, exit code 3 (exit_nonzero: exit code 3)\n",
     )
 
@@ -68,7 +68,7 @@ async def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pyte
     )
 
 
-async def test_a_prompt_is_shown_after_a_moment_and_its_line_goes_on(
+async def test_a_prompt_is_shown_after_a_moment_and_its_line_unended_text(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     view = PrefixedView(Screen("table"), flush_seconds=0.01)
@@ -92,7 +92,7 @@ async def test_prefixed_lines_do_not_join_across_a_gap(capfdbinary: pytest.Captu
 
     assert capfdbinary.readouterr() == (
         b"a1 | half a li\na1 ~ er half\na1 | whole\n",
-        b"a1 | 2,000 bytes of output are not kept\n",
+        b"a1 | 2,000 bytes of output were lost\n",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distributor.cli.sender.partial_lines import MAX_LINE_BYTES, PartialLines
 
 
-def test_whole_lines_and_what_goes_on() -> None:
+def test_whole_lines_and_what_unended_text() -> None:
     lines = PartialLines(b"a1")
     assert lines.feed(b"one\n\ntw") == b"a1 | one\na1 | \n"
     assert lines.partial

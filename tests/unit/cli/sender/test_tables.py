@@ -74,5 +74,5 @@ def test_a_command_that_runs_says_where_its_agent_is() -> None:
     state = CommandState("c1", "a1", "T", 50, CommandStatus.ASSIGNED, 1, Receipts())
     assert agent_absence(state._replace(agent=AgentPresence(True, True, 0))) == ""
     assert agent_absence(state._replace(agent=AgentPresence(True, False, 1_000))) == (
-        "has been away since 1970-01-01T00:00:01.000Z; the command may go on there"
+        "has been away since 1970-01-01T00:00:01.000Z; the command may still be running"
     )

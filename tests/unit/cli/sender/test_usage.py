@@ -65,15 +65,15 @@ def _something_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*SEND, "--offline=maybe"], "'maybe' is not one of 'queue', 'fail'"),
         ([*SEND, "--idempotency-key=a b"], "must be 1 to 128 printable ASCII characters without spaces"),
         ([*SEND, "--idempotency-key="], "must be 1 to 128"),
-        ([*SEND, "--idempotency-key=k", "--repeat=2"], "--idempotency-key names one command, and this queues 2"),
-        ([*SEND, "--timeout=5s"], "--timeout bounds --wait and --follow; what bounds the run is --time-limit"),
+        ([*SEND, "--idempotency-key=k", "--repeat=2"], "--idempotency-key needs exactly one command, not 2"),
+        ([*SEND, "--timeout=5s"], "--timeout needs --wait or --follow; --time-limit bounds the run"),
         ([*SEND, "--wait", "--timeout=x"], "'--timeout': must be a duration"),
         ([*SEND, "--passthrough-exit-code"], "--passthrough-exit-code needs --wait or --follow"),
         ([*SEND, "--wait", "--repeat=2", "--passthrough-exit-code"], "needs exactly one command, not 2"),
         ([*SEND, "--follow", "-o", "json"], "use -o jsonl or -o table, not json"),
         ([*SEND, "--follow", "--repeat=201"], "at most 200 commands can be followed at once, not 201"),
         ([*SEND, "-o", "xml"], "'xml' is not one of 'table', 'json', 'jsonl'"),
-        ([*SEND, "--", "uname"], "a program to run is for --type EXEC, not PING"),
+        ([*SEND, "--", "uname"], "a program to run needs --type EXEC, not PING"),
         (["--agent=a1", '--params-json={"argv": []}', "--", "uname"], "the param 'argv' is given twice"),
         ([*SEND, "--colour"], "No such option '--colour'"),
         (["get"], "Missing argument 'ID...'."),
@@ -143,8 +143,8 @@ def test_a_wrong_line_of_a_file_is_named(
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ('{"type": "PING"}', "--input line 2 is PING, and a program to run is for EXEC"),
-        ('{"type": "EXEC", "params": {}}', "--input line 2 has params, and so has the program to run"),
+        ('{"type": "PING"}', "--input line 2 is PING, but only EXEC takes a program to run"),
+        ('{"type": "EXEC", "params": {}}', "--input line 2 has params, which a program to run excludes"),
     ],
 )
 def test_a_line_that_is_no_program_beside_one_to_run(

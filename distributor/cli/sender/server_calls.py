@@ -1,4 +1,4 @@
-"""Runs what a command of the command line does: settings, client, event loop, and what a failure comes to."""
+"""Runs an action with settings, client and event loop, and turns failures into exit codes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from distributor.cli.one_line import show_error
 from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout
 
 if TYPE_CHECKING:
-    from distributor.client import CommandClient, Reach
+    from distributor.client import CommandClient, Connectivity
 
     Action = Callable[[CommandClient, Screen], Awaitable[ExitCode | int]]
 
 
 @dataclass(slots=True)
 class ServerCalls:
-    """Which server to call, as far as the command line says. Filled while arguments are parsed."""
+    """The server options of the command line, filled while arguments are parsed, and the calls made with them."""
 
     server: str | None = None
     config: Path | None = None
 
     def set(self, name: str, value: Any) -> None:
-        """Remember an option that may stand before or after the name of the command."""
+        """Store an option that may stand before or after the name of the command."""
         if value is not None:
             setattr(self, name, value)
 
     def run(self, output: str, action: Action) -> int:
-        """The exit code of `action`, called with a connected client and the screen for the format `output`.
+        """Call `action` with a connected client and a screen of the format `output`; return its exit code.
 
         Raises DistributorError.
         """
@@ -46,7 +46,7 @@ class ServerCalls:
         except OSError as error:
             return cannot_write(error)
         except KeyboardInterrupt:
-            # Here, as click would add an empty line.
+            # Caught here because click would print an empty line.
             return ExitCode.INTERRUPTED
 
     async def _run(self, screen: Screen, action: Action) -> ExitCode | int:
@@ -54,7 +54,7 @@ class ServerCalls:
         from distributor.settings import load_client_settings
 
         settings = load_client_settings(self.config, server=self.server)
-        options = ClientOptions(on_reach=lambda reach: screen.message(_reach_text(reach)))
+        options = ClientOptions(on_connectivity=lambda change: screen.message(_connectivity_text(change)))
         async with CommandClient(settings.server, options) as client:
             return await action(client, screen)
 
@@ -66,7 +66,8 @@ def cannot_write(error: OSError) -> ExitCode:
     return ExitCode.FAILED
 
 
-def _reach_text(reach: Reach) -> str:
-    if reach.reached:
-        return f"connected to the server at {reach.target} again"
-    return f"the server at {reach.target} cannot be reached; trying again for up to {reach.trying_for_seconds:g} s"
+def _connectivity_text(connectivity: Connectivity) -> str:
+    if connectivity.connected:
+        return f"connected to the server at {connectivity.target} again"
+    seconds = f"{connectivity.retry_seconds:g} s"
+    return f"the server at {connectivity.target} cannot be reached; trying again for up to {seconds}"

@@ -1,4 +1,4 @@
-"""Staying until commands have ended: waiting for them, or following their output."""
+"""Waits for commands to end, with or without following their output."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from distributor.wire.documents import result_document
 _RESULTS_AT_ONCE: Final = 32
 
 
-class Stay:
-    """One wait for some commands. Whatever ends it early leaves the commands as they are, and says which go on."""
+class CommandWait:
+    """One wait for commands. If it ends early, it leaves the commands alone and reports which have not ended."""
 
     def __init__(self, client: CommandClient, screen: Screen, command_ids: Sequence[str], options: WaitOptions) -> None:
         self._client = client
@@ -31,28 +31,28 @@ class Stay:
         self._ids = list(dict.fromkeys(command_ids))
         self._options = options
         self._statuses: dict[str, CommandStatus] = {}
-        """The latest of each command that is known."""
+        """The latest known status of each command."""
         self._agents: dict[str, str] = {}
         self._results: dict[str, CommandResult] = {}
         self._presence_monitor = PresenceMonitor(client, screen, self._busy_agents)
         self._lost: Counter[str] = Counter()
-        """Bytes of output that came as gaps."""
+        """Lost bytes of output per command."""
 
     async def run(self) -> ExitCode | int:
-        """Wait, show how the commands ended, and give the exit code that tells it."""
+        """Wait, show how the commands ended, and return the exit code."""
         presence_monitor = asyncio.create_task(self._presence_monitor.run())
         try:
             await (self._follow() if self._options.follow else self._wait())
         except asyncio.CancelledError:
-            self._screen.message(f"interrupted{self._goes_on()}")
+            self._screen.message(f"interrupted{self._unended_text()}")
             raise
         except BrokenPipeError:
-            if goes_on := self._goes_on():
-                self._screen.message(f"the reader of standard output exited{goes_on}")
+            if unended := self._unended_text():
+                self._screen.message(f"the reader of standard output exited{unended}")
             raise
         except TimeoutError as error:
             self._show_results()
-            self._screen.error(f"{error}{self._goes_on()}")
+            self._screen.error(f"{error}{self._unended_text()}")
             return PassedCode.TIMEOUT if self._options.passthrough_exit_code else ExitCode.TIMEOUT
         finally:
             presence_monitor.cancel()
@@ -63,7 +63,7 @@ class Stay:
         if len(self._ids) == 1:
             await self._wait_for_one(self._ids[0])
             return
-        with CompletionProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
+        with CompletionProgress(self._screen, len(self._ids)) as progress, _unwrapped_errors():
             async with asyncio.TaskGroup() as fetches:
                 timeout = await self._fetch_as_they_end(progress, fetches)
             if timeout is not None:
@@ -76,7 +76,7 @@ class Stay:
                 self._note(command_id, update)
 
     async def _fetch_as_they_end(self, progress: CompletionProgress, fetches: asyncio.TaskGroup) -> TimeoutError | None:
-        """Start fetching each result once its command has ended. A timeout is returned, so that fetches complete."""
+        """Fetch each result when its command ends. A timeout is returned, not raised, so that fetches complete."""
         room = asyncio.Semaphore(_RESULTS_AT_ONCE)
         try:
             async with aclosing(self._client.watch_many(self._ids, self._options.timeout)) as states:
@@ -101,7 +101,7 @@ class Stay:
         if len(self._ids) == 1:
             await self._follow_one(self._ids[0])
             return
-        with CompletionProgress(self._screen, len(self._ids)) as progress, _first_error_alone():
+        with CompletionProgress(self._screen, len(self._ids)) as progress, _unwrapped_errors():
             async with asyncio.TaskGroup() as tasks:
                 for command_id in self._ids:
                     tasks.create_task(self._follow_one(command_id, progress))
@@ -109,7 +109,7 @@ class Stay:
     async def _follow_one(self, command_id: str, progress: CompletionProgress | None = None) -> None:
         view = view_of(self._screen, command_id, one_of_many=progress is not None)
         updates = self._client.watch(
-            command_id, hold_output=self._options.holds(len(self._ids)), timeout_seconds=self._options.timeout
+            command_id, hold_output=self._options.holds_output(len(self._ids)), timeout_seconds=self._options.timeout
         )
         async with aclosing(updates):
             try:
@@ -127,7 +127,7 @@ class Stay:
                 self._agents[command_id] = update.agent_id
                 self._statuses[command_id] = update.status
                 if update.status is CommandStatus.ASSIGNED and update.agent and update.agent.away_since_ms:
-                    self._presence_monitor.away(update.agent_id, update.agent.away_since_ms)
+                    self._presence_monitor.report_away(update.agent_id, update.agent.away_since_ms)
             case CommandResult():
                 self._statuses[command_id] = update.status
                 self._results[command_id] = update
@@ -135,11 +135,11 @@ class Stay:
                 self._lost[command_id] += update.end_offset - update.begin_offset
 
     def _busy_agents(self) -> list[str]:
-        """The agents that run one of the commands, as far as is known."""
+        """The agents known to be running one of the commands."""
         return [agent for one, agent in self._agents.items() if self._statuses[one] is CommandStatus.ASSIGNED]
 
     def _show_results(self) -> None:
-        """What was not shown as it came."""
+        """Show results, unless they were shown live."""
         results = [self._results[one] for one in self._ids if one in self._results]
         if self._options.follow or not results:
             return
@@ -166,8 +166,8 @@ class Stay:
             return ExitCode.FAILED
         return ExitCode.OUTPUT_LOST if self._lost else ExitCode.SUCCESS
 
-    def _goes_on(self) -> str:
-        """Which commands have not ended as far as is known, and how far they are."""
+    def _unended_text(self) -> str:
+        """The commands not known to have ended, with their statuses, as the end of a message."""
         statuses = ((one, self._statuses.get(one)) for one in self._ids)
         unended = [
             one if status is None else f"{one} ({status})"
@@ -178,8 +178,8 @@ class Stay:
 
 
 @contextmanager
-def _first_error_alone() -> Iterator[None]:
-    """The first error of a task group as itself, not in a group: the others come from the same server."""
+def _unwrapped_errors() -> Iterator[None]:
+    """Raise the first error of a task group by itself: the others have the same cause."""
     try:
         yield
     except BaseExceptionGroup as group:

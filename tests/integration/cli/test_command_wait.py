@@ -219,9 +219,9 @@ async def test_exit_code_tells_how_it_ended(
 
 
 @pytest.mark.parametrize("many", [[], ["--repeat=3"]])
-@pytest.mark.parametrize("stay", ["--wait", "--follow"])
-async def test_the_timeout_of_a_wait(running: RunningServer, faults: RpcFaults, stay: str, many: list[str]) -> None:
-    finished = await run_sender(running.address, "--agent=a1", "--type=EXEC", stay, "--timeout=100ms", *many)
+@pytest.mark.parametrize("option", ["--wait", "--follow"])
+async def test_the_timeout_of_a_wait(running: RunningServer, faults: RpcFaults, option: str, many: list[str]) -> None:
+    finished = await run_sender(running.address, "--agent=a1", "--type=EXEC", option, "--timeout=100ms", *many)
 
     assert faults.calls["CancelCommand"] == 0
     assert finished.code == 3
@@ -248,11 +248,11 @@ async def test_a_timeout_still_shows_what_has_ended(
     assert finished.stderr.endswith(f"not ended: {second} (queued)\n")
 
 
-@pytest.mark.parametrize("stay", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
+@pytest.mark.parametrize("options", [["--follow"], ["--wait"], ["--wait", "--repeat=2"], ["--follow", "--repeat=2"]])
 async def test_an_interrupt_leaves_the_commands_as_they_are_and_names_them(
-    running: RunningServer, faults: RpcFaults, stay: list[str]
+    running: RunningServer, faults: RpcFaults, options: list[str]
 ) -> None:
-    process = await start_sender(running.address, "--agent=a1", "--type=EXEC", *stay)
+    process = await start_sender(running.address, "--agent=a1", "--type=EXEC", *options)
     await faults.until(lambda: faults.calls["WatchCommand"] + faults.calls["WatchCommands"] > 0)
 
     process.send_signal(signal.SIGINT)
@@ -292,7 +292,7 @@ async def test_a_reader_that_goes_away_ends_it_quietly(
     assert await process.wait() == 141
 
 
-async def test_a_reader_that_goes_away_is_told_what_goes_on(server: str, agent: DrivenAgent) -> None:
+async def test_a_reader_that_goes_away_is_told_what_unended_text(server: str, agent: DrivenAgent) -> None:
     process = await start_sender(server, "--agent=a1", "--type=EXEC", "--follow")
     command_id = await agent.next_id()
     await agent.start(command_id)

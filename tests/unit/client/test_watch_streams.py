@@ -20,7 +20,7 @@ from distributor.client import (
     Receipts,
 )
 from distributor.client.reconnecting import Deadline
-from distributor.client.watching import Watching, WatchPosition
+from distributor.client.watch_streams import WatchPosition, WatchStreams
 from distributor.model.retry_policy import RetryPolicy
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as wire
@@ -135,11 +135,11 @@ async def test_streams_that_are_cut_after_each_message_go_on_and_tell_every_stat
     result = command_pb2.CommandResult(command_id="c1", status=command_pb2.COMMAND_STATUS_CANCELLED)
     one = [wire.WatchCommandResponse(command=summary) for summary in summaries]
     stub: Any = CutStreams([*one, wire.WatchCommandResponse(result=result)])
-    updates = Watching(stub, "host:1", QUICK).updates(wire.WatchCommandRequest(command_id="c1"), Deadline(None))
+    updates = WatchStreams(stub, "host:1", QUICK).updates(wire.WatchCommandRequest(command_id="c1"), Deadline(None))
     assert [seen_in(update) async for update in updates if isinstance(update, CommandState)] == EXPECTED
 
     stub = CutStreams([wire.WatchCommandsResponse(commands=[summary]) for summary in summaries])
-    many = Watching(stub, "host:1", QUICK).states(["c1"], Deadline(None))
+    many = WatchStreams(stub, "host:1", QUICK).states(["c1"], Deadline(None))
     assert [seen_in(state) async for state in many] == EXPECTED
 
 

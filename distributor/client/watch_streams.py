@@ -1,4 +1,4 @@
-"""Streams of updates that survive the server going away: each byte of output and each ending comes once."""
+"""Watch streams that survive outages of the server and deliver each byte of output and each result once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from distributor.client.options import ClientOptions
-from distributor.client.reconnecting import Deadline, Reconnecting, ServerReach
+from distributor.client.reconnecting import ConnectivityReporter, Deadline, ReconnectState
 from distributor.client.status import error_of
 from distributor.client.translation import state_of, update_of
 from distributor.client.values import OutputChunk, OutputGap, Update
@@ -26,14 +26,14 @@ _BUFFERED: Final = 1_000
 
 
 class WatchPosition:
-    """How far a caller has seen one command: makes a reopened stream continue instead of repeat. Does no I/O."""
+    """How much of one command the caller has seen, so that a reopened stream continues. Does no I/O."""
 
     def __init__(self, output_offset: int) -> None:
         self.output_offset = output_offset
         self._last_state: CommandState | None = None
 
     def advance(self, update: Update) -> Update | None:
-        """What of `update` is new, or None."""
+        """Return the new part of `update`, or None."""
         match update:
             case OutputChunk():
                 return self._advance_output(update)
@@ -53,19 +53,19 @@ class WatchPosition:
         return replace(chunk, offset=chunk.offset + seen, data=chunk.data[seen:]) if seen else chunk
 
 
-class Watching:
-    """Opens streams, and opens them again."""
+class WatchStreams:
+    """Opens watch streams and reopens them when they are cut."""
 
     def __init__(self, stub: CommandServiceAsyncStub, target: str, options: ClientOptions) -> None:
         self._stub = stub
         self._target = target
         self._options = options
-        self._outage = ServerReach(target, options)
+        self._connectivity = ConnectivityReporter(target, options)
 
     async def updates(self, request: WatchCommandRequest, deadline: Deadline) -> AsyncGenerator[Update, None]:
-        """The updates of one command, from `request.output_offset`, up to and with its result."""
+        """Yield the updates of one command, from `request.output_offset` through its result."""
         position = WatchPosition(request.output_offset)
-        reconnecting = Reconnecting(self._options, deadline, self._outage)
+        reconnecting = ReconnectState(self._options, deadline, self._connectivity)
         while True:
             cut = None
             request.output_offset = position.output_offset
@@ -85,7 +85,7 @@ class Watching:
             await reconnecting.pause(cut or self._ended_early())
 
     async def states(self, command_ids: Sequence[str], deadline: Deadline) -> AsyncGenerator[CommandState, None]:
-        """How each of the commands is now and after each change, up to and with its ending."""
+        """Yield the state of each command now and after each change, until all have ended."""
         distinct = list(dict.fromkeys(command_ids))
         unended = set(distinct)
         arrivals: asyncio.Queue[CommandState | Exception] = asyncio.Queue(_BUFFERED)
@@ -110,15 +110,15 @@ class Watching:
     async def _collect(
         self, command_ids: Sequence[str], arrivals: asyncio.Queue[CommandState | Exception], deadline: Deadline
     ) -> None:
-        """Put what is new of each command into `arrivals`, until all have ended, or what prevents it."""
+        """Put new states into `arrivals` until all commands have ended; on failure, put the error."""
         waiting: dict[str, CommandState | None] = dict.fromkeys(command_ids)
-        reconnecting = Reconnecting(self._options, deadline, self._outage)
+        reconnecting = ReconnectState(self._options, deadline, self._connectivity)
         try:
             while True:
                 cut = None
                 try:
                     async for state in self._changes(sorted(waiting), reconnecting, deadline):
-                        # A stream that was opened again begins with how things are, known or not.
+                        # A reopened stream begins with the present states, known or not.
                         if waiting.get(state.command_id, state) == state:
                             continue
                         if state.status.terminal:
@@ -135,9 +135,9 @@ class Watching:
             await arrivals.put(error)
 
     async def _changes(
-        self, command_ids: Sequence[str], reconnecting: Reconnecting, deadline: Deadline
+        self, command_ids: Sequence[str], reconnecting: ReconnectState, deadline: Deadline
     ) -> AsyncGenerator[CommandState, None]:
-        """What one stream tells. It ends by itself when all of `command_ids` have ended."""
+        """Yield the states from one stream, which the server ends when all of `command_ids` have ended."""
         request = WatchCommandsRequest(command_ids=command_ids)
         call = self._stub.WatchCommands(request, timeout=deadline.remaining_seconds)
         try:
