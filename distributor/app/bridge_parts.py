@@ -35,7 +35,7 @@ from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import ValkeyConnection
 
-CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, most_ms=500))
+CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, max_ms=500))
 DEV_SUBJECT: Final = "developer"
 DEV_TOKEN_SECONDS: Final = 12 * 3_600
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distributor.app.lifespan import STEP_SECONDS
-from distributor.dispatch.deadlines import LONGEST_WAIT_SECONDS
-from distributor.dispatch.gauges import SAMPLE_EVERY_SECONDS
-from distributor.dispatch.liveness import LOOK_EVERY_SECONDS
+from distributor.dispatch.deadlines import MAX_WAIT_SECONDS
+from distributor.dispatch.gauges import SAMPLE_INTERVAL_SECONDS
+from distributor.dispatch.liveness import CHECK_INTERVAL_SECONDS
 from distributor.rpc.agent_gateway import HELLO_TIMEOUT_SECONDS
 
 
@@ -15,10 +15,10 @@ from distributor.rpc.agent_gateway import HELLO_TIMEOUT_SECONDS
 class ServerTiming:
     """Times in seconds that operators need not change and tests shorten."""
 
-    deadlines: float = LONGEST_WAIT_SECONDS
+    deadlines: float = MAX_WAIT_SECONDS
     """Maximum sleep of the loop: a deadline set meanwhile is noticed at most this late."""
-    liveness: float = LOOK_EVERY_SECONDS
-    gauges: float = SAMPLE_EVERY_SECONDS
+    liveness: float = CHECK_INTERVAL_SECONDS
+    gauges: float = SAMPLE_INTERVAL_SECONDS
     hello: float = HELLO_TIMEOUT_SECONDS
     """Timeout for the first message of a new stream."""
     shutdown_grace: float = 0.5

@@ -9,8 +9,8 @@ from typing import Final
 
 from distributor.model.retry_policy import RetryPolicy
 
-CALL_RETRIES: Final = RetryPolicy(attempts=4, first_ms=200, most_ms=2_000)
-RECONNECT_DELAYS: Final = RetryPolicy(first_ms=200, most_ms=5_000)
+CALL_RETRIES: Final = RetryPolicy(attempts=4, first_ms=200, max_ms=2_000)
+RECONNECT_DELAYS: Final = RetryPolicy(first_ms=200, max_ms=5_000)
 
 
 @dataclass(frozen=True, slots=True)

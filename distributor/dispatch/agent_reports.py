@@ -29,11 +29,11 @@ from distributor.observability.logging import get_logger
 
 logger = get_logger()
 
-MOST_OUTPUT_BYTES: Final = 2**53
+MAX_OUTPUT_BYTES: Final = 2**53
 """Largest value that the store represents exactly."""
 
 
-_TRY_AGAIN: Final = frozenset({RefusalKind.BUSY, RefusalKind.STALE})
+_RETRYABLE: Final = frozenset({RefusalKind.BUSY, RefusalKind.STALE})
 
 
 class AgentReports:
@@ -129,16 +129,16 @@ class AgentReports:
                 progress,
                 CommandStatus.FAILED,
                 fault or Reason(),
-                output_bytes=min(max(0, reported.output_bytes), MOST_OUTPUT_BYTES - 1),
+                output_bytes=min(max(0, reported.output_bytes), MAX_OUTPUT_BYTES - 1),
                 ran=True,
             )
-        worth_a_rerun = reported.transient and reported.status is CommandStatus.FAILED
+        rerun = reported.transient and reported.status is CommandStatus.FAILED
         # Never immediately: the agent must see this result acknowledged before it receives the next run.
-        rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.held.command_id))) if worth_a_rerun else None
+        rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.held.command_id))) if rerun else None
         return Completion(
             progress,
             reported.status,
-            _tidy(reported.reason),
+            _storable(reported.reason),
             reported.exit_code,
             reported.data_json,
             reported.output_bytes,
@@ -157,15 +157,15 @@ class AgentReports:
             return Reason(
                 "result_too_large", f"the result's data is {size:,} bytes, the limit is {self._max_result_bytes:,}"
             )
-        if not 0 <= reported.output_bytes < MOST_OUTPUT_BYTES:
+        if not 0 <= reported.output_bytes < MAX_OUTPUT_BYTES:
             return Reason("invalid_result", "the agent reported output_bytes outside 0 to 2^53 - 1")
         return None
 
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
         for held, kind, reason in refusals:
-            stated = _tidy(reason if reason.code else Reason(kind.value, reason.message))
-            if kind in _TRY_AGAIN:
+            stated = _storable(reason if reason.code else Reason(kind.value, reason.message))
+            if kind in _RETRYABLE:
                 busy = kind is RefusalKind.BUSY
                 if busy:
                     session.refused_as_busy()
@@ -218,7 +218,7 @@ def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Com
     return completions
 
 
-def _tidy(reason: Reason) -> Reason:
+def _storable(reason: Reason) -> Reason:
     """Make a reason storable: a valid code, a message of bounded length."""
     code, message = reason
     if code and not REASON_CODE_PATTERN.fullmatch(code):

@@ -17,7 +17,7 @@ from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 BUSY_COMMANDS_PER_SECOND = 1_000
-PAUSE_WHEN_BUSY_SECONDS = 0.003
+BUSY_PAUSE_SECONDS = 0.003
 LARGE_CLAIM_BYTES = 1024 * 1024
 """The store also limits claims by bytes, so a claim this large may be incomplete: claim again."""
 
@@ -65,7 +65,7 @@ class CommandDistributor:
                 delivered = await self.run_once(woken, frozenset(control))
                 self._outage.recovered()
                 if self._pace.note(delivered, loop.time()):
-                    await asyncio.sleep(PAUSE_WHEN_BUSY_SECONDS)
+                    await asyncio.sleep(BUSY_PAUSE_SECONDS)
             except DistributorError as error:
                 self._outage.failed(error)
                 await asyncio.sleep(self.wait_after_failure_seconds)
@@ -94,8 +94,8 @@ class CommandDistributor:
             return 0
         claims = await self._store.claim(
             [
-                ClaimRequest(agent_id, agent.session.epoch, most, secrets.token_hex(8), most_control)
-                for agent_id, most, most_control in offers
+                ClaimRequest(agent_id, agent.session.epoch, max_commands, secrets.token_hex(8), max_control)
+                for agent_id, max_commands, max_control in offers
                 if (agent := self._registry.get(agent_id)) is not None
             ]
         )
@@ -122,8 +122,8 @@ class CommandDistributor:
         if agent is None or not agent.deliver(claim):
             return False
         session = agent.session
-        session.more_waiting = cut_short or len(claim.commands) - claim.control >= offer.most
-        session.control_waiting = cut_short or claim.control >= offer.most_control
+        session.more_waiting = cut_short or len(claim.commands) - claim.control >= offer.max_commands
+        session.control_waiting = cut_short or claim.control >= offer.max_control
         # Commands that ended during the claim made room without waking anybody.
         if session.control_waiting and session.control_credit > 0:
             self._wakeups.wake(claim.agent_id, control=True)

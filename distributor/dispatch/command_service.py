@@ -29,7 +29,7 @@ from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandQuery, Page
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome, check_new_command
 
-QUEUED_AT_ONCE: Final = 250
+MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
 
 
@@ -78,7 +78,7 @@ class CommandService:
         commands: list[NewCommand] = []
         places: list[int] = []
         for place, new in enumerate(requested):
-            if place % QUEUED_AT_ONCE == QUEUED_AT_ONCE - 1:
+            if place % MAX_COMMANDS_PER_STEP == MAX_COMMANDS_PER_STEP - 1:
                 # A batch of 1,000 takes several milliseconds: yield to other tasks.
                 await asyncio.sleep(0)
             try:
@@ -94,9 +94,9 @@ class CommandService:
 
     async def _enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
         answers: list[Enqueued | DistributorError] = []
-        for first in range(0, len(commands), QUEUED_AT_ONCE):
+        for first in range(0, len(commands), MAX_COMMANDS_PER_STEP):
             try:
-                answers += await self._store.enqueue(commands[first : first + QUEUED_AT_ONCE])
+                answers += await self._store.enqueue(commands[first : first + MAX_COMMANDS_PER_STEP])
             except DistributorError as error:
                 if not answers:
                     raise
@@ -211,7 +211,7 @@ class CommandService:
         """Agents in order of id after `after`, and the id to continue after ("" at the end)."""
         if after and not AGENT_ID_PATTERN.fullmatch(after):
             raise bad_page_token()
-        most = checked_page_size(page_size, 100)
-        agent_ids = await self._reader.agent_ids(after, most)
+        limit = checked_page_size(page_size, 100)
+        agent_ids = await self._reader.agent_ids(after, limit)
         found = [agent for agent in await self._reader.agents(agent_ids) if agent is not None]
-        return found, agent_ids[-1] if len(agent_ids) == most else ""
+        return found, agent_ids[-1] if len(agent_ids) == limit else ""

@@ -14,9 +14,9 @@ from distributor.errors import InvalidArgument, Unavailable
 from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id, precedes
 from distributor.model.delivery import StoredChunk
 
-OUTPUT_BYTES_IN_A_READ: Final = 262_144
-STATES_OF_A_BUSY_SYSTEM: Final = 50
-PAUSE_OF_A_BUSY_SYSTEM_SECONDS: Final = 0.01
+MAX_OUTPUT_BYTES_PER_READ: Final = 262_144
+BUSY_LIST_LENGTH: Final = 50
+BUSY_PAUSE_SECONDS: Final = 0.01
 
 
 class Gap(NamedTuple):
@@ -107,7 +107,7 @@ class CommandWatcher:
                 async for states in self._changes(watch):
                     yield states
             alive = set(command_ids)
-            told: dict[str, CommandState] = {}
+            sent: dict[str, CommandState] = {}
             watch.stale = True
             while alive:
                 if not watch.stale:
@@ -117,11 +117,11 @@ class CommandWatcher:
                     watch.stale = False
                     states = await self._states([one for one in command_ids if one in alive])
                 # Skip events that are older than the states read.
-                states = [state for state in states if not _known(told, state)]
-                told.update((state.command_id, state) for state in states)
+                states = [state for state in states if not _known(sent, state)]
+                sent.update((state.command_id, state) for state in states)
                 if states:
                     yield states
-                await _breather(states)
+                await _pause_if_busy(states)
                 alive.difference_update(state.command_id for state in states if state.status.terminal)
         finally:
             self._watches.close(watch, command_ids, agent_ids)
@@ -134,7 +134,7 @@ class CommandWatcher:
             states, _ = watch.take()
             if states:
                 yield states
-            await _breather(states)
+            await _pause_if_busy(states)
             if watch.stale:
                 raise Unavailable("changes may have been missed; watch again", reason="EVENTS_MISSED")
 
@@ -150,7 +150,7 @@ class CommandWatcher:
     async def _output_from(
         self, command_id: str, offset: int, hold: Hold | None
     ) -> AsyncGenerator[StoredChunk | Gap, None]:
-        while chunks := await self._output_log.read(command_id, offset, OUTPUT_BYTES_IN_A_READ):
+        while chunks := await self._output_log.read(command_id, offset, MAX_OUTPUT_BYTES_PER_READ):
             for chunk in chunks:
                 if chunk.offset > offset:
                     yield Gap(offset, chunk.offset)
@@ -173,12 +173,12 @@ class CommandWatcher:
         return result
 
 
-def _known(told: Mapping[str, CommandState], state: CommandState) -> bool:
-    before = told.get(state.command_id)
+def _known(sent: Mapping[str, CommandState], state: CommandState) -> bool:
+    before = sent.get(state.command_id)
     return before is not None and (state == before or precedes(state, before))
 
 
-async def _breather(states: Sequence[CommandState]) -> None:
+async def _pause_if_busy(states: Sequence[CommandState]) -> None:
     """Under load, let successive changes of a command coalesce."""
-    if len(states) >= STATES_OF_A_BUSY_SYSTEM:
-        await asyncio.sleep(PAUSE_OF_A_BUSY_SYSTEM_SECONDS)
+    if len(states) >= BUSY_LIST_LENGTH:
+        await asyncio.sleep(BUSY_PAUSE_SECONDS)

@@ -15,9 +15,9 @@ from distributor.observability.outage import Outage
 
 logger = get_logger()
 
-LONGEST_WAIT_SECONDS = 1.0
+MAX_WAIT_SECONDS = 1.0
 """Longest delay before acting on a deadline that is set during the wait."""
-SHORTEST_WAIT_SECONDS = 0.02
+MIN_WAIT_SECONDS = 0.02
 
 
 class Deadlines:
@@ -28,9 +28,9 @@ class Deadlines:
         store: CommandStore,
         wakeups: Wakeups,
         retry_policy: RetryPolicy,
-        longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+        max_wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> None:
-        self._longest_wait_seconds = longest_wait_seconds
+        self._max_wait_seconds = max_wait_seconds
         self._store = store
         self._wakeups = wakeups
         self._retry_policy = retry_policy
@@ -45,7 +45,7 @@ class Deadlines:
                 self._outage.recovered()
             except DistributorError as error:
                 self._outage.failed(error)
-                wait = self._longest_wait_seconds
+                wait = self._max_wait_seconds
             await asyncio.sleep(wait)
 
     async def run_once(self) -> float:
@@ -64,5 +64,5 @@ class Deadlines:
                     status=command.status.value,
                 )
         if next_ms is None:
-            return self._longest_wait_seconds
-        return min(max(next_ms / 1000, SHORTEST_WAIT_SECONDS), self._longest_wait_seconds)
+            return self._max_wait_seconds
+        return min(max(next_ms / 1000, MIN_WAIT_SECONDS), self._max_wait_seconds)

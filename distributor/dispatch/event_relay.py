@@ -58,7 +58,7 @@ class EventRelay:
                 async for batch in self._log.tail(self._position):
                     self._position = batch.position
                     if batch.missed:
-                        self._missed()
+                        self._resync()
                     self.relay(batch)
             except DistributorError as error:
                 self._outage.failed(error)
@@ -68,7 +68,7 @@ class EventRelay:
         """Start at the newest event. Called before serving, so that no event is missed."""
         self._position = await self._log.last_position()
 
-    def _missed(self) -> None:
+    def _resync(self) -> None:
         """Events were trimmed before they were read: resync everything that depends on them."""
         logger.warning("events were missed, reading states anew")
         self._watches.resync()
@@ -88,7 +88,7 @@ class EventRelay:
                     if not ours:
                         self._queued(record)
                 case EventKind.RELEASED:
-                    self._taken_away(record)
+                    self._assignment_lost(record)
                     # Also for our own: a release without delay should be claimed again at once.
                     if self._registry.get(record.agent_id) is not None:
                         self._wakeups.wake(record.agent_id, control=True)
@@ -118,13 +118,13 @@ class EventRelay:
             agent.cancel(record.subject, event.state.reason.message)
 
     def _finished(self, record: EventRecord, ours: bool) -> None:
-        self._taken_away(record)
+        self._assignment_lost(record)
         if ours:
             event = record.event()
             if isinstance(event, CommandChanged):
                 self._metrics.command_finished(event.state.status, event.state.receipts)
 
-    def _taken_away(self, record: EventRecord) -> None:
+    def _assignment_lost(self, record: EventRecord) -> None:
         """Remove a command from the session if a deadline ended or released it. If it ended, the agent must stop it.
 
         Changes that the agent reported have left the session before they reach the store.

@@ -11,7 +11,7 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import QueueDepth
 from distributor.observability.metrics import Metrics
 
-SAMPLE_EVERY_SECONDS = 1.0
+SAMPLE_INTERVAL_SECONDS = 1.0
 
 
 class Gauges:
@@ -22,13 +22,13 @@ class Gauges:
         reader: CommandReader,
         check_writable: Callable[[], Awaitable[None]],
         metrics: Metrics,
-        sample_every_seconds: float = SAMPLE_EVERY_SECONDS,
+        sample_interval_seconds: float = SAMPLE_INTERVAL_SECONDS,
     ) -> None:
         """`check_writable` raises while the store rejects writes."""
         self._reader = reader
         self._check_writable = check_writable
         self._metrics = metrics
-        self._sample_every_seconds = sample_every_seconds
+        self._sample_interval_seconds = sample_interval_seconds
         self.fault: str | None = "not asked yet"
         self.changed = asyncio.Event()
         """Set when `fault` appears or disappears; the waiter clears it."""
@@ -37,22 +37,22 @@ class Gauges:
         """Sample every second until cancelled."""
         while True:
             await self.run_once()
-            await asyncio.sleep(self._sample_every_seconds)
+            await asyncio.sleep(self._sample_interval_seconds)
 
     async def run_once(self) -> None:
         """Take one sample."""
-        was = self.fault
+        before = self.fault
         try:
-            self._show(await self._reader.depth())
+            self._record(await self._reader.depth())
             await self._check_writable()
         except DistributorError as error:
             self.fault = str(error)
         else:
             self.fault = None
-        if (was is None) != (self.fault is None):
+        if (before is None) != (self.fault is None):
             self.changed.set()
 
-    def _show(self, depth: QueueDepth) -> None:
+    def _record(self, depth: QueueDepth) -> None:
         for status, count in depth.by_status.items():
             self._metrics.commands(status, count)
         self._metrics.queue(depth.by_status[CommandStatus.QUEUED], depth.oldest_queued_age_ms / 1000)

@@ -7,28 +7,31 @@ import time
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 
-LOOK_EVERY_SECONDS = 1.0
+CHECK_INTERVAL_SECONDS = 1.0
 
 
 class Liveness:
     """One loop over the agents attached here. Heartbeats use the stream, so a broken stream counts as silence."""
 
     def __init__(
-        self, registry: AgentRegistry, offline_after: float = 30.0, look_every_seconds: float = LOOK_EVERY_SECONDS
+        self,
+        registry: AgentRegistry,
+        offline_after: float = 30.0,
+        check_interval_seconds: float = CHECK_INTERVAL_SECONDS,
     ) -> None:
         self._registry = registry
-        self._look_every_seconds = look_every_seconds
+        self._check_interval_seconds = check_interval_seconds
         self._offline_after_ms = offline_after * 1000
 
     async def run(self) -> None:
         """Check every second until cancelled."""
         while True:
-            await asyncio.sleep(self._look_every_seconds)
+            await asyncio.sleep(self._check_interval_seconds)
             self.run_once(time.monotonic() * 1000)
 
     def run_once(self, now: float) -> int:
         """End streams that have been silent too long; return how many. `now` in monotonic milliseconds."""
-        silent = [agent for agent in self._registry if agent.session.silent_since(now) > self._offline_after_ms]
+        silent = [agent for agent in self._registry if agent.session.silence_ms(now) > self._offline_after_ms]
         for agent in silent:
             agent.end(CloseReason.SILENT)
         return len(silent)

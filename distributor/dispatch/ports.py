@@ -93,7 +93,7 @@ class CommandReader(Protocol):
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         """What is known about each agent; None if unknown."""
 
-    async def agent_ids(self, after: str, most: int) -> list[str]:
+    async def agent_ids(self, after: str, limit: int) -> list[str]:
         """Ids of known agents after `after`, in order."""
 
     async def depth(self) -> QueueDepth:
@@ -126,8 +126,8 @@ class OutputLog(Protocol):
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
         """Store pieces; for each, the offset up to which its agent may discard output, None if the lease is gone."""
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
-        """Chunks from byte `offset` on, about `most_bytes`. If the first begins later, there is a gap."""
+    async def read(self, command_id: str, offset: int, max_bytes: int) -> list[StoredChunk]:
+        """Chunks from byte `offset` on, about `max_bytes`. If the first begins later, there is a gap."""
 
 
 class AttemptOutputLog(OutputLog, Protocol):

@@ -21,26 +21,28 @@ from distributor.observability.logging import get_logger
 
 logger = get_logger()
 
-AUDIT_EVERY_SECONDS: Final = 30.0
-MOST_IN_A_READ: Final = 1_000
+RECONCILE_INTERVAL_SECONDS: Final = 30.0
+MAX_COMMANDS_PER_READ: Final = 1_000
 
 
 class Reconciler:
-    """One loop per replica, every 30 s and whenever `asked` is set."""
+    """One loop per replica, every 30 s and whenever `requested` is set."""
 
-    def __init__(self, reader: CommandReader, registry: AgentRegistry, wakeups: Wakeups, asked: asyncio.Event) -> None:
+    def __init__(
+        self, reader: CommandReader, registry: AgentRegistry, wakeups: Wakeups, requested: asyncio.Event
+    ) -> None:
         self._reader = reader
         self._registry = registry
         self._wakeups = wakeups
-        self._asked = asked
+        self._requested = requested
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AUDIT_EVERY_SECONDS):
-                    await self._asked.wait()
-            self._asked.clear()
+                async with asyncio.timeout(RECONCILE_INTERVAL_SECONDS):
+                    await self._requested.wait()
+            self._requested.clear()
             try:
                 await self.run_once()
             except DistributorError as error:
@@ -51,11 +53,11 @@ class Reconciler:
         lost = 0
         for agent in self._registry:
             flight = list(agent.session.in_flight.items())
-            for first in range(0, len(flight), MOST_IN_A_READ):
-                lost += await self._audit(agent, dict(flight[first : first + MOST_IN_A_READ]))
+            for first in range(0, len(flight), MAX_COMMANDS_PER_READ):
+                lost += await self._reconcile(agent, dict(flight[first : first + MAX_COMMANDS_PER_READ]))
         return lost
 
-    async def _audit(self, agent: AttachedAgent, flight: dict[str, InFlight]) -> int:
+    async def _reconcile(self, agent: AttachedAgent, flight: dict[str, InFlight]) -> int:
         lost = 0
         states = await self._reader.states(list(flight))
         for (command_id, item), state in zip(flight.items(), states, strict=True):

@@ -14,7 +14,7 @@ from distributor.model.command import CommandState
 from distributor.model.event import CommandChanged, EventKind, EventRecord
 from distributor.observability.metrics import Metrics
 
-MOST_PENDING = 10_000
+MAX_PENDING = 10_000
 SETTLE_SECONDS = 0.002
 """How long a change that does not end a command may wait to be combined with the next one."""
 _STATES = frozenset(EventKind) - {EventKind.AGENT, EventKind.OUTPUT}
@@ -24,11 +24,11 @@ class Watch:
     """Changes since the watcher last looked: the latest state of each command, without the states in between.
 
     So the memory of a slow watcher is bounded by the number of commands it watches, and it always receives the last
-    state. A watcher of everything that falls more than `most_pending` commands behind fails with an error.
+    state. A watcher of everything that falls more than `max_pending` commands behind fails with an error.
     """
 
-    def __init__(self, most_pending: int = MOST_PENDING) -> None:
-        self._most_pending = most_pending
+    def __init__(self, max_pending: int = MAX_PENDING) -> None:
+        self._max_pending = max_pending
         self._pending: dict[str, EventRecord] = {}
         self._output: dict[str, EventRecord] = {}
         self._failure: Exception | None = None
@@ -46,10 +46,10 @@ class Watch:
             if record.kind == EventKind.FINISHED:
                 self._urgent.set()
             self._pending[record.subject] = record
-        if len(self._pending) > self._most_pending:
+        if len(self._pending) > self._max_pending:
             self.fail(
                 ResourceExhausted(
-                    f"the watcher fell more than {self._most_pending:,} commands behind; watch again",
+                    f"the watcher fell more than {self._max_pending:,} commands behind; watch again",
                     reason="WATCHER_TOO_SLOW",
                 )
             )
@@ -94,10 +94,10 @@ class Watch:
 class Watches:
     """All watches of this replica: by command, by agent, and of everything. Each record costs one look-up."""
 
-    def __init__(self, metrics: Metrics, most: int = 1_000, most_pending: int = MOST_PENDING) -> None:
-        self._most_pending = most_pending
+    def __init__(self, metrics: Metrics, max_watches: int = 1_000, max_pending: int = MAX_PENDING) -> None:
+        self._max_pending = max_pending
         self._metrics = metrics
-        self._most = most
+        self._max_watches = max_watches
         self._by_subject: dict[str, set[Watch]] = {}
         self._by_agent: dict[str, set[Watch]] = {}
         self._of_all: set[Watch] = set()
@@ -111,13 +111,13 @@ class Watches:
         """
         if self._failure is not None:
             raise self._failure
-        if len(self._open) >= self._most:
+        if len(self._open) >= self._max_watches:
             raise ResourceExhausted(
-                f"there are {self._most:,} watchers already, the limit (max_watchers)",
+                f"there are {self._max_watches:,} watchers already, the limit (max_watchers)",
                 reason="TOO_MANY_WATCHERS",
                 retry_after_seconds=1.0,
             )
-        watch = Watch(self._most_pending)
+        watch = Watch(self._max_pending)
         self._open.add(watch)
         if command_ids:
             _subscribe(self._by_subject, command_ids, watch)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from distributor.model.control import CONTROL_ROOM
 
-MOST_IN_A_MESSAGE: Final = 20
+MAX_ITEMS_PER_MESSAGE: Final = 20
 MAX_CAPACITY: Final = 1_000
 
 
@@ -74,7 +74,7 @@ class AgentSession:
         "epoch",
         "heartbeat_before_claim",
         "in_flight",
-        "last_heard",
+        "last_received_at",
         "more_waiting",
         "opened_ms",
     )
@@ -89,7 +89,7 @@ class AgentSession:
         self.answered_heartbeat = 0
         """The Hello counts as heartbeat 0, answered by the Welcome."""
         self.heartbeat_before_claim = 0
-        self.last_heard = now
+        self.last_received_at = now
         self.draining = False
         self.more_waiting = False
         """True if the store may have more commands than the agent had credit for."""
@@ -127,7 +127,7 @@ class AgentSession:
         if credit < 0 or running < 0:
             raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
         self.answered_heartbeat = sequence
-        self.last_heard = now
+        self.last_received_at = now
         self._ceiling = self._room(credit, running)
 
     def _room(self, credit: int, running: int) -> int:
@@ -154,13 +154,13 @@ class AgentSession:
         item = self.in_flight.get(command_id)
         return item.attempt if item is not None else 1
 
-    def heard(self, now: float) -> None:
+    def note_message(self, now: float) -> None:
         """Record that a message arrived; any message proves that the agent is alive."""
-        self.last_heard = now
+        self.last_received_at = now
 
-    def silent_since(self, now: float) -> float:
+    def silence_ms(self, now: float) -> float:
         """Milliseconds since the last message."""
-        return now - self.last_heard
+        return now - self.last_received_at
 
     def begin_claim(self) -> None:
         """Mark the start of a claim: its commands were chosen after the heartbeat answered last."""

@@ -15,11 +15,11 @@ class Room(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """At most `most` commands for one agent, and `most_control` control commands in addition."""
+    """At most `max_commands` commands for one agent, and `max_control` control commands in addition."""
 
     agent_id: str
-    most: int
-    most_control: int = 0
+    max_commands: int
+    max_control: int = 0
 
 
 def assign(rooms: Sequence[Room], batch_size: int, turn: int) -> list[Offer]:

@@ -160,9 +160,9 @@ def check_type(command_type: str, field: str = "type") -> None:
         )
 
 
-def shown(text: str, most: int = 40) -> str:
-    """Quote `text` for an error message: control characters escaped, cut to `most` characters."""
+def shown(text: str, limit: int = 40) -> str:
+    """Quote `text` for an error message: control characters escaped, cut to `limit` characters."""
     if not text:
         return "empty"
-    cut = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
     return ascii(cut) if not cut.isprintable() else f"'{cut}'"

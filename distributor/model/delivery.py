@@ -20,14 +20,14 @@ class OutputStream(StrEnum):
 
 
 class ClaimRequest(NamedTuple):
-    """Assign at most `most` commands to this session."""
+    """Assign at most `max_commands` commands to this session."""
 
     agent_id: str
     epoch: int
-    most: int
+    max_commands: int
     lease_id: str
-    most_control: int = 0
-    """Maximum number of control commands, in addition to `most`."""
+    max_control: int = 0
+    """Maximum number of control commands, in addition to `max_commands`."""
 
 
 class ClaimedCommand(NamedTuple):

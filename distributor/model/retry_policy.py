@@ -15,12 +15,12 @@ class RetryPolicy:
 
     attempts: int = 3
     first_ms: int = 1_000
-    most_ms: int = 60_000
+    max_ms: int = 60_000
 
     def bound_ms(self, attempt: int) -> int:
         """The longest delay after failed attempt number `attempt`, counted from 1."""
         doublings = min(max(attempt, 1) - 1, 30)
-        return min(self.first_ms << doublings, self.most_ms)
+        return min(self.first_ms << doublings, self.max_ms)
 
     def delay_ms(self, attempt: int, random: float) -> int:
         """The delay after failed attempt number `attempt`, for a `random` in [0, 1)."""

@@ -55,7 +55,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         self.hello_timeout_seconds = HELLO_TIMEOUT_SECONDS
         """How long a new stream may wait before its Hello."""
         self._draining = False
-        self._tidying: set[asyncio.Task[None]] = set()
+        self._cleanups: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
         """Refuse new agents and ask attached agents to leave."""
@@ -91,18 +91,18 @@ class AgentGateway(AgentGatewayServiceServicer):
         finally:
             self._registry.remove(stream)
             # Clean up even if the handler is cancelled.
-            await asyncio.shield(self._tidying_up(self._tidy_up(stream, goodbye)))
+            await asyncio.shield(self._start_cleanup(self._clean_up(stream, goodbye)))
 
     async def idle(self) -> None:
         """Return once all cleanup after streams is complete."""
-        while self._tidying:
-            await asyncio.wait(self._tidying)
+        while self._cleanups:
+            await asyncio.wait(self._cleanups)
 
-    def _tidying_up(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        tidying = asyncio.create_task(work)
-        self._tidying.add(tidying)
-        tidying.add_done_callback(self._tidying.discard)
-        return tidying
+    def _start_cleanup(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        cleanup = asyncio.create_task(work)
+        self._cleanups.add(cleanup)
+        cleanup.add_done_callback(self._cleanups.discard)
+        return cleanup
 
     async def _attach(self, hello: AgentHello) -> Attached:
         attaching = asyncio.create_task(self._sessions.attach(hello))
@@ -110,7 +110,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             return await asyncio.shield(attaching)
         except asyncio.CancelledError:
             # The session opens anyway, and would keep other instances out although its agent is gone.
-            self._tidying_up(self._detach_once(attaching, hello.agent_id))
+            self._start_cleanup(self._detach_once(attaching, hello.agent_id))
             raise
 
     async def _detach_once(self, attaching: asyncio.Task[Attached], agent_id: str) -> None:
@@ -177,7 +177,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             welcome.verdicts.add(command_id=held.command_id, verdict=verdict, output_offset=offset)
         return welcome
 
-    async def _tidy_up(self, stream: AgentStream, goodbye: bool) -> None:
+    async def _clean_up(self, stream: AgentStream, goodbye: bool) -> None:
         session = stream.session
         unstarted = await stream.close()
         if goodbye:

@@ -7,7 +7,7 @@ from typing import Final
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
-from distributor.model.agent_session import MAX_CAPACITY, MOST_IN_A_MESSAGE, ProtocolViolation
+from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE, ProtocolViolation
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
     MAX_REASON_MESSAGE,
@@ -98,8 +98,8 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
     """Convert the command reports of a message. Raises ProtocolViolation if it exceeds a limit."""
     for field in ("received", "started", "refused", "output", "results", "cancel_reports"):
         count = len(getattr(request, field))
-        if count > MOST_IN_A_MESSAGE:
-            raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MOST_IN_A_MESSAGE}")
+        if count > MAX_ITEMS_PER_MESSAGE:
+            raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
     return Report(
         received=[_held("received", item) for item in request.received],
         started=[_held("started", item) for item in request.started],

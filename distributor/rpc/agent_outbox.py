@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from distributor.model.agent_report import Answers, ResultAnswer
-from distributor.model.agent_session import MOST_IN_A_MESSAGE
+from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.v1 import agent_gateway_pb2 as pb
 
-MOST_EARLY_CANCELS: Final = 1_000
+MAX_EARLY_CANCELS: Final = 1_000
 
 _VERDICTS: Final = {
     CompletionOutcome.STORED: pb.RESULT_VERDICT_STORED,
@@ -97,7 +97,7 @@ class AgentOutbox:
     def cancel_early(self, command_id: str, reason: str) -> None:
         """Cancel a command as soon as it has been sent, if ever. Only the latest 1,000 are retained."""
         self._early_cancels[command_id] = reason
-        if len(self._early_cancels) > MOST_EARLY_CANCELS:
+        if len(self._early_cancels) > MAX_EARLY_CANCELS:
             del self._early_cancels[next(iter(self._early_cancels))]
 
     def withdraw(self, command_id: str, lease_id: str, reason: str | None) -> None:
@@ -131,9 +131,9 @@ class AgentOutbox:
         """Build the next message."""
         message, self._control = self._control or pb.ConnectResponse(), None
         self._take_cancels(message)
-        for _ in range(min(len(self._result_acks), MOST_IN_A_MESSAGE)):
+        for _ in range(min(len(self._result_acks), MAX_ITEMS_PER_MESSAGE)):
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
-        for command_id in list(self._output_acks)[:MOST_IN_A_MESSAGE]:
+        for command_id in list(self._output_acks)[:MAX_ITEMS_PER_MESSAGE]:
             message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
         # Send remaining cancels and result acks first: a cancel must not hit a later attempt, and an agent must not
         # start another run of a command before its previous result is acknowledged.
@@ -145,7 +145,7 @@ class AgentOutbox:
         return any(command.command_id == command_id for batch in self._batches for command in batch.commands)
 
     def _take_cancels(self, message: pb.ConnectResponse) -> None:
-        for command_id in list(self._cancels)[:MOST_IN_A_MESSAGE]:
+        for command_id in list(self._cancels)[:MAX_ITEMS_PER_MESSAGE]:
             lease_id, reason = self._cancels.pop(command_id)
             message.cancels.add(command_id=command_id, lease_id=lease_id, reason=reason)
 
@@ -157,7 +157,7 @@ class AgentOutbox:
             return sent, unreadable
         lease_id, after_heartbeat, commands = self._batches[0]
         assignments = message.commands.assignments
-        while commands and len(sent) < MOST_IN_A_MESSAGE:
+        while commands and len(sent) < MAX_ITEMS_PER_MESSAGE:
             claimed = commands.popleft()
             reason = self._later_cancels.pop(claimed.command_id, None)
             if not _read(assignments.add(attempt=claimed.attempt, lease_id=lease_id), claimed):

@@ -30,7 +30,7 @@ from distributor.v1 import agent_gateway_pb2 as pb
 logger = get_logger()
 
 LAST_WRITE_SECONDS = 1.0
-MOST_WAITING_ACKS = 200
+MAX_WAITING_ACKS = 200
 UNREADABLE = Reason("unreadable_command", "what Valkey has of this command cannot be read")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -171,7 +171,7 @@ class AgentStream:
                 self.session.draining = True
                 # The half-close follows. Ending the stream before it leaks native memory (grpc#43360).
                 half_close = asyncio.ensure_future(self._context.read())
-                half_close.add_done_callback(_heed)
+                half_close.add_done_callback(_consume_exception)
                 await asyncio.wait([half_close], timeout=self._last_write_seconds)
                 return True
 
@@ -189,13 +189,13 @@ class AgentStream:
         return unsent
 
     async def _room_for_answers(self) -> None:
-        while self._outbox.waiting_acks > MOST_WAITING_ACKS and self._writer is not None:
+        while self._outbox.waiting_acks > MAX_WAITING_ACKS and self._writer is not None:
             self._written.clear()
             await self._written.wait()
 
     async def _handle(self, request: pb.ConnectRequest, now: float) -> None:
         session = self.session
-        session.heard(now)
+        session.note_message(now)
         if request.HasField("hello"):
             raise ProtocolViolation("hello", "hello must be in the first message only")
         if request.HasField("heartbeat"):
@@ -205,9 +205,9 @@ class AgentStream:
             if alone and not (session.more_waiting and session.credit > 0):
                 return
         size = request.ByteSize() if request.results else 0
-        said = await off_loop(size, report, request, session.agent_id)
-        log_ignored(session, said)
-        answers = await self._reports.handle(session, said, now)
+        reported = await off_loop(size, report, request, session.agent_id)
+        log_ignored(session, reported)
+        answers = await self._reports.handle(session, reported, now)
         log_rejected(session, answers)
         if answers.results or answers.outputs:
             self._outbox.answer(answers)
@@ -267,19 +267,19 @@ class AgentStream:
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=self._last_write_seconds)
         # Behind a stuck write, the status arrives only if the agent ever reads again. Do not wait for that.
-        patience = self._last_write_seconds if self._writer is None else 0.0
-        letting_go = asyncio.get_running_loop().call_later(patience, self._let_go)
+        delay = self._last_write_seconds if self._writer is None else 0.0
+        cancel_timer = asyncio.get_running_loop().call_later(delay, self._cancel_handler)
         code, message, metadata = to_grpc(error)
         with contextlib.suppress(grpc.aio.AbortError, grpc.aio.BaseError):
             await self._context.abort(code, message, metadata)
-        letting_go.cancel()
+        cancel_timer.cancel()
 
-    def _let_go(self) -> None:
+    def _cancel_handler(self) -> None:
         if self._handler is not None:
             self._handler.cancel()
 
 
-def _heed(read: asyncio.Future[Any]) -> None:
+def _consume_exception(read: asyncio.Future[Any]) -> None:
     """Consume the exception so that asyncio does not warn."""
     if not read.cancelled():
         read.exception()

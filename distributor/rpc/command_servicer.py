@@ -24,7 +24,7 @@ from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
 from distributor.wire.enums import STATUS_TO_WIRE
 from distributor.wire.json_values import rough_size
 
-MOST_STATES_IN_A_MESSAGE = 500
+MAX_STATES_PER_MESSAGE = 500
 PAGE_BYTES = 3 * 1024 * 1024
 """A page of agents ends after this many bytes: clients receive at most 4 MiB by default."""
 REQUEST_BYTES = 256
@@ -152,9 +152,9 @@ class CommandServicer(CommandServiceServicer):
         changes = self._watcher.watch_many(list(dict.fromkeys(request.command_ids)), list(request.agent_ids))
         async with aclosing(changes):
             async for states in changes:
-                for first in range(0, max(len(states), 1), MOST_STATES_IN_A_MESSAGE):
+                for first in range(0, max(len(states), 1), MAX_STATES_PER_MESSAGE):
                     response = pb.WatchCommandsResponse()
-                    for state in states[first : first + MOST_STATES_IN_A_MESSAGE]:
+                    for state in states[first : first + MAX_STATES_PER_MESSAGE]:
                         messages.fill_summary(response.commands.add(), state)
                     yield response
 

@@ -19,7 +19,7 @@ from distributor.store.functions import Functions
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 from distributor.tasks import off_loop
 
-MOST_SCANNED_FOR_A_PAGE: Final = 2_000
+MAX_SCANNED_PER_PAGE: Final = 2_000
 
 
 class ValkeyCommandReader:
@@ -30,12 +30,12 @@ class ValkeyCommandReader:
         connection: ValkeyConnection,
         functions: Functions,
         offline_after_ms: int,
-        most_scanned_for_a_page: int = MOST_SCANNED_FOR_A_PAGE,
+        max_scanned_per_page: int = MAX_SCANNED_PER_PAGE,
     ) -> None:
         self._connection = connection
         self._functions = functions
         self._offline_after_ms = offline_after_ms
-        self._most_scanned_for_a_page = most_scanned_for_a_page
+        self._max_scanned_per_page = max_scanned_per_page
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
         replies = await self._connection.calls(
@@ -77,7 +77,7 @@ class ValkeyCommandReader:
             last_arrival,
             last_id,
             size,
-            self._most_scanned_for_a_page,
+            self._max_scanned_per_page,
         ]
         arrival, command_id, *found = await self._functions.call("list_commands", arguments)
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
@@ -110,9 +110,9 @@ class ValkeyCommandReader:
             found.append(rows.agent_info(agent_id, row, (running, ready + control + delayed), there))
         return found
 
-    async def agent_ids(self, after: str, most: int) -> list[str]:
+    async def agent_ids(self, after: str, limit: int) -> list[str]:
         first = f"({after}" if after else "-"
-        ids = await self._connection.call("ZRANGE", keys.AGENTS, first, "+", "BYLEX", "LIMIT", 0, most)
+        ids = await self._connection.call("ZRANGE", keys.AGENTS, first, "+", "BYLEX", "LIMIT", 0, limit)
         return [agent_id.decode() for agent_id in ids]
 
     async def depth(self) -> QueueDepth:

@@ -25,7 +25,7 @@ from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument
 
-MOST_IN_A_CALL: Final = 250
+MAX_ITEMS_PER_CALL: Final = 250
 """Commands per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 
 
@@ -36,11 +36,11 @@ class ValkeyCommandStore:
         self._functions = functions
         self._policy = policy
         self._head: list[Argument] = [replica, policy.events_kept]
-        self._enqueues = GroupCommit(self._send_enqueues, MOST_IN_A_CALL)
-        self._claims = GroupCommit(self._send_claims, MOST_IN_A_CALL)
-        self._progress = GroupCommit(self._send_progress, MOST_IN_A_CALL)
-        self._completions = GroupCommit(self._send_endings, MOST_IN_A_CALL)
-        self._releases = GroupCommit(self._send_releases, MOST_IN_A_CALL)
+        self._enqueues = GroupCommit(self._send_enqueues, MAX_ITEMS_PER_CALL)
+        self._claims = GroupCommit(self._send_claims, MAX_ITEMS_PER_CALL)
+        self._progress = GroupCommit(self._send_progress, MAX_ITEMS_PER_CALL)
+        self._completions = GroupCommit(self._send_completions, MAX_ITEMS_PER_CALL)
+        self._releases = GroupCommit(self._send_releases, MAX_ITEMS_PER_CALL)
 
     async def idle(self) -> None:
         """Return once no call is in progress."""
@@ -95,13 +95,13 @@ class ValkeyCommandStore:
         arguments: list[Argument] = [
             *self._head,
             self._policy.ack_deadline_ms,
-            self._policy.most_claimed_bytes,
+            self._policy.max_claimed_bytes,
             _CLAIM_SOURCES,
             _OUTDATE_SOURCES,
             self._policy.retention_ms,
         ]
         for request in requests:
-            arguments += (request.agent_id, request.epoch, request.most, request.lease_id, request.most_control)
+            arguments += (request.agent_id, request.epoch, request.max_commands, request.lease_id, request.max_control)
         now_ms, *replies = await self._functions.call("claim", arguments, len(requests))
         return [
             Claim(
@@ -128,7 +128,7 @@ class ValkeyCommandStore:
     async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
         return await self._completions.submit(completions)
 
-    async def _send_endings(self, completions: list[Completion]) -> list[CompletionOutcome]:
+    async def _send_completions(self, completions: list[Completion]) -> list[CompletionOutcome]:
         arguments: list[Argument] = [
             *self._head,
             self._policy.retention_ms,
@@ -151,7 +151,8 @@ class ValkeyCommandStore:
                 "1" if completion.ran else "",
             )
         return [
-            _ENDING_OUTCOMES[outcome] for outcome in await self._functions.call("finish", arguments, len(completions))
+            _COMPLETION_OUTCOMES[outcome]
+            for outcome in await self._functions.call("finish", arguments, len(completions))
         ]
 
     async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
@@ -185,11 +186,13 @@ class ValkeyCommandStore:
         (row,) = await self._functions.call("cancel", arguments)
         return rows.command_state(command_id, rows.text_row(row)) if row else None
 
-    async def due(self, delays_ms: Sequence[int], most: int = MOST_IN_A_CALL) -> tuple[int | None, list[DueCommand]]:
+    async def due(
+        self, delays_ms: Sequence[int], limit: int = MAX_ITEMS_PER_CALL
+    ) -> tuple[int | None, list[DueCommand]]:
         policy = self._policy
         arguments: list[Argument] = [
             *self._head,
-            most,
+            limit,
             policy.delivery_attempts,
             policy.retention_ms,
             policy.offline_after_ms,
@@ -204,11 +207,11 @@ class ValkeyCommandStore:
         ]
         return None if next_ms < 0 else next_ms, commands
 
-    async def forget(self, after_agent_id: str, most: int = 1_000) -> tuple[int, str]:
-        commands, agents, go_on_after = await self._functions.call(
-            "forget", [most, most, after_agent_id, _TERMINAL_STATES]
+    async def forget(self, after_agent_id: str, limit: int = 1_000) -> tuple[int, str]:
+        commands, agents, next_after = await self._functions.call(
+            "forget", [limit, limit, after_agent_id, _TERMINAL_STATES]
         )
-        return commands + agents, go_on_after.decode()
+        return commands + agents, next_after.decode()
 
 
 def _states(operation: Operation) -> str:
@@ -224,7 +227,7 @@ _CANCEL_SOURCES: Final = _states(Operation.CANCEL)
 _EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
 _TERMINAL_STATES: Final = ",".join(status for status in CommandStatus if status in TERMINAL)
 _QUEUE_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in QueueOutcome}
-_ENDING_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in CompletionOutcome}
+_COMPLETION_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in CompletionOutcome}
 
 
 def _receipts(item: Progress) -> tuple[Argument, Argument, Argument]:

@@ -99,10 +99,10 @@ class EmbeddedValkey:
     async def start(self) -> None:
         """Return once the server answers. Raises ConfigurationError with the cause if it does not."""
         if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH_BYTES:
-            most = MAX_SOCKET_PATH_BYTES - len(self._socket.name) - 1
-            raise ConfigurationError(f"data_dir must be at most {most} bytes long, not {self._data_dir}")
+            limit = MAX_SOCKET_PATH_BYTES - len(self._socket.name) - 1
+            raise ConfigurationError(f"data_dir must be at most {limit} bytes long, not {self._data_dir}")
         binary = find_server_binary()
-        with _usable(self._data_dir):
+        with _data_dir_errors(self._data_dir):
             self._prepare_data_dir()
             await self._lock.acquire(self._lock_patience_seconds)
         await self._launch(binary)
@@ -115,7 +115,7 @@ class EmbeddedValkey:
 
     async def restart(self) -> None:
         """Start the server again after an unexpected end, keeping the lock. Raises the same errors as `start`."""
-        with _usable(self._data_dir):
+        with _data_dir_errors(self._data_dir):
             self._prepare_data_dir()
         await self._launch(find_server_binary())
 
@@ -145,7 +145,7 @@ class EmbeddedValkey:
     async def _launch(self, binary: Path) -> None:
         try:
             self._process = self._spawn(binary)
-            await self._answering(self._process)
+            await self._wait_until_ready(self._process)
         except BaseException:
             await self.stop()
             raise
@@ -167,7 +167,7 @@ class EmbeddedValkey:
         return config
 
     def _spawn(self, binary: Path) -> ChildProcess:
-        with _usable(self._data_dir):
+        with _data_dir_errors(self._data_dir):
             config = self._write_config()
         with self.log.open("ab") as log:
             return ChildProcess(
@@ -177,11 +177,11 @@ class EmbeddedValkey:
                 pass_fds=(self._lock.fd,),
             )
 
-    async def _answering(self, process: ChildProcess) -> None:
+    async def _wait_until_ready(self, process: ChildProcess) -> None:
         ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(START_TIMEOUT_SECONDS), Valkey.from_url(self.url) as client:
-                while not await _answers(client):
+                while not await _is_ready(client):
                     await asyncio.wait({ended}, timeout=_PING_INTERVAL_SECONDS)
                     if ended.done():
                         raise self._failure(f"ended with exit code {ended.result()} while starting")
@@ -199,7 +199,7 @@ class EmbeddedValkey:
 
 
 @contextmanager
-def _usable(data_dir: Path) -> Iterator[None]:
+def _data_dir_errors(data_dir: Path) -> Iterator[None]:
     """Convert file system errors to an error that names the folder and a remedy."""
     try:
         yield
@@ -236,7 +236,7 @@ def _no_server() -> ConfigurationError:
     )
 
 
-async def _answers(client: Valkey) -> bool:
+async def _is_ready(client: Valkey) -> bool:
     try:
         return bool(await client.ping())
     except (ValkeyConnectionError, OSError):

@@ -12,7 +12,7 @@ from distributor.store import keys
 from distributor.store.event_entries import EventEntries
 from distributor.store.valkey_connection import REPLY_TIMEOUT_SECONDS, ValkeyConnection
 
-ENTRIES_IN_A_READ: Final = 200
+MAX_ENTRIES_PER_READ: Final = 200
 BLOCK_MS: Final = 5_000
 REPLY_SECONDS: Final = BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS
 """Reply timeout of a read: its blocking time plus the usual timeout."""
@@ -34,7 +34,7 @@ class ValkeyEventLog:
         next_check = 0.0
         while True:
             reply = await self._connection.call(
-                "XREAD", "COUNT", ENTRIES_IN_A_READ, "BLOCK", BLOCK_MS, "STREAMS", keys.EVENTS, position
+                "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", BLOCK_MS, "STREAMS", keys.EVENTS, position
             )
             # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
@@ -74,7 +74,7 @@ class ValkeyEventHistory:
 
     async def between(self, after: str, until: str) -> list[EventBatch]:
         """The first batches after `after`, up to and including `until`; empty if there are none."""
-        entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", ENTRIES_IN_A_READ)
+        entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", MAX_ENTRIES_PER_READ)
         return [self._entries.batch(entry_id, fields) for entry_id, fields in entries]
 
     async def _nothing_trimmed(self) -> bool:

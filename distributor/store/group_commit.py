@@ -16,15 +16,15 @@ Reply = TypeVar("Reply")
 
 
 class GroupCommit(Generic[Item, Reply]):
-    """Combines items of concurrent `submit` calls into batches of at most `most`, one batch at a time.
+    """Combines items of concurrent `submit` calls into batches of at most `max_items`, one batch at a time.
 
     Preserves order. Cancelling a caller does not cancel the call to Valkey, which runs in a task owned by this object.
     Lives as long as its loop; `idle()` waits until nothing is in progress.
     """
 
-    def __init__(self, send: Callable[[list[Item]], Awaitable[Sequence[Reply]]], most: int) -> None:
+    def __init__(self, send: Callable[[list[Item]], Awaitable[Sequence[Reply]]], max_items: int) -> None:
         self._send = send
-        self._most = most
+        self._max_items = max_items
         self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -32,10 +32,10 @@ class GroupCommit(Generic[Item, Reply]):
         """The replies to `items`, in order. Raises the error of the call that carried them."""
         if not items:
             return []
-        if len(items) > self._most:
+        if len(items) > self._max_items:
             replies: list[Reply] = []
-            for first in range(0, len(items), self._most):
-                replies += await self.submit(items[first : first + self._most])
+            for first in range(0, len(items), self._max_items):
+                replies += await self.submit(items[first : first + self._max_items])
             return replies
         future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
@@ -58,7 +58,7 @@ class GroupCommit(Generic[Item, Reply]):
     async def _send_batch(self) -> None:
         batch: list[Item] = []
         callers: list[tuple[int, asyncio.Future[list[Reply]]]] = []
-        while self._waiting and len(batch) + len(self._waiting[0][0]) <= self._most:
+        while self._waiting and len(batch) + len(self._waiting[0][0]) <= self._max_items:
             items, future = self._waiting.popleft()
             batch += items
             callers.append((len(items), future))

@@ -13,8 +13,8 @@ from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 
-MOST_PIECES_IN_A_CALL: Final = 100
-_CHUNKS_IN_A_READ: Final = 64
+MAX_PIECES_PER_CALL: Final = 100
+_MAX_CHUNKS_PER_READ: Final = 64
 _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
 
 
@@ -25,7 +25,7 @@ class ValkeyOutputLog:
         self._connection = connection
         self._functions = functions
         self._head: list[Argument] = [replica, policy.events_kept, policy.output_kept_bytes, _FINISH_SOURCES]
-        self._appends = GroupCommit(self._send_appends, MOST_PIECES_IN_A_CALL)
+        self._appends = GroupCommit(self._send_appends, MAX_PIECES_PER_CALL)
 
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
         return await self._appends.submit(pieces)
@@ -41,10 +41,10 @@ class ValkeyOutputLog:
         key = keys.STATUS.format(command_id=command_id)
         return int(await self._connection.call("HGET", key, "output_base") or 0)
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, max_bytes: int) -> list[StoredChunk]:
         # The first entry that ends beyond the offset contains that byte, or follows dropped output.
         key = keys.OUTPUT.format(command_id=command_id)
-        entries = await self._connection.call("XRANGE", key, f"{offset + 1}-0", "+", "COUNT", _CHUNKS_IN_A_READ)
+        entries = await self._connection.call("XRANGE", key, f"{offset + 1}-0", "+", "COUNT", _MAX_CHUNKS_PER_READ)
         chunks: list[StoredChunk] = []
         size = 0
         for entry_id, (_, stream, _, received_ms, _, data) in entries:
@@ -52,7 +52,7 @@ class ValkeyOutputLog:
             cut = data[max(0, offset - begin) :]
             chunks.append(StoredChunk(int(stream), begin + len(data) - len(cut), bytes(cut), int(received_ms)))
             size += len(cut)
-            if size >= most_bytes:
+            if size >= max_bytes:
                 break
         return chunks
 

@@ -21,5 +21,5 @@ class StorePolicy:
     delivery_attempts: int = 3
     events_kept: int = 5_000
     output_kept_bytes: int = 1_048_576
-    most_claimed_bytes: int = 3 * 1_048_576
+    max_claimed_bytes: int = 3 * 1_048_576
     """Limit for the commands of one claim: with overhead, they fit the 4 MiB that gRPC clients accept by default."""

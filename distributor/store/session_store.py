@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from distributor.errors import AlreadyExists
 from distributor.model.agent import AdoptedCommand, AgentHello, Attached
 from distributor.model.lifecycle import Operation, sources
-from distributor.store.command_store import MOST_IN_A_CALL
+from distributor.store.command_store import MAX_ITEMS_PER_CALL
 from distributor.store.functions import Functions
 from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
@@ -22,13 +22,13 @@ class ValkeySessionStore:
         self._functions = functions
         self._policy = policy
         self._head: list[Argument] = [replica, policy.events_kept]
-        self._heartbeats = GroupCommit(self._send_heartbeats, MOST_IN_A_CALL)
-        self._departures = GroupCommit(self._send_departures, MOST_IN_A_CALL)
+        self._heartbeats = GroupCommit(self._send_heartbeats, MAX_ITEMS_PER_CALL)
+        self._detaches = GroupCommit(self._send_detaches, MAX_ITEMS_PER_CALL)
 
     async def idle(self) -> None:
         """Return once no call is in progress."""
         await self._heartbeats.idle()
-        await self._departures.idle()
+        await self._detaches.idle()
 
     async def attach(self, hello: AgentHello) -> Attached:
         policy = self._policy
@@ -76,9 +76,9 @@ class ValkeySessionStore:
         return [bool(outcome) for outcome in await self._functions.call("heartbeat", arguments, len(sessions))]
 
     async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        return await self._departures.submit(sessions)
+        return await self._detaches.submit(sessions)
 
-    async def _send_departures(self, sessions: list[tuple[str, int]]) -> list[bool]:
+    async def _send_detaches(self, sessions: list[tuple[str, int]]) -> list[bool]:
         return [
             bool(outcome)
             for outcome in await self._functions.call("detach", [*self._head, *_flat(sessions)], len(sessions))

@@ -9,7 +9,7 @@ from distributor.errors import ConfigurationError, DistributorError
 from distributor.store.functions import Functions
 from distributor.store.valkey_connection import ValkeyConnection
 
-OLDEST: Final = (7, 0)
+MIN_VERSION: Final = (7, 0)
 """The first version with functions, by `redis_version`; Valkey itself began at 7.2."""
 
 _REMEDIES: Final = (
@@ -40,7 +40,7 @@ async def check_server(connection: ValkeyConnection) -> None:
         raise _unusable(connection, error) from error
     shown = connection.shown_url
     version = info.get("valkey_version") or info.get("redis_version", "")
-    if _numbers(info.get("redis_version", "")) < OLDEST:
+    if _numbers(info.get("redis_version", "")) < MIN_VERSION:
         raise _refused(f"the server at {shown} is version {version or 'unknown'}; Valkey 7.2 or newer is needed")
     if info.get("cluster_enabled") == "1":
         raise _refused(f"the Valkey at {shown} runs in cluster mode, which is not supported; use one that does not")

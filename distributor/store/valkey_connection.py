@@ -18,7 +18,7 @@ from distributor.errors import ConfigurationError, DistributorError, ResourceExh
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 REPLY_TIMEOUT_SECONDS: Final = 10.0
-MOST_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 64
 Argument = str | bytes | int | float
 
 _TRY_LATER: Final = ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
@@ -50,7 +50,7 @@ class ValkeyConnection:
                 f"valkey_url is not a Valkey address: {self.shown_url}: {error}", field="valkey_url"
             ) from error
         self._idle: list[AbstractConnection] = []
-        self._permits = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def call(self, *arguments: Argument) -> Any:
         """Send one command and return its reply."""

@@ -13,7 +13,7 @@ import pytest
 
 from distributor.app.timing import ServerTiming
 from distributor.model.agent_report import Answers
-from distributor.model.agent_session import MOST_IN_A_MESSAGE
+from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE
 from distributor.rpc import agent_stream
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -97,7 +97,7 @@ async def test_an_agent_that_reports_without_end_and_never_reads_is_ended_for_it
 
     monkeypatch.setattr(agent_stream, "AgentOutbox", WatchedOutbox)
     # Unknown to the server, which says so of each.
-    results = [pb.Result(command_id=f"{n:064}", lease_id="l") for n in range(MOST_IN_A_MESSAGE)]
+    results = [pb.Result(command_id=f"{n:064}", lease_id="l") for n in range(MAX_ITEMS_PER_MESSAGE)]
     message = pb.ConnectRequest(results=results).SerializeToString()
     async with running_server(valkey_url, **QUICK) as server, deaf_agent(server) as call:
 
@@ -111,7 +111,7 @@ async def test_an_agent_that_reports_without_end_and_never_reads_is_ended_for_it
 
         async with background(flood()):
             await eventually(let_go)
-            assert agent_stream.MOST_WAITING_ACKS < max(waiting) <= agent_stream.MOST_WAITING_ACKS + MOST_IN_A_MESSAGE
+            assert agent_stream.MAX_WAITING_ACKS < max(waiting) <= agent_stream.MAX_WAITING_ACKS + MAX_ITEMS_PER_MESSAGE
             assert (await server.until_away()).HasField("away_since")
 
 

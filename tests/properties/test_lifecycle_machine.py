@@ -58,7 +58,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         for agent_id in AGENTS:
             self.attach(agent_id, [])
             self.enqueue(agent_id, [50, 50], max_runs=2)
-            self.claim(agent_id, most=1, epochs_ago=0)
+            self.claim(agent_id, max_commands=1, epochs_ago=0)
 
     def command(self, number: int) -> ModelCommand:
         """Mostly one that an agent has, where there is one: most can happen to those."""
@@ -92,12 +92,14 @@ class LifecycleMachine(RuleBasedStateMachine):
     # Distributors
 
     @rule(
-        agent_id=st.sampled_from(AGENTS), most=st.sampled_from([4, 2, 1, 0]), epochs_ago=st.sampled_from([0, 0, 0, 1])
+        agent_id=st.sampled_from(AGENTS),
+        max_commands=st.sampled_from([4, 2, 1, 0]),
+        epochs_ago=st.sampled_from([0, 0, 0, 1]),
     )
-    def claim(self, agent_id: str, most: int, epochs_ago: int) -> None:
+    def claim(self, agent_id: str, max_commands: int, epochs_ago: int) -> None:
         epoch, lease_id = self.model.epochs[agent_id] - epochs_ago, next(self.leases)
-        expected = self.model.claim(agent_id, epoch, most, lease_id)
-        (claim,) = self.run(self.world.store.claim([ClaimRequest(agent_id, epoch, most, lease_id)]))
+        expected = self.model.claim(agent_id, epoch, max_commands, lease_id)
+        (claim,) = self.run(self.world.store.claim([ClaimRequest(agent_id, epoch, max_commands, lease_id)]))
         assert claim.superseded == (expected is None)
         assert [given.command_id for given in claim.commands] == (expected or [])
         assert all(given.attempt == self.model.commands[given.command_id].attempt for given in claim.commands)

@@ -75,16 +75,16 @@ class LifecycleModel:
         self.commands[command.command_id] = command
         return True
 
-    def claim(self, agent_id: str, epoch: int, most: int, lease_id: str) -> list[str] | None:
+    def claim(self, agent_id: str, epoch: int, max_commands: int, lease_id: str) -> list[str] | None:
         """What is given out, in order; None where the session is not the latest."""
         if self.connected.get(agent_id) != epoch:
             return None
         ready = [command for command in self.of(agent_id) if command.ready]
         ready.sort(key=lambda command: (-command.priority, command.arrival))
-        for command in ready[:most]:
+        for command in ready[:max_commands]:
             command.status, command.lease_id, command.attempt = ASSIGNED, lease_id, command.attempt + 1
             command.output_base = command.output_bytes
-        return [command.command_id for command in ready[:most]]
+        return [command.command_id for command in ready[:max_commands]]
 
     def progress(self, command: ModelCommand, agent_id: str, lease_id: str, started: bool) -> bool:
         """The agent has it, or has started it."""

@@ -36,7 +36,7 @@ class MemoryReader:
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         return [None] * len(agent_ids)
 
-    async def agent_ids(self, after: str, most: int) -> list[str]:
+    async def agent_ids(self, after: str, limit: int) -> list[str]:
         return []
 
     async def depth(self) -> QueueDepth:

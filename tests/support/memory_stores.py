@@ -81,9 +81,9 @@ class MemoryStore:
         commands: list[ClaimedCommand] = []
         control = 0
         if not superseded:
-            commands = _taken(self.waiting_control[request.agent_id], request.most_control)
+            commands = _taken(self.waiting_control[request.agent_id], request.max_control)
             control = len(commands)
-            commands += _taken(self.waiting[request.agent_id], request.most)
+            commands += _taken(self.waiting[request.agent_id], request.max_commands)
         return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands, control)
 
     async def progress(self, items: Sequence[Progress]) -> list[bool]:

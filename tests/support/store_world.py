@@ -130,9 +130,9 @@ class StoreWorld:
         self.epochs[agent_id] = attached.epoch
         return attached
 
-    async def claim(self, agent_id: str = AGENT, lease_id: str = LEASE, most: int = 20) -> Claim:
+    async def claim(self, agent_id: str = AGENT, lease_id: str = LEASE, max_commands: int = 20) -> Claim:
         """What the agent's latest session is given."""
-        (claim,) = await self.store.claim([ClaimRequest(agent_id, self.epochs[agent_id], most, lease_id)])
+        (claim,) = await self.store.claim([ClaimRequest(agent_id, self.epochs[agent_id], max_commands, lease_id)])
         return claim
 
     async def print_output(self, command_id: str, offset: int, data: bytes, lease_id: str = LEASE) -> int | None:

@@ -15,7 +15,7 @@ from tests.support.shared_server import shared_valkey_url
 __all__ = ["agent", "faults", "running", "server", "shared_faulty_server", "shared_valkey_url"]
 
 QUICK: Final = ClientOptions(
-    calls=RetryPolicy(attempts=4, first_ms=1, most_ms=5), reconnects=RetryPolicy(first_ms=1, most_ms=5)
+    calls=RetryPolicy(attempts=4, first_ms=1, max_ms=5), reconnects=RetryPolicy(first_ms=1, max_ms=5)
 )
 
 

@@ -128,7 +128,7 @@ async def test_output_that_was_seen_is_not_asked_for_again(
 
 
 async def test_a_watch_survives_a_restart_of_the_server(valkey_url: str, port: int) -> None:
-    options = ClientOptions(reconnects=RetryPolicy(first_ms=1, most_ms=50))
+    options = ClientOptions(reconnects=RetryPolicy(first_ms=1, max_ms=50))
     address = f"127.0.0.1:{port}"
     async with CommandClient(address, options) as client:
         async with running_server(valkey_url, listen=address), driven_agent(address) as agent:
@@ -149,7 +149,7 @@ async def test_a_watch_survives_a_restart_of_the_server(valkey_url: str, port: i
 
 
 async def test_a_server_that_stays_away_is_given_up(valkey_url: str, port: int) -> None:
-    options = ClientOptions(reconnects=RetryPolicy(first_ms=1, most_ms=5), give_up_after_seconds=0.05)
+    options = ClientOptions(reconnects=RetryPolicy(first_ms=1, max_ms=5), give_up_after_seconds=0.05)
     address = f"127.0.0.1:{port}"
     async with CommandClient(address, options) as client:
         async with running_server(valkey_url, listen=address):
@@ -161,7 +161,7 @@ async def test_a_server_that_stays_away_is_given_up(valkey_url: str, port: int) 
 
 async def test_a_server_that_was_never_there_is_unavailable(port: int) -> None:
     options = ClientOptions(
-        calls=RetryPolicy(attempts=2, first_ms=1, most_ms=2), reconnects=RetryPolicy(first_ms=1, most_ms=2)
+        calls=RetryPolicy(attempts=2, first_ms=1, max_ms=2), reconnects=RetryPolicy(first_ms=1, max_ms=2)
     )
     async with CommandClient(f"127.0.0.1:{port}", options) as client:
         for call in (

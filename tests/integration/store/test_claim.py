@@ -82,15 +82,15 @@ async def test_the_latest_session_alone_is_given_commands(world: StoreWorld) -> 
 async def test_no_more_than_asked_for(world: StoreWorld) -> None:
     await world.attach()
     ids = [await world.queued() for _ in range(5)]
-    assert [command.command_id for command in (await world.claim(most=2)).commands] == ids[:2]
+    assert [command.command_id for command in (await world.claim(max_commands=2)).commands] == ids[:2]
     before = await world.dump()
-    assert (await world.claim(most=0)).commands == []
+    assert (await world.claim(max_commands=0)).commands == []
     assert await world.dump() == before
-    assert [command.command_id for command in (await world.claim(most=20)).commands] == ids[2:]
+    assert [command.command_id for command in (await world.claim(max_commands=20)).commands] == ids[2:]
 
 
 async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(world: StoreWorld) -> None:
-    world = world.under(most_claimed_bytes=250)
+    world = world.under(max_claimed_bytes=250)
     await world.attach()
     sizes = (300, 100, 100, 100)
     ids = [world.new_id() for _ in sizes]

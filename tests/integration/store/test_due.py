@@ -160,10 +160,10 @@ async def test_a_bounded_number_at_a_time_the_earliest_first(world: StoreWorld) 
     for score, command_id in enumerate(reversed(ids)):
         await world.pass_deadline(command_id)
         await world.connection.call("ZADD", keys.DEADLINES, score, command_id)
-    next_ms, done = await world.store.due(DELAYS, most=3)
+    next_ms, done = await world.store.due(DELAYS, limit=3)
     assert [command.command_id for command in done] == ids[:1:-1]
     assert next_ms == 0
-    next_ms, done = await world.store.due(DELAYS, most=3)
+    next_ms, done = await world.store.due(DELAYS, limit=3)
     assert [command.command_id for command in done] == ids[1::-1]
     assert next_ms is None
 

@@ -28,7 +28,7 @@ def keyed(world: StoreWorld, digest: str = DIGEST, key: str = "order-1") -> NewC
 
 
 async def claimed_ids(world: StoreWorld) -> list[str]:
-    return [command.command_id for command in (await world.claim(most=100)).commands]
+    return [command.command_id for command in (await world.claim(max_commands=100)).commands]
 
 
 async def test_all_that_a_queued_command_is(world: StoreWorld) -> None:

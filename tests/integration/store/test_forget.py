@@ -86,8 +86,8 @@ async def test_in_bounded_parts(world: StoreWorld) -> None:
     brief = world.under(retention_ms=1)
     ids = [await brief.ended(CommandStatus.COMPLETED) for _ in range(5)]
     await until_gone(world, ids)
-    assert (await world.store.forget("", most=2))[0] == 2
-    assert await swept(world, most=2) == 3
+    assert (await world.store.forget("", limit=2))[0] == 2
+    assert await swept(world, limit=2) == 3
     assert keys.RETENTION not in await world.dump()
 
 
@@ -107,6 +107,6 @@ async def test_an_agent_is_forgotten_with_its_session_unless_it_has_commands(wor
         kept = {name for name in holds if await world.connection.call("EXISTS", holds[name].format(agent_id=agent_id))}
         assert kept == {agent_id} & set(holds), "each has its command in one place only"
     before = await world.dump()
-    assert await swept(world, most=1) == 1
+    assert await swept(world, limit=1) == 1
     assert await world.reader.agent_ids("", 10) == ["assigned", "delayed", "here", "ready"]
     assert changed(before, await world.dump()) == {keys.AGENTS}

@@ -87,7 +87,7 @@ async def test_pages_cover_everything_once(world: StoreWorld, size: int) -> None
 async def test_pages_of_a_few_among_many(world: StoreWorld) -> None:
     """A bounded number is looked at for a page, so some pages are short, or empty, and yet have a next one."""
     world.reader = ValkeyCommandReader(
-        world.connection, world.functions, world.policy.offline_after_ms, most_scanned_for_a_page=4
+        world.connection, world.functions, world.policy.offline_after_ms, max_scanned_per_page=4
     )
     wanted = []
     for place in range(21):

@@ -18,7 +18,7 @@ def test_seconds_of_settings_become_milliseconds_of_the_store() -> None:
 
 def test_when_delivery_is_tried_again() -> None:
     policy = retry_policy(ServerSettings(delivery_attempts=7, retry_first=2.5, retry_most=9.0))
-    assert (policy.attempts, policy.first_ms, policy.most_ms) == (7, 2_500, 9_000)
+    assert (policy.attempts, policy.first_ms, policy.max_ms) == (7, 2_500, 9_000)
 
 
 def test_no_key_is_remembered_longer_than_its_command() -> None:

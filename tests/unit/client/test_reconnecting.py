@@ -13,7 +13,7 @@ from distributor.client.reconnecting import ConnectivityReporter, Deadline, Reco
 from distributor.model.retry_policy import RetryPolicy
 
 OPTIONS = ClientOptions(
-    calls=RetryPolicy(attempts=3, first_ms=0, most_ms=0), reconnects=RetryPolicy(first_ms=0, most_ms=0)
+    calls=RetryPolicy(attempts=3, first_ms=0, max_ms=0), reconnects=RetryPolicy(first_ms=0, max_ms=0)
 )
 AWAY = errors.Unavailable("away")
 
@@ -109,7 +109,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def drawing(*draws: float) -> ClientOptions:
     """Options with delays of 1, 2, 4 s and so on, of which these parts are drawn."""
-    delays = RetryPolicy(attempts=100, first_ms=1_000, most_ms=60_000)
+    delays = RetryPolicy(attempts=100, first_ms=1_000, max_ms=60_000)
     return ClientOptions(calls=delays, reconnects=delays, jitter=iter(draws).__next__)
 
 

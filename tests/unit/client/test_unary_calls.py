@@ -36,7 +36,7 @@ async def test_pauses_between_tries_grow_and_are_jittered(monkeypatch: pytest.Mo
         slept.append(delay)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    delays = RetryPolicy(attempts=4, first_ms=1_000, most_ms=60_000)
+    delays = RetryPolicy(attempts=4, first_ms=1_000, max_ms=60_000)
     calls = UnaryCalls("host:1", ClientOptions(calls=delays, jitter=iter([0.5, 0.25, 0.75]).__next__))
     method: Any = AwayFor(3)
 

@@ -103,7 +103,7 @@ STATES = [
     state_of(command_pb2.COMMAND_STATUS_ASSIGNED, started=5, cancel=7),
     state_of(command_pb2.COMMAND_STATUS_CANCELLED, started=5, cancel=7),
 ]
-QUICK = ClientOptions(calls=RetryPolicy(attempts=2, first_ms=0, most_ms=0), reconnects=RetryPolicy(2, 0, 0))
+QUICK = ClientOptions(calls=RetryPolicy(attempts=2, first_ms=0, max_ms=0), reconnects=RetryPolicy(2, 0, 0))
 
 
 class CutStreams:

@@ -40,7 +40,7 @@ async def test_it_claims_as_much_as_an_agent_has_room_for() -> None:
     world.store.add("agent123", "c1", "c2", "c3", "c4")
     assert await world.look("agent123") == 3
     assert agent.command_ids == ["c1", "c2", "c3"]
-    assert world.store.claims[0].most == 3
+    assert world.store.claims[0].max_commands == 3
     assert await world.look("agent123") == 0
     agent.session.ended("c2", agent.session.in_flight["c2"].lease_id)
     assert await world.look("agent123") == 1
@@ -173,7 +173,7 @@ async def test_an_agent_without_room_is_asked_for_only_where_control_work_may_wa
     await world.distributor.run_once(["agent123"])
     assert world.store.claims == []
     await world.distributor.run_once(["agent123"], {"agent123"})
-    assert [(claim.most, claim.most_control) for claim in world.store.claims] == [(0, 4)]
+    assert [(claim.max_commands, claim.max_control) for claim in world.store.claims] == [(0, 4)]
 
 
 async def test_control_commands_left_behind_are_claimed_when_others_ended_during_the_claim() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from distributor.dispatch.command_service import QUEUED_AT_ONCE, CommandService
+from distributor.dispatch.command_service import MAX_COMMANDS_PER_STEP, CommandService
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
 from distributor.model.queueing import Enqueued, NewCommand
-from distributor.store.command_store import MOST_IN_A_CALL
+from distributor.store.command_store import MAX_ITEMS_PER_CALL
 from tests.support.memory_reader import MemoryReader
 from tests.support.memory_stores import MemoryStore
 
@@ -39,7 +39,7 @@ async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> N
     answers = await service(store).queue_many(NEW)
     stored = [answer for answer in answers if isinstance(answer, Enqueued)]
     assert [answer.command_id for answer in stored] == [item.command_id for item in store.waiting["agent123"]]
-    assert len(stored) == 2 * QUEUED_AT_ONCE
+    assert len(stored) == 2 * MAX_COMMANDS_PER_STEP
     assert [type(answer) for answer in answers[len(stored) :]] == [Unavailable] * (1_000 - len(stored))
     assert store.failures == 1, "it is not asked again"
 
@@ -50,4 +50,4 @@ async def test_a_call_of_which_nothing_was_stored_fails_as_a_whole() -> None:
 
 
 def test_what_is_sent_together_is_stored_in_one_step() -> None:
-    assert QUEUED_AT_ONCE <= MOST_IN_A_CALL
+    assert MAX_COMMANDS_PER_STEP <= MAX_ITEMS_PER_CALL

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.dispatch.deadlines import SHORTEST_WAIT_SECONDS, Deadlines
+from distributor.dispatch.deadlines import MIN_WAIT_SECONDS, Deadlines
 from distributor.dispatch.wakeups import Wakeups
 from distributor.model.delivery import DueCommand
 from distributor.model.lifecycle import CommandStatus
@@ -13,14 +13,14 @@ from tests.support.serving_agent import background
 from tests.support.waiting import until
 
 
-def made(longest_wait_seconds: float = 1.0) -> tuple[Deadlines, MemoryStore, Wakeups]:
+def made(max_wait_seconds: float = 1.0) -> tuple[Deadlines, MemoryStore, Wakeups]:
     store, wakeups = MemoryStore(), Wakeups()
-    return Deadlines(store, wakeups, RetryPolicy(3, 1_000, 60_000), longest_wait_seconds), store, wakeups
+    return Deadlines(store, wakeups, RetryPolicy(3, 1_000, 60_000), max_wait_seconds), store, wakeups
 
 
-@pytest.mark.parametrize(("next_ms", "wait"), [(None, 9.0), (0, SHORTEST_WAIT_SECONDS), (500, 0.5), (86_400_000, 9.0)])
+@pytest.mark.parametrize(("next_ms", "wait"), [(None, 9.0), (0, MIN_WAIT_SECONDS), (500, 0.5), (86_400_000, 9.0)])
 async def test_it_waits_until_the_next_deadline_within_bounds(next_ms: int | None, wait: float) -> None:
-    loop, store, _ = made(longest_wait_seconds=9.0)
+    loop, store, _ = made(max_wait_seconds=9.0)
     store.due_answers.append((next_ms, []))
     assert await loop.run_once() == wait
 
@@ -48,7 +48,7 @@ async def test_delays_are_drawn_anew_each_time_within_the_policys_bounds() -> No
 
 
 async def test_the_loop_goes_on_after_valkey_was_away() -> None:
-    loop, store, _ = made(longest_wait_seconds=0.001)
+    loop, store, _ = made(max_wait_seconds=0.001)
     store.away = True
     with own_logs() as logs:
         async with background(loop.run()):

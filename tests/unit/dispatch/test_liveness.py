@@ -11,7 +11,7 @@ def test_it_ends_the_streams_that_are_silent_for_too_long() -> None:
     silent, alive = MemoryAgent("silent"), MemoryAgent("alive")
     registry.add(silent)
     registry.add(alive)
-    alive.session.heard(1_000.0)
+    alive.session.note_message(1_000.0)
     liveness = Liveness(registry, offline_after=30.0)
     assert liveness.run_once(30_000.0) == 0
     assert liveness.run_once(30_000.1) == 1

@@ -29,7 +29,7 @@ def taken(watch: Watch) -> list[tuple[str, CommandStatus]]:
 
 @pytest.fixture
 def watches() -> Watches:
-    return Watches(Metrics(), most=3)
+    return Watches(Metrics(), max_watches=3)
 
 
 async def test_a_watch_of_commands_is_told_of_these_only(watches: Watches) -> None:
@@ -87,7 +87,7 @@ async def test_one_watcher_of_several_leaves(watches: Watches) -> None:
 
 async def test_their_number_is_bounded_and_shown() -> None:
     metrics = Metrics()
-    watches = Watches(metrics, most=2)
+    watches = Watches(metrics, max_watches=2)
     watch, _ = watches.open(), watches.open(["c1"])
     with pytest.raises(ResourceExhausted, match="2 watchers already, the limit"):
         watches.open()
@@ -97,7 +97,7 @@ async def test_their_number_is_bounded_and_shown() -> None:
 
 
 async def test_a_watcher_that_falls_too_far_behind_is_told_and_holds_no_memory() -> None:
-    watches = Watches(Metrics(), most_pending=10)
+    watches = Watches(Metrics(), max_pending=10)
     slow = watches.open()
     for number in range(11):
         watches.note(finished(f"c{number}"))

@@ -152,7 +152,7 @@ def test_heartbeats_count_up_one_by_one(sequence: int) -> None:
     with pytest.raises(ProtocolViolation, match="must be 1, one more than the last") as caught:
         opened.heartbeat(sequence, 1, 0, 2_000.0)
     assert caught.value.field == "heartbeat.sequence"
-    assert (opened.answered_heartbeat, opened.last_heard) == (0, 1_000.0)
+    assert (opened.answered_heartbeat, opened.last_received_at) == (0, 1_000.0)
     opened.heartbeat(1, 1, 0, 2_000.0)
     opened.heartbeat(2, 1, 0, 2_000.0)
 
@@ -166,13 +166,13 @@ def test_negative_numbers_in_a_heartbeat(credit: int, running: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "hear", [lambda opened: opened.heard(1_500.0), lambda opened: opened.heartbeat(1, 1, 0, 1_500.0)]
+    "hear", [lambda opened: opened.note_message(1_500.0), lambda opened: opened.heartbeat(1, 1, 0, 1_500.0)]
 )
 def test_silence_counts_from_the_last_message(hear: Callable[[AgentSession], None]) -> None:
     opened = session()
-    assert opened.silent_since(1_200.0) == 200.0
+    assert opened.silence_ms(1_200.0) == 200.0
     hear(opened)
-    assert opened.silent_since(1_700.0) == 200.0
+    assert opened.silence_ms(1_700.0) == 200.0
 
 
 def test_a_draining_session_is_given_nothing() -> None:

@@ -35,4 +35,4 @@ def test_everybody_with_credit_is_served_once_within_the_bounds(room: list[Room]
     credit = {one.agent_id: one.credit for one in room}
     offers = assign(room, batch_size, turn)
     assert sorted(offer.agent_id for offer in offers) == sorted(name for name in credit if credit[name] > 0)
-    assert all(offer.most == min(credit[offer.agent_id], batch_size) > 0 for offer in offers)
+    assert all(offer.max_commands == min(credit[offer.agent_id], batch_size) > 0 for offer in offers)

@@ -9,7 +9,7 @@ import pytest
 from distributor.model.agent_report import Answers, ResultAnswer
 from distributor.model.command import Reason
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
-from distributor.rpc.agent_outbox import MOST_EARLY_CANCELS, AgentOutbox, Outgoing
+from distributor.rpc.agent_outbox import MAX_EARLY_CANCELS, AgentOutbox, Outgoing
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_pb2 import Command
 
@@ -128,7 +128,7 @@ def test_a_cancel_that_comes_before_its_command_follows_it() -> None:
 
 def test_of_cancels_that_come_before_their_commands_the_latest_are_kept() -> None:
     outbox = AgentOutbox()
-    for n in range(MOST_EARLY_CANCELS + 1):
+    for n in range(MAX_EARLY_CANCELS + 1):
         outbox.cancel_early(f"c{n}", "")
     outbox.deliver(claim("c0", "c1"), 0)
     taken(outbox)

@@ -14,11 +14,11 @@ from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Aborted
-from distributor.model.agent_session import MOST_IN_A_MESSAGE, AgentSession
+from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from distributor.rpc.agent_stream import LAST_WRITE_SECONDS, MOST_WAITING_ACKS, AgentStream, monotonic_ms
+from distributor.rpc.agent_stream import LAST_WRITE_SECONDS, MAX_WAITING_ACKS, AgentStream, monotonic_ms
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.memory_sessions import MemorySessions
@@ -200,7 +200,7 @@ async def test_a_heartbeat_that_comes_alone_is_no_report_however_long_it_is(worl
 
 
 def results(number: int) -> pb.ConnectRequest:
-    ids = [f"{number}-{n}" for n in range(MOST_IN_A_MESSAGE)]
+    ids = [f"{number}-{n}" for n in range(MAX_ITEMS_PER_MESSAGE)]
     return pb.ConnectRequest(results=[pb.Result(command_id=one, lease_id="lease") for one in ids])
 
 
@@ -245,13 +245,13 @@ async def test_a_session_that_the_store_does_not_renew_is_not_answered(world: Wo
 
 async def test_an_agent_that_reads_no_answers_is_not_heard(world: World) -> None:
     world.context.deaf = True
-    messages = 3 * MOST_WAITING_ACKS // MOST_IN_A_MESSAGE
+    messages = 3 * MAX_WAITING_ACKS // MAX_ITEMS_PER_MESSAGE
     for number in range(messages):
         world.context.say(results(number))
-        for n in range(MOST_IN_A_MESSAGE):
+        for n in range(MAX_ITEMS_PER_MESSAGE):
             world.store.outcomes[f"{number}-{n}"] = CompletionOutcome.UNKNOWN
     async with background(world.stream.read()):
-        heard = MOST_WAITING_ACKS // MOST_IN_A_MESSAGE + 1
+        heard = MAX_WAITING_ACKS // MAX_ITEMS_PER_MESSAGE + 1
         await until(lambda: world.context.unread <= messages - heard)
         for _ in range(100):
             await asyncio.sleep(0)

@@ -31,8 +31,8 @@ class AgentReader(MemoryReader):
         super().__init__()
         self.ids = ids
 
-    async def agent_ids(self, after: str, most: int) -> list[str]:
-        return [agent_id for agent_id in self.ids if agent_id > after][:most]
+    async def agent_ids(self, after: str, limit: int) -> list[str]:
+        return [agent_id for agent_id in self.ids if agent_id > after][:limit]
 
     async def agents(self, agent_ids: Any) -> list[AgentInfo | None]:
         labels = {"note": "x" * 500_000}

@@ -41,18 +41,18 @@ async def begun(*submissions: asyncio.Task[list[int]]) -> None:
 
 async def test_one_call_alone_goes_at_once(wire: Wire) -> None:
     wire.open.set()
-    group = GroupCommit(wire.send, most=10)
+    group = GroupCommit(wire.send, max_items=10)
     assert await group.submit([1, 2]) == [2, 4]
     assert wire.batches == [[1, 2]]
 
 
 async def test_nothing_is_not_sent(wire: Wire) -> None:
-    assert await GroupCommit(wire.send, most=10).submit([]) == []
+    assert await GroupCommit(wire.send, max_items=10).submit([]) == []
     assert wire.batches == []
 
 
 async def test_what_arrives_during_a_call_travels_together_in_order(wire: Wire) -> None:
-    group = GroupCommit(wire.send, most=10)
+    group = GroupCommit(wire.send, max_items=10)
     first = asyncio.create_task(group.submit([1]))
     await begun(first)
     others = [asyncio.create_task(group.submit([n, n + 1])) for n in (10, 20, 30)]
@@ -64,7 +64,7 @@ async def test_what_arrives_during_a_call_travels_together_in_order(wire: Wire) 
 
 async def test_a_batch_has_at_most_so_many_and_calls_stay_whole(wire: Wire) -> None:
     wire.open.set()
-    group = GroupCommit(wire.send, most=4)
+    group = GroupCommit(wire.send, max_items=4)
     replies = await asyncio.gather(*(group.submit([n] * size) for n, size in ((1, 3), (2, 2), (3, 2), (4, 1))))
     assert [len(reply) for reply in replies] == [3, 2, 2, 1]
     assert wire.batches == [[1, 1, 1], [2, 2, 3, 3], [4]]
@@ -72,13 +72,13 @@ async def test_a_batch_has_at_most_so_many_and_calls_stay_whole(wire: Wire) -> N
 
 async def test_a_large_call_is_split_and_answered_in_order(wire: Wire) -> None:
     wire.open.set()
-    group = GroupCommit(wire.send, most=4)
+    group = GroupCommit(wire.send, max_items=4)
     assert await group.submit(list(range(10))) == [n * 2 for n in range(10)]
     assert [len(batch) for batch in wire.batches] == [4, 4, 2]
 
 
 async def test_an_error_reaches_each_caller_of_its_batch_and_nobody_else(wire: Wire) -> None:
-    group = GroupCommit(wire.send, most=10)
+    group = GroupCommit(wire.send, max_items=10)
     first = asyncio.create_task(group.submit([1]))
     await begun(first)
     others = [asyncio.create_task(group.submit([n])) for n in (2, 3)]
@@ -95,7 +95,7 @@ async def test_an_error_reaches_each_caller_of_its_batch_and_nobody_else(wire: W
 
 
 async def test_a_caller_that_is_cancelled_disturbs_nobody(wire: Wire) -> None:
-    group = GroupCommit(wire.send, most=10)
+    group = GroupCommit(wire.send, max_items=10)
     under_way = asyncio.create_task(group.submit([1]))
     await begun(under_way)
     waiting, patient = (asyncio.create_task(group.submit([n])) for n in (2, 3))
@@ -110,7 +110,7 @@ async def test_a_caller_that_is_cancelled_disturbs_nobody(wire: Wire) -> None:
 
 
 async def test_a_cancelled_caller_of_a_call_that_fails(wire: Wire) -> None:
-    group = GroupCommit(wire.send, most=10)
+    group = GroupCommit(wire.send, max_items=10)
     task = asyncio.create_task(group.submit([1]))
     await begun(task)
     task.cancel()
@@ -121,7 +121,7 @@ async def test_a_cancelled_caller_of_a_call_that_fails(wire: Wire) -> None:
 
 
 async def test_idle_waits_for_what_is_under_way(wire: Wire) -> None:
-    group = GroupCommit(wire.send, most=1)
+    group = GroupCommit(wire.send, max_items=1)
     await group.idle()
     tasks = [asyncio.create_task(group.submit([n])) for n in range(3)]
     await begun(*tasks)
