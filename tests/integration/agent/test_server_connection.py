@@ -99,6 +99,29 @@ async def test_it_does_not_wait_for_longer_than_the_other_may_live(
         assert "again_in_seconds=0.1" in caplog.text
 
 
+async def test_waits_are_drawn_at_random_and_begin_anew_once_a_heartbeat_was_answered(
+    gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws: list[tuple[int, float]] = []
+
+    def delay_ms(_: RetryPolicy, attempt: int, random: float) -> int:
+        draws.append((attempt, random))
+        return 1
+
+    monkeypatch.setattr(RetryPolicy, "delay_ms", delay_ms)
+    gateway.refuse = [grpc.StatusCode.UNAVAILABLE] * 2
+    async with serving(agent, gateway, heartbeat_interval=0.5) as served:
+        session = served.session
+        await session.until(lambda seen: seen[-1].HasField("heartbeat") if seen else False)
+        # The reply to the heartbeat is on the wire before this command.
+        await session.command(assignment("a"))
+        await session.result("a")
+        session.drop()
+        await gateway.session()
+    assert [attempt for attempt, _ in draws] == [1, 2, 1]
+    assert len({random for _, random in draws}) == 3
+
+
 async def test_an_agent_that_the_server_finds_invalid_ends_with_an_error(
     gateway: ScriptedGateway, agent: Agent
 ) -> None:
