@@ -39,6 +39,9 @@ local function unindex(batch, key, id)
   append(batch.removals, key, id)
 end
 
+-- Whole numbers beyond this are not exact.
+local MAX_EXACT = 2 ^ 53
+
 -- Microseconds have 16 digits, more than Lua prints by default.
 local function whole(number)
   return string.format('%.0f', number)

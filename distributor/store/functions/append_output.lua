@@ -3,7 +3,7 @@
 -- ARGV     replica, events_kept, maximum bytes kept of one command, sources of finish;
 --          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data
 -- Returns  for each piece: the offset up to which the agent may discard output, or -1 if this lease no longer holds the
---          command
+--          command, or the piece ends beyond what can be counted over all attempts
 -- Invariants: no byte is stored twice; the oldest bytes are dropped first, and OUTPUT then begins after them.
 
 local HEADER, ITEM = 4, 6
@@ -16,10 +16,11 @@ local function append_output(keys, args)
   for i = HEADER + 1, #args, ITEM do
     local id, offset, data = args[i], tonumber(args[i + 4]), args[i + 5]
     local fields = server.call('HMGET', status_key(id), 'agent_id', 'lease_id', 'status', 'output_bytes', 'output_base')
-    if fields[1] == args[i + 1] and fields[2] == args[i + 2] and among(args[4], fields[3]) then
-      local stored, base = tonumber(fields[4]) or 0, tonumber(fields[5]) or 0
-      local first = base + offset
-      local last = first + #data
+    local stored, base = tonumber(fields[4]) or 0, tonumber(fields[5]) or 0
+    local first = base + offset
+    local last = first + #data
+    if fields[1] == args[i + 1] and fields[2] == args[i + 2] and among(args[4], fields[3])
+      and first <= MAX_EXACT - #data then
       if last > stored then
         if first < stored then data = string.sub(data, stored - first + 1) end
         server.call('XADD', output_key(id), whole(last) .. '-0', 's', args[i + 3], 't', batch.now, 'd', data)

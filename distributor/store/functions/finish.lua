@@ -57,7 +57,8 @@ local function finish(keys, args)
       fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
       local runs = number(fields, F_RUNS) + 1
       -- The agent counts output of its own attempt only. Include dropped output, so that readers see the gap.
-      local output_bytes = math.max(number(fields, F_OUTPUT_BYTES), number(fields, F_OUTPUT_BASE) + args[i + 7])
+      local said = math.min(number(fields, F_OUTPUT_BASE) + args[i + 7], MAX_EXACT)
+      local output_bytes = math.max(number(fields, F_OUTPUT_BYTES), said)
       if args[i + 8] ~= '' and runs < number(fields, F_MAX_RUNS) and fields[F_CANCEL_MS] == '' then
         outcome = 'run_again'
         server.call('HSET', status_key(id), 'runs', runs, 'counted_lease', args[i + 2],

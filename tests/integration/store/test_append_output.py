@@ -153,6 +153,29 @@ async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: 
     assert (await world.details(command_id)).output_bytes == 12
 
 
+async def test_the_count_over_all_attempts_is_exact_to_its_limit(world: StoreWorld) -> None:
+    counted = 2**53 - 3
+    command_id = await world.acknowledged(max_runs=3)
+    await world.print_output(command_id, counted - 1, b"1")
+    await run_again(world, command_id, "lease2")
+    assert await world.print_output(command_id, 0, b"two", "lease2") == 3
+    assert await kept(world, command_id, counted) == [(STDOUT, counted, b"two")]
+    assert (await world.details(command_id)).output_bytes == counted + 3
+
+
+async def test_output_beyond_what_can_be_counted_over_all_attempts_is_dropped(world: StoreWorld) -> None:
+    command_id = await world.acknowledged(max_runs=3)
+    await world.print_output(command_id, 2**53 - 3, b"all")
+    await run_again(world, command_id, "lease2")
+    assert await world.print_output(command_id, 0, b"x", "lease2") is None
+    assert await kept(world, command_id) == [(STDOUT, 2**53 - 3, b"all")]
+    await world.store.finish([completion(command_id, lease_id="lease2", output_bytes=2**53 - 1)])
+    assert (await world.details(command_id)).output_bytes == 2**53
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.output_bytes == 2**53
+
+
 async def test_what_could_not_be_kept_at_the_end_of_a_run_is_a_gap_before_the_next(world: StoreWorld) -> None:
     command_id = await world.acknowledged(max_runs=2)
     await world.print_output(command_id, 0, b"first")
