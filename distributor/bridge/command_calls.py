@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from distributor.bridge.requests import Interrupt, Queue
-from distributor.client import Command, CommandClient, CommandRequest, QueuedCommand
+from distributor.client import Command, CommandClient, QueuedCommand
 from distributor.errors import DistributorError, ResourceExhausted
 
 MAX_WAITING: Final = 1_000
@@ -35,18 +35,7 @@ class CommandCalls:
     async def queue(self, request: Queue) -> QueuedCommand:
         """Queue a command."""
         with _named_as_in_messages():
-            return await self._client.queue(
-                CommandRequest(
-                    request.agent_id,
-                    request.type,
-                    request.params,
-                    priority=request.priority,
-                    time_limit_seconds=request.time_limit_seconds,
-                    queue_ttl_seconds=request.queue_ttl_seconds,
-                    offline=request.offline,
-                    idempotency_key=request.idempotency_key,
-                )
-            )
+            return await self._client.queue(request.command)
 
     async def cancel(self, request: Interrupt) -> None:
         """Cancel a command."""

@@ -251,7 +251,7 @@ class DashboardSession:
         queued = await self._services.calls.queue(request)
         command_id = queued.command.command_id
         self._dashboard.send(
-            messages.command_accepted(command_id, request.agent_id, queued.already_queued, request.request_id)
+            messages.command_accepted(command_id, request.command.agent_id, queued.already_queued, request.request_id)
         )
         async with self._turn:
             await self._snapshots.follow_queued(self._dashboard, command_id)

@@ -20,6 +20,7 @@ from distributor.model.command import (
     check_agent_id,
     shown,
 )
+from distributor.model.queueing import CommandRequest
 
 ALL: Final = "*"
 MAX_REQUEST_ID: Final = 128
@@ -55,14 +56,7 @@ class Queue(NamedTuple):
     """command:request."""
 
     request_id: str
-    agent_id: str
-    type: str
-    params: Mapping[str, Any]
-    priority: int
-    offline: OfflinePolicy
-    time_limit_seconds: float | None
-    queue_ttl_seconds: float | None
-    idempotency_key: str
+    command: CommandRequest
 
 
 class Interrupt(NamedTuple):
@@ -166,17 +160,17 @@ def _queue(fields: Fields) -> Queue:
     offline = read.text(fields, "offline") or OfflinePolicy.FAIL
     if offline not in set(OfflinePolicy):
         raise read.invalid("offline", f"must be queue or fail, not {shown(offline)}")
-    return Queue(
-        request_id_of(fields),
+    command = CommandRequest(
         agent_id,
         type_,
         params,
-        read.priority(fields.get("priority", "normal")),
-        OfflinePolicy(offline),
-        read.seconds(fields, "timeLimitSeconds", "TIME_LIMIT_OUT_OF_RANGE"),
-        read.seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
-        read.text(fields, "idempotencyKey"),
+        priority=read.priority(fields.get("priority", "normal")),
+        time_limit_seconds=read.seconds(fields, "timeLimitSeconds", "TIME_LIMIT_OUT_OF_RANGE"),
+        queue_ttl_seconds=read.seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
+        offline=OfflinePolicy(offline),
+        idempotency_key=read.text(fields, "idempotencyKey"),
     )
+    return Queue(request_id_of(fields), command)
 
 
 def _what_to_run(fields: Fields) -> tuple[str, Mapping[str, Any]]:

@@ -12,7 +12,6 @@ from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.values import (
     CommandFilter,
-    CommandRequest,
     OutputChunk,
     OutputGap,
     Page,
@@ -26,6 +25,7 @@ from distributor.model.command import Command, CommandResult, CommandState, Offl
 from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import CommandRequest
 
 __all__ = [
     "AgentInfo",

@@ -29,6 +29,7 @@ from distributor.client.watch_streams import WatchStreams
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState
+from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from distributor.wire.limits import MAX_PAGE
@@ -74,7 +75,7 @@ class CommandClient:
             await self._channel.close()
             self._channel = self._opened_stub = self._opened_streams = None
 
-    async def queue(self, request: values.CommandRequest, *, hold_output: bool = False) -> values.QueuedCommand:
+    async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> values.QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.
 
         Set `hold_output` if a `watch` with `hold_output` follows, so that no output is lost before it begins.
@@ -86,7 +87,7 @@ class CommandClient:
         already_queued = answer.already_queued and bool(request.idempotency_key)
         return values.QueuedCommand(command_of(answer.command, answer.state), already_queued)
 
-    async def queue_many(self, requests: Iterable[values.CommandRequest]) -> list[values.QueueOutcome]:
+    async def queue_many(self, requests: Iterable[CommandRequest]) -> list[values.QueueOutcome]:
         """Queue any number of commands, in order; one outcome for each, in the same order.
 
         Sends up to 1,000 commands per call. Raises if the first call fails. If a later call fails, its error is the

@@ -25,6 +25,7 @@ from distributor.model.command import (
 )
 from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
+from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
@@ -51,7 +52,7 @@ _ENVELOPE_BYTES = 16
 """Upper bound of what a batch of one adds to its request."""
 
 
-def wire_request(request: values.CommandRequest, idempotency_key: str) -> command_service_pb2.QueueCommandRequest:
+def wire_request(request: CommandRequest, idempotency_key: str) -> command_service_pb2.QueueCommandRequest:
     """The wire form of `request` with `idempotency_key`. Raises InvalidArgument for values that have none."""
     command = command_pb2.Command(
         agent_id=request.agent_id,

@@ -5,36 +5,16 @@ Times are milliseconds since the epoch by the store's clock, 0 if unset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
-from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy
+from distributor.model.command import Command, CommandResult, CommandState
 from distributor.model.delivery import OutputStream
-from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class CommandRequest:
-    """One command to queue for one agent. None means the server's default.
-
-    `params` go to the handler. `time_limit_seconds` bounds the run, `queue_ttl_seconds` the time in the queue. The same
-    `idempotency_key` with the same command queues once; without one the client mints a key for its own retries.
-    """
-
-    agent_id: str
-    type: str
-    params: Mapping[str, JsonValue] = field(default_factory=dict)
-    priority: int | None = None
-    time_limit_seconds: float | None = None
-    queue_ttl_seconds: float | None = None
-    offline: OfflinePolicy = OfflinePolicy.QUEUE
-    max_runs: int | None = None
-    idempotency_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
-"""Queueing a command: what is stored, its checks, and the answer. Times are milliseconds, by the store's clock."""
+"""Queueing a command: the request, what is stored, its checks, and the answer. Times: ms by the store's clock."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from distributor.model.command import (
     check_agent_id,
     check_type,
 )
+from distributor.model.json_value import JsonValue
 
 
 class QueueOutcome(StrEnum):
@@ -29,6 +32,25 @@ class QueueOutcome(StrEnum):
     AGENT_OFFLINE = "agent_offline"
     QUEUE_FULL = "queue_full"
     UNSUPPORTED_TYPE = "unsupported_type"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """One command to queue for one agent. None means the server's default.
+
+    `params` go to the handler. `time_limit_seconds` bounds the run, `queue_ttl_seconds` the time in the queue. The same
+    `idempotency_key` with the same command queues once; without one the client mints a key for its own retries.
+    """
+
+    agent_id: str
+    type: str
+    params: Mapping[str, JsonValue] = field(default_factory=dict)
+    priority: int | None = None
+    time_limit_seconds: float | None = None
+    queue_ttl_seconds: float | None = None
+    offline: OfflinePolicy = OfflinePolicy.QUEUE
+    max_runs: int | None = None
+    idempotency_key: str = ""
 
 
 class NewCommand(NamedTuple):

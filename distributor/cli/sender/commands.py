@@ -186,14 +186,14 @@ def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
     command-sender send --agent web-1 --agent web-2 --follow -- uname -a
     """
     waiting = WaitOptions(**{field.name: given.pop(field.name) for field in fields(WaitOptions)})
-    drafts = SendOptions(**given).drafts()
-    waiting.check(len(drafts), output)
+    requests = SendOptions(**given).requests()
+    waiting.check(len(requests), output)
 
     from distributor.cli.sender import queueing
 
     return _passed_code(
         waiting,
-        lambda: connection.run(output, lambda client, screen: queueing.send(client, screen, drafts, waiting)),
+        lambda: connection.run(output, lambda client, screen: queueing.send(client, screen, requests, waiting)),
     )
 
 

@@ -11,7 +11,7 @@ from distributor.cli.sender.command_wait import CommandWait
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.send_options import WaitOptions
 from distributor.cli.sender.tables import agent_absence, count_of, some_of
-from distributor.client import CommandClient, CommandRequest, CommandStatus, OfflinePolicy, Queued, QueuedCommand
+from distributor.client import CommandClient, CommandRequest, CommandStatus, Queued, QueuedCommand
 from distributor.errors import DistributorError
 from distributor.wire.documents import command_document, error_document
 
@@ -19,10 +19,9 @@ _ERRORS_SHOWN = 10
 
 
 async def send(
-    client: CommandClient, screen: Screen, drafts: Sequence[dict[str, Any]], options: WaitOptions
+    client: CommandClient, screen: Screen, requests: Sequence[CommandRequest], options: WaitOptions
 ) -> ExitCode | int:
-    """Queue the commands whose fields are in `drafts`."""
-    requests = [_request(draft) for draft in drafts]
+    """Queue commands."""
     if len(requests) == 1:
         return await _send_one(client, screen, requests[0], options)
     return await _send_many(client, screen, requests, options)
@@ -103,10 +102,6 @@ def _show_refusals(
     hidden = sum(list(lines.values())[_ERRORS_SHOWN:])
     if hidden:
         screen.error(f"{count_of(hidden, 'more command')} not queued")
-
-
-def _request(draft: dict[str, Any]) -> CommandRequest:
-    return CommandRequest(**draft | {"offline": OfflinePolicy(draft.get("offline", OfflinePolicy.QUEUE))})
 
 
 def _queued_text(queued: QueuedCommand) -> str:

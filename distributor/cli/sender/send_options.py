@@ -10,6 +10,8 @@ import click
 
 from distributor.cli.sender.arguments import merged_params
 from distributor.cli.sender.input_lines import read_lines
+from distributor.model.command import OfflinePolicy
+from distributor.model.queueing import CommandRequest
 
 MAX_COMMANDS: Final = 100_000
 MAX_FOLLOWED: Final = 200
@@ -71,15 +73,15 @@ class SendOptions:
     offline: str | None
     idempotency_key: str | None
 
-    def drafts(self) -> list[dict[str, Any]]:
-        """The fields of each command to queue. Raises UsageError."""
+    def requests(self) -> list[CommandRequest]:
+        """The commands to queue. Raises UsageError."""
         options = self._given()
         lines = list(self._lines())
         drafts = [options | line | {"agent_id": agent_id} for line in lines for agent_id in self._agents_of(line)]
         if any("type" not in draft for draft in drafts):
             raise click.UsageError("Missing option '--type', or -- PROGRAM.")
         self._check_count(len(drafts) * self.repeat)
-        return [draft for draft in drafts for _ in range(self.repeat)]
+        return [request for draft in drafts for request in [CommandRequest(**draft)] * self.repeat]
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """The fields in each line of --input; one empty line without --input."""
@@ -114,7 +116,7 @@ class SendOptions:
             "priority": self.priority,
             "time_limit_seconds": self.time_limit,
             "queue_ttl_seconds": self.queue_ttl,
-            "offline": self.offline,
+            "offline": OfflinePolicy(self.offline) if self.offline else None,
             "idempotency_key": self.idempotency_key,
         }
         return {name: value for name, value in fields.items() if value is not None}

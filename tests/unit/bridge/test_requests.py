@@ -22,6 +22,7 @@ from distributor.bridge.requests import (
 )
 from distributor.errors import InvalidArgument
 from distributor.model.command import OfflinePolicy
+from distributor.model.queueing import CommandRequest
 from tests.support.protocol_schema import SCHEMA, types_of
 
 ID = "01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33"
@@ -33,13 +34,13 @@ def parsed(type_: str, **fields: Any) -> Any:
 
 def test_defaults_of_a_command() -> None:
     assert parsed("command:request", agentId="a", commandType="PING") == Queue(
-        "", "a", "PING", {}, 50, OfflinePolicy.FAIL, None, None, ""
+        "", CommandRequest("a", "PING", priority=50, offline=OfflinePolicy.FAIL)
     )
 
 
 @pytest.mark.parametrize(("given", "priority"), [("high", 75), ("normal", 50), ("low", 25), (0, 0), (100, 100)])
 def test_priorities(given: object, priority: int) -> None:
-    assert parsed("command:request", agentId="a", commandType="PING", priority=given).priority == priority
+    assert parsed("command:request", agentId="a", commandType="PING", priority=given).command.priority == priority
 
 
 @pytest.mark.parametrize("given", [-1, 101, "urgent", 50.5, True, None, "50"])
@@ -55,8 +56,8 @@ def test_a_command_line_stands_alone() -> None:
 
 @pytest.mark.parametrize("line", ["uname -a", "echo 'open", "a | b && c > d", "x" * 600_000, "two\nlines"])
 def test_a_command_line_goes_to_the_shell_as_it_is(line: str) -> None:
-    request = parsed("command:request", agentId="a", command=line)
-    assert (request.type, request.params) == ("EXEC", {"argv": ["sh", "-c", line]})
+    command = parsed("command:request", agentId="a", command=line).command
+    assert (command.type, command.params) == ("EXEC", {"argv": ["sh", "-c", line]})
 
 
 @pytest.mark.parametrize(("line", "why"), [("", "empty"), (" \n", "empty"), ("a\0b", "NUL")])
@@ -165,9 +166,8 @@ def test_seconds_that_are_none(name: str, given: object) -> None:
 
 @pytest.mark.parametrize("given", [0.001, 1, 2_592_000])
 def test_seconds(given: float) -> None:
-    assert (
-        parsed("command:request", agentId="a", commandType="PING", timeLimitSeconds=given).time_limit_seconds == given
-    )
+    request = parsed("command:request", agentId="a", commandType="PING", timeLimitSeconds=given)
+    assert request.command.time_limit_seconds == given
 
 
 @pytest.mark.parametrize("field", ["priority", "timeLimitSeconds", "agentId", "params"])
