@@ -156,8 +156,8 @@ class SendCommand(click.Command):
 @click.option(
     "--input",
     type=arguments.INPUT_FILE,
-    help="Queue a command per line: JSON with agentId, type, params, priority, timeLimit, queueTtl, offline, "
-    "maxRuns, idempotencyKey. Options apply to what a line leaves out. - is standard input.",
+    help="Queue a command per line: JSON with agentId, type, params, priority, timeLimitSeconds, queueTtlSeconds, "
+    "offline, maxRuns, idempotencyKey. Options apply to what a line leaves out. - is standard input.",
 )
 @click.option(
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"

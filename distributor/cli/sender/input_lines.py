@@ -9,7 +9,10 @@ from typing import IO, Any, Final
 import click
 
 from distributor.cli.sender import arguments
-from distributor.model.command import MAX_RUNS, OfflinePolicy
+from distributor.model.command import MAX_DURATION_MS, MAX_RUNS, OfflinePolicy
+
+_MIN_SECONDS: Final = 0.001
+_MAX_SECONDS: Final = MAX_DURATION_MS // 1000
 
 
 def read_lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -69,6 +72,14 @@ def _params(value: object) -> dict[str, Any]:
     return value
 
 
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"must be a number of seconds, not {json.dumps(value)}")
+    if not _MIN_SECONDS <= value <= _MAX_SECONDS:
+        raise ValueError(f"must be {_MIN_SECONDS} to {_MAX_SECONDS:,}, not {json.dumps(value)}")
+    return value
+
+
 def _max_runs(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"must be a whole number, not {json.dumps(value)}")
@@ -77,10 +88,10 @@ def _max_runs(value: object) -> int:
     return value
 
 
-def _offline(text: str) -> str:
+def _offline(text: str) -> OfflinePolicy:
     if text not in list(OfflinePolicy):
         raise ValueError(f"must be queue or fail, not {json.dumps(text)}")
-    return text
+    return OfflinePolicy(text)
 
 
 _NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
@@ -88,8 +99,8 @@ _NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
     "type": ("type", _text(arguments.parse_type)),
     "params": ("params", _params),
     "priority": ("priority", _text_or_number(arguments.parse_priority)),
-    "timeLimit": ("time_limit_seconds", _text_or_number(arguments.parse_duration)),
-    "queueTtl": ("queue_ttl_seconds", _text_or_number(arguments.parse_duration)),
+    "timeLimitSeconds": ("time_limit_seconds", _seconds),
+    "queueTtlSeconds": ("queue_ttl_seconds", _seconds),
     "offline": ("offline", _text(_offline)),
     "maxRuns": ("max_runs", _max_runs),
     "idempotencyKey": ("idempotency_key", _text(arguments.parse_idempotency_key)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from google.protobuf.json_format import MessageToDict
 
@@ -73,7 +75,7 @@ async def test_what_follows_two_dashes_is_a_program_to_run(running: RunningServe
 
 
 async def test_commands_come_from_a_file(running: RunningServer) -> None:
-    lines = b'{"agentId": "a1", "type": "PING", "priority": 0, "timeLimit": 1.5}\n\n{"params": {"n": 1}}\n'
+    lines = b'{"agentId": "a1", "type": "PING", "priority": 0, "timeLimitSeconds": 1.5}\n\n{"params": {"n": 1}}\n'
 
     finished = await run_sender(
         running.address, "--input=-", "--agent=a2", "--agent=a3", "--type=STOP", "-o", "jsonl", stdin=lines
@@ -88,6 +90,27 @@ async def test_commands_come_from_a_file(running: RunningServer) -> None:
     assert commands[0].time_limit.ToMilliseconds() == 1_500
     assert [record["commandId"] for record in finished.records] == [c.command_id for c in commands]
     assert finished.stderr == ("queued 3 of 3 commands for 3 agents\nthe agents a1, a2, a3 have never connected\n")
+
+
+SET_BY_THE_SERVER = {
+    "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "agentKnown",
+    "agentAwaySince", "outputBytes",
+}  # fmt: skip
+
+
+async def test_a_document_of_get_without_what_the_server_sets_queues_the_same_command(running: RunningServer) -> None:
+    line = b"""{"agentId": "a1", "type": "COPY", "params": {"n": 1, "list": [true, null, 0.5]}, "priority": 7,
+        "timeLimitSeconds": 1.5, "queueTtlSeconds": 60, "offline": "queue", "maxRuns": 3}""".replace(b"\n", b"")
+    await run_sender(running.address, "--input=-", stdin=line)
+
+    got = []
+    for _ in range(2):
+        command_id = (await running.ids())[-1]
+        document = (await run_sender(running.address, "get", command_id, "-o", "json")).document
+        got.append({name: value for name, value in document.items() if name not in SET_BY_THE_SERVER})
+        assert (await run_sender(running.address, "--input=-", stdin=json.dumps(got[-1]).encode())).code == 0
+
+    assert got == [json.loads(line)] * 2
 
 
 async def test_what_fits_into_no_message_is_not_sent(running: RunningServer) -> None:
