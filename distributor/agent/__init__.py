@@ -1,4 +1,4 @@
-"""What an agent author imports."""
+"""The agent library: an agent with handlers in Python."""
 
 from __future__ import annotations
 

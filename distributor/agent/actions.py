@@ -1,4 +1,4 @@
-"""What the session decides and the runtime does."""
+"""The actions that the session decides on and the runtime performs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class StopCause(Enum):
 
 
 class StartCommand(NamedTuple):
-    """Call the handler. The record holds the command already."""
+    """Call the handler. The command is already in the record."""
 
     assignment: gateway.Assignment
 
 
 class RefusedCommand(NamedTuple):
-    """A command was not started; the server is told by the session itself. `code` is that of the reason."""
+    """A command was refused with the reason `code`. The session itself reports it to the server."""
 
     command_id: str
     attempt: int
@@ -52,13 +52,13 @@ class SessionOpened(NamedTuple):
 
 
 class ServerDrains(NamedTuple):
-    """Finish what runs, then connect again after this many seconds."""
+    """Finish running work, then reconnect after this many seconds."""
 
     reconnect_after: float
 
 
 class ServerStops(NamedTuple):
-    """Finish what runs, then leave for good."""
+    """Finish running work, then leave for good."""
 
     reason: str
 

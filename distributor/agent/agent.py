@@ -1,4 +1,4 @@
-"""What an agent author imports: an Agent with handlers."""
+"""The agent, with the handlers that its author adds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ H = TypeVar("H", bound=AnyHandler)
 MAX_TYPES: Final = 100
 
 KILLED_SECONDS: Final = 15.0
-"""How long a killed program may take to be gone, and its last output to be taken."""
+"""Limit for a killed program to disappear and its last output to be read."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _EXEC_DENIED: Final = Reason("exec_not_allowed", "this host does not allow EXEC; its operator can, with --allow-exec")
@@ -50,14 +50,15 @@ class Agent:
 
         agent.run()
 
-    PING and STOP come with every agent; EXEC only where an `exec_policy` allows it. The constructor starts nothing; it
-    looks up the programs that an `exec_policy` names.
+    Every agent handles PING and STOP, and EXEC if it has an `exec_policy`. The constructor starts nothing; it looks up
+    the programs that the `exec_policy` names.
 
     At most `capacity` handlers run at once, never on the event loop of the connection: `async def` handlers share a
-    loop in a thread of their own, each `def` handler has a worker thread and is given a BlockingContext. One that is
-    asked to stop and has not within `stop_grace` seconds fails as `would_not_stop`, and keeps its place until it ends.
+    loop in a thread of their own, each `def` handler has a worker thread and receives a BlockingContext. A handler that
+    does not stop within `stop_grace` seconds of a request fails as `would_not_stop`, and occupies its slot until it
+    ends.
 
-    Raises InvalidField for a badly spelt agent id, and ConfigurationError for a capacity outside 1 to 1,000, a negative
+    Raises InvalidField for an invalid agent id, and ConfigurationError for a capacity outside 1 to 1,000, a negative
     `stop_grace`, or an allowed program that is not on this host.
     """
 
@@ -84,8 +85,8 @@ class Agent:
         self._exec = ExecHandler(exec_policy) if exec_policy else None
         if self._exec and exec_policy:
             self._table.handlers[EXEC] = self._exec
-            self._table.prompt.add(EXEC)
-            # Its programs are killed after their own grace; then only the system can keep them.
+            self._table.inline.add(EXEC)
+            # EXEC kills its programs after their own grace period; the rest is up to the system.
             self._table.stop_graces[EXEC] = exec_policy.stop_grace + KILLED_SECONDS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -93,7 +94,7 @@ class Agent:
         self._signals = 0
 
     def handler(self, command_type: str) -> Callable[[H], H]:
-        """Decorator: run commands of `command_type` with this function, async or not. Types can be taken once."""
+        """Decorator: run commands of `command_type` with this function, async or not. One handler per type."""
 
         def register(handler: H) -> H:
             self.add_handler(command_type, handler)
@@ -102,9 +103,9 @@ class Agent:
         return register
 
     def add_handler(self, command_type: str, handler: AnyHandler) -> None:
-        """As the decorator does.
+        """Add a handler, like the decorator `handler`.
 
-        Raises ConfigurationError for a bad or taken type, more than 100 of them, or a handler that is no function.
+        Raises ConfigurationError for an invalid or taken type, more than 100 types, or an unsuitable handler.
         """
         if not COMMAND_TYPE_PATTERN.fullmatch(command_type):
             raise ConfigurationError(
@@ -119,26 +120,26 @@ class Agent:
         self._table.handlers[command_type] = handler
 
     def run(self) -> None:
-        """Serve until told to leave: by STOP, by the server, or by SIGTERM or SIGINT.
+        """Serve until a STOP command, the server, SIGTERM or SIGINT ends it.
 
-        The first signal lets running work finish, for at most 30 s; the second cancels it; the third ends the
-        process at once. Tells on stderr what happens to it, unless the program has set up `logging`.
-        Raises InvalidArgument when the server says that this agent can never attach.
+        The first signal gives running work up to 30 s to finish, the second cancels it, and the third ends the process
+        at once. Logs to stderr unless the program has set up `logging`.
+        Raises InvalidArgument if the server permanently refuses this agent.
         """
         ensure_log_handler()
         asyncio.run(self._serve_with_signals())
 
     async def serve(self) -> None:
-        """As `run()`, on the loop of the caller and without touching signals. `stop()` ends it.
+        """Serve like `run()`, but on the running loop and without signal handlers, until `stop()`.
 
-        Raises FailedPrecondition while it serves already.
+        Raises FailedPrecondition if it is already serving.
         """
         if self._runtime is not None:
             raise FailedPrecondition("the agent is serving already")
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        table = replace(self._table, handlers=dict(self._table.handlers), prompt=set(self._table.prompt))
+        table = replace(self._table, handlers=dict(self._table.handlers), inline=set(self._table.inline))
         runtime = self._runtime = AgentRuntime(self._profile(), self.server, table)
-        runtime.add_prompt_handler(STOP, stop_handler(runtime))
+        runtime.add_inline_handler(STOP, stop_handler(runtime))
         try:
             with log_context(agent_id=self.agent_id):
                 await runtime.run()
@@ -148,15 +149,15 @@ class Agent:
     def stop(self, reason: str = "stopped", *, cancel: bool = False, within: float | None = None) -> None:
         """Leave once running work has ended and its results are acknowledged.
 
-        `cancel` stops running work now, `within` after that many seconds. For any thread, so for handlers, too. Raises
-        FailedPrecondition while it does not serve.
+        `cancel` stops running work now, `within` after that many seconds. Thread-safe, so handlers may call it too.
+        Raises FailedPrecondition if the agent is not serving.
         """
         runtime, loop = self._runtime, self._loop
         if runtime is None or loop is None:
             raise FailedPrecondition("the agent is not serving")
 
         def leave() -> None:
-            # Whoever called may be anywhere: a signal, another task.
+            # The caller, such as a signal handler or another task, may lack the log context.
             with log_context(agent_id=self.agent_id):
                 runtime.leave(reason, cancel=cancel, within=within)
 
@@ -171,8 +172,8 @@ class Agent:
             instance_id=uuid.uuid4().hex,
             capacity=self.capacity,
             types=(*self._table.handlers, STOP),
-            # STOP waits its turn: what came before it has begun by then, and is what it finishes or cancels.
-            prompt_types=frozenset(self._table.prompt),
+            # STOP is not inline: commands sent before it must start first, so that it finishes or cancels them.
+            inline_types=frozenset(self._table.inline),
             labels=self.labels,
             agent_version=f"distributor/{__version__}",
             denied={} if EXEC in self._table.handlers else {EXEC: _EXEC_DENIED},

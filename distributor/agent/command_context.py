@@ -1,4 +1,4 @@
-"""What a handler is given, and how it says how it went."""
+"""What a handler receives, and how it reports its outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CommandFailed(Exception):
     """Raise it in a handler to end the command as failed, with a reason that programs can read.
 
     `code` is a word in lower_snake_case, `message` a sentence for people (cut at 1,024 characters). `transient` says
-    that another try may succeed; whether there is one is decided by who queued the command.
+    that another run may succeed; `max_runs` of the command decides whether there is one.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class CommandFailed(Exception):
 
 
 class CommandStopped(BaseException):
-    """Raised in a `def` handler by `output()` and `sleep()` once the command is to stop: clean up and let it pass."""
+    """Raised in a `def` handler by `output()` and `sleep()` to stop the command: clean up and let it propagate."""
 
 
 class Completed(NamedTuple):
-    """A handler may return this instead of a plain value, to give an exit code as well."""
+    """A return value of a handler that includes an exit code."""
 
     data: object = None
     exit_code: int | None = None
 
 
 class _Context:
-    """What both kinds of context have: the command, and the way its output takes to the connection.
+    """The common part of both contexts: the command, and its output.
 
-    Made on the connection's loop; handlers use it wherever they run.
+    Created on the connection's loop; handlers use it on their own loop or thread.
     """
 
     def __init__(self, assignment: gateway.Assignment, window: OutputWindow, session: CurrentSession) -> None:
@@ -71,27 +71,27 @@ class _Context:
         self.type: str = command.type
         self.attempt: int = assignment.attempt
         self.time_limit: float | None = _seconds(command)
-        """Seconds it may run in all, None for no limit."""
+        """Time limit of the run in seconds; None for no limit."""
         self._params = command.params
         self._window = window
         self._session = session
 
     @cached_property
     def params(self) -> Mapping[str, JsonValue]:
-        """The command's params. Read where the handler runs, as large ones take time."""
+        """The command's params. Decoded where the handler runs, because large ones take time."""
         return plain_struct(self._params)
 
-    def output_room(self) -> None:
-        """The server acknowledged output; called by the runtime."""
+    def notify_room(self) -> None:
+        """Wake a handler that waits for room for output; called by the runtime."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Take no more output; called by the runtime."""
+        """Accept no more output; called by the runtime."""
         self._window.close()
-        self.output_room()
+        self.notify_room()
 
     def _write(self, data: memoryview, stream: OutputStreamName) -> int:
-        """Write as much as there is room for; returns how much."""
+        """Write as much as there is room for; return how much."""
         try:
             written = self._window.write(STREAM_TO_WIRE[OutputStream(stream)], data, self._session.output_limit)
         except ValueError as error:
@@ -102,11 +102,11 @@ class _Context:
 
 
 class CommandContext(_Context):
-    """One command, as its `async def` handler sees it.
+    """The context of an `async def` handler.
 
-    To stop a handler (its time is over, it was cancelled, the agent leaves) its task is cancelled the asyncio way:
-    clean up and let `CancelledError` pass. The command counts as running until the handler has really ended; one that
-    goes on for longer than the agent's `stop_grace` fails as `would_not_stop`.
+    To stop a handler (time limit, cancel, the agent leaves), its task is cancelled: clean up and let `CancelledError`
+    propagate. The command counts as running until the handler has ended; one that takes longer than the agent's
+    `stop_grace` fails as `would_not_stop`.
     """
 
     def __init__(
@@ -116,42 +116,42 @@ class CommandContext(_Context):
         session: CurrentSession,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """`loop` is the one that the handler runs on; None is the current one."""
+        """Create a context for a handler that runs on `loop`; None means the current loop."""
         super().__init__(assignment, window, session)
         self._loop = loop
         self._room = asyncio.Event()
 
     async def output(self, data: str | bytes, stream: OutputStreamName = "stdout") -> None:
-        """Send output, live, in the order of the calls; text goes as UTF-8, bytes as they are.
+        """Send output live, in order; text is encoded as UTF-8.
 
-        Waits while too much is under way that the server has not acknowledged, also while there is no connection.
-        Raises RuntimeError once the handler has ended.
+        Waits while too much output is unacknowledged, also while there is no connection. Raises RuntimeError once the
+        handler has ended.
         """
         rest = _bytes(data)
         while rest:
-            # Cleared first: room that is made from here on is noticed.
+            # Clear first, so that room made from here on is noticed.
             self._room.clear()
             written = self._write(rest, stream)
             rest = rest[written:]
             if not written:
                 await self._room.wait()
 
-    def output_room(self) -> None:
-        """The server acknowledged output; called by the runtime."""
+    def notify_room(self) -> None:
+        """Wake a handler that waits for room for output; called by the runtime."""
         if self._loop is None:
             self._room.set()
         else:
-            # The handlers' loop may be closed: then nobody waits any more.
+            # If the handlers' loop is closed, nothing waits any more.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._room.set)
 
 
 class BlockingContext(_Context):
-    """One command, as its `def` handler sees it, in a worker thread.
+    """The context of a `def` handler, which runs in a worker thread.
 
-    A thread cannot be stopped from outside. Once the command is to stop, `stopping` is true and `output()` and
-    `sleep()` raise CommandStopped; look at one of them often enough. A handler that goes on for longer than the agent's
-    `stop_grace` fails as `would_not_stop`.
+    A thread cannot be stopped from outside. When the command must stop, `stopping` is true and `output()` and `sleep()`
+    raise CommandStopped; use one of them regularly. A handler that takes longer than the agent's `stop_grace` to stop
+    fails as `would_not_stop`.
     """
 
     def __init__(self, assignment: gateway.Assignment, window: OutputWindow, session: CurrentSession) -> None:
@@ -161,16 +161,16 @@ class BlockingContext(_Context):
 
     @property
     def stopping(self) -> bool:
-        """Whether the command is to stop."""
+        """Whether the command must stop."""
         return self._stopped.is_set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait. Raises CommandStopped as soon as the command is to stop."""
+        """Wait. Raises CommandStopped as soon as the command must stop."""
         if self._stopped.wait(seconds):
             raise CommandStopped
 
     def output(self, data: str | bytes, stream: OutputStreamName = "stdout") -> None:
-        """Send output, as `CommandContext.output` does. Raises CommandStopped once the command is to stop."""
+        """Send output like `CommandContext.output`. Raises CommandStopped when the command must stop."""
         rest = _bytes(data)
         while rest:
             if self._stopped.is_set():
@@ -181,21 +181,21 @@ class BlockingContext(_Context):
             if not written and not self._stopped.is_set():
                 self._room.wait()
 
-    def output_room(self) -> None:
-        """The server acknowledged output; called by the runtime."""
+    def notify_room(self) -> None:
+        """Wake a handler that waits for room for output; called by the runtime."""
         self._room.set()
 
     def stop(self) -> None:
-        """The command is to stop; called by the runtime."""
+        """Ask the handler to stop; called by the runtime."""
         self._stopped.set()
         self._room.set()
 
 
 Handler = Callable[[CommandContext], Awaitable[object]]
-"""Runs one command on the handlers' event loop. It returns the result's data: any JSON value, or `Completed`."""
+"""A coroutine handler, run on the handlers' loop. Returns the result's data: any JSON value, or `Completed`."""
 
 BlockingHandler = Callable[[BlockingContext], object]
-"""The same as a plain function, in a worker thread."""
+"""A handler as a plain function, run in a worker thread."""
 
 AnyHandler = Handler | BlockingHandler
 

@@ -1,4 +1,4 @@
-"""One run of one handler: its time limit, how it is stopped, and how it ended."""
+"""One run of one handler: its time limit, stopping, and result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OnEnd = Callable[["CommandRun", gateway.Result], None]
 
 
 class CommandRun:
-    """Calls a handler once, on the connection's loop. `on_end` has the result, exactly once.
+    """Calls a handler once; belongs to the connection's loop. Calls `on_end` with the result exactly once.
 
-    It is called when the handler has really ended, or when that was asked to stop and has not within `stop_grace`
-    seconds. Then the run is `abandoned` until `on_release` says that the handler has ended after all.
+    That is when the handler has ended, or has not stopped within `stop_grace` seconds of a request. In the second case
+    the run is `abandoned`, and `on_release` is called when the handler ends after all.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class CommandRun:
 
     @property
     def blocks_its_loop(self) -> bool:
-        """Whether the handler was asked to stop and the request did not even reach it."""
-        return self._cause is not None and not self._call.heard
+        """Whether a request to stop could not reach the handler."""
+        return self._cause is not None and not self._call.stop_delivered
 
     def start(self, on_end: OnEnd, on_release: Callable[[CommandRun], None] = lambda run: None) -> None:
         """Call the handler."""

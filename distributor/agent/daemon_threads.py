@@ -1,4 +1,4 @@
-"""Threads that never keep the process alive, whatever runs in them."""
+"""An executor with daemon threads, which never keep the process alive."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MOST_THREADS: Final = 32
 class DaemonThreads(ThreadPoolExecutor):
     """An executor for `asyncio.to_thread` in handlers.
 
-    The threads of the standard one are joined when the interpreter ends, so a call that never returns would keep an
-    agent from ending. A ThreadPoolExecutor by name only: event loops accept no other class.
+    At exit, the interpreter joins the threads of the standard executor, so a call that never returns would keep the
+    agent from ending. Subclasses ThreadPoolExecutor only because event loops accept no other class.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class DaemonThreads(ThreadPoolExecutor):
         self._running = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `fn` in a thread: at once while fewer than 32 run, else after one of them."""
+        """Run `fn` in a thread: at once if fewer than 32 are running, otherwise when one ends."""
         future: Future[T] = Future()
 
         def work() -> None:
@@ -57,5 +57,5 @@ def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         future.set_result(call())
-    except BaseException as error:  # noqa: BLE001  # it is handed to whoever waits
+    except BaseException as error:  # noqa: BLE001  # the future raises it
         future.set_exception(error)

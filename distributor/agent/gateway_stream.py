@@ -1,7 +1,7 @@
-"""Drives one stream: moves messages between gRPC and the session state, decides nothing.
+"""Drives one stream: moves messages between gRPC and the session state; makes no decisions.
 
-One task reads and one writes. Neither is ever cancelled inside `read` or `write`, because that kills the stream and
-leaks native memory; to drop a stream, the call as a whole is cancelled and both tasks then end by themselves.
+One task reads and one writes. Neither is ever cancelled inside `read` or `write`, because that breaks the stream and
+leaks native memory. To drop a stream, the whole call is cancelled, which ends both tasks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STREAM_ERRORS: Final = (grpc.RpcError, asyncio.InvalidStateError)
 
 
 def now() -> float:
-    """Seconds of a clock that only goes forward, and where the system has one, also while the host sleeps."""
+    """Seconds of a monotonic clock that, if the system has one, also counts while the host sleeps."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -49,9 +49,9 @@ class EndKind(Enum):
 
 
 class StreamEnd(NamedTuple):
-    """How a stream ended, whether it had been opened by a Welcome, and the server's status if it gave one.
+    """How a stream ended, whether it had received a Welcome, and its gRPC status.
 
-    `retry_after` is in seconds, None where the server does not say.
+    `retry_after` is in seconds, None if the server did not send it.
     """
 
     kind: EndKind
@@ -60,9 +60,9 @@ class StreamEnd(NamedTuple):
     details: str
     retry_after: float | None
     reason: str = ""
-    """The server's word for why, empty where the status is not its own."""
+    """The server's error reason, empty if the status is not the server's."""
     confirmed: bool = False
-    """Whether it had worked: a heartbeat was answered on it."""
+    """Whether a heartbeat was answered on it."""
     unanswered_results: Sequence[str] = ()
     """Ids of commands whose results were sent on it and not acknowledged."""
 
@@ -80,25 +80,25 @@ class GatewayStream:
         self._silent = False
 
     async def run(self) -> StreamEnd:
-        """Run the stream to its end. Cancelling this drops the stream; nothing of it is left when it returns."""
+        """Run the stream to its end. Cancelling this drops the stream; no task remains when it returns."""
         self._session.attach(self._state)
         reader = asyncio.create_task(self._read(), name="agent stream reader")
         writer = asyncio.create_task(self._write(), name="agent stream writer")
         ticker = asyncio.create_task(self._tick(), name="agent stream heartbeats")
         try:
             await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            # After the Goodbye the server ends its side as well; a failed writer means that the call is over.
+            # After Goodbye the server ends its side too; if the writer failed, the call has ended.
             await asyncio.wait({reader}, timeout=GOODBYE_SECONDS)
         finally:
             self._session.detach()
             self._ended = True
-            self._session.bell.set()
+            self._session.wakeup.set()
             self._call.cancel()
             ticker.cancel()
             await asyncio.wait({reader, writer, ticker})
         for task in (reader, writer):
             if not task.cancelled() and (error := task.exception()):
-                # A fault of ours or a message that makes no sense: running work is worth more than this stream.
+                # A bug or a nonsensical message: drop the stream, but keep running work.
                 logger.error("the stream was dropped because of an error", exc_info=error)
         return await self._end()
 
@@ -130,12 +130,12 @@ class GatewayStream:
                     self._act(action)
                     if isinstance(action, SessionOpened):
                         self._welcomed.set()
-                # The tasks that the actions made run before the writer wakes: what is ready then travels together.
-                self._session.bell.set()
+                # Tasks created by the actions run before the writer wakes, so their messages are sent together.
+                self._session.wakeup.set()
         except _STREAM_ERRORS:
             return
         except asyncio.CancelledError:
-            # Of the call, not of this task: nobody cancels this task.
+            # The call was cancelled; nothing cancels this task.
             return
 
     async def _write(self) -> None:
@@ -151,8 +151,8 @@ class GatewayStream:
                     await self._call.done_writing()
                     return
                 else:
-                    self._session.bell.clear()
-                    await self._session.bell.wait()
+                    self._session.wakeup.clear()
+                    await self._session.wakeup.wait()
         except _STREAM_ERRORS:
             return
         except asyncio.CancelledError:
@@ -167,7 +167,7 @@ class GatewayStream:
                 if self._state.silent(now()):
                     break
                 self._state.heartbeat(now(), _load())
-                self._session.bell.set()
+                self._session.wakeup.set()
         except TimeoutError:
             logger.debug("the server sent no Welcome in time", seconds=WELCOME_SECONDS)
         self._silent = True

@@ -1,6 +1,6 @@
-"""One call of a handler where it belongs: on the handlers' loop, on the connection's own, or in a thread.
+"""Calls a handler on the handlers' loop, on the connection's loop, or in a thread.
 
-All three end in `done(result)` on the connection's loop, exactly once, whatever the handler raises.
+All of them call `done(result)` on the connection's loop exactly once, whatever the handler raises.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class HandlerCall(Protocol):
     """A call of a handler. Its methods belong to the connection's loop."""
 
     def start(self, done: Done) -> None:
-        """Call the handler; `done` has the result once it has really ended."""
+        """Call the handler; `done` receives the result when it has ended."""
 
     def stop(self) -> None:
-        """Ask the handler to end, once. `done` follows."""
+        """Ask the handler to stop, once; `done` is called when it has."""
 
     @property
-    def heard(self) -> bool:
-        """Whether the request to end has reached the handler: not yet while it blocks its loop."""
+    def stop_delivered(self) -> bool:
+        """Whether the request to stop has reached the handler; False while the handler blocks its loop."""
 
 
-class _Recorder:
-    """Turns what a handler does into its result. Runs where the handler runs."""
+class _ResultBuilder:
+    """Turns a handler's return value or exception into its result. Runs where the handler runs."""
 
     def __init__(self, held: RecordedCommand, attempt: int, max_result_bytes: int) -> None:
         self._held = held
@@ -52,7 +52,7 @@ class _Recorder:
         return results.completed(self._held, value, self._max_result_bytes)
 
     def failed(self, error: BaseException) -> gateway.Result:
-        """Never raises, or the end of the command would go unreported: the attributes of `error` are the author's."""
+        """The result for `error`. Never raises, even if reading the author's exception does."""
         with log_context(command_id=self._held.command_id, attempt=self._attempt):
             try:
                 self._log(error)
@@ -72,7 +72,7 @@ class _Recorder:
 
 
 class LoopCall:
-    """A coroutine handler on `handlers`; with None on the connection's own loop, for handlers that never block."""
+    """A call of a coroutine handler on `handlers`, or on the connection's loop if it never blocks."""
 
     def __init__(
         self,
@@ -84,17 +84,17 @@ class LoopCall:
     ) -> None:
         self._handler = handler
         self._context = context
-        self._recorder = _Recorder(held, context.attempt, max_result_bytes)
+        self._results = _ResultBuilder(held, context.attempt, max_result_bytes)
         self._handlers = handlers
         self._name = f"command {held.command_id}"
         self._task: asyncio.Task[None] | None = None
         self._begun = False
-        self._heard = False
+        self._stop_delivered = False
 
     @property
-    def heard(self) -> bool:
-        """Whether the request to end has reached the handler."""
-        return self._heard
+    def stop_delivered(self) -> bool:
+        """Whether the request to stop has reached the handler."""
+        return self._stop_delivered
 
     def start(self, done: Done) -> None:
         """Call the handler."""
@@ -102,7 +102,7 @@ class LoopCall:
         if self._handlers is None:
             self._task = home.create_task(self._run(done), name=self._name)
         else:
-            self._handlers.call(lambda: self._begin(lambda result: _hand_over(home, done, result)))
+            self._handlers.call(lambda: self._begin(lambda result: _post_result(home, done, result)))
 
     def stop(self) -> None:
         """Cancel the handler's task."""
@@ -115,62 +115,62 @@ class LoopCall:
         self._task = asyncio.get_running_loop().create_task(self._run(done), name=self._name)
 
     def _cancel(self) -> None:
-        self._heard = self._recorder.stopped = True
-        # A task cancelled before its first step would never run at all, and then nobody would report its end.
+        self._stop_delivered = self._results.stopped = True
+        # A task cancelled before its first step never runs, so it could not report its end.
         if self._begun and self._task is not None:
             self._task.cancel()
 
     async def _run(self, done: Done) -> None:
         self._begun = True
         try:
-            if self._recorder.stopped:
+            if self._results.stopped:
                 raise asyncio.CancelledError
             with log_context(command_id=self._context.command_id, attempt=self._context.attempt):
-                result = self._recorder.completed(await self._handler(self._context))
-        except BaseException as error:  # noqa: BLE001  # SystemExit, too, ends the command and never the agent
-            result = self._recorder.failed(error)
+                result = self._results.completed(await self._handler(self._context))
+        except BaseException as error:  # noqa: BLE001  # even SystemExit ends only the command
+            result = self._results.failed(error)
         done(result)
 
 
 class ThreadCall:
-    """A plain function in a thread of its own."""
+    """A call of a plain function in a thread of its own."""
 
-    heard = True
+    stop_delivered = True
 
     def __init__(
         self, handler: BlockingHandler, context: BlockingContext, held: RecordedCommand, max_result_bytes: int
     ) -> None:
         self._handler = handler
         self._context = context
-        self._recorder = _Recorder(held, context.attempt, max_result_bytes)
+        self._results = _ResultBuilder(held, context.attempt, max_result_bytes)
 
     def start(self, done: Done) -> None:
         """Call the handler."""
         home = asyncio.get_running_loop()
         context = contextvars.copy_context()
-        # A daemon: a function that never returns does not keep the process alive.
+        # A daemon thread, so that a function that never returns does not keep the process alive.
         threading.Thread(
             target=context.run, args=(self._run, home, done), name=f"agent {self._context.type} handler", daemon=True
         ).start()
 
     def stop(self) -> None:
-        """Tell the handler through its context."""
-        self._recorder.stopped = True
+        """Ask the handler to stop, through its context."""
+        self._results.stopped = True
         self._context.stop()
 
     def _run(self, home: asyncio.AbstractEventLoop, done: Done) -> None:
         try:
-            if self._recorder.stopped:
+            if self._results.stopped:
                 raise asyncio.CancelledError
             with log_context(command_id=self._context.command_id, attempt=self._context.attempt):
-                result = self._recorder.completed(_plain(self._handler(self._context)))
+                result = self._results.completed(_plain(self._handler(self._context)))
         except BaseException as error:  # noqa: BLE001  # as above
-            result = self._recorder.failed(error)
-        _hand_over(home, done, result)
+            result = self._results.failed(error)
+        _post_result(home, done, result)
 
 
-def _hand_over(home: asyncio.AbstractEventLoop, done: Done, result: gateway.Result) -> None:
-    # The agent may have left meanwhile, without waiting for a handler that would not end.
+def _post_result(home: asyncio.AbstractEventLoop, done: Done, result: gateway.Result) -> None:
+    # The loop may be closed: the agent does not wait for handlers that do not stop.
     with suppress(RuntimeError):
         home.call_soon_threadsafe(done, result)
 

@@ -1,6 +1,6 @@
-"""The event loop that `async def` handlers run on, in a thread of its own.
+"""The event loop of `async def` handlers, in a thread of its own.
 
-The connection has another loop, so a handler that blocks this one delays other handlers at worst, never heartbeats,
+The connection has another loop, so a handler that blocks this one delays only other handlers, not heartbeats,
 acknowledgements, cancels or signals.
 """
 
@@ -21,11 +21,11 @@ from distributor.tasks import finishes
 logger = get_logger()
 
 CLOSE_SECONDS: Final = 1.0
-"""How long what handlers left running on the loop may take to end once the agent leaves."""
+"""Limit for tasks that handlers left running, once the agent leaves."""
 
 
 class HandlerLoop:
-    """Started by the first `call()`. `close()` from the loop that owns it; a loop that is blocked is left behind."""
+    """Runs a loop in a thread, started by the first `call()`. Call `close()` from the connection's loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -40,9 +40,9 @@ class HandlerLoop:
         return self._loop
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Run `callback` on the loop, soon. Nothing happens once the loop is closed."""
+        """Schedule `callback` on the loop. Does nothing once the loop is closed."""
         if self._thread is None:
-            # A daemon: a handler that never ends does not keep the process alive.
+            # A daemon thread, so that a handler that never ends does not keep the process alive.
             serve = partial(contextvars.copy_context().run, self._serve)
             self._thread = threading.Thread(target=serve, name="agent handlers", daemon=True)
             self._thread.start()
@@ -50,7 +50,7 @@ class HandlerLoop:
             self._loop.call_soon_threadsafe(callback)
 
     async def close(self) -> bool:
-        """Cancel what still runs on the loop, and end it. False where it is blocked and was left behind."""
+        """Cancel the tasks on the loop and end it; return False if a handler blocks it and it is abandoned."""
         if self._thread is None:
             self._loop.close()
             return True
@@ -80,6 +80,6 @@ class HandlerLoop:
             try:
                 self._loop.run_forever()
             except BaseException as error:
-                # What a task of a handler raised to end the process. It ends nothing here.
+                # A handler's task raised, for example, SystemExit. Keep the loop running.
                 logger.error("a handler's task tried to end the agent", exc_info=error)
         self._loop.close()

@@ -1,7 +1,7 @@
-"""What waits to be sent on one stream: everything that is ready goes into one message.
+"""The parts waiting to be sent on one stream; everything ready goes into one message.
 
-A message costs about 100 µs of CPU whatever it carries, so an instant command's Received, Started and Result travel
-together with those of its neighbours.
+A message costs about 100 µs of CPU whatever its size, so the Received, Started and Result of short commands are sent
+together.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 MAX_PARTS: Final = 20
-"""Of each kind in one message, as the protocol says."""
+"""Limit of parts of each kind in one message, set by the protocol."""
 
 MAX_OUTPUT_BYTES: Final = 256 * 1024
-"""Output in one message: a flood of it delays the next heartbeat and result by no more than this."""
+"""Output in one message; bounds how long output delays the next heartbeat and result."""
 
 MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
-"""Results in one message, so that it stays below the size limit of the transport."""
+"""Results in one message, which keeps it below the size limit of the transport."""
 
 
 class Outbox:
-    """Parts ready for the next messages of one stream. A plain value: it neither sends nor waits."""
+    """The parts ready for the next messages of one stream. Does no I/O."""
 
     def __init__(self, record: CommandRecord) -> None:
         self.heartbeat: gateway.Heartbeat | None = None
@@ -35,16 +35,16 @@ class Outbox:
         self._record = record
         self._results: deque[str] = deque()
         self.sent_results: dict[str, None] = {}
-        """Results that went out on this stream and are not acknowledged yet."""
+        """Results sent on this stream and not acknowledged yet."""
         self._with_output: dict[str, None] = {}
 
     @property
-    def unsaid(self) -> list[str]:
-        """The commands whose Received has not been taken."""
+    def pending_received(self) -> list[str]:
+        """Commands whose Received is still waiting."""
         return [received.command_id for received in self.received]
 
     def add_output(self, command_id: str) -> None:
-        """Say that the command has output to send."""
+        """Note that the command has output to send."""
         self._with_output[command_id] = None
 
     def has_result(self, command_id: str) -> bool:
@@ -52,11 +52,11 @@ class Outbox:
         return command_id in self._results
 
     def add_result(self, command_id: str) -> None:
-        """Say that the command has a result to send. It leaves after the last of the command's output."""
+        """Note that the command has a result to send. It is sent after all of the command's output."""
         self._results.append(command_id)
 
     def take(self, max_chunk_bytes: int) -> gateway.ConnectRequest | None:
-        """The next message, or None when nothing waits."""
+        """Take the next message, or None if nothing waits."""
         message = gateway.ConnectRequest()
         if self.heartbeat is not None:
             message.heartbeat.CopyFrom(self.heartbeat)
@@ -88,12 +88,12 @@ class Outbox:
                 budget -= len(chunk.data)
                 message.output.append(_output(held, chunk))
                 if held.window.unsent:
-                    # To the end of the line: a chatty command does not silence the others.
+                    # Move it to the end, so that a chatty command does not starve the others.
                     self._with_output[command_id] = None
 
     def _take_results(self, message: gateway.ConnectRequest) -> None:
         budget = MAX_RESULT_BYTES
-        # While one of some results is known to end streams, they go one by one: the one that is out then is it.
+        # While one of several results is known to end streams, send one at a time to find out which.
         most = 1 if self._record.suspects else MAX_PARTS
         if self._record.suspects and self.sent_results:
             return

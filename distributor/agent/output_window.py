@@ -1,6 +1,6 @@
-"""The output of one command between its handler and the server: bounded, resendable.
+"""The bounded, resendable buffer of one command's output on its way to the server.
 
-Handlers write in threads of their own while the connection sends, so each method holds the window's lock for a moment.
+Handlers write from other threads while the connection sends, so each method briefly holds the window's lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from distributor.v1 import command_pb2
 
 COALESCE_BYTES: Final = 10_240
 MAX_CHUNKS: Final = 1_024
-"""Bounds the memory that many tiny chunks of alternating streams would take beside their bytes."""
+"""Bounds the overhead of many tiny chunks of alternating streams."""
 
 
 class Chunk(NamedTuple):
@@ -25,12 +25,12 @@ class Chunk(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset just behind it."""
+        """The offset after its last byte."""
         return self.offset + len(self.data)
 
 
 class OutputWindow:
-    """Keeps what the server has not acknowledged, so that a new stream can send it again.
+    """Keeps unacknowledged output, so that a new stream can resend it.
 
     acknowledged ≤ sent ≤ written; all bytes from `acknowledged` to `written` are held.
     """
@@ -45,22 +45,22 @@ class OutputWindow:
 
     @property
     def unsent(self) -> bool:
-        """Whether there is anything to send now."""
+        """Whether there is output to send."""
         return self._sent_chunks < len(self._chunks)
 
     def room(self, limit: int) -> int:
-        """How many more bytes may be written while at most `limit` are unacknowledged."""
+        """Number of bytes that may be written without exceeding `limit` unacknowledged bytes."""
         if len(self._chunks) >= MAX_CHUNKS:
             return 0
         return max(0, limit - (self.written - self.acknowledged))
 
     def close(self) -> None:
-        """Take no more output."""
+        """Accept no more output."""
         with self._lock:
             self._closed = True
 
     def write(self, stream: command_pb2.OutputStream.ValueType, data: memoryview, limit: int) -> int:
-        """Add as much of `data` as there is room for; returns how much. Raises ValueError once closed."""
+        """Add as much of `data` as there is room for; return how much. Raises ValueError once closed."""
         with self._lock:
             if self._closed:
                 raise ValueError("the window is closed")
@@ -70,7 +70,7 @@ class OutputWindow:
             return len(taken)
 
     def append(self, stream: command_pb2.OutputStream.ValueType, data: bytes) -> None:
-        """Add output. Small neighbours of one stream that were not sent yet become one chunk."""
+        """Add output, merging small adjacent unsent pieces of one stream into one chunk."""
         with self._lock:
             self._append(stream, data)
 
@@ -83,7 +83,7 @@ class OutputWindow:
         self.written += len(data)
 
     def take(self, most: int) -> Chunk | None:
-        """The next chunk to send, at most `most` bytes, or None. It is held until acknowledged."""
+        """Take the next chunk to send, at most `most` bytes, or None. It is kept until acknowledged."""
         with self._lock:
             return self._take(most)
 
@@ -100,7 +100,7 @@ class OutputWindow:
         return chunk
 
     def acknowledge(self, offset: int) -> None:
-        """Forget what lies before `offset`. Offsets already acknowledged or never written are ignored."""
+        """Drop output before `offset`. Ignores offsets already acknowledged or never written."""
         with self._lock:
             self._acknowledge(offset)
 
@@ -116,9 +116,9 @@ class OutputWindow:
             self._chunks[0] = Chunk(cut.stream, offset, cut.data[offset - cut.offset :])
 
     def rewind(self, offset: int) -> None:
-        """A new stream begins: the server has everything before `offset`, send the rest again.
+        """Prepare a new stream: the server has everything before `offset`; resend the rest.
 
-        What was acknowledged before is gone, also where the server asks for it again.
+        Output acknowledged earlier is gone, even if the server asks for it.
         """
         with self._lock:
             self._acknowledge(offset)

@@ -1,8 +1,8 @@
-"""A program in a session and process group of its own, with everything it starts.
+"""A program and its descendants in a session and process group of their own.
 
-Two limits of what a plain process can do about others. A descendant that moves to a session of its own (a daemon)
-leaves the group and is not stopped with it. If the agent itself is killed by SIGKILL, nobody is left to stop the
-group: run the agent under a supervisor that ends its control group, as systemd does by default.
+This has two limits. A descendant that starts a session of its own (a daemon) leaves the group and is not stopped with
+it. If the agent is killed by SIGKILL, nothing stops the group: run the agent under a supervisor that ends its control
+group, as systemd does by default.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ POLL_FIRST_SECONDS: Final = 0.005
 POLL_MOST_SECONDS: Final = 0.1
 KILL_AGAIN_SECONDS: Final = 1.0
 ESCAPED_SECONDS: Final = 0.5
-"""How long a pipe may stay open and silent after the group is gone; only an escaped descendant can hold it."""
+"""How long a pipe may stay open and silent after the group has ended; only an escaped descendant keeps it open."""
 
 
 class Program(NamedTuple):
-    """What to start. `executable` is an absolute path; `stdin` None means none at all."""
+    """A program to start. `executable` is an absolute path; `stdin` None means /dev/null."""
 
     executable: str
     argv: tuple[str, ...]
@@ -36,7 +36,7 @@ class Program(NamedTuple):
 
 
 class ProcessGroup(asyncio.SubprocessProtocol):
-    """One started program. The caller calls `close()` in the end, when nothing of it runs any more."""
+    """One started program. Call `close()` when the group has ended."""
 
     def __init__(self) -> None:
         self.output = ProcessOutput()
@@ -47,7 +47,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     @classmethod
     async def start(cls, program: Program) -> ProcessGroup:
-        """Start `program`. Raises OSError as the system gives it, such as FileNotFoundError."""
+        """Start `program`. Raises the system's OSError, such as FileNotFoundError."""
         transport, group = await asyncio.get_running_loop().subprocess_exec(
             cls,
             *program.argv,
@@ -72,35 +72,35 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     @property
     def returncode(self) -> int:
-        """As `subprocess` gives it: minus the number of the signal that killed it. Valid once it exited."""
+        """The exit code, or the negative number of the signal that killed it. Valid once it has exited."""
         return cast("int", self._started.get_returncode())
 
     async def exited(self) -> None:
-        """Wait until the program itself has ended; others of its group may still run."""
+        """Wait until the program itself has exited; others of its group may still run."""
         await self._exited.wait()
 
     async def gone(self, within: float | None = None) -> bool:
-        """Wait until nothing of the group runs; False if something still does after `within` seconds."""
+        """Wait until the whole group has ended; return False if it has not after `within` seconds."""
         return await finishes(self._nothing_runs(), within)
 
     async def stop(self, grace: float) -> None:
-        """TERM to the whole group, `grace` seconds, KILL; returns once nothing of the group runs."""
+        """Send TERM to the group, and KILL after `grace` seconds; return when the whole group has ended."""
         self._signal(signal.SIGTERM)
-        # A stopped process would not see the TERM until somebody continues it.
+        # A stopped process handles TERM only when it is continued.
         self._signal(signal.SIGCONT)
         if await self.gone(within=grace):
             return
         self.kill()
         while not await self.gone(within=KILL_AGAIN_SECONDS):
-            # Again, for what was forked while the first was delivered.
+            # Again, for processes forked while the first KILL was delivered.
             self.kill()
 
     def kill(self) -> None:
-        """KILL to the whole group, without waiting."""
+        """Send KILL to the group, without waiting."""
         self._signal(signal.SIGKILL)
 
     async def drained(self) -> None:
-        """Wait until all output of the gone group was read into `output`, then end `output`."""
+        """Wait until all output of the ended group is in `output`, then close `output`."""
         while not await finishes(self._pipes_closed.wait(), ESCAPED_SECONDS):
             if self.output.empty:
                 break
@@ -146,7 +146,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
-            # Gone, or of another user by now: the caller waits and sees.
+            # It has ended, or belongs to another user now; the caller waits for its end anyway.
             return
 
     def _pause(self, paused: bool) -> None:
@@ -157,7 +157,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
 
 async def group_gone(pgid: int) -> None:
-    """Wait until nothing of the group runs. The system tells nobody but parents, so this asks again and again."""
+    """Wait until the whole group has ended. Polls, because the system notifies only parents."""
     pause = POLL_FIRST_SECONDS
     while group_runs(pgid):
         await asyncio.sleep(pause)
@@ -165,7 +165,7 @@ async def group_gone(pgid: int) -> None:
 
 
 def group_runs(pgid: int) -> bool:
-    """Whether any process of the group still runs; what has ended but was not reaped does not count."""
+    """Whether any process of the group still runs; zombies do not count."""
     try:
         os.killpg(pgid, 0)
     except ProcessLookupError:
@@ -175,7 +175,7 @@ def group_runs(pgid: int) -> bool:
     processes = Path("/proc")
     if not (processes / "self" / "stat").exists():
         return True
-    # In a container whose first process does not reap, ended orphans stay in the group for ever.
+    # In a container whose init does not reap, zombies stay in the group forever.
     return any(_runs_in(entry, pgid) for entry in processes.iterdir() if entry.name.isdigit())
 
 
@@ -184,6 +184,6 @@ def _runs_in(entry: Path, pgid: int) -> bool:
         stat = (entry / "stat").read_text(errors="replace")
     except OSError:
         return False
-    # The name in parentheses may hold anything, so count from its end: state, parent, group.
+    # The name in parentheses may contain anything, so parse after it: state, parent, group.
     state, _, group = stat[stat.rindex(")") + 2 :].split(" ", 3)[:3]
     return int(group) == pgid and state not in "ZX"

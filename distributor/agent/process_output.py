@@ -1,4 +1,4 @@
-"""What a program prints, collected from its two pipes in the order read."""
+"""The output of a program, collected from its two pipes in the order read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Piece(NamedTuple):
 
 
 class ProcessOutput:
-    """A small buffer: handed on at 10 KiB or after 50 ms, and the pipes are not read while it is full.
+    """A small buffer, flushed at 10 KiB or after 50 ms. The pipes are not read while it is full.
 
-    A pipe that is not read fills up, and then the program waits: so back-pressure reaches the program itself.
+    The pipes then fill up and the program waits, so back-pressure reaches the program itself.
     """
 
     def __init__(self) -> None:
         self.on_pause: Callable[[bool], None] = lambda paused: None
-        """Called with True when the pipes should not be read, with False when they should again."""
+        """Called with True to pause reading the pipes, and with False to resume."""
         self._pieces: list[Piece] = []
         self._size = 0
         self._paused = False
@@ -38,11 +38,11 @@ class ProcessOutput:
 
     @property
     def empty(self) -> bool:
-        """Whether everything was handed on."""
+        """Whether everything was taken."""
         return not self._pieces
 
     def add(self, stream: OutputStreamName, data: bytes) -> None:
-        """Take what a pipe delivered."""
+        """Add data read from a pipe."""
         if self._pieces and self._pieces[-1].stream == stream:
             self._pieces[-1] = Piece(stream, self._pieces[-1].data + data)
         else:
@@ -56,13 +56,13 @@ class ProcessOutput:
             self.on_pause(True)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the output."""
         self._closed = True
         self._any.set()
         self._enough.set()
 
     async def next(self) -> list[Piece]:
-        """The next pieces, as soon as there is enough or the first has waited; empty at the end."""
+        """Wait for the next pieces: 10 KiB, or 50 ms after the first; empty at the end."""
         await self._any.wait()
         try:
             async with asyncio.timeout(FLUSH_SECONDS):

@@ -1,4 +1,4 @@
-"""How long to wait before the next stream: decided by how the last one ended. Pure; chance is passed in."""
+"""The delay before the next stream, depending on how the last one ended. Pure; the random source is an argument."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from distributor.model.retry_policy import RetryPolicy
 
 
 class StreamOutcome(Enum):
-    """What an ended stream says about the next."""
+    """How a stream ended, as far as it matters for the next."""
 
     CONFIRMED = auto()
-    """It worked: the server had answered a heartbeat on it."""
+    """The server had answered a heartbeat on it."""
     FAILED = auto()
-    """It did not come about, or ended before that. A Welcome alone proves nothing: what we say next may end it."""
+    """It could not be opened, or ended earlier. A Welcome is not enough: the next message may end the stream."""
     BY_DESIGN = auto()
-    """The server goes, and says so. No failure, so the wait does not grow."""
+    """The server announced its shutdown. Not a failure, so the delay does not grow."""
 
 
 class ReconnectBackoff:
-    """Exponential with full jitter: at random up to 1 s after the first failure in a row, doubling up to 60 s."""
+    """Exponential backoff with full jitter: up to 1 s after the first consecutive failure, doubling up to 60 s."""
 
     def __init__(self, random: Callable[[], float], policy: RetryPolicy | None = None) -> None:
         self._random = random
@@ -28,12 +28,12 @@ class ReconnectBackoff:
         self._failures = 0
 
     def delay(self, outcome: StreamOutcome) -> float:
-        """Seconds to wait after a stream that ended so."""
+        """Seconds to wait after a stream with this outcome."""
         if outcome is StreamOutcome.BY_DESIGN:
             return self._policy.delay_ms(1, self._random()) / 1000
         self._failures = 1 if outcome is StreamOutcome.CONFIRMED else self._failures + 1
         return self._policy.delay_ms(self._failures, self._random()) / 1000
 
     def confirm(self) -> None:
-        """A stream that worked has ended as it should."""
+        """Reset the backoff after a working stream ended normally."""
         self._failures = 0

@@ -1,8 +1,8 @@
-"""What this agent received, started, finished and saw acknowledged.
+"""The record of the commands that this agent received, started, finished and saw acknowledged.
 
-The record lives in memory: it carries commands over reconnects and server restarts, and ends with the process. A
-durable journal takes this module's place behind the same steps (`start`, `finish`, `acknowledge`, `forget`); nothing
-else in the package remembers command ids.
+The record is in memory: it preserves commands over reconnects and server restarts, but not over a restart of the agent.
+A durable journal can replace it with the same steps (`start`, `finish`, `acknowledge`, `forget`); nothing else in the
+package remembers command ids.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ REMEMBERED_RESULT_BYTES: Final = 4 * 1024 * 1024
 """Results of ended commands kept to answer a command that is delivered again; the oldest go first."""
 
 
-class Waiting(NamedTuple):
-    """A command whose handler is called once its Received is on the wire, unless it is older than that by then."""
+class PendingStart(NamedTuple):
+    """A command whose handler starts once its Received is on the wire, if it is still fresh then."""
 
     assignment: gateway.Assignment
     fresh_until: float
@@ -35,14 +35,14 @@ class RecordedCommand:
     command_id: str
     lease_id: str
     control: bool = False
-    """Whether it takes up none of the agent's capacity."""
+    """Whether it is a control command, which uses no capacity."""
     window: OutputWindow = field(default_factory=OutputWindow)
     output_base: int = 0
-    """Where the output under this lease begins, if an earlier one had some."""
-    waiting: Waiting | None = None
+    """Offset at which the output under this lease begins, after that of earlier leases."""
+    pending_start: PendingStart | None = None
     result: gateway.Result | None = None
     disowned: bool = False
-    """The server says that it is no longer ours: stop it, and say nothing more of it."""
+    """The server gave the command up: stop it, and report nothing more about it."""
 
     @property
     def running(self) -> bool:
@@ -55,7 +55,7 @@ class RecordedCommand:
         return self.window.written - self.output_base
 
     def renew(self, lease_id: str) -> None:
-        """Go on under a new lease: it was given out again while we have it. Output counts anew from what is safe."""
+        """Continue under a new lease after a redelivery. Output offsets restart at the acknowledged offset."""
         self.lease_id = lease_id
         self.output_base = self.window.acknowledged
         self.window.rewind(self.output_base)
@@ -70,13 +70,13 @@ class _Ended(NamedTuple):
 
 
 class CommandRecord:
-    """The commands of one agent process. Not safe to share between threads."""
+    """The commands of one agent process. Not thread-safe."""
 
     def __init__(self) -> None:
         self.stuck = 0
-        """Handlers that did not stop when asked to. Their commands have failed, their places are taken."""
+        """Number of handlers that did not stop when asked. Their commands have failed, but they occupy slots."""
         self.suspects: set[str] = set()
-        """Results of which one has ended a stream: each is sent by itself."""
+        """Results of which one has ended a stream; they are sent one at a time."""
         self._held: dict[str, RecordedCommand] = {}
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._ended_bytes = 0
@@ -85,22 +85,22 @@ class CommandRecord:
 
     @property
     def running(self) -> int:
-        """How many handlers have not ended, but for those of control commands."""
+        """Number of running handlers, not counting control commands."""
         return len(self._held) - self._unacknowledged - self._control
 
     @property
     def control(self) -> int:
-        """How many control commands run."""
+        """Number of running control commands."""
         return self._control
 
     @property
     def unacknowledged(self) -> int:
-        """How many results wait for their acknowledgement."""
+        """Number of unacknowledged results."""
         return self._unacknowledged
 
     @property
     def held(self) -> list[RecordedCommand]:
-        """Everything running or unacknowledged, oldest first."""
+        """Commands that are running or unacknowledged, oldest first."""
         return list(self._held.values())
 
     @property
@@ -115,7 +115,7 @@ class CommandRecord:
     def was_started(self, command_id: str) -> bool:
         """Whether starting `command_id` would start it twice.
 
-        A command may be started again only after the server stored a result of ours that called itself transient.
+        A command may be started again only after the server stored a transient result of it.
         """
         if command_id in self._held:
             return True
@@ -123,19 +123,19 @@ class CommandRecord:
         return ended is not None and not ended.may_run_again
 
     def start(self, command_id: str, lease_id: str, control: bool = False) -> RecordedCommand:
-        """Note that the handler is about to be called."""
+        """Record that the handler is about to be called."""
         self._forget_end(command_id)
         held = self._held[command_id] = RecordedCommand(command_id, lease_id, control)
         self._control += control
         return held
 
     def drop(self, command_id: str) -> None:
-        """Forget a command whose handler was never called: it may come again."""
+        """Forget a command whose handler was not called; it may be redelivered."""
         held = self._held.pop(command_id)
         self._control -= held.control
 
     def finish(self, result: gateway.Result) -> None:
-        """Note how a running command ended; a disowned one is forgotten."""
+        """Record the result of a running command; forget a disowned command."""
         held = self._held[result.command_id]
         # The lease may have been renewed while the result was on its way here.
         result.lease_id = held.lease_id
@@ -146,22 +146,22 @@ class CommandRecord:
             self.forget(held.command_id)
 
     def replace(self, result: gateway.Result) -> None:
-        """Put another result in the place of one that the server cannot take."""
+        """Replace a result that the server cannot accept."""
         self._held[result.command_id].result = result
         self.suspects.discard(result.command_id)
 
     def acknowledge(self, command_id: str, stored: bool) -> None:
-        """Note that the server has the result, or never will. Ids without a result are ignored."""
+        """Record that the server stored the result, or never will. Ignores ids without a result."""
         held = self._held.get(command_id)
         if held and held.result:
             self._end(held, may_run_again=stored and held.result.transient)
 
     def forget(self, command_id: str) -> None:
-        """Drop a result that nobody wants. Ids without a result are ignored."""
+        """Drop a result that must not be sent. Ignores ids without a result."""
         self.acknowledge(command_id, stored=False)
 
     def recall(self, command_id: str, lease_id: str) -> bool:
-        """Hold the result of an ended command again, under a new lease; False where it is not remembered."""
+        """Hold the result of an ended command again, under a new lease; return False if it is not remembered."""
         ended = self._ended.get(command_id)
         if ended is None or ended.result is None:
             return False
@@ -177,7 +177,7 @@ class CommandRecord:
         del self._held[held.command_id]
         self._unacknowledged -= 1
         self.suspects.discard(held.command_id)
-        # Why a disowned one ended is the server's doing, not its outcome.
+        # A disowned command was stopped for the server, so its result is not its outcome.
         result = None if held.disowned or may_run_again else held.result
         size = result.ByteSize() if result else 0
         self._ended[held.command_id] = _Ended(may_run_again, result, size)
@@ -195,7 +195,7 @@ class CommandRecord:
     def _forget_oldest_results(self) -> None:
         for command_id, ended in self._ended.items():
             if self._ended_bytes <= REMEMBERED_RESULT_BYTES // 2:
-                # Half of them at once, so that the search is rare.
+                # Forget half of them at once, so that this scan is rare.
                 return
             self._ended_bytes -= ended.size
             self._ended[command_id] = _Ended(ended.may_run_again, None, 0)

@@ -1,4 +1,4 @@
-"""How a handler ended, as the Result that the server gets."""
+"""Builds the Result message from the outcome of a handler."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _STOPPED: Final = {
     StopCause.CANCELLED: (command_pb2.COMMAND_STATUS_CANCELLED, "cancelled", "stopped as asked"),
     StopCause.AGENT_STOPPED: (command_pb2.COMMAND_STATUS_CANCELLED, "agent_stopped", "the agent was told to stop"),
     StopCause.TIME_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "time_limit", "it ran longer than its time limit"),
-    # Never sent: the server does not want to hear of a disowned command.
+    # Never sent: the server gave the command up.
     StopCause.DISOWNED: (command_pb2.COMMAND_STATUS_CANCELLED, "disowned", "the server gave it up"),
 }
 
 
 def completed(held: RecordedCommand, value: object, max_bytes: int) -> gateway.Result:
-    """The handler returned `value`. Failed instead if it is not JSON, or more than `max_bytes` of it."""
+    """The result of a handler that returned `value`; failed if it is not JSON or exceeds `max_bytes`."""
     outcome = value if isinstance(value, Completed) else Completed(value)
     result = _result(held, command_pb2.COMMAND_STATUS_COMPLETED)
     _set_exit_code(result, outcome.exit_code)
@@ -31,9 +31,9 @@ def completed(held: RecordedCommand, value: object, max_bytes: int) -> gateway.R
 
 
 def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gateway.Result:
-    """The handler raised `error`: its own words for CommandFailed, type and text for anything else.
+    """The result of a handler that raised `error`, with its reason if CommandFailed, otherwise its type and text.
 
-    Raises whatever reading the attributes of `error` does, such as TypeError for an `exit_code` that is no int.
+    Raises if reading `error` does, such as TypeError for an `exit_code` that is not an int.
     """
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
     if isinstance(error, CommandFailed):
@@ -47,7 +47,7 @@ def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gatew
 
 
 def unreportable(held: RecordedCommand, error: BaseException, fault: BaseException) -> gateway.Result:
-    """The handler raised `error`, and `failed` raised `fault` when it read that."""
+    """The result of a handler that raised `error`, which `failed` could not read because of `fault`."""
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
     _set_reason(
         result,
@@ -59,7 +59,7 @@ def unreportable(held: RecordedCommand, error: BaseException, fault: BaseExcepti
 
 
 def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
-    """The handler ended after it was asked to, however it did."""
+    """The result of a handler that ended after a request to stop."""
     status, code, message = _STOPPED[cause]
     result = _result(held, status)
     _set_reason(result, code, message)
@@ -67,7 +67,7 @@ def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
 
 
 def would_not_stop(held: RecordedCommand, cause: StopCause, seconds: float) -> gateway.Result:
-    """The handler was asked to end and did not within `seconds`."""
+    """The result of a handler that did not stop within `seconds` of a request."""
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
     _set_reason(
         result,
@@ -78,7 +78,7 @@ def would_not_stop(held: RecordedCommand, cause: StopCause, seconds: float) -> g
 
 
 def rejected(held: RecordedCommand, why: str) -> gateway.Result:
-    """In place of a result that ends each stream on which it is sent."""
+    """The replacement of a result that ends every stream on which it is sent."""
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
     _set_reason(result, "result_rejected", f"the server could not take the result: {why}")
     return result
@@ -93,7 +93,7 @@ def _result(held: RecordedCommand, status: command_pb2.CommandStatus.ValueType) 
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException:  # noqa: BLE001  # it is the author's code that makes the text
+    except BaseException:  # noqa: BLE001  # the author's code may raise anything
         return "(its message cannot be read)"
 
 

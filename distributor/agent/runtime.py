@@ -1,4 +1,4 @@
-"""One agent process at work: joins the connection, the running commands and the ways to leave."""
+"""Runs one agent: connects the server connection, the running commands, and leaving."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from distributor.observability.loop_watchdog import LoopWatchdog
 logger = get_logger()
 
 FINISH_SECONDS: Final = 30.0
-"""How long running work may go on after a signal, before it is cancelled."""
+"""Limit for running work after a signal, before it is cancelled."""
 
 SETTLE_SECONDS: Final = 10.0
-"""How long the last results may wait for their acknowledgement once nothing runs any more."""
+"""Limit for the last results to be acknowledged once nothing runs."""
 
 
 class AgentRuntime:
@@ -56,19 +56,19 @@ class AgentRuntime:
         self._finish_timer: asyncio.TimerHandle | None = None
         self._reconnect_at: float | None = None
 
-    def add_prompt_handler(self, command_type: str, handler: Handler) -> None:
-        """One more handler; for those that act on the runtime itself, and so run on its loop."""
+    def add_inline_handler(self, command_type: str, handler: Handler) -> None:
+        """Add a handler that acts on the runtime and therefore runs on its loop."""
         self._table.handlers[command_type] = handler
-        self._table.prompt.add(command_type)
+        self._table.inline.add(command_type)
 
     async def run(self) -> None:
-        """Serve until the agent leaves. Raises InvalidArgument when the server can never accept this agent.
+        """Serve until the agent leaves. Raises InvalidArgument if the server permanently refuses it.
 
-        If this is cancelled, running commands are stopped first.
+        When cancelled, stops running commands first.
         """
         self._session.open()
         connecting = asyncio.create_task(self._connection.run(), name="agent connection")
-        leaver = asyncio.create_task(self._leave_at_last(), name="agent leaving")
+        leaver = asyncio.create_task(self._settle(), name="agent leaving")
         watchdog = asyncio.create_task(LoopWatchdog().run(), name="loop watchdog")
         try:
             done, _ = await asyncio.wait({connecting, leaver}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,32 +89,32 @@ class AgentRuntime:
                 self._report_lost()
 
     def leave(self, reason: str, cancel: bool = False, within: float | None = None) -> None:
-        """Take no more work; go once everything has ended and every result is acknowledged.
+        """Take no more work; leave once everything has ended and every result is acknowledged.
 
-        `cancel` stops running work now (but a STOP command, which is what asks), `within` after that many seconds.
+        `cancel` stops running work except STOP commands now, `within` after that many seconds.
         """
         if not self._leaving:
             logger.info("leaving", reason=reason, still_running=self._record.running)
         self._leaving = self._leaving or reason
         if self._session.state:
             self._session.state.leave(self._leaving, now())
-            self._session.bell.set()
+            self._session.wakeup.set()
         self._left.set()
         if cancel:
             self._cancel_work()
         elif within is not None and self._finish_timer is None:
             self._finish_timer = asyncio.get_running_loop().call_later(within, self._cancel_work)
 
-    async def others_ended(self) -> None:
-        """Wait until nothing runs but STOP commands."""
+    async def other_work_ended(self) -> None:
+        """Wait until only STOP commands run."""
         await self._workload.ended(excluded_types={STOP})
 
     def _cancel_work(self) -> None:
         self._cancelling = True
         self._workload.stop_all(StopCause.AGENT_STOPPED, excluded_types={STOP})
 
-    async def _leave_at_last(self) -> None:
-        """Once leaving, wait for the last results to settle, but not for ever."""
+    async def _settle(self) -> None:
+        """Once leaving, wait for the last acknowledgements, for a limited time."""
         await self._left.wait()
         await self._workload.ended()
         if self._session.state is None and self._record.empty:
@@ -135,18 +135,18 @@ class AgentRuntime:
 
     def _plan(self, end: StreamEnd) -> Plan:
         """What to do after a stream that was open."""
-        if _blames_a_result(end):
-            self._doubt(end)
+        if _may_blame_result(end):
+            self._isolate_rejected_result(end)
         if self._leaving and (end.kind is EndKind.GOODBYE or self._record.empty):
             return Plan(leave=True)
         reconnect_at, self._reconnect_at = self._reconnect_at, None
         if reconnect_at is None:
             return Plan()
-        # The server said that it goes; if it went before we were idle, there is no reason to wait for the others.
+        # The server asked for this delay. If it ended before the agent was idle, the delay no longer matters.
         return Plan(delay=max(0.0, reconnect_at - now()) if end.kind is EndKind.GOODBYE else 0.0)
 
-    def _doubt(self, end: StreamEnd) -> None:
-        """One of the results sent last ended the stream: find out which, and have its command fail instead."""
+    def _isolate_rejected_result(self, end: StreamEnd) -> None:
+        """Find the result that ended the stream, by resending one at a time, and replace it by a failure."""
         if len(end.unanswered_results) > 1:
             self._record.suspects = set(end.unanswered_results)
             return
@@ -161,14 +161,14 @@ class AgentRuntime:
             case StartCommand(assignment):
                 self._workload.start(assignment)
                 if self._cancelling and assignment.command.type != STOP:
-                    # It was taken before the agent was told to cancel its work.
+                    # It was accepted before the agent was asked to cancel its work.
                     self._workload.stop(assignment.command.command_id, StopCause.AGENT_STOPPED)
             case RefusedCommand(command_id, attempt, code):
                 logger.warning("refused a command", command_id=command_id, attempt=attempt, reason=code)
             case StopCommand(command_id, cause):
                 self._workload.stop(command_id, cause)
             case OutputRoom(command_id):
-                self._workload.output_room(command_id)
+                self._workload.notify_room(command_id)
             case SessionOpened(epoch, version):
                 logger.info("connected", server=self._server, version=version or "unknown", epoch=epoch)
             case ServerDrains(after):
@@ -183,13 +183,13 @@ class AgentRuntime:
             self._session.state.leave("the server drains", now())
 
 
-def _blames_a_result(end: StreamEnd) -> bool:
-    """Whether the stream ended because of what we sent, and that may have been a result."""
+def _may_blame_result(end: StreamEnd) -> bool:
+    """Whether the stream ended because of a message from the agent, possibly because of a result in it."""
     match end.code:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return end.reason in ("MALFORMED_MESSAGE", "NESTED_TOO_DEEP") or "results" in end.details
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            # Of gRPC itself: the message was too large.
+            # Without a reason, the error is gRPC's own: the message was too large.
             return not end.reason
         case _:
             return False

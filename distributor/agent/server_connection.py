@@ -1,4 +1,4 @@
-"""Keeps the agent connected: one stream after the other, with pauses that grow while it does not work."""
+"""Keeps the agent connected, one stream at a time, with backoff after failures."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ logger = get_logger()
 
 CONNECT_SECONDS: Final = 20.0
 _ANY_CALL: Final = "/grpc.health.v1.Health/Check"
-"""Changes nothing, should the channel have connected after all."""
+"""Harmless if the channel has connected after all."""
 _OBSTACLE_SECONDS: Final = 1.0
 
 DRAINING: Final = "DRAINING"
-"""The reason of a server that is about to go."""
+"""The error reason of a server that is shutting down."""
 
-# Each attempt has a channel of its own and shares no connection state: our pauses are then the only ones.
+# Each attempt has its own channel and connection state, so that only this backoff applies.
 _OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
 
 
 class Plan(NamedTuple):
-    """What to do after a stream that was open: leave for good, or connect again after `delay` seconds.
+    """What to do after an opened stream: leave for good, or reconnect after `delay` seconds.
 
-    A delay of None is for the backoff to decide.
+    If `delay` is None, the backoff decides.
     """
 
     leave: bool = False
@@ -46,9 +46,9 @@ class Plan(NamedTuple):
 
 
 class ServerConnection:
-    """Opens one stream after the other until it is to leave. Owns the channel of the moment.
+    """Opens one stream after another until the agent leaves. Owns the current channel.
 
-    `open_session` makes the state of each new stream, `act` does what that decides, `plan` is asked after each.
+    `open_session` creates the state of each new stream, `act` performs its actions, and `plan` decides what follows.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ServerConnection:
         self._obstacle = ""
 
     async def run(self) -> None:
-        """Stay connected. Raises InvalidArgument when the server says that this agent can never attach."""
+        """Stay connected. Raises InvalidArgument if the server permanently refuses this agent."""
         while True:
             end = await self._attempt()
             plan = Plan()
@@ -98,7 +98,7 @@ class ServerConnection:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
         delay = self._reconnect.delay(_outcome(end))
         if end and end.code is grpc.StatusCode.ALREADY_EXISTS and end.retry_after is not None:
-            # When a session that has gone silent expires is known: to wait for longer would be to wait for nothing.
+            # The server knows when the silent session expires; waiting longer is pointless.
             delay = min(delay, end.retry_after)
         status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
         logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
@@ -124,7 +124,7 @@ def _failure(end: StreamEnd | None) -> str:
 
 
 async def _obstacle(channel: aio.Channel) -> str:
-    """Why `channel` does not connect. Its state does not tell; a call fails with it, at once where it is known."""
+    """Why `channel` does not connect. Its state does not say, but a call fails with the cause."""
     call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_ANY_CALL)
     try:
         await call(b"", timeout=_OBSTACLE_SECONDS)
@@ -136,7 +136,7 @@ async def _obstacle(channel: aio.Channel) -> str:
 
 
 async def _ready(channel: aio.Channel) -> bool:
-    """Wait for the channel to connect; False when it fails or takes too long."""
+    """Wait for the channel to connect; return False if it fails or takes too long."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             state = channel.get_state(try_to_connect=True)

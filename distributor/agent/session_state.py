@@ -1,9 +1,9 @@
-"""The agent's side of one stream as a state machine without I/O, clock or loop.
+"""The agent's side of one stream as a state machine without I/O or clock.
 
     connecting ──hello()──► greeted ──Welcome──► open ──leave()──► leaving ──nothing held──► gone
 
 `receive()` takes a message and returns what to do about it; `take()` gives the next message to send. Times are
-seconds of a clock that only goes forward, and must go on while the host sleeps: the freshness rule depends on it.
+seconds of a monotonic clock that also counts while the host sleeps: the freshness rule depends on it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distributor.agent.actions import (
     StopCommand,
 )
 from distributor.agent.outbox import Outbox
-from distributor.agent.record import CommandRecord, RecordedCommand, Waiting
+from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
 from distributor.model.command import Reason
 from distributor.model.control import CONTROL_ROOM, CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -38,7 +38,7 @@ DEFAULT_OUTPUT_LIMIT: Final = 262_144
 
 
 class Phase(Enum):
-    """Where the stream is in its life."""
+    """The phase of the stream."""
 
     CONNECTING = auto()
     GREETED = auto()
@@ -49,7 +49,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AgentProfile:
-    """What an agent says of itself in each Hello."""
+    """The agent's description of itself in each Hello."""
 
     agent_id: str
     instance_id: str
@@ -57,14 +57,14 @@ class AgentProfile:
     types: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     agent_version: str = ""
-    prompt_types: frozenset[str] = frozenset()
-    """Types whose handlers cannot block the connection, so that they are called before their Received is sent."""
+    inline_types: frozenset[str] = frozenset()
+    """Types whose handlers never block, so that they are called before their Received is sent."""
     denied: Mapping[str, Reason] = field(default_factory=dict)
-    """Types that the agent knows but the host does not allow, and why."""
+    """Known types that the host does not allow, with the reason."""
 
 
 class SessionState:
-    """One stream. The record outlives it; everything else begins anew with the next stream."""
+    """The state of one stream. Only the record outlives it."""
 
     def __init__(self, profile: AgentProfile, record: CommandRecord) -> None:
         self.phase = Phase.CONNECTING
@@ -78,7 +78,7 @@ class SessionState:
         self._max_chunk_bytes = MAX_OUTPUT_CHUNK_BYTES
         self._start_within = 0.0
         self.confirmed = False
-        """Whether the server has answered a heartbeat: the session works."""
+        """Whether the server has answered a heartbeat."""
         self._sequence = 0
         self._sent_at: dict[int, float] = {}
         self._heard_at = 0.0
@@ -86,7 +86,7 @@ class SessionState:
 
     @property
     def credit(self) -> int:
-        """How many more commands would be accepted now."""
+        """Number of further commands accepted now."""
         if not self.accepting:
             return 0
         room = self._profile.capacity - self._record.running - self._record.stuck
@@ -96,10 +96,10 @@ class SessionState:
     def _open(self) -> bool:
         return self.phase in (Phase.OPEN, Phase.LEAVING)
 
-    # What the agent says
+    # Messages to the server
 
     def hello(self, now: float) -> gateway.ConnectRequest:
-        """The first message: who we are, what runs, which results are unacknowledged."""
+        """The first message: the agent's profile, running commands and unacknowledged results."""
         self.phase = Phase.GREETED
         self._sent_at[0] = self._heard_at = now
         mine = [held for held in self._record.held if not held.disowned]
@@ -116,76 +116,75 @@ class SessionState:
         return gateway.ConnectRequest(hello=hello)
 
     def heartbeat(self, now: float, load: float = 0.0) -> None:
-        """Put a heartbeat into the next message. One that was not sent yet is brought up to date: none is left out."""
+        """Put a heartbeat into the next message, replacing one not sent yet under the same sequence number."""
         if self._outbox.heartbeat is None:
             self._sequence += 1
         oldest = now - self._start_within
         self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
         self._sent_at[self._sequence] = now
-        # Parts count in their order: what was not said to be received is, to the server, still on its way.
-        unsaid = map(self._record.get, self._outbox.unsaid)
-        later = sum(bool(held and held.running and not held.control) for held in unsaid)
+        # Parts count in order: to the server, commands whose Received is not sent are still in transit.
+        pending = map(self._record.get, self._outbox.pending_received)
+        later = sum(bool(held and held.running and not held.control) for held in pending)
         credit, running = self.credit + later if self.accepting else 0, self._record.running - later
         self._outbox.heartbeat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, load=load)
 
     def stop_accepting(self, now: float) -> None:
-        """Refuse further commands from now on, and tell the server not to send any."""
+        """Refuse further commands, and ask the server not to send any."""
         if self.accepting:
             self.accepting = False
             if self.phase is Phase.OPEN:
                 self.heartbeat(now)
 
     def leave(self, reason: str, now: float) -> None:
-        """Stop accepting; once nothing runs and every result is acknowledged, say Goodbye."""
+        """Stop accepting; send Goodbye once nothing runs and every result is acknowledged."""
         self.stop_accepting(now)
         self._goodbye = self._goodbye or reason
         if self.phase is Phase.OPEN:
             self.phase = Phase.LEAVING
 
     def output_written(self, command_id: str) -> None:
-        """The command has new output in its window. Before the Welcome this is no news: the record tells it then."""
+        """Note that the command has new output. Before the Welcome this does nothing: `_reconcile` covers it."""
         if self._open:
             self._outbox.add_output(command_id)
 
     def finished(self, command_id: str, now: float) -> None:
-        """The command's result is in the record. Before the Welcome this is no news either."""
+        """Note that the command's result is in the record. Before the Welcome this does nothing, too."""
         if self._open:
             self._outbox.add_result(command_id)
             if not self.accepting or self._record.stuck or not self._record.get(command_id):
-                # The server takes a result for room. Of a disowned command it gets none; an agent that takes no more
-                # was perhaps full when it said so, which any agent may be; and a handler that does not stop keeps its
-                # place.
+                # The server counts each result as a free slot. That is wrong if the command was disowned (no result is
+                # sent), if the agent accepts no more, or if a stuck handler occupies the slot.
                 self.heartbeat(now)
 
     def room_changed(self, now: float) -> None:
-        """A handler that would not stop has ended after all: say that there is room again."""
+        """Report that a stuck handler has ended and its slot is free."""
         if self._open:
             self.heartbeat(now)
 
     def sent(self, message: gateway.ConnectRequest, now: float) -> list[Action]:
-        """A message is on the wire. Returns what to do: call the handlers of the commands that it says are received."""
+        """Note that `message` is on the wire. Returns the handlers to call, of commands whose Received it contains."""
         actions: list[Action] = []
         for received in message.received:
             held = self._record.get(received.command_id)
-            if held and held.waiting and held.lease_id == received.lease_id:
-                actions += self._call_handler(held, held.waiting, now)
+            if held and held.pending_start and held.lease_id == received.lease_id:
+                actions += self._call_handler(held, held.pending_start, now)
         return actions
 
     @property
     def unanswered_results(self) -> list[str]:
-        """The results sent on this stream that are not acknowledged."""
+        """Commands whose results were sent on this stream and not acknowledged."""
         return list(self._outbox.sent_results)
 
-    def _call_handler(self, held: RecordedCommand, waiting: Waiting, now: float) -> list[Action]:
+    def _call_handler(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
         if now >= waiting.fresh_until:
             self._record.drop(held.command_id)
             return [self._refuse(waiting.assignment, self._stale())]
-        held.waiting = None
+        held.pending_start = None
         self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
         return [StartCommand(waiting.assignment)]
 
     def take(self) -> gateway.ConnectRequest | None:
-        """The next message to send, or None when nothing waits. After a Goodbye there is none."""
+        """Take the next message to send, or None if nothing waits. Goodbye is the last."""
         if not self._open:
             return None
         message = self._outbox.take(self._max_chunk_bytes)
@@ -195,13 +194,13 @@ class SessionState:
         return message
 
     def silent(self, now: float) -> bool:
-        """Whether the server has answered nothing for three heartbeat intervals."""
+        """Whether the server has not answered for three heartbeat intervals."""
         return now - self._heard_at >= SILENT_INTERVALS * self.heartbeat_interval
 
-    # What the server says
+    # Messages from the server
 
     def receive(self, message: gateway.ConnectResponse, now: float) -> list[Action]:
-        """Take in one message; its parts count in the order of their numbers. Returns what to do, in order."""
+        """Process one message, its parts in the order of their field numbers. Returns the actions, in order."""
         actions: list[Action] = []
         if message.HasField("welcome"):
             actions += self._welcome(message.welcome, now)
@@ -235,12 +234,12 @@ class SessionState:
                 actions += self._reconcile(held, verdicts.get(held.command_id))
         self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN
         if not self.accepting:
-            # Until told otherwise the server takes all of the capacity for free.
+            # Until a heartbeat, the server assumes that all capacity is free.
             self.heartbeat(now)
         return actions
 
     def _apply_limits(self, welcome: gateway.Welcome) -> None:
-        # A zero is a field that the server did not fill in.
+        # Zero means that the server did not set the field.
         interval = welcome.heartbeat_interval.ToTimedelta().total_seconds()
         self.heartbeat_interval = interval or self.heartbeat_interval
         self._start_within = welcome.start_within.ToTimedelta().total_seconds()
@@ -250,20 +249,20 @@ class SessionState:
         self._max_chunk_bytes = limits.max_output_chunk_bytes or self._max_chunk_bytes
 
     def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
-        """Obey the server's word on one listed command; what it does not mention is kept."""
+        """Apply the server's verdict on one listed command; keep a command without a verdict."""
         if verdict and verdict.verdict in (gateway.VERDICT_STOP, gateway.VERDICT_STORED):
             if not held.running:
-                # Stored is what an acknowledgement says that was lost: the command may come again.
+                # STORED replaces a lost acknowledgement; the command may then be redelivered.
                 self._record.acknowledge(held.command_id, stored=verdict.verdict == gateway.VERDICT_STORED)
                 return []
-            if held.waiting:
+            if held.pending_start:
                 self._record.drop(held.command_id)
                 return []
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
-        if held.waiting:
-            # The server has made it ours anew, so it is fresh.
-            return self._call_handler(held, held.waiting._replace(fresh_until=math.inf), 0.0)
+        if held.pending_start:
+            # The server has just confirmed it, so it is fresh.
+            return self._call_handler(held, held.pending_start._replace(fresh_until=math.inf), 0.0)
         safe = held.output_base + verdict.output_offset if verdict else held.window.acknowledged
         held.window.rewind(safe)
         if held.window.unsent:
@@ -274,9 +273,9 @@ class SessionState:
 
     def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
         command_id, held = cancel.command_id, self._record.get(cancel.command_id)
-        # With a result on its way the command is as good as stopped: "unknown" would let the server drop the result.
-        if held and held.waiting:
-            # Its handler was never called, and is not now.
+        # With a result in transit, report "stopping": after "unknown", the server would drop the result.
+        if held and held.pending_start:
+            # Its handler has not been called, and will not be.
             self._record.drop(command_id)
             held = None
         known = held is not None and not held.disowned
@@ -295,7 +294,7 @@ class SessionState:
 
     def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
         command_id, lease_id = assignment.command.command_id, assignment.lease_id
-        if self._record.was_started(command_id) and self._given_again(command_id, lease_id):
+        if self._record.was_started(command_id) and self._answer_redelivery(command_id, lease_id):
             return []
         refusal = self._refusal(assignment, after_heartbeat, now)
         if refusal:
@@ -303,17 +302,17 @@ class SessionState:
         command_type = assignment.command.type
         held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
-        waiting = held.waiting = Waiting(assignment, self._sent_at[after_heartbeat] + self._start_within)
-        # Our own handlers go on at once: what is instant travels in one message.
-        return self._call_handler(held, waiting, now) if command_type in self._profile.prompt_types else []
+        waiting = held.pending_start = PendingStart(assignment, self._sent_at[after_heartbeat] + self._start_within)
+        # Call inline handlers at once, so that a short command needs only one message.
+        return self._call_handler(held, waiting, now) if command_type in self._profile.inline_types else []
 
     def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused) -> RefusedCommand:
         refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
         self._outbox.refused.append(refusal)
         return RefusedCommand(refusal.command_id, assignment.attempt, refusal.reason.code)
 
-    def _given_again(self, command_id: str, lease_id: str) -> bool:
-        """Answer a command that we run, or know the outcome of, under its new lease. False where we do not know it."""
+    def _answer_redelivery(self, command_id: str, lease_id: str) -> bool:
+        """Answer a redelivered command under its new lease; return False if neither it nor its result is known."""
         held = self._record.get(command_id)
         if held is None:
             if not self._record.recall(command_id, lease_id):
@@ -322,18 +321,18 @@ class SessionState:
             return False
         else:
             held.renew(lease_id)
-            if held.waiting:
-                held.waiting = held.waiting._replace(
+            if held.pending_start:
+                held.pending_start = held.pending_start._replace(
                     assignment=gateway.Assignment(
-                        command=held.waiting.assignment.command,
-                        attempt=held.waiting.assignment.attempt,
+                        command=held.pending_start.assignment.command,
+                        attempt=held.pending_start.assignment.attempt,
                         lease_id=lease_id,
                     )
                 )
             if held.window.unsent:
                 self._outbox.add_output(command_id)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
-        if held is None or not held.waiting:
+        if held is None or not held.pending_start:
             self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))
         if (held is None or not held.running) and not self._outbox.has_result(command_id):
             self._outbox.add_result(command_id)
@@ -361,7 +360,7 @@ class SessionState:
         if sent_at is None or now - sent_at >= self._start_within:
             return self._stale()
         if command.type in CONTROL_TYPES:
-            # They have room of their own, also while the agent leaves.
+            # Control commands have slots of their own, also while the agent leaves.
             if self._record.control < CONTROL_ROOM and len(self._record.held) < MAX_HELD:
                 return None
             return _refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")

@@ -1,4 +1,4 @@
-"""The commands that run now: calls their handlers, and stops them when told."""
+"""The running commands: calls their handlers and stops them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 logger = get_logger()
 
 STOP_GRACE_SECONDS = 5.0
-"""How long a handler may take to stop, unless the agent says otherwise."""
+"""Default limit for a handler to stop."""
 
 
 @dataclass(slots=True)
 class HandlerTable:
-    """The handlers of an agent by type of command, and how they are run."""
+    """The handlers of an agent by command type, and how to run them."""
 
     handlers: dict[str, AnyHandler] = field(default_factory=dict)
-    prompt: set[str] = field(default_factory=set)
+    inline: set[str] = field(default_factory=set)
     """Types whose coroutine handlers never block: they run on the connection's own loop."""
     stop_grace: float = STOP_GRACE_SECONDS
     stop_graces: dict[str, float] = field(default_factory=dict)
-    """Of types that have one of their own."""
+    """Overrides by command type."""
 
     def grace_of(self, command_type: str) -> float:
         """Seconds that a handler of this type may take to stop."""
@@ -44,8 +44,7 @@ class HandlerTable:
 class Workload:
     """Starts and stops runs, and notes their results in the record. Belongs to the connection's loop.
 
-    Owns the loop of the handlers. A handler that blocks it for longer than it may take to stop keeps it; the others get
-    a new one.
+    Owns the handlers' loop. If a handler blocks the loop beyond its stop grace, new commands get a new loop.
     """
 
     def __init__(self, table: HandlerTable, record: CommandRecord, session: CurrentSession) -> None:
@@ -58,7 +57,7 @@ class Workload:
         self._started_on: dict[str, HandlerLoop] = {}
 
     def start(self, assignment: gateway.Assignment) -> None:
-        """Call the handler of a command that the record holds."""
+        """Call the handler of a command in the record."""
         command = assignment.command
         held = self._record.get(command.command_id)
         if held is None:
@@ -79,11 +78,11 @@ class Workload:
         for run in self._others(excluded_types):
             self.stop(run.held.command_id, cause)
 
-    def output_room(self, command_id: str) -> None:
-        """The command may write output again."""
+    def notify_room(self, command_id: str) -> None:
+        """Report that the command may write output again."""
         run = self._runs.get(command_id)
         if run:
-            run.context.output_room()
+            run.context.notify_room()
 
     async def ended(self, excluded_types: Iterable[str] = ()) -> None:
         """Wait until nothing runs but commands of `excluded_types`, and handlers that do not stop."""
@@ -91,7 +90,7 @@ class Workload:
             await asyncio.gather(*(run.ended() for run in others))
 
     async def close(self) -> None:
-        """End the loop of the handlers. One that a handler blocks is left behind, in a thread that keeps nothing up."""
+        """End the handlers' loops. A blocked one is abandoned in its daemon thread."""
         loops = [*self._blocked, *([self._loop] if self._loop else [])]
         self._loop, self._blocked = None, []
         if not all(await asyncio.gather(*(loop.close() for loop in loops))):
@@ -104,7 +103,7 @@ class Workload:
         if not is_coroutine_handler(handler):
             blocking = BlockingContext(assignment, held.window, self._session)
             return CommandRun(held, blocking, ThreadCall(cast(BlockingHandler, handler), blocking, held, most), grace)
-        loop = None if command_type in self._table.prompt else self._handler_loop()
+        loop = None if command_type in self._table.inline else self._handler_loop()
         if loop:
             self._started_on[held.command_id] = loop
         context = CommandContext(assignment, held.window, self._session, loop.loop if loop else None)

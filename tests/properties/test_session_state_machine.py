@@ -15,7 +15,7 @@ from tests.support.scripted_gateway import assignment, welcome
 
 CAPACITY = 30
 START_WITHIN = 15.0
-PROFILE = AgentProfile("agent123", "instance", CAPACITY, ("PRINT",), prompt_types=frozenset({"PRINT"}))
+PROFILE = AgentProfile("agent123", "instance", CAPACITY, ("PRINT",), inline_types=frozenset({"PRINT"}))
 COMMAND_IDS = st.integers(0, 60).map(str)
 
 

@@ -1,4 +1,4 @@
-"""Short words for tests of the agent's session state."""
+"""Shorthand for tests of the agent's session state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROFILE = AgentProfile(
     "instance",
     capacity=2,
     types=("PRINT", "SLOW", "PING", "STOP"),
-    prompt_types=frozenset({"PRINT", "PING", "STOP"}),
+    inline_types=frozenset({"PRINT", "PING", "STOP"}),
     labels={"zone": "a"},
     agent_version="test",
     denied={"EXEC": Reason("exec_not_allowed", "this host does not allow EXEC")},

@@ -1,1 +1,1 @@
-"""The handlers that every agent brings along."""
+"""The built-in handlers: EXEC, PING and STOP."""

@@ -1,4 +1,4 @@
-"""The programs that an operator lets EXEC start."""
+"""The allow-list of programs for EXEC."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from distributor.errors import ConfigurationError
 
 
 class ProgramIdentity(NamedTuple):
-    """What tells one program from another: the file, and the name it is run by.
+    """The identity of a program: its file, and the name it is run by.
 
-    A multi-call binary (busybox, coreutils) does what its name says, so each of its names is a program of its own.
+    A multi-call binary (busybox, coreutils) acts according to its name, so each name is a separate program.
     """
 
     file: str
@@ -21,9 +21,9 @@ class ProgramIdentity(NamedTuple):
 
 
 class AllowedPrograms:
-    """An allow-list; empty allows everything. Looks names up on PATH when it is made, never later.
+    """An allow-list; empty allows everything. Looks up names on PATH only when it is created.
 
-    Raises ConfigurationError for a program that is not on this host.
+    Raises ConfigurationError if a program does not exist on this host.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -33,7 +33,7 @@ class AllowedPrograms:
         return bool(self._allowed)
 
     def permits(self, path: str) -> bool:
-        """Whether the program at `path` may be started by this name."""
+        """Whether the program at `path` may be started under the name in `path`."""
         return not self._allowed or _identity(path) in self._allowed
 
 

@@ -1,4 +1,4 @@
-"""What EXEC is asked to run, read from a command's params."""
+"""Reads and checks the params of EXEC."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from distributor.agent.command_context import CommandFailed
 from distributor.model.json_value import JsonValue
 
 INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
-"""Variables that programs get from the agent's environment. No others: the agent's own may hold secrets."""
+"""Variables that programs inherit from the agent. No others, because they may contain secrets."""
 
 _NAMES: Final = ("argv", "env", "cwd", "stdin")
 _LOADER_PREFIXES: Final = ("LD_", "DYLD_")
 
 
 class ExecParams(NamedTuple):
-    """argv has at least one word; env is added to the inherited variables; stdin is UTF-8 or None."""
+    """The params of EXEC. argv is not empty; env is added to the inherited variables; stdin is UTF-8 or None."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -26,9 +26,9 @@ class ExecParams(NamedTuple):
 
 
 def read_params(params: Mapping[str, JsonValue], guarded: bool) -> ExecParams:
-    """Check `params`. Raises CommandFailed with `invalid_params`, naming the one at fault.
+    """Check `params`. Raises CommandFailed with `invalid_params`, naming the param.
 
-    With `guarded` (only some programs are allowed) variables that make the loader run other code are refused.
+    If `guarded` (there is an allow-list), refuses variables that make the loader run other code.
     """
     for name in params:
         if name not in _NAMES:

@@ -1,4 +1,4 @@
-"""EXEC: run a program and stream what it prints."""
+"""EXEC: run a program and stream its output."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from distributor.tasks import finishes
 EXEC: Final = "EXEC"
 
 LEFTOVER_SECONDS: Final = 0.5
-"""How long what a program left running in its group may take to end by itself."""
+"""How long leftover processes of a program may take to end by themselves."""
 
 LAST_OUTPUT_SECONDS: Final = 1.0
-"""How long a stopped command waits for the server to take its last output before the rest is dropped."""
+"""How long a stopped command waits for room for its last output before dropping the rest."""
 
 SIGNAL_EXIT_BASE: Final = 128
 """A program killed by signal n gets the exit code 128 + n, as shells report it."""
@@ -31,11 +31,11 @@ SIGNAL_EXIT_BASE: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class ExecPolicy:
-    """What the operator of this host lets EXEC do.
+    """What the operator of this host allows EXEC to do.
 
     `allowed_programs` are names or paths; empty allows every program. It limits which programs EXEC may start, by
     file and name, not what they do: one that starts others (`sh`, `env`, `find -exec`) allows everything.
-    `stop_grace` is the seconds between TERM and KILL.
+    `stop_grace` is the time in seconds between TERM and KILL.
     """
 
     allowed_programs: tuple[str, ...] = ()
@@ -43,9 +43,9 @@ class ExecPolicy:
 
 
 class ExecHandler:
-    """Runs programs, each in its own process group, as `params` say: argv, env, cwd, stdin (see `exec_params`).
+    """Runs programs, each in its own process group, with the params argv, env, cwd and stdin (see `exec_params`).
 
-    Exit code 0 is completed, any other failed with `exit_nonzero`; a signal is failed with `killed_by_signal`.
+    Exit code 0 completes the command, any other fails it as `exit_nonzero`, and a signal as `killed_by_signal`.
     """
 
     def __init__(self, policy: ExecPolicy) -> None:
@@ -64,11 +64,11 @@ class ExecHandler:
             if left_running:
                 await group.stop(self._policy.stop_grace)
             await group.drained()
-            # Waited for, not awaited: a cancel of this handler must not cancel the copying.
+            # `asyncio.wait`, because a cancel of this handler must not cancel the copying.
             await asyncio.wait({copying})
         except asyncio.CancelledError:
             await group.stop(self._policy.stop_grace)
-            # Where nobody takes it in time, the result says how much was delivered.
+            # The result says how much output was delivered in time.
             await finishes(_last_output(group, copying), LAST_OUTPUT_SECONDS)
             raise
         finally:
@@ -78,7 +78,7 @@ class ExecHandler:
         return _outcome(group.returncode, {"killed_leftover_processes": True} if left_running else None)
 
     def kill_all(self) -> None:
-        """Kill whatever runs, without waiting: for an agent that ends at once."""
+        """Kill all programs without waiting, for an agent that ends at once."""
         for group in self._groups:
             group.kill()
 
@@ -96,7 +96,7 @@ class ExecHandler:
     async def _start(self, program: Program) -> ProcessGroup:
         starting = asyncio.ensure_future(ProcessGroup.start(program))
         try:
-            # Shielded, so that a cancel in this moment cannot leave behind a process that nobody knows of.
+            # Shielded, so that a cancel at this moment cannot leave an untracked process.
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             group = await starting

@@ -1,4 +1,4 @@
-"""PING: is the agent there, and which one is it?"""
+"""PING: answer with the identity and clock of the agent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distributor.agent.command_context import CommandContext, Handler
 
 
 def ping_handler(agent_id: str) -> Handler:
-    """A handler that answers with the agent's id, its version and its clock."""
+    """A handler that returns the agent's id, version and time."""
 
     async def ping(command: CommandContext) -> object:
         return {

@@ -1,7 +1,7 @@
 """Why a program cannot be started, and what to do about it.
 
-The system gives one error number for several causes: "no such file" may mean the program, its interpreter or its
-loader. These functions look at the file once the start has failed.
+One error number has several causes: "no such file" may refer to the program, its interpreter or its loader. These
+functions inspect the file after the start has failed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 from typing import Final
 
 FIRST_LINE_BYTES: Final = 256
-"""The system reads no more of a script's first line than this."""
+"""The system reads at most this much of a script's first line."""
 
 _SHELL_BUILTINS: Final = frozenset(
     ". alias bg bind cd declare eval exec exit export fg history jobs let local popd pushd read readonly return set "
     "shift shopt source trap type ulimit umask unalias unset wait".split()
 )
-"""What shells do themselves; of some there are programs on some hosts."""
+"""Commands built into shells; some hosts have programs for some of them."""
 
 _ELF: Final = b"\x7fELF"
 _ADVICE: Final = {
@@ -32,7 +32,7 @@ _ADVICE: Final = {
 
 
 def why_not_found(name: str, cwd: str | None, path: str | None) -> str:
-    """Why looking up `name` found no program to run: there is none, it is a directory, or it is not executable."""
+    """Why `name` is not a program: it does not exist, is a directory, or is not executable."""
     for candidate in _candidates(name, cwd, path):
         if os.path.isdir(candidate):
             if "/" in name:
@@ -46,7 +46,7 @@ def why_not_found(name: str, cwd: str | None, path: str | None) -> str:
 
 
 def why_not_started(name: str, file: str, cwd: str | None, error: OSError) -> str:
-    """Why the system did not start the executable `file`, asked for as `name`."""
+    """Why the system did not start the executable `file`, requested as `name`."""
     return f"{name!r} did not start: {_cause(file, cwd, error)}"
 
 
@@ -91,7 +91,7 @@ def _format(file: str) -> str:
 
 
 def _interpreter(file: str) -> str | None:
-    """The interpreter in a script's first line, with a CR that sticks to it; None where there is no such line."""
+    """The interpreter in a script's first line, including a trailing CR; None without such a line."""
     match = re.match(rb"#![ \t]*([^ \t\n]+)", _first_bytes(file))
     return os.fsdecode(match[1]) if match else None
 

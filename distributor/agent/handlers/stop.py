@@ -1,4 +1,4 @@
-"""STOP: finish or cancel the other work, answer, and leave."""
+"""STOP: finish or cancel other work, report the result, and leave."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from distributor.agent.command_context import CommandContext, CommandFailed, Han
 
 
 class Stoppable(Protocol):
-    """What STOP needs of the agent."""
+    """What STOP needs from the agent."""
 
     def leave(self, reason: str, cancel: bool = False) -> None:
-        """Take no more work; go once everything has ended and is acknowledged. `cancel` ends running work now."""
+        """Take no more work; leave once everything has ended and is acknowledged. `cancel` stops running work."""
 
-    async def others_ended(self) -> None:
-        """Wait until nothing runs but STOP itself."""
+    async def other_work_ended(self) -> None:
+        """Wait until only STOP runs."""
 
 
 def stop_handler(agent: Stoppable) -> Handler:
@@ -30,7 +30,7 @@ def stop_handler(agent: Stoppable) -> Handler:
         if running not in ("finish", "cancel"):
             raise CommandFailed("invalid_params", 'params.running must be "finish" or "cancel"')
         agent.leave(reason or "STOP command", cancel=running == "cancel")
-        await agent.others_ended()
+        await agent.other_work_ended()
         return {"stopped": True, "reason": reason}
 
     return stop

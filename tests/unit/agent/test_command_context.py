@@ -47,7 +47,7 @@ async def test_who_waits_for_room_is_woken_by_the_end_of_the_command(context: Co
 async def test_who_waits_for_room_goes_on_once_there_is_some(context: CommandContext, window: OutputWindow) -> None:
     printing = await waiting_for_room(context)
     window.acknowledge(window.written)
-    context.output_room()
+    context.notify_room()
     async with asyncio.timeout(SECONDS):
         await printing
     assert window.written == DEFAULT_OUTPUT_LIMIT + 4

@@ -181,7 +181,7 @@ async def test_output_waits_for_room_and_goes_on_when_acknowledged() -> None:
     assert run.results == []
     assert run.held.window.written == session.output_limit
     run.held.window.acknowledge(session.output_limit)
-    run.context.output_room()
+    run.context.notify_room()
     assert await run.ended() == ("COMPLETED", "")
     assert run.results[0].output_bytes == len(data)
 
