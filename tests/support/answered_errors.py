@@ -1,4 +1,4 @@
-"""Errors as a server of this protocol answers calls with them."""
+"""gRPC errors with the status details that a server of this protocol sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something that is reached like a Valkey and always gives the same answer."""
+"""A TCP server in place of Valkey that always gives the same answer."""
 
 from __future__ import annotations
 

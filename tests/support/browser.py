@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, and pages that tell what went wrong in them."""
+"""Headless Chromium, and pages that collect their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the sdist and the wheel as installers do, and installs a wheel into an environment that has nothing else."""
+"""Builds the sdist and the wheel, and installs a wheel into an empty environment."""
 
 from __future__ import annotations
 

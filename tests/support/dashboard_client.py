@@ -1,4 +1,4 @@
-"""A dashboard as a test drives it: says what it is told to, keeps all it hears, holds that against the schema."""
+"""A dashboard client that a test drives: it records what it receives and validates it against the schema."""
 
 from __future__ import annotations
 

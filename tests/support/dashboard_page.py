@@ -1,4 +1,4 @@
-"""The dashboard page as a user has it before them: what is where, by role and label."""
+"""A page object of the dashboard page: finds elements by role and label, as users do."""
 
 from __future__ import annotations
 

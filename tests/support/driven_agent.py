@@ -1,4 +1,4 @@
-"""An agent that a test drives by command id: start this one, print that, finish it."""
+"""An agent that a test drives by command id: start a command, print output, finish it."""
 
 from __future__ import annotations
 

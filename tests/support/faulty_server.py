@@ -1,6 +1,6 @@
-"""Fixtures for callers of the CommandService: a real server whose calls a test may delay, refuse, cut and count.
+"""Fixtures for tests of callers: a real server whose calls a test can delay, refuse, cut and count.
 
-A conftest imports all of them, beside those of shared_server for the Valkey.
+A conftest imports all of them, and those of shared_server for the Valkey.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Values that break careless paths, and must come through exactly."""
+"""Values that break careless code and must be preserved exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the launchers in cmd/ as processes of their own and stops them again."""
+"""Starts and stops the launchers in cmd/ as processes."""
 
 from __future__ import annotations
 

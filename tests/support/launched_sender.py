@@ -1,4 +1,4 @@
-"""Runs cmd/command_sender.py as a process of its own, as a shell would."""
+"""Runs cmd/command_sender.py as a process, as a shell does."""
 
 from __future__ import annotations
 

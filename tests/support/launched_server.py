@@ -1,4 +1,4 @@
-"""Runs cmd/distributor_server.py as a process of its own, as an operator would."""
+"""Runs cmd/distributor_server.py as a process, as an operator does."""
 
 from __future__ import annotations
 

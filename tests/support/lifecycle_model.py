@@ -1,4 +1,4 @@
-"""What the store promises about commands, as a small model in memory without keys, indexes or clocks."""
+"""A small in-memory model of the store's promises about commands, without keys, indexes or clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store as it is asked without changing anything, in memory."""
+"""An in-memory implementation of the read-only ports of the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of agents in memory."""
+"""An in-memory implementation of the port for agent sessions."""
 
 from __future__ import annotations
 

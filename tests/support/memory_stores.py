@@ -1,4 +1,4 @@
-"""The ports of the use cases in memory: small, and true to what the ports promise."""
+"""Small in-memory implementations of the ports of the use cases, true to their contracts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output of a running command, written past the stream of its agent: for much of it, when the reader is what counts."""
+"""Writes output of a running command directly to the store: for large amounts, in tests of readers."""
 
 from __future__ import annotations
 

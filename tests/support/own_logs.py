@@ -1,4 +1,4 @@
-"""The log of a test, and of nobody else: servers that tests share run on beside it and have their own to say."""
+"""The log lines of one test only, without those of servers shared between tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent and a bridge for the page, in the test's own event loop."""
+"""An agent and a bridge for the page, in the test's event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of the dashboards' protocol, as a check for documents and messages."""
+"""Validates documents and messages against the JSON Schema of the dashboard protocol."""
 
 from __future__ import annotations
 

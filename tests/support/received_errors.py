@@ -1,4 +1,4 @@
-"""What a call that fails tells its caller."""
+"""The error that a failed call gives its caller."""
 
 from __future__ import annotations
 

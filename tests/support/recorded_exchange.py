@@ -1,4 +1,4 @@
-"""What an agent and a server say to each other, as text that is the same each time."""
+"""Records the messages between an agent and a server as reproducible text."""
 
 from __future__ import annotations
 

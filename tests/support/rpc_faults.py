@@ -1,4 +1,4 @@
-"""Faults between a caller and a real CommandService: an interceptor that delays, refuses, cuts, and loses answers."""
+"""An interceptor that delays, refuses and cuts calls to a real CommandService, and loses answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bridge inside the test's event loop, and dashboards and plain HTTP callers of it."""
+"""A bridge in the test's event loop, with dashboards and HTTP clients."""
 
 from __future__ import annotations
 

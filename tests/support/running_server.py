@@ -1,4 +1,4 @@
-"""A whole server inside the test's event loop: its own ports, the test's Valkey, callers and agents on loopback."""
+"""A complete server in the test's event loop, with its own ports, the test's Valkey, callers and agents."""
 
 from __future__ import annotations
 

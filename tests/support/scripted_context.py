@@ -1,4 +1,4 @@
-"""The server's side of an agent's stream in memory."""
+"""An in-memory server side of an agent's stream."""
 
 from __future__ import annotations
 

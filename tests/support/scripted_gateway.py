@@ -1,4 +1,4 @@
-"""A gateway that does what a test tells it: a real grpc.aio server on loopback with a servicer that only passes on."""
+"""A gateway that a test scripts: a real grpc.aio server whose servicer hands each stream to the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent that serves while a test talks to it."""
+"""An agent that serves while a test exchanges messages with it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fixtures for a folder whose tests share one whole server: starting and stopping one takes longer than most of them.
+"""Fixtures for folders whose tests share one server, because starting one takes longer than most tests.
 
-A conftest imports all three. The server lives to the end of the run, so it has a Valkey of its own: its background
-loops would act on what the tests of other folders do in theirs.
+A conftest imports all three. The server lives until the end of the run and has a Valkey of its own, so that its
+background loops do not interfere with the tests of other folders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The source as text and syntax trees, for tests that hold rules about it."""
+"""The source as text and syntax trees, for tests that check rules about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store on a real Valkey in which tests put commands into any status, move deadlines, and see every key."""
+"""A store on a real Valkey in which tests can set any status, move deadlines, and read every key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A terminal to run a program on: what it shows, once its control sequences are obeyed."""
+"""A terminal that runs a program and interprets its control sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounded waits for what nobody announces: asked again and again, at once where it is so already."""
+"""Bounded waits that poll a condition for which there is no event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent made of nothing but messages: it says what a test tells it to say, and keeps what it hears."""
+"""An agent reduced to messages: it sends what the test says, and records what it receives."""
 
 from __future__ import annotations
 
