@@ -187,7 +187,7 @@ class AgentReports:
 _FAULTS: Final = {
     CompletionOutcome.UNKNOWN: Reason("unknown_command", "there is no such command, or it is no longer kept"),
     CompletionOutcome.FOREIGN: Reason("foreign_command", "the command is another agent's"),
-    CompletionOutcome.STALE: Reason("stale_lease", "the command was given out again since"),
+    CompletionOutcome.STALE: Reason("stale_lease", "the command has been reassigned since"),
 }
 
 

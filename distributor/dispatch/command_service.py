@@ -26,7 +26,7 @@ from distributor.model.command import (
 )
 from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
-from distributor.model.listing import CommandDetails, CommandQuery, Page
+from distributor.model.listing import CommandDetails, CommandPage, CommandQuery
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome, check_new_command
 
 MAX_COMMANDS_PER_STEP: Final = 250
@@ -161,7 +161,7 @@ class CommandService:
             metadata={"status": state.status},
         )
 
-    async def page(self, query: CommandQuery, page_token: str, page_size: int) -> Page:
+    async def page(self, query: CommandQuery, page_token: str, page_size: int) -> CommandPage:
         """Commands, newest first. Raises InvalidArgument for an invalid page token or filter."""
         if query.agent_id:
             valid(check_agent_id, query.agent_id, "filter.agent_id")

@@ -70,7 +70,7 @@ class EventRelay:
 
     def _resync(self) -> None:
         """Events were trimmed before they were read: resync everything that depends on them."""
-        logger.warning("events were missed, reading states anew")
+        logger.warning("events were missed, rereading states")
         self._watches.resync()
         self.missed.set()
         for agent in self._registry:

@@ -73,7 +73,7 @@ class Reconciler:
             elif state.cancel_ms:
                 agent.cancel(command_id, state.reason.message)
         if lost:
-            logger.warning("commands were no longer their agent's", agent_id=agent.session.agent_id, commands=lost)
+            logger.warning("commands no longer belonged to their agent", agent_id=agent.session.agent_id, commands=lost)
         return lost
 
 

@@ -57,12 +57,12 @@ def agent_offline(agent_id: str, agent: AgentPresence) -> FailedPrecondition:
     """The agent is offline and the command must not wait."""
     if not agent.known:
         return FailedPrecondition(
-            f"agent '{agent_id}' has never connected, and the command was not to wait for it",
+            f"agent '{agent_id}' has never connected, and the command must not wait for it",
             field="command.agent_id",
             reason="AGENT_OFFLINE",
         )
     return FailedPrecondition(
-        f"agent '{agent_id}' is not connected, and the command was not to wait for it",
+        f"agent '{agent_id}' is not connected, and the command must not wait for it",
         field="command.agent_id",
         reason="AGENT_OFFLINE",
         metadata={"away_since_ms": str(agent.away_since_ms)},
@@ -83,7 +83,7 @@ def checked_page_size(page_size: int, default: int) -> int:
 def bad_page_token() -> InvalidArgument:
     """The page token was not issued by a list call."""
     return InvalidArgument(
-        "page_token is not one that a list has given out",
+        "page_token was not issued by a list call",
         field="page_token",
         reason="INVALID_PAGE_TOKEN",
     )

@@ -113,7 +113,7 @@ class Watches:
             raise self._failure
         if len(self._open) >= self._max_watches:
             raise ResourceExhausted(
-                f"there are {self._max_watches:,} watchers already, the limit (max_watchers)",
+                f"{self._max_watches:,} watchers already, the limit (max_watchers)",
                 reason="TOO_MANY_WATCHERS",
                 retry_after_seconds=1.0,
             )

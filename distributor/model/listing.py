@@ -30,7 +30,7 @@ class CommandDetails(NamedTuple):
     agent: AgentPresence
 
 
-class Page(NamedTuple):
+class CommandPage(NamedTuple):
     """One page of a list. `cursor` is empty on the last page."""
 
     states: list[CommandState]

@@ -26,7 +26,7 @@ class AgentAdmission:
     def stream(self) -> Iterator[None]:
         """Count a stream before its Hello. Raises ResourceExhausted if too many are open."""
         if self._streams >= 2 * self._max_agents:
-            raise self._too_many(f"{self._streams:,} streams of agents are open already, twice the limit of agents")
+            raise self._too_many(f"{self._streams:,} agent streams are already open, twice the limit")
         self._streams += 1
         try:
             yield
@@ -37,7 +37,7 @@ class AgentAdmission:
     def agent(self, agent_id: str) -> Iterator[None]:
         """Count the agent of a stream. Raises ResourceExhausted if too many other agents are attached."""
         if agent_id not in self._agents and len(self._agents) >= self._max_agents:
-            raise self._too_many(f"{len(self._agents):,} agents are attached already, the limit")
+            raise self._too_many(f"{len(self._agents):,} agents are already attached, the limit")
         self._agents[agent_id] += 1
         try:
             yield

@@ -118,7 +118,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             attached = await attaching
             await self._sessions.detach([(agent_id, attached.epoch)])
         except DistributorError as error:
-            logger.warning("cannot note that the agent left", error=str(error), agent_id=agent_id)
+            logger.warning("cannot record that the agent left", error=str(error), agent_id=agent_id)
 
     async def _hello(self, context: Context) -> AgentHello:
         if self._draining:
@@ -194,7 +194,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             await self._sessions.detach([(session.agent_id, session.epoch)])
         except DistributorError as error:
             # The ack deadlines and the age of the last heartbeat have the same effect a little later.
-            logger.warning("cannot note that the agent left", error=str(error), agent_id=session.agent_id)
+            logger.warning("cannot record that the agent left", error=str(error), agent_id=session.agent_id)
 
 
 def _session(hello: AgentHello, attached: Attached) -> AgentSession:

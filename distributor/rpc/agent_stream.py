@@ -31,7 +31,7 @@ logger = get_logger()
 
 LAST_WRITE_SECONDS = 1.0
 MAX_WAITING_ACKS = 200
-UNREADABLE = Reason("unreadable_command", "what Valkey has of this command cannot be read")
+UNREADABLE = Reason("unreadable_command", "the stored command is unreadable")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 """Broader than the messages: a read may also return EOF or a Malformed."""

@@ -13,7 +13,7 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandDetails, CommandQuery, Page, QueueDepth
+from distributor.model.listing import CommandDetails, CommandPage, CommandQuery, QueueDepth
 from distributor.store import keys, rows
 from distributor.store.functions import Functions
 from distributor.store.valkey_connection import Argument, ValkeyConnection
@@ -66,7 +66,7 @@ class ValkeyCommandReader:
         )
         return [await off_loop(len(text), rows.command_result, text) if text else None for text in texts]
 
-    async def page(self, query: CommandQuery, cursor: str, size: int) -> Page:
+    async def page(self, query: CommandQuery, cursor: str, size: int) -> CommandPage:
         last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [
             query.agent_id,
@@ -81,7 +81,7 @@ class ValkeyCommandReader:
         ]
         arrival, command_id, *found = await self._functions.call("list_commands", arguments)
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
-        return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
+        return CommandPage(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         calls: list[tuple[Argument, ...]] = [("TIME",)]
@@ -153,7 +153,7 @@ def _read_cursor(cursor: str, query: CommandQuery) -> tuple[str, str]:
             raise ValueError("not a cursor, or a cursor of another query")
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidArgument(
-            "page_token is not one that a list has given out",
+            "page_token was not issued by a list call",
             field="page_token",
             reason="INVALID_PAGE_TOKEN",
         ) from error

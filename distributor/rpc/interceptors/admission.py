@@ -54,7 +54,7 @@ class AdmissionInterceptor(HandlerWrapper):
     def _admit(self) -> None:
         if self._under_way >= self._max_calls:
             raise ResourceExhausted(
-                f"{self._max_calls:,} calls are under way already, the limit (max_calls)",
+                f"{self._max_calls:,} calls are already in progress, the limit (max_calls)",
                 reason="TOO_MANY_CALLS",
                 retry_after_seconds=0.5,
             )

@@ -16,7 +16,7 @@ from distributor.rpc.status import to_grpc
 
 logger = get_logger()
 
-_UNEXPECTED = DistributorError("internal error; the server's log has it", reason="INTERNAL")
+_UNEXPECTED = DistributorError("internal error; see the server's log", reason="INTERNAL")
 
 
 class ErrorInterceptor(HandlerWrapper):

@@ -90,7 +90,7 @@ end
 -- the table in model/lifecycle.py: anything else is a bug and aborts the call.
 local function move(batch, id, fields, to)
   if not TRANSITIONS[fields[F_STATUS]][to] then
-    error('no operation leads from ' .. fields[F_STATUS] .. ' to ' .. to)
+    error('no operation permits the change from ' .. fields[F_STATUS] .. ' to ' .. to)
   end
   unindex(batch, by_status_key(fields[F_STATUS]), id)
   index(batch, by_status_key(to), fields[F_QUEUED_US], id)

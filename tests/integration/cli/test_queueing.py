@@ -131,7 +131,7 @@ async def test_what_is_refused_for_the_same_reason_is_told_once(server: str) -> 
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
     assert errors[0] == (
         "error: PING for a0 was not queued: "
-        "agent 'a0' has never connected, and the command was not to wait for it (3 times)"
+        "agent 'a0' has never connected, and the command must not wait for it (3 times)"
     )
     assert len(errors) == 11
     assert errors[-1] == "error: 6 more commands not queued"

@@ -88,7 +88,7 @@ TIME = ("INVALID_TIMESTAMP", "a time in the years 1 to 9999")
 MAX_RUNS = ("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100")
 KEY = ("idempotency_key", "INVALID_IDEMPOTENCY_KEY", "at most 128 printable ASCII characters")
 COMMAND_ID = ("command_id", "INVALID_COMMAND_ID", "must be a command id, not 'x'")
-PAGE_TOKEN = ("page_token", "INVALID_PAGE_TOKEN", "not one that a list has given out")
+PAGE_TOKEN = ("page_token", "INVALID_PAGE_TOKEN", "not issued by a list call")
 PAGE_SIZE = ("page_size", "PAGE_SIZE_OUT_OF_RANGE", "0 to 1,000")
 
 MISTAKES = [

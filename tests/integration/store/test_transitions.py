@@ -223,6 +223,6 @@ async def test_a_way_that_is_not_in_the_table_is_refused(world: StoreWorld, monk
     await world.connection.call("ZADD", keys.READY.format(agent_id=AGENT), 1, command_id)
     await world.connection.call("SET", keys.COMMAND.format(command_id=command_id), b"x")
     await world.set_field(command_id, "expires_ms", 10**15)
-    with pytest.raises(DistributorError, match="no operation leads from completed to assigned"):
+    with pytest.raises(DistributorError, match="no operation permits the change from completed to assigned"):
         await world.claim()
     assert (await world.state(command_id)).status is CommandStatus.COMPLETED

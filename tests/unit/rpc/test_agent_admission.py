@@ -16,7 +16,10 @@ def test_streams_beyond_twice_the_limit() -> None:
         with ExitStack() as stack:
             for _ in range(4):
                 stack.enter_context(admission.stream())
-            with pytest.raises(ResourceExhausted, match=r"4 streams .*\(max_agents\)") as caught, admission.stream():
+            with (
+                pytest.raises(ResourceExhausted, match=r"4 agent streams .*\(max_agents\)") as caught,
+                admission.stream(),
+            ):
                 pass
             assert (caught.value.reason, caught.value.retry_after_seconds) == ("TOO_MANY_AGENTS", 30.0)
 

@@ -111,7 +111,7 @@ async def test_unexpected_errors_are_logged_and_tell_the_caller_nothing(server: 
     with structlog.testing.capture_logs() as everything:
         for error in (await error_of(server.get("break")), await error_of_stream(server.watch("break"))):
             assert (error.code, error.reason) == ("INTERNAL", "INTERNAL")
-            assert error.text == "internal error; the server's log has it"
+            assert error.text == "internal error; see the server's log"
     # The log of handlers, which are no tasks of ours: servers that other tests share may have something to say, too.
     logs = [line for line in everything if "method" in line]
     assert [(line["log_level"], line["method"]) for line in logs] == [
