@@ -65,9 +65,9 @@ class AgentReports:
         progressed = _note_progress(session, report, now)
         # Receipts of commands that have ended are stored with their result.
         for completion in report.completions:
-            progressed.pop(completion.held, None)
+            progressed.pop(completion.lease, None)
         if progressed:
-            await self._store.progress([_progress(session, held) for held in progressed])
+            await self._store.progress([_progress(session, lease) for lease in progressed])
         if report.refusals:
             await self._refused(session, report.refusals)
         output_answers = await self._append(session, report.outputs) if report.outputs else []
@@ -114,16 +114,16 @@ class AgentReports:
         ]
         # The agent has free room from now on, whatever the store does with the result.
         for completion in reported:
-            session.ended(*completion.held)
+            session.ended(*completion.lease)
         completions += _not_found(session, not_found)
         outcomes = await self._store.finish(completions)
         return [
-            ResultAnswer(completion.held.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
+            ResultAnswer(completion.lease.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
             for completion, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
         ]
 
     def _completion(self, session: AgentSession, reported: ReportedCompletion, fault: Reason | None) -> Completion:
-        progress = _progress(session, reported.held)
+        progress = _progress(session, reported.lease)
         if fault is not None or reported.status is None:
             return Completion(
                 progress,
@@ -134,7 +134,7 @@ class AgentReports:
             )
         rerun = reported.transient and reported.status is CommandStatus.FAILED
         # Never immediately: the agent must see this result acknowledged before it receives the next run.
-        rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.held.command_id))) if rerun else None
+        rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.lease.command_id))) if rerun else None
         return Completion(
             progress,
             reported.status,
@@ -163,21 +163,21 @@ class AgentReports:
 
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
-        for held, kind, reason in refusals:
+        for lease, kind, reason in refusals:
             stated = _storable(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _RETRYABLE:
                 busy = kind is RefusalKind.BUSY
                 if busy:
                     session.refused_as_busy()
                 # Busy is not a failure, so repeated refusals do not increase the delay.
-                delay_ms = self._delay_ms(1 if busy else session.attempt(held.command_id))
+                delay_ms = self._delay_ms(1 if busy else session.attempt(lease.command_id))
                 releases.append(
-                    Release(held.command_id, session.agent_id, held.lease_id, delay_ms, stated, counts=not busy)
+                    Release(lease.command_id, session.agent_id, lease.lease_id, delay_ms, stated, counts=not busy)
                 )
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
-                completions.append(Completion(_progress(session, held), status, stated))
-            session.ended(*held)
+                completions.append(Completion(_progress(session, lease), status, stated))
+            session.ended(*lease)
         await asyncio.gather(self._store.release(releases), self._store.finish(completions))
 
     def _delay_ms(self, attempt: int) -> int:
@@ -194,27 +194,29 @@ _FAULTS: Final = {
 def _note_progress(session: AgentSession, report: Report, now: float) -> dict[LeaseRef, None]:
     """Update the session. Return the commands that progressed, each once, in order of first mention."""
     progressed: dict[LeaseRef, None] = {}
-    for held in report.received:
-        if session.received(held.command_id, held.lease_id, now):
-            progressed[held] = None
-    for held in report.started:
-        if session.started(held.command_id, held.lease_id, now):
-            progressed[held] = None
+    for lease in report.received:
+        if session.received(lease.command_id, lease.lease_id, now):
+            progressed[lease] = None
+    for lease in report.started:
+        if session.started(lease.command_id, lease.lease_id, now):
+            progressed[lease] = None
     return progressed
 
 
-def _progress(session: AgentSession, held: LeaseRef) -> Progress:
-    return Progress(held.command_id, session.agent_id, held.lease_id, *session.stages(held.command_id, held.lease_id))
+def _progress(session: AgentSession, lease: LeaseRef) -> Progress:
+    return Progress(
+        lease.command_id, session.agent_id, lease.lease_id, *session.stages(lease.command_id, lease.lease_id)
+    )
 
 
 def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:
     """Completions for cancelled commands that the agent did not have. Cancels of earlier attempts do not count."""
     completions = []
-    for held in not_found:
-        if session.holds(*held):
+    for lease in not_found:
+        if session.holds(*lease):
             reason = Reason("cancelled", "cancelled; the agent did not have it")
-            completions.append(Completion(_progress(session, held), CommandStatus.CANCELLED, reason))
-        session.ended(*held)
+            completions.append(Completion(_progress(session, lease), CommandStatus.CANCELLED, reason))
+        session.ended(*lease)
     return completions
 
 

@@ -33,7 +33,7 @@ def ignored(session: AgentSession, report: Report) -> Iterator[Ignored]:
     yield from _repeated("received", session, report.received, lambda item: item.acknowledged is not None)
     yield from _repeated("started", session, report.started, lambda item: item.started is not None)
     others = {
-        "refused": [refusal.held for refusal in report.refusals],
+        "refused": [refusal.lease for refusal in report.refusals],
         "output": [LeaseRef(piece.command_id, piece.lease_id) for piece in report.outputs],
         "cancel_reports": report.not_found,
     }

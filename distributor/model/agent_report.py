@@ -31,7 +31,7 @@ class RefusalKind(StrEnum):
 class Refusal(NamedTuple):
     """A command that the agent has not started and will not start."""
 
-    held: LeaseRef
+    lease: LeaseRef
     kind: RefusalKind
     reason: Reason
 
@@ -42,7 +42,7 @@ class ReportedCompletion(NamedTuple):
     `fault` is set if the message itself was invalid.
     """
 
-    held: LeaseRef
+    lease: LeaseRef
     status: CommandStatus | None
     reason: Reason
     exit_code: int | None

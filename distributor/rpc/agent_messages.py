@@ -101,38 +101,38 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         if count > MAX_ITEMS_PER_MESSAGE:
             raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
     return Report(
-        received=[_held("received", item) for item in request.received],
-        started=[_held("started", item) for item in request.started],
+        received=[_lease_ref("received", item) for item in request.received],
+        started=[_lease_ref("started", item) for item in request.started],
         refusals=[_refusal(item) for item in request.refused],
         outputs=[_output(item, agent_id) for item in request.output],
         completions=[_completion(item) for item in request.results],
-        not_found=[held for item in request.cancel_reports if (held := _not_found(item)) is not None],
+        not_found=[lease for item in request.cancel_reports if (lease := _not_found(item)) is not None],
     )
 
 
-def _held(
+def _lease_ref(
     field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport
 ) -> LeaseRef:
-    held = LeaseRef(item.command_id, item.lease_id)
+    lease = LeaseRef(item.command_id, item.lease_id)
     # On the hot path, so only the length is checked: a malformed id is unknown anyway.
-    if len(held.command_id) > _MAX_ID or len(held.lease_id) > _MAX_ID:
-        part = "lease_id" if len(held.command_id) <= _MAX_ID else "command_id"
+    if len(lease.command_id) > _MAX_ID or len(lease.lease_id) > _MAX_ID:
+        part = "lease_id" if len(lease.command_id) <= _MAX_ID else "command_id"
         raise ProtocolViolation(f"{field}.{part}", f"{field}.{part} must have at most {_MAX_ID} characters")
-    return held
+    return lease
 
 
 def _not_found(item: pb.CancelReport) -> LeaseRef | None:
     if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
         raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
-    held = _held("cancel_reports", item)
-    return held if item.finding == pb.CANCEL_FINDING_UNKNOWN else None
+    lease = _lease_ref("cancel_reports", item)
+    return lease if item.finding == pb.CANCEL_FINDING_UNKNOWN else None
 
 
 def _refusal(item: pb.Refused) -> Refusal:
     kind = REFUSAL_FROM_WIRE.get(item.code)
     if kind is None:
         raise ProtocolViolation("refused.code", f"refused.code has no value {item.code}")
-    return Refusal(_held("refused", item), kind, Reason(item.reason.code, item.reason.message))
+    return Refusal(_lease_ref("refused", item), kind, Reason(item.reason.code, item.reason.message))
 
 
 def _output(item: pb.Output, agent_id: str) -> OutputPiece:
@@ -147,7 +147,7 @@ def _output(item: pb.Output, agent_id: str) -> OutputPiece:
         raise ProtocolViolation(
             "output.offset", f"output.offset must be 0 to 2^53, and so must its end, not {item.offset:,}"
         )
-    command_id, lease_id = _held("output", item)
+    command_id, lease_id = _lease_ref("output", item)
     return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data)
 
 
@@ -160,7 +160,7 @@ def _completion(item: pb.Result) -> ReportedCompletion:
         except NotJson as error:
             fault = Reason("invalid_result", str(error)[:MAX_REASON_MESSAGE])
     return ReportedCompletion(
-        _held("results", item),
+        _lease_ref("results", item),
         STATUS_FROM_WIRE.get(item.status),
         Reason(item.reason.code, item.reason.message),
         item.exit_code if item.HasField("exit_code") else None,
