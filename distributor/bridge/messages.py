@@ -127,7 +127,7 @@ def pong(now_ms: int, position: str, request_id: str) -> str:
 
 def _availability(availability: Availability) -> Document:
     fault = availability.fault
-    return {"available": fault is None, "since": time_text(availability.since_ms), "message": fault or ""}
+    return {"available": fault is None, "since": time_text(availability.since_ms), "message": fault}
 
 
 def _given(**fields: str) -> dict[str, Any]:

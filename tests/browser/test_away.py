@@ -15,7 +15,7 @@ from tests.support.page_world import AGENT_ID, PageWorld, page_world
 from tests.support.running_server import running_server
 
 SINCE: Final = "2026-11-30T01:19:58.000Z"
-UP: Final = {"available": True, "since": "2026-11-30T00:00:00.000Z", "message": ""}
+UP: Final = {"available": True, "since": "2026-11-30T00:00:00.000Z", "message": None}
 DOWN: Final = {"available": False, "since": SINCE, "message": "connection refused"}
 MOMENT: Final = r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d UTC\S*"
 

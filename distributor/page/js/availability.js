@@ -1,7 +1,7 @@
 /**
  * What is away: the bridge, its server, or its Valkey, and up to when what the page shows is known. Pure.
  *
- * @typedef {{available: boolean, since: number, message: string}} Backend  `since` in ms by the bridge's clock
+ * @typedef {{available: boolean, since: number, message: string | null}} Backend  `since` in ms by the bridge's clock
  * @typedef {{server: Backend, valkey: Backend}} Backends
  * @typedef {{server: string, valkey: string}} Readiness  what `/readyz` says of each: `ok`, or what is wrong
  * @typedef {"bridge" | "server" | "valkey"} Part

@@ -27,7 +27,7 @@ function command(commandId, state, receipts = {}) {
     status: STATUS[state] ?? state,
     state,
     attempt: 1,
-    reason: { code: "", message: "" },
+    reason: { code: "", message: null },
     receipts: { queued: NOW, ...receipts },
   };
 }
@@ -142,7 +142,7 @@ export const tests = {
   },
   "what the bridge says of its parts is kept"() {
     const server = { available: false, since: "2026-11-30T01:19:58.000Z", message: "no answer" };
-    const valkey = { available: true, since: "2026-11-30T00:00:00.000Z", message: "" };
+    const valkey = { available: true, since: "2026-11-30T00:00:00.000Z", message: null };
     const since = [Date.UTC(2026, 10, 30, 1, 19, 58), Date.UTC(2026, 10, 30)];
     same(after({ type: "bridge:status", server, valkey }).backends, {
       server: { ...server, since: since[0] },

@@ -32,7 +32,7 @@ async def test_a_server_that_cannot_be_reached_is_reported_on_connect(server: Ru
     assert [message["type"] for message in second.messages[:2]] == ["connected", "bridge:status"]
     assert status["message"]
     assert again["server"]["since"] == status["since"], "since it was lost, not since the dashboard connected"
-    assert again["valkey"] == {"available": True, "since": again["valkey"]["since"], "message": ""}
+    assert again["valkey"] == {"available": True, "since": again["valkey"]["since"], "message": None}
 
 
 async def test_a_server_that_stops_and_returns_is_reported(valkey_url: str) -> None:
