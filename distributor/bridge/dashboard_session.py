@@ -106,6 +106,7 @@ async def _authenticate(peer: Peer, verifier: TokenVerifier, most_bytes: int) ->
         identity = verifier.verify(requests.token_of(fields))
         if Scope.READ not in identity.scopes:
             raise CloseConnection(POLICY, f"the token does not have the scope {Scope.READ}")
+        requests.check_values(fields, text)
         request = requests.parse(fields)
     except DistributorError as error:
         raise CloseConnection(POLICY, error.message) from error
@@ -203,6 +204,7 @@ class DashboardSession:
             request_id = requests.request_id_of(fields)
             if requests.is_change(fields):
                 self._check_may_change()
+            requests.check_values(fields, text)
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
                 self._enqueue_call(request, len(text.encode()))

@@ -20,7 +20,9 @@ from distributor.model.command import (
     check_agent_id,
     shown,
 )
+from distributor.model.json_value import whole_number
 from distributor.model.queueing import CommandRequest
+from distributor.wire.json_values import NotJson, json_text
 
 ALL: Final = "*"
 MAX_REQUEST_ID: Final = 128
@@ -30,6 +32,7 @@ MAX_PARAMS_VALUES: Final = 10_000
 """Values in the params of a command: each costs some microseconds on its way to the server."""
 CHANGES: Final = frozenset({"command:request", "command:interrupt"})
 """The messages that need permission to change something."""
+_MARKS_OF_NOT_JSON: Final = ("\\u", "NaN", "Infinity")
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
 
 
@@ -91,15 +94,16 @@ Request = Connect | Queue | Interrupt | Subscribe | Unsubscribe | Ping
 
 
 def fields_of(text: str) -> Fields:
-    """The JSON object in `text`. Raises InvalidArgument."""
+    """The JSON object in `text`. Raises InvalidArgument.
+
+    It may still hold NaN, infinities and lone surrogates, which `check_values` refuses with the path of the field.
+    """
     if sum(map(text.count, ",[{")) > MAX_MARKS:
         raise InvalidArgument(
             f"the message has more than {MAX_MARKS:,} commas and opening brackets, the limit", reason="TOO_MANY_VALUES"
         )
     try:
-        fields = json.loads(text, parse_constant=_no_constant)
-        # Half a surrogate pair can be written as an escape, but never sent on as text.
-        text.encode() if "\\u" not in text else json.dumps(fields, ensure_ascii=False).encode()
+        fields = json.loads(text, parse_int=whole_number)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"the message is not valid JSON: {_short(error)}", reason="MALFORMED_JSON") from error
     if not isinstance(fields, dict):
@@ -110,7 +114,28 @@ def fields_of(text: str) -> Fields:
 def request_id_of(fields: Fields) -> str:
     """The requestId of a message that may be wrong otherwise; empty where it has none that may be sent back."""
     request_id = fields.get("requestId", "")
-    return request_id if isinstance(request_id, str) and len(request_id) <= MAX_REQUEST_ID else ""
+    if not isinstance(request_id, str) or len(request_id) > MAX_REQUEST_ID:
+        return ""
+    try:
+        request_id.encode()
+    except UnicodeEncodeError:
+        return ""
+    return request_id
+
+
+def check_values(fields: Fields, text: str) -> None:
+    """Raise InvalidArgument, naming the field, for what `text` says and JSON cannot: NaN, infinities, lone surrogates.
+
+    In `params` they pass: the call to the server names their path.
+    """
+    if not any(mark in text for mark in _MARKS_OF_NOT_JSON):
+        return
+    own = {name: value for name, value in fields.items() if name != "params"}
+    try:
+        json_text(own, "message")
+    except NotJson as error:
+        field, sentence = error.path.removeprefix("message."), str(error).removeprefix("message.")
+        raise InvalidArgument(sentence, field=field, reason="MALFORMED_JSON") from error
 
 
 def is_change(fields: Fields) -> bool:
@@ -265,10 +290,6 @@ def _output(item: object, place: str) -> tuple[str, int]:
             "OFFSET_OUT_OF_RANGE",
         )
     return read.command_id(item.get("commandId"), f"{place}.commandId"), offset
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _short(error: Exception) -> str:

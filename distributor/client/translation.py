@@ -36,7 +36,7 @@ from distributor.wire.enums import (
     STATUS_TO_WIRE,
     STREAM_FROM_WIRE,
 )
-from distributor.wire.json_values import NotJson, fill_struct, plain_struct, plain_value
+from distributor.wire.json_values import NotJson, TooDeep, fill_struct, plain_struct, plain_value
 from distributor.wire.limits import MAX_BATCH_COMMANDS
 from distributor.wire.params_summary import params_summary
 from distributor.wire.transport import MAX_MESSAGE_BYTES
@@ -252,7 +252,8 @@ def _fill_params(command: command_pb2.Command, params: Mapping[str, JsonValue]) 
     try:
         fill_struct(command.params, params, "command.params")
     except NotJson as error:
-        raise InvalidArgument(str(error), reason="INVALID_PARAMS", field=error.path) from error
+        reason = "PARAMS_TOO_DEEP" if isinstance(error, TooDeep) else "INVALID_PARAMS"
+        raise InvalidArgument(str(error), reason=reason, field=error.path) from error
 
 
 def _duration(seconds: float, field: str) -> Duration:

@@ -13,9 +13,9 @@ from distributor.rpc.command_messages import unknown_enum_value
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import OFFLINE_FROM_WIRE
-from distributor.wire.json_values import NotJson
+from distributor.wire.json_values import NotJson, TooDeep
 from distributor.wire.params_summary import params_summary
-from distributor.wire.struct_check import TooDeep, check_struct
+from distributor.wire.struct_check import check_struct
 
 _MAX_NANOS = 999_999_999
 

@@ -36,6 +36,10 @@ class NotJson(ValueError):
         self.path = path
 
 
+class TooDeep(NotJson):
+    """Objects or lists nest deeper than MAX_DEPTH."""
+
+
 def fill_value(target: Value, value: object, path: str) -> None:
     """Write `value` into `target`. Errors name it by `path`. Raises NotJson and leaves `target` half filled."""
     _fill_value(target, value, path, MAX_DEPTH)
@@ -166,8 +170,8 @@ def _plain_number(number: float) -> int | float:
     return int(number) or (number if math.copysign(1, number) < 0 else 0)
 
 
-def _too_deep(path: str) -> NotJson:
-    return NotJson(path, f"nests deeper than {MAX_DEPTH} levels")
+def _too_deep(path: str) -> TooDeep:
+    return TooDeep(path, f"nests deeper than {MAX_DEPTH} levels")
 
 
 def _fault(value: object, path: str, error: Exception) -> NotJson:

@@ -49,7 +49,8 @@ def _word(value: Value) -> str:
     if kind == "number_value":
         number = value.number_value
         # All digits, as in JSON: rounding to fifteen digits could turn an id into another one.
-        return str(int(number)) if number.is_integer() and abs(number) < 1e21 else repr(number)
+        digits = number.is_integer() and abs(number) < 1e21 and str(number) != "-0.0"
+        return str(int(number)) if digits else repr(number)
     if kind == "bool_value":
         return "true" if value.bool_value else "false"
     return _NESTED.get(kind or "", "null")

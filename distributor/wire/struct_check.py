@@ -10,14 +10,10 @@ from typing import Final
 
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-from distributor.wire.json_values import MAX_DEPTH, NotJson, step
+from distributor.wire.json_values import MAX_DEPTH, NotJson, TooDeep, step
 
 MAX_PATH_CHARS: Final = 200
 """Maximum number of characters of a path in an error: metadata, which carries it, is small."""
-
-
-class TooDeep(NotJson):
-    """Objects or lists nest deeper than MAX_DEPTH."""
 
 
 class _Fault(Exception):

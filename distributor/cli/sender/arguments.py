@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
@@ -24,6 +24,7 @@ from distributor.model.command import (
     check_command_id,
     shown,
 )
+from distributor.model.json_value import whole_number
 
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -166,10 +167,13 @@ def parse_json_object(text: str) -> dict[str, Any]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Parse `text` as a JSON object, skipping a leading byte order mark. Raises ValueError."""
+    """Parse `text` as a JSON object, skipping a leading byte order mark. Raises ValueError.
+
+    NaN and infinities pass; the check of params refuses them with their path.
+    """
     try:
         value = json.loads(
-            text.removeprefix(_BYTE_ORDER_MARK), parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates
+            text.removeprefix(_BYTE_ORDER_MARK), parse_int=whole_number, object_pairs_hook=_without_duplicates
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"is not valid JSON: {error}") from error
@@ -198,10 +202,6 @@ def _read(path: str) -> str:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"is not valid JSON: {name} is not a JSON number")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -43,8 +43,9 @@ def _fields(line: bytes) -> dict[str, Any]:
         try:
             fields[field] = parse(value)
         except ValueError as error:
-            # The errors of id checks already begin with the field.
-            raise ValueError(f"{name} {str(error).removeprefix(f'{field} ')}") from error
+            # The errors of id checks already begin with the field, those of params with the path in it.
+            text = str(error).removeprefix(f"{field} ")
+            raise ValueError(text if text.startswith("params") else f"{name} {text}") from error
     return fields
 
 
@@ -69,6 +70,12 @@ def _text_or_number(parse: Callable[[str], Any]) -> Callable[[object], Any]:
 def _params(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"must be an object, not {json.dumps(value)}")
+    # Slow to import, and not needed for --help.
+    from google.protobuf.struct_pb2 import Struct
+
+    from distributor.wire.json_values import fill_struct
+
+    fill_struct(Struct(), value, "params")
     return value
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-from distributor.wire.json_values import MAX_DEPTH, NotJson, fill_struct
-from distributor.wire.struct_check import MAX_PATH_CHARS, TooDeep, check_struct, check_value
+from distributor.wire.json_values import MAX_DEPTH, NotJson, TooDeep, fill_struct
+from distributor.wire.struct_check import MAX_PATH_CHARS, check_struct, check_value
 
 
 def struct(**fields: Any) -> Struct:
