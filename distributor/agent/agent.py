@@ -112,7 +112,7 @@ class Agent:
                 f"a command type must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {command_type!r}"
             )
         if command_type in self._table.handlers or command_type == STOP:
-            raise ConfigurationError(f"there is a handler for {command_type} already")
+            raise ConfigurationError(f"there is already a handler for {command_type}")
         if len(self._table.handlers) + 1 >= MAX_TYPES:
             raise ConfigurationError(f"an agent can have handlers for at most {MAX_TYPES} types")
         if not callable(handler) or inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):

@@ -66,7 +66,7 @@ class CommandRun:
 
     def _done(self, result: gateway.Result) -> None:
         if self.abandoned:
-            logger.warning("the handler has ended at last", command_id=self.held.command_id)
+            logger.warning("the handler ended after its stop grace", command_id=self.held.command_id)
             self._on_release(self)
             return
         self._end(result if self._cause is None else results.stopped(self.held, self._cause))
@@ -74,7 +74,7 @@ class CommandRun:
     def _abandon(self) -> None:
         cause = self._cause or StopCause.CANCELLED
         logger.error(
-            "the handler does not stop; it keeps its place until it ends",
+            "the handler does not stop; it occupies its slot until it ends",
             command_id=self.held.command_id,
             attempt=self.context.attempt,
             type=self.context.type,

@@ -58,7 +58,7 @@ class _ResultBuilder:
                 self._log(error)
                 return results.failed(self._held, error, self._max_result_bytes)
             except BaseException as fault:
-                logger.error("what the handler raised cannot be reported", exc_info=fault)
+                logger.error("the handler's exception cannot be reported", exc_info=fault)
                 return results.unreportable(self._held, error, fault)
 
     def _log(self, error: BaseException) -> None:

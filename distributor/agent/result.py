@@ -14,7 +14,7 @@ from distributor.wire.json_values import NotJson, fill_value, json_text
 
 _STOPPED: Final = {
     StopCause.CANCELLED: (command_pb2.COMMAND_STATUS_CANCELLED, "cancelled", "stopped as asked"),
-    StopCause.AGENT_STOPPED: (command_pb2.COMMAND_STATUS_CANCELLED, "agent_stopped", "the agent was told to stop"),
+    StopCause.AGENT_STOPPED: (command_pb2.COMMAND_STATUS_CANCELLED, "agent_stopped", "the agent was stopped"),
     StopCause.TIME_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "time_limit", "it ran longer than its time limit"),
     # Never sent: the server gave the command up.
     StopCause.DISOWNED: (command_pb2.COMMAND_STATUS_CANCELLED, "disowned", "the server gave it up"),
@@ -72,7 +72,7 @@ def would_not_stop(held: RecordedCommand, cause: StopCause, seconds: float) -> g
     _set_reason(
         result,
         "would_not_stop",
-        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may be running still",
+        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may still be running",
     )
     return result
 
@@ -80,7 +80,7 @@ def would_not_stop(held: RecordedCommand, cause: StopCause, seconds: float) -> g
 def rejected(held: RecordedCommand, why: str) -> gateway.Result:
     """The replacement of a result that ends every stream on which it is sent."""
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
-    _set_reason(result, "result_rejected", f"the server could not take the result: {why}")
+    _set_reason(result, "result_rejected", f"the server rejected the result: {why}")
     return result
 
 

@@ -153,7 +153,7 @@ class AgentRuntime:
         for command_id in end.unanswered_results:
             held = self._record.get(command_id)
             if held and held.result:
-                logger.error("the server cannot take a result", command_id=command_id, details=end.details)
+                logger.error("the server rejected a result", command_id=command_id, details=end.details)
                 self._record.replace(results.rejected(held, end.details))
 
     def _act(self, action: Action) -> None:
@@ -174,10 +174,10 @@ class AgentRuntime:
             case ServerDrains(after):
                 self._drain(after)
             case ServerStops(reason):
-                self.leave(reason or "the server told the agent to stop")
+                self.leave(reason or "stopped by the server")
 
     def _drain(self, after: float) -> None:
-        logger.info("the server drains; reconnecting once idle, but not before", after_seconds=after)
+        logger.info("the server drains; reconnecting once idle", not_before_seconds=after)
         self._reconnect_at = now() + after
         if self._session.state:
             self._session.state.leave("the server drains", now())

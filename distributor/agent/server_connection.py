@@ -101,7 +101,7 @@ class ServerConnection:
             # The server knows when the silent session expires; waiting longer is pointless.
             delay = min(delay, end.retry_after)
         status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
-        logger.warning(_failure(end), server=self._server, again_in_seconds=round(delay, 1), **status)
+        logger.warning(_failure(end), server=self._server, retry_in_seconds=round(delay, 1), **status)
         return delay
 
 

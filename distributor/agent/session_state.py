@@ -340,7 +340,7 @@ class SessionState:
 
     def _stale(self) -> gateway.Refused:
         return _refused(
-            gateway.REFUSAL_CODE_STALE, "stale", f"the command was under way for over {self._start_within:g} s"
+            gateway.REFUSAL_CODE_STALE, "stale", f"the command was in transit for over {self._start_within:g} s"
         )
 
     def _refusal(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> gateway.Refused | None:
@@ -365,7 +365,7 @@ class SessionState:
                 return None
             return _refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")
         if not self.accepting:
-            return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent takes no more commands")
+            return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent accepts no more commands")
         if self.credit == 0:
             taken = self._record.running + self._record.stuck
             return _refused(

@@ -125,7 +125,7 @@ class Workload:
         if run.abandoned:
             self._record.stuck += not run.held.control
             if run.blocks_its_loop and loop is not None and loop is self._loop:
-                logger.error("a handler blocks the others; new commands get a new event loop", command_id=command_id)
+                logger.error("a handler blocks the event loop; new commands get a new one", command_id=command_id)
                 self._loop = None
                 self._blocked.append(loop)
         self._record.finish(result)

@@ -27,7 +27,7 @@ _ADVICE: Final = {
     errno.ENOMEM: "this host is out of memory",
     errno.EAGAIN: "this host allows this user no more processes",
     errno.EMFILE: "this agent has too many open files",
-    errno.ELOOP: "its path is a circle of symbolic links",
+    errno.ELOOP: "its path is a loop of symbolic links",
 }
 
 

@@ -96,7 +96,7 @@ async def test_it_does_not_wait_for_longer_than_the_other_may_live(
     gateway.refuse, gateway.retry_after_seconds = [grpc.StatusCode.ALREADY_EXISTS], 0.1
     async with serving(agent, gateway):
         assert gateway.hellos == 2
-        assert "again_in_seconds=0.1" in caplog.text
+        assert "retry_in_seconds=0.1" in caplog.text
 
 
 async def test_waits_are_drawn_at_random_and_begin_anew_once_a_heartbeat_was_answered(
@@ -157,7 +157,7 @@ async def test_a_draining_server_is_left_once_idle_and_joined_again(
         again = await gateway.session()
         await again.command(assignment("b"))
         assert (await again.result("b")).status == COMPLETED
-        assert "again_in_seconds" not in caplog.text, "it comes back when it was told to, not when the backoff says"
+        assert "retry_in_seconds" not in caplog.text, "it comes back when it was told to, not when the backoff says"
 
 
 async def test_a_draining_server_that_ends_the_stream_is_left_with_work_running(

@@ -34,8 +34,8 @@ def many_types(agent: Agent) -> None:
     ("mistake", "message"),
     [
         (lambda agent: agent.add_handler("1ST", nothing), "a command type must be a letter"),
-        (lambda agent: agent.add_handler("PING", nothing), "there is a handler for PING already"),
-        (lambda agent: agent.add_handler("STOP", nothing), "there is a handler for STOP already"),
+        (lambda agent: agent.add_handler("PING", nothing), "there is already a handler for PING"),
+        (lambda agent: agent.add_handler("STOP", nothing), "there is already a handler for STOP"),
         (lambda agent: agent.add_handler("GREET", "text"), "the handler for GREET must be a function"),
         (many_types, "handlers for at most 100 types"),
     ],

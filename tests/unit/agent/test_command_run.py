@@ -261,7 +261,7 @@ async def test_a_handler_that_swallows_its_cancel_fails_after_the_grace_and_is_r
     await entered.wait()
     run.run.stop(StopCause.TIME_LIMIT)
     assert await run.ended() == ("FAILED", "would_not_stop")
-    assert "(time_limit); it may be running still" in run.results[0].reason.message
+    assert "(time_limit); it may still be running" in run.results[0].reason.message
     assert run.run.abandoned
     assert not run.run.blocks_its_loop
     with pytest.raises(RuntimeError, match="has ended"):
