@@ -12,15 +12,16 @@ from click.shell_completion import CompletionItem
 
 from distributor import __version__
 from distributor.cli.exit_codes import exit_codes_help
-from distributor.cli.one_line import exit_code_after
+from distributor.cli.one_line import OneLineGroup, exit_code_after
 from distributor.cli.sender import commands
 from distributor.cli.sender.server_calls import cannot_write
 
 NAME: Final = "command-sender"
+_PREFIX: Final = "error"
 _EPILOG: Final = f"\b\nExit codes:\n{exit_codes_help()}"
 
 
-class SenderGroup(click.Group):
+class SenderGroup(OneLineGroup):
     """A click group whose default command is `send`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -52,7 +53,7 @@ class SenderGroup(click.Group):
         return index
 
 
-@click.group(cls=SenderGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=SenderGroup, prefix=_PREFIX, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME)
 @commands.connection_options
 def command_sender() -> None:
@@ -79,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run with `arguments` and return the exit code."""
     try:
         return exit_code_after(
-            lambda: command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False), "error"
+            lambda: command_sender.main(list(arguments), prog_name=NAME, standalone_mode=False), _PREFIX
         )
     except OSError as error:
         return cannot_write(error)

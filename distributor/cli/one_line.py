@@ -56,6 +56,13 @@ class OneLineCommand(click.Command):
         super().__init__(*args, **options)
         self._prefix = prefix
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the arguments; unlike click, print no empty line for an interrupt."""
+        try:
+            return super().make_context(*args, **options)
+        except KeyboardInterrupt as error:
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Invoke the command; unlike click, print no empty line for an interrupt."""
         try:
