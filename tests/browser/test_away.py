@@ -58,7 +58,7 @@ async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage,
         await agent.vanish()
         await expect(page.status).to_have_text("agent away")
         await expect(page.page.locator(".notice")).to_contain_text(
-            re.compile(f"Agent doomed has been away since {MOMENT}. It is not known whether the command still runs")
+            re.compile(f"Agent doomed has been away since {MOMENT}. The command may no longer be running")
         )
         timeline = page.page.get_by_label("Timeline")
         await expect(timeline).to_contain_text(re.compile(rf"had run for \d+ s at {MOMENT}"))
@@ -88,10 +88,10 @@ async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage,
     [
         (
             "server",
-            "server away",
-            "The server has been away since .*: connection refused. Nothing can be sent or cancelled",
+            "server unavailable",
+            "The server has been unavailable since .*: connection refused. Commands cannot be sent or cancelled",
         ),
-        ("valkey", "Valkey away", "Valkey has been away since .*: connection refused. Nothing new reaches this page"),
+        ("valkey", "Valkey unavailable", "Valkey has been unavailable since .*: connection refused. The page receives no updates"),
     ],
 )
 async def test_what_is_away_is_said_in_every_view(
@@ -111,7 +111,7 @@ async def test_what_is_away_is_said_in_every_view(
     await page.picture(f"{part}-away")
     both = {"server": DOWN, "valkey": DOWN}
     status.say(**both)
-    await expect(page.page.locator(".connection .status")).to_have_text(["Valkey away", "server away"])
+    await expect(page.page.locator(".connection .status")).to_have_text(["Valkey unavailable", "server unavailable"])
     status.say()
     await page.live()
     await expect(page.page.get_by_role("alert")).to_have_count(0)
@@ -123,7 +123,7 @@ async def test_each_part_looks_different(page: DashboardPage) -> None:
     await status.stand_between(page)
     await page.open()
     colours = []
-    looks = {"live": {}, "server away": {"server": DOWN}, "Valkey away": {"valkey": DOWN}}
+    looks = {"live": {}, "server unavailable": {"server": DOWN}, "Valkey unavailable": {"valkey": DOWN}}
     for word, parts in looks.items():
         status.say(**parts)
         look = page.page.locator(".connection .status")
@@ -150,9 +150,9 @@ async def test_a_page_opened_while_valkey_is_away_says_so(page: DashboardPage, p
     await page.page.route_web_socket("**/ws", refuse)
     await page.page.route("**/readyz", not_ready)
     await page.page.goto("/")
-    await expect(page.page.locator(".connection")).to_have_text("Valkey away")
-    await expect(page.page.get_by_role("alert")).to_contain_text("Valkey is away: connection refused")
-    await expect(page.page.get_by_role("alert")).to_contain_text("Nothing is known yet")
+    await expect(page.page.locator(".connection")).to_have_text("Valkey unavailable")
+    await expect(page.page.get_by_role("alert")).to_contain_text("Valkey is unavailable: connection refused")
+    await expect(page.page.get_by_role("alert")).to_contain_text("No data yet")
     await page.picture("opened-while-valkey-away")
     away = False
     await page.live()
@@ -168,14 +168,14 @@ async def test_a_server_that_stops_and_returns(browser: Browser, valkey_url: str
         await page.open()
         address = server.address
         await server.process.stop()
-        await expect(page.page.locator(".connection")).to_have_text("server away")
+        await expect(page.page.locator(".connection")).to_have_text("server unavailable")
         await expect(page.page.get_by_role("alert")).to_contain_text(
-            re.compile(f"The server has been away since {MOMENT}: ")
+            re.compile(f"The server has been unavailable since {MOMENT}: ")
         )
         await page.page.reload()
-        await expect(page.page.locator(".connection")).to_have_text("server away")
+        await expect(page.page.locator(".connection")).to_have_text("server unavailable")
         await page.page.goto("/#/send?agent=a")
-        await expect(page.page.get_by_text("The server is away: what you send now is refused.")).to_be_visible()
+        await expect(page.page.get_by_text("The server is unavailable: commands cannot be sent now.")).to_be_visible()
         async with running_server(valkey_url, listen=address):
             await page.live()
 

@@ -65,13 +65,13 @@ async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage
     await page.open(f"send?agent={AGENT_ID}")
     await page.page.get_by_label("Command line").fill("true")
     await page.page.get_by_label("Time limit, seconds").fill("7200")
-    await page.page.get_by_label("Waits at most, seconds").fill("90")
+    await page.page.get_by_label("Queue limit (seconds)").fill("90")
     await page.page.get_by_role("button", name="Send", exact=True).click()
     first = await page.shown_command()
     await page.page.get_by_role("button", name="Run again").click()
     await expect(page.page).not_to_have_url(re.compile(first))
     await expect(page.fact("Time limit")).to_have_text("2 h")
-    await expect(page.fact("Waits at most")).to_have_text("1 min 30 s")
+    await expect(page.fact("Queue limit")).to_have_text("1 min 30 s")
     await page.page.get_by_role("link", name="Edit and send…").click()
     await expect(page.page.get_by_label("Time limit, seconds")).to_have_value("7200")
 
@@ -126,7 +126,7 @@ async def test_what_may_have_been_sent_is_queued_once(page: DashboardPage) -> No
     await page.page.get_by_role("button", name="Send", exact=True).click()
     sent = await answers.pass_on(**NO_ANSWER)
     await expect(page.page.get_by_role("alert")).to_contain_text(
-        "not known whether the command for page-agent was sent"
+        "Unknown whether the command for page-agent was sent"
     )
     await page.page.get_by_role("button", name="Send", exact=True).click()
     assert await page.shown_command() == sent
@@ -134,7 +134,7 @@ async def test_what_may_have_been_sent_is_queued_once(page: DashboardPage) -> No
     answers.hold()
     await page.page.get_by_role("button", name="Run again").click()
     again = await answers.pass_on(**NO_ANSWER)
-    await expect(page.page.locator(".toast")).to_contain_text("not known whether the command for page-agent was sent")
+    await expect(page.page.locator(".toast")).to_contain_text("Unknown whether the command for page-agent was sent")
     await page.page.get_by_role("button", name="Run again").click()
     await expect(page.page).to_have_url(re.compile(again))
     await page.open("commands")
@@ -145,7 +145,7 @@ async def test_what_may_have_been_sent_is_queued_once(page: DashboardPage) -> No
     ("changes", "told"),
     [
         ({}, "Sent to page-agent."),
-        (NO_ANSWER, "It is not known whether the command for page-agent was sent: the server did not"),
+        (NO_ANSWER, "Unknown whether the command for page-agent was sent: the server did not"),
         (NO_ANSWER | {"code": "RESOURCE_EXHAUSTED"}, "Not sent to page-agent: the server did not"),
     ],
 )
@@ -240,11 +240,11 @@ async def test_filters_and_pages_are_the_servers(page: DashboardPage, world: Pag
     await expect(page.row(own)).to_contain_text("echo 'not from this page'")
     await page.page.get_by_label("Queued").select_option("15m")
     await page.page.get_by_label("Status").select_option("completed")
-    await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
+    await expect(page.page.get_by_text("No matching commands")).to_be_visible()
     await page.page.get_by_role("link", name="Show all commands").click()
     await expect(page.rows).to_have_count(25)
     await page.page.get_by_label("Until").fill("2020-01-02T03:04")
-    await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
+    await expect(page.page.get_by_text("No matching commands")).to_be_visible()
     await page.page.get_by_label("Until").fill("2120-01-02T03:04")
     await expect(page.rows).to_have_count(25)
     await page.page.get_by_role("button", name="Clear").click()
@@ -256,7 +256,7 @@ async def test_filters_and_pages_are_the_servers(page: DashboardPage, world: Pag
 
 async def test_a_list_follows_what_happens(page: DashboardPage, world: PageWorld) -> None:
     await page.open("commands")
-    await expect(page.page.get_by_text("No command yet")).to_be_visible()
+    await expect(page.page.get_by_text("No commands yet")).to_be_visible()
     command_id = await world.server.queue(AGENT_ID, "SCRIPT")
     await expect(page.row(command_id).locator(".status")).to_have_text("assigned")
     world.script.fail("broken", "the <i>disk</i> is full")

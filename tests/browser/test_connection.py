@@ -110,7 +110,7 @@ async def test_how_long_a_command_runs_is_not_guessed_while_disconnected(
     await world.stop_bridge()
     await expect(page.page.get_by_role("alert")).to_contain_text("Not connected: the bridge")
     await page.page.clock.run_for(60_000)
-    await expect(page.page.get_by_role("alert")).to_contain_text("What you see is as of")
+    await expect(page.page.get_by_role("alert")).to_contain_text("Data as of")
     await expect(running).to_contain_text(re.compile(r"had run for \d s at \d\d:\d\d:\d\d UTC"))
     await expect(running).not_to_contain_text("running for")
     world.script.end()
@@ -132,8 +132,8 @@ async def test_a_bridge_that_falls_silent_is_told_and_left(page: DashboardPage, 
     await page.open()
     silent = True
     await page.page.clock.run_for(20_000)
-    await expect(page.page.locator(".connection")).to_have_text("bridge away")
-    await expect(page.page.get_by_role("alert")).to_contain_text("Nothing heard from the bridge since")
+    await expect(page.page.locator(".connection")).to_have_text("bridge unreachable")
+    await expect(page.page.get_by_role("alert")).to_contain_text("The bridge has not responded since")
     await page.page.clock.run_for(12_000)
     silent = False
     await page.page.clock.run_for(20_000)
@@ -167,7 +167,7 @@ async def test_a_killed_bridge_is_found_again_and_output_goes_on(
             world.script.print("before\n")
             await expect(page.output).to_contain_text("before")
             bridge.kill()
-            await expect(page.page.locator(".connection")).to_have_text("bridge away")
+            await expect(page.page.locator(".connection")).to_have_text("bridge unreachable")
         world.script.print("meanwhile\n")
         async with launched_bridge(world, port):
             await page.live()
@@ -214,7 +214,7 @@ async def test_an_api_that_fails_is_told_and_takes_nothing_else_along(
     await page.page.route("**/api/commands**", unavailable)
     await page.page.route("**/api/commands/**", unavailable)
     await page.open("commands")
-    await expect(page.page.get_by_role("alert")).to_contain_text("The commands could not be read: Valkey is away")
+    await expect(page.page.get_by_role("alert")).to_contain_text("Could not load the commands: Valkey is away")
     await page.send(agent_id=AGENT_ID, command_type="SCRIPT")
     world.script.print("still here\n")
     await expect(page.output).to_contain_text("still here")

@@ -102,7 +102,7 @@ async def test_every_view_shows_hostile_texts_in_their_place(hostile_page: Dashb
     await expect(page.fact("Command line")).to_contain_text("'word" + SPELT)
     await looked_at(page)
     await page.open("commands/nonsense%E2%80%AEevil")
-    await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+    await expect(page.page.get_by_text("Command not found")).to_be_visible()
     await looked_at(page)
 
 

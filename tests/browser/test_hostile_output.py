@@ -57,13 +57,13 @@ async def test_what_was_really_printed_can_be_seen_copied_and_downloaded(
     await page.page.get_by_role("button", name="Raw").click()
     raw = "one\\r\n\\x1b[31mred\\x1b[0m \\xff\\\\\\u202e\n\\x1b[2Jto stderr\n"
     text = "element => element.textContent"
-    assert await page.page.get_by_label("Output as it was printed").evaluate(text) == raw
+    assert await page.page.get_by_label("Raw output").evaluate(text) == raw
     await page.picture("raw-output")
     await page.page.get_by_role("button", name="Copy").click()
     await expect(page.page.locator(".toast")).to_have_text(re.compile("Output copied"))
     assert await page.page.evaluate("navigator.clipboard.readText()") == raw
     world.script.print("more\n")
-    await expect(page.page.get_by_label("Output as it was printed")).to_contain_text("more")
+    await expect(page.page.get_by_label("Raw output")).to_contain_text("more")
     world.script.end()
     await expect(page.status).to_have_text("completed")
     async with page.page.expect_download() as downloading:

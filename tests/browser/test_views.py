@@ -110,14 +110,14 @@ async def test_every_view_has_an_address(page: DashboardPage, world: PageWorld) 
     await page.page.go_back()
     await expect(page.rows).to_have_count(1)
     await page.open("nonsense")
-    await expect(page.page.get_by_text("There is no such page")).to_be_visible()
+    await expect(page.page.get_by_text("Page not found")).to_be_visible()
 
 
 async def test_the_keyboard_alone_is_enough(page: DashboardPage, world: PageWorld) -> None:
     await page.open()
     keyboard = page.page.keyboard
     await keyboard.press("Tab")
-    await expect(page.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await expect(page.page.get_by_role("link", name="Skip to content")).to_be_focused()
     await keyboard.press("Enter")
     await expect(page.page.locator("#content")).to_be_focused()
     await keyboard.press("n")
@@ -158,14 +158,14 @@ async def test_nothing_there_yet(browser: Browser, server: RunningServer) -> Non
     ):
         page = DashboardPage(await context.new_page())
         await page.open()
-        await expect(page.page.get_by_text("No agent yet")).to_be_visible()
-        await expect(page.page.get_by_text("No command yet")).to_be_visible()
+        await expect(page.page.get_by_text("No agents yet")).to_be_visible()
+        await expect(page.page.get_by_text("No commands yet")).to_be_visible()
         await page.picture("empty")
         await page.open("commands?status=failed")
-        await expect(page.page.get_by_text("Nothing matches")).to_be_visible()
+        await expect(page.page.get_by_text("No matching commands")).to_be_visible()
         problems.expect("status of 404 .*/api/commands/")
         await page.open("commands/01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33")
-        await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+        await expect(page.page.get_by_text("Command not found")).to_be_visible()
 
 
 async def test_agents_beyond_what_a_snapshot_holds(page: DashboardPage, world: PageWorld) -> None:
@@ -224,7 +224,7 @@ async def test_pressing_enter_again_goes_on_to_the_next_page(page: DashboardPage
 
 async def test_what_is_no_id_is_not_asked_for(page: DashboardPage) -> None:
     await page.open("commands/nonsense")
-    await expect(page.page.get_by_text("There is no such command")).to_be_visible()
+    await expect(page.page.get_by_text("Command not found")).to_be_visible()
     await page.page.reload()
     await page.live()
     await page.page.get_by_role("link", name="Agents").click()

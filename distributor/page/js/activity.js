@@ -1,25 +1,25 @@
 /**
- * What ended in the last minutes, in buckets of a few seconds: the source of the charts. Pure.
+ * Counts and latencies of recently ended commands in 5-second buckets, for charts and tiles. Pure.
  *
  * @typedef {{completed: number, other: number, waits: number[], totals: number[]}} Bucket
- * @typedef {Map<number, Bucket>} Activity  by the time at which the bucket begins, in ms
+ * @typedef {Map<number, Bucket>} Activity  keyed by bucket start time, in ms
  */
 
 export const BUCKET_MS = 5_000;
 export const WINDOW_MS = 5 * 60_000;
-/** Enough for a percentile, and a bound on what a busy system may cost us. */
+/** Bounds memory; enough for percentiles. */
 const SAMPLES = 500;
 
 /** @typedef {import("./protocol.js").Command} Command */
 
 /**
- * The activity after some commands ended, without what is older than the window. Copies only the buckets that change.
+ * Adds ended commands and drops buckets older than the window. Copies only buckets that change.
  * @param {Activity} activity
  * @param {Command[]} ended
- * @param {number} now  ms, by the clock of the receipts
+ * @param {number} now  ms, by the store's clock, which also sets the receipts
  * @returns {Activity}
  */
-export function withEnded(activity, ended, now) {
+export function addEnded(activity, ended, now) {
   const next = new Map([...activity].filter(([begin]) => begin >= now - WINDOW_MS - BUCKET_MS));
   const copied = new Set();
   for (const command of ended) {
@@ -49,7 +49,7 @@ function count(bucket, command) {
 }
 
 /**
- * Keeps every sample at first, later each with equal chance.
+ * Reservoir sampling: keeps a uniform sample of at most `SAMPLES` values.
  * @param {number[]} samples
  * @param {number} value
  * @param {Bucket} bucket
@@ -63,10 +63,10 @@ function sample(samples, value, bucket) {
 }
 
 /**
- * The series of the charts, one value for each bucket of the window, the newest last; null where we know nothing.
+ * Chart series with one value per bucket, oldest first; null if unknown.
  * @param {Activity} activity
  * @param {number} now
- * @param {number} since  from when on we know
+ * @param {number} since  start of the known period, in ms
  */
 export function series(activity, now, since) {
   const last = now - (now % BUCKET_MS);
@@ -89,7 +89,7 @@ function perSecond(count, isKnown) {
 }
 
 /**
- * The whole window in a few numbers.
+ * Totals and percentiles over the whole window.
  * @param {Activity} activity
  * @param {number} now
  */

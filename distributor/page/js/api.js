@@ -1,5 +1,5 @@
 /**
- * Reads pages of history from `/api`.
+ * Client of the read API at `/api`.
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {import("./protocol.js").Result} Result
@@ -8,7 +8,7 @@
 import { parseDocument } from "./exact_json.js";
 import { agentOf, commandOf, resultOf, statusesOf } from "./protocol.js";
 
-/** A refusal by the bridge. */
+/** An error response from the bridge, or no response (status 0). */
 export class ApiError extends Error {
   /** @param {number} status @param {string} code @param {string} message */
   constructor(status, code, message) {
@@ -26,14 +26,14 @@ export class Api {
 
   /**
    * One page of commands, newest first.
-   * @param {Record<string, string | number | undefined>} query  parameters of `/api/commands`; `status` a short word
+   * @param {Record<string, string | number | undefined>} query  of `/api/commands`; `status` may be a short status
    * @param {AbortSignal} signal
    * @returns {Promise<{commands: Command[], nextPageToken: string}>}
    */
   async commands({ status, ...query }, signal) {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) if (value) search.set(name, String(value));
-    // A word that means nothing is for the bridge to refuse.
+    // Pass an unknown status on; the bridge rejects it.
     const statuses = status ? statusesOf(String(status)) : [];
     for (const exact of statuses.length || !status ? statuses : [String(status)]) search.append("status", exact);
     const { commands, nextPageToken } = await this.read(`/api/commands?${search}`, signal);
@@ -71,9 +71,9 @@ export class Api {
   async read(path, signal) {
     const token = await this.tokens.get();
     const options = { headers: { Authorization: `Bearer ${token}` }, signal };
-    const response = await reached(() => fetch(path, options), signal);
-    if (response.ok) return reached(async () => parseDocument(await response.text()), signal);
-    // A proxy may refuse with a body that is not JSON.
+    const response = await orUnavailable(() => fetch(path, options), signal);
+    if (response.ok) return orUnavailable(async () => parseDocument(await response.text()), signal);
+    // A proxy's error response may not be JSON.
     const body = await response.json().catch(() => ({}));
     const { code = "UNKNOWN", message = `the bridge answered ${response.status}` } = body.error ?? {};
     throw new ApiError(response.status, code, message);
@@ -81,15 +81,16 @@ export class Api {
 }
 
 /**
- * The outcome of one step of a call. The connection may break at any point before the whole body has arrived.
+ * Awaits one step of a request and maps network errors to `UNAVAILABLE`: the connection may break until the body is
+ * read.
  * @template T @param {() => Promise<T>} step @param {AbortSignal} signal
  * @returns {Promise<T>}
  */
-async function reached(step, signal) {
+async function orUnavailable(step, signal) {
   try {
     return await step();
   } catch (error) {
     if (signal.aborted) throw error;
-    throw new ApiError(0, "UNAVAILABLE", "the bridge cannot be reached");
+    throw new ApiError(0, "UNAVAILABLE", "the bridge is unreachable");
   }
 }

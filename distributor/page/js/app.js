@@ -1,6 +1,5 @@
 /**
- * Ties the parts together: what is known, which view is open, and what the user can do. Views read it and call its
- * actions.
+ * Holds the page's state, the open view and the user's actions. Views read the state and call the actions.
  *
  * @typedef {{id: number, text: string, bad: boolean}} Toast
  * @typedef {import("./protocol.js").Command} Command
@@ -10,22 +9,22 @@
 import { Api } from "./api.js";
 import { CommandDetail } from "./command_detail.js";
 import { CommandList } from "./command_list.js";
-import { knownAt, whatIsAway } from "./availability.js";
+import { dataTime, currentOutages } from "./availability.js";
 import { Connection } from "./connection.js";
 import { copyText, downloadOutput } from "./download.js";
 import { bytes } from "./format.js";
 import { commandLink, parseRoute, titleOf } from "./router.js";
 import { readReadiness } from "./readiness.js";
 import { Requests, refusalText } from "./requests.js";
-import { SendForm, draftOf, requestAgain } from "./send_form.js";
+import { SendForm, draftOf, repeatRequest } from "./send_form.js";
 import { SnapshotRest } from "./snapshot_rest.js";
-import { nothingKnown, reduce } from "./store.js";
+import { initialState, reduce } from "./store.js";
 import { toggleTheme } from "./theme.js";
 import { Tokens } from "./token.js";
 
 const TICK_MS = 1_000;
-/** Messages are taken together for this long, so that a burst costs one change of the page. */
-const TOGETHER_MS = 30;
+/** Batches messages for this long so that a burst causes one redraw. */
+const BATCH_MS = 30;
 const STALE_MS = 15_000;
 const TOAST_MS = 8_000;
 
@@ -34,7 +33,7 @@ export class App {
   constructor(vendored, draw) {
     this.vendored = vendored;
     this.draw = draw;
-    this.known = nothingKnown();
+    this.known = initialState();
     this.now = Date.now();
     this.route = parseRoute(location.hash);
     this.tokens = new Tokens();
@@ -42,16 +41,16 @@ export class App {
     this.connection = new Connection({
       tokens: this.tokens,
       position: () => this.known.position,
-      outputs: () => this.detail?.wanted() ?? [],
+      outputs: () => this.detail?.outputSubscriptions() ?? [],
       onMessage: (message) => this.receive(message),
-      onState: (state) => this.connectionChanged(state),
+      onState: (state) => this.onConnectionState(state),
     });
     this.requests = new Requests(this.connection);
     this.rest = new SnapshotRest(this.api, (message) => this.receive(message));
     this.list = new CommandList(
       this.api,
       () => this.changed(),
-      () => Date.now() + this.known.ahead,
+      () => Date.now() + this.known.clockOffset,
     );
     /** @type {CommandDetail | null} */
     this.detail = null;
@@ -63,16 +62,16 @@ export class App {
     this.dialog = "";
     /** @type {Message[]} */
     this.received = [];
-    this.taking = 0;
+    this.batchTimer = 0;
     /** @type {Set<() => void>} */
     this.tickers = new Set();
     this.drawing = false;
-    /** Whether the view is new, so that the focus has to go into it. */
-    this.arrived = false;
+    /** Whether the view has just changed and needs the focus. */
+    this.viewChanged = false;
     this.focus = "";
     this.toastCount = 0;
     /**
-     * What the bridge says of its parts while it takes no dashboard.
+     * The bridge's readiness while it accepts no dashboard.
      * @type {import("./availability.js").Readiness | null}
      */
     this.readiness = null;
@@ -87,13 +86,13 @@ export class App {
 
   // Drawing
 
-  /** Draws soon, once for all that changed until then. */
+  /** Schedules one redraw for all changes until then. */
   changed() {
     if (this.drawing) return;
     this.drawing = true;
     requestAnimationFrame(() => {
       this.drawing = false;
-      this.now = Date.now() + this.known.ahead;
+      this.now = Date.now() + this.known.clockOffset;
       this.draw(this);
     });
   }
@@ -103,7 +102,7 @@ export class App {
     this.changed();
   }
 
-  /** Calls every second. @param {() => void} act @returns {() => void} ends it */
+  /** Calls `act` every second. @param {() => void} act @returns {() => void} unsubscribes */
   onTick(act) {
     this.tickers.add(act);
     return () => this.tickers.delete(act);
@@ -118,21 +117,21 @@ export class App {
       if (detail && detail.commandId === message.commandId) detail.accept(message);
       return;
     }
-    if (message.type === "connected") this.requests.again();
+    if (message.type === "connected") this.requests.resend();
     if (message.type === "connected" || message.type === "resync")
-      this.rest.read(message, Date.now() + this.known.ahead);
-    if (message.type === "command:accepted" || message.type === "error") this.answered(message);
+      this.rest.read(message, Date.now() + this.known.clockOffset);
+    if (message.type === "command:accepted" || message.type === "error") this.onReply(message);
     this.received.push(message);
-    if (message.type === "connected") this.take();
-    else this.taking ||= setTimeout(() => this.take(), TOGETHER_MS);
+    if (message.type === "connected") this.applyReceived();
+    else this.batchTimer ||= setTimeout(() => this.applyReceived(), BATCH_MS);
   }
 
-  take() {
+  applyReceived() {
     const { complete } = this.known;
     const messages = this.received;
     this.received = [];
-    clearTimeout(this.taking);
-    this.taking = 0;
+    clearTimeout(this.batchTimer);
+    this.batchTimer = 0;
     this.known = reduce(this.known, messages, Date.now());
     if (this.known.complete !== complete) this.tick();
     if (this.route.view === "commands") this.list.follow(this.known.changes);
@@ -140,15 +139,15 @@ export class App {
   }
 
   /** @param {Message} message */
-  answered(message) {
+  onReply(message) {
     if (this.requests.settle(message) || message.type !== "error") return;
-    // The view of a command finds out by itself that there is none.
+    // The command view reports a missing command itself.
     if (message.code === "NOT_FOUND" && message.commandId === this.detail?.commandId) return;
     this.toast(message.message, true);
   }
 
   /** @param {import("./connection.js").ConnectionState} state */
-  connectionChanged(state) {
+  onConnectionState(state) {
     if (state.phase === "refused") this.showDialog("token");
     if (state.phase === "waiting") this.askReadiness();
     if (state.phase === "connected") {
@@ -160,7 +159,7 @@ export class App {
     this.changed();
   }
 
-  /** Finds out whether it is the bridge that is away, or what it depends on. */
+  /** Checks whether the bridge itself is down, or its server or Valkey. */
   async askReadiness() {
     const readiness = await readReadiness();
     if (this.connection.state.phase === "connected") return;
@@ -168,28 +167,28 @@ export class App {
     this.changed();
   }
 
-  /** Whether the bridge is connected and heard of. */
+  /** Whether the bridge is connected and has sent something recently. */
   isLive() {
     const { phase, heardAt } = this.connection.state;
     return phase === "connected" && Date.now() - heardAt <= STALE_MS;
   }
 
-  /** What is away. @returns {import("./availability.js").Away[]} */
+  /** Current outages. @returns {import("./availability.js").Outage[]} */
   away() {
     const { heardAt, problem } = this.connection.state;
-    const bridge = { connected: this.isLive(), heardAt: heardAt && heardAt + this.known.ahead, problem };
-    return whatIsAway(bridge, this.known.backends, this.readiness);
+    const bridge = { connected: this.isLive(), heardAt: heardAt && heardAt + this.known.clockOffset, problem };
+    return currentOutages(bridge, this.known.backends, this.readiness);
   }
 
-  /** The time up to which the data shown is known. Nothing is known of later while a part is away. */
+  /** The time up to which the data shown is known, in ms: the start of an outage, else now. */
   asOf() {
-    return knownAt(this.away(), this.now);
+    return dataTime(this.away(), this.now);
   }
 
-  // Where we are
+  // Navigation
 
-  /** @param {string} hash @param {string} [focus]  selector of what to focus there */
-  go(hash, focus = "") {
+  /** @param {string} hash @param {string} [focus]  selector of the element to focus */
+  navigate(hash, focus = "") {
     this.focus = focus;
     location.hash = hash;
   }
@@ -207,7 +206,7 @@ export class App {
     document.title = titleOf(route);
     if (before.view !== route.view || before.id !== route.id) {
       scrollTo(0, 0);
-      this.arrived = true;
+      this.viewChanged = true;
     }
     this.changed();
   }
@@ -231,20 +230,20 @@ export class App {
       const sent = await this.api.command(commandId, new AbortController().signal);
       if (form === this.form) this.form = new SendForm(draftOf(sent));
     } catch (error) {
-      this.toast(`That command could not be copied: ${/** @type {Error} */ (error).message}`, true);
+      this.toast(`Could not copy the command: ${/** @type {Error} */ (error).message}`, true);
     }
     this.changed();
   }
 
-  // What the user does
+  // User actions
 
-  /** Whether the token permits to send. Until we know, it may. */
-  maySend() {
+  /** Whether the token permits sending; true until the scopes are known. */
+  canSend() {
     return !this.known.userId || this.known.scopes.includes("command:write");
   }
 
-  /** The latest that is known of a command. @template {Command | null} T @param {T} command @returns {T} */
-  newest(command) {
+  /** The latest known state of a command. @template {Command | null} T @param {T} command @returns {T} */
+  latest(command) {
     if (!command) return command;
     return /** @type {T} */ (this.known.commands.get(command.commandId) ?? command);
   }
@@ -254,28 +253,29 @@ export class App {
     const fields = form?.request();
     if (form && fields && !form.sending) {
       form.sending = true;
-      this.ask(fields, form.keyOf(fields), () => this.form === form, (refusal) => form.refused(refusal));
+      this.request(fields, form.idempotencyKey(fields), () => this.form === form, (refusal) => form.refused(refusal));
     }
     this.changed();
   }
 
-  /** Sends the command that is shown again, as it was sent. */
+  /** Sends the shown command again, unchanged. */
   retry() {
     const { detail } = this;
-    if (detail?.sent?.params) this.ask(requestAgain(detail.sent), detail.againKey, () => this.detail === detail);
+    if (detail?.sent?.params) this.request(repeatRequest(detail.sent), detail.retryKey, () => this.detail === detail);
   }
 
   /**
-   * Requests a command. A user who has left the view by the time of the answer stays where they are and gets a toast.
+   * Requests a command. If the user has left the view when the reply arrives, shows a toast instead of navigating.
    * @param {Record<string, any>} fields
    * @param {string} key  its idempotency key
-   * @param {() => boolean} stays  whether the user is still in the view of the request
-   * @param {(refusal: Message) => void} [refused]  shows the refusal in the view instead of in a toast
+   * @param {() => boolean} stays  whether the requesting view is still open
+   * @param {(refusal: Message) => void} [refused]  shows an error in the view instead of in a toast
    */
-  ask(fields, key, stays, refused) {
+  request(fields, key, stays, refused) {
     const to = fields.agentId;
-    this.requests.ask(fields, key, {
-      accepted: ({ commandId }) => (stays() ? this.go(commandLink(commandId)) : this.toast(`Sent to ${to}.`, false)),
+    this.requests.request(fields, key, {
+      accepted: ({ commandId }) =>
+        stays() ? this.navigate(commandLink(commandId)) : this.toast(`Sent to ${to}.`, false),
       refused: (no) => (refused && stays() ? refused(no) : this.toast(refusalText(to, no), true)),
     });
   }
@@ -287,18 +287,18 @@ export class App {
     }
   }
 
-  /** Copies the output as it is shown. */
+  /** Copies the output as shown. */
   async copyOutput() {
     const text = (await this.detail?.screen?.text()) ?? "";
     const copied = await copyText(text);
-    this.toast(copied ? "Output copied." : "Not copied: the browser does not permit it.", !copied);
+    this.toast(copied ? "Output copied." : "Not copied: blocked by the browser.", !copied);
   }
 
   /** Saves the stored output, byte for byte. */
   async downloadOutput() {
     try {
       const before = await downloadOutput(this.detail?.commandId ?? "", this.tokens);
-      if (before) this.toast(`The first ${bytes(before)} are no longer kept: the file begins after them.`, true);
+      if (before) this.toast(`The file starts after the first ${bytes(before)}, which are no longer stored.`, true);
     } catch (error) {
       this.toast(`Output not downloaded: ${/** @type {Error} */ (error).message}`, true);
     }

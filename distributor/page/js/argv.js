@@ -1,10 +1,10 @@
-/** A command line as a list of arguments. */
+/** Splits a command line into arguments. */
 
 /**
- * Splits as a POSIX shell would, quotes and backslashes included, but expands nothing.
+ * Splits like a POSIX shell, honouring quotes and backslashes, without expansion.
  * @param {string} line
  * @returns {string[]}
- * @throws {Error} for a quote that is not closed
+ * @throws {Error} if a quote is not closed
  */
 export function splitArguments(line) {
   /** @type {string[]} */

@@ -1,11 +1,11 @@
 /**
- * What is away: the bridge, its server, or its Valkey, and up to when what the page shows is known. Pure.
+ * Detects outages of the bridge, its server or Valkey, and the time up to which data is known. Pure.
  *
  * @typedef {{available: boolean, since: number, message: string | null}} Backend  `since` in ms by the bridge's clock
  * @typedef {{server: Backend, valkey: Backend}} Backends
- * @typedef {{server: string, valkey: string}} Readiness  what `/readyz` says of each: `ok`, or what is wrong
+ * @typedef {{server: string, valkey: string}} Readiness  the checks of `/readyz`: `ok` or an error
  * @typedef {"bridge" | "server" | "valkey"} Part
- * @typedef {{part: Part, since: number, why: string}} Away  `since` is 0 where that is not known
+ * @typedef {{part: Part, since: number, why: string}} Outage  `since` is 0 if unknown
  */
 
 /** @param {Record<string, any>} message  `bridge:status` @returns {Backends} */
@@ -19,14 +19,14 @@ export function backendsOf({ server, valkey }) {
 }
 
 /**
- * What is away, that without which least is known first.
+ * Current outages, the one that hides most first.
  * @param {{connected: boolean, heardAt: number, problem: string}} bridge  `heardAt` by the store's clock
- * @param {Backends | null} backends  the latest that the bridge said
- * @param {Readiness | null} readiness  what it says meanwhile, where it takes no dashboard
- * @returns {Away[]}
+ * @param {Backends | null} backends  from the last `bridge:status`
+ * @param {Readiness | null} readiness  of a bridge that accepts no dashboard
+ * @returns {Outage[]}
  */
-export function whatIsAway(bridge, backends, readiness) {
-  /** @type {Away[]} */
+export function currentOutages(bridge, backends, readiness) {
+  /** @type {Outage[]} */
   const away = [];
   for (const part of /** @type {const} */ (["valkey", "server"])) {
     const last = backends?.[part];
@@ -38,9 +38,9 @@ export function whatIsAway(bridge, backends, readiness) {
 }
 
 /**
- * The time for which what is shown is known.
- * @param {Away[]} away @param {number} now
+ * The time up to which the data shown is known, in ms.
+ * @param {Outage[]} away @param {number} now
  */
-export function knownAt(away, now) {
+export function dataTime(away, now) {
   return Math.min(now, ...away.map(({ since }) => since || now));
 }

@@ -1,11 +1,11 @@
 /**
- * One command: what `/api` knows of it, and its output from the first byte on, live.
+ * State of the command view: the command as read from `/api`, and its output, live from the first byte.
  *
  * @typedef {"loading" | "ready" | "missing" | "error"} DetailPhase
  */
 
 import { ApiError } from "./api.js";
-import { bytes as inBytes } from "./format.js";
+import { bytes as formatBytes } from "./format.js";
 import { OutputFeed } from "./output_feed.js";
 import { OutputRecord } from "./output_record.js";
 import { randomId } from "./requests.js";
@@ -25,35 +25,35 @@ export class CommandDetail {
     this.api = api;
     this.connection = connection;
     this.changed = changed;
-    /** Anything else cannot exist. */
-    this.isPossible = ID.test(commandId);
+    /** Whether the id is well-formed; other ids cannot exist. */
+    this.isValidId = ID.test(commandId);
     this.feed = new OutputFeed(commandId);
     /** @type {DetailPhase} */
-    this.phase = this.isPossible ? "loading" : "missing";
+    this.phase = this.isValidId ? "loading" : "missing";
     this.problem = "";
-    /** The reply of `/api`. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
+    /** The response of `/api`. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
     this.sent = null;
-    /** One key for all tries to run it again, so that a try whose outcome is unknown is not queued twice. */
-    this.againKey = randomId();
+    /** Idempotency key of "Run again": a retry after an unknown outcome is not queued twice. */
+    this.retryKey = randomId();
     this.reading = new AbortController();
     this.record = new OutputRecord();
-    /** How its output is shown. @type {"terminal" | "raw"} */
+    /** How the output is shown. @type {"terminal" | "raw"} */
     this.look = "terminal";
     /** @type {import("./terminal.js").Screen | null} */
     this.screen = null;
   }
 
-  /** Begins to read and to follow. */
+  /** Reads the command and subscribes to its output. */
   start() {
-    if (!this.isPossible) return;
+    if (!this.isValidId) return;
     this.read();
     this.follow(0);
   }
 
-  /** The view was closed. */
+  /** Stops reading and unsubscribes when the view closes. */
   leave() {
     this.reading.abort();
-    if (this.isPossible) this.connection.send("unsubscribe", { output: [this.commandId] });
+    if (this.isValidId) this.connection.send("unsubscribe", { output: [this.commandId] });
   }
 
   async read() {
@@ -71,9 +71,9 @@ export class CommandDetail {
     this.changed();
   }
 
-  /** What output to subscribe to after a reconnect. */
-  wanted() {
-    return this.isPossible ? [{ commandId: this.commandId, offset: this.feed.next }] : [];
+  /** Output subscriptions to renew after a reconnect. */
+  outputSubscriptions() {
+    return this.isValidId ? [{ commandId: this.commandId, offset: this.feed.next }] : [];
   }
 
   /** @param {number} offset */
@@ -81,7 +81,7 @@ export class CommandDetail {
     this.connection.send("subscribe", { output: [{ commandId: this.commandId, offset }] });
   }
 
-  /** @param {import("./protocol.js").Message} message  about the output of this command */
+  /** @param {import("./protocol.js").Message} message  `terminal:output` or `gap` of this command */
   accept(message) {
     for (const step of this.feed.accept(message)) {
       if ("again" in step) this.follow(step.again);
@@ -94,23 +94,23 @@ export class CommandDetail {
   }
 
   /**
-   * Shows the output here, from the first byte that this page still has.
+   * Shows the output on a screen, from the first byte still in the page.
    * @param {import("./terminal.js").Screen} screen
    */
   attach(screen) {
     this.screen = screen;
     const { dropped, pieces } = this.record;
-    if (dropped) screen.note(`${inBytes(dropped)} before this are no longer in this page: download them`);
+    if (dropped) screen.note(`the ${formatBytes(dropped)} before this are no longer in the page: use Download`);
     for (const piece of pieces) show(screen, piece);
   }
 
-  /** That screen is gone. @param {import("./terminal.js").Screen} screen */
+  /** Detaches a closed screen. @param {import("./terminal.js").Screen} screen */
   detach(screen) {
     if (this.screen === screen) this.screen = null;
   }
 
   /** @param {"terminal" | "raw"} look */
-  showAs(look) {
+  setLook(look) {
     this.look = look;
     this.changed();
   }

@@ -1,6 +1,6 @@
 /**
- * One page of commands as the server filters them. Reads again, at most once a second, while changes come in; commands
- * that are in it change at once.
+ * One page of commands, filtered by the server. Refreshes at most once a second while changes arrive; listed commands
+ * update at once.
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{phase: "loading" | "ready" | "error", rows: Command[], nextPageToken: string, problem: string}} Listed
@@ -9,7 +9,7 @@
 import { ApiError } from "./api.js";
 
 export const PAGE_SIZE = 25;
-const AGAIN_MS = 1_000;
+const REFRESH_MS = 1_000;
 
 export const TIMES = /** @type {const} */ ([
   ["", "any time"],
@@ -34,17 +34,17 @@ export class CommandList {
     this.query = {};
     /** @type {Listed} */
     this.listed = { phase: "loading", rows: [], nextPageToken: "", problem: "" };
-    /** The page before each page, as far as the user has paged. @type {Map<string, string>} */
+    /** Previous page token by page token, for the pages visited. @type {Map<string, string>} */
     this.before = new Map();
     /** @type {AbortController | null} */
     this.reading = null;
     this.seenChanges = -1;
-    /** From when on commands are shown, in ms; 0 for all. */
+    /** Start of the period shown, in ms; 0 for all. */
     this.since = 0;
     this.timer = 0;
   }
 
-  /** Shows another page. @param {Record<string, string>} query  of the address */
+  /** Shows another page. @param {Record<string, string>} query  from the address */
   show(query) {
     if (query.page && query.page === this.listed.nextPageToken) this.before.set(query.page, this.query.page ?? "");
     this.query = query;
@@ -52,29 +52,29 @@ export class CommandList {
     this.read();
   }
 
-  /** The view was closed. */
+  /** Stops reading when the view closes. */
   leave() {
     clearTimeout(this.timer);
     this.timer = 0;
     this.reading?.abort();
   }
 
-  /** Something changed in the system. @param {number} changes */
+  /** Schedules a refresh after a change. @param {number} changes  change counter of the store */
   follow(changes) {
     if (changes === this.seenChanges || this.timer || this.query.page) return;
     this.timer = setTimeout(() => {
       this.timer = 0;
       this.seenChanges = changes;
       this.read();
-    }, AGAIN_MS);
+    }, REFRESH_MS);
   }
 
-  /** The page before this one: a token, empty for the first; undefined where that is not known. */
-  pageBefore() {
+  /** Token of the previous page, empty for the first; undefined if unknown. */
+  previousPage() {
     return this.query.page ? this.before.get(this.query.page) : undefined;
   }
 
-  /** The query of another page. Its token holds for the same times only. @param {string} page  a token, or empty */
+  /** The query of another page. A token is valid for the same period only. @param {string} page  a token, or empty */
   queryOf(page) {
     return { ...this.query, page, since: page && this.since ? String(this.since) : "" };
   }

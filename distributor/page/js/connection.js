@@ -1,18 +1,18 @@
 /**
- * The WebSocket to the bridge: connects, detects a dead connection, reconnects by itself, and resumes where it was.
+ * WebSocket to the bridge: connects, detects dead connections, reconnects and resumes.
  *
  * @typedef {"connecting" | "connected" | "waiting" | "refused"} Phase
  * @typedef {object} ConnectionState
  * @property {Phase} phase
- * @property {number} attempt  tries that failed in a row
- * @property {number} retryAt  when the next try is, while waiting
- * @property {number} heardAt  when something last arrived; 0 before that
- * @property {string} problem  why it is not connected, for people
+ * @property {number} attempt  consecutive failures
+ * @property {number} retryAt  time of the next attempt while waiting, in ms
+ * @property {number} heardAt  time of the last message, in ms; 0 before the first
+ * @property {string} problem  why it is not connected, for display
  *
- * @typedef {object} Surroundings
+ * @typedef {object} ConnectionContext
  * @property {import("./token.js").Tokens} tokens
- * @property {() => string} position  where to resume
- * @property {() => {commandId: string, offset: number}[]} outputs  what output is wanted, from where
+ * @property {() => string} position  resume position
+ * @property {() => {commandId: string, offset: number}[]} outputs  output subscriptions and their offsets
  * @property {(message: import("./protocol.js").Message) => void} onMessage
  * @property {(state: ConnectionState) => void} onState
  */
@@ -22,23 +22,23 @@ import { parseDocument } from "./exact_json.js";
 import { message, received } from "./protocol.js";
 
 const PING_MS = 10_000;
-/** Two pings unanswered. */
+/** Two missed pongs. */
 const SILENCE_MS = 25_000;
 const CONNECT_MS = 10_000;
 
 const POLICY_VIOLATION = 1008;
 const REASONS = new Map([
-  [1001, "the bridge went away"],
-  [1006, "the bridge cannot be reached"],
+  [1001, "the bridge shut down"],
+  [1006, "the bridge is unreachable"],
   [1009, "a message was too large"],
-  [1012, "the bridge restarts"],
-  [1013, "the bridge has no room for us now"],
+  [1012, "the bridge is restarting"],
+  [1013, "the bridge is at its connection limit"],
 ]);
 
 export class Connection {
-  /** @param {Surroundings} surroundings */
-  constructor(surroundings) {
-    this.surroundings = surroundings;
+  /** @param {ConnectionContext} context */
+  constructor(context) {
+    this.context = context;
     /** @type {WebSocket | null} */
     this.socket = null;
     /** @type {ConnectionState} */
@@ -48,18 +48,18 @@ export class Connection {
   }
 
   start() {
-    setInterval(() => this.beat(), PING_MS);
-    addEventListener("online", () => this.hurry());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.hurry());
+    setInterval(() => this.checkLiveness(), PING_MS);
+    addEventListener("online", () => this.retryNow());
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.retryNow());
     this.connect();
   }
 
-  /** Tries now, if it waits for the next try. */
-  hurry() {
+  /** Reconnects now if waiting for the next attempt. */
+  retryNow() {
     if (this.state.phase === "waiting") this.connect();
   }
 
-  /** Starts over with the current token. */
+  /** Reconnects with the current token. */
   restart() {
     this.refusals = 0;
     this.connect();
@@ -68,7 +68,7 @@ export class Connection {
   /**
    * @param {string} type
    * @param {Record<string, any>} fields
-   * @returns {boolean} whether it went out
+   * @returns {boolean} whether it was sent
    */
   send(type, fields = {}) {
     if (this.state.phase !== "connected" || this.socket?.readyState !== WebSocket.OPEN) return false;
@@ -81,10 +81,10 @@ export class Connection {
     this.drop();
     this.change({ phase: "connecting" });
     const opening = (this.opening = {});
-    const token = await this.surroundings.tokens.get().catch(() => undefined);
+    const token = await this.context.tokens.get().catch(() => undefined);
     if (this.opening !== opening) return;
     if (token === undefined) this.failed(1006, "");
-    else if (token === null) this.change({ phase: "refused", problem: this.state.problem || "a token is needed" });
+    else if (token === null) this.change({ phase: "refused", problem: this.state.problem || "a token is required" });
     else this.open(token);
   }
 
@@ -93,18 +93,18 @@ export class Connection {
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
     this.socket = socket;
     this.timer = setTimeout(() => this.failed(1006, ""), CONNECT_MS);
-    socket.onopen = () => socket.send(message("dashboard:connect", this.greeting(token)));
+    socket.onopen = () => socket.send(message("dashboard:connect", this.connectFields(token)));
     socket.onmessage = (event) => this.received(received(parseDocument(event.data)));
     socket.onclose = (event) => this.failed(event.code, event.reason);
   }
 
   /** @param {string} token */
-  greeting(token) {
-    const position = this.surroundings.position();
+  connectFields(token) {
+    const position = this.context.position();
     return {
       token,
       clientInfo: { userAgent: navigator.userAgent, timezone: Intl.DateTimeFormat().resolvedOptions().timeZone },
-      subscribe: { agents: ["*"], commands: ["*"], output: this.surroundings.outputs() },
+      subscribe: { agents: ["*"], commands: ["*"], output: this.context.outputs() },
       ...(position && { resume: position }),
     };
   }
@@ -117,17 +117,17 @@ export class Connection {
       this.refusals = 0;
       this.change({ phase: "connected", attempt: 0, problem: "" });
     }
-    this.surroundings.onMessage(message);
+    this.context.onMessage(message);
   }
 
   /** @param {number} code @param {string} reason */
   failed(code, reason) {
     this.drop();
-    const problem = reason || REASONS.get(code) || `the connection broke (${code})`;
+    const problem = reason || REASONS.get(code) || `the connection was lost (${code})`;
     if (code === POLICY_VIOLATION) {
-      this.surroundings.tokens.forget();
+      this.context.tokens.forget();
       this.refusals += 1;
-      // The first time, the token may merely have expired; the bridge may issue another.
+      // The token may just have expired: try once to get another from the bridge.
       if (this.refusals > 1) return this.change({ phase: "refused", problem });
     }
     const attempt = this.state.attempt + 1;
@@ -145,15 +145,15 @@ export class Connection {
     socket.close();
   }
 
-  beat() {
+  checkLiveness() {
     if (this.state.phase !== "connected") return;
-    if (Date.now() - this.state.heardAt > SILENCE_MS) this.failed(1006, "the bridge fell silent");
+    if (Date.now() - this.state.heardAt > SILENCE_MS) this.failed(1006, "the bridge stopped responding");
     else this.send("ping");
   }
 
   /** @param {Partial<ConnectionState>} change */
   change(change) {
     this.state = { ...this.state, ...change };
-    this.surroundings.onState(this.state);
+    this.context.onState(this.state);
   }
 }

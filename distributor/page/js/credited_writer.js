@@ -1,31 +1,31 @@
 /**
- * Hands bytes to a sink at its own pace. At most one write is in flight; the next begins when the sink reports that it
- * is done. The queue is bounded: beyond the bound the oldest bytes are dropped and a mark says how many.
+ * Writes bytes to a sink at the sink's pace, one write at a time. The queue is bounded: beyond the limit the oldest
+ * bytes are dropped and a mark shows how many.
  */
 
 const WRITE_BYTES = 32 * 1024;
-const WAITING_BYTES = 4 * 1024 * 1024;
+const QUEUE_BYTES = 4 * 1024 * 1024;
 
 export class CreditedWriter {
   /**
    * @param {(bytes: Uint8Array, done: () => void) => void} write
-   * @param {(dropped: number) => Uint8Array} mark  what to show in place of so many bytes that were dropped
-   * @param {number} [limit] bytes that may wait
+   * @param {(dropped: number) => Uint8Array} mark  placeholder for a number of dropped bytes
+   * @param {number} [limit] maximum queued bytes
    */
-  constructor(write, mark, limit = WAITING_BYTES) {
+  constructor(write, mark, limit = QUEUE_BYTES) {
     this.write = write;
     this.mark = mark;
     this.limit = limit;
     /** @type {Uint8Array[]} */
     this.waiting = [];
-    this.waitingBytes = 0;
+    this.queuedBytes = 0;
     this.dropped = 0;
     this.busy = false;
     /** @type {(() => void)[]} */
     this.onIdle = [];
   }
 
-  /** Resolves once everything pushed so far has been taken. @returns {Promise<void>} */
+  /** Resolves once the sink has taken everything pushed so far. @returns {Promise<void>} */
   idle() {
     return new Promise((resolve) => {
       this.onIdle.push(resolve);
@@ -36,14 +36,14 @@ export class CreditedWriter {
   /** @param {Uint8Array} bytes */
   push(bytes) {
     this.waiting.push(bytes);
-    this.waitingBytes += bytes.length;
-    while (this.waitingBytes > this.limit && this.waiting.length > 1) this.dropOldest();
+    this.queuedBytes += bytes.length;
+    while (this.queuedBytes > this.limit && this.waiting.length > 1) this.dropOldest();
     this.next();
   }
 
   dropOldest() {
     const oldest = /** @type {Uint8Array} */ (this.waiting.shift());
-    this.waitingBytes -= oldest.length;
+    this.queuedBytes -= oldest.length;
     this.dropped += oldest.length;
   }
 
@@ -67,7 +67,7 @@ export class CreditedWriter {
     const piece = first.subarray(0, WRITE_BYTES);
     if (piece.length < first.length) this.waiting[0] = first.subarray(WRITE_BYTES);
     else this.waiting.shift();
-    this.waitingBytes -= piece.length;
+    this.queuedBytes -= piece.length;
     return piece;
   }
 }

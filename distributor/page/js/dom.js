@@ -1,27 +1,27 @@
 /**
- * A view library of one file: views are functions that return descriptions of elements, `render` makes the document
- * match them with the fewest changes. Text only ever becomes text nodes; there is no way to pass HTML.
+ * Minimal virtual DOM: views return element descriptions and `render` patches the document to match. Text only ever
+ * becomes text nodes; there is no way to pass HTML.
  *
  * @typedef {string | number | false | null | undefined | Element_ | any[]} Child
  * @typedef {{tag: string, key: unknown, props: Props, children: Described[], mount?: Mount, node?: Node}} Element_
- * @typedef {Record<string, any>} Props  attributes; `on…` are listeners, `key` is the identity among siblings
+ * @typedef {Record<string, any>} Props  attributes; `on…` are listeners, `key` identifies it among siblings
  * @typedef {{text: string, key?: undefined, node?: Text}} Words
  * @typedef {Element_ | Words} Described
- * @typedef {(element: HTMLElement) => () => void} Mount  fills an element, returns what undoes it
+ * @typedef {(element: HTMLElement) => () => void} Mount  fills an element and returns its cleanup
  */
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "path", "g", "rect", "circle", "line", "title"]);
-const AS_PROPERTY = new Set(["value", "checked", "disabled", "selected", "hidden", "open", "className", "htmlFor"]);
+const PROPERTIES = new Set(["value", "checked", "disabled", "selected", "hidden", "open", "className", "htmlFor"]);
 
 /** @type {WeakMap<Element, Described[]>} */
 const rendered = new WeakMap();
 
 /** @type {WeakMap<Node, () => void>} */
-const undoMount = new WeakMap();
+const mountCleanups = new WeakMap();
 
-/** Islands that wait until they are in the document, where they can measure themselves. @type {(() => void)[]} */
-let toMount = [];
+/** Islands to mount once they are in the document and can measure themselves. @type {(() => void)[]} */
+let pendingMounts = [];
 
 /**
  * Describes an element.
@@ -35,8 +35,8 @@ export function h(tag, props, ...children) {
 }
 
 /**
- * Describes an element whose inside is somebody else's, such as a terminal. It is mounted once and left alone as long
- * as the key stays the same.
+ * Describes an element whose content other code manages, such as a terminal. It is mounted once and left alone while
+ * its key stays the same.
  * @param {unknown} key
  * @param {Mount} mount
  * @param {Props} [props]
@@ -47,7 +47,7 @@ export function island(key, mount, props = {}) {
 }
 
 /**
- * Makes the inside of an element match a description.
+ * Patches the children of an element to match a description.
  * @param {Element} container
  * @param {...Child} children
  */
@@ -55,8 +55,8 @@ export function render(container, ...children) {
   const next = described(children);
   patchChildren(container, rendered.get(container) ?? [], next);
   rendered.set(container, next);
-  const mounts = toMount;
-  toMount = [];
+  const mounts = pendingMounts;
+  pendingMounts = [];
   for (const mount of mounts) mount();
 }
 
@@ -128,10 +128,10 @@ function create(description) {
     : document.createElement(description.tag);
   description.node = element;
   patchChildren(element, [], description.children);
-  // After the children: a select takes its value only once it has the option.
+  // After the children: a select accepts a value only once the option exists.
   for (const name in description.props) setProp(/** @type {HTMLElement} */ (element), name, description.props[name]);
   const { mount } = description;
-  if (mount) toMount.push(() => undoMount.set(element, mount(/** @type {HTMLElement} */ (element))));
+  if (mount) pendingMounts.push(() => mountCleanups.set(element, mount(/** @type {HTMLElement} */ (element))));
 }
 
 /** @param {Described} description */
@@ -143,7 +143,7 @@ function remove(description) {
 /** @param {Described} description */
 function forget(description) {
   if ("text" in description) return;
-  undoMount.get(/** @type {Node} */ (description.node))?.();
+  mountCleanups.get(/** @type {Node} */ (description.node))?.();
   description.children.forEach(forget);
 }
 
@@ -151,7 +151,7 @@ function forget(description) {
 function setProp(element, name, value) {
   if (name === "key") return;
   if (name.startsWith("on")) /** @type {any} */ (element)[name.toLowerCase()] = value ?? null;
-  else if (AS_PROPERTY.has(name)) /** @type {any} */ (element)[name] = value ?? "";
+  else if (PROPERTIES.has(name)) /** @type {any} */ (element)[name] = value ?? "";
   else if (value === undefined || value === null || value === false) element.removeAttribute(name);
   else element.setAttribute(name, value === true ? "" : String(value));
 }

@@ -1,4 +1,4 @@
-/** What leaves the page: output as a file, and text to the clipboard. */
+/** Exports output to a file and text to the clipboard. */
 
 import { ApiError } from "./api.js";
 
@@ -6,8 +6,8 @@ import { ApiError } from "./api.js";
  * Saves the stored output of a command, byte for byte.
  * @param {string} commandId
  * @param {import("./token.js").Tokens} tokens
- * @returns {Promise<number>} how many bytes before it are no longer kept
- * @throws {ApiError} where it cannot be had, or breaks off
+ * @returns {Promise<number>} number of earlier bytes that are no longer stored
+ * @throws {ApiError} if the download is rejected or interrupted
  */
 export async function downloadOutput(commandId, tokens) {
   const headers = { Authorization: `Bearer ${await tokens.get()}` };
@@ -19,7 +19,7 @@ export async function downloadOutput(commandId, tokens) {
     return Number(response.headers.get("X-Output-Offset")) || 0;
   } catch (error) {
     if (error instanceof ApiError) throw error;
-    throw new ApiError(0, "UNAVAILABLE", "the bridge cannot be reached, or broke off");
+    throw new ApiError(0, "UNAVAILABLE", "the bridge is unreachable or closed the connection");
   }
 }
 
@@ -29,14 +29,14 @@ function save(blob, name) {
   link.href = URL.createObjectURL(blob);
   link.download = name;
   link.click();
-  // The browser has taken hold of the blob by the time of the next task.
+  // The browser holds the blob by the next task.
   setTimeout(() => URL.revokeObjectURL(link.href), 0);
 }
 
 /**
- * Puts text on the clipboard; also where the page does not come by TLS and the browser offers no clipboard.
+ * Copies text to the clipboard, also without TLS, where browsers provide no clipboard API.
  * @param {string} text
- * @returns {Promise<boolean>} whether it is there
+ * @returns {Promise<boolean>} whether it was copied
  */
 export async function copyText(text) {
   if (navigator.clipboard) {

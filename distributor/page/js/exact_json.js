@@ -1,15 +1,15 @@
 /**
- * JSON without loss. JavaScript's numbers round what needs more than 53 bits and know no sign of 0 in text; a number
- * that it would not spell as it was spelt is kept as its text, and `JSON.stringify` writes it as it was.
+ * Parses JSON without losing digits. JavaScript rounds integers above 53 bits and drops the sign of `-0`; numbers that
+ * would not round-trip keep their source text, and `JSON.stringify` writes it unchanged.
  */
 
 const json = /** @type {any} */ (JSON);
 
 /**
- * As `JSON.parse`; numbers that would change are what `JSON.rawJSON` makes. Browsers of before 2025 round them.
+ * Like `JSON.parse`, but numbers that would change become `JSON.rawJSON` values. Browsers older than 2025 round them.
  * @param {string} text
  * @returns {any}
- * @throws {SyntaxError} where it is not JSON
+ * @throws {SyntaxError} if the text is not JSON
  */
 export function parseExactly(text) {
   if (!json.rawJSON) return JSON.parse(text);
@@ -19,26 +19,26 @@ export function parseExactly(text) {
 }
 
 /**
- * A document of the bridge. Its own numbers are numbers; those of others, in `params` and `data`, stay as spelt.
+ * Parses a document from the bridge. Protocol fields become numbers; numbers in `params` and `data` keep their text.
  * @param {string} text
  * @returns {any}
- * @throws {SyntaxError} where it is not JSON
+ * @throws {SyntaxError} if the text is not JSON
  */
 export function parseDocument(text) {
-  return numbered(parseExactly(text), "");
+  return toNumbers(parseExactly(text), "");
 }
 
-const OF_OTHERS = new Set(["params", "data"]);
+const OPAQUE_FIELDS = new Set(["params", "data"]);
 
 /** @param {any} value @param {string} name @returns {any} */
-function numbered(value, name) {
-  if (OF_OTHERS.has(name) || value === null || typeof value !== "object") return value;
+function toNumbers(value, name) {
+  if (OPAQUE_FIELDS.has(name) || value === null || typeof value !== "object") return value;
   if (json.isRawJSON?.(value)) return Number(value.rawJSON);
-  for (const key of Object.keys(value)) value[key] = numbered(value[key], Array.isArray(value) ? name : key);
+  for (const key of Object.keys(value)) value[key] = toNumbers(value[key], Array.isArray(value) ? name : key);
   return value;
 }
 
-/** Whether this is an object with fields, and neither a list nor a number that is kept as text. @param {any} value */
+/** Whether the value is a JSON object: no list and no raw number. @param {any} value */
 export function isObject(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value) && !json.isRawJSON?.(value);
 }

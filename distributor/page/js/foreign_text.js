@@ -1,15 +1,15 @@
 /**
- * Text that others wrote: agents, callers, programs, addresses. Shown exactly, and unable to change how the text around
- * it reads: it is isolated, and characters that cannot be seen are spelt as escapes, as the command line spells them.
+ * Untrusted text from agents, callers, programs and addresses. It is isolated so that it cannot reorder the text
+ * around it, and invisible characters are escaped as on the command line.
  */
 
 import { h } from "./dom.js";
 
 /**
- * Controls, formats (bidi among them), lone surrogates, private use, separators other than the space, and letters that
- * draw nothing.
+ * Control, format (including bidi) and private-use characters, lone surrogates, separators other than the space, and
+ * invisible letters.
  */
-const UNSEEN =
+const INVISIBLE =
   /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\u034f\u115f\u1160\u3164\uffa0\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/gu;
 const JSON_STRING = /"(?:[^"\\]|\\.)*"/g;
 const NAMED = new Map([
@@ -19,23 +19,23 @@ const NAMED = new Map([
 ]);
 
 /**
- * The text with escapes for what cannot be seen: for attributes, and wherever there is no room for an element.
+ * Escapes invisible characters, for attributes and other places that take plain strings only.
  * @param {string} text
  */
 export function visible(text) {
-  return spelt(text, escape);
+  return escapeWith(text, escape);
 }
 
 /**
- * The text with words of the caller's for what cannot be seen.
+ * Replaces invisible characters with the caller's escapes.
  * @param {string} text @param {(char: string, code: number) => string} spell  one code point
  */
-export function spelt(text, spell) {
-  return text.replace(UNSEEN, (char) => spell(char, /** @type {number} */ (char.codePointAt(0))));
+export function escapeWith(text, spell) {
+  return text.replace(INVISIBLE, (char) => spell(char, /** @type {number} */ (char.codePointAt(0))));
 }
 
 /**
- * The text as an element, the escapes set apart from the same characters in the text itself.
+ * The text as an element, with escapes set off from literal backslashes.
  * @param {string} text
  * @param {import("./dom.js").Props} [props]
  */
@@ -43,7 +43,7 @@ export function foreign(text, props = {}) {
   /** @type {import("./dom.js").Child[]} */
   const parts = [];
   let from = 0;
-  for (const found of text.matchAll(UNSEEN)) {
+  for (const found of text.matchAll(INVISIBLE)) {
     parts.push(text.slice(from, found.index), h("span", { class: "escape" }, visible(found[0])));
     from = found.index + found[0].length;
   }
@@ -51,16 +51,16 @@ export function foreign(text, props = {}) {
 }
 
 /**
- * A value as JSON that reads back as the same value, what cannot be seen as JSON's own escapes.
+ * A value as JSON that parses back to the same value, with invisible characters as JSON escapes.
  * @param {unknown} value
  */
 export function visibleJson(value) {
   const text = JSON.stringify(value, null, 2) ?? "null";
-  return spelt(text, (char) => (char === "\n" ? char : units(char)));
+  return escapeWith(text, (char) => (char === "\n" ? char : units(char)));
 }
 
 /**
- * The same as elements: each text that could be written from right to left is isolated from the JSON around it.
+ * The same as elements: each string that may contain right-to-left text is isolated from the surrounding JSON.
  * @param {unknown} value
  * @returns {import("./dom.js").Child[]}
  */
@@ -83,7 +83,7 @@ function escape(char, code) {
   return code < 0x10000 ? `\\u${hex(code, 4)}` : `\\U${hex(code, 8)}`;
 }
 
-/** UTF-16, as JSON escapes it. @param {string} char */
+/** UTF-16 code units as JSON escapes. @param {string} char */
 const units = (char) =>
   Array.from({ length: char.length }, (_, at) => `\\u${hex(char.charCodeAt(at), 4)}`).join("");
 

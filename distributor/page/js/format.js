@@ -1,4 +1,4 @@
-/** Values as people read them. Pure: the time is an argument. */
+/** Formats values for display. Pure: the current time is an argument. */
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -6,7 +6,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 /**
- * A length of time, with as many digits as matter.
+ * A duration with about three significant digits.
  * @param {number | null | undefined} ms
  */
 export function duration(ms) {
@@ -28,7 +28,7 @@ function twoUnits(ms, big, bigName, small, smallName) {
 }
 
 /**
- * A length of time that still grows: whole seconds, so that it does not flicker.
+ * A running duration in whole seconds, so that it does not flicker.
  * @param {number} ms
  */
 export function elapsed(ms) {
@@ -37,7 +37,7 @@ export function elapsed(ms) {
 }
 
 /**
- * How long ago something was, in one unit.
+ * The age of a time, in one unit.
  * @param {number | null | undefined} time ms since the epoch
  * @param {number} now ms since the epoch
  */
@@ -52,11 +52,11 @@ export function ago(time, now) {
 }
 
 /**
- * A local time to the second, with its zone, and with its date where that is not today's: `12:00:01 UTC+1`.
+ * A local time to the second with its zone, and its date if not today: `12:00:01 UTC+1`.
  * @param {number} time ms since the epoch
  * @param {number} now ms since the epoch
  */
-export function moment(time, now) {
+export function localTime(time, now) {
   return `${onDay(time, now)}${seconds(time)} ${zone(time)}`;
 }
 
@@ -65,7 +65,7 @@ export function moment(time, now) {
  * @param {number} time ms since the epoch
  * @param {number} now ms since the epoch
  */
-export function exactMoment(time, now) {
+export function localTimeMs(time, now) {
   return `${onDay(time, now)}${seconds(time)}.${String(time % 1000).padStart(3, "0")} ${zone(time)}`;
 }
 
@@ -74,7 +74,7 @@ export function dateAndTime(time) {
   return `${date(time)} ${seconds(time)}.${String(time % 1000).padStart(3, "0")} ${zone(time)}`;
 }
 
-/** The zone of local times, as the offset from UTC that it has at a time: `UTC+5:30`. @param {number} time ms */
+/** The local zone as its UTC offset at a given time: `UTC+5:30`. @param {number} time ms */
 export function zone(time) {
   const minutes = -new Date(time).getTimezoneOffset();
   const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
@@ -96,7 +96,7 @@ function seconds(time) {
   return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
-/** As an input of local date and time has it: to the minute. @param {number} time ms since the epoch, or NaN */
+/** Value of a `datetime-local` input, to the minute. @param {number} time ms since the epoch, or NaN */
 export function inputTime(time) {
   return time ? `${date(time)}T${seconds(time).slice(0, 5)}` : "";
 }
@@ -116,12 +116,12 @@ export function bytes(count) {
  * A number and its noun.
  * @param {number} count @param {string} one @param {string} [many]
  */
-export function counted(count, one, many = `${one}s`) {
+export function plural(count, one, many = `${one}s`) {
   return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 }
 
 /**
- * The end of an id, which is what differs between ids made at about the same time.
+ * The end of an id, which differs even between ids created at about the same time.
  * @param {string} id
  */
 export function shortId(id) {
@@ -129,8 +129,8 @@ export function shortId(id) {
 }
 
 /**
- * Params as the words of a command line, where they have one, and the rest of them. Joined by spaces, a shell would
- * split the words into the same arguments.
+ * Splits params into shell-quoted words of `argv`, if present, and the other params. Joined by spaces, a shell splits
+ * the words into the same arguments.
  * @param {Record<string, any>} params
  * @returns {{words: string[] | null, rest: Record<string, any>}}
  */

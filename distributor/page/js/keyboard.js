@@ -1,28 +1,28 @@
 /**
- * Keyboard shortcuts: single keys, inactive while the user types; the help dialog shows this very table.
+ * Keyboard shortcuts, inactive while the user types. The help dialog lists them from the same table.
  *
  * @typedef {{keys: string[], what: string, act: (app: import("./app.js").App) => void}} Shortcut
  */
 
 import { link } from "./router.js";
 
-/** How long the second key of a pair may take. */
+/** Maximum time between the two keys of a pair. */
 const PAIR_MS = 1_500;
 
 /** @type {Shortcut[]} */
 export const SHORTCUTS = [
-  { keys: ["g", "o"], what: "Go to the overview", act: (app) => app.go(link("")) },
-  { keys: ["g", "a"], what: "Go to the agents", act: (app) => app.go(link("agents")) },
-  { keys: ["g", "c"], what: "Go to the commands", act: (app) => app.go(link("commands")) },
-  { keys: ["n"], what: "Send a new command", act: (app) => app.go(link("send")) },
-  { keys: ["f"], what: "Failed commands only", act: (app) => app.go(link("commands", { status: "failed" })) },
-  { keys: ["/"], what: "Filter the commands by agent", act: goToFilter },
+  { keys: ["g", "o"], what: "Overview", act: (app) => app.navigate(link("")) },
+  { keys: ["g", "a"], what: "Agents", act: (app) => app.navigate(link("agents")) },
+  { keys: ["g", "c"], what: "Commands", act: (app) => app.navigate(link("commands")) },
+  { keys: ["n"], what: "Send a command", act: (app) => app.navigate(link("send")) },
+  { keys: ["f"], what: "Failed commands only", act: (app) => app.navigate(link("commands", { status: "failed" })) },
+  { keys: ["/"], what: "Filter commands by agent", act: goToFilter },
   { keys: ["j"], what: "Next row", act: () => moveRow(1) },
-  { keys: ["k"], what: "Row before", act: () => moveRow(-1) },
-  { keys: ["Enter"], what: "Open the row", act: () => {} },
-  { keys: ["x"], what: "Cancel the command shown", act: (app) => app.detail && app.cancel(app.detail.commandId) },
-  { keys: ["t"], what: "Light or dark", act: (app) => app.toggleTheme() },
-  { keys: ["?"], what: "This help", act: (app) => app.showDialog("help") },
+  { keys: ["k"], what: "Previous row", act: () => moveRow(-1) },
+  { keys: ["Enter"], what: "Open row", act: () => {} },
+  { keys: ["x"], what: "Cancel the open command", act: (app) => app.detail && app.cancel(app.detail.commandId) },
+  { keys: ["t"], what: "Toggle dark mode", act: (app) => app.toggleTheme() },
+  { keys: ["?"], what: "Help", act: (app) => app.showDialog("help") },
 ];
 
 /** @param {import("./app.js").App} app */
@@ -47,12 +47,12 @@ export function startKeyboard(app) {
 function goToFilter(app) {
   const filter = "#filter-agent";
   if (app.route.view === "commands") /** @type {HTMLElement} */ (document.querySelector(filter)).focus();
-  else app.go(link("commands"), filter);
+  else app.navigate(link("commands"), filter);
 }
 
 /** @param {HTMLElement} target */
 function isTyping(target) {
-  // The terminal has a text area to receive keys, but nothing is typed there.
+  // xterm.js has a text area for input, which is disabled here.
   return target.matches("input, select, textarea") && !target.matches(".xterm-helper-textarea");
 }
 

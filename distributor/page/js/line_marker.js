@@ -1,6 +1,6 @@
 /**
- * Marks the lines of stderr. Nothing but the mark is put in, and only where a line begins: the colours of the program
- * stay, and its escape sequences are not torn.
+ * Marks stderr lines. Inserts the mark only at line starts, so that colours and escape sequences of the program stay
+ * intact.
  */
 
 export const STDERR_MARK = "▌";
@@ -15,13 +15,13 @@ export class LineMarker {
     this.atLineStart = true;
   }
 
-  /** Something else was written, up to the end of a line. */
+  /** Records that other text ended with a newline. */
   newLine() {
     this.atLineStart = true;
   }
 
   /**
-   * What to show for these bytes. Empty lines have no mark.
+   * The bytes with marks inserted. Empty lines get no mark.
    * @param {Uint8Array} bytes
    * @param {string} stream
    * @returns {Uint8Array}

@@ -11,15 +11,15 @@ startTheme();
 const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 const app = new App(await loadVendored(), (app) => {
   render(root, shell(app));
-  if (app.arrived) enterView(app);
+  if (app.viewChanged) focusView(app);
   const dialog = /** @type {HTMLDialogElement | null} */ (document.getElementById("dialog"));
   if (dialog && !dialog.open) dialog.showModal();
 });
 
-/** Where the keyboard goes on in a new view: to what it is there for. @param {App} app */
-function enterView(app) {
+/** Focuses the main control of a new view. @param {App} app */
+function focusView(app) {
   const target = document.querySelector(app.focus || "[data-focus]") ?? document.getElementById("content");
-  app.arrived = false;
+  app.viewChanged = false;
   app.focus = "";
   /** @type {HTMLElement} */ (target).focus({ preventScroll: true });
 }

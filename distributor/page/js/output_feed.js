@@ -1,12 +1,12 @@
 /**
- * Assembles the output of one command: each byte once, in order, whatever is repeated or cut on the way.
- * Pure: says what to show, and whether to ask again.
+ * Assembles the output of one command: each byte once, in order, despite repeats and gaps.
+ * Pure: returns the pieces to show and the offsets to subscribe to again.
  *
  * @typedef {{bytes: Uint8Array, stream: string} | {note: string}} Piece  to show
- * @typedef {Piece | {again: number}} Step  show it, or ask again from an offset
+ * @typedef {Piece | {again: number}} Step  show it, or subscribe again from an offset
  */
 
-import { bytes as inBytes } from "./format.js";
+import { bytes as formatBytes } from "./format.js";
 
 const encoder = new TextEncoder();
 
@@ -14,7 +14,7 @@ export class OutputFeed {
   /** @param {string} commandId */
   constructor(commandId) {
     this.commandId = commandId;
-    /** The end of what we have. */
+    /** Offset of the next byte. */
     this.next = 0;
     /** @type {Record<string, number>} bytes of each stream */
     this.received = { stdout: 0, stderr: 0 };
@@ -33,7 +33,7 @@ export class OutputFeed {
   output({ offset, data, encoding, stream }) {
     const bytes = encoding === "base64" ? fromBase64(data) : encoder.encode(data);
     const end = offset + bytes.length;
-    // Ahead of what we have: the bytes of a gap that we requested again come first.
+    // Beyond the next byte: requested bytes of a gap arrive first.
     if (offset > this.next || end <= this.next) return [];
     const fresh = bytes.subarray(this.next - offset);
     this.next = end;
@@ -44,12 +44,12 @@ export class OutputFeed {
   /** @param {import("./protocol.js").Message} message @returns {Step[]} */
   gap({ beginOffset: begin, endOffset: end, reason }) {
     if (end <= this.next) return [];
-    // The store may still have it; should it not, it says so.
+    // The store may still have the bytes; if not, it reports another gap.
     if (reason === "slow") return [{ again: Math.max(begin, this.next) }];
     const lost = end - Math.max(begin, this.next);
     this.next = end;
     this.missing += lost;
-    return [{ note: `${inBytes(lost)} of output no longer kept` }];
+    return [{ note: `${formatBytes(lost)} of output no longer stored` }];
   }
 }
 

@@ -1,20 +1,20 @@
 /**
- * What this page received of one command's output, in order, for views that are opened later. Bounded: the oldest
- * pieces are dropped first.
+ * Buffer of the output received for one command, replayed to screens opened later. Bounded: the oldest pieces are
+ * dropped first.
  *
  * @typedef {import("./output_feed.js").Piece} Piece
  */
 
-const MOST_BYTES = 4 * 1024 * 1024;
+const MAX_BYTES = 4 * 1024 * 1024;
 
 export class OutputRecord {
-  /** @param {number} [most]  bytes that are kept */
-  constructor(most = MOST_BYTES) {
+  /** @param {number} [most]  maximum bytes kept */
+  constructor(most = MAX_BYTES) {
     this.most = most;
     /** @type {Piece[]} */
     this.pieces = [];
     this.bytes = 0;
-    /** How many bytes were dropped. */
+    /** Number of bytes dropped. */
     this.dropped = 0;
   }
 

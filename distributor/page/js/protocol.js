@@ -1,6 +1,6 @@
 /**
- * The words of docs/dashboards.md as types, and its documents as the values that the page works with: times in ms since
- * the epoch, what is unset left out. Documents become values here, at the door, and nowhere else.
+ * Message types of docs/dashboards.md and their conversion to page values. Values have times in ms since the epoch and
+ * omit unset fields. Documents are converted only here.
  *
  * @typedef {"queued" | "running" | "completed" | "failed" | "interrupted"} Status
  * @typedef {"queued" | "assigned" | "completed" | "failed" | "timeout" | "cancelled"} State
@@ -20,10 +20,10 @@
 
 export const VERSION = "1.0.0";
 
-/** In the order in which a command passes them. */
+/** In lifecycle order. */
 export const STAGES = /** @type {const} */ (["queued", "assigned", "sent", "acknowledged", "started", "finished"]);
 
-/** The short word for each exact status. @type {Record<State, Status>} */
+/** Short status by exact status. @type {Record<State, Status>} */
 const SHORT_STATUS = {
   queued: "queued",
   assigned: "running",
@@ -50,7 +50,7 @@ export const hasEnded = (command) => ENDED.has(command.status);
 /** @param {string} type @param {Record<string, any>} fields */
 export const message = (type, fields = {}) => JSON.stringify({ type, version: VERSION, ...fields });
 
-/** The exact statuses that a short word stands for. @param {string} word @returns {string[]} */
+/** The exact statuses of a short status. @param {string} word @returns {string[]} */
 export const statusesOf = (word) =>
   Object.entries(SHORT_STATUS).flatMap(([status, short]) => (short === word ? [status] : []));
 
@@ -118,7 +118,7 @@ export function agentOf(document) {
   };
 }
 
-/** A message with the values that its documents stand for. @param {Message} message @returns {Message} */
+/** Converts the documents in a message to values. @param {Message} message @returns {Message} */
 export function received(message) {
   const { agents, commands, agent, command, result, seen, serverTime } = message;
   return {
@@ -136,5 +136,5 @@ export function received(message) {
 /** @param {Record<string, any>} document @returns {Reason} */
 const reasonOf = ({ reason }) => reason ?? { code: "", message: "" };
 
-/** @param {string | null} time  RFC 3339, or null for none: 0 */
+/** @param {string | null} time  RFC 3339; null becomes 0 */
 const ms = (time) => (time ? Date.parse(time) : 0);

@@ -1,33 +1,33 @@
 /**
- * Output as it was printed, as text from which every byte can be recovered. Lines break where the program broke them;
- * everything else that cannot be seen is an escape: `\x1b` for a byte, `\u202e` for a character, `\\` for a backslash.
+ * Renders raw output as text from which every byte can be recovered. Newlines stay; other invisible characters are
+ * escaped: `\x1b` for a byte, `\u202e` for a character, `\\` for a backslash.
  */
 
-import { hex, spelt } from "./foreign_text.js";
+import { hex, escapeWith } from "./foreign_text.js";
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export class RawText {
   constructor() {
-    /** The beginning of a character, by stream. @type {Map<string, Uint8Array>} */
-    this.begun = new Map();
+    /** Incomplete character by stream. @type {Map<string, Uint8Array>} */
+    this.partial = new Map();
   }
 
   /**
-   * The text of these bytes; a character that is not whole yet waits for its rest.
+   * Decodes these bytes; buffers an incomplete character until its rest arrives.
    * @param {Uint8Array} bytes @param {string} stream
    */
   add(bytes, stream) {
-    const all = joined(this.begun.get(stream), bytes);
-    const end = all.length - unfinished(all);
-    this.begun.set(stream, all.subarray(end));
+    const all = joined(this.partial.get(stream), bytes);
+    const end = all.length - incompleteTail(all);
+    this.partial.set(stream, all.subarray(end));
     return textOf(all.subarray(0, end));
   }
 
-  /** What still waits, at the end. */
+  /** Escapes and returns the buffered bytes at the end of output. */
   rest() {
-    const left = [...this.begun.values()].map(bytesSpelt).join("");
-    this.begun.clear();
+    const left = [...this.partial.values()].map(escapeBytes).join("");
+    this.partial.clear();
     return left;
   }
 }
@@ -41,8 +41,8 @@ function joined(one, other) {
   return both;
 }
 
-/** How many bytes at the end begin a character without ending it. @param {Uint8Array} bytes */
-function unfinished(bytes) {
+/** Number of trailing bytes that form an incomplete character. @param {Uint8Array} bytes */
+function incompleteTail(bytes) {
   for (let back = 1; back <= Math.min(3, bytes.length); back += 1) {
     const length = lengthAt(bytes, bytes.length - back);
     if (length) return length > back ? back : 0;
@@ -50,7 +50,7 @@ function unfinished(bytes) {
   return 0;
 }
 
-/** How long a character is that begins here; 0 where none does. @param {Uint8Array} bytes @param {number} at */
+/** Length in bytes of the character starting here; 0 if none does. @param {Uint8Array} bytes @param {number} at */
 function lengthAt(bytes, at) {
   const byte = bytes[at];
   if (byte < 0x80) return 1;
@@ -61,18 +61,18 @@ function lengthAt(bytes, at) {
 /** @param {Uint8Array} bytes */
 function textOf(bytes) {
   const whole = decoded(bytes);
-  if (whole !== null) return charactersSpelt(whole);
+  if (whole !== null) return escapeCharacters(whole);
   let text = "";
   let from = 0;
   for (let at = 0; at < bytes.length; ) {
     const length = lengthAt(bytes, at);
     if (length === 1 || (length && decoded(bytes.subarray(at, at + length)) !== null)) at += length;
     else {
-      text += charactersSpelt(/** @type {string} */ (decoded(bytes.subarray(from, at)))) + bytesSpelt([bytes[at]]);
+      text += escapeCharacters(/** @type {string} */ (decoded(bytes.subarray(from, at)))) + escapeBytes([bytes[at]]);
       from = at += 1;
     }
   }
-  return text + charactersSpelt(/** @type {string} */ (decoded(bytes.subarray(from))));
+  return text + escapeCharacters(/** @type {string} */ (decoded(bytes.subarray(from))));
 }
 
 /** @param {Uint8Array} bytes */
@@ -85,8 +85,8 @@ function decoded(bytes) {
 }
 
 /** @param {string} text */
-const charactersSpelt = (text) =>
-  spelt(text.replaceAll("\\", "\\\\"), (char, code) => {
+const escapeCharacters = (text) =>
+  escapeWith(text.replaceAll("\\", "\\\\"), (char, code) => {
     if (char === "\n") return char;
     if (char === "\r" || char === "\t") return char === "\r" ? "\\r" : "\\t";
     if (code < 0x80) return `\\x${hex(code, 2)}`;
@@ -94,4 +94,4 @@ const charactersSpelt = (text) =>
   });
 
 /** @param {Iterable<number>} bytes */
-const bytesSpelt = (bytes) => Array.from(bytes, (byte) => `\\x${hex(byte, 2)}`).join("");
+const escapeBytes = (bytes) => Array.from(bytes, (byte) => `\\x${hex(byte, 2)}`).join("");

@@ -1,6 +1,5 @@
 /**
- * Requested commands that are not answered yet. They are requested again after a reconnect; the idempotency key keeps
- * them from being queued twice.
+ * Pending command requests. Resent after a reconnect; the idempotency key prevents queueing a command twice.
  *
  * @typedef {import("./protocol.js").Message} Message
  * @typedef {{accepted: (message: Message) => void, refused: (message: Message) => void}} Answer
@@ -15,22 +14,22 @@ export class Requests {
   }
 
   /**
-   * Requests a command. The same command with the same key is queued once, however often it is requested.
+   * Requests a command. Repeated requests with the same key queue it once.
    * @param {Record<string, any>} fields @param {string} idempotencyKey @param {Answer} answer
    */
-  ask(fields, idempotencyKey, answer) {
+  request(fields, idempotencyKey, answer) {
     const requestId = randomId();
     const request = { fields: { ...fields, requestId, idempotencyKey }, answer };
     this.open.set(requestId, request);
     this.connection.send("command:request", request.fields);
   }
 
-  /** The connection is back. */
-  again() {
+  /** Resends pending requests after a reconnect. */
+  resend() {
     for (const { fields } of this.open.values()) this.connection.send("command:request", fields);
   }
 
-  /** @param {Message} message @returns {boolean} whether it answered a request of ours */
+  /** @param {Message} message @returns {boolean} whether it answers a pending request */
   settle(message) {
     const request = this.open.get(message.requestId);
     if (!request) return false;
@@ -41,14 +40,14 @@ export class Requests {
   }
 }
 
-/** What to say where a command was refused. @param {string} agentId @param {Message} refusal */
+/** Error text for a rejected command. @param {string} agentId @param {Message} refusal */
 export function refusalText(agentId, { code, message }) {
-  // The server may have queued it all the same: its answer did not come, or Valkey's did not.
-  if (code === "UNAVAILABLE") return `It is not known whether the command for ${agentId} was sent: ${message}`;
+  // The server may have queued it: only the reply is missing.
+  if (code === "UNAVAILABLE") return `Unknown whether the command for ${agentId} was sent: ${message}`;
   return `Not sent to ${agentId}: ${message}`;
 }
 
-/** Unlike `randomUUID`, also where the page does not come by TLS. */
+/** A random id. Unlike `randomUUID`, also works without TLS. */
 export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,11 +1,11 @@
 /**
- * Deep links: the part of the address after `#` names the view, its subject and its filter.
+ * Deep links: the fragment of the address names the view, its subject and its filter.
  *
  *     #/                               overview
  *     #/agents                         agents
  *     #/commands?status=failed&agent=… commands, filtered
  *     #/commands/<id>                  one command
- *     #/send?agent=…&from=<id>         send one, perhaps as another was sent
+ *     #/send?agent=…&from=<id>         send form, optionally copied from a command
  *
  * @typedef {{view: string, id: string, query: Record<string, string>}} Route
  */
@@ -24,7 +24,7 @@ export function parseRoute(hash) {
 /**
  * The address of a view.
  * @param {string} path such as `commands/x`
- * @param {Record<string, string | undefined>} [query] empty values are left out
+ * @param {Record<string, string | undefined>} [query] empty values are omitted
  */
 export function link(path, query = {}) {
   const search = new URLSearchParams();
@@ -36,13 +36,13 @@ export function link(path, query = {}) {
 /** @param {string} commandId */
 export const commandLink = (commandId) => link(`commands/${encodeURIComponent(wellFormed(commandId))}`);
 
-/** What the browser shows as the title. @param {Route} route */
+/** The browser title. @param {Route} route */
 export function titleOf(route) {
   const names = { overview: "Overview", agents: "Agents", commands: "Commands", command: "Command", send: "Send" };
   return `${names[/** @type {keyof typeof names} */ (route.view)] ?? "Not found"} · Command distributor`;
 }
 
-/** Without lone surrogates, which an address cannot have. @param {string} text */
+/** Replaces lone surrogates, which an address cannot contain. @param {string} text */
 const wellFormed = (text) => new TextDecoder().decode(new TextEncoder().encode(text));
 
 /** @param {string} part */

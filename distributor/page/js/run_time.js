@@ -1,12 +1,12 @@
-/** How long a command has run, as far as that is known. Pure. */
+/** Formats the run time of a command, as far as known. Pure. */
 
-import { duration, elapsed, moment } from "./format.js";
+import { duration, elapsed, localTime } from "./format.js";
 
 /** @typedef {import("./protocol.js").Command} Command */
 
 /**
- * For a list: `12 s`; `12 s?` if it is not known whether it still runs; `–` if it has not started.
- * @param {Command} command @param {number} now @param {number} asOf  the time for which the command is known
+ * For lists: `12 s`; `12 s?` if it may no longer be running; `–` if not started.
+ * @param {Command} command @param {number} now @param {number} asOf  time up to which the command is known
  */
 export function took(command, now, asOf) {
   const { started, finished } = command.receipts;
@@ -17,16 +17,16 @@ export function took(command, now, asOf) {
 }
 
 /**
- * In words, for one that has not ended.
+ * As a phrase, for a command that has not ended.
  * @param {Command} command @param {number} now @param {number} asOf
  */
-export function howLong(command, now, asOf) {
+export function runTimeText(command, now, asOf) {
   const { queued, started } = command.receipts;
   const until = knownUntil(command, asOf);
   const begin = started ?? queued;
   if (!begin) return "";
   if (until >= now) return `${started ? "running" : "waiting"} for ${elapsed(now - begin)}`;
-  return `had ${started ? "run" : "waited"} for ${elapsed(until - begin)} at ${moment(until, now)}`;
+  return `had ${started ? "run" : "waited"} for ${elapsed(until - begin)} at ${localTime(until, now)}`;
 }
 
 /** @param {Command} command @param {number} asOf */

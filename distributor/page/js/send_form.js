@@ -1,21 +1,21 @@
 /**
- * What the user is about to send. Pure but for what it holds.
+ * State and validation of the send form. No I/O.
  *
  * @typedef {object} Draft
  * @property {string} agentId
  * @property {string} commandType
  * @property {string} line  arguments of EXEC
- * @property {string} params  JSON, for all other types and for what EXEC has beside its arguments
+ * @property {string} params  JSON: all params, or for EXEC those beside its arguments
  * @property {string} priority
  * @property {string} offline
  * @property {string} timeLimitSeconds
  * @property {string} queueTtlSeconds
- * @typedef {Record<string, string>} Problems  by field; `""` for those of no field
+ * @typedef {Record<string, string>} Problems  by field; `""` for problems of no single field
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
  *   queueTtlSeconds?: number, offline?: string}} Sent
- *   what `/api` says of a command; no params while it cannot know them
+ *   a command as read from `/api`; params are null while the server is unavailable
  */
 
 import { splitArguments } from "./argv.js";
@@ -25,7 +25,7 @@ import { splitParams } from "./format.js";
 import { randomId, refusalText } from "./requests.js";
 
 /** @type {Draft} */
-const FRESH = {
+const DEFAULTS = {
   agentId: "",
   commandType: "EXEC",
   line: "",
@@ -39,11 +39,11 @@ const FRESH = {
 const LIMITS = /** @type {const} */ (["timeLimitSeconds", "queueTtlSeconds"]);
 
 export class SendForm {
-  /** @param {Partial<Draft>} beginning */
-  constructor(beginning) {
+  /** @param {Partial<Draft>} initial */
+  constructor(initial) {
     /** @type {Draft} */
-    this.draft = { ...FRESH, ...beginning };
-    // From a link or another command: no agent or type has what cannot be seen.
+    this.draft = { ...DEFAULTS, ...initial };
+    // From a link or another command: escape invisible characters, which no agent or type contains.
     for (const name of /** @type {const} */ (["agentId", "commandType"])) this.draft[name] = visible(this.draft[name]);
     /** @type {Problems} */
     this.problems = {};
@@ -52,22 +52,22 @@ export class SendForm {
   }
 
   /**
-   * The idempotency key of a request. What was refused may have been queued all the same, as where no answer came in
-   * time: sent again unchanged, it has the same key.
+   * The idempotency key of a request. A rejected request may have been queued, for example after a timeout, so an
+   * unchanged request reuses its key.
    * @param {Record<string, any>} fields
    */
-  keyOf(fields) {
+  idempotencyKey(fields) {
     const text = JSON.stringify(fields);
     if (text !== this.keyed.text) this.keyed = { text, key: randomId() };
     return this.keyed.key;
   }
 
-  /** The fields of a `command:request`, or null where there are problems. */
+  /** The fields of a `command:request`, or null if the form is invalid. */
   request() {
     const { agentId, commandType, priority, offline } = this.draft;
     this.problems = {};
-    if (!agentId.trim()) this.problems.agentId = "which agent?";
-    if (!commandType.trim()) this.problems.commandType = "which type?";
+    if (!agentId.trim()) this.problems.agentId = "required";
+    if (!commandType.trim()) this.problems.commandType = "required";
     const params = this.params();
     const limits = this.limits();
     if (Object.keys(this.problems).length) return null;
@@ -81,11 +81,11 @@ export class SendForm {
     };
   }
 
-  /** Those that are filled in; what is left out is up to the server. @returns {Record<string, number>} */
+  /** The limits filled in; the server has defaults for the others. @returns {Record<string, number>} */
   limits() {
     const given = LIMITS.filter((name) => this.draft[name].trim());
     for (const name of given) {
-      if (!(Number(this.draft[name]) > 0)) this.problems[name] = "a number of seconds above 0, or nothing";
+      if (!(Number(this.draft[name]) > 0)) this.problems[name] = "must be a positive number of seconds, or empty";
     }
     return Object.fromEntries(given.map((name) => [name, Number(this.draft[name])]));
   }
@@ -96,7 +96,7 @@ export class SendForm {
     if (this.draft.commandType !== "EXEC") return more;
     const argv = this.argv();
     if (!argv.length && more.argv) return more;
-    if (!argv.length && !this.problems.line) this.problems.line = "which program?";
+    if (!argv.length && !this.problems.line) this.problems.line = "required";
     return { ...more, argv };
   }
 
@@ -121,19 +121,19 @@ export class SendForm {
     return {};
   }
 
-  /** The bridge or the server refused it. @param {import("./protocol.js").Message} refusal */
+  /** Shows why the bridge or the server rejected the request. @param {import("./protocol.js").Message} refusal */
   refused(refusal) {
     this.sending = false;
     const { agentId, commandType } = this.draft;
     this.problems =
       refusal.code === "UNAVAILABLE"
-        ? { "": `${refusalText(agentId, refusal)}. If you send it again unchanged, it is queued once.` }
+        ? { "": `${refusalText(agentId, refusal)}. Sending it again unchanged is safe: it is queued once.` }
         : { [fieldOf(refusal.field ?? "", commandType)]: refusal.message };
   }
 }
 
-/** The fields of a `command:request` that sends the same again. @param {Sent} sent  with its params */
-export function requestAgain({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
+/** The fields of a `command:request` that repeats a command. @param {Sent} sent  with its params */
+export function repeatRequest({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
   const { agentId, type, priority } = command;
   return {
     agentId,
@@ -147,13 +147,13 @@ export function requestAgain({ command, params, timeLimitSeconds, queueTtlSecond
 }
 
 /**
- * A draft that would send the same again.
+ * A draft copied from a sent command.
  * @param {Sent} sent
  * @returns {Partial<Draft>}
- * @throws {Error} where its params are not known
+ * @throws {Error} if its params are unknown
  */
 export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
-  if (!params) throw new Error("the bridge cannot reach the server now");
+  if (!params) throw new Error("the server is unavailable");
   const { line, rest } = draftParams(command.type, params);
   return {
     agentId: command.agentId,
@@ -168,7 +168,7 @@ export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, of
 }
 
 /**
- * Arguments with characters that a line of input drops or hides stay in the JSON, where they are escapes.
+ * Keeps arguments in the JSON, as escapes, if a single-line input would drop or hide characters of them.
  * @param {string} type @param {Record<string, any>} params
  */
 function draftParams(type, params) {

@@ -1,17 +1,17 @@
 /**
- * Reads what a snapshot leaves out: agents beyond its bound, queued commands older than its newest ones, and the
- * commands of the last minutes. What fits into a snapshot, as most systems do, costs nothing here.
+ * Reads what a truncated snapshot omits: more agents, older queued commands, and the commands of the last minutes.
+ * Reads nothing if the snapshot was complete.
  *
  * @typedef {import("./protocol.js").Message} Message
  */
 
 import { WINDOW_MS } from "./activity.js";
 import { ApiError } from "./api.js";
-import { areAgentsCut, areCommandsCut } from "./store.js";
+import { isAgentListTruncated, isCommandListTruncated } from "./store.js";
 
-/** The most that `/api` gives at once. */
+/** Largest page of `/api`. */
 const QUEUED = 200;
-/** Of as many commands of the last minutes, to count what ended. */
+/** Pages of recent commands to read, to count the ended ones. */
 const RECENT_PAGES = 5;
 
 export class SnapshotRest {
@@ -28,9 +28,9 @@ export class SnapshotRest {
     const { signal } = (this.reading = new AbortController());
     try {
       const [rest, queued, recent] = await Promise.all([
-        areAgentsCut(agents) ? this.api.agents(signal) : null,
-        areCommandsCut(commands) ? this.api.commands({ status: "queued", pageSize: QUEUED }, signal) : null,
-        areCommandsCut(commands) ? this.recent(Math.round(now - WINDOW_MS), signal) : null,
+        isAgentListTruncated(agents) ? this.api.agents(signal) : null,
+        isCommandListTruncated(commands) ? this.api.commands({ status: "queued", pageSize: QUEUED }, signal) : null,
+        isCommandListTruncated(commands) ? this.recent(Math.round(now - WINDOW_MS), signal) : null,
       ]);
       if (!rest && !queued) return;
       this.receive({
@@ -40,13 +40,13 @@ export class SnapshotRest {
         ...(queued && { commands: queued.commands, moreQueued: Boolean(queued.nextPageToken), recent }),
       });
     } catch (error) {
-      // What is shown says that it is not all; the next snapshot is another chance.
+      // The views say that counts are incomplete; the next snapshot tries again.
       if (!signal.aborted && !(error instanceof ApiError)) throw error;
     }
   }
 
   /**
-   * The commands queued since then, newest first, as many as there is patience for.
+   * The commands queued since a time, newest first, up to `RECENT_PAGES` pages.
    * @param {number} since @param {AbortSignal} signal
    */
   async recent(since, signal) {

@@ -1,6 +1,6 @@
 /**
- * What the page knows of the system, and how each message changes it. Pure: no socket, no document, no clock.
- * Output is not in here: it goes straight to the terminal (output_feed.js).
+ * State of the system as known to the page, and a reducer over messages. Pure: no socket, no document, no clock.
+ * Output is not part of it: it goes straight to the terminal (output_feed.js).
  *
  * @typedef {import("./protocol.js").Agent} Agent
  * @typedef {import("./protocol.js").Command} Command
@@ -9,44 +9,44 @@
  *
  * @typedef {object} Known
  * @property {Map<string, Agent>} agents
- * @property {Map<string, Command>} commands  the latest; bounded
- * @property {Map<string, Result>} results  the latest; bounded
- * @property {import("./activity.js").Activity} activity  what ended lately
- * @property {number} since  the earliest time of which some of the activity is known
- * @property {number} allSince  the time from which on every command that ended is counted; 0 for all of them
- * @property {import("./availability.js").Backends | null} backends  what the bridge says of its server and its Valkey
- * @property {string} position  where to resume
- * @property {number} ahead  ms by which the store's clock is ahead of ours
+ * @property {Map<string, Command>} commands  latest states; bounded
+ * @property {Map<string, Result>} results  latest results; bounded
+ * @property {import("./activity.js").Activity} activity  recently ended commands
+ * @property {number} since  earliest time with any known activity, in ms
+ * @property {number} allSince  time since which every ended command is counted, in ms; 0 if all are
+ * @property {import("./availability.js").Backends | null} backends  status of the bridge's server and Valkey
+ * @property {string} position  resume position
+ * @property {number} clockOffset  ms by which the store's clock is ahead of the browser's
  * @property {string} userId
  * @property {string[]} scopes
  * @property {boolean} complete  whether a snapshot has arrived
- * @property {boolean} agentsCut  whether there may be more agents
- * @property {boolean} queuedCut  whether there may be more queued commands for agents that are not known
- * @property {number} changes  counts changes of commands; a list read at an earlier count may be outdated
+ * @property {boolean} agentsTruncated  whether there may be more agents
+ * @property {boolean} queuedTruncated  whether there may be more queued commands for unknown agents
+ * @property {number} changes  counts command changes; a list read at a lower count may be outdated
  */
 
-import { WINDOW_MS, withEnded } from "./activity.js";
+import { WINDOW_MS, addEnded } from "./activity.js";
 import { backendsOf } from "./availability.js";
-import { moment } from "./format.js";
+import { localTime } from "./format.js";
 import { hasEnded } from "./protocol.js";
 
-export const MOST_COMMANDS = 1_000;
-export const MOST_RESULTS = 50;
-/** What a snapshot has at most: agents by number or by their size, and commands. */
+export const MAX_COMMANDS = 1_000;
+export const MAX_RESULTS = 50;
+/** Snapshot limits of the bridge: agents by count or size, and commands. */
 const SNAPSHOT_AGENTS = 1_000;
-/** The bridge stops before 384 KiB; what is left by then is less than one agent may take. */
+/** The bridge stops before 384 KiB; the difference exceeds the largest single agent. */
 const SNAPSHOT_CHARACTERS = 250_000;
 const SNAPSHOT_COMMANDS = 50;
 
-/** Whether a snapshot may have left some out. @param {Agent[] | undefined} agents */
-export const areAgentsCut = (agents = []) =>
+/** Whether a snapshot may be truncated. @param {Agent[] | undefined} agents */
+export const isAgentListTruncated = (agents = []) =>
   agents.length >= SNAPSHOT_AGENTS || JSON.stringify(agents).length > SNAPSHOT_CHARACTERS;
 
-/** Whether a snapshot may have left some out. @param {Command[] | undefined} commands */
-export const areCommandsCut = (commands = []) => commands.length >= SNAPSHOT_COMMANDS;
+/** Whether a snapshot may be truncated. @param {Command[] | undefined} commands */
+export const isCommandListTruncated = (commands = []) => commands.length >= SNAPSHOT_COMMANDS;
 
 /** @returns {Known} */
-export function nothingKnown() {
+export function initialState() {
   return {
     agents: new Map(),
     commands: new Map(),
@@ -56,21 +56,21 @@ export function nothingKnown() {
     allSince: 0,
     backends: null,
     position: "",
-    ahead: 0,
+    clockOffset: 0,
     userId: "",
     scopes: [],
     complete: false,
-    agentsCut: false,
-    queuedCut: false,
+    agentsTruncated: false,
+    queuedTruncated: false,
     changes: 0,
   };
 }
 
 /**
- * What is known after some messages. The value given stays as it was.
+ * Applies messages and returns the new state; the given state is unchanged.
  * @param {Known} known
  * @param {Message[]} messages
- * @param {number} now  ms, by our clock
+ * @param {number} now  ms, by the browser's clock
  * @returns {Known}
  */
 export function reduce(known, messages, now) {
@@ -84,12 +84,12 @@ export function reduce(known, messages, now) {
   const ended = [];
   for (const message of messages) {
     changes[message.type]?.(next, message, now, ended);
-    // A resumed connection reports its final position before it has replayed what was missed.
+    // A resumed connection reports its final position before it replays missed messages.
     if (message.position && !message.resumed) next.position = message.position;
   }
-  next.queuedCut ||= bound(next.commands, MOST_COMMANDS).some((command) => command.status === "queued");
-  bound(next.results, MOST_RESULTS);
-  next.activity = withEnded(next.activity, ended, now + next.ahead);
+  next.queuedTruncated ||= bound(next.commands, MAX_COMMANDS).some((command) => command.status === "queued");
+  bound(next.results, MAX_RESULTS);
+  next.activity = addEnded(next.activity, ended, now + next.clockOffset);
   return next;
 }
 
@@ -98,7 +98,7 @@ const changes = {
   connected(known, message, now, ended) {
     known.userId = message.userId;
     known.scopes = message.scopes;
-    known.ahead = message.serverTime - now;
+    known.clockOffset = message.serverTime - now;
     snapshot(known, message, now, ended);
   },
   resync(known, message, now, ended) {
@@ -110,18 +110,18 @@ const changes = {
   "snapshot:rest"(known, message, _now, ended) {
     for (const agent of message.agents ?? [])
       if (!known.agents.has(agent.agentId)) known.agents.set(agent.agentId, agent);
-    if (message.agents) known.agentsCut = false;
-    // Changes received meanwhile are newer than what was read.
+    if (message.agents) known.agentsTruncated = false;
+    // Changes received meanwhile are newer than the page read.
     for (const command of message.commands ?? [])
-      if (!known.commands.has(command.commandId)) learn(known, command, ended);
-    if (message.commands) known.queuedCut = message.moreQueued;
+      if (!known.commands.has(command.commandId)) applyCommand(known, command, ended);
+    if (message.commands) known.queuedTruncated = message.moreQueued;
     for (const command of message.recent ?? []) {
-      if (!known.commands.has(command.commandId)) learn(known, command, ended);
+      if (!known.commands.has(command.commandId)) applyCommand(known, command, ended);
       known.since = Math.min(known.since, command.receipts.queued ?? known.since);
     }
   },
   pong(known, message, now) {
-    known.ahead = message.serverTime - now;
+    known.clockOffset = message.serverTime - now;
   },
   "agent:status"(known, message) {
     known.agents.set(message.agentId, message.agent);
@@ -133,7 +133,7 @@ const changes = {
     }
   },
   "command:status"(known, message, _now, ended) {
-    learn(known, message.command, ended);
+    applyCommand(known, message.command, ended);
   },
   "command:result"(known, message) {
     known.results.set(message.commandId, message.result);
@@ -144,39 +144,39 @@ const changes = {
 function snapshot(known, message, now, ended) {
   if (message.agents) {
     known.complete = true;
-    known.agentsCut = areAgentsCut(message.agents);
+    known.agentsTruncated = isAgentListTruncated(message.agents);
     known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
   }
-  if (message.commands) commandsAnew(known, message.commands, now + known.ahead, ended);
+  if (message.commands) resetCommands(known, message.commands, now + known.clockOffset, ended);
 }
 
 /**
- * Commands may have ended unseen, so the count restarts from the snapshot and what is read beside it.
+ * Restarts from a snapshot: commands may have ended unseen, so earlier counts are void.
  * @param {Known} known @param {Command[]} commands  the newest, newest first
  * @param {number} now  by the store's clock @param {Command[]} ended
  */
-function commandsAnew(known, commands, now, ended) {
-  known.queuedCut = areCommandsCut(commands);
+function resetCommands(known, commands, now, ended) {
+  known.queuedTruncated = isCommandListTruncated(commands);
   known.since = commands.at(-1)?.receipts.queued ?? 0;
-  known.allSince = areCommandsCut(commands) ? now : 0;
+  known.allSince = isCommandListTruncated(commands) ? now : 0;
   known.activity = new Map();
-  // What is not among them may have changed or ended unseen.
+  // Commands outside the snapshot may have changed or ended unseen.
   const inSnapshot = new Set(commands.map((command) => command.commandId));
   for (const [commandId, command] of known.commands) {
     if (!hasEnded(command) && !inSnapshot.has(commandId)) known.commands.delete(commandId);
   }
   ended.splice(0, ended.length, ...[...known.commands.values()].filter(hasEnded));
-  for (const command of [...commands].reverse()) learn(known, command, ended);
+  for (const command of [...commands].reverse()) applyCommand(known, command, ended);
   known.changes += 1;
 }
 
-/** Whether all that ended in the time of the tiles and charts is counted. @param {Known} known @param {number} now */
-export const countsAll = (known, now) => known.complete && known.allSince <= now - WINDOW_MS;
+/** Whether tiles and charts count every command that ended in their window. @param {Known} known @param {number} now */
+export const countsEveryEnd = (known, now) => known.complete && known.allSince <= now - WINDOW_MS;
 
-/** @param {Known} known @param {Command} command @param {Command[]} ended  those that were not known to have ended */
-function learn(known, command, ended) {
+/** @param {Known} known @param {Command} command @param {Command[]} ended  collects newly ended commands */
+function applyCommand(known, command, ended) {
   const before = known.commands.get(command.commandId);
-  // A terminal status never changes; a state that was read early may arrive late.
+  // A terminal status never changes; an older state may arrive late.
   if (before && hasEnded(before) && !hasEnded(command)) return;
   known.commands.set(command.commandId, command);
   known.changes += 1;
@@ -184,7 +184,7 @@ function learn(known, command, ended) {
 }
 
 /**
- * Forgets the oldest; returns what was forgotten.
+ * Removes and returns the oldest entries beyond a limit.
  * @template T
  * @param {Map<string, T>} map
  * @param {number} most
@@ -207,7 +207,7 @@ export function latestCommands(known, count) {
     .slice(0, count);
 }
 
-/** Agents by id, those that are away last. @param {Known} known */
+/** Agents by id, offline agents last. @param {Known} known */
 export function agentsInOrder(known) {
   const away = (/** @type {Agent} */ agent) => Number(agent.status === "offline");
   return [...known.agents.values()].sort(
@@ -216,7 +216,7 @@ export function agentsInOrder(known) {
 }
 
 /**
- * How many commands are queued: agents count their own, and those for agents that are not known count one by one.
+ * Number of queued commands: the counts of known agents plus single commands for unknown agents.
  * @param {Known} known
  * @returns {{count: number, atLeast: boolean}}
  */
@@ -225,12 +225,12 @@ export function queuedCount(known) {
   const others = [...known.commands.values()].filter(
     (command) => command.status === "queued" && !known.agents.has(command.agentId),
   );
-  return { count: own + others.length, atLeast: known.agentsCut || known.queuedCut };
+  return { count: own + others.length, atLeast: known.agentsTruncated || known.queuedTruncated };
 }
 
 /**
- * How many commands connected agents run, and their capacity. Commands of agents that are away count apart: it is not
- * known whether they still run.
+ * Commands running on connected agents, and their capacity. Commands of offline agents are counted apart because they
+ * may no longer be running.
  * @param {Known} known
  */
 export function runningCount(known) {
@@ -241,20 +241,19 @@ export function runningCount(known) {
 }
 
 /**
- * That an agent cannot take a command now, in words that go after its name; empty where it can, and where we do not
- * know.
+ * Why an agent cannot take a command now, as a phrase to follow its name; empty if it can, or if unknown.
  * @param {Known} known
  * @param {string} agentId
  * @param {number} now
  */
-export function absenceOf(known, agentId, now) {
+export function agentAbsence(known, agentId, now) {
   const agent = known.agents.get(agentId);
-  if (agent?.status === "offline" && agent.awaySince) return `not connected since ${moment(agent.awaySince, now)}`;
+  if (agent?.status === "offline" && agent.awaySince) return `not connected since ${localTime(agent.awaySince, now)}`;
   if (agent) return agent.status === "offline" ? "not connected" : "";
-  return known.complete && !known.agentsCut ? "not connected, never seen here" : "";
+  return known.complete && !known.agentsTruncated ? "not connected, never seen" : "";
 }
 
-/** The types that agents have handlers for. @param {Known} known */
+/** Command types that known agents support. @param {Known} known */
 export function knownTypes(known) {
   return [...new Set([...known.agents.values()].flatMap((agent) => agent.types))].sort();
 }

@@ -1,15 +1,15 @@
 /**
- * Lets xterm.js work under a Content-Security-Policy without 'unsafe-inline'.
+ * Makes xterm.js work under a Content-Security-Policy without 'unsafe-inline'.
  *
- * Its renderer writes style elements and style attributes, which such a policy refuses. The same rules put in through
- * the CSSOM (constructed style sheets, `element.style`) are permitted, because no markup can reach those. So
- * `createElement` hands out elements that take the permitted way. It does so for the whole page: xterm.js has a
- * `documentOverride`, but its rows and its viewport use the global document all the same.
+ * Its renderer writes style elements and style attributes, which such a policy blocks. The CSSOM (constructed style
+ * sheets, `element.style`) is permitted, so `createElement` returns elements that apply the same rules through it. The
+ * function is replaced for the whole page: xterm.js has a `documentOverride`, but its rows and viewport use the global
+ * document.
  */
 
 const create = document.createElement.bind(document);
 
-/** From now on. Does nothing the second time. */
+/** Replaces `document.createElement`. Idempotent. */
 export function makeElementsStrict() {
   document.createElement = createElement;
 }
@@ -18,12 +18,12 @@ export function makeElementsStrict() {
 const createElement = (/** @type {string} */ name, /** @type {any} */ options) => {
   if (name === "style") return /** @type {any} */ (constructedStyle());
   const element = create(name, options);
-  // Only spans: they are what a row is made of, and elements are made by the thousand.
+  // Only spans, which rows consist of: thousands of elements are created.
   if (name === "span") setStyleByCssom(element);
   return element;
 };
 
-/** Behaves like a style element when filled or removed; its rules live in a constructed style sheet. */
+/** Stands in for a style element; its rules go to a constructed style sheet. */
 function constructedStyle() {
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets.push(sheet);

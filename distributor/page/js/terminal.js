@@ -1,20 +1,20 @@
 /**
- * Shows what a program printed. Output is hostile: it may colour and move the cursor inside its own rectangle and do
- * nothing else. No links, no clipboard, no title, no window operations, no answers to queries, no mouse reporting.
+ * Displays program output in a terminal. Output is hostile: it may set colours and move the cursor within its own
+ * rectangle, nothing else. No links, clipboard, title, window operations, replies to queries or mouse reporting.
  *
- * What was printed stays: sequences that erase the screen push it up into the scrollback, those that erase the
- * scrollback do nothing. A program may still write over its own lines; the raw view has every byte.
+ * Printed text stays: erasing the screen scrolls it into the scrollback, and erasing the scrollback has no effect. A
+ * program can still overwrite its own lines; the raw view shows every byte.
  *
  * @typedef {object} Screen
  * @property {(bytes: Uint8Array, stream: string) => void} write
  * @property {(text: string) => void} note
- * @property {() => Promise<string>} text  what it shows, for the clipboard
+ * @property {() => Promise<string>} text  the text shown, for the clipboard
  * @property {() => void} dispose
  * @typedef {NonNullable<import("./vendored.js").TerminalModules>} TerminalModules
  */
 
 import { BidiGuard } from "./bidi_guard.js";
-import { bytes as inBytes } from "./format.js";
+import { bytes as formatBytes } from "./format.js";
 import { CreditedWriter } from "./credited_writer.js";
 import { visible } from "./foreign_text.js";
 import { LineMarker, STDERR_MARK } from "./line_marker.js";
@@ -27,18 +27,18 @@ const IGNORED_OSC = [
   0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 19, 22, 50, 52, 99, 104, 110, 111, 112, 133, 633, 777, 1337,
 ];
 /**
- * Mouse and focus reporting, bracketed paste: nothing receives the reports, and they would capture the mouse. The
- * alternate screen: what was printed before it would be out of sight, for good where the program does not leave it.
+ * Mouse and focus reporting and bracketed paste: the page sends no input, and reporting would capture the mouse.
+ * Alternate screen: it would hide earlier output, for good if the program never leaves it.
  */
 const IGNORED_MODES = new Set([9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004]);
-/** Lines pushed out of the screen without a way back: scrolled up and down, inserted, deleted. */
+/** Scroll up and down, insert and delete lines: these would remove lines for good. */
 const IGNORED_CSI = ["S", "T", "L", "M"];
 const ERASE_SCROLLBACK = 3;
 const PLAIN_CHARACTERS = 256 * 1024;
 const RAW_CHARACTERS = 2 * 1024 * 1024;
 
 const encoder = new TextEncoder();
-/** Red, and the colours and the place of the program again: then past the mark. */
+/** Saves the cursor and attributes, prints a red mark, restores them, and moves past the mark. */
 const RED_MARK = encoder.encode(`\x1b7\x1b[0;31m${STDERR_MARK}\x1b8\x1b[2C`);
 const PLAIN_MARK = encoder.encode(`${STDERR_MARK} `);
 
@@ -72,12 +72,12 @@ function terminalScreen(element, { Terminal, FitAddon }) {
     windowOptions: {},
   });
   confine(terminal.parser);
-  // Keys belong to the page: nothing is typed here, and Tab has to lead out.
+  // Leave keys to the page: the terminal takes no input, and Tab must move the focus on.
   terminal.attachCustomKeyEventHandler(() => false);
   const fit = new FitAddon();
   terminal.loadAddon(fit);
   terminal.open(element);
-  terminal.textarea?.setAttribute("aria-label", "Output of the command, read only");
+  terminal.textarea?.setAttribute("aria-label", "Command output, read-only");
   const sized = new ResizeObserver(() => requestAnimationFrame(() => terminal.element?.isConnected && fit.fit()));
   sized.observe(element);
   const restyle = () => (terminal.options.theme = theme());
@@ -86,7 +86,7 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   const marker = new LineMarker(RED_MARK);
   const guard = new BidiGuard();
   return {
-    write: (data, stream) => writer.push(marker.marked(guard.guarded(data, stream), stream)),
+    write: (data, stream) => writer.push(marker.marked(guard.escape(data, stream), stream)),
     text: () => writer.idle().then(() => bufferText(terminal.buffer.active)),
     note(text) {
       marker.newLine();
@@ -100,7 +100,7 @@ function terminalScreen(element, { Terminal, FitAddon }) {
   };
 }
 
-/** The lines of a terminal, without our marks. @param {any} buffer */
+/** The lines of a terminal, without stderr marks. @param {any} buffer */
 function bufferText(buffer) {
   let text = "";
   for (let at = 0; at < buffer.length; at += 1) {
@@ -114,7 +114,7 @@ function bufferText(buffer) {
 /** @param {any} parser */
 function confine(parser) {
   const swallow = () => true;
-  // Full reset, and the test pattern that fills the screen.
+  // Full reset, and the alignment pattern that fills the screen.
   parser.registerEscHandler({ final: "c" }, swallow);
   parser.registerEscHandler({ intermediates: "#", final: "8" }, swallow);
   for (const final of IGNORED_CSI) parser.registerCsiHandler({ final }, swallow);
@@ -132,9 +132,9 @@ function confine(parser) {
   }
 }
 
-/** Without xterm.js: the text, without escape sequences. @param {HTMLElement} element @returns {Screen} */
+/** Fallback without xterm.js: text with escape sequences removed. @param {HTMLElement} element @returns {Screen} */
 function plainScreen(element) {
-  const page = textScreen(element, "Output of the command", PLAIN_CHARACTERS);
+  const page = textScreen(element, "Command output", PLAIN_CHARACTERS);
   const decoder = new TextDecoder();
   const marker = new LineMarker(PLAIN_MARK);
   return {
@@ -148,15 +148,15 @@ function plainScreen(element) {
   };
 }
 
-/** Every byte, escape sequences as text. @param {HTMLElement} element @returns {Screen} */
+/** Shows every byte, escape sequences as text. @param {HTMLElement} element @returns {Screen} */
 function rawScreen(element) {
-  const page = textScreen(element, "Output as it was printed", RAW_CHARACTERS);
+  const page = textScreen(element, "Raw output", RAW_CHARACTERS);
   const raw = new RawText();
   return { ...page, write: (data, stream) => page.append(raw.add(data, stream), stream) };
 }
 
 /**
- * Text that scrolls. Beyond a bound the oldest is dropped, and a line says so.
+ * A scrolling text view. Beyond a limit the oldest text is dropped and a line says so.
  * @param {HTMLElement} element @param {string} label @param {number} most  characters
  */
 function textScreen(element, label, most) {
@@ -178,7 +178,7 @@ function textScreen(element, label, most) {
     while (kept > most && pre.childNodes.length > 2) {
       kept -= lost.nextSibling?.textContent?.length ?? 0;
       lost.nextSibling?.remove();
-      lost.textContent = "── the output before this is not shown: download it ──\n";
+      lost.textContent = "── earlier output is not shown: use Download ──\n";
     }
     if (atEnd) pre.scrollTop = pre.scrollHeight;
   };
@@ -190,7 +190,7 @@ function textScreen(element, label, most) {
   };
 }
 
-/** The text without escape sequences, what else cannot be seen spelt. @param {string} text */
+/** Removes escape sequences and escapes other invisible characters. @param {string} text */
 export function withoutEscapes(text) {
   const plain = text
     .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])/g, "")
@@ -200,9 +200,9 @@ export function withoutEscapes(text) {
 }
 
 /** @param {number} dropped */
-const mark = (dropped) => noteBytes(`${inBytes(dropped)} not shown: too fast for this view`);
+const mark = (dropped) => noteBytes(`${formatBytes(dropped)} skipped: output too fast for this view`);
 
-/** A line of ours amid the program's, which cannot leave its colours on it. @param {string} text */
+/** A note between the program's lines, unaffected by its colours. @param {string} text */
 const noteBytes = (text) => encoder.encode(`\x1b[0m\r\n\x1b[2m── ${text} ──\x1b[0m\r\n`);
 
 /** @param {string} name */

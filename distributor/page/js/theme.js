@@ -1,4 +1,4 @@
-/** Light or dark: as the system says, until the user says otherwise. Set before anything is painted. */
+/** Light or dark theme: the system's, unless the user chose one. Set before the first paint. */
 
 const KEY = "distributor-theme";
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -10,13 +10,13 @@ export function theme() {
   return dark.matches ? "dark" : "light";
 }
 
-/** Follows the system from now on. */
+/** Applies the theme and follows changes of the system's. */
 export function startTheme() {
   apply();
   dark.addEventListener("change", apply);
 }
 
-/** The other one; back to the system's choice where that is the same. */
+/** Switches the theme; forgets the choice if it equals the system's. */
 export function toggleTheme() {
   const next = theme() === "dark" ? "light" : "dark";
   if ((next === "dark") === dark.matches) localStorage.removeItem(KEY);

@@ -1,6 +1,6 @@
 /**
- * The token that identifies the user. In `dev` and `demo` the bridge gives one to its own page; elsewhere the user
- * enters one. It is kept until the tab is closed.
+ * The user's token. In `dev` and `demo` the bridge issues one to its page; otherwise the user enters one. It is kept
+ * until the tab closes.
  */
 
 const KEY = "distributor-token";
@@ -12,11 +12,11 @@ export class Tokens {
   }
 
   /**
-   * The token to use, or null if the user has to enter one.
+   * The current token, or null if the user must enter one.
    * @returns {Promise<string | null>}
    */
   async get() {
-    return this.token ?? (await this.fromDevelopment());
+    return this.token ?? (await this.fetchDevToken());
   }
 
   /** @param {string} token */
@@ -25,14 +25,14 @@ export class Tokens {
     sessionStorage.setItem(KEY, token);
   }
 
-  /** It was refused. */
+  /** Discards a rejected token. */
   forget() {
     this.token = null;
     sessionStorage.removeItem(KEY);
   }
 
   /** @returns {Promise<string | null>} */
-  async fromDevelopment() {
+  async fetchDevToken() {
     const response = await fetch("/dev/token", { headers: { "X-Distributor-Dev": "1" } });
     if (!response.ok) return null;
     this.token = (await response.json()).token;

@@ -1,6 +1,6 @@
 /**
- * What comes from npm: xterm.js and uPlot. `scripts/vendor_page.sh` copies them into vendor/; where it could not, the
- * page says so and does without.
+ * Loads the npm packages xterm.js and uPlot. `scripts/vendor_page.sh` copies them into vendor/; without them the page
+ * falls back to plain text and shows no charts.
  *
  * @typedef {{Terminal: any, FitAddon: any} | null} TerminalModules
  * @typedef {{terminal: TerminalModules, uPlot: any | null}} Vendored
@@ -33,6 +33,6 @@ function addStyles(file) {
   const styles = document.createElement("link");
   styles.rel = "stylesheet";
   styles.href = new URL(file, FOLDER).href;
-  // First, so that ours have the last word.
+  // First, so that the page's own styles take precedence.
   document.head.prepend(styles);
 }

@@ -25,7 +25,7 @@ export const tests = {
     same(await answered(Response.json({ agents: [] })), { agents: [] });
   },
   async "an answer that breaks off is none"() {
-    same(await answered(breaksOff), { status: 0, code: "UNAVAILABLE", thrown: "the bridge cannot be reached" });
+    same(await answered(breaksOff), { status: 0, code: "UNAVAILABLE", thrown: "the bridge is unreachable" });
   },
   async "an answer that nobody waits for any more is none"() {
     same(await answered(breaksOff, true), { status: undefined, code: undefined, thrown: "broken off" });

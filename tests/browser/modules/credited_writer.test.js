@@ -56,7 +56,7 @@ export const tests = {
   "beyond the limit the oldest is dropped and its size is told"() {
     const { writer, written, done } = slow(10);
     for (const text of ["first", "12345678", "abcdefgh"]) writer.push(bytes(text));
-    same(writer.waitingBytes, 8);
+    same(writer.queuedBytes, 8);
     done();
     done();
     same(written, ["first", "(8 dropped)", "abcdefgh"]);

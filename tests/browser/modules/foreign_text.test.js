@@ -4,7 +4,7 @@ import { foreign, foreignJson, visible, visibleJson } from "/js/foreign_text.js"
 import { same, throws } from "./check.js";
 
 /** What cannot be seen, and how it is spelt. */
-const UNSEEN = [
+const INVISIBLE = [
   ["\0", "\\x00"],
   ["\x1b", "\\x1b"],
   ["\n", "\\n"],
@@ -42,7 +42,7 @@ const NUMBERS = [
 
 export const tests = {
   "what cannot be seen is spelt"() {
-    for (const [char, spelt] of UNSEEN) same(visible(`a${char}b`), `a${spelt}b`);
+    for (const [char, spelt] of INVISIBLE) same(visible(`a${char}b`), `a${spelt}b`);
     same(visible("ordinary text, Grüße, 漢字, עברית, 👍🏽"), "ordinary text, Grüße, 漢字, עברית, 👍🏽");
   },
   "foreign text is isolated, and its escapes are set apart"() {
@@ -54,7 +54,7 @@ export const tests = {
     );
   },
   "a JSON value is spelt so that it reads back as the same"() {
-    for (const [char] of UNSEEN) {
+    for (const [char] of INVISIBLE) {
       const text = visibleJson({ [char]: [char] });
       same(JSON.parse(text), { [char]: [char] });
       same(/[^\n\x20-\x7e]/.test(text), false);

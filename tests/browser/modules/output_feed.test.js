@@ -31,7 +31,7 @@ export const tests = {
   },
   "what is no longer kept is told with its size, once"() {
     const feed = new OutputFeed("c");
-    const lost = { note: "2.0 KiB of output no longer kept" };
+    const lost = { note: "2.0 KiB of output no longer stored" };
     same(shown(feed, gap(0, 2048, "not_kept"), gap(0, 2048, "not_kept"), output(2048, "rest")), [lost, "rest"]);
     same(feed.missing, 2048);
   },

@@ -15,12 +15,12 @@ function raw(...pieces) {
 }
 
 /** What the terminal is given of pieces, `2>` before those of stderr. */
-function guarded(...pieces) {
+function escape(...pieces) {
   const guard = new BidiGuard();
   const parts = pieces.map((piece) =>
     typeof piece === "string"
-      ? guard.guarded(encoder.encode(piece.replace("2>", "")), piece.startsWith("2>") ? "stderr" : "stdout")
-      : guard.guarded(Uint8Array.from(piece), "stdout"),
+      ? guard.escape(encoder.encode(piece.replace("2>", "")), piece.startsWith("2>") ? "stderr" : "stdout")
+      : guard.escape(Uint8Array.from(piece), "stdout"),
   );
   return decoder.decode(Uint8Array.from(parts.flatMap((part) => [...part])));
 }
@@ -45,14 +45,14 @@ export const tests = {
     same([...shown, text.add(Uint8Array.of(0xac), "stdout")], ["", "!", "€"]);
   },
   "characters that reorder a line are spelt for the terminal"() {
-    same(guarded("user\u202etxt\u2066.\u061c\u200f"), "user\\u202etxt\\u2066.\\u061c\\u200f");
-    same(guarded("── שלום Ø € 漢 \x1b[31m"), "── שלום Ø € 漢 \x1b[31m");
+    same(escape("user\u202etxt\u2066.\u061c\u200f"), "user\\u202etxt\\u2066.\\u061c\\u200f");
+    same(escape("── שלום Ø € 漢 \x1b[31m"), "── שלום Ø € 漢 \x1b[31m");
   },
   "also in pieces, and nothing else is held back or lost"() {
     const bytes = [...encoder.encode("a\u202eb€\u061c€")];
     for (let at = 0; at <= bytes.length; at += 1)
-      same(guarded(bytes.slice(0, at), bytes.slice(at)), "a\\u202eb€\\u061c€");
-    same(guarded([0xe2, 0x80], "2>x\n", "y").replace("\ufffd", "?"), "?x\ny");
+      same(escape(bytes.slice(0, at), bytes.slice(at)), "a\\u202eb€\\u061c€");
+    same(escape([0xe2, 0x80], "2>x\n", "y").replace("\ufffd", "?"), "?x\ny");
   },
   "a record is bounded, and says how much it dropped"() {
     const record = new OutputRecord(4);

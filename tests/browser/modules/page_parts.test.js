@@ -1,6 +1,6 @@
 import { backoff } from "/js/backoff.js";
 import { h, island, render } from "/js/dom.js";
-import { ago, bytes, duration, dateAndTime, elapsed, exactMoment, inputTime, moment, splitParams, zone } from "/js/format.js";
+import { ago, bytes, duration, dateAndTime, elapsed, localTimeMs, inputTime, localTime, splitParams, zone } from "/js/format.js";
 import { commandLink, link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
 import { same } from "./check.js";
@@ -94,8 +94,8 @@ export const tests = {
     const time = new Date(2026, 0, 2, 3, 4, 5, 67).getTime();
     const at = zone(time);
     same(/^UTC([+−]\d\d?(:\d\d)?)?$/.test(at), true);
-    same([moment(time, time), exactMoment(time, time)], [`03:04:05 ${at}`, `03:04:05.067 ${at}`]);
-    same(moment(time, time + 86_400_000), `2026-01-02 03:04:05 ${at}`);
+    same([localTime(time, time), localTimeMs(time, time)], [`03:04:05 ${at}`, `03:04:05.067 ${at}`]);
+    same(localTime(time, time + 86_400_000), `2026-01-02 03:04:05 ${at}`);
     same(dateAndTime(time), `2026-01-02 03:04:05.067 ${at}`);
   },
   "a time for an input, and back"() {

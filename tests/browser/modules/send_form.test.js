@@ -1,5 +1,5 @@
 import { splitArguments } from "/js/argv.js";
-import { SendForm, draftOf, requestAgain } from "/js/send_form.js";
+import { SendForm, draftOf, repeatRequest } from "/js/send_form.js";
 import { same, throws } from "./check.js";
 
 const request = (draft) => new SendForm({ agentId: "a", ...draft }).request();
@@ -55,12 +55,12 @@ export const tests = {
   },
   "what is sent again unchanged has the same idempotency key"() {
     const form = new SendForm({ agentId: "a", line: "x" });
-    const key = form.keyOf(form.request());
+    const key = form.idempotencyKey(form.request());
     form.refused({ code: "UNAVAILABLE", message: "no answer" });
-    same(form.problems[""].startsWith("It is not known whether the command for a was sent: no answer. "), true);
-    same(form.keyOf(form.request()), key);
+    same(form.problems[""].startsWith("Unknown whether the command for a was sent: no answer. "), true);
+    same(form.idempotencyKey(form.request()), key);
     form.draft.line = "y";
-    same(form.keyOf(form.request()) === key, false);
+    same(form.idempotencyKey(form.request()) === key, false);
   },
   "a copy of a command sends the same again"() {
     const command = { agentId: "a", type: "EXEC", priority: 75 };
@@ -88,7 +88,7 @@ export const tests = {
     same(problems({ agentId: "a", commandType: "X", params: "9007199254740993" }), ["params"]);
   },
   "a command without its params cannot be copied"() {
-    throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "cannot reach the server");
+    throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "the server is unavailable");
   },
   "a command that is sent again, or copied, keeps its limits"() {
     const sent = {
@@ -99,7 +99,7 @@ export const tests = {
       offline: "fail",
     };
     const limits = { timeLimitSeconds: 7200, queueTtlSeconds: 60 };
-    same(requestAgain(sent), {
+    same(repeatRequest(sent), {
       ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: 75 },
       offline: "fail",
       ...limits,

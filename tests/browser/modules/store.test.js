@@ -1,17 +1,17 @@
 import { WINDOW_MS, series, summary } from "/js/activity.js";
 import {
-  MOST_COMMANDS,
-  absenceOf,
+  MAX_COMMANDS,
+  agentAbsence,
   agentsInOrder,
-  countsAll,
+  countsEveryEnd,
   knownTypes,
   latestCommands,
-  nothingKnown,
+  initialState,
   queuedCount,
   reduce,
   runningCount,
 } from "/js/store.js";
-import { moment } from "/js/format.js";
+import { localTime } from "/js/format.js";
 import { same } from "./check.js";
 
 const NOW = 1_761_000_000_000;
@@ -48,7 +48,7 @@ const connected = (more = {}) => ({
   ...more,
 });
 
-const after = (...messages) => reduce(nothingKnown(), messages, NOW);
+const after = (...messages) => reduce(initialState(), messages, NOW);
 
 export const tests = {
   "a snapshot fills what was empty"() {
@@ -66,8 +66,8 @@ export const tests = {
     same([before.agents.size, before.commands.size], [1, 0]);
   },
   "our clock is corrected by the server's"() {
-    same(after(connected({ serverTime: NOW + 5_000 })).ahead, 5_000);
-    same(after({ type: "pong", serverTime: NOW - 7 }).ahead, -7);
+    same(after(connected({ serverTime: NOW + 5_000 })).clockOffset, 5_000);
+    same(after({ type: "pong", serverTime: NOW - 7 }).clockOffset, -7);
   },
   "the position is the last one told, but not the one a resumed connection names"() {
     const known = after(connected(), status(command("1", "queued"), "2-0"), status(command("1", "assigned")));
@@ -121,13 +121,13 @@ export const tests = {
   "what the 50 newest do not show is said, until it was all seen or read"() {
     const ended = (at) => command(`c${at}`, "completed", { finished: NOW - 1 });
     const few = after(connected({ commands: [ended(1)] }));
-    same([countsAll(few, NOW), countsAll(nothingKnown(), NOW)], [true, false]);
+    same([countsEveryEnd(few, NOW), countsEveryEnd(initialState(), NOW)], [true, false]);
     const cut = after(connected({ commands: Array.from({ length: 50 }, (_, at) => ended(at)) }));
-    same([summary(cut.activity, NOW).completed, countsAll(cut, NOW)], [50, false]);
+    same([summary(cut.activity, NOW).completed, countsEveryEnd(cut, NOW)], [50, false]);
     const recent = Array.from({ length: 80 }, (_, at) => ended(at));
     const known = reduce(cut, [{ type: "snapshot:rest", commands: [], moreQueued: false, recent }], NOW);
-    same([summary(known.activity, NOW).completed, countsAll(known, NOW)], [80, false]);
-    same([countsAll(known, NOW + WINDOW_MS - 1), countsAll(known, NOW + WINDOW_MS)], [false, true]);
+    same([summary(known.activity, NOW).completed, countsEveryEnd(known, NOW)], [80, false]);
+    same([countsEveryEnd(known, NOW + WINDOW_MS - 1), countsEveryEnd(known, NOW + WINDOW_MS)], [false, true]);
   },
   "a resync counts nothing twice"() {
     const ended = command("1", "completed", { finished: NOW });
@@ -153,9 +153,9 @@ export const tests = {
     same(after({ type: "command:result", commandId: "1", result: { data: 3 } }).results.get("1"), { data: 3 });
   },
   "the oldest commands are forgotten"() {
-    const many = Array.from({ length: MOST_COMMANDS + 5 }, (_, at) => status(command(`c${at}`, "queued")));
+    const many = Array.from({ length: MAX_COMMANDS + 5 }, (_, at) => status(command(`c${at}`, "queued")));
     const known = after(...many);
-    same([known.commands.size, known.commands.has("c4"), known.commands.has("c5")], [MOST_COMMANDS, false, true]);
+    same([known.commands.size, known.commands.has("c4"), known.commands.has("c5")], [MAX_COMMANDS, false, true]);
   },
   "unknown messages are ignored"() {
     same(after({ type: "weather:forecast", position: "4-0" }).position, "4-0");
@@ -184,7 +184,7 @@ export const tests = {
     const commands = Array.from({ length: 50 }, (_, at) => command(`c${at}`, "completed"));
     const agents = Array.from({ length: 1000 }, (_, at) => agent(`a${at}`, "online", { queued: 0 }));
     const cut = after(connected({ agents, commands }));
-    same([cut.agentsCut, queuedCount(cut), absenceOf(cut, "z", NOW)], [true, { count: 0, atLeast: true }, ""]);
+    same([cut.agentsTruncated, queuedCount(cut), agentAbsence(cut, "z", NOW)], [true, { count: 0, atLeast: true }, ""]);
     const rest = {
       type: "snapshot:rest",
       agents: [agent("a0", "offline", { queued: 9 }), agent("z", "online", { queued: 1 })],
@@ -192,19 +192,19 @@ export const tests = {
       moreQueued: false,
     };
     const known = reduce(cut, [rest], NOW);
-    same([known.agents.size, known.agents.get("a0").status, known.agentsCut], [1001, "online", false]);
+    same([known.agents.size, known.agents.get("a0").status, known.agentsTruncated], [1001, "online", false]);
     same(known.commands.get("c0").state, "completed");
     same(queuedCount(known), { count: 2, atLeast: false });
   },
   "an agent that cannot take a command is named"() {
     const known = after(connected({ agents: [agent("a"), agent("b", "offline")] }));
     same(
-      ["a", "b", "c"].map((agentId) => absenceOf(known, agentId, NOW)),
+      ["a", "b", "c"].map((agentId) => agentAbsence(known, agentId, NOW)),
       ["", "not connected", "not connected, never seen here"],
     );
-    same(absenceOf(nothingKnown(), "a", NOW), "");
+    same(agentAbsence(initialState(), "a", NOW), "");
     const since = after(connected({ agents: [agent("a", "offline", { awaySince: NOW })] }));
-    same(absenceOf(since, "a", NOW), `not connected since ${moment(NOW, NOW)}`);
+    same(agentAbsence(since, "a", NOW), `not connected since ${localTime(NOW, NOW)}`);
   },
   "agents come by id, those that are away last"() {
     const known = after(

@@ -1,8 +1,8 @@
-/** Agents: their status and last sign of life. */
+/** The agents view: status and last contact of each agent. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
-import { counted, moment } from "../format.js";
+import { plural, localTime } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
 import { agentBadge, empty, pageLink, panel, when } from "./parts.js";
@@ -11,7 +11,7 @@ import { agentBadge, empty, pageLink, panel, when } from "./parts.js";
 
 const PAGE_SIZE = 100;
 /** On the overview. */
-const GLANCE = 20;
+const OVERVIEW_ROWS = 20;
 
 /** @param {import("../app.js").App} app */
 export function agentsView(app) {
@@ -22,7 +22,7 @@ export function agentsView(app) {
 export function agentsPanel(app, full) {
   const agents = agentsInOrder(app.known);
   const connected = agents.filter((agent) => agent.status !== "offline").length;
-  const size = full ? PAGE_SIZE : GLANCE;
+  const size = full ? PAGE_SIZE : OVERVIEW_ROWS;
   const page = full ? pageOf(app, Math.ceil(agents.length / size)) : 1;
   const shown = agents.slice((page - 1) * size, page * size);
   return panel(
@@ -33,7 +33,7 @@ export function agentsPanel(app, full) {
   );
 }
 
-/** The page in the address, within those that exist. @param {import("../app.js").App} app @param {number} pages */
+/** The page number, clamped to existing pages. @param {import("../app.js").App} app @param {number} pages */
 function pageOf(app, pages) {
   return Math.max(1, Math.min(pages, Math.floor(Number(app.route.query.page)) || 1));
 }
@@ -42,7 +42,7 @@ function pageOf(app, pages) {
 function counts({ known }, connected) {
   const { size } = known.agents;
   return `${connected.toLocaleString("en")} of ${size.toLocaleString("en")} connected`.concat(
-    known.agentsCut ? `: only the first ${size.toLocaleString("en")} are known here` : "",
+    known.agentsTruncated ? `, only the first ${size.toLocaleString("en")} loaded` : "",
   );
 }
 
@@ -62,7 +62,7 @@ function pager(page, count, full) {
     "nav",
     { class: "pager", "aria-label": "Pages" },
     h("span", { class: "quiet" }, `page ${page} of ${pages}`),
-    pageLink("Before", to(page - 1), "prev"),
+    pageLink("Previous", to(page - 1), "prev"),
     pageLink("Next", to(page + 1), "next"),
   );
 }
@@ -71,14 +71,14 @@ function pager(page, count, full) {
 function noAgents(app) {
   if (!app.known.complete) return empty("Waiting for the bridge");
   return empty(
-    "No agent yet",
+    "No agents yet",
     h("span", null, "Start one: ", h("code", null, "command-agent --agent=agent123 --allow-exec")),
   );
 }
 
 /** @param {Agent[]} agents @param {import("../app.js").App} app @param {boolean} full */
 function agentTable(agents, app, full) {
-  const names = ["Agent", "Status", "Last proof of life"];
+  const names = ["Agent", "Status", "Last seen"];
   const numbers = ["Capacity", "Running", "Queued"];
   return h(
     "div",
@@ -118,7 +118,7 @@ function agentRow(agent, app, full) {
       null,
       h(
         "a",
-        { class: "row-link", href: link("commands", { agent: agent.agentId }), title: "Its commands" },
+        { class: "row-link", href: link("commands", { agent: agent.agentId }), title: "Commands of this agent" },
         foreign(agent.agentId),
       ),
     ),
@@ -130,7 +130,7 @@ function agentRow(agent, app, full) {
     full && [
       h("td", { class: "quiet wrap" }, listed(agent.types)),
       h("td", { class: "quiet wrap" }, listed(labelsOf(agent))),
-      h("td", { class: "quiet wrap", title: counted(agent.epoch, "session") }, foreign(agent.version)),
+      h("td", { class: "quiet wrap", title: plural(agent.epoch, "session") }, foreign(agent.version)),
     ],
     h("td", { class: "number" }, h("a", { href: link("send", { agent: agent.agentId }) }, "Send…")),
   );
@@ -139,17 +139,17 @@ function agentRow(agent, app, full) {
 /** @param {Agent} agent */
 const labelsOf = (agent) => Object.entries(agent.labels).map(([name, value]) => `${name}=${value}`);
 
-/** Each isolated from its neighbours. @param {string[]} texts */
+/** A comma-separated list with each text isolated. @param {string[]} texts */
 const listed = (texts) => texts.map((text, at) => [at > 0 && ", ", foreign(text)]);
 
-/** What it was given and has not finished. @param {Agent} agent */
+/** Commands an offline agent had not finished. @param {Agent} agent */
 function unknownRunning({ running }) {
   if (!running) return "–";
-  const title = "given to it before it went away; it is not known whether they still run";
+  const title = "assigned before the agent went offline; may no longer be running";
   return h("span", { class: "quiet", title }, `${running}?`);
 }
 
 /** @param {Agent} agent @param {number} now */
 function away(agent, now) {
-  return agent.awaySince ? h("span", { class: "quiet" }, ` · away since ${moment(agent.awaySince, now)}`) : null;
+  return agent.awaySince ? h("span", { class: "quiet" }, ` · away since ${localTime(agent.awaySince, now)}`) : null;
 }

@@ -1,9 +1,9 @@
-/** Throughput and latency of the last minutes, from the status messages that this page received. */
+/** Throughput and latency charts of the last 5 minutes, from status messages received by the page. */
 
 import { series, summary } from "../activity.js";
 import { h, island } from "../dom.js";
 import { duration, zone } from "../format.js";
-import { countsAll } from "../store.js";
+import { countsEveryEnd } from "../store.js";
 import { empty, panel } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
@@ -18,7 +18,7 @@ const linear = {
 
 const powersOfTen = Array.from({ length: 10 }, (_, power) => 10 ** power);
 
-/** For ms: from milliseconds to minutes. @type {Scale} */
+/** Durations from milliseconds to minutes, in ms. @type {Scale} */
 const logarithmic = {
   distr: 3,
   range: (low, high) => [
@@ -35,7 +35,7 @@ export function throughputChart(app) {
   const { completed, other } = summary(app.known.activity, app.now);
   return chartPanel(app, {
     title: "Throughput",
-    words: `commands per second, 5 minutes: ${completed} completed, ${other} not${orMore(app)}`,
+    words: `commands per second, 5 minutes: ${completed} completed, ${other} not completed${orMore(app)}`,
     names: ["completed", "not completed"],
     values: (data) => [data.times, data.completed, data.other],
     scale: linear,
@@ -43,14 +43,14 @@ export function throughputChart(app) {
 }
 
 /** @param {App} app */
-const orMore = ({ known, now }) => (countsAll(known, now) ? "" : ", or more");
+const orMore = ({ known, now }) => (countsEveryEnd(known, now) ? "" : ", or more");
 
 /** @param {App} app */
 export function latencyChart(app) {
   const { wait, total, totalHigh } = summary(app.known.activity, app.now);
   return chartPanel(app, {
     title: "Latency",
-    words: `5 minutes: to the start ${duration(wait)}, to the end ${duration(total)}, p95 ${duration(totalHigh)}`,
+    words: `5 minutes: start ${duration(wait)}, end ${duration(total)} (medians), end p95 ${duration(totalHigh)}`,
     names: ["queued to ended, median", "queued to ended, p95", "queued to started, median"],
     values: (data) => [data.times, ...[data.totalMedian, data.totalHigh, data.waitMedian].map(atLeastOne)],
     scale: logarithmic,
@@ -60,17 +60,17 @@ export function latencyChart(app) {
 /**
  * @typedef {object} Chart
  * @property {string} title
- * @property {string} words  the same in words, for users who cannot see the chart
- * @property {string[]} names  of the series
+ * @property {string} words  text alternative of the chart
+ * @property {string[]} names  series names
  * @property {(data: ReturnType<typeof series>) => (number | null)[][]} values
  * @property {Scale} scale
  *
  * @typedef {object} Scale
- * @property {number} distr  as uPlot has it: 1 linear, 3 logarithmic
+ * @property {number} distr  uPlot's `distr`: 1 linear, 3 logarithmic
  * @property {(low: number, high: number) => [number, number]} range
- * @property {(low: number, high: number) => number[]} [ticks]  uPlot's own choice if not given
- * @property {(value: number) => string} format  of a tick
- * @property {boolean} points  whether single values have to be seen
+ * @property {(low: number, high: number) => number[]} [ticks]  uPlot's default if omitted
+ * @property {(value: number) => string} format  formats a tick
+ * @property {boolean} points  whether to draw single points
  */
 
 /** @param {App} app @param {Chart} chart */
@@ -93,7 +93,7 @@ function chartPanel(app, chart) {
             h("span", { class: "quiet" }, `times in ${zone(app.now)}`),
           ),
         )
-      : empty("No charts", "They need uPlot, which was not installed with this bridge."),
+      : empty("No charts", "uPlot is not installed with this bridge."),
   );
 }
 
@@ -143,7 +143,7 @@ function options(element, { names, scale }) {
     cursor: { show: false },
     padding: [6, 18, 0, 0],
     scales: {
-      // A little room at the end, or the latest point is cut in half.
+      // Room at the end, so that the latest point is not clipped.
       x: { range: (/** @type {[any, number, number]} */ ...[, low, high]) => [low, high + 3] },
       y: {
         distr: scale.distr,
@@ -163,7 +163,7 @@ function options(element, { names, scale }) {
         size: 62,
         ...(ticks && {
           splits: (/** @type {[any, number, number, number]} */ ...[, , low, high]) => ticks(low, high),
-          // On a logarithmic axis uPlot leaves out some of them otherwise.
+          // By default uPlot omits some ticks on a logarithmic axis.
           filter: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values,
         }),
         values: (/** @type {any} */ _plot, /** @type {number[]} */ values) => values.map(scale.format),
@@ -182,7 +182,7 @@ function options(element, { names, scale }) {
   };
 }
 
-/** A logarithmic scale has no 0. @param {(number | null)[]} values */
+/** Raises values to 1 ms: a logarithmic scale has no 0. @param {(number | null)[]} values */
 const atLeastOne = (values) => values.map((value) => (value === null ? null : Math.max(1, value)));
 
 /** @param {number} seconds */

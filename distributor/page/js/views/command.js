@@ -1,15 +1,15 @@
-/** One command: its timeline, its output while it runs, and how it ended. */
+/** The command view: timeline, live output and result. */
 
 import { h, island, render } from "../dom.js";
 import { isObject } from "../exact_json.js";
 import { foreign, foreignJson } from "../foreign_text.js";
-import { bytes, counted, dateAndTime, duration, exactMoment, moment, shortId, splitParams } from "../format.js";
+import { bytes, plural, dateAndTime, duration, localTimeMs, localTime, shortId, splitParams } from "../format.js";
 import { STDERR_MARK } from "../line_marker.js";
 import { STAGES, hasEnded } from "../protocol.js";
 import { link } from "../router.js";
-import { howLong } from "../run_time.js";
+import { runTimeText } from "../run_time.js";
 import { openScreen } from "../terminal.js";
-import { absenceText, commandBadge, empty, panel, problem } from "./parts.js";
+import { commandAbsence, commandBadge, empty, panel, problem } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
 /** @typedef {import("../protocol.js").Command} Command */
@@ -27,22 +27,22 @@ const STEPS = {
 /** @param {App} app */
 export function commandView(app) {
   const detail = /** @type {import("../command_detail.js").CommandDetail} */ (app.detail);
-  const command = app.newest(detail.sent?.command ?? app.known.commands.get(detail.commandId) ?? null);
+  const command = app.latest(detail.sent?.command ?? app.known.commands.get(detail.commandId) ?? null);
   if (detail.phase === "missing" && !command) return missing(app);
   if (!command) {
     return detail.phase === "error"
-      ? problem(`The command could not be read: ${detail.problem}`, () => detail.read())
-      : empty("Reading…");
+      ? problem(`Could not load the command: ${detail.problem}`, () => detail.read())
+      : empty("Loading…");
   }
   return h(
     "div",
     { class: "view", key: detail.commandId },
     heading(app, command),
-    waitsFor(app, command),
+    absenceNotice(app, command),
     detail.phase === "error" &&
-      problem(`Its params and result could not be read: ${detail.problem}`, () => detail.read()),
+      problem(`Could not load params and result: ${detail.problem}`, () => detail.read()),
     detail.sent?.params === null &&
-      problem("Its params cannot be read: the bridge cannot reach the server now.", () => detail.read()),
+      problem("Params not loaded: the server is unavailable.", () => detail.read()),
     h(
       "div",
       { class: "command-columns", key: "columns" },
@@ -58,8 +58,8 @@ function missing(app) {
     "div",
     { class: "panel" },
     empty(
-      "There is no such command",
-      h("span", null, "Ended commands are kept for a while only. ", foreign(app.route.id, { class: "mono" })),
+      "Command not found",
+      h("span", null, "Ended commands are kept for a limited time. ", foreign(app.route.id, { class: "mono" })),
       h("a", { href: link("commands") }, "All commands"),
     ),
   );
@@ -68,7 +68,7 @@ function missing(app) {
 /** @param {App} app @param {Command} command */
 function heading(app, command) {
   const params = app.detail?.sent?.params;
-  const may = app.maySend();
+  const may = app.canSend();
   return h(
     "div",
     { class: "heading" },
@@ -95,15 +95,15 @@ function heading(app, command) {
   );
 }
 
-/** Why nothing happens. @param {App} app @param {Command} command */
-function waitsFor(app, command) {
-  const absence = absenceText(app, command);
+/** Notice that the agent is offline. @param {App} app @param {Command} command */
+function absenceNotice(app, command) {
+  const absence = commandAbsence(app, command);
   if (!absence) return null;
   const text =
     command.state === "queued"
       ? `Queued: agent ${command.agentId} is ${absence}.`
-      : `Agent ${command.agentId} has been away since ${moment(command.agentAwaySince ?? 0, app.now)}. ` +
-        "It is not known whether the command still runs. If its agent does not come back, it ends with its time limit.";
+      : `Agent ${command.agentId} has been away since ${localTime(command.agentAwaySince ?? 0, app.now)}. ` +
+        "The command may no longer be running. If the agent does not come back, it ends at its time limit.";
   return h("p", { class: "notice", role: "status", key: "absence" }, foreign(text));
 }
 
@@ -115,10 +115,10 @@ function output(app, command) {
   return panel(
     "Output",
     [
-      h("span", { class: "quiet" }, printed(stdout, stderr, ended, detail.look)),
-      detail.feed.missing > 0 && h("span", { class: "bad-text" }, `${bytes(detail.feed.missing)} no longer kept`),
+      h("span", { class: "quiet" }, outputSummary(stdout, stderr, ended, detail.look)),
+      detail.feed.missing > 0 && h("span", { class: "bad-text" }, `${bytes(detail.feed.missing)} no longer stored`),
       !app.vendored.terminal &&
-        h("span", { class: "quiet" }, "plain text: xterm.js was not installed with this bridge"),
+        h("span", { class: "quiet" }, "plain text: xterm.js is not installed with this bridge"),
       (stdout > 0 || stderr > 0) && outputActions(app, detail),
     ],
     island(
@@ -145,7 +145,7 @@ function outputActions(app, detail) {
         type: "button",
         class: "small",
         "aria-pressed": String(detail.look === name),
-        onclick: () => detail.showAs(name),
+        onclick: () => detail.setLook(name),
       },
       word,
     );
@@ -160,10 +160,10 @@ function outputActions(app, detail) {
 }
 
 /** @param {number} stdout @param {number} stderr @param {boolean} ended @param {"terminal" | "raw"} look */
-function printed(stdout, stderr, ended, look) {
-  if (!stdout && !stderr) return ended ? "it printed nothing" : "nothing yet";
-  const mark = look === "raw" ? "in red" : `its lines marked ${STDERR_MARK}`;
-  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr, ${mark}` : bytes(stdout);
+function outputSummary(stdout, stderr, ended, look) {
+  if (!stdout && !stderr) return ended ? "no output" : "no output yet";
+  const mark = look === "raw" ? "in red" : `marked ${STDERR_MARK}`;
+  return stderr ? `${bytes(stdout)} stdout, ${bytes(stderr)} stderr (${mark})` : bytes(stdout);
 }
 
 /** @param {Command} command @param {App} app */
@@ -182,7 +182,7 @@ function timeline(command, app) {
     h(
       "span",
       { class: "quiet end" },
-      finished && queued ? `${duration(finished - queued)} in all` : howLong(command, app.now, app.asOf()),
+      finished && queued ? `${duration(finished - queued)} total` : runTimeText(command, app.now, app.asOf()),
     ),
     h("ol", { class: "timeline panel-body" }, steps),
   );
@@ -191,7 +191,7 @@ function timeline(command, app) {
 /**
  * @param {keyof typeof STEPS} stage
  * @param {number | undefined} at
- * @param {number | null} took  since the step before
+ * @param {number | null} took  ms since the previous step
  * @param {Command} command
  * @param {number} now
  */
@@ -205,7 +205,7 @@ function step(stage, at, took, command, now) {
     h(
       "span",
       { class: "at" },
-      at === undefined ? "not yet" : h("time", { title: dateAndTime(at) }, exactMoment(at, now)),
+      at === undefined ? "not yet" : h("time", { title: dateAndTime(at) }, localTimeMs(at, now)),
     ),
   );
 }
@@ -217,7 +217,7 @@ function result(app, command) {
   const { data } = found;
   return panel(
     "Result",
-    h("span", { class: "quiet" }, howItEnded(found)),
+    h("span", { class: "quiet" }, resultSummary(found)),
     h(
       "div",
       { class: "panel-body view" },
@@ -225,13 +225,13 @@ function result(app, command) {
         h("p", { class: command.status === "completed" ? "" : "bad-text" }, foreign(command.reason.message)),
       data === null || data === undefined
         ? h("p", { class: "quiet" }, "The handler returned no data.")
-        : json(`data ${command.commandId}`, data, "json", "Data of the result"),
+        : json(`data ${command.commandId}`, data, "json", "Result data"),
     ),
   );
 }
 
 /**
- * A value that never changes, drawn once: it may be large.
+ * An immutable JSON value, rendered once because it may be large.
  * @param {string} key @param {unknown} value @param {string} look @param {string} [label]
  */
 function json(key, value, look, label) {
@@ -244,18 +244,18 @@ function json(key, value, look, label) {
 }
 
 /** @param {Result} result */
-function howItEnded(result) {
+function resultSummary(result) {
   const parts = [
     result.exitCode === undefined ? "" : `exit code ${result.exitCode}`,
     `${bytes(result.outputBytes)} of output`,
   ];
-  if (leftoversKilled(result)) parts.push("processes that the program left running were killed");
-  if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer kept`);
+  if (killedLeftovers(result)) parts.push("leftover processes killed");
+  if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer stored`);
   return parts.filter(Boolean).join(", ");
 }
 
-/** What `EXEC` says in its data. @param {Result} result */
-const leftoversKilled = ({ data }) =>
+/** Whether `EXEC` reported in its data that it killed leftover processes. @param {Result} result */
+const killedLeftovers = ({ data }) =>
   isObject(data) && /** @type {Record<string, unknown>} */ (data).killed_leftover_processes === true;
 
 /** @param {App} app @param {Command} command */
@@ -268,7 +268,7 @@ function facts(app, command) {
     h(
       "dl",
       { class: "facts panel-body" },
-      fact("Id", foreign(command.commandId, { class: "mono" })),
+      fact("ID", foreign(command.commandId, { class: "mono" })),
       fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
       fact("Type", foreign(command.type)),
       fact("Status", command.state),
@@ -276,19 +276,19 @@ function facts(app, command) {
         fact("Reason", foreign(reason.code, { class: "mono" }), !hasEnded(command) && [" ", foreign(reason.message)]),
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
-      fact("Attempt", command.attempt ? counted(command.attempt, "delivery", "deliveries") : "not delivered yet"),
-      command.cancelRequested && fact("Cancel", `asked for at ${moment(command.cancelRequested, app.now)}`),
+      fact("Attempt", command.attempt ? plural(command.attempt, "delivery", "deliveries") : "not delivered yet"),
+      command.cancelRequested && fact("Cancel", `requested at ${localTime(command.cancelRequested, app.now)}`),
       limits(app.detail?.sent?.timeLimitSeconds, app.detail?.sent?.queueTtlSeconds),
-      params && paramsFacts(command.commandId, params),
+      params && paramsDetails(command.commandId, params),
     ),
   );
 }
 
 /**
- * The arguments of a program as one would type them, everything else as JSON: `"2"` and `2` are different params.
+ * `argv` as a shell command line, other params as JSON, where `"2"` and `2` differ.
  * @param {string} commandId @param {Record<string, any>} params
  */
-function paramsFacts(commandId, params) {
+function paramsDetails(commandId, params) {
   const { words, rest } = splitParams(params);
   const hasRest = Object.keys(rest).length > 0;
   const line = words?.map((word, at) => [at > 0 && " ", foreign(word)]);
@@ -303,7 +303,7 @@ function paramsFacts(commandId, params) {
 function limits(run, wait) {
   return [
     run !== undefined && fact("Time limit", duration(run * 1000)),
-    wait !== undefined && fact("Waits at most", duration(wait * 1000)),
+    wait !== undefined && fact("Queue limit", duration(wait * 1000)),
   ];
 }
 

@@ -1,4 +1,4 @@
-/** Commands, page by page, as the server filters them. */
+/** The commands view: one page of commands, filtered by the server. */
 
 import { PAGE_SIZE, TIMES } from "../command_list.js";
 import { h } from "../dom.js";
@@ -35,7 +35,7 @@ export function commandsView(app) {
 function filters(app) {
   const { query } = app.route;
   const set = (/** @type {Record<string, string>} */ change) =>
-    app.go(link("commands", { ...app.list.queryOf(""), ...change }));
+    app.navigate(link("commands", { ...app.list.queryOf(""), ...change }));
   const onlyFailed = query.status === "failed";
   const filtered = ["status", "agent", "type", "within", "until"].some((name) => query[name]);
   return h(
@@ -61,14 +61,14 @@ function filters(app) {
     suggestion("Type", "filter-type", query.type, knownTypes(app.known), (type) => set({ type })),
     choice("Queued", "filter-within", TIMES, query.within, (within) => set({ within })),
     until(query.until, (time) => set({ until: time })),
-    filtered && h("button", { type: "button", onclick: () => app.go(link("commands")) }, "Clear"),
+    filtered && h("button", { type: "button", onclick: () => app.navigate(link("commands")) }, "Clear"),
   );
 }
 
 /**
  * @param {string} name
  * @param {string} id
- * @param {readonly (readonly string[])[]} options  values and words
+ * @param {readonly (readonly string[])[]} options  values and labels
  * @param {string | undefined} value
  * @param {(value: string) => void} set
  */
@@ -135,11 +135,11 @@ function suggestion(name, id, value, known, set) {
 /** @param {App} app */
 function listed(app) {
   const { phase, rows, problem: what } = app.list.listed;
-  if (phase === "error") return problem(`The commands could not be read: ${what}`, () => app.list.read());
-  const live = rows.map((command) => app.newest(command));
+  if (phase === "error") return problem(`Could not load the commands: ${what}`, () => app.list.read());
+  const live = rows.map((command) => app.latest(command));
   return panel(
-    "Found",
-    h("span", { class: "quiet", role: "status" }, phase === "loading" ? "reading…" : found(app)),
+    "Commands",
+    h("span", { class: "quiet", role: "status" }, phase === "loading" ? "loading…" : found(app)),
     rows.length ? h("div", { class: "live" }, commandTable(live, app)) : nothing(app, phase === "loading"),
     pager(app),
   );
@@ -148,16 +148,16 @@ function listed(app) {
 /** @param {App} app */
 function found(app) {
   const { rows, nextPageToken } = app.list.listed;
-  const most = nextPageToken || app.route.query.page ? " on this page" : "";
-  return `${rows.length || "none"}${most}, newest first`;
+  const scope = nextPageToken || app.route.query.page ? " on this page" : "";
+  return `${rows.length || "none"}${scope}, newest first`;
 }
 
 /** @param {App} app @param {boolean} loading */
 function nothing(app, loading) {
-  if (loading) return empty("Reading…");
+  if (loading) return empty("Loading…");
   const filtered = Object.values(app.route.query).some(Boolean);
-  if (filtered) return empty("Nothing matches", h("a", { href: link("commands") }, "Show all commands"));
-  return empty("No command yet", h("a", { class: "button primary", href: link("send") }, "Send the first"));
+  if (filtered) return empty("No matching commands", h("a", { href: link("commands") }, "Show all commands"));
+  return empty("No commands yet", h("a", { class: "button primary", href: link("send") }, "Send a command"));
 }
 
 /** @param {App} app */
@@ -165,13 +165,13 @@ function pager(app) {
   const { nextPageToken } = app.list.listed;
   const { query } = app.route;
   if (!nextPageToken && !query.page) return null;
-  const before = app.list.pageBefore();
+  const before = app.list.previousPage();
   const to = (/** @type {string | undefined} */ page) =>
     page === undefined ? undefined : link("commands", app.list.queryOf(page));
   return h(
     "nav",
     { class: "pager", "aria-label": "Pages" },
-    h("span", { class: "quiet" }, `${PAGE_SIZE} a page`),
+    h("span", { class: "quiet" }, `${PAGE_SIZE} per page`),
     pageLink("Newest", query.page ? to("") : undefined),
     pageLink("Newer", to(before), "prev"),
     pageLink("Older", to(nextPageToken || undefined), "next"),

@@ -1,4 +1,4 @@
-/** The two dialogs: keyboard help, and the token if the bridge does not give one. */
+/** The dialogs: keyboard help and token entry. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
@@ -27,7 +27,7 @@ function help(app) {
   return h(
     "div",
     { class: "dialog-body" },
-    h("h2", { id: "dialog-title" }, "Keyboard"),
+    h("h2", { id: "dialog-title" }, "Keyboard shortcuts"),
     h(
       "dl",
       { class: "shortcuts" },
@@ -59,7 +59,7 @@ function tokenForm(app) {
       },
     },
     h("h2", { id: "dialog-title" }, "Token"),
-    h("p", null, "This bridge needs a token: ", foreign(app.connection.state.problem), "."),
+    h("p", null, "This bridge requires a token: ", foreign(app.connection.state.problem), "."),
     h(
       "div",
       { class: "field" },
@@ -69,7 +69,7 @@ function tokenForm(app) {
     h(
       "p",
       { class: "quiet" },
-      "Made by ",
+      "Create one with ",
       h("code", null, "distributor token"),
       ". It is kept until you close this tab.",
     ),

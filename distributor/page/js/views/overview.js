@@ -1,10 +1,10 @@
-/** The system at a glance. */
+/** The overview: agents, throughput, latency and the latest commands. */
 
 import { summary } from "../activity.js";
 import { h } from "../dom.js";
-import { counted, duration } from "../format.js";
+import { plural, duration } from "../format.js";
 import { link } from "../router.js";
-import { countsAll, latestCommands, queuedCount, runningCount } from "../store.js";
+import { countsEveryEnd, latestCommands, queuedCount, runningCount } from "../store.js";
 import { agentsPanel } from "./agents.js";
 import { latencyChart, throughputChart } from "./charts.js";
 import { commandTable, empty, panel } from "./parts.js";
@@ -32,12 +32,12 @@ function tiles(app) {
   const queued = queuedCount(known);
   const ended = summary(known.activity, now);
   const { running, capacity, unknown } = runningCount(known);
-  const more = countsAll(known, now) ? "" : "or more";
-  const runningBeside = [`of ${capacity}`, unknown && `, ${unknown} unknown`, known.agentsCut && ", or more"];
+  const more = countsEveryEnd(known, now) ? "" : "or more";
+  const runningBeside = [`of ${capacity}`, unknown && `, ${unknown} unknown`, known.agentsTruncated && ", or more"];
   return h(
     "dl",
     { class: "tiles live" },
-    tile("Agents connected", String(connected.length), `of ${agents.length}${known.agentsCut ? " or more" : ""}`),
+    tile("Agents connected", String(connected.length), `of ${agents.length}${known.agentsTruncated ? " or more" : ""}`),
     tile("Running", String(running), runningBeside.filter(Boolean).join("")),
     tile("Queued", queued.count.toLocaleString("en"), queued.atLeast ? "or more" : ""),
     tile("Completed, 5 min", ended.completed.toLocaleString("en"), more),
@@ -70,10 +70,10 @@ function recent(app) {
     commands.length
       ? h("div", { class: "live" }, commandTable(commands, app))
       : empty(
-          app.known.complete ? "No command yet" : "Waiting for the bridge",
-          app.known.complete && h("a", { class: "button primary", href: link("send") }, "Send the first"),
+          app.known.complete ? "No commands yet" : "Waiting for the bridge",
+          app.known.complete && h("a", { class: "button primary", href: link("send") }, "Send a command"),
         ),
     commands.length === RECENT &&
-      h("div", { class: "pager" }, h("span", { class: "quiet" }, `${counted(RECENT, "command")}, newest first`)),
+      h("div", { class: "pager" }, h("span", { class: "quiet" }, `${plural(RECENT, "command")}, newest first`)),
   );
 }

@@ -1,12 +1,12 @@
-/** The small parts that views are made of. */
+/** Components shared by the views. */
 
 import { h } from "../dom.js";
 import { foreign, visible } from "../foreign_text.js";
-import { ago, dateAndTime, moment, shortId } from "../format.js";
+import { ago, dateAndTime, localTime, shortId } from "../format.js";
 import { hasEnded } from "../protocol.js";
 import { commandLink, link } from "../router.js";
 import { took } from "../run_time.js";
-import { absenceOf } from "../store.js";
+import { agentAbsence } from "../store.js";
 
 /** @typedef {import("../app.js").App} App */
 /** @typedef {import("../protocol.js").Command} Command */
@@ -22,7 +22,7 @@ const COMMAND_LOOKS = {
 };
 const AGENT_LOOKS = { online: "good", busy: "busy", offline: "idle" };
 
-/** Each look has a shape of its own, for users who cannot distinguish the colours. */
+/** A distinct shape per look, for users who cannot distinguish the colours. */
 const SHAPES = {
   good: "M2 5.5 L4.2 7.7 L8.2 2.8",
   bad: "M2.2 2.2 L7.8 7.8 M7.8 2.2 L2.2 7.8",
@@ -53,11 +53,11 @@ export function badge(look, word, title) {
   );
 }
 
-/** Its exact status, or what keeps that from being all there is to say. @param {Command} command */
+/** The exact status, or `agent away` or `cancelling` while assigned or queued. @param {Command} command */
 export function commandBadge(command) {
   const { state, agentAwaySince } = command;
   if (state === "assigned" && agentAwaySince)
-    return badge("warn", "agent away", "assigned; it is not known whether it still runs");
+    return badge("warn", "agent away", "assigned; may no longer be running");
   if (command.cancelRequested && !hasEnded(command)) return badge("warn", "cancelling", state);
   return badge(COMMAND_LOOKS[state] ?? "idle", state);
 }
@@ -68,7 +68,7 @@ export function agentBadge(agent) {
 }
 
 /**
- * How long ago, with the exact time as the title.
+ * The age of a time, with the exact time as the tooltip.
  * @param {number | undefined} time
  * @param {number} now
  */
@@ -117,9 +117,9 @@ export function commandTable(commands, app) {
         h(
           "tr",
           null,
-          ["Status", "Command", "Agent", "Params, reason"].map((name) => h("th", { scope: "col" }, name)),
+          ["Status", "Command", "Agent", "Params and reason"].map((name) => h("th", { scope: "col" }, name)),
           h("th", { scope: "col", class: "number" }, "Priority"),
-          h("th", { scope: "col", class: "number" }, "Took"),
+          h("th", { scope: "col", class: "number" }, "Run time"),
           h("th", { scope: "col", class: "number" }, "Queued"),
         ),
       ),
@@ -158,10 +158,10 @@ function commandRow(command, app) {
   );
 }
 
-/** What it does, and why it is where it is. @param {Command} command @param {App} app */
+/** Params summary, and the reason for the status. @param {Command} command @param {App} app */
 function what(command, app) {
   const { paramsSummary } = command;
-  const why = hasEnded(command) ? command.reason.message : absenceText(app, command) || command.reason.message;
+  const why = hasEnded(command) ? command.reason.message : commandAbsence(app, command) || command.reason.message;
   return h(
     "td",
     { class: "wide cut quiet", title: [paramsSummary, why].filter(Boolean).map(visible).join("\n") },
@@ -172,17 +172,17 @@ function what(command, app) {
 }
 
 /**
- * That the agent of a live command is away, and since when; empty where it is not.
+ * Since when the agent of a live command is offline; empty if it is connected.
  * @param {App} app @param {Command} command
  */
-export function absenceText({ known, now }, { state, agentId, agentAwaySince }) {
-  if (state === "queued") return absenceOf(known, agentId, now);
-  return state === "assigned" && agentAwaySince ? `agent away since ${moment(agentAwaySince, now)}` : "";
+export function commandAbsence({ known, now }, { state, agentId, agentAwaySince }) {
+  if (state === "queued") return agentAbsence(known, agentId, now);
+  return state === "assigned" && agentAwaySince ? `agent away since ${localTime(agentAwaySince, now)}` : "";
 }
 
 /**
- * Goes to another page of a list. It keeps its place where there is no such page, so that pressing
- * it repeatedly never hits its neighbour.
+ * A link to another page of a list. Disabled rather than removed if there is no such page, so that repeated clicks
+ * never hit its neighbour.
  * @param {string} name @param {string | undefined} href @param {string} [rel]
  */
 export function pageLink(name, href, rel) {

@@ -1,8 +1,8 @@
-/** Sends a command. */
+/** The send form. */
 
 import { h } from "../dom.js";
 import { foreign, visible } from "../foreign_text.js";
-import { absenceOf, knownTypes } from "../store.js";
+import { agentAbsence, knownTypes } from "../store.js";
 
 /** @typedef {import("../app.js").App} App */
 /** @typedef {import("../send_form.js").SendForm} SendForm */
@@ -20,10 +20,10 @@ export function sendView(app) {
     "div",
     { class: "view" },
     h("div", { class: "heading" }, h("h1", null, "Send a command")),
-    !app.maySend() &&
-      h("p", { class: "problem-box" }, "Your token does not permit command:write: you can look, but not send."),
+    !app.canSend() &&
+      h("p", { class: "problem-box" }, "Your token lacks the scope command:write: you can view, but not send."),
     app.away().some(({ part }) => part === "server") &&
-      h("p", { class: "problem-box" }, "The server is away: what you send now is refused."),
+      h("p", { class: "problem-box" }, "The server is unavailable: commands cannot be sent now."),
     h(
       "form",
       { class: "form panel panel-body", novalidate: true, onsubmit: submit(app) },
@@ -41,7 +41,7 @@ export function sendView(app) {
       ),
       isProgram &&
         text(app, "line", "Command line", {
-          hint: "Split as a shell would; nothing is expanded.",
+          hint: "Split like a shell, without expansion.",
           placeholder: "uname -a",
           mono: true,
         }),
@@ -50,19 +50,19 @@ export function sendView(app) {
       h(
         "div",
         { class: "form-row" },
-        text(app, "timeLimitSeconds", "Time limit, seconds", { placeholder: "300", inputmode: "decimal" }),
-        text(app, "queueTtlSeconds", "Waits at most, seconds", { placeholder: "86400", inputmode: "decimal" }),
+        text(app, "timeLimitSeconds", "Time limit (seconds)", { placeholder: "300", inputmode: "decimal" }),
+        text(app, "queueTtlSeconds", "Queue limit (seconds)", { placeholder: "86400", inputmode: "decimal" }),
       ),
       h(
         "div",
         { class: "heading" },
         h(
           "button",
-          { type: "submit", class: "primary", disabled: form.sending || !app.maySend() },
+          { type: "submit", class: "primary", disabled: form.sending || !app.canSend() },
           form.sending ? "Sending…" : "Send",
         ),
         form.sending && app.connection.state.phase !== "connected"
-          ? h("span", { role: "status" }, "Will be sent when the bridge is back.")
+          ? h("span", { role: "status" }, "Sends when the bridge is back.")
           : h("span", { class: "quiet key-hint" }, h("kbd", null, "Ctrl"), " ", h("kbd", null, "Enter")),
       ),
     ),
@@ -72,10 +72,10 @@ export function sendView(app) {
 /** @param {App} app */
 function absenceHint(app) {
   const { agentId, offline } = /** @type {SendForm} */ (app.form).draft;
-  const absence = agentId.trim() && absenceOf(app.known, agentId.trim(), app.now);
+  const absence = agentId.trim() && agentAbsence(app.known, agentId.trim(), app.now);
   if (!absence) return "";
-  const effect = offline === "fail" ? "fails at once" : "waits for it";
-  return `Now agent ${agentId.trim()} is ${absence}: the command ${effect}.`;
+  const effect = offline === "fail" ? "fails at once" : "waits in the queue";
+  return `Agent ${agentId.trim()} is ${absence}: the command ${effect}.`;
 }
 
 /** @param {App} app */
@@ -123,7 +123,7 @@ function text(app, name, label, more) {
   );
 }
 
-/** What the user has to fill in first. @param {SendForm} form */
+/** The first field to fill in. @param {SendForm} form */
 const firstEmpty = ({ draft }) => (draft.agentId ? "line" : "agentId");
 
 /** @param {App} app @param {boolean} isProgram */
@@ -194,7 +194,7 @@ function offline(app) {
   return h(
     "fieldset",
     { class: "field" },
-    h("legend", null, "If the agent is away"),
+    h("legend", null, "If the agent is offline"),
     h("div", { class: "choices" }, one("queue", "queue it"), one("fail", "fail at once")),
   );
 }

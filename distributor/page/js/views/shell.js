@@ -1,8 +1,8 @@
-/** The frame of every view: navigation, what is away, what went wrong. */
+/** The page frame: navigation, connection status, outage banners and toasts. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
-import { moment } from "../format.js";
+import { localTime } from "../format.js";
 import { link } from "../router.js";
 import { theme } from "../theme.js";
 import { agentsView } from "./agents.js";
@@ -28,13 +28,13 @@ const VIEWS = {
   commands: commandsView,
   command: commandView,
   send: sendView,
-  missing: () => h("div", { class: "panel" }, empty("There is no such page", h("a", { href: link("") }, "Overview"))),
+  missing: () => h("div", { class: "panel" }, empty("Page not found", h("a", { href: link("") }, "Overview"))),
 };
 
 /** @param {App} app */
 export function shell(app) {
   return [
-    h("a", { class: "skip-link", href: "#content", onclick: skip }, "Skip to the content"),
+    h("a", { class: "skip-link", href: "#content", onclick: skip }, "Skip to content"),
     h("header", { class: "top", key: "top" }, top(app), banner(app)),
     h(
       "main",
@@ -50,7 +50,7 @@ export function shell(app) {
   ];
 }
 
-/** Moves the focus without leaving the view that the address names. @param {Event} event */
+/** Moves the focus without changing the address. @param {Event} event */
 function skip(event) {
   event.preventDefault();
   document.getElementById("content")?.focus();
@@ -127,8 +127,12 @@ function themeIcon() {
   );
 }
 
-/** Each part that is away has a look of its own. @type {Record<import("../availability.js").Part, [string, string]>} */
-const AWAY = { bridge: ["warn", "bridge away"], server: ["bad", "server away"], valkey: ["lost", "Valkey away"] };
+/** Badge by unavailable part. @type {Record<import("../availability.js").Part, [string, string]>} */
+const OUTAGE_BADGES = {
+  bridge: ["warn", "bridge unreachable"],
+  server: ["bad", "server unavailable"],
+  valkey: ["lost", "Valkey unavailable"],
+};
 
 /** @param {App} app */
 function connectionBadge(app) {
@@ -141,7 +145,7 @@ function connectionBadges(app) {
   if (phase === "refused") return badge("bad", "signed out");
   if (phase === "connecting" && !attempt && !app.known.complete) return badge("idle", "connecting");
   const away = app.away();
-  return away.length ? away.map(({ part }) => badge(...AWAY[part])) : badge("good", "live");
+  return away.length ? away.map(({ part }) => badge(...OUTAGE_BADGES[part])) : badge("good", "live");
 }
 
 /** @param {App} app */
@@ -152,30 +156,30 @@ function banner(app) {
     h(
       "div",
       { key: `banner ${away.part}`, class: `banner ${away.part}`, role: "alert" },
-      h("div", { class: "banner-inner" }, h("span", null, awayText(app, away)), bridgeActions(app)),
+      h("div", { class: "banner-inner" }, h("span", null, outageText(app, away)), bridgeActions(app)),
     ),
   );
 }
 
 /**
- * What is away, since when, and what that means for what is shown.
- * @param {App} app @param {import("../availability.js").Away} away
+ * Which part is unavailable, since when, and the effect on the page.
+ * @param {App} app @param {import("../availability.js").Outage} away
  */
-function awayText(app, { part, since, why }) {
+function outageText(app, { part, since, why }) {
   const { complete } = app.known;
-  const at = since ? moment(since, app.now) : "";
-  const old = complete && at ? `What you see is as of ${at}.` : "Nothing is known yet.";
+  const at = since ? localTime(since, app.now) : "";
+  const old = complete && at ? `Data as of ${at}.` : "No data yet.";
   const because = why ? [": ", foreign(why)] : "";
   if (part === "bridge") {
-    if (app.connection.state.phase === "connected") return ["Nothing heard from the bridge since ", at, ". ", old];
+    if (app.connection.state.phase === "connected") return ["The bridge has not responded since ", at, ". ", old];
     return ["Not connected", because, ". ", old];
   }
   const name = part === "server" ? "The server" : "Valkey";
   const effect =
     part === "server"
-      ? "Nothing can be sent or cancelled, and its agents cannot report. "
-      : "Nothing new reaches this page. ";
-  return [name, at ? ` has been away since ${at}` : " is away", because, ". ", effect, old];
+      ? "Commands cannot be sent or cancelled, and agents cannot report. "
+      : "The page receives no updates. ";
+  return [name, at ? ` has been unavailable since ${at}` : " is unavailable", because, ". ", effect, old];
 }
 
 /** @param {App} app */
@@ -183,9 +187,9 @@ function bridgeActions(app) {
   const { phase, retryAt } = app.connection.state;
   return [
     phase === "waiting" &&
-      h("span", { class: "quiet", "aria-hidden": "true" }, `Trying again in ${seconds(retryAt)} s`),
+      h("span", { class: "quiet", "aria-hidden": "true" }, `Retrying in ${seconds(retryAt)} s`),
     phase === "waiting" &&
-      h("button", { type: "button", class: "small", onclick: () => app.connection.hurry() }, "Try now"),
+      h("button", { type: "button", class: "small", onclick: () => app.connection.retryNow() }, "Retry now"),
     phase === "refused" &&
       h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
   ];
