@@ -1,8 +1,7 @@
-"""Sends dashboards the state of agents: soon after an event, and in a regular sweep.
+"""Sends agent states to dashboards, shortly after an event and in a periodic sweep.
 
-What an agent runs changes with each of its commands, so an agent is read again instead of followed event by event, and
-at most a few times a second. Silence makes no event at all: the sweep finds it, and with it the running commands whose
-agent is gone.
+An agent's load changes with every command, so events only trigger a read of the agent, at most a few times a second.
+Lost agents cause no event: the sweep detects them, along with their running commands.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from distributor.observability.outage import Outage
 from distributor.wire.documents import time_text
 
 MESSAGES_PER_SLICE: Final = 50
-"""Agents or commands sent before other work gets a turn."""
-SEEN_IN_A_MESSAGE: Final = 5_000
+"""Messages sent before yielding to other tasks."""
+MAX_SEEN_PER_MESSAGE: Final = 5_000
 """Agents in one `agents:seen`: below 1 MiB even with ids of 128 characters."""
 
 
 class AgentWatchTimes(NamedTuple):
-    """When agents are read, in seconds: after an event, at most so often, and all of them."""
+    """Delays of agent reads, in seconds: after an event, between reads of one agent, and between sweeps."""
 
     after_event: float = 0.02
     between_reads: float = 0.2
@@ -40,7 +39,7 @@ TIMES: Final = AgentWatchTimes()
 
 
 class AgentWatch:
-    """One loop of each bridge. Agents are read and sent under `lock`, so an older state never follows a newer one."""
+    """The agent loop of a bridge. Reads and sends agents under `lock`, so states are never sent out of order."""
 
     def __init__(
         self, view: StoreView, subscriptions: Subscriptions[Dashboard], times: AgentWatchTimes = TIMES
@@ -53,21 +52,21 @@ class AgentWatch:
         self._due: dict[str, float] = {}
         self._sent: dict[str, AgentInfo] = {}
         self._read_at: dict[str, float] = {}
-        self._noted = asyncio.Event()
+        self._scheduled = asyncio.Event()
         self._outage = Outage("read agents")
 
-    def note(self, agent_id: str) -> None:
-        """Something happened to an agent, or to a command of it: read it soon, if anybody watches it."""
+    def schedule(self, agent_id: str) -> None:
+        """Schedule a read of an agent after an event of it or its commands, if it has subscribers."""
         if agent_id in self._due or not self._is_watched(agent_id):
             return
         now = asyncio.get_running_loop().time()
         self._due[agent_id] = max(
             now + self._times.after_event, self._read_at.get(agent_id, 0.0) + self._times.between_reads
         )
-        self._noted.set()
+        self._scheduled.set()
 
     def away_since(self, agent_id: str) -> int:
-        """Since when an agent is away, in ms, as it was read last; 0 if it is connected or nobody watches it."""
+        """When an agent went offline, in ms, as last read; 0 if it is connected or has no subscribers."""
         agent = self._sent.get(agent_id)
         return agent.away_since_ms if agent is not None else 0
 
@@ -89,7 +88,7 @@ class AgentWatch:
                 self._outage.recovered()
 
     async def run_once(self, now: float) -> None:
-        """Read the agents that are due, and send those that changed."""
+        """Read the agents due at `now` and send those that changed."""
         agent_ids = [agent_id for agent_id, due in self._due.items() if due <= now]
         for agent_id in agent_ids:
             del self._due[agent_id]
@@ -98,12 +97,12 @@ class AgentWatch:
             await self._send_changes(await self._view.agents(agent_ids))
 
     async def sweep(self) -> None:
-        """Read every watched agent; send those that changed, and which gave proof of life."""
+        """Read every watched agent; send the changed ones, and the last-seen times of the others."""
         self.running.prune(lambda state: bool(self.subscriptions.watchers_of_command(state.command_id, state.agent_id)))
         watched = self.subscriptions.agents if not self.subscriptions.of_all_agents else await self._view.agent_ids()
         async with self.lock:
             agents = await self._view.agents(sorted({*watched, *self.subscriptions.agents, *self.running.agents}))
-            seen = {agent.agent_id: time_text(agent.last_seen_ms) for agent in agents if self._only_seen(agent)}
+            seen = {agent.agent_id: time_text(agent.last_seen_ms) for agent in agents if self._only_seen_changed(agent)}
             await self._send_changes(agents)
         self._sent = {agent.agent_id: agent for agent in agents}
         self._read_at.clear()
@@ -111,24 +110,24 @@ class AgentWatch:
             self._send_seen(seen)
 
     async def snapshot(self) -> list[AgentInfo]:
-        """The agents of a snapshot. Called with the lock held, which is kept until the snapshot is sent."""
+        """Read the agents of a snapshot. The caller holds `lock` until the snapshot is sent."""
         agents = await self._view.snapshot_agents()
-        self._invalidate_differing(agents)
+        self._invalidate_changed(agents)
         return agents
 
     async def send_current(self, dashboard: Dashboard, agent_ids: Sequence[str]) -> None:
         """Send one dashboard the current state of these agents."""
         async with self.lock:
             agents = await self._view.agents(agent_ids)
-            self._invalidate_differing(agents)
+            self._invalidate_changed(agents)
             for agent in agents:
                 dashboard.send_agent(agent.agent_id, messages.agent_status(agent, _now_ms()))
 
     def _is_watched(self, agent_id: str) -> bool:
         return agent_id in self.running.agents or bool(self.subscriptions.watchers_of_agent(agent_id))
 
-    def _invalidate_differing(self, agents: Iterable[AgentInfo]) -> None:
-        """After a newcomer got these states, have the next look send them to dashboards with older ones."""
+    def _invalidate_changed(self, agents: Iterable[AgentInfo]) -> None:
+        """One dashboard has newer states than the others: make the next read send them to all."""
         for agent in agents:
             if self._differs(agent):
                 self._sent.pop(agent.agent_id, None)
@@ -142,14 +141,14 @@ class AgentWatch:
                 for dashboard in list(self.subscriptions.watchers_of_agent(agent.agent_id)):
                     dashboard.send_agent(agent.agent_id, text)
                 count += 1
-            # Without an await between reading `outdated` and sending, no newer state can come in between.
+            # No await between reading `outdated` and sending, so no newer state can come in between.
             count += self._send_outdated(agent)
             if count >= MESSAGES_PER_SLICE:
                 count = 0
                 await asyncio.sleep(0)
 
     def _send_outdated(self, agent: AgentInfo) -> int:
-        """Send the running commands of an agent that went away, or returned, since they were sent."""
+        """Send the running commands of an agent whose connection changed since they were last sent."""
         outdated = self.running.outdated(agent.agent_id, agent.away_since_ms)
         for state in outdated:
             self.running.note(state, agent.away_since_ms)
@@ -160,8 +159,8 @@ class AgentWatch:
 
     def _send_seen(self, seen: dict[str, str]) -> None:
         everyone = list(seen.items())
-        for start in range(0, len(everyone), SEEN_IN_A_MESSAGE):
-            to_all = messages.agents_seen(dict(everyone[start : start + SEEN_IN_A_MESSAGE]))
+        for start in range(0, len(everyone), MAX_SEEN_PER_MESSAGE):
+            to_all = messages.agents_seen(dict(everyone[start : start + MAX_SEEN_PER_MESSAGE]))
             for dashboard in self.subscriptions.of_all_agents:
                 dashboard.send_agent(f"* {start}", to_all)
         named: dict[Dashboard, dict[str, str]] = {}
@@ -172,20 +171,20 @@ class AgentWatch:
             dashboard.send_agent("*", messages.agents_seen(some))
 
     async def _wait_until(self, when: float) -> None:
-        """Return then, or once something was noted."""
-        self._noted.clear()
+        """Return at `when`, or earlier if a read was scheduled."""
+        self._scheduled.clear()
         try:
             async with asyncio.timeout_at(when):
-                await self._noted.wait()
+                await self._scheduled.wait()
         except TimeoutError:
             pass
 
     def _differs(self, agent: AgentInfo) -> bool:
-        """Whether it differs from what was sent in more than its proof of life."""
+        """Whether it differs from the state sent last, ignoring the last-seen time."""
         sent = self._sent.get(agent.agent_id)
         return sent is None or sent._replace(last_seen_ms=agent.last_seen_ms) != agent
 
-    def _only_seen(self, agent: AgentInfo) -> bool:
+    def _only_seen_changed(self, agent: AgentInfo) -> bool:
         sent = self._sent.get(agent.agent_id)
         return sent is not None and sent.last_seen_ms != agent.last_seen_ms and not self._differs(agent)
 

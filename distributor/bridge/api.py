@@ -1,4 +1,4 @@
-"""The read-only JSON API: pages of history for whoever has a token to read."""
+"""The read-only JSON API: commands, output and agents, for tokens with the read scope."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
-from distributor.bridge.store_view import StoreView, shown_command
+from distributor.bridge.store_view import StoreView, dashboard_command
 from distributor.bridge.stored_output import STREAMS, stored_output
 from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.dispatch.ports import OutputLog
@@ -46,13 +46,13 @@ class Api:
         self._verifier = verifier
 
     def routes(self) -> list[Route]:
-        """What to mount."""
+        """The routes to mount."""
         return [
-            Route("/api/commands", self._guarded(self._commands), methods=["GET"]),
-            Route("/api/commands/{command_id}", self._guarded(self._command), methods=["GET"]),
-            Route("/api/commands/{command_id}/output", self._guarded(self._stored_output), methods=["GET"]),
-            Route("/api/agents", self._guarded(self._agents), methods=["GET"]),
-            Route("/api/{rest:path}", self._guarded(self._nothing), methods=["GET"]),
+            Route("/api/commands", self._authorized(self._commands), methods=["GET"]),
+            Route("/api/commands/{command_id}", self._authorized(self._command), methods=["GET"]),
+            Route("/api/commands/{command_id}/output", self._authorized(self._stored_output), methods=["GET"]),
+            Route("/api/agents", self._authorized(self._agents), methods=["GET"]),
+            Route("/api/{rest:path}", self._authorized(self._not_found), methods=["GET"]),
         ]
 
     async def _commands(self, request: Request) -> Response:
@@ -67,18 +67,18 @@ class Api:
         check_command_id(command_id, "commandId")
         (change,) = await self._view.read([command_id])
         if change is None:
-            raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
+            raise NotFound(f"command {command_id} does not exist or is no longer stored", field="commandId")
         result = (await self._view.results([change.state])).get(command_id)
         return JSONResponse(
             {
-                "command": shown_command(change.state, result, change.agent_away_since_ms)
-                | await self._as_requested(command_id),
+                "command": dashboard_command(change.state, result, change.agent_away_since_ms)
+                | await self._request_fields(command_id),
                 "result": result_document(result) if result else None,
             }
         )
 
-    async def _as_requested(self, command_id: str) -> Document:
-        """The fields that only the server knows; null while it is away, for the rest is worth having without them."""
+    async def _request_fields(self, command_id: str) -> Document:
+        """The fields that only the server has; null while it is unavailable, so that the rest can still be served."""
         try:
             document = command_document(await self._calls.get(command_id))
         except Unavailable:
@@ -88,12 +88,12 @@ class Api:
     async def _stored_output(self, request: Request) -> Response:
         command_id = request.path_params["command_id"]
         check_command_id(command_id, "commandId")
-        wanted = request.query_params.get("stream", "")
-        if wanted and wanted not in STREAMS:
-            raise _invalid("stream", f"stream must be stdout or stderr, not {shown(wanted)}")
+        stream = request.query_params.get("stream", "")
+        if stream and stream not in STREAMS:
+            raise _invalid("stream", f"stream must be stdout or stderr, not {shown(stream)}")
         if (await self._view.read([command_id]))[0] is None:
-            raise NotFound(f"there is no command {command_id}, or no longer", field="commandId")
-        streams = frozenset({STREAMS[wanted]} if wanted else STREAMS.values())
+            raise NotFound(f"command {command_id} does not exist or is no longer stored", field="commandId")
+        streams = frozenset({STREAMS[stream]} if stream else STREAMS.values())
         begin, pieces = await stored_output(self._output, command_id, streams)
         return StreamingResponse(
             pieces,
@@ -105,11 +105,11 @@ class Api:
         agents = await self._view.agents(await self._view.agent_ids())
         return JSONResponse({"agents": [agent_document(agent) for agent in agents]})
 
-    async def _nothing(self, request: Request) -> Response:
-        raise NotFound(f"there is no {shown(request.url.path)}")
+    async def _not_found(self, request: Request) -> Response:
+        raise NotFound(f"there is no path {shown(request.url.path)}")
 
-    def _guarded(self, handler: Handler) -> Handler:
-        async def guarded(request: Request) -> Response:
+    def _authorized(self, handler: Handler) -> Handler:
+        async def authorized(request: Request) -> Response:
             try:
                 self._check_token(request)
             except PermissionDenied as error:
@@ -123,12 +123,12 @@ class Api:
             except DistributorError as error:
                 return error_response(error)
 
-        return guarded
+        return authorized
 
     def _check_token(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise PermissionDenied("a token is needed: Authorization: Bearer …", reason="TOKEN_REFUSED")
+            raise PermissionDenied("a token is required: Authorization: Bearer …", reason="TOKEN_REFUSED")
         if Scope.READ not in self._verifier.verify(token.strip()).scopes:
             raise PermissionDenied(f"the token does not have the scope {Scope.READ}", reason="MISSING_SCOPE")
 
@@ -136,7 +136,7 @@ class Api:
 def error_response(
     error: DistributorError, status: int | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """An error as its document."""
+    """The error document as a response."""
     document = error_document(error)
     document["field"] = _FIELDS.get(error.field, document["field"])
     return JSONResponse({"error": document}, status or _HTTP_CODES.get(error.code, 500), headers)

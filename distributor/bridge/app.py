@@ -1,4 +1,4 @@
-"""The routes of a bridge: /ws, /api, the page, and what operators look at."""
+"""The routes of a bridge: /ws, /api, the page, health and metrics."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _TYPES: Final = {
 
 
 class Admission(NamedTuple):
-    """Limits on connections: origins allowed besides the bridge's own, and dashboards at once."""
+    """Connection limits: origins allowed besides the bridge's own, and concurrent dashboards."""
 
     allowed_origins: tuple[str, ...]
     max_connections: int
@@ -76,7 +76,7 @@ def bridge_app(
     checks: Mapping[str, Check],
     dev_token: Callable[[], MintedToken] | None = None,
 ) -> Starlette:
-    """The app. With `dev_token`, the page of this very machine gets a token by asking."""
+    """Build the ASGI app. With `dev_token`, /dev/token issues tokens to the page on this machine."""
     for suffix, type_ in _TYPES.items():
         mimetypes.add_type(type_, suffix)
     api = Api(services.view, services.output, services.calls, services.verifier)
@@ -93,47 +93,49 @@ def bridge_app(
 
 
 class ConnectionGate:
-    """Admits dashboards up to the limit; closes connections with a code and a sentence."""
+    """Admits dashboards up to the limit and closes connections with a code and reason."""
 
     def __init__(self, services: SessionServices, admission: Admission) -> None:
         self._services = services
         self._admission = admission
-        self._inside = 0
+        self._connected = 0
 
     async def dashboard(self, socket: WebSocket) -> None:
-        """One connection."""
+        """Serve one connection."""
         if not _origin_permitted(socket.headers, self._admission.allowed_origins):
             await socket.send_denial_response(PlainTextResponse("this origin is not in allowed_origins\n", 403))
             return
         await socket.accept()
-        self._inside += 1
+        self._connected += 1
         try:
-            if self._inside > self._admission.max_connections:
-                raise CloseConnection(TRY_LATER, f"there are {self._admission.max_connections:,} dashboards, the limit")
+            if self._connected > self._admission.max_connections:
+                raise CloseConnection(
+                    TRY_LATER, f"the limit of {self._admission.max_connections:,} dashboards is reached"
+                )
             await serve_dashboard(_SocketPeer(socket), self._services)
         except CloseConnection as closing:
-            logger.info("closing a dashboard's connection", code=closing.code, why=closing.sentence)
+            logger.info("closing dashboard connection", code=closing.code, reason=closing.reason)
             await self._close(socket, closing)
         except Exception:
-            logger.exception("a dashboard's connection failed")
-            await self._close(socket, CloseConnection(FAULT, "something failed in the bridge; its log says what"))
+            logger.exception("dashboard connection failed")
+            await self._close(socket, CloseConnection(FAULT, "internal error in the bridge; see its log"))
         finally:
-            self._inside -= 1
+            self._connected -= 1
 
     async def _close(self, socket: WebSocket, closing: CloseConnection) -> None:
         self._services.metrics.closed(closing.code)
-        # It may have gone meanwhile.
+        # The dashboard may have disconnected.
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await socket.close(closing.code, _fitting(closing.sentence))
+            await socket.close(closing.code, _truncated(closing.reason))
 
 
-def _fitting(sentence: str) -> str:
-    """As much of it as a close frame has room for (RFC 6455, section 5.5)."""
+def _truncated(sentence: str) -> str:
+    """Truncate to the size of a close reason (RFC 6455, section 5.5)."""
     return sentence.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
 
 
 class _SocketPeer:
-    """A Peer on Starlette's WebSocket."""
+    """Adapts Starlette's WebSocket to Peer."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -144,7 +146,7 @@ class _SocketPeer:
             raise PeerGone
         text = message.get("text")
         if not isinstance(text, str):
-            raise CloseConnection(TEXT_ONLY, "messages are text, not binary")
+            raise CloseConnection(TEXT_ONLY, "messages must be text, not binary")
         return text
 
     async def send(self, text: str) -> None:
@@ -155,7 +157,7 @@ class _SocketPeer:
 
 
 class _SecurityHeaders:
-    """Puts SECURITY_HEADERS on every HTTP answer, and no-store on all that is not part of the page."""
+    """Adds SECURITY_HEADERS to every HTTP response, and no-store outside the page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -179,22 +181,24 @@ class _SecurityHeaders:
 
 async def _upgrade_required(_: Request) -> Response:
     return PlainTextResponse(
-        "this is a WebSocket: connect with the upgrade\n", 426, {"Upgrade": "websocket", "Connection": "Upgrade"}
+        "this is a WebSocket endpoint: send an Upgrade request\n",
+        426,
+        {"Upgrade": "websocket", "Connection": "Upgrade"},
     )
 
 
 def _dev_token_route(dev_token: Callable[[], MintedToken]) -> Callable[[Request], Response]:
     def token(request: Request) -> Response:
-        if not _asked_by_our_page(request):
-            return PlainTextResponse("only for the page itself, on this machine\n", 403)
+        if not _is_from_own_page(request):
+            return PlainTextResponse("only for the bridge's own page on this machine\n", 403)
         minted = dev_token()
         return JSONResponse({"token": minted.token, "expireTime": time_text(minted.expires * 1000)})
 
     return token
 
 
-def _asked_by_our_page(request: Request) -> bool:
-    """Neither another site (it cannot set the header unasked) nor a name that was bound to this machine's address."""
+def _is_from_own_page(request: Request) -> bool:
+    """Exclude other sites, which cannot set the header without CORS, and DNS names rebound to this machine."""
     return (
         request.headers.get(DEV_HEADER) == "1"
         and request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
@@ -205,7 +209,7 @@ def _asked_by_our_page(request: Request) -> bool:
 
 
 def _origin_permitted(headers: Headers, allowed: tuple[str, ...]) -> bool:
-    """Programs send no Origin; of pages, those of our own host and those that the operator named."""
+    """Permit requests without Origin (programs), from the bridge's own host, and from allowed origins."""
     origin = headers.get("origin")
     if origin is None or origin in allowed or "*" in allowed:
         return True
@@ -213,7 +217,7 @@ def _origin_permitted(headers: Headers, allowed: tuple[str, ...]) -> bool:
 
 
 class _Host(NamedTuple):
-    """Where an URL points to: as it stands there, and without a port. Both empty where the URL is malformed."""
+    """The host of a URL, with and without port; both empty if the URL is malformed."""
 
     netloc: str = ""
     name: str = ""

@@ -1,4 +1,4 @@
-"""Whether the bridge can use its server and its Valkey, and since when: for /readyz and for dashboards."""
+"""Tracks whether the server and Valkey are available and since when, for /readyz and dashboards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ INTERVAL_SECONDS: Final = 2.0
 
 
 class Availability(NamedTuple):
-    """Whether something can be used. `fault` says in one sentence why not; None if it can. Bridge's clock."""
+    """Availability of a backend. `fault` is the reason, None if available; `since_ms` is by the bridge's clock."""
 
     fault: str | None
     since_ms: int
 
 
 class Backend:
-    """One service that the bridge depends on. Its users report the outcome of their calls."""
+    """A service the bridge depends on. Callers report the outcome of their calls."""
 
     def __init__(self, on_change: Callable[[], None], fault: str | None = None) -> None:
         self._on_change = on_change
@@ -29,16 +29,16 @@ class Backend:
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be used, in one sentence; None while it can."""
+        """Why it is unavailable, in one sentence; None while available."""
         return self.availability.fault
 
     def succeeded(self) -> None:
-        """A call succeeded."""
+        """Report a successful call."""
         if self.fault is not None:
             self._change(None)
 
     def failed(self, fault: str) -> None:
-        """A call failed. A later fault replaces the sentence, not the time."""
+        """Report a failed call. A later fault replaces the reason but keeps the time."""
         if self.fault is None:
             self._change(fault)
         elif self.fault != fault:
@@ -50,7 +50,7 @@ class Backend:
 
 
 class BackendStatus:
-    """The server and the Valkey of one bridge. Calls `on_change` when either becomes available or unavailable."""
+    """The backends of a bridge. Calls `on_change` when either becomes available or unavailable."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self.valkey = Backend(on_change)
@@ -58,7 +58,7 @@ class BackendStatus:
 
 
 class ServerCheck:
-    """One background loop: calls the server at a fixed interval and reports the outcome."""
+    """Background loop that calls the server at a fixed interval and reports the outcome."""
 
     def __init__(self, client: CommandClient, server: Backend, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._client = client

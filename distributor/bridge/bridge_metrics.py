@@ -1,4 +1,4 @@
-"""What a bridge measures. docs/operations.md lists the metrics for operators."""
+"""The metrics of a bridge. docs/operations.md lists them for operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 
 class BridgeMetrics:
-    """The metrics of one bridge, in a registry of their own. Used from the thread of the event loop only."""
+    """The metrics of one bridge, in their own registry. Call from the event loop's thread only."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
@@ -35,28 +35,28 @@ class BridgeMetrics:
         Info("distributor_build", "What runs here.", registry=self.registry).info({"version": distributor.__version__})
 
     def dashboards(self, count: int) -> None:
-        """How many dashboards are connected."""
+        """Set the number of connected dashboards."""
         self._dashboards.set(count)
 
     def events_lag(self, seconds: float) -> None:
-        """How old the event is that was read last, when it was read."""
+        """Set the age of the latest event when it was read."""
         self._events_lag.set(seconds)
 
     def sent(self, waited_seconds: float) -> None:
-        """A message was handed to its connection."""
+        """Count a message handed to its connection, and its time in the queue."""
         self._sent.inc()
         self._broadcast.observe(waited_seconds)
 
     def output_cut(self, count: int) -> None:
-        """So many bytes of output were cut."""
+        """Count bytes of output cut."""
         self._cut.inc(count)
 
     def resync(self, reason: str) -> None:
-        """A dashboard was sent a snapshot because it may have missed changes."""
+        """Count a snapshot sent because changes may have been missed."""
         self._resyncs.labels(reason).inc()
 
     def closed(self, code: int) -> None:
-        """The bridge closed a connection."""
+        """Count a connection closed by the bridge."""
         self._closes.labels(str(code)).inc()
 
     def _gauge(self, name: str, documentation: str) -> Gauge:

@@ -1,4 +1,4 @@
-"""Calls to the server for dashboards, and the calls that wait. Errors name fields as the dashboards' messages do."""
+"""Calls the server for dashboards and queues pending calls. Errors name fields as in dashboard messages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from distributor.bridge.requests import Interrupt, Queue
 from distributor.client import Command, CommandClient, QueuedCommand
 from distributor.errors import DistributorError, ResourceExhausted
 
-MAX_WAITING: Final = 1_000
-MAX_WAITING_BYTES: Final = 4_194_304
+MAX_PENDING: Final = 1_000
+MAX_PENDING_BYTES: Final = 4_194_304
 _FIELDS: Final = {
     "agent_id": "agentId",
     "type": "commandType",
@@ -34,58 +34,58 @@ class CommandCalls:
 
     async def queue(self, request: Queue) -> QueuedCommand:
         """Queue a command."""
-        with _named_as_in_messages():
+        with _message_field_names():
             return await self._client.queue(request.command)
 
     async def cancel(self, request: Interrupt) -> None:
         """Cancel a command."""
-        with _named_as_in_messages():
+        with _message_field_names():
             await self._client.cancel(request.command_id, request.reason)
 
     async def get(self, command_id: str) -> Command:
-        """A command with its params."""
-        with _named_as_in_messages():
+        """Read a command with its params."""
+        with _message_field_names():
             return await self._client.get(command_id)
 
 
-class WaitingCalls(Generic[R]):
-    """The requests of one kind of one dashboard that wait, in order and bounded.
+class PendingCalls(Generic[R]):
+    """A bounded FIFO queue of one dashboard's requests of one kind.
 
-    Beyond the bound they are refused. Not reading instead would leave pongs unread, and the dashboard taken for dead.
+    Rejects requests beyond the limit. Pausing reads instead would leave pongs unread and drop a live dashboard.
     """
 
     def __init__(self) -> None:
-        self._waiting: asyncio.Queue[tuple[R, int]] = asyncio.Queue()
+        self._pending: asyncio.Queue[tuple[R, int]] = asyncio.Queue()
         self._size = 0
 
     def put(self, request: R, size: int) -> None:
-        """Add a request that came as `size` bytes. Raises ResourceExhausted."""
-        if self._waiting.qsize() >= MAX_WAITING:
-            raise _too_many(f"{MAX_WAITING:,} requests wait, the limit")
-        if self._size + size > MAX_WAITING_BYTES:
-            raise _too_many(f"requests of {MAX_WAITING_BYTES // 1_048_576} MiB wait, the limit")
+        """Add a request received as `size` bytes. Raises ResourceExhausted."""
+        if self._pending.qsize() >= MAX_PENDING:
+            raise _too_many(f"the limit of {MAX_PENDING:,} pending requests is reached")
+        if self._size + size > MAX_PENDING_BYTES:
+            raise _too_many(f"the limit of {MAX_PENDING_BYTES // 1_048_576} MiB of pending requests is reached")
         self._size += size
-        self._waiting.put_nowait((request, size))
+        self._pending.put_nowait((request, size))
 
     async def get(self) -> R:
         """Wait for the oldest request."""
-        request, size = await self._waiting.get()
+        request, size = await self._pending.get()
         self._size -= size
         return request
 
 
 def _too_many(what: str) -> ResourceExhausted:
-    return ResourceExhausted(f"{what}; send it again when some are answered", reason="TOO_MANY_REQUESTS")
+    return ResourceExhausted(f"{what}; retry when some are answered", reason="TOO_MANY_REQUESTS")
 
 
 @contextmanager
-def _named_as_in_messages() -> Iterator[None]:
+def _message_field_names() -> Iterator[None]:
     try:
         yield
     except DistributorError as error:
-        theirs = error.field
-        first, dot, rest = theirs.removeprefix("command.").partition(".")
+        field = error.field
+        first, dot, rest = field.removeprefix("command.").partition(".")
         error.field = _FIELDS.get(first, first) + dot + rest
-        if theirs and error.message.startswith(theirs):
-            error.message = error.field + error.message.removeprefix(theirs)
+        if field and error.message.startswith(field):
+            error.message = error.field + error.message.removeprefix(field)
         raise

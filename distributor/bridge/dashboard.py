@@ -1,4 +1,4 @@
-"""One connected dashboard: the queue of what to send it, and what it has to be sent again."""
+"""State of one connected dashboard: its send queue, held changes and resume position."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from distributor.model.command import CommandState
 from distributor.model.position import order_of
 
 MAX_ENDED_EARLY: Final = 4_096
-"""More endings than can be read in the second or two before their events arrive."""
+"""More endings than are read in the one or two seconds before their events arrive."""
 
 
 class Change(NamedTuple):
-    """A change of a command with its messages. `result` and `output_bytes`, the size of its output, are set at its end.
+    """A command change and its messages. `result` and `output_bytes` (output size) are set once the command ended.
 
-    `event` is the position of the event that reports it. After this change a dashboard may resume from `position`, an
-    earlier one if the event reports further changes. Both are empty if the state was read from the store.
-    `agent_away_since_ms` is 0 while the agent is connected. `without_position` makes `status` for a dashboard that
-    cannot resume from there yet.
+    `event` is the position of the reporting event. After this change a dashboard may resume from `position`, which is
+    earlier than `event` if the event reports more changes. Both are empty for states read from the store.
+    `agent_away_since_ms` is 0 while the agent is connected. `without_position` builds `status` for a dashboard that
+    cannot resume from `position` yet.
     """
 
     position: str
@@ -38,8 +38,8 @@ class Change(NamedTuple):
 class Dashboard:
     """Queues messages for one dashboard in order and wakes its sender. Never blocks the caller.
 
-    Between `hold` and `release`, while a snapshot is read and sent, changes of commands wait: as many as the outbox
-    holds, beyond that only endings. Then `release` requests a snapshot for the changes that were dropped.
+    Between `hold` and `release`, while a snapshot is read and sent, command changes are held: up to the size of the
+    outbox, beyond that only endings. If changes were dropped, `release` requests another snapshot.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Dashboard:
         self._max_ended_early = max_ended_early
         self.resync_reason = ""
         self.resync_needed = asyncio.Event()
-        """Set when the dashboard has to be sent a snapshot."""
+        """Set when the dashboard needs a snapshot."""
         self.overrun = asyncio.Event()
-        """Set when more messages wait that must not be dropped than the connection may hold."""
+        """Set when undroppable messages exceed the hard limit of the queue."""
         self.on_room: Callable[[], None] = _nothing
-        """Called when there is room again after output was refused."""
+        """Called when there is room again after output was rejected."""
         self.full_since: float | None = None
-        """When the queue became full, by the clock of the loop; None once it is half empty."""
+        """When the queue became full, in loop time; None once it is half empty."""
         self._has_entries = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -82,7 +82,7 @@ class Dashboard:
     # Messages
 
     def send(self, text: str) -> None:
-        """Send an answer, or another message that nothing replaces."""
+        """Send a reply, or another message that is never replaced."""
         self.outbox.add(text, self._now())
         self._changed()
 
@@ -92,12 +92,12 @@ class Dashboard:
         self._changed()
 
     def send_bridge(self, text: str) -> None:
-        """Send what the bridge can use."""
+        """Send the status of the bridge's backends."""
         self.outbox.add_state("bridge", text, self._now())
         self._changed()
 
     def send_change(self, change: Change, *, past: bool = False) -> None:
-        """Send a change of a command, or a state that was read. With `past`, it goes before the changes held."""
+        """Send a command change or a state read from the store. With `past`, send it ahead of held changes."""
         if self._held is not None and not past:
             self._hold_change(self._held, change)
             return
@@ -114,7 +114,7 @@ class Dashboard:
         self._changed()
 
     def resume_position(self, position: str) -> str:
-        """Where to resume if the connection broke now: `position`, or an earlier one while messages wait."""
+        """The position to resume from after a disconnect; earlier than `position` while changes are pending."""
         if self._is_complete_until(position):
             self._position = position
         return self._position
@@ -126,14 +126,14 @@ class Dashboard:
         return not self._output_waits
 
     def send_output(self, command_id: str, begin: int, end: int, tail: str) -> bool:
-        """Send a piece of output. Returns False if there is no room; `on_room` is called later."""
+        """Send a piece of output. Return False if there is no room; `on_room` is called later."""
         taken = self.outbox.add_output(command_id, begin, end, tail, self._now())
         self._output_waits = self._output_waits or not taken
         self._changed()
         return taken
 
     def send_gap(self, command_id: str, begin: int, end: int) -> bool:
-        """Report bytes that the store no longer has. Returns as `send_output`."""
+        """Report bytes that the store no longer has. Returns like `send_output`."""
         taken = self.outbox.add_gap(command_id, begin, end, self._now())
         self._output_waits = self._output_waits or not taken
         self._changed()
@@ -142,11 +142,11 @@ class Dashboard:
     # Snapshots and reads
 
     def hold(self) -> None:
-        """Hold changes back until `release`."""
+        """Hold changes until `release`."""
         self._held = []
 
     def release(self) -> list[Change]:
-        """Send changes again; returns those held meanwhile."""
+        """Stop holding changes and return those held."""
         held, left_out = self._held or [], self._dropped_changes
         self._held, self._held_bytes, self._dropped_changes = None, 0, False
         if left_out:
@@ -154,20 +154,20 @@ class Dashboard:
         return held
 
     def ignore_until_ended(self, command_id: str, *, result_sent: bool) -> None:
-        """An ending was read before its event arrived: ignore older changes of that command until it does."""
+        """Ignore older changes of a command whose ending was read before its event arrived, until it arrives."""
         self._ended_early[command_id] = result_sent
         if len(self._ended_early) > self._max_ended_early:
-            # Nothing else removes those whose event had arrived before.
+            # Commands whose event had already arrived are removed only here.
             del self._ended_early[next(iter(self._ended_early))]
 
     def expect_read(self, command_ids: Iterable[str]) -> None:
-        """These commands will be read and their states sent."""
+        """Announce that these commands will be read and their states sent."""
         self._expected_reads.update(command_ids)
 
     def defer_ending(self, command_id: str) -> bool:
-        """Whether an ending is left to an expected read, which returns it as well: it is sent once, in order.
+        """Leave an ending to an expected read, which also returns it, so that it is sent once and in order.
 
-        Until then no later position is sent.
+        Return False if no read is expected. Until the read finishes, no later position is sent.
         """
         if command_id not in self._expected_reads:
             return False
@@ -175,22 +175,22 @@ class Dashboard:
         return True
 
     def read_started(self, command_ids: Iterable[str]) -> None:
-        """The read begins: later changes may be newer than what it returns."""
+        """Record that the read starts: later changes may be newer than its result."""
         self._expected_reads.difference_update(command_ids)
 
     def read_finished(self, command_ids: Iterable[str]) -> None:
-        """The states that were read have been sent."""
+        """Record that the states read have been sent."""
         self._deferred_endings.difference_update(command_ids)
 
     def read_abandoned(self, command_ids: Collection[str]) -> None:
-        """The read failed: send a snapshot if an ending was deferred to it."""
+        """Record that the read failed; request a snapshot if an ending was deferred to it."""
         self.read_started(command_ids)
         if not self._deferred_endings.isdisjoint(command_ids):
             self.read_finished(command_ids)
             self.resync("interrupted")
 
     def resync(self, reason: str) -> None:
-        """Request a snapshot, as changes may have been missed. Until `snapshot_sent`, no later position is sent."""
+        """Request a snapshot after missed changes. Until `snapshot_sent`, no later position is sent."""
         self.resync_reason = reason
         self._missed_changes = True
         self.resync_needed.set()
@@ -206,19 +206,19 @@ class Dashboard:
     # Output
 
     def expect_ending(self, command_id: str) -> None:
-        """A command has ended; its ending is sent after its output, by `end_output`."""
+        """Record that a command's ending will be sent after its output, by `end_output`."""
         self._expected_endings.add(command_id)
 
     def begin_output(self, command_id: str) -> None:
-        """Output of a command starts, or starts again: drop what is queued of it."""
+        """Start or restart the output of a command: drop its queued output."""
         self.outbox.drop_output(command_id)
         self._sequences[command_id] = 0
         self._output_ended.discard(command_id)
-        # If the queue is empty now, no entry will be taken that would report the room.
+        # If the queue is empty now, no `take` will report the room.
         self._note_room()
 
     def end_output(self, command_id: str) -> None:
-        """No more output of a command follows; queued output keeps its numbering."""
+        """End the output of a command; queued output keeps its numbering."""
         self._expected_endings.discard(command_id)
         self._output_ended.add(command_id)
         self._forget_ended_output(command_id)
@@ -234,7 +234,7 @@ class Dashboard:
         return entry
 
     def text_of(self, entry: Entry) -> str:
-        """The text of an entry on the wire."""
+        """The wire text of an entry."""
         if not entry.command_id:
             return entry.text
         text = entry.text
@@ -246,7 +246,7 @@ class Dashboard:
         return text
 
     async def wait_for_room(self) -> None:
-        """Return once the queue is half empty. A dashboard that sends faster than it reads is held up here."""
+        """Wait until the queue is half empty. Applies backpressure to a dashboard that sends faster than it reads."""
         while not self.outbox.has_room():
             self._has_room.clear()
             await self._has_room.wait()

@@ -1,12 +1,12 @@
-"""The bounded queue of one dashboard, and the order in which messages give way when it is full.
+"""The bounded send queue of one dashboard, and what it drops when full.
 
-    1. Output takes at most three quarters; beyond that it is refused, and read from the store again later.
-    2. When another message finds no room, queued output is cut: the pieces of a command become one gap.
-    3. From half full on, an older state of the same command or agent gives way to the newer.
-    4. If that is not enough, a state that is not final is dropped, and `lost` requests a snapshot.
-    5. Final states and answers are always taken, up to four times the bound; beyond it the queue is `overrun`.
+    1. Output uses at most three quarters; beyond that it is rejected, and read from the store again later.
+    2. If another message does not fit, queued output is cut: the pieces of a command become one gap.
+    3. From half full, a newer state of a command or agent replaces an older one.
+    4. If that is not enough, a non-final state is dropped, and `lost` requests a snapshot.
+    5. Final states and replies are accepted up to four times the limit; beyond it the queue is `overrun`.
 
-Order is kept, and every loss is reported. Pure: no clock, no loop.
+Preserves order and reports every loss. Pure: no clock, no loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class DashboardOutbox:
-    """The queue of one dashboard. `now` is the time at which an entry came, given back with it."""
+    """The queue of one dashboard. `now` is stored as the queueing time of an entry."""
 
     def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
         self._max_messages = max_messages
@@ -46,16 +46,16 @@ class DashboardOutbox:
         self._output: OrderedDict[str, list[int]] = OrderedDict()
         self.bytes = 0
         self.cut_bytes = 0
-        """Bytes of output that were cut."""
+        """Bytes of output cut."""
         self.lost = False
-        """A state was dropped without a message saying so. Reset once a snapshot is requested."""
+        """A state was dropped without a replacement. Reset once a snapshot is requested."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def overrun(self) -> bool:
-        """Whether more messages wait that must not be dropped than the connection may hold."""
+        """Whether the queue exceeds its hard limit."""
         return self.would_overrun(len(self._entries), self.bytes)
 
     def would_hold(self, messages: int, bytes_: int) -> bool:
@@ -67,22 +67,22 @@ class DashboardOutbox:
         return messages > _OVERRUN * self._max_messages or bytes_ > _OVERRUN * self._max_bytes
 
     def has_room(self, size: int = 0) -> bool:
-        """Whether output of `size` bytes would be taken."""
+        """Whether output of `size` bytes would be accepted."""
         return 4 * (len(self._entries) + 1) <= 3 * self._max_messages and 4 * (self.bytes + size) <= 3 * self._max_bytes
 
     @property
     def half_empty(self) -> bool:
-        """Whether there is room worth filling."""
+        """Whether the queue is at most half full."""
         return 2 * len(self._entries) <= self._max_messages and 2 * self.bytes <= self._max_bytes
 
     def add(self, text: str, now: float = 0.0) -> None:
-        """Queue an answer, or another message that nothing replaces."""
+        """Queue a reply, or another message that is never replaced."""
         size = _size_of(text)
         self._make_room(size)
         self._append(Entry(text, size, now))
 
     def add_state(self, key: str, text: str, now: float = 0.0, *, final: bool = False) -> None:
-        """Queue the state of the command or agent that `key` stands for."""
+        """Queue the state of the command or agent identified by `key`."""
         if not self.half_empty:
             self._drop(self._latest.pop(key, None))
         size = _size_of(text)
@@ -95,7 +95,7 @@ class DashboardOutbox:
             self._latest[key] = self._serial
 
     def add_output(self, command_id: str, begin: int, end: int, tail: str, now: float = 0.0) -> bool:
-        """Queue bytes `begin` to `end` of a command's output; False where there is no room."""
+        """Queue bytes `begin` to `end` of a command's output; return False if there is no room."""
         size = max(_size_of(tail), end - begin)
         if not self.has_room(size):
             return False
@@ -103,7 +103,7 @@ class DashboardOutbox:
         return True
 
     def add_gap(self, command_id: str, begin: int, end: int, now: float = 0.0) -> bool:
-        """Queue a gap for bytes `begin` to `end`, which the store no longer has; False if there is no room."""
+        """Queue a gap for bytes `begin` to `end`, no longer stored; return False if there is no room."""
         if not self.has_room():
             return False
         text = messages.gap(command_id, begin, end, "not_kept")
@@ -116,11 +116,11 @@ class DashboardOutbox:
             self._drop(serial)
 
     def has_output(self, command_id: str) -> bool:
-        """Whether output of a command, or a gap in its place, is queued."""
+        """Whether output or a gap of a command is queued."""
         return command_id in self._output
 
     def take(self) -> Entry | None:
-        """The oldest entry, or None."""
+        """Remove and return the oldest entry, or None."""
         if not self._entries:
             return None
         serial, entry = self._entries.popitem(last=False)
@@ -152,7 +152,7 @@ class DashboardOutbox:
         return self.would_hold(len(self._entries) + 1, self.bytes + size)
 
     def _make_room(self, size: int) -> None:
-        """Unless there is room, cut the queued output of every command to one gap, at the place of its first piece."""
+        """If there is no room, replace the queued output of each command by one gap at its first piece."""
         if self._fits(size):
             return
         for serials in self._output.values():
@@ -170,5 +170,5 @@ class DashboardOutbox:
 
 
 def _size_of(text: str) -> int:
-    """Bytes on the wire. Nearly all texts are ASCII, which Python knows without looking."""
+    """Size in bytes on the wire. Nearly all texts are ASCII, which Python knows without a scan."""
     return len(text) if text.isascii() else len(text.encode())

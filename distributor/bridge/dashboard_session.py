@@ -1,4 +1,4 @@
-"""One connection from its first message to its last: a reader, a sender, and the tasks that end or repair it."""
+"""Serves one dashboard connection: reader, sender, and the tasks that close or resync it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
-from distributor.bridge.command_calls import CommandCalls, WaitingCalls
+from distributor.bridge.command_calls import CommandCalls, PendingCalls
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
@@ -30,30 +30,30 @@ TEXT_ONLY: Final = 1003
 
 
 class CloseConnection(Exception):
-    """The bridge ends the connection, with a WebSocket close code and a sentence."""
+    """Closes the connection with a WebSocket close code and a reason."""
 
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
         self.code = code
-        self.sentence = sentence
+        self.reason = reason
 
 
 class PeerGone(Exception):
-    """The dashboard went away."""
+    """The dashboard disconnected."""
 
 
 class Peer(Protocol):
     """The other end of a connection."""
 
     async def receive(self) -> str:
-        """The next message. Raises PeerGone, and CloseConnection for one that is no text."""
+        """Receive the next message. Raises PeerGone, and CloseConnection if it is not text."""
 
     async def send(self, text: str) -> None:
-        """Hand a message to the connection; waits while it takes no more. Raises PeerGone."""
+        """Write a message; waits for buffer space. Raises PeerGone."""
 
 
 class DashboardLimits(NamedTuple):
-    """What one dashboard gets: seconds to connect and to catch up, bytes of its first message, and a queue."""
+    """Limits of one dashboard: seconds to connect and with a full queue, first message bytes, queue size."""
 
     connect_seconds: float
     connect_bytes: int
@@ -63,7 +63,7 @@ class DashboardLimits(NamedTuple):
 
 
 class SessionServices(NamedTuple):
-    """What all sessions of a bridge share."""
+    """Services shared by all sessions of a bridge."""
 
     hub: EventHub
     view: StoreView
@@ -76,7 +76,7 @@ class SessionServices(NamedTuple):
 
 
 async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
-    """Serve one dashboard until it goes. Raises CloseConnection if the bridge has to end the connection."""
+    """Serve one dashboard until it disconnects. Raises CloseConnection if the bridge must close the connection."""
     try:
         try:
             async with asyncio.timeout(services.limits.connect_seconds) as limit:
@@ -93,14 +93,14 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
         return
 
 
-async def _authenticate(peer: Peer, verifier: TokenVerifier, most_bytes: int) -> tuple[requests.Connect, Identity]:
-    """Read the dashboard:connect of a permitted dashboard. Raises CloseConnection for anything else.
+async def _authenticate(peer: Peer, verifier: TokenVerifier, max_bytes: int) -> tuple[requests.Connect, Identity]:
+    """Authenticate a dashboard by its dashboard:connect. Raises CloseConnection for anything else.
 
-    Until the token is verified, nothing is read but the type and the token of one message of bounded size.
+    Until the token is verified, only the type and token of one size-limited message are parsed.
     """
     text = await peer.receive()
-    if len(text) > most_bytes or len(text.encode()) > most_bytes:
-        raise CloseConnection(POLICY, f"the first message is over {most_bytes:,} bytes; subscribe once connected")
+    if len(text) > max_bytes or len(text.encode()) > max_bytes:
+        raise CloseConnection(POLICY, f"the first message is over {max_bytes:,} bytes; subscribe once connected")
     try:
         fields = requests.fields_of(text)
         identity = verifier.verify(requests.token_of(fields))
@@ -124,9 +124,9 @@ class DashboardSession:
         self._snapshots = services.snapshots
         # Snapshots and reads run one at a time.
         self._turn = asyncio.Lock()
-        # Calls to the server wait apart from everything else.
-        self._to_queue: WaitingCalls[requests.Queue] = WaitingCalls()
-        self._to_interrupt: WaitingCalls[requests.Interrupt] = WaitingCalls()
+        # Calls to the server have their own queues and do not block other requests.
+        self._to_queue: PendingCalls[requests.Queue] = PendingCalls()
+        self._to_interrupt: PendingCalls[requests.Interrupt] = PendingCalls()
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the connection ends. Raises PeerGone or CloseConnection."""
@@ -134,7 +134,7 @@ class DashboardSession:
         async with self._registered():
             try:
                 async with asyncio.timeout(remaining) as limit:
-                    # Each of these ends only by raising.
+                    # Each of these returns only by raising.
                     await first_of(
                         self._send_all(),
                         self._close_if_slow(),
@@ -172,7 +172,7 @@ class DashboardSession:
             self._services.metrics.sent(now() - entry.queued_at)
 
     async def _close_if_slow(self) -> None:
-        """Close a connection whose queue stays full. Polls, as that costs less than a timeout for every message."""
+        """Close a connection whose queue stays full. Polling is cheaper than a timeout per message."""
         now, seconds = asyncio.get_running_loop().time, self._services.limits.slow_close_seconds
         while True:
             await asyncio.sleep(seconds / 4)
@@ -182,7 +182,7 @@ class DashboardSession:
 
     async def _close_on_overrun(self) -> None:
         await self._dashboard.overrun.wait()
-        raise CloseConnection(TRY_LATER, "far more waits than the queue holds")
+        raise CloseConnection(TRY_LATER, "the queue exceeds its hard limit")
 
     # The reader
 
@@ -202,8 +202,8 @@ class DashboardSession:
         try:
             fields = requests.fields_of(text)
             request_id = requests.request_id_of(fields)
-            if requests.is_change(fields):
-                self._check_may_change()
+            if requests.needs_write_scope(fields):
+                self._check_write_scope()
             requests.check_values(fields, text)
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Interrupt):
@@ -214,7 +214,7 @@ class DashboardSession:
         except DistributorError as error:
             self._dashboard.send(messages.error(error, request_id))
 
-    def _check_may_change(self) -> None:
+    def _check_write_scope(self) -> None:
         if Scope.WRITE not in self._dashboard.identity.scopes:
             raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
 
@@ -231,10 +231,10 @@ class DashboardSession:
                 self._snapshots.unsubscribe(self._dashboard, request.what)
             case requests.Connect():
                 raise FailedPrecondition(
-                    "this connection is connected already", reason="ALREADY_CONNECTED", field="type"
+                    "the connection is already established", reason="ALREADY_CONNECTED", field="type"
                 )
 
-    # Calls to the server: in order, while everything else goes on
+    # Calls to the server, in order, concurrent with other requests
 
     def _enqueue_call(self, request: requests.Queue | requests.Interrupt, size: int) -> None:
         if isinstance(request, requests.Queue):
@@ -245,11 +245,11 @@ class DashboardSession:
     async def _queue_all(self) -> None:
         while True:
             request = await self._to_queue.get()
-            with self._answering_errors(request.request_id):
+            with self._reporting_errors(request.request_id):
                 await self._queue(request)
 
     async def _queue(self, request: requests.Queue) -> None:
-        self._snapshots.check_room_for_one(self._dashboard)
+        self._snapshots.check_subscription_limit(self._dashboard)
         queued = await self._services.calls.queue(request)
         command_id = queued.command.command_id
         self._dashboard.send(
@@ -261,16 +261,16 @@ class DashboardSession:
     async def _interrupt_all(self) -> None:
         while True:
             request = await self._to_interrupt.get()
-            with self._answering_errors(request.request_id):
-                # Read first: a command that ends is no longer named.
-                named = self._snapshots.is_named(self._dashboard, request.command_id)
+            with self._reporting_errors(request.request_id):
+                # Read first: a command that ends is unsubscribed.
+                named = self._snapshots.is_subscribed_by_id(self._dashboard, request.command_id)
                 await self._services.calls.cancel(request)
                 if not named:
                     async with self._turn:
                         await self._snapshots.send_unless_subscribed(self._dashboard, request.command_id)
 
     @contextmanager
-    def _answering_errors(self, request_id: str) -> Iterator[None]:
+    def _reporting_errors(self, request_id: str) -> Iterator[None]:
         try:
             yield
         except DistributorError as error:
@@ -286,6 +286,6 @@ class DashboardSession:
                 async with self._turn:
                     await self._snapshots.resync(self._dashboard, self._dashboard.resync_reason)
             except DistributorError:
-                # The store is away: try again once it may be back.
+                # The store is unavailable: retry later.
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
                 self._dashboard.resync_needed.set()

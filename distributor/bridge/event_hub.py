@@ -1,4 +1,4 @@
-"""Reads the event stream once for all dashboards of a bridge, and delivers each change to its subscribers."""
+"""Reads the event stream once per bridge and delivers each change to its subscribers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CATCH_UP_SECONDS: Final = 5.0
 
 
 class EventSource(NamedTuple):
-    """Where events come from: as they are written, and from the past."""
+    """Sources of events: the live tail and the history."""
 
     log: EventLog
     history: EventHistory
 
 
 class EventHub:
-    """One loop of each bridge. Everything up to `delivered_until` has been queued for every subscriber."""
+    """The event loop of a bridge. Events up to `delivered_until` have been queued for every subscriber."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class EventHub:
         metrics: BridgeMetrics,
         catch_up_seconds: float = CATCH_UP_SECONDS,
     ) -> None:
-        """`catch_up_seconds` is how long a returning dashboard waits for this bridge to get where it left off."""
+        """`catch_up_seconds` limits how long a resuming dashboard waits for this bridge to reach its position."""
         self._log, self._history = events
         self._view = view
         self._pumps = pumps
@@ -59,13 +59,13 @@ class EventHub:
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
         self.position = ""
-        """The event being delivered, or the last one: ahead of `delivered_until` during delivery."""
+        """The current or last event; ahead of `delivered_until` during delivery."""
         self.delivered_until = ""
         self._advanced = asyncio.Event()
         self._outage = Outage("read events")
 
     async def catch_up(self) -> None:
-        """Start at the newest event. Called before anything is served."""
+        """Start at the newest event. Call before serving."""
         self.position = self.delivered_until = await self._log.last_position()
 
     async def run(self) -> None:
@@ -97,12 +97,12 @@ class EventHub:
             ):
                 self.deliver(dashboard, change)
             if count % MESSAGES_PER_SLICE == 0:
-                # Let senders run: a burst would otherwise fill the queues of dashboards that keep up.
+                # Let senders run, or a burst would fill the queues of dashboards that keep up.
                 await asyncio.sleep(0)
         self._advance_to(batch.position)
 
     def deliver(self, dashboard: Dashboard, change: Change) -> None:
-        """Send one dashboard one change; an ending goes after the output that it follows."""
+        """Send a change to a dashboard; an ending is sent after the command's output."""
         state = change.state
         self.note_sent(state, change.agent_away_since_ms)
         if state.status.terminal:
@@ -115,21 +115,21 @@ class EventHub:
 
     @property
     def running_agents(self) -> Set[str]:
-        """The agents that run a command that some dashboard shows."""
+        """Agents running a command that a dashboard shows."""
         return self._agents.running.agents
 
     def note_sent(self, state: CommandState, agent_away_since_ms: int) -> None:
-        """A dashboard shows this command, with the time since which its agent is away (0: connected)."""
+        """Record that a dashboard shows this command; `agent_away_since_ms` is 0 if its agent is connected."""
         self._agents.running.note(state, agent_away_since_ms)
 
     async def replay(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
-        """The changes between two positions that match the subscriptions that `dashboard` has now.
+        """Yield the changes between two positions that match the current subscriptions of `dashboard`.
 
         Ends early, and requests a snapshot, if events were trimmed before they could be read.
         """
         while True:
             page = await self._history.between(after, until)
-            # Checked after the page was read: it has whatever is trimmed from now on.
+            # Check after reading: events trimmed from now on are in the page.
             if not await self._history.reaches(after):
                 dashboard.resync("trimmed")
                 return
@@ -145,11 +145,11 @@ class EventHub:
                     yield change
                 after = batch.position
 
-    async def resume_obstacle(self, position: str) -> str:
-        """Why a dashboard cannot resume from a position, as the reason of a resync; empty if it can.
+    async def resync_reason(self, position: str) -> str:
+        """The resync reason if a dashboard cannot resume from a position; empty if it can.
 
-        A bridge that is a moment behind that position catches up with it first. Raises Unavailable if it does not
-        within `catch_up_seconds`.
+        Waits if this bridge is slightly behind the position. Raises Unavailable if it does not catch up within
+        `catch_up_seconds`.
         """
         if not is_position(position):
             return "malformed"
@@ -166,10 +166,10 @@ class EventHub:
                     self._advanced.clear()
                     await self._advanced.wait()
         except TimeoutError as error:
-            raise Unavailable("this bridge is behind: it has yet to read the events up to that position") from error
+            raise Unavailable("this bridge is behind: it has not yet read the events up to that position") from error
 
     def resync_all(self, reason: str) -> None:
-        """Send every dashboard a snapshot."""
+        """Request a snapshot for every dashboard."""
         for dashboard in self.dashboards:
             dashboard.resync(reason)
 
@@ -183,12 +183,12 @@ class EventHub:
             self.send_backend_status(dashboard)
 
     def _route(self, record: EventRecord) -> bool:
-        """Pass an event on to agents and output. Returns whether it changes a command that has subscribers."""
+        """Route an event to the agent watch and output pumps. Return whether it changes a watched command."""
         kind = record.kind
         if kind == EventKind.OUTPUT:
-            self._pumps.arrived(record.subject)
+            self._pumps.notify(record.subject)
             return False
-        self._agents.note(record.agent_id)
+        self._agents.schedule(record.agent_id)
         return kind != EventKind.AGENT and bool(self._audience(record))
 
     def _audience(self, record: EventRecord) -> Iterable[Dashboard]:
@@ -197,7 +197,7 @@ class EventHub:
     async def _changes(self, before: str, position: str, records: Sequence[EventRecord]) -> list[Change]:
         states = [event.state for event in (record.event() for record in records) if isinstance(event, CommandChanged)]
         results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
-        # A dashboard that has part of an entry must not resume after it: only the last change carries its position.
+        # A dashboard with part of an entry must not resume after it: only the last change has its position.
         return [
             change_of(
                 state,
@@ -210,13 +210,13 @@ class EventHub:
         ]
 
     async def _check_for_gap(self) -> None:
-        """Detect events trimmed, or a store emptied, while it could not be read: its tail would not show them."""
+        """Detect events trimmed or a store emptied during an outage, which the tail would not report."""
         last = await self._log.last_position()
         if order_of(self.position) > order_of(last) or not await self._history.reaches(self.position):
             self._resync_after_gap(last)
 
     def _resync_after_gap(self, position: str) -> None:
-        logger.warning("events were missed, sending snapshots", dashboards=len(self.dashboards))
+        logger.warning("missed events, sending snapshots", dashboards=len(self.dashboards))
         self._advance_to(position)
         self.resync_all("interrupted")
 

@@ -1,4 +1,4 @@
-"""Fields of messages from dashboards, checked one by one. All raise InvalidArgument that names the field."""
+"""Validates fields of dashboard messages. All functions raise InvalidArgument that names the field."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MAX_SECONDS: Final = MAX_DURATION_MS // 1000
 Fields = Mapping[str, Any]
 
 
-def text(fields: Fields, name: str, *, required: bool = False, most: int | None = None) -> str:
-    """A text field; empty if absent. At most `most` characters."""
+def text(fields: Fields, name: str, *, required: bool = False, max_length: int | None = None) -> str:
+    """A text field; empty if absent. At most `max_length` characters."""
     value = fields.get(name, "")
     if not isinstance(value, str):
         raise invalid(name, f"must be text, not {as_json(value)}")
     if required and not value:
         raise invalid(name, "is required", "MISSING_FIELD")
-    if most is not None and len(value) > most:
-        raise invalid(name, f"is {len(value):,} characters, the limit is {most:,}")
+    if max_length is not None and len(value) > max_length:
+        raise invalid(name, f"is {len(value):,} characters, the limit is {max_length:,}")
     return value
 
 
@@ -52,7 +52,7 @@ def items(fields: Fields, name: str) -> list[Any]:
 
 
 def agent_ids(items: list[Any], field: str) -> tuple[str, ...]:
-    """Agent ids. Raises InvalidField for one that is misspelt."""
+    """Agent ids. Raises InvalidField for a malformed one."""
     for place, item in enumerate(items):
         if not isinstance(item, str):
             raise invalid(f"{field}[{place}]", f"must be an agent id, not {as_json(item)}")
@@ -61,7 +61,7 @@ def agent_ids(items: list[Any], field: str) -> tuple[str, ...]:
 
 
 def command_id(value: object, field: str) -> str:
-    """A command id. Raises InvalidField if it is misspelt."""
+    """A command id. Raises InvalidField if it is malformed."""
     if not isinstance(value, str):
         raise invalid(field, f"must be a command id, not {as_json(value)}")
     check_command_id(value, field)
@@ -69,7 +69,7 @@ def command_id(value: object, field: str) -> str:
 
 
 def priority(value: object) -> int:
-    """A priority as its name or number."""
+    """A priority given by name or number."""
     if isinstance(value, str) and value in NAMED_PRIORITIES:
         return NAMED_PRIORITIES[value]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PRIORITY:
@@ -80,11 +80,11 @@ def priority(value: object) -> int:
 
 
 def seconds(fields: Fields, name: str, reason: str) -> float | None:
-    """A number of seconds, MIN_SECONDS to MAX_SECONDS; None if absent. `reason` is that of the error."""
+    """A number of seconds, MIN_SECONDS to MAX_SECONDS; None if absent. `reason` is the error's reason."""
     value = fields.get(name)
     if value is None:
         return None
-    # Compared before anything is made of it: a number in JSON may be larger than any float.
+    # Compare before converting: a JSON integer may exceed the range of float.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not MIN_SECONDS <= value <= MAX_SECONDS:
         raise invalid(name, f"must be {MIN_SECONDS} to {MAX_SECONDS:,} seconds, not {as_json(value)}", reason)
@@ -92,12 +92,12 @@ def seconds(fields: Fields, name: str, reason: str) -> float | None:
 
 
 def invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> InvalidArgument:
-    """The error for a field; `message` follows its name."""
+    """An error about a field; `message` follows its name."""
     return InvalidArgument(f"{field} {message}", field=field, reason=reason)
 
 
 def as_json(value: object) -> str:
-    """A value as an error message repeats it."""
+    """A value as quoted in error messages."""
     try:
         return shown(json.dumps(value))
     except RecursionError:

@@ -1,7 +1,7 @@
-"""What the bridge sends, as text ready to go: one function per message type. protocol.schema.json describes them.
+"""Builds the messages of the bridge as text, one function per type. protocol.schema.json describes them.
 
-The envelope keeps the words of the original dashboard protocol; commands, agents and results in it are the documents
-of `distributor.wire.documents`.
+The envelope keeps the field names of the original dashboard protocol; commands, agents and results are the documents of
+`distributor.wire.documents`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ SHORT_STATUS: Final = {
     CommandStatus.TIMEOUT: "failed",
     CommandStatus.CANCELLED: "interrupted",
 }
-"""The word for each status in the envelope of `command:status`."""
+"""Short status in the envelope of `command:status`."""
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 def bytes_of(document: Document) -> int:
-    """How many bytes of a message a document takes."""
+    """Size of a document in a message, in bytes."""
     return len(_encode(document).encode())
 
 
 def connected(fields: Document) -> str:
-    """The answer to dashboard:connect."""
+    """The reply to dashboard:connect."""
     return _message("connected", fields)
 
 
 def resync(reason: str, position: str, agents: Sequence[Document], commands: Sequence[Document]) -> str:
-    """A snapshot, as changes may have been missed."""
+    """A snapshot after possibly missed changes."""
     return _message("resync", {"reason": reason, "position": position, "agents": agents, "commands": commands})
 
 
 def bridge_status(server: Availability, valkey: Availability) -> str:
-    """What the bridge can use, and since when."""
+    """Availability of the server and Valkey."""
     fields = {
         "timestamp": time_text(int(time.time() * 1000)),
         "server": _availability(server),
@@ -66,31 +66,31 @@ def agent_status(agent: AgentInfo, now_ms: int) -> str:
 
 
 def agents_seen(seen: Mapping[str, str]) -> str:
-    """Proof of life: the time by agent id."""
+    """Last-seen times by agent id."""
     return _message("agents:seen", {"seen": seen})
 
 
 def command_accepted(command_id: str, agent_id: str, already_queued: bool, request_id: str) -> str:
-    """The answer to command:request."""
+    """The reply to command:request."""
     fields = {"commandId": command_id, "agentId": agent_id, "alreadyQueued": already_queued}
-    return _message("command:accepted", fields | _given(requestId=request_id))
+    return _message("command:accepted", fields | _non_empty(requestId=request_id))
 
 
 def command_status(command: Document, position: str = "") -> str:
-    """A command changed, reported by the event at `position`; empty if the state was read or cannot be resumed from."""
+    """A command changed. `position` is empty if the state was read or cannot be resumed from."""
     fields: Document = {"commandId": command["commandId"], "status": SHORT_STATUS[CommandStatus(command["status"])]}
     if command["exitCode"] is not None:
         fields["exitCode"] = command["exitCode"]
-    return _message("command:status", fields | _given(position=position) | {"command": command})
+    return _message("command:status", fields | _non_empty(position=position) | {"command": command})
 
 
 def command_result(result: Document) -> str:
-    """How a command ended."""
+    """The result of a command."""
     return _message("command:result", {"commandId": result["commandId"], "result": result})
 
 
 def output_tail(command_id: str, chunk: StoredChunk) -> str:
-    """A terminal:output message but for its beginning, which is the one part that viewers do not share."""
+    """A terminal:output message without its start, which is the only part that differs between viewers."""
     fields: Document = {
         "commandId": command_id,
         "stream": _STREAMS[chunk.stream],
@@ -106,23 +106,23 @@ def output_tail(command_id: str, chunk: StoredChunk) -> str:
 
 
 def terminal_output(sequence: int, tail: str) -> str:
-    """A piece of output, from what `output_tail` made."""
+    """A terminal:output message completed from `output_tail`."""
     return f'{{"type":"terminal:output","version":"{VERSION}","sequence":{sequence},{tail}'
 
 
 def gap(command_id: str, begin: int, end: int, reason: str) -> str:
-    """Output that will not come."""
+    """Output that will not be sent."""
     return _message("gap", {"commandId": command_id, **gap_document(begin, end), "reason": reason})
 
 
 def error(refusal: DistributorError, request_id: str = "", command_id: str = "") -> str:
-    """Something was refused."""
-    return _message("error", error_document(refusal) | _given(requestId=request_id, commandId=command_id))
+    """A rejected request."""
+    return _message("error", error_document(refusal) | _non_empty(requestId=request_id, commandId=command_id))
 
 
 def pong(now_ms: int, position: str, request_id: str) -> str:
-    """The answer to ping."""
-    return _message("pong", {"serverTime": time_text(now_ms), "position": position} | _given(requestId=request_id))
+    """The reply to ping."""
+    return _message("pong", {"serverTime": time_text(now_ms), "position": position} | _non_empty(requestId=request_id))
 
 
 def _availability(availability: Availability) -> Document:
@@ -130,7 +130,7 @@ def _availability(availability: Availability) -> Document:
     return {"available": fault is None, "since": time_text(availability.since_ms), "message": fault}
 
 
-def _given(**fields: str) -> dict[str, Any]:
+def _non_empty(**fields: str) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 

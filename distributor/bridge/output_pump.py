@@ -1,9 +1,8 @@
-"""Output from the store to its viewers: one reader for each watched command.
+"""Streams output from the store to its viewers, with one reader per watched command.
 
 Each viewer has the offset up to which output was queued for it. A pass reads at the lowest offset of viewers with room
-and moves all viewers there on together; a late or slow viewer is further behind and served by passes of its own. So
-nothing is read for a viewer without room, no viewer waits for a slower one, and bytes that the store no longer has are
-reported as a gap.
+and advances all viewers at that offset; late or slow viewers are served by their own passes. So nothing is read for a
+viewer without room, no viewer waits for a slower one, and bytes no longer stored are reported as a gap.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from distributor.model.delivery import StoredChunk
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 from distributor.tasks import stop_tasks
 
-BYTES_IN_A_READ: Final = 65_536
-READS_AT_ONCE: Final = 16
+MAX_READ_BYTES: Final = 65_536
+MAX_CONCURRENT_READS: Final = 16
 
 
 @dataclass(slots=True)
@@ -30,11 +29,11 @@ class _Viewer:
     offset: int
     ending: Change | None = None
     waiting: bool = False
-    """It has all there is, or no room: nothing to do for it until it is woken."""
+    """It is up to date or has no room: skip it until woken."""
 
 
 class ReadLimits(NamedTuple):
-    """Shared by the readers of all commands: their turns to read, their outage, and the wait after a failure."""
+    """Shared by all readers: the limit on concurrent reads, the outage log, and the delay after a failure."""
 
     turns: asyncio.Semaphore
     outage: Outage
@@ -42,7 +41,7 @@ class ReadLimits(NamedTuple):
 
 
 class OutputPump:
-    """The reader of one command. Lives from its first viewer to its last."""
+    """Reads the output of one command while it has viewers."""
 
     def __init__(
         self, command_id: str, log: OutputLog, shared: ReadLimits, ended: Callable[[Dashboard, str], None]
@@ -55,13 +54,13 @@ class OutputPump:
         self.viewers: dict[Dashboard, _Viewer] = {}
 
     def wake(self, dashboard: Dashboard | None = None) -> None:
-        """Wake this viewer, or all: there may be more output."""
+        """Wake one viewer, or all: there may be more output."""
         for viewer in self.viewers.values() if dashboard is None else (self.viewers[dashboard],):
             viewer.waiting = False
         self._awake.set()
 
     async def run(self) -> None:
-        """Serve until there are no viewers."""
+        """Serve until the last viewer leaves."""
         while self.viewers:
             await self._awake.wait()
             self._awake.clear()
@@ -74,21 +73,21 @@ class OutputPump:
                 self.wake()
 
     async def run_once(self) -> bool:
-        """One read, for all viewers at the lowest offset. Returns False if none can be served."""
+        """Read once for all viewers at the lowest offset. Return False if none can be served."""
         served = self._next()
         if not served:
             return False
         offset = next(iter(served.values())).offset
-        # What came before an ending is in the store by now, so a read that begins now and finds nothing has seen all.
+        # Output precedes its ending in the store, so a read that starts now and is empty means the end.
         ended = {dashboard for dashboard, viewer in served.items() if viewer.ending is not None}
         async with self._shared.turns:
-            chunks = await self._log.read(self._command_id, offset, BYTES_IN_A_READ)
+            chunks = await self._log.read(self._command_id, offset, MAX_READ_BYTES)
         self._shared.outage.recovered()
         served = {dashboard: viewer for dashboard, viewer in served.items() if self.viewers.get(dashboard) is viewer}
         for chunk in chunks:
             tail = messages.output_tail(self._command_id, chunk)
             end = chunk.offset + len(chunk.data)
-            # A viewer without room keeps its offset, and so gets nothing that comes after.
+            # A viewer without room keeps its offset and so gets no later chunk.
             for dashboard, viewer in served.items():
                 if viewer.offset == offset:
                     self._send(dashboard, viewer, chunk, tail)
@@ -101,7 +100,7 @@ class OutputPump:
         return True
 
     def _next(self) -> dict[Dashboard, _Viewer]:
-        """Those furthest behind of the viewers that can be served. They wait from now on, until something is new."""
+        """The ready viewers at the lowest offset, now marked as waiting until woken."""
         ready = {
             dashboard: viewer
             for dashboard, viewer in self.viewers.items()
@@ -125,7 +124,7 @@ class OutputPump:
     def _end(self, dashboard: Dashboard, viewer: _Viewer) -> None:
         end = viewer.ending.output_bytes if viewer.ending is not None else 0
         if viewer.offset < end:
-            # The end of it could not be kept: the store was full.
+            # The store was full, so the end of the output was not stored.
             if not dashboard.send_gap(self._command_id, viewer.offset, end):
                 return
             viewer.offset = end
@@ -137,17 +136,17 @@ class OutputPump:
 
 
 class OutputPumps:
-    """The readers of all watched commands and their viewers. Owns their tasks."""
+    """The readers of all watched commands. Owns their tasks."""
 
     def __init__(self, log: OutputLog, retry_seconds: float = WAIT_AFTER_FAILURE_SECONDS) -> None:
         self._log = log
-        self._reading = ReadLimits(asyncio.Semaphore(READS_AT_ONCE), Outage("read output"), retry_seconds)
+        self._reading = ReadLimits(asyncio.Semaphore(MAX_CONCURRENT_READS), Outage("read output"), retry_seconds)
         self._pumps: dict[str, OutputPump] = {}
         self._followed: dict[Dashboard, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, dashboard: Dashboard, command_id: str, offset: int) -> None:
-        """Send `dashboard` the output of a command from `offset` on; start over if it follows it already."""
+        """Send a dashboard the output of a command from `offset`; restart there if it already follows it."""
         pump = self._pumps.get(command_id)
         if pump is None:
             pump = self._pumps[command_id] = OutputPump(command_id, self._log, self._reading, self._forget)
@@ -169,19 +168,19 @@ class OutputPumps:
         """The number of commands whose output `dashboard` follows."""
         return len(self._followed.get(dashboard, ()))
 
-    def arrived(self, command_id: str) -> None:
-        """There is more output of a command."""
+    def notify(self, command_id: str) -> None:
+        """Wake the reader of a command that has new output."""
         pump = self._pumps.get(command_id)
         if pump is not None:
             pump.wake()
 
     def end(self, dashboard: Dashboard, command_id: str, ending: Change) -> bool:
-        """Send the ending of a command after its output. Returns False if `dashboard` does not follow the output."""
+        """Send the ending of a command after its output. Return False if `dashboard` does not follow the output."""
         pump = self._pumps.get(command_id)
         viewer = pump.viewers.get(dashboard) if pump is not None else None
         if pump is None or viewer is None:
             return False
-        # An ending that was read is as new as any: what events report later is not sent again.
+        # An ending read from the store is final: one reported by a later event adds nothing.
         if viewer.ending is None or not ending.position:
             viewer.ending = ending
         dashboard.expect_ending(command_id)
@@ -189,7 +188,7 @@ class OutputPumps:
         return True
 
     def unfollow(self, dashboard: Dashboard, command_id: str) -> None:
-        """End the output of a command. An ending that waits for it is sent now."""
+        """Stop sending the output of a command, and send an ending that waited for it."""
         pump = self._pumps.get(command_id)
         viewer = pump.viewers.pop(dashboard, None) if pump is not None else None
         if pump is None or viewer is None:
@@ -202,19 +201,19 @@ class OutputPumps:
             dashboard.send_change(viewer.ending)
 
     def resume(self, dashboard: Dashboard) -> None:
-        """`dashboard` has room again."""
+        """Resume sending to a dashboard that has room again."""
         for command_id in self._followed.get(dashboard, ()):
             self._pumps[command_id].wake(dashboard)
 
     def drop(self, dashboard: Dashboard) -> None:
-        """Forget everything about `dashboard`."""
+        """Remove a disconnected dashboard."""
         for command_id in self._followed.pop(dashboard, ()):
             pump = self._pumps[command_id]
             del pump.viewers[dashboard]
             pump.wake()
 
     async def stop(self) -> None:
-        """End all readers."""
+        """Stop all readers."""
         await stop_tasks(self._tasks)
 
     def _forget(self, dashboard: Dashboard, command_id: str) -> None:
@@ -224,7 +223,7 @@ class OutputPumps:
         try:
             await pump.run()
         finally:
-            # No await since the pump saw that it has no viewers, so nobody can have joined it since.
+            # No await since the pump found no viewers, so none can have joined.
             del self._pumps[command_id]
             for dashboard in pump.viewers:
                 self._forget(dashboard, command_id)

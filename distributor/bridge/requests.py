@@ -1,6 +1,6 @@
-"""Messages from dashboards, parsed and checked. Unknown fields are ignored.
+"""Parses and validates messages from dashboards. Unknown fields are ignored.
 
-Foreign text: nothing here costs more than its length, and how many values a message may hold is bounded.
+Input is untrusted: parsing takes time linear in its length, and the number of values in a message is limited.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from distributor.wire.json_values import NotJson, json_text
 
 ALL: Final = "*"
 MAX_REQUEST_ID: Final = 128
-MAX_MARKS: Final = 65_536
-"""Commas and opening brackets in a message: bounds what parsing it costs, some 10 ms."""
+MAX_STRUCTURAL_CHARACTERS: Final = 65_536
+"""Commas and opening brackets in a message: limits parsing to about 10 ms."""
 MAX_PARAMS_VALUES: Final = 10_000
-"""Values in the params of a command: each costs some microseconds on its way to the server."""
-CHANGES: Final = frozenset({"command:request", "command:interrupt"})
-"""The messages that need permission to change something."""
-_MARKS_OF_NOT_JSON: Final = ("\\u", "NaN", "Infinity")
+"""Values in the params of a command: each costs a few microseconds on the way to the server."""
+WRITE_TYPES: Final = frozenset({"command:request", "command:interrupt"})
+"""Message types that require the write scope."""
+_NOT_JSON_MARKERS: Final = ("\\u", "NaN", "Infinity")
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
 
 
 class Topics(NamedTuple):
-    """What to subscribe to. `output` has the offset for each command."""
+    """Subscriptions of a message. `output` maps command ids to offsets."""
 
     agents: tuple[str, ...] = ()
     all_agents: bool = False
@@ -48,7 +48,7 @@ class Topics(NamedTuple):
 
 
 class Connect(NamedTuple):
-    """dashboard:connect. `resume` is None where it was not asked for."""
+    """dashboard:connect. `resume` is None if absent."""
 
     token: str
     subscribe: Topics
@@ -94,25 +94,26 @@ Request = Connect | Queue | Interrupt | Subscribe | Unsubscribe | Ping
 
 
 def fields_of(text: str) -> Fields:
-    """The JSON object in `text`. Raises InvalidArgument.
+    """Parse the JSON object in `text`. Raises InvalidArgument.
 
-    It may still hold NaN, infinities and lone surrogates, which `check_values` refuses with the path of the field.
+    Accepts NaN, infinities and lone surrogates, which `check_values` rejects with the path of the field.
     """
-    if sum(map(text.count, ",[{")) > MAX_MARKS:
+    if sum(map(text.count, ",[{")) > MAX_STRUCTURAL_CHARACTERS:
         raise InvalidArgument(
-            f"the message has more than {MAX_MARKS:,} commas and opening brackets, the limit", reason="TOO_MANY_VALUES"
+            f"the message exceeds the limit of {MAX_STRUCTURAL_CHARACTERS:,} commas and opening brackets",
+            reason="TOO_MANY_VALUES",
         )
     try:
         fields = json.loads(text, parse_int=whole_number)
     except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"the message is not valid JSON: {_short(error)}", reason="MALFORMED_JSON") from error
+        raise InvalidArgument(f"the message is not valid JSON: {_summary(error)}", reason="MALFORMED_JSON") from error
     if not isinstance(fields, dict):
         raise InvalidArgument("the message must be a JSON object", reason="MALFORMED_JSON")
     return fields
 
 
 def request_id_of(fields: Fields) -> str:
-    """The requestId of a message that may be wrong otherwise; empty where it has none that may be sent back."""
+    """The requestId of a possibly invalid message; empty if it has none that can be returned."""
     request_id = fields.get("requestId", "")
     if not isinstance(request_id, str) or len(request_id) > MAX_REQUEST_ID:
         return ""
@@ -124,11 +125,11 @@ def request_id_of(fields: Fields) -> str:
 
 
 def check_values(fields: Fields, text: str) -> None:
-    """Raise InvalidArgument, naming the field, for what `text` says and JSON cannot: NaN, infinities, lone surrogates.
+    """Raise InvalidArgument that names the field for NaN, infinities and lone surrogates outside `params`.
 
-    In `params` they pass: the call to the server names their path.
+    For `params` the call to the server reports the path.
     """
-    if not any(mark in text for mark in _MARKS_OF_NOT_JSON):
+    if not any(marker in text for marker in _NOT_JSON_MARKERS):
         return
     own = {name: value for name, value in fields.items() if name != "params"}
     try:
@@ -138,21 +139,21 @@ def check_values(fields: Fields, text: str) -> None:
         raise InvalidArgument(sentence, field=field, reason="MALFORMED_JSON") from error
 
 
-def is_change(fields: Fields) -> bool:
-    """Whether a message needs permission to change something, known without looking at the rest of it."""
+def needs_write_scope(fields: Fields) -> bool:
+    """Whether a message requires the write scope, judged by its type alone."""
     type_ = fields.get("type")
-    return isinstance(type_, str) and type_ in CHANGES
+    return isinstance(type_, str) and type_ in WRITE_TYPES
 
 
 def token_of(fields: Fields) -> str:
-    """The token of a first message, and nothing else of it. Raises InvalidArgument unless it is a dashboard:connect."""
+    """The token of a first message. Raises InvalidArgument unless the type is dashboard:connect."""
     if fields.get("type") != "dashboard:connect":
         raise InvalidArgument("the first message must be dashboard:connect", field="type")
     return read.text(fields, "token", required=True)
 
 
 def parse(fields: Fields) -> Request:
-    """The request. Raises InvalidArgument that names the field, or the type that does not exist."""
+    """Parse a request. Raises InvalidArgument that names the field or the unknown type."""
     type_ = read.text(fields, "type", required=True)
     reader = _READERS.get(type_)
     if reader is None:
@@ -165,7 +166,7 @@ def parse(fields: Fields) -> Request:
     version = read.text(fields, "version", required=True)
     if not _VERSION.fullmatch(version):
         raise read.invalid("version", f"must be 1.x.y, not {shown(version)}", "UNSUPPORTED_VERSION")
-    read.text(fields, "requestId", most=MAX_REQUEST_ID)
+    read.text(fields, "requestId", max_length=MAX_REQUEST_ID)
     try:
         return reader(fields)
     except InvalidField as error:
@@ -181,7 +182,7 @@ def _connect(fields: Fields) -> Connect:
 def _queue(fields: Fields) -> Queue:
     agent_id = read.text(fields, "agentId", required=True)
     check_agent_id(agent_id, "agentId")
-    type_, params = _what_to_run(fields)
+    type_, params = _type_and_params(fields)
     offline = read.text(fields, "offline") or OfflinePolicy.FAIL
     if offline not in set(OfflinePolicy):
         raise read.invalid("offline", f"must be queue or fail, not {shown(offline)}")
@@ -198,14 +199,14 @@ def _queue(fields: Fields) -> Queue:
     return Queue(request_id_of(fields), command)
 
 
-def _what_to_run(fields: Fields) -> tuple[str, Mapping[str, Any]]:
+def _type_and_params(fields: Fields) -> tuple[str, Mapping[str, Any]]:
     if "command" in fields:
         if "commandType" in fields or "params" in fields:
             raise read.invalid("command", "must stand alone, without commandType and params")
         return _command_line(read.text(fields, "command"))
     if "commandType" not in fields:
         raise InvalidArgument(
-            "command is required: a command line to execute; or commandType, with params",
+            "command is required: a command line to execute, or commandType with params",
             field="command",
             reason="MISSING_FIELD",
         )
@@ -214,16 +215,16 @@ def _what_to_run(fields: Fields) -> tuple[str, Mapping[str, Any]]:
         raise read.invalid("commandType", f"must be a letter and up to 63 of A-Z a-z 0-9 . _ -, not {shown(type_)}")
     params = read.mapping(fields, "params")
     if _has_more_values(params, MAX_PARAMS_VALUES):
-        raise read.invalid("params", f"has more than {MAX_PARAMS_VALUES:,} values, the limit", "TOO_MANY_VALUES")
+        raise read.invalid("params", f"exceeds the limit of {MAX_PARAMS_VALUES:,} values", "TOO_MANY_VALUES")
     return type_, params
 
 
 def _command_line(line: str) -> tuple[str, Mapping[str, Any]]:
-    """What runs a command line: the shell of the agent's host, if EXEC may start it there."""
+    """Run a command line with the shell of the agent's host, if EXEC permits it there."""
     if not line.strip():
         raise _invalid_command("it is empty, the command to execute is required")
     if "\0" in line:
-        raise _invalid_command("it has a NUL character")
+        raise _invalid_command("it contains a NUL character")
     return "EXEC", {"argv": ["sh", "-c", line]}
 
 
@@ -231,16 +232,16 @@ def _invalid_command(why: str) -> InvalidArgument:
     return InvalidArgument(f"Invalid command: {why}", field="command", reason="INVALID_COMMAND")
 
 
-def _has_more_values(value: object, most: int) -> bool:
+def _has_more_values(value: object, limit: int) -> bool:
     pending, count = [value], 0
-    while pending and count <= most:
+    while pending and count <= limit:
         item = pending.pop()
         count += 1
         if isinstance(item, dict):
             pending.extend(item.values())
         elif isinstance(item, list):
             pending.extend(item)
-    return count > most
+    return count > limit
 
 
 def _interrupt(fields: Fields) -> Interrupt:
@@ -292,8 +293,8 @@ def _output(item: object, place: str) -> tuple[str, int]:
     return read.command_id(item.get("commandId"), f"{place}.commandId"), offset
 
 
-def _short(error: Exception) -> str:
-    return shown(str(error) or "it nests too deep", 100).strip("'")
+def _summary(error: Exception) -> str:
+    return shown(str(error) or "it is nested too deeply", 100).strip("'")
 
 
 _READERS: Final[dict[str, Callable[[Fields], Request]]] = {

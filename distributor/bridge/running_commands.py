@@ -1,6 +1,6 @@
-"""The running commands that dashboards show, by agent: what to send again when an agent goes away or returns.
+"""Tracks running commands shown on dashboards, to send them again when their agent disconnects or returns.
 
-Silence makes no event, so no event says that a running command has lost its agent.
+A lost agent causes no event, so no event reports that its running commands are affected.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ class _Sent(NamedTuple):
 
 
 class RunningCommands:
-    """Each command as it was sent last. Pure bookkeeping, bounded by how many commands run at once."""
+    """The state last sent of each command, by agent. Bounded by the number of running commands."""
 
     def __init__(self) -> None:
         self._by_agent: dict[str, dict[str, _Sent]] = {}
 
     @property
     def agents(self) -> Set[str]:
-        """The agents that run any of them."""
+        """Agents with tracked commands."""
         return self._by_agent.keys()
 
     def note(self, state: CommandState, away_since_ms: int) -> None:
-        """A command was sent to a dashboard, with the time since which its agent is away (0: connected)."""
+        """Record a command sent to a dashboard; `away_since_ms` is 0 if its agent is connected."""
         if state.status is CommandStatus.ASSIGNED:
             self._by_agent.setdefault(state.agent_id, {})[state.command_id] = _Sent(state, away_since_ms)
         elif state.agent_id in self._by_agent:
@@ -37,12 +37,12 @@ class RunningCommands:
             self._drop_if_empty(state.agent_id)
 
     def outdated(self, agent_id: str, away_since_ms: int) -> list[CommandState]:
-        """The commands of an agent that were sent with another `away_since_ms`."""
+        """The commands of an agent last sent with a different `away_since_ms`."""
         sent = self._by_agent.get(agent_id, {}).values()
         return [state for state, sent_away_ms in sent if sent_away_ms != away_since_ms]
 
     def prune(self, is_watched: Callable[[CommandState], bool]) -> None:
-        """Forget the commands that nobody watches any more."""
+        """Remove commands without subscribers."""
         for agent_id, commands in list(self._by_agent.items()):
             for command_id in [name for name, sent in commands.items() if not is_watched(sent.state)]:
                 del commands[command_id]

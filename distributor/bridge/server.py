@@ -1,4 +1,4 @@
-"""HTTP and WebSockets on one port: what dashboards connect to."""
+"""The HTTP and WebSocket endpoint for dashboards."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distributor.observability.http import HttpEndpoint
 CLOSE_SECONDS: Final = 5.0
 SHUTDOWN_SECONDS: Final = 2
 READ_BYTES: Final = 8_192
-"""What is read of a WebSocket before other connections get a turn: some 1,400 of the shortest frames."""
+"""Bytes read from a WebSocket before other connections get a turn: about 1,400 minimal frames."""
 
 
 def bridge_endpoint(
     address: str, app: ASGIApp, ping_seconds: float, max_message_bytes: int, close_seconds: float = CLOSE_SECONDS
 ) -> HttpEndpoint:
-    """An endpoint for dashboards, pinged every `ping_seconds`. A longer message ends its connection with 1009.
+    """An endpoint that pings dashboards every `ping_seconds` and closes with 1009 on larger messages.
 
-    A peer has `close_seconds` to answer a close frame before its connection is cut.
+    A peer has `close_seconds` to answer a close frame before its connection is aborted.
     """
     return HttpEndpoint(
         address,
@@ -39,9 +39,9 @@ def bridge_endpoint(
 
 
 class _DashboardProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which also closes connections whose peer does not read: uvicorn would wait and keep what is queued.
+    """uvicorn's protocol, fixed to close connections whose peer does not read instead of waiting indefinitely.
 
-    It accepts a refusal by an HTTP answer as the end of the handshake; uvicorn would log that it never ended.
+    Treats an HTTP denial response as the end of the handshake; uvicorn would log an incomplete handshake.
     """
 
     close_seconds = CLOSE_SECONDS
@@ -54,7 +54,7 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
     def _read_in_pieces(self) -> None:
         if self.transport.is_closing():
             return
-        # uvloop takes a change of the way in which it reads only while it does not.
+        # uvloop accepts a buffered protocol only while reading is paused.
         self.transport.pause_reading()
         self.transport.set_protocol(_PieceReader(self))
         if not self.read_paused:
@@ -63,7 +63,7 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         closing = message["type"] == "websocket.close"
         if closing:
-            # Do not wait until the transport is empty, which may be never.
+            # Do not wait for the write buffer to drain, which may never happen.
             self.writable.set()
         await super().send(message)
         if closing:
@@ -84,7 +84,7 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
 
 
 class _PieceReader(asyncio.BufferedProtocol):
-    """Feeds a protocol at most READ_BYTES in a turn of the loop; a whole read may hold 43,000 frames."""
+    """Feeds a protocol at most READ_BYTES per loop iteration; a full read may hold 43,000 frames."""
 
     def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
         self._protocol = protocol

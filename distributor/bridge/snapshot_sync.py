@@ -1,8 +1,8 @@
-"""Sends a snapshot or the states that were asked for, then every later change, without a gap.
+"""Sends a snapshot or requested states, then every later change, without a gap.
 
-The order is always the same: subscribe the dashboard and hold its changes; read the store, which has at least all up to
-the position noted before; send what was read; send the held changes. The ending of a command that will be read is not
-held but left to the read, which returns it as well, and is sent after the output.
+The order is always: subscribe the dashboard and hold its changes; read the store, which includes everything up to the
+position noted before; send the states read; send the held changes. The ending of a command that will be read is left to
+the read, which also returns it, and is sent after the output.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NO_COMMANDS: Final = CommandPage((), (), "", {})
 
 
 class SnapshotSync:
-    """Subscribes dashboards and sends them snapshots. One call at a time for each dashboard."""
+    """Subscribes dashboards and sends them snapshots. One call at a time per dashboard."""
 
     def __init__(
         self, hub: EventHub, view: StoreView, pumps: OutputPumps, agents: AgentWatch, metrics: BridgeMetrics
@@ -44,9 +44,9 @@ class SnapshotSync:
         self._subscriptions = hub.subscriptions
 
     async def connect(self, dashboard: Dashboard, connect: Connect) -> None:
-        """Answer dashboard:connect. Raises Unavailable when the store is away, or this bridge is behind."""
+        """Answer dashboard:connect. Raises Unavailable if the store is unavailable or this bridge is behind."""
         dashboard.on_room = lambda: self._pumps.resume(dashboard)
-        reason = await self._hub.resume_obstacle(connect.resume) if connect.resume is not None else ""
+        reason = await self._hub.resync_reason(connect.resume) if connect.resume is not None else ""
         what, refusal = connect.subscribe, ""
         dashboard.hold()
         try:
@@ -65,8 +65,8 @@ class SnapshotSync:
         await self._send_commands(dashboard, what)
 
     async def subscribe(self, dashboard: Dashboard, what: Topics) -> None:
-        """Subscribe and send current states. Subscribes to nothing if it raises ResourceExhausted or Unavailable."""
-        fresh = self._missing(dashboard, what)
+        """Subscribe and send current states. Raises ResourceExhausted or Unavailable, then without any effect."""
+        fresh = self._new_topics(dashboard, what)
         self._subscribe_commands(dashboard, what)
         try:
             self._subscribe_agents(dashboard, what)
@@ -78,11 +78,11 @@ class SnapshotSync:
             await self._send_commands(dashboard, what)
         except DistributorError:
             self.unsubscribe(dashboard, fresh)
-            dashboard.read_abandoned(_named(what))
+            dashboard.read_abandoned(_commands_by_id(what))
             raise
 
     async def follow_queued(self, dashboard: Dashboard, command_id: str) -> None:
-        """Follow a command that `dashboard` requested, from its first byte, even if the store is away just now."""
+        """Follow a command requested by a dashboard, from its first byte, even if the store is unavailable."""
         self._subscriptions.add_commands(dashboard, [command_id])
         try:
             await self._send_commands(dashboard, Topics(output={command_id: 0}))
@@ -102,12 +102,12 @@ class SnapshotSync:
             self._subscriptions.remove_all_commands(dashboard)
 
     async def resync(self, dashboard: Dashboard, reason: str) -> None:
-        """Send a snapshot, and the states of the commands named."""
+        """Send a snapshot and the states of commands subscribed by id."""
         await self._snapshot(dashboard, reason)
         await self._send_commands(dashboard, Topics(commands=tuple(self._subscriptions.commands(dashboard))))
 
-    def is_named(self, dashboard: Dashboard, command_id: str) -> bool:
-        """Whether `dashboard` subscribed to this command by id: its ending will be sent, or is being sent."""
+    def is_subscribed_by_id(self, dashboard: Dashboard, command_id: str) -> bool:
+        """Whether `dashboard` is subscribed to this command by id, so that its ending is sent."""
         return command_id in self._subscriptions.commands(dashboard)
 
     async def send_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
@@ -118,28 +118,28 @@ class SnapshotSync:
         ):
             dashboard.send(change.status)
 
-    def check_room_for_one(self, dashboard: Dashboard) -> None:
-        """Raise ResourceExhausted unless `dashboard` may subscribe to one more command."""
+    def check_subscription_limit(self, dashboard: Dashboard) -> None:
+        """Raise ResourceExhausted if `dashboard` is at its subscription limit."""
         self._subscriptions.check(dashboard, 1)
 
     def drop(self, dashboard: Dashboard) -> None:
-        """Forget everything about `dashboard`."""
+        """Remove a disconnected dashboard."""
         self._pumps.drop(dashboard)
         self._subscriptions.drop(dashboard)
 
-    # The parts
+    # Steps
 
     async def _send_connected(
         self, dashboard: Dashboard, what: Topics, resume: str | None, reason: str, position: str
     ) -> Sequence[CommandState]:
-        """Send `connected`, and a resync where there is a reason not to resume; returns the commands shown."""
+        """Send `connected`, and a resync if resuming failed. Return the commands of the snapshot."""
         resumed = bool(resume) and not reason
-        # What a resumed connection missed is yet to come, so for now it is where it was.
+        # Missed changes are replayed after this, so a resumed connection keeps its position for now.
         begin = resume if resume and resumed else position
         async with self._agents.lock:
             self._subscribe_agents(dashboard, what)
             agents = [agent_document(agent) for agent in await self._agents.snapshot()]
-            page = NO_COMMANDS if resumed else await self._recent(dashboard, position)
+            page = NO_COMMANDS if resumed else await self._recent_commands(dashboard, position)
             dashboard.set_resume_position(begin)
             fields = self._connected_fields(dashboard, begin, resumed) | {"agents": agents}
             dashboard.send(messages.connected(fields if resume is not None else fields | {"commands": page.documents}))
@@ -149,13 +149,13 @@ class SnapshotSync:
                 dashboard.send(messages.resync(reason, begin, agents, page.documents))
         return page.states
 
-    def _missing(self, dashboard: Dashboard, what: Topics) -> Topics:
-        """The part of `what` to which `dashboard` is not subscribed."""
+    def _new_topics(self, dashboard: Dashboard, what: Topics) -> Topics:
+        """The part of `what` that `dashboard` is not subscribed to."""
         held = self._subscriptions
         return Topics(
             agents=tuple(set(what.agents) - held.named_agents(dashboard)),
             all_agents=what.all_agents and dashboard not in held.of_all_agents,
-            commands=tuple(set(_named(what)) - held.commands(dashboard)),
+            commands=tuple(set(_commands_by_id(what)) - held.commands(dashboard)),
             all_commands=what.all_commands and dashboard not in held.of_all_commands,
             commands_of=tuple(set(what.commands_of) - held.commands_of(dashboard)),
             output={name: 0 for name in what.output if not self._pumps.follows(dashboard, name)},
@@ -163,13 +163,13 @@ class SnapshotSync:
 
     def _subscribe_commands(self, dashboard: Dashboard, what: Topics) -> None:
         subscriptions = self._subscriptions
-        fresh = set(_named(what)) - subscriptions.commands(dashboard)
+        fresh = set(_commands_by_id(what)) - subscriptions.commands(dashboard)
         subscriptions.check(dashboard, len(fresh) + len(what.commands_of) + len(what.agents))
         subscriptions.add_commands(dashboard, fresh)
         subscriptions.add_commands_of(dashboard, what.commands_of)
         if what.all_commands:
             subscriptions.add_all_commands(dashboard)
-        dashboard.expect_read(_named(what))
+        dashboard.expect_read(_commands_by_id(what))
 
     def _subscribe_agents(self, dashboard: Dashboard, what: Topics) -> None:
         self._subscriptions.add_agents(dashboard, what.agents)
@@ -195,7 +195,7 @@ class SnapshotSync:
         try:
             async with self._agents.lock:
                 agents = [agent_document(agent) for agent in await self._agents.snapshot()]
-                page = await self._recent(dashboard, position)
+                page = await self._recent_commands(dashboard, position)
                 shown = page.states
                 dashboard.snapshot_sent()
                 dashboard.send(messages.resync(reason, dashboard.resume_position(position), agents, page.documents))
@@ -203,7 +203,7 @@ class SnapshotSync:
         finally:
             self._send_held(dashboard, dashboard.release(), shown)
 
-    async def _recent(self, dashboard: Dashboard, position: str) -> CommandPage:
+    async def _recent_commands(self, dashboard: Dashboard, position: str) -> CommandPage:
         page = await self._view.page(CommandQuery())
         for state in page.states:
             self._hub.note_sent(state, page.away_since_ms.get(state.agent_id, 0))
@@ -234,17 +234,17 @@ class SnapshotSync:
                 self._hub.deliver(dashboard, change)
 
     async def _send_commands(self, dashboard: Dashboard, what: Topics) -> None:
-        command_ids = _named(what)
+        command_ids = _commands_by_id(what)
         dashboard.expect_read(command_ids)
         try:
             for start in range(0, len(command_ids), COMMANDS_PER_READ):
                 await dashboard.wait_for_room()
-                await self._send_some(dashboard, command_ids[start : start + COMMANDS_PER_READ], what)
+                await self._send_batch(dashboard, command_ids[start : start + COMMANDS_PER_READ], what)
         except DistributorError:
             dashboard.read_abandoned(command_ids)
             raise
 
-    async def _send_some(self, dashboard: Dashboard, command_ids: Sequence[str], what: Topics) -> None:
+    async def _send_batch(self, dashboard: Dashboard, command_ids: Sequence[str], what: Topics) -> None:
         dashboard.hold()
         dashboard.read_started(command_ids)
         for command_id in command_ids:
@@ -258,7 +258,7 @@ class SnapshotSync:
         held = dashboard.release()
         for command_id, change in zip(command_ids, changes, strict=True):
             if change is None:
-                self._unknown(dashboard, command_id)
+                self._reject_unknown(dashboard, command_id)
                 continue
             if _event_may_follow(change.state, self._hub.position):
                 dashboard.ignore_until_ended(command_id, result_sent=True)
@@ -266,21 +266,21 @@ class SnapshotSync:
         dashboard.read_finished(command_ids)
         self._send_held(dashboard, held, [change.state for change in changes if change is not None])
 
-    def _unknown(self, dashboard: Dashboard, command_id: str) -> None:
+    def _reject_unknown(self, dashboard: Dashboard, command_id: str) -> None:
         self._subscriptions.remove_commands(dashboard, [command_id])
         self._pumps.unfollow(dashboard, command_id)
         refusal = NotFound(
-            f"there is no command {command_id}, or no longer", field="commandId", reason="UNKNOWN_COMMAND"
+            f"command {command_id} does not exist or is no longer stored", field="commandId", reason="UNKNOWN_COMMAND"
         )
         dashboard.send(messages.error(refusal, command_id=command_id))
 
 
-def _named(what: Topics) -> list[str]:
-    """The commands named by id, whose states are sent first."""
+def _commands_by_id(what: Topics) -> list[str]:
+    """Commands subscribed by id, whose states are sent first."""
     return list(dict.fromkeys([*what.commands, *what.output]))
 
 
 def _event_may_follow(state: CommandState, position: str) -> bool:
-    """Whether the event of an ending may still have to arrive."""
+    """Whether the event of an ending may still be pending."""
     milliseconds, _ = order_of(position)
     return state.status.terminal and state.receipts.finished_ms >= milliseconds - CLOCK_SLACK_MS

@@ -1,4 +1,4 @@
-"""What the store knows, in the shape in which dashboards see it. Reads only."""
+"""Reads commands and agents from the store as documents and changes for dashboards."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from distributor.model.listing import CommandQuery
 from distributor.wire.documents import Document, agent_document, result_document, state_document
 
 MAX_SNAPSHOT_AGENTS: Final = 1_000
-MAX_AGENTS_BYTES: Final = 393_216
+MAX_SNAPSHOT_AGENT_BYTES: Final = 393_216
 RECENT_COMMANDS: Final = 50
-AGENTS_IN_A_READ: Final = 200
+AGENTS_PER_READ: Final = 200
 
 
 class CommandPage(NamedTuple):
-    """Commands, newest first: as values and as documents. `cursor` is empty at the end.
+    """A page of commands, newest first, as values and documents. `cursor` is empty on the last page.
 
-    `away_since_ms` has the agents that are away while they should run some of them, and since when.
+    `away_since_ms` maps offline agents with running commands in the page to when they went offline.
     """
 
     states: Sequence[CommandState]
@@ -34,33 +34,33 @@ class CommandPage(NamedTuple):
 
 
 class StoreView:
-    """Documents and changes from a CommandReader. Raises Unavailable when Valkey is away."""
+    """Documents and changes from a CommandReader. Raises Unavailable while Valkey is unavailable."""
 
     def __init__(self, reader: CommandReader) -> None:
         self._reader = reader
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo]:
-        """These agents; unknown ones are left out."""
+        """Read agents; unknown ones are omitted."""
         found: list[AgentInfo] = []
-        for start in range(0, len(agent_ids), AGENTS_IN_A_READ):
-            infos = await self._reader.agents(agent_ids[start : start + AGENTS_IN_A_READ])
+        for start in range(0, len(agent_ids), AGENTS_PER_READ):
+            infos = await self._reader.agents(agent_ids[start : start + AGENTS_PER_READ])
             found += [info for info in infos if info is not None]
         return found
 
     async def agent_ids(self) -> list[str]:
-        """All agents."""
+        """The ids of all agents."""
         ids: list[str] = []
-        while page := await self._reader.agent_ids(ids[-1] if ids else "", AGENTS_IN_A_READ):
+        while page := await self._reader.agent_ids(ids[-1] if ids else "", AGENTS_PER_READ):
             ids += page
         return ids
 
     async def snapshot_agents(self) -> list[AgentInfo]:
-        """As many of the agents as go into one message."""
+        """As many agents as fit into one message."""
         found: list[AgentInfo] = []
         size = 0
         for agent in await self.agents((await self.agent_ids())[:MAX_SNAPSHOT_AGENTS]):
             size += messages.bytes_of(agent_document(agent))
-            if size > MAX_AGENTS_BYTES:
+            if size > MAX_SNAPSHOT_AGENT_BYTES:
                 break
             found.append(agent)
         return found
@@ -71,18 +71,18 @@ class StoreView:
         results = await self.results(states)
         away = await self._away(states)
         documents = [
-            shown_command(state, results.get(state.command_id), away.get(state.agent_id, 0)) for state in states
+            dashboard_command(state, results.get(state.command_id), away.get(state.agent_id, 0)) for state in states
         ]
         return CommandPage(states, documents, next_cursor, away)
 
     async def results(self, states: Sequence[CommandState]) -> dict[str, CommandResult]:
-        """The results of those of the commands that have ended."""
+        """The results of ended commands, by id."""
         ended = [state.command_id for state in states if state.status.terminal]
         found = await self._reader.results(ended)
         return {command_id: result for command_id, result in zip(ended, found, strict=True) if result is not None}
 
     async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
-        """How commands are now; None for one that is not known."""
+        """Read current states of commands; None for an unknown one."""
         states = await self._reader.states(command_ids)
         known = [state for state in states if state is not None]
         results, away = await self.results(known), await self._away(known)
@@ -94,7 +94,7 @@ class StoreView:
         ]
 
     async def _away(self, states: Iterable[CommandState]) -> dict[str, int]:
-        """Of the agents that should run some of these commands, those that are away, and since when, in ms."""
+        """When offline agents assigned these commands went offline, in ms, by agent id."""
         agent_ids = {state.agent_id for state in states if state.status is CommandStatus.ASSIGNED}
         agents = await self.agents(sorted(agent_ids))
         return {agent.agent_id: agent.away_since_ms for agent in agents if agent.away_since_ms}
@@ -107,8 +107,8 @@ def change_of(
     event: str = "",
     agent_away_since_ms: int = 0,
 ) -> Change:
-    """A state with the messages that say so."""
-    command = shown_command(state, result, agent_away_since_ms)
+    """A change with its messages."""
+    command = dashboard_command(state, result, agent_away_since_ms)
     return Change(
         position,
         state,
@@ -121,10 +121,10 @@ def change_of(
     )
 
 
-def shown_command(state: CommandState, result: CommandResult | None, agent_away_since_ms: int = 0) -> Document:
-    """A command as dashboards see it: its document, with the exit code of its result.
+def dashboard_command(state: CommandState, result: CommandResult | None, agent_away_since_ms: int = 0) -> Document:
+    """The document of a command for dashboards, with the exit code of its result.
 
-    `agent_away_since_ms` is 0 while the agent is connected. It matters while the command is assigned.
+    `agent_away_since_ms` is 0 while the agent is connected; ignored unless the command is assigned.
     """
     if agent_away_since_ms and state.status is CommandStatus.ASSIGNED:
         state = state._replace(agent=AgentPresence(True, False, agent_away_since_ms))

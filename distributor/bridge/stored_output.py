@@ -1,4 +1,4 @@
-"""The stored output of one command as a stream of bytes, for downloads."""
+"""Streams the stored output of one command for download."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from distributor.dispatch.ports import OutputLog
 from distributor.errors import Unavailable
 from distributor.model.delivery import StoredChunk
 
-BYTES_IN_A_READ: Final = 65_536
+MAX_READ_BYTES: Final = 65_536
 STREAMS: Final = {"stdout": 1, "stderr": 2}
 
 
 class StoredOutput(NamedTuple):
-    """`begin` is the offset of the first byte kept; `pieces` are those of the wanted streams, in order."""
+    """`begin` is the offset of the first stored byte; `pieces` are the requested streams in order."""
 
     begin: int
     pieces: AsyncIterator[bytes]
 
 
 async def stored_output(log: OutputLog, command_id: str, streams: frozenset[int]) -> StoredOutput:
-    """What is stored of `streams`, up to its end at the time of reading. Holds one read at a time.
+    """The stored output of `streams`, up to its current end. Buffers one read at a time.
 
-    `pieces` raises Unavailable if the store drops output before it was read: the rest would not be what was printed.
+    `pieces` raises Unavailable if the store drops output before it is read, so that no bytes are silently missing.
     """
-    chunks = await log.read(command_id, 0, BYTES_IN_A_READ)
+    chunks = await log.read(command_id, 0, MAX_READ_BYTES)
     return StoredOutput(chunks[0].offset if chunks else 0, _pieces(log, command_id, streams, chunks))
 
 
@@ -40,4 +40,4 @@ async def _pieces(
             end += len(chunk.data)
             if chunk.stream in streams:
                 yield chunk.data
-        chunks = await log.read(command_id, end, BYTES_IN_A_READ)
+        chunks = await log.read(command_id, end, MAX_READ_BYTES)

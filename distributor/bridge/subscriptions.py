@@ -1,6 +1,6 @@
-"""Which dashboard watches which agents and commands.
+"""Indexes the agent and command subscriptions of all dashboards.
 
-Pure bookkeeping; a look-up costs the same however many dashboards and commands there are.
+Pure; lookups take constant time.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ D = TypeVar("D", bound=Hashable)
 
 
 @dataclass(slots=True)
-class _Held:
+class _Subscribed:
     commands: set[str] = field(default_factory=set)
     commands_of: set[str] = field(default_factory=set)
     agents: set[str] = field(default_factory=set)
 
 
 class Subscriptions(Generic[D]):
-    """The subscriptions of all dashboards: indexed by command and by agent to send, by dashboard to drop."""
+    """The subscriptions of all dashboards, indexed by command, agent and dashboard."""
 
-    def __init__(self, most: int = MAX_PER_DASHBOARD) -> None:
-        self._most = most
-        self._held: dict[D, _Held] = {}
+    def __init__(self, limit: int = MAX_PER_DASHBOARD) -> None:
+        self._limit = limit
+        self._by_dashboard: dict[D, _Subscribed] = {}
         self._by_command: dict[str, set[D]] = {}
         self._commands_of: dict[str, set[D]] = {}
         self._by_agent: dict[str, set[D]] = {}
@@ -36,10 +36,10 @@ class Subscriptions(Generic[D]):
         self._of_all_agents: set[D] = set()
 
     def check(self, dashboard: D, more: int) -> None:
-        """Raise ResourceExhausted unless `dashboard` may name so many more agents and commands."""
-        if self.count(dashboard) + more > self._most:
+        """Raise ResourceExhausted if `more` subscriptions would exceed the limit of `dashboard`."""
+        if self.count(dashboard) + more > self._limit:
             raise ResourceExhausted(
-                f"a dashboard may subscribe to {self._most:,} agents and commands, the limit; unsubscribe from some",
+                f"the limit of {self._limit:,} agents and commands per dashboard is reached; unsubscribe from some",
                 reason="TOO_MANY_SUBSCRIPTIONS",
             )
 
@@ -76,16 +76,16 @@ class Subscriptions(Generic[D]):
         _remove(dashboard, self._known(dashboard).agents, self._by_agent, agent_ids)
 
     def remove_all_commands(self, dashboard: D) -> None:
-        """Watch only the commands named."""
+        """Stop watching every command; subscriptions by id stay."""
         self._of_all_commands.discard(dashboard)
 
     def remove_all_agents(self, dashboard: D) -> None:
-        """Watch only the agents named."""
+        """Stop watching every agent; subscriptions by id stay."""
         self._of_all_agents.discard(dashboard)
 
     def drop(self, dashboard: D) -> None:
-        """Forget everything about `dashboard`."""
-        held = self._held.pop(dashboard, _Held())
+        """Remove a disconnected dashboard."""
+        held = self._by_dashboard.pop(dashboard, _Subscribed())
         for index, names in (
             (self._by_command, held.commands),
             (self._commands_of, held.commands_of),
@@ -118,11 +118,11 @@ class Subscriptions(Generic[D]):
 
     @property
     def agents(self) -> Set[str]:
-        """The agents that somebody named."""
+        """The agents subscribed by id."""
         return self._by_agent.keys()
 
     def commands(self, dashboard: D) -> Set[str]:
-        """The commands that `dashboard` named."""
+        """The commands `dashboard` is subscribed to by id."""
         return self._known(dashboard).commands
 
     def commands_of(self, dashboard: D) -> Set[str]:
@@ -130,23 +130,23 @@ class Subscriptions(Generic[D]):
         return self._known(dashboard).commands_of
 
     def named_agents(self, dashboard: D) -> Set[str]:
-        """The agents that `dashboard` named."""
+        """The agents `dashboard` is subscribed to by id."""
         return self._known(dashboard).agents
 
     def count(self, dashboard: D) -> int:
-        """How many agents and commands `dashboard` named."""
+        """The number of agents and commands `dashboard` is subscribed to by id."""
         held = self._known(dashboard)
         return len(held.commands) + len(held.commands_of) + len(held.agents)
 
     def __len__(self) -> int:
-        """How many commands and agents are named by anybody."""
+        """The number of commands and agents subscribed by id."""
         return len(self._by_command) + len(self._commands_of) + len(self._by_agent)
 
-    def _of(self, dashboard: D) -> _Held:
-        return self._held.setdefault(dashboard, _Held())
+    def _of(self, dashboard: D) -> _Subscribed:
+        return self._by_dashboard.setdefault(dashboard, _Subscribed())
 
-    def _known(self, dashboard: D) -> _Held:
-        return self._held.get(dashboard) or _Held()
+    def _known(self, dashboard: D) -> _Subscribed:
+        return self._by_dashboard.get(dashboard) or _Subscribed()
 
 
 def _add(dashboard: D, held: set[str], index: dict[str, set[D]], names: Iterable[str]) -> None:

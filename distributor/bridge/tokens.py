@@ -1,4 +1,4 @@
-"""Identity and scopes of a dashboard: JWTs, verified with keys that are bound to their algorithms."""
+"""Verifies dashboard tokens: JWTs with identity and scopes, and keys bound to their algorithms."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _REQUIRED: Final = ("exp", "iat", "sub", "aud")
 
 
 class Scope(StrEnum):
-    """What a token may permit."""
+    """The scopes of a token."""
 
     READ = "dashboard:read"
     WRITE = "command:write"
 
 
 class Identity(NamedTuple):
-    """What a token says. `expires` is in seconds since the epoch."""
+    """The claims of a verified token. `expires` is in seconds since the epoch."""
 
     subject: str
     scopes: frozenset[Scope]
@@ -42,7 +42,7 @@ class Identity(NamedTuple):
 
 
 class TokenVerifier:
-    """Checks tokens against one shared key, public keys, or both. Does no I/O."""
+    """Verifies tokens with one shared key, public keys, or both. No I/O."""
 
     def __init__(
         self,
@@ -51,33 +51,33 @@ class TokenVerifier:
         public_pems: Mapping[str, bytes] = NO_PEMS,
         leeway_seconds: float = LEEWAY_SECONDS,
     ) -> None:
-        """`key` is for HS256; each PEM, by the name of its file, for the one algorithm of its kind.
+        """`key` is for HS256; `public_pems` maps file names to public keys, each for the algorithm of its key type.
 
         Raises ConfigurationError.
         """
         self._audience = audience
         self.leeway_seconds = leeway_seconds
-        """How far the clocks of an issuer and this bridge may be apart."""
+        """Tolerated clock difference between an issuer and this bridge."""
         self._keys: list[tuple[str, Any]] = []
         if key:
-            self._keys.append(("HS256", _long_enough(key)))
+            self._keys.append(("HS256", _checked_key(key)))
         self._keys += [_public_key(name, pem) for name, pem in public_pems.items()]
         if not self._keys:
             raise ConfigurationError(
-                "no dashboard could connect: set token_key, token_key_file or public_keys", field="token_key"
+                "no key to verify tokens: set token_key, token_key_file or public_keys", field="token_key"
             )
 
     def verify(self, token: str) -> Identity:
-        """Whose token it is. Raises PermissionDenied with a sentence that says what is wrong, but not the token."""
+        """Verify a token. Raises PermissionDenied with the reason; the message never contains the token."""
         if len(token) > MAX_TOKEN_CHARACTERS:
-            raise _refused(f"the token is over {MAX_TOKEN_CHARACTERS:,} characters")
+            raise _rejected(f"the token is over {MAX_TOKEN_CHARACTERS:,} characters")
         try:
             algorithm = str(jwt.get_unverified_header(token).get("alg"))
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise _refused("the token is not a JWT") from error
+            raise _rejected("the token is not a JWT") from error
         candidates = [key for of_key, key in self._keys if of_key == algorithm]
         if not candidates:
-            raise _refused("the token is not signed with an algorithm of the bridge's keys")
+            raise _rejected("the token's algorithm matches none of the bridge's keys")
         for key in candidates[:-1]:
             try:
                 return self._checked(token, key, algorithm)
@@ -97,26 +97,26 @@ class TokenVerifier:
             )
             expires = float(claims["exp"])
         except jwt.ExpiredSignatureError as error:
-            raise _refused("the token has expired") from error
+            raise _rejected("the token has expired") from error
         except jwt.MissingRequiredClaimError as error:
-            raise _refused(f"the token has no {error.claim}") from error
+            raise _rejected(f"the token has no {error.claim}") from error
         except jwt.InvalidAudienceError as error:
-            raise _refused("the token is for another audience") from error
+            raise _rejected("the token is for another audience") from error
         except jwt.InvalidSignatureError as error:
-            raise _refused("the token's signature is not by a key of this bridge") from error
+            raise _rejected("the token is not signed by a key of this bridge") from error
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
-            raise _refused("the token is not valid") from error
+            raise _rejected("the token is not valid") from error
         if expires > MAX_EXPIRES:
-            raise _refused("the token expires after the year 9999")
+            raise _rejected("the token expires after the year 9999")
         if not claims["sub"]:
-            raise _refused("the token names nobody: its sub is empty")
+            raise _rejected("the token has an empty sub")
         return Identity(claims["sub"], _scopes(claims.get("scope")), expires)
 
 
 def mint(key: str, subject: str, scopes: Sequence[Scope], audience: str, issued: int, expires: int) -> str:
-    """A token signed with a shared key; times in seconds since the epoch. Raises ConfigurationError for a short key."""
+    """Sign a token with a shared key; times in seconds since the epoch. Raises ConfigurationError for a short key."""
     claims = {"sub": subject, "scope": " ".join(scopes), "aud": audience, "iat": issued, "exp": expires}
-    return jwt.encode(claims, _long_enough(key), algorithm="HS256")
+    return jwt.encode(claims, _checked_key(key), algorithm="HS256")
 
 
 def _scopes(claim: object) -> frozenset[Scope]:
@@ -124,8 +124,8 @@ def _scopes(claim: object) -> frozenset[Scope]:
     return frozenset(scope for scope in Scope if scope in words)
 
 
-def _long_enough(key: str) -> bytes:
-    # The bytes of a file, where they are not text.
+def _checked_key(key: str) -> bytes:
+    # A key read from a file may not be valid UTF-8.
     encoded = key.encode(errors="surrogateescape")
     if len(encoded) < MIN_KEY_BYTES:
         raise ConfigurationError(
@@ -148,10 +148,10 @@ def _public_key(name: str, pem: bytes) -> tuple[str, Any]:
     if isinstance(key, Ed25519PublicKey):
         return "EdDSA", key
     raise ConfigurationError(
-        f"{name} (public_keys) has a key that is none of RSA with at least {MIN_RSA_BITS} bits, P-256 and Ed25519",
+        f"{name} (public_keys) must be an RSA key with at least {MIN_RSA_BITS} bits, a P-256 or an Ed25519 key",
         field="public_keys",
     )
 
 
-def _refused(message: str) -> PermissionDenied:
+def _rejected(message: str) -> PermissionDenied:
     return PermissionDenied(message, reason="TOKEN_REFUSED", field="token")

@@ -91,7 +91,11 @@ async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage,
             "server unavailable",
             "The server has been unavailable since .*: connection refused. Commands cannot be sent or cancelled",
         ),
-        ("valkey", "Valkey unavailable", "Valkey has been unavailable since .*: connection refused. The page receives no updates"),
+        (
+            "valkey",
+            "Valkey unavailable",
+            "Valkey has been unavailable since .*: connection refused. The page receives no updates",
+        ),
     ],
 )
 async def test_what_is_away_is_said_in_every_view(
@@ -187,5 +191,5 @@ async def test_all_that_ended_is_counted(page: DashboardPage, world: PageWorld) 
     await page.open()
     tile = page.page.locator('.tile:has-text("Completed") dd').first
     await expect(tile).to_have_text("60 or more")
-    await expect(page.page.get_by_label("Throughput")).to_contain_text("60 completed, 0 not, or more")
+    await expect(page.page.get_by_label("Throughput")).to_contain_text("60 completed, 0 not completed, or more")
     await page.picture("overview-or-more")

@@ -22,9 +22,7 @@ async def test_a_program_runs_and_its_lines_appear(page: DashboardPage) -> None:
     await expect(page.output).to_contain_text("err")
     await expect(page.fact("Exit code")).to_have_text("3")
     await expect(page.page.get_by_label("Result", exact=True)).to_contain_text("exit code 3, 8 B of output")
-    await expect(page.page.get_by_label("Result", exact=True)).to_contain_text(
-        "processes that the program left running were killed"
-    )
+    await expect(page.page.get_by_label("Result", exact=True)).to_contain_text("leftover processes killed")
     for stage in ("queued", "assigned", "sent", "acknowledged", "started", "finished"):
         await expect(page.stage(stage)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3} UTC"))
     await expect(page.stage("finished")).to_contain_text(re.compile(r"\+[\d.]+ m?s"))
@@ -40,7 +38,7 @@ async def test_lines_appear_while_the_command_runs(page: DashboardPage, world: P
         await expect(page.status).to_have_text("assigned")
     world.script.end()
     await expect(page.status).to_have_text("completed")
-    await expect(page.page.get_by_label("Data of the result")).to_have_text('{\n  "ok": true\n}')
+    await expect(page.page.get_by_label("Result data")).to_have_text('{\n  "ok": true\n}')
 
 
 async def test_a_command_is_cancelled(page: DashboardPage) -> None:
@@ -64,7 +62,7 @@ async def test_a_command_is_sent_again(page: DashboardPage) -> None:
 async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage) -> None:
     await page.open(f"send?agent={AGENT_ID}")
     await page.page.get_by_label("Command line").fill("true")
-    await page.page.get_by_label("Time limit, seconds").fill("7200")
+    await page.page.get_by_label("Time limit (seconds)").fill("7200")
     await page.page.get_by_label("Queue limit (seconds)").fill("90")
     await page.page.get_by_role("button", name="Send", exact=True).click()
     first = await page.shown_command()
@@ -73,7 +71,7 @@ async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage
     await expect(page.fact("Time limit")).to_have_text("2 h")
     await expect(page.fact("Queue limit")).to_have_text("1 min 30 s")
     await page.page.get_by_role("link", name="Edit and send…").click()
-    await expect(page.page.get_by_label("Time limit, seconds")).to_have_value("7200")
+    await expect(page.page.get_by_label("Time limit (seconds)")).to_have_value("7200")
 
 
 class HeldAnswer:
@@ -125,9 +123,7 @@ async def test_what_may_have_been_sent_is_queued_once(page: DashboardPage) -> No
     answers.hold()
     await page.page.get_by_role("button", name="Send", exact=True).click()
     sent = await answers.pass_on(**NO_ANSWER)
-    await expect(page.page.get_by_role("alert")).to_contain_text(
-        "Unknown whether the command for page-agent was sent"
-    )
+    await expect(page.page.get_by_role("alert")).to_contain_text("Unknown whether the command for page-agent was sent")
     await page.page.get_by_role("button", name="Send", exact=True).click()
     assert await page.shown_command() == sent
     # The same of a command that runs again.
@@ -183,7 +179,7 @@ async def test_a_command_for_an_agent_that_is_away(page: DashboardPage) -> None:
     await expect(hint).to_contain_text("an-agent-with-a-name")
     assert await type_field.bounding_box() == place, "a hint moves no other field"
     await page.page.get_by_label("Agent", exact=True).fill("nobody")
-    await expect(hint).to_have_text("Now agent nobody is not connected, never seen here: the command waits for it.")
+    await expect(hint).to_have_text("Agent nobody is not connected, never seen: the command waits in the queue.")
     await page.page.get_by_label("fail at once").check()
     await expect(hint).to_contain_text("the command fails at once")
     await page.page.get_by_role("button", name="Send", exact=True).click()
@@ -196,7 +192,7 @@ async def test_a_command_for_an_agent_that_is_away(page: DashboardPage) -> None:
     await page.picture("agent-away")
     await page.page.get_by_role("link", name="Overview").click()
     await expect(page.page.locator('.tile:has-text("Queued") dd')).to_have_text("1")
-    await expect(page.rows).to_contain_text("true · not connected, never seen here")
+    await expect(page.rows).to_contain_text("true · not connected, never seen")
 
 
 async def test_what_is_wrong_in_the_form_is_told_at_its_field(page: DashboardPage) -> None:

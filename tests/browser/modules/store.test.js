@@ -200,7 +200,7 @@ export const tests = {
     const known = after(connected({ agents: [agent("a"), agent("b", "offline")] }));
     same(
       ["a", "b", "c"].map((agentId) => agentAbsence(known, agentId, NOW)),
-      ["", "not connected", "not connected, never seen here"],
+      ["", "not connected", "not connected, never seen"],
     );
     same(agentAbsence(initialState(), "a", NOW), "");
     const since = after(connected({ agents: [agent("a", "offline", { awaySince: NOW })] }));

@@ -57,14 +57,14 @@ def signed(algorithm: str = "HS256", **changes: Any) -> str:
         (lambda: 7, "token must be text"),
         (lambda: "no.jwt.at-all", "not a JWT"),
         (lambda: token(expires=int(time.time()) - 60), "expired"),
-        (lambda: token(key="another key, also of 32 bytes or more"), "not by a key of this bridge"),
+        (lambda: token(key="another key, also of 32 bytes or more"), "not signed by a key of this bridge"),
         (lambda: token(audience="somebody-else"), "another audience"),
         (lambda: token(scopes=[Scope.WRITE]), "dashboard:read"),
         (lambda: signed("none"), "not signed with an algorithm"),
         (lambda: signed("HS512"), "not signed with an algorithm"),
         (lambda: signed(exp=None), "has no exp"),
         (lambda: signed(iat=int(time.time()) + 600), "not valid"),
-        (lambda: signed(sub=""), "names nobody"),
+        (lambda: signed(sub=""), "has an empty sub"),
     ],
 )
 async def test_a_token_that_will_not_do(bridge: RunningBridge, made: Callable[[], object], why: str) -> None:
@@ -223,5 +223,5 @@ async def test_a_fault_of_our_own_is_logged_and_ends_the_connection_with_a_code(
         async with bridge.dashboard() as dashboard:
             await dashboard.say("subscribe", agents=["*"])
             code, reason = await dashboard.until_closed()
-    assert (code, reason) == (1011, "something failed in the bridge; its log says what")
+    assert (code, reason) == (1011, "internal error in the bridge; see its log")
     assert "a dashboard's connection failed" in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from unittest.mock import patch
 
-from distributor.bridge.command_calls import MAX_WAITING, CommandCalls
+from distributor.bridge.command_calls import MAX_PENDING, CommandCalls
 from distributor.bridge.requests import Queue
 from distributor.client import Command, QueuedCommand
 from distributor.errors import Unavailable
@@ -52,12 +52,12 @@ async def test_who_asks_for_more_than_can_wait_is_told_so_and_read_on(bridge: Ru
 
     with patch.object(CommandCalls, "queue", queue):
         async with bridge.dashboard() as dashboard:
-            for number in range(MAX_WAITING + 2):
+            for number in range(MAX_PENDING + 2):
                 await dashboard.say("command:request", **WAITING, requestId=str(number))
             refused = await dashboard.first("error")
             assert (refused["code"], refused["reason"]) == ("RESOURCE_EXHAUSTED", "TOO_MANY_REQUESTS")
             # One may have been taken already, and be with the server.
-            assert refused["requestId"] in (str(MAX_WAITING), str(MAX_WAITING + 1))
+            assert refused["requestId"] in (str(MAX_PENDING), str(MAX_PENDING + 1))
             await dashboard.settled()
 
 

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from distributor.bridge.command_calls import MAX_WAITING, MAX_WAITING_BYTES, CommandCalls, WaitingCalls
+from distributor.bridge.command_calls import MAX_PENDING, MAX_PENDING_BYTES, CommandCalls, PendingCalls
 from distributor.bridge.requests import Interrupt
 from distributor.errors import InvalidArgument, ResourceExhausted
 
@@ -39,23 +39,23 @@ async def test_refusals_are_in_the_words_of_dashboards(
 
 
 async def test_in_order_and_never_more_than_may_wait() -> None:
-    calls: WaitingCalls[int] = WaitingCalls()
-    for number in range(MAX_WAITING):
+    calls: PendingCalls[int] = PendingCalls()
+    for number in range(MAX_PENDING):
         calls.put(number, 10)
     with pytest.raises(
-        ResourceExhausted, match="^1,000 requests wait, the limit; send it again when some are answered$"
+        ResourceExhausted, match="^the limit of 1,000 pending requests is reached; retry when some are answered$"
     ):
-        calls.put(MAX_WAITING, 10)
+        calls.put(MAX_PENDING, 10)
     assert [await calls.get() for _ in range(2)] == [0, 1]
-    calls.put(MAX_WAITING, 10)
-    assert [await calls.get() for _ in range(MAX_WAITING - 1)] == list(range(2, MAX_WAITING + 1))
+    calls.put(MAX_PENDING, 10)
+    assert [await calls.get() for _ in range(MAX_PENDING - 1)] == list(range(2, MAX_PENDING + 1))
 
 
 async def test_large_ones_count_for_more() -> None:
-    calls: WaitingCalls[str] = WaitingCalls()
+    calls: PendingCalls[str] = PendingCalls()
     for _ in range(4):
-        calls.put("large", MAX_WAITING_BYTES // 4)
-    with pytest.raises(ResourceExhausted, match="^requests of 4 MiB wait, the limit; send it again"):
+        calls.put("large", MAX_PENDING_BYTES // 4)
+    with pytest.raises(ResourceExhausted, match="^the limit of 4 MiB of pending requests is reached; retry"):
         calls.put("small", 1)
     await calls.get()
     calls.put("small", 1)

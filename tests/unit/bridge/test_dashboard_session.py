@@ -155,7 +155,7 @@ async def test_far_more_endings_than_the_queue_holds() -> None:
             dashboard.send_change(ended(number))
 
     _, running = session(Peer(), SnapshotSync(tell_many))
-    with pytest.raises(CloseConnection, match="far more waits") as closing:
+    with pytest.raises(CloseConnection, match="exceeds its hard limit") as closing:
         await running
     assert closing.value.code == 1013
 

@@ -135,8 +135,8 @@ async def test_who_comes_from_a_bridge_that_was_ahead_resumes_once_this_one_is_t
     stream = Stream()
     async with running_hub(stream) as (hub, _):
         stream.last = "3000-0"
-        assert await hub.resume_obstacle("3001-0") == "unknown"
-        asked = asyncio.create_task(hub.resume_obstacle("3000-0"))
+        assert await hub.resync_reason("3001-0") == "unknown"
+        asked = asyncio.create_task(hub.resync_reason("3000-0"))
         stream.upcoming.put_nowait(EventBatch("2000-0", "replica", ()))
         await until(lambda: hub.delivered_until == "2000-0")
         assert not asked.done()
@@ -149,4 +149,4 @@ async def test_who_comes_to_a_bridge_that_stays_behind_is_sent_away() -> None:
     async with running_hub(stream, catch_up_seconds=0.01) as (hub, _):
         stream.last = "3000-0"
         with pytest.raises(Unavailable, match="behind"):
-            await hub.resume_obstacle("3000-0")
+            await hub.resync_reason("3000-0")

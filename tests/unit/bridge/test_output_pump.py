@@ -102,7 +102,7 @@ async def test_a_late_viewer_catches_up_and_joins_the_others(log: Log, pumps: Ou
     assert await heard(second, "4-10") == ["4-10"]
     log.write(b"abc")
     log.reads.clear()
-    pumps.arrived("c")
+    pumps.notify("c")
     assert await heard(first, "10-13") == ["10-13"]
     assert await heard(second, "10-13") == ["10-13"]
     assert log.reads[0] == 10
@@ -121,7 +121,7 @@ async def test_a_viewer_without_room_waits_and_delays_nobody(log: Log, pumps: Ou
     assert len(slow.outbox) == 12
     assert slow.full_since is not None
     log.reads.clear()
-    pumps.arrived("c")
+    pumps.notify("c")
     for _ in range(10):
         await asyncio.sleep(0)
     assert not log.reads, "nothing is read for who has no room"

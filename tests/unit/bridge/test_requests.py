@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributor.bridge.requests import (
-    MAX_MARKS,
     MAX_PARAMS_VALUES,
+    MAX_STRUCTURAL_CHARACTERS,
     Queue,
     Subscribe,
     Topics,
@@ -81,9 +81,9 @@ def test_who_names_no_subscriptions_gets_every_agent_and_who_names_some_gets_tho
 @pytest.mark.parametrize("opening", [",", "[", "{"])
 def test_a_message_has_a_bounded_number_of_values(opening: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        fields_of(opening * (MAX_MARKS + 1))
+        fields_of(opening * (MAX_STRUCTURAL_CHARACTERS + 1))
     assert caught.value.reason == "TOO_MANY_VALUES"
-    assert fields_of('{"x":[' + ",".join("1" * (MAX_MARKS - 1)) + "]}")
+    assert fields_of('{"x":[' + ",".join("1" * (MAX_STRUCTURAL_CHARACTERS - 1)) + "]}")
 
 
 @pytest.mark.parametrize("value", [1, {}, []])

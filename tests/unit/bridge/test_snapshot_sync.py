@@ -48,7 +48,7 @@ class Hub:
     def note_sent(self, state: CommandState, agent_away_since_ms: int) -> None:
         pass
 
-    async def resume_obstacle(self, position: str) -> str:
+    async def resync_reason(self, position: str) -> str:
         return ""
 
     def happens(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from distributor.bridge import messages
-from distributor.bridge.store_view import MAX_AGENTS_BYTES, MAX_SNAPSHOT_AGENTS, StoreView
+from distributor.bridge.store_view import MAX_SNAPSHOT_AGENT_BYTES, MAX_SNAPSHOT_AGENTS, StoreView
 from distributor.model.agent import AgentInfo
 from distributor.wire.documents import agent_document
 
@@ -36,7 +36,7 @@ async def test_the_agents_of_a_snapshot_fit_into_one_message_whatever_their_labe
     assert 0 < len(shown) < 40
     assert (
         len(messages.resync("slow", "0-0", [agent_document(agent) for agent in shown], []).encode())
-        < MAX_AGENTS_BYTES + 1_024
+        < MAX_SNAPSHOT_AGENT_BYTES + 1_024
     )
 
 

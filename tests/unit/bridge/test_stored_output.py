@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from distributor.bridge.stored_output import BYTES_IN_A_READ, stored_output
+from distributor.bridge.stored_output import MAX_READ_BYTES, stored_output
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import Unavailable
 from distributor.model.delivery import OutputPiece, StoredChunk
@@ -47,7 +47,7 @@ async def test_every_byte_in_order(at_once: int) -> None:
     assert await read(log) == (0, b"\xff\x00ab\r\nc")
     assert await read(log, frozenset({1})) == (0, b"\xff\x00ac")
     assert await read(log, frozenset({2})) == (0, b"b\r\n")
-    assert log.largest == BYTES_IN_A_READ
+    assert log.largest == MAX_READ_BYTES
 
 
 async def test_nothing_printed() -> None:

@@ -36,10 +36,10 @@ def test_who_is_told_of_an_agent() -> None:
 
 
 def test_a_dashboard_has_a_limit() -> None:
-    subscriptions: Subscriptions[str] = Subscriptions(most=3)
+    subscriptions: Subscriptions[str] = Subscriptions(limit=3)
     subscriptions.add_commands("d", ["c1", "c1", "c2"])
     subscriptions.add_agents("d", ["a1"])
-    with pytest.raises(ResourceExhausted, match="3 agents and commands, the limit"):
+    with pytest.raises(ResourceExhausted, match="limit of 3 agents and commands"):
         subscriptions.check("d", 1)
     subscriptions.check("other", 3)
     subscriptions.remove_commands("d", ["c1"])

@@ -64,7 +64,7 @@ def test_help_and_version_are_data() -> None:
         (["token", "--subject", "\udcff"], {"TOKEN_KEY": KEY}, "--subject must be UTF-8"),
         (["token", "--subject", "a", "--token-key-file", "/dev/null"], {}, "/dev/null (token_key_file) is empty"),
         (["bridge", "--public-key", __file__], {}, f"{__file__} (public_keys) is not a public key in PEM"),
-        (["bridge"], {}, "no dashboard could connect: set token_key, token_key_file or public_keys"),
+        (["bridge"], {}, "no key to verify tokens: set token_key, token_key_file or public_keys"),
         (["bridge"], {"TOKEN_KEY": KEY}, "a bridge reads from the Valkey of its server: set valkey_url"),
         (["bridge"], {"TOKEN_KEY": KEY, "VALKEY_URL": "valkey://127.0.0.1:1"}, "cannot use the Valkey at"),
         (["bridge", "--public-key", "/nowhere"], {}, "cannot read /nowhere (public_keys)"),
