@@ -199,7 +199,7 @@ def leftovers_text(result: CommandResult) -> str:
     """A note if the agent killed leftover processes of the program, otherwise ""."""
     data = result.data
     killed = isinstance(data, dict) and data.get("killed_leftover_processes") is True
-    return "processes that the program left running were killed" if killed else ""
+    return "leftover processes killed" if killed else ""
 
 
 def agent_absence(state: CommandState) -> str:

@@ -68,7 +68,7 @@ def test_every_script_of_the_page_has_a_row() -> None:
         assert f"| `{path.relative_to(PAGE_SCRIPTS)}` | " in page, path
     assert "| `main.js` | Starts the page |" in page
     assert (
-        "| `strict_elements.js` | Lets xterm.js work under a Content-Security-Policy without 'unsafe-inline' |" in page
+        "| `strict_elements.js` | Makes xterm.js work under a Content-Security-Policy without 'unsafe-inline' |" in page
     )
 
 
@@ -85,7 +85,7 @@ def test_every_store_function_has_a_row() -> None:
         assert (f"| `{path.stem}` | " in page) is not path.name.startswith("_"), path
     assert "| `enqueue` | store commands and make them ready for their agents | refused |" in page
     assert (
-        "| `claim` | give queued commands to attached agents, in order of rank, each under a lease; "
+        "| `claim` | assign queued commands to attached agents, by rank, each under a lease; "
         "control commands first | goes on |" in page
     )
     assert "| `list_commands` | one page of commands, newest first | reads only |" in page

@@ -109,9 +109,7 @@ def test_killed_leftovers_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     view = RawView(Screen("table"))
     view.show(RESULT._replace(data={"killed_leftover_processes": True}))
 
-    assert capfd.readouterr().err == (
-        "c1 failed, exit code 3 (exit_nonzero: exit code 3); processes that the program left running were killed\n"
-    )
+    assert capfd.readouterr().err == ("c1 failed, exit code 3 (exit_nonzero: exit code 3); leftover processes killed\n")
 
 
 @pytest.mark.parametrize(("stream", "newline"), [(OutputStream.STDERR, "\n"), (OutputStream.STDOUT, "")])
