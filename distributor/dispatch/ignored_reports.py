@@ -35,7 +35,7 @@ def ignored(session: AgentSession, report: Report) -> Iterator[Ignored]:
     others = {
         "refused": [refusal.lease for refusal in report.refusals],
         "output": [LeaseRef(piece.command_id, piece.lease_id) for piece in report.outputs],
-        "cancel_reports": report.not_found,
+        "cancel_reports": [*report.not_found, *report.stopping],
     }
     for part, refs in others.items():
         for ref in refs:

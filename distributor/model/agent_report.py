@@ -53,7 +53,10 @@ class ReportedCompletion(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The command reports in one agent message. `not_found` lists commands that a cancel did not find."""
+    """The command reports in one agent message.
+
+    `not_found` lists commands that a cancel did not find, `stopping` those that it did; the latter change nothing.
+    """
 
     received: Sequence[LeaseRef] = ()
     started: Sequence[LeaseRef] = ()
@@ -61,6 +64,7 @@ class Report(NamedTuple):
     outputs: Sequence[OutputPiece] = ()
     completions: Sequence[ReportedCompletion] = ()
     not_found: Sequence[LeaseRef] = ()
+    stopping: Sequence[LeaseRef] = ()
 
 
 class ResultAnswer(NamedTuple):

@@ -100,13 +100,15 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         count = len(getattr(request, field))
         if count > MAX_ITEMS_PER_MESSAGE:
             raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
+    cancels = [(item.finding, _cancelled(item)) for item in request.cancel_reports]
     return Report(
         received=[_lease_ref("received", item) for item in request.received],
         started=[_lease_ref("started", item) for item in request.started],
         refusals=[_refusal(item) for item in request.refused],
         outputs=[_output(item, agent_id) for item in request.output],
         completions=[_completion(item) for item in request.results],
-        not_found=[lease for item in request.cancel_reports if (lease := _not_found(item)) is not None],
+        not_found=[lease for finding, lease in cancels if finding == pb.CANCEL_FINDING_UNKNOWN],
+        stopping=[lease for finding, lease in cancels if finding == pb.CANCEL_FINDING_STOPPING],
     )
 
 
@@ -121,11 +123,10 @@ def _lease_ref(
     return lease
 
 
-def _not_found(item: pb.CancelReport) -> LeaseRef | None:
+def _cancelled(item: pb.CancelReport) -> LeaseRef:
     if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
         raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
-    lease = _lease_ref("cancel_reports", item)
-    return lease if item.finding == pb.CANCEL_FINDING_UNKNOWN else None
+    return _lease_ref("cancel_reports", item)
 
 
 def _refusal(item: pb.Refused) -> Refusal:

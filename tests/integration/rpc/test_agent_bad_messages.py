@@ -279,7 +279,10 @@ async def test_what_is_ignored_is_named_in_the_debug_log(
         await agent.send(
             started=[pb.Started(command_id=command_id, lease_id=lease_id)],
             **output(command_id=command_id, lease_id="another"),
-            cancel_reports=[pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN)],
+            cancel_reports=[
+                pb.CancelReport(command_id=command_id, finding=pb.CANCEL_FINDING_UNKNOWN),
+                pb.CancelReport(command_id="C2", lease_id="L2", finding=pb.CANCEL_FINDING_STOPPING),
+            ],
         )
         await agent.finish(assignment, lease_id="another")
     lines = [line.getMessage() for line in caplog.records]
@@ -289,6 +292,10 @@ async def test_what_is_ignored_is_named_in_the_debug_log(
         "lease_id= part=cancel_reports why='no lease'",
     ):
         assert f"part of a message ignored agent_id=agent123 command_id={command_id} {rest}" in lines
+    assert (
+        "part of a message ignored agent_id=agent123 command_id=C2 lease_id=L2 part=cancel_reports "
+        "why='command not in flight'" in lines
+    )
     assert f"result not kept agent_id=agent123 command_id={command_id} outcome=stale reason=stale_lease" in lines
 
 

@@ -32,7 +32,7 @@ def refusal(ref: LeaseRef) -> Refusal:
 
 
 def test_what_counts_is_not_ignored(session: AgentSession) -> None:
-    report = Report([HELD], [HELD], [refusal(HELD)], [output(HELD)], [], [HELD])
+    report = Report([HELD], [HELD], [refusal(HELD)], [output(HELD)], [], [HELD], [HELD])
     assert list(ignored(session, report)) == []
 
 
@@ -48,6 +48,7 @@ def test_what_counts_is_not_ignored(session: AgentSession) -> None:
         ("refused", lambda ref: Report(refusals=[refusal(ref)])),
         ("output", lambda ref: Report(outputs=[output(ref)])),
         ("cancel_reports", lambda ref: Report(not_found=[ref])),
+        ("cancel_reports", lambda ref: Report(stopping=[ref])),
     ],
 )
 def test_each_part_that_is_not_about_what_is_in_flight(
