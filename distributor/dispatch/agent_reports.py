@@ -55,6 +55,8 @@ class AgentReports:
         self._max_result_bytes = max_result_bytes
         self._holds = holds
         self._random = random.Random()
+        self._dropped_pieces = 0
+        """Since output was stored last. A full store gets two lines in the log, not one for each message."""
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
         """Store all parts of a report in order; `now` in monotonic milliseconds.
@@ -85,8 +87,14 @@ class AgentReports:
             safe = await self._output_log.append(pieces)
         except ResourceExhausted as error:
             # Output may be dropped, results may not: a full store must still accept results. The log has a gap here.
-            logger.warning("output is dropped", error=str(error))
+            if not self._dropped_pieces:
+                logger.warning("output is dropped", error=str(error))
+            self._dropped_pieces += len(pieces)
             safe = [None] * len(pieces)
+        else:
+            if self._dropped_pieces:
+                logger.warning("output is stored again", dropped_pieces=self._dropped_pieces)
+                self._dropped_pieces = 0
         answers: dict[str, int] = {}
         stored: dict[LeaseRef, int] = {}
         for piece, offset in zip(pieces, safe, strict=True):

@@ -173,6 +173,7 @@ class AgentStream:
                 half_close = asyncio.ensure_future(self._context.read())
                 half_close.add_done_callback(_consume_exception)
                 await asyncio.wait([half_close], timeout=self._last_write_seconds)
+                _log_after_goodbye(half_close, self.session.agent_id)
                 return True
 
     async def close(self) -> list[tuple[str, str]]:
@@ -283,3 +284,10 @@ def _consume_exception(read: asyncio.Future[Any]) -> None:
     """Consume the exception so that asyncio does not warn."""
     if not read.cancelled():
         read.exception()
+
+
+def _log_after_goodbye(read: asyncio.Future[Any], agent_id: str) -> None:
+    """Log a message that came where the half-close was due."""
+    if read.done() and read.exception() is None and isinstance(read.result(), pb.ConnectRequest):
+        parts = [field.name for field, _ in read.result().ListFields()]
+        logger.debug("message after goodbye ignored", agent_id=agent_id, parts=parts)

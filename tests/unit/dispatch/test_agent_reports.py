@@ -304,6 +304,20 @@ async def test_a_full_store_costs_output_but_no_result(world: World) -> None:
     assert (stored.status, stored.output_bytes) == (CommandStatus.COMPLETED, 3)
 
 
+async def test_a_full_store_is_logged_once_and_once_it_has_room_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    piece = OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")
+    for full in (True, True, False, False, True):
+        world.output.full = full
+        await world.say(outputs=[piece, piece])
+    assert [line.getMessage() for line in caplog.records] == [
+        "output is dropped error='Valkey has no memory left'",
+        "output is stored again dropped_pieces=4",
+        "output is dropped error='Valkey has no memory left'",
+    ]
+
+
 async def test_nothing_is_answered_while_valkey_is_away(world: World) -> None:
     world.store.away = True
     with pytest.raises(Unavailable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,6 +94,19 @@ async def test_nothing_is_delivered_to_one_who_has_said_goodbye(world: World) ->
         claimed = [ClaimedCommand("c1", 1, command_pb2.Command(command_id="c1").SerializeToString())]
         assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed))
         world.context.half_close()
+
+
+async def test_a_message_after_goodbye_is_named_in_the_debug_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.context.say(pb.ConnectRequest(goodbye=pb.Goodbye(reason="shift over")))
+    world.context.say(pb.ConnectRequest(results=[pb.Result(command_id="c1")]))
+    with caplog.at_level(logging.DEBUG, logger="distributor"):
+        assert await world.stream.read()
+    assert [line.getMessage() for line in caplog.records] == [
+        "message after goodbye ignored agent_id=agent123 parts=['results']"
+    ]
+    assert world.store.completions == []
 
 
 async def test_a_stream_that_is_ended_between_goodbye_and_half_close_warns_of_nothing(world: World) -> None:
