@@ -1,8 +1,8 @@
-"""How fast, how much memory: `python -m bench` measures a server of its own and compares with the targets."""
+"""`python -m bench` measures a server's speed and memory and compares them with targets."""
 
 import os
 
-# We start processes while gRPC runs, and none of them is a copy of us: its handlers of fork have nothing to do.
+# Processes are started without fork, so gRPC needs no fork handlers.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-# Streams are cut on purpose here, which it would tell each time.
+# Streams are cut on purpose, and gRPC would log each.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

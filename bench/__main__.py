@@ -23,18 +23,20 @@ from distributor.tasks import first_of
 
 SCENARIO_TIMEOUT_SECONDS = 900.0
 TIDYING_SECONDS = 120.0
-"""How long a scenario that is broken off may take to end its processes."""
+"""Time for an interrupted scenario to end its processes."""
 
 
 @click.command()
-@click.option("--only", "names", multiple=True, type=click.Choice(list(SCENARIOS)), help="Run this one; repeatable.")
-@click.option("--quick", is_flag=True, help="Small counts, to see that everything works; the figures mean little.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the JSON goes.")
-@click.option("--save-baseline", is_flag=True, help="Also keep the figures in bench/baseline.json.")
+@click.option(
+    "--only", "names", multiple=True, type=click.Choice(list(SCENARIOS)), help="Run only this scenario; repeatable."
+)
+@click.option("--quick", is_flag=True, help="Use small counts for a smoke test; the figures mean little.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the JSON report.")
+@click.option("--save-baseline", is_flag=True, help="Also save the figures as bench/baseline.json.")
 @click.option(
     "--profile", type=click.Path(file_okay=False, path_type=Path), help="Profile the server into this folder."
 )
-@click.option("--without-uvloop", is_flag=True, help="Run the server on asyncio's own event loop.")
+@click.option("--without-uvloop", is_flag=True, help="Run the server on asyncio's event loop.")
 def main(
     names: tuple[str, ...],
     quick: bool,
@@ -43,9 +45,9 @@ def main(
     profile: Path | None,
     without_uvloop: bool,
 ) -> None:
-    """Measure a server, a Valkey, agents and load of its own on loopback.
+    """Start a server, Valkey, agents and load on loopback, and measure them.
 
-    Exits with 0 once everything is measured, also where a target is missed, and with 1 where something failed.
+    Exits with 0 once everything is measured, even if a target is missed, and with 1 if something failed.
     """
     report = Report(QUICK if quick else FULL, ServerVariant(profile, without_uvloop))
     try:
@@ -61,7 +63,7 @@ def main(
 
 
 async def _measure_unless_stopped(names: Sequence[str], report: Report) -> bool:
-    """Measure; False where a signal came first. Either way everything that was started has ended."""
+    """Measure; return False if a signal came first. Either way, every started process has ended."""
     with StopSignals() as signals:
         return await first_of(signals.wait(), _measure(names, report), again_seconds=TIDYING_SECONDS) == 1
 
@@ -77,15 +79,15 @@ async def _measure(names: Sequence[str], report: Report) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """In one line; of several tasks that failed together, the first says why."""
+    """Return the reason in one line, from the first of several failed tasks."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
 async def _outcome(name: str, scenario: Scenario, scale: Scale, variant: ServerVariant) -> Outcome:
-    """Each scenario gets a server and a Valkey of its own, so that none sees what another left behind."""
-    # A short name: the socket of Valkey lies in it, and paths of sockets are bounded.
+    """Run a scenario on a fresh server and Valkey, so that no scenario sees data of another."""
+    # Short, as it holds Valkey's socket and socket paths are limited.
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         async with Cluster(Path(folder), variant.named(name)) as cluster:
             findings, details = await scenario(cluster, scale)

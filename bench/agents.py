@@ -1,6 +1,6 @@
-"""A process of agents that answer at once, written against the protocol alone so that the server is what is measured.
+"""A process of agents that answer at once. They use only the protocol, so that the server dominates the measurement.
 
-Its argument is an AgentsPlan as JSON. Prints a line once all agents are attached; leaves in order on SIGTERM.
+Takes an AgentsPlan as JSON. Prints a line once all agents are attached; detaches them on SIGTERM.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from distributor.wire.transport import channel_options
 
 ATTACHING_AT_ONCE = 50
 CHANNEL_OPTIONS = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
-"""Each agent has a connection of its own, as agents on as many hosts have."""
+"""Each agent has its own connection, like agents on separate hosts."""
 
 Stream = grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]
 
 
 @dataclass(frozen=True)
 class AgentsPlan:
-    """Who attaches where."""
+    """The agents of one process and their server."""
 
     address: str
     prefix: str
@@ -37,23 +37,23 @@ class AgentsPlan:
     capacity: int
 
     def dump(self) -> str:
-        """As JSON."""
+        """Encode the plan as JSON."""
         return json.dumps(asdict(self))
 
     def ids(self) -> list[str]:
-        """The names of the agents."""
+        """Return the ids of the agents."""
         return [f"{self.prefix}-{number}" for number in range(self.count)]
 
 
 def hello(agent_id: str, capacity: int) -> pb.ConnectRequest:
-    """The first message of an agent."""
+    """Build the first message of an agent."""
     return pb.ConnectRequest(
         hello=pb.Hello(agent_id=agent_id, instance_id=secrets.token_hex(8), capacity=capacity, agent_version="bench")
     )
 
 
 class InstantAgent:
-    """One agent: every command it is given has at once been received, started and completed."""
+    """An agent that reports each command as received, started and completed at once."""
 
     def __init__(self, agent_id: str, capacity: int) -> None:
         self._agent_id = agent_id
@@ -61,7 +61,7 @@ class InstantAgent:
         self._writing = asyncio.Lock()
 
     async def attach(self, address: str) -> None:
-        """Return once the server has said welcome."""
+        """Connect; return after the server's Welcome."""
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stream: Stream = AgentGatewayServiceStub(self._channel).Connect()
         await self._stream.write(hello(self._agent_id, self._capacity))
@@ -81,7 +81,7 @@ class InstantAgent:
             heartbeats.cancel()
 
     async def leave(self) -> None:
-        """Say goodbye, and close the connection once the server has ended the stream."""
+        """Send Goodbye, wait for the server to end the stream, and close the connection."""
         await self._write(pb.ConnectRequest(goodbye=pb.Goodbye(reason="measured")))
         await self._stream.done_writing()
         await self._stream.code()
@@ -112,7 +112,7 @@ def _done(commands: pb.Commands) -> pb.ConnectRequest:
 
 
 async def run(plan: AgentsPlan) -> None:
-    """Attach all agents, say so, serve until a signal comes, leave."""
+    """Attach all agents, report that, serve until a signal, detach."""
     agents = [InstantAgent(agent_id, plan.capacity) for agent_id in plan.ids()]
     some = asyncio.Semaphore(ATTACHING_AT_ONCE)
 

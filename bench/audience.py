@@ -1,4 +1,4 @@
-"""Many dashboards in one process. They speak raw frames and only note what came when: a bridge is what is measured."""
+"""Many dashboards in one process. They use raw frames and only record arrivals, so that the bridge dominates."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from bench.findings import BenchFailed
 from distributor.settings import split_address
 
 TEXT, PING, PONG = 1, 9, 10
-HEARING_SECONDS = 120.0
+RECEIVE_SECONDS = 120.0
 _TYPE_BEGINS = len('{"type":"')
 
 
 class Audience:
-    """So many dashboards that are told of all commands. An async context manager: all connected inside it."""
+    """A number of dashboards that subscribe to all commands, connected inside this async context manager."""
 
     def __init__(self, address: str, token: str, count: int) -> None:
         self._address = address
         self._token = token
         self._count = count
         self._dashboards: list[_Dashboard] = []
-        self._heard: Counter[str] = Counter()
+        self._received_counts: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._leaving = False
         self._lost = False
         self.messages: list[tuple[int, str, bytes]] = []
-        """When each message came (nanoseconds since 1970), its type, and all of it."""
+        """Arrival time (nanoseconds since 1970), type and payload of each message."""
 
     async def __aenter__(self) -> Self:
         host, port = split_address(self._address)
@@ -43,8 +43,8 @@ class Audience:
             _, dashboard = await loop.create_connection(lambda: _Dashboard(host, self._note, self._left), host, port)
             self._dashboards.append(dashboard)
             await dashboard.upgraded
-        self.say("dashboard:connect", token=self._token, subscribe={"commands": ["*"]})
-        await self.all_hear("connected")
+        self.send_all("dashboard:connect", token=self._token, subscribe={"commands": ["*"]})
+        await self.wait_for_all("connected")
         return self
 
     async def __aexit__(
@@ -54,31 +54,31 @@ class Audience:
         for dashboard in self._dashboards:
             dashboard.close()
 
-    def say(self, type_: str, **fields: Any) -> None:
-        """From each."""
+    def send_all(self, type_: str, **fields: Any) -> None:
+        """Send a message from each dashboard."""
         payload = json.dumps({"type": type_, "version": "1.0.0", **fields}).encode()
         for dashboard in self._dashboards:
             dashboard.send(TEXT, payload)
 
-    async def all_hear(self, type_: str, times: int = 1) -> None:
-        """Return once each has heard so many messages of a type, of all that `messages` has. Raises BenchFailed."""
-        async with asyncio.timeout(HEARING_SECONDS):
-            while self._heard[type_] < times * self._count:
+    async def wait_for_all(self, type_: str, times: int = 1) -> None:
+        """Wait until each dashboard has received `times` messages of a type since `clear()`. Raises BenchFailed."""
+        async with asyncio.timeout(RECEIVE_SECONDS):
+            while self._received_counts[type_] < times * self._count:
                 if self._lost:
                     raise BenchFailed("the bridge closed the connection of a dashboard")
                 self._changed.clear()
                 await self._changed.wait()
 
-    def forget(self) -> None:
-        """Drop `messages`."""
+    def clear(self) -> None:
+        """Clear the recorded messages."""
         self.messages.clear()
-        self._heard.clear()
+        self._received_counts.clear()
 
     def _note(self, payload: bytes) -> None:
         now = time.time_ns()
         type_ = payload[_TYPE_BEGINS : payload.index(b'"', _TYPE_BEGINS)].decode()
         self.messages.append((now, type_, payload))
-        self._heard[type_] += 1
+        self._received_counts[type_] += 1
         self._changed.set()
 
     def _left(self) -> None:
@@ -87,17 +87,17 @@ class Audience:
 
 
 class _Dashboard(asyncio.Protocol):
-    """One connection: as much of RFC 6455 as a bridge's messages need."""
+    """One connection: the subset of RFC 6455 that a bridge's messages need."""
 
-    def __init__(self, host: str, heard: Callable[[bytes], None], left: Callable[[], None]) -> None:
+    def __init__(self, host: str, on_message: Callable[[bytes], None], on_close: Callable[[], None]) -> None:
         self._host = host
-        self._heard = heard
-        self._left = left
+        self._on_message = on_message
+        self._on_close = on_close
         self._received = b""
         self.upgraded = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is one, but does not say so.
+        # uvloop's transport is one, but its type does not say so.
         self._transport = cast("asyncio.WriteTransport", transport)
         key = base64.b64encode(os.urandom(16)).decode()
         self._transport.write(
@@ -120,17 +120,17 @@ class _Dashboard(asyncio.Protocol):
             opcode, begin, end_of_frame = frame
             payload, self._received = self._received[begin:end_of_frame], self._received[end_of_frame:]
             if opcode == TEXT:
-                self._heard(payload)
+                self._on_message(payload)
             elif opcode == PING:
                 self.send(PONG, payload)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.upgraded.done():
             self.upgraded.set_exception(BenchFailed("the bridge closed the connection of a dashboard"))
-        self._left()
+        self._on_close()
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """A frame, of less than 64 KiB. What a client sends is masked, here with zeros."""
+        """Send a frame of less than 64 KiB. Clients must mask frames; the mask here is zero."""
         size = len(payload)
         length = struct.pack("!B", 0x80 | size) if size < 126 else struct.pack("!BH", 0x80 | 126, size)
         self._transport.write(bytes([0x80 | opcode]) + length + bytes(4) + payload)
@@ -140,7 +140,7 @@ class _Dashboard(asyncio.Protocol):
 
 
 def _first_frame(data: bytes) -> tuple[int, int, int] | None:
-    """Opcode, begin and end of the payload of the first frame; None where it is not all there."""
+    """Return opcode, begin and end of the first frame's payload; None if the frame is incomplete."""
     if len(data) < 2:
         return None
     size, begin = data[1] & 127, 2

@@ -1,4 +1,4 @@
-"""Processes that the bench starts, and always ends."""
+"""Child processes of the benchmark."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LOG_LINES_SHOWN = 10
 
 
 class Child:
-    """A Python process: an async context manager, running inside it.
+    """A Python process that runs inside this async context manager.
 
-    In a session of its own, so that the terminal's Ctrl-C reaches only us and we end it in order; and it dies with us
-    should we be killed. Its stderr goes to a file in `folder`, its stdin and stdout are pipes to us.
+    It has its own session, so that Ctrl-C reaches only the benchmark, which then ends it in order. It dies with the
+    benchmark. Its stderr goes to a file in `folder`; stdin and stdout are pipes.
     """
 
     def __init__(self, name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
@@ -64,18 +64,18 @@ class Child:
             await self._process.wait()
 
     async def line(self) -> str:
-        """The next line it prints. Raises BenchFailed, with the end of its log, where it ends or stays silent."""
+        """Return the next line it prints. Raises BenchFailed, with the end of its log, if it ends or prints nothing."""
         assert self._process.stdout is not None
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT_SECONDS)
         except TimeoutError:
-            raise BenchFailed(f"the {self._name} process stays silent{self._log_end()}") from None
+            raise BenchFailed(f"the {self._name} process printed nothing{self._log_end()}") from None
         if not line:
             raise BenchFailed(f"the {self._name} process ended with {await self._process.wait()}{self._log_end()}")
         return line.decode().rstrip()
 
     async def log_line(self, text: str) -> str:
-        """The first line of its log that has `text`, once it is there."""
+        """Wait for a log line that contains `text`, and return it."""
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
         while True:
             for line in self._log.read_text(errors="replace").splitlines():

@@ -1,6 +1,6 @@
-"""A process with one agent whose commands print the time, as its author would write it.
+"""An agent whose commands print the time, written with the public API.
 
-Its argument is the server's address. A command of type CLOCK prints `lines` times, `pause` seconds apart.
+Takes the server's address. A CLOCK command prints the time `lines` times, `pause` seconds apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CLOCK = "CLOCK"
 
 
 async def print_the_time(command: CommandContext) -> None:
-    """Nanoseconds since 1970, a line each."""
+    """Print nanoseconds since 1970, one line each."""
     lines, pause = command.params["lines"], command.params["pause"]
     assert isinstance(lines, int | float)
     assert isinstance(pause, int | float)

@@ -1,4 +1,4 @@
-"""What is measured: a Valkey and one server, with the agents that a scenario asks for."""
+"""The system under test: a Valkey and a server, plus the agents and bridges of a scenario."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ TOKEN_SECONDS = 3_600
 
 @dataclass(frozen=True)
 class ServerVariant:
-    """How the server is run, where not as its users run it."""
+    """Options for running the server differently from normal use."""
 
     profile_folder: Path | None = None
     without_uvloop: bool = False
     scenario: str = ""
 
     def named(self, scenario: str) -> ServerVariant:
-        """The same for a scenario, after which its profile is called."""
+        """Return the same variant for a scenario, which names its profile."""
         return replace(self, scenario=scenario)
 
     def arguments(self) -> tuple[str, ...]:
-        """What Python is given to run the server."""
+        """Return Python's arguments to run the server."""
         if self.profile_folder is None and not self.without_uvloop:
             return (str(ROOT / "cmd" / "distributor_server.py"),)
         profile = "" if self.profile_folder is None else str(self.profile_folder.absolute() / f"{self.scenario}.prof")
@@ -50,7 +50,7 @@ class ServerVariant:
 
 
 class Bridge(NamedTuple):
-    """A bridge that runs, and a token that it takes."""
+    """A running bridge and a token for it."""
 
     pid: int
     address: str
@@ -60,7 +60,7 @@ class Bridge(NamedTuple):
 class Cluster:
     """A Valkey (append-only file, fsync every second) and a server with default settings, on loopback.
 
-    An async context manager: running inside it, with all data in `folder`.
+    They run inside this async context manager, with all data in `folder`.
     """
 
     def __init__(self, folder: Path, variant: ServerVariant) -> None:
@@ -99,17 +99,17 @@ class Cluster:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids of what every scenario has."""
+        """Process ids of the server, Valkey and the load."""
         assert self._valkey.pid is not None
         return {"server": self._server.pid, "valkey": self._valkey.pid, "load": os.getpid()}
 
     def child(self, name: str, *arguments: str) -> Child:
-        """A process of a scenario, not yet started."""
+        """Return a process for a scenario, not yet started."""
         return Child(name, self._folder, *arguments)
 
     @asynccontextmanager
     async def agents(self, prefix: str, count: int, capacity: int) -> AsyncIterator[Child]:
-        """A process with so many agents, all attached inside the context; they are called `<prefix>-<n>`."""
+        """Run a process with `count` agents, attached inside the context and named `<prefix>-<n>`."""
         plan = AgentsPlan(self.address, prefix, count, capacity)
         async with self.child(prefix, "-m", "bench.agents", plan.dump()) as process:
             await process.line()
@@ -117,7 +117,7 @@ class Cluster:
 
     @asynccontextmanager
     async def bridge(self) -> AsyncIterator[Bridge]:
-        """A process that serves dashboards inside the context, with default settings."""
+        """Run a bridge with default settings inside the context."""
         key, now = secrets.token_hex(), int(time.time())
         process = Child(
             "bridge",
@@ -132,16 +132,16 @@ class Cluster:
             yield Bridge(process.pid, urlsplit(url).netloc, token)
 
     def channel(self) -> grpc.aio.Channel:
-        """A connection of its own to the server."""
+        """Open a separate connection to the server."""
         return grpc.aio.insecure_channel(
             self.address, options=[*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
         )
 
     async def valkey_info(self, section: str) -> dict[str, str]:
-        """What Valkey says of itself."""
+        """Return a section of Valkey's INFO."""
         text = (await self.valkey.call("INFO", section)).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     async def valkey_version(self) -> str:
-        """Version of the Valkey that was measured."""
+        """Return Valkey's version."""
         return (await self.valkey_info("server"))["valkey_version"]

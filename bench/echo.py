@@ -1,4 +1,4 @@
-"""A process with a gRPC server that does nothing but answer with what it is sent. Prints its address."""
+"""A gRPC echo server. Prints its address."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def _stream(_: object, context: Context) -> None:
 
 
 async def run() -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal."""
     handlers: dict[str, Any] = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
         "Stream": grpc.stream_stream_rpc_method_handler(_stream),

@@ -1,4 +1,4 @@
-"""The event loop of all processes but the server: the fastest there is, so that the server is what is measured."""
+"""Selects the fastest event loop for all processes except the server, so that the server dominates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed, else None for asyncio's own."""
+    """Return uvloop's factory if installed, else None for asyncio's."""
     try:
         import uvloop
     except ImportError:

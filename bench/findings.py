@@ -1,4 +1,4 @@
-"""What a scenario finds, and whether that is enough."""
+"""Measured figures and their targets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class BenchFailed(Exception):
-    """Something did not work, so there is nothing to measure."""
+    """A measurement failed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One figure. At most one of the targets is set."""
+    """A measured figure, with at most one target."""
 
     name: str
     value: float
@@ -23,7 +23,7 @@ class Finding:
 
     @property
     def ok(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None without a target."""
         if self.at_least is not None:
             return self.value >= self.at_least
         if self.at_most is not None:
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one scenario."""
+    """The outcome of a scenario."""
 
     scenario: str
     findings: Sequence[Finding]
@@ -42,12 +42,12 @@ class Outcome:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The value below which so many of the values lie, by nearest rank. They must be in order."""
+    """Return a percentile of sorted values, by nearest rank."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """How much y grows for each x, by least squares."""
+    """Return the least-squares slope of y over x."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)

@@ -1,4 +1,4 @@
-"""Transport and Valkey alone: what no server of this design could be faster than, measured in the same run."""
+"""Measures transport and Valkey alone: the lower bound for any server of this design."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ server.register_function('bench_set', function(keys, args) return server.call('S
 
 
 class Floor(NamedTuple):
-    """Medians of one round trip each, in milliseconds."""
+    """Median round trips in milliseconds."""
 
     unary: float
     stream: float
@@ -30,16 +30,16 @@ class Floor(NamedTuple):
 
     @property
     def path(self) -> float:
-        """What one command needs one after the other.
+        """The sequential steps of one command.
 
-        The call that queues it; three functions (store, claim, end); to its agent and back on a stream; and to the
-        watcher on another. The answer to the caller is on its way while the command is: half of the call.
+        Half of the call that queues it, as the response overlaps with the rest; three functions (enqueue, claim,
+        finish); a round trip on the agent's stream; one way on the watcher's stream.
         """
         return self.unary / 2 + 3 * self.function + self.stream + self.stream / 2
 
 
 async def measure_floor(cluster: Cluster, samples: int) -> Floor:
-    """Measure against a bare echo server in a process of its own, and against the cluster's Valkey."""
+    """Measure an echo server in a separate process and the cluster's Valkey."""
     async with cluster.child("echo", "-m", "bench.echo") as process:
         address = await process.line()
         async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:

@@ -1,4 +1,4 @@
-"""The load: callers that queue commands, and a watcher that sees how they end."""
+"""The load: callers that queue commands, and a watcher that observes their completion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 
 
 def queue_request(agent_id: str) -> pb.QueueCommandRequest:
-    """A small command, of the size of most."""
+    """Build a small command of typical size."""
     request = pb.QueueCommandRequest()
     request.command.agent_id = agent_id
     request.command.type = "READ"
@@ -25,8 +25,8 @@ def queue_request(agent_id: str) -> pb.QueueCommandRequest:
     return request
 
 
-class Endings:
-    """One WatchCommands stream of all agents. An async context manager: watching inside it."""
+class CompletionWatch:
+    """A WatchCommands stream for all agents, open inside this async context manager."""
 
     def __init__(self, channel: grpc.aio.Channel, agent_ids: Sequence[str]) -> None:
         self._request = pb.WatchCommandsRequest(agent_ids=agent_ids)
@@ -34,7 +34,7 @@ class Endings:
         self._watching = asyncio.Event()
         self._changed = asyncio.Event()
         self.seen: dict[str, float] = {}
-        """When the end of each command was seen, by its id; `time.perf_counter()`."""
+        """Time at which each command's completion arrived, by id; `time.perf_counter()`."""
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._watch())
@@ -48,12 +48,12 @@ class Endings:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def count_reaches(self, count: int) -> None:
-        """Return once so many commands have ended. Raises BenchFailed where one did not complete."""
+        """Wait until `count` commands have completed. Raises BenchFailed if one failed."""
         while len(self.seen) < count:
             await self._next_change()
 
     async def of(self, command_id: str) -> float:
-        """When the end of this command was seen, once it is."""
+        """Wait for this command to complete and return the time."""
         while command_id not in self.seen:
             await self._next_change()
         return self.seen[command_id]
@@ -68,7 +68,7 @@ class Endings:
         try:
             async for message in self._stub.WatchCommands(self._request):
                 now = time.perf_counter()
-                # The first message is an empty one: from here on nothing is missed.
+                # The first message is empty: from here on, no change is missed.
                 self._watching.set()
                 self._note(message, now)
                 self._changed.set()
@@ -86,10 +86,16 @@ class Endings:
 
 
 class Callers:
-    """Queues for agents in turn, with a bound on what is queued and has not ended."""
+    """Queues commands for the agents in turn, with a bound on unfinished commands."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, endings: Endings, agent_ids: Sequence[str], *, calls: int, outstanding: int
+        self,
+        channel: grpc.aio.Channel,
+        endings: CompletionWatch,
+        agent_ids: Sequence[str],
+        *,
+        calls: int,
+        outstanding: int,
     ) -> None:
         self._stub = CommandServiceStub(channel)
         self._endings = endings
@@ -99,7 +105,7 @@ class Callers:
         self._asked = 0
 
     async def queue_batches(self, commands: int, batch: int) -> None:
-        """Queue by QueueCommands; return once the end of all was seen. `commands` is a multiple of `batch`."""
+        """Queue with QueueCommands and wait for all to complete. `commands` is a multiple of `batch`."""
         requests = [self._requests[number % len(self._requests)] for number in range(batch)]
         message = pb.QueueCommandsRequest(requests=requests)
 
@@ -112,7 +118,7 @@ class Callers:
         await self._queue(commands // batch, batch, call)
 
     async def queue_singly(self, commands: int) -> None:
-        """Queue by QueueCommand; return once the end of all was seen."""
+        """Queue with QueueCommand and wait for all to complete."""
 
         async def call(number: int) -> None:
             await self._stub.QueueCommand(self._requests[number % len(self._requests)])

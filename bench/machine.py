@@ -1,4 +1,4 @@
-"""Where and with what was measured."""
+"""Describes the machine and the software versions of a measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("grpcio", "protobuf", "valkey", "libvalkey", "uvloop")
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, cores, memory and kernel."""
+    """Return processor, cores, memory and kernel."""
     return {
         "cpu": _field("/proc/cpuinfo", "model name"),
         "cores": CORES,
@@ -23,7 +23,7 @@ def machine() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """Of what takes part, "none" where it is not installed."""
+    """Return the version of each package, "none" if not installed."""
     return {
         "distributor": distributor.__version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""What Linux says of processes and of the machine in /proc."""
+"""Reads CPU time and memory of processes from /proc."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, and of its children that have ended: Valkey rewrites its file in one."""
-    # The name of the program comes second, in brackets, and may hold anything.
+    """Return the CPU time of a process and its ended children: Valkey rewrites its AOF in one."""
+    # The second field is the program name in parentheses, which may contain anything.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / _TICKS_PER_SECOND
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM."""
+    """Return the resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def machine_cpu_seconds() -> float:
-    """CPU time of everything on this machine so far, and what a hypervisor gave to others."""
+    """Return the CPU time of the whole machine, including steal."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
     return sum(map(int, (user, nice, system, irq, softirq, steal))) / _TICKS_PER_SECOND
 
 
 class CpuMeter:
-    """CPU time of several processes from now on."""
+    """Measures the CPU time of several processes from its creation on."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
@@ -40,11 +40,11 @@ class CpuMeter:
         self._clock_begun = time.perf_counter()
 
     def microseconds_per(self, count: int) -> dict[str, float]:
-        """Microseconds of each process for each of so many commands, by the name of the process."""
+        """Return CPU microseconds per command for `count` commands, by process name."""
         return {name: seconds / count * 1_000_000 for name, seconds in self._seconds().items()}
 
     def percent_by_others(self) -> float:
-        """Share of all cores that processes took which are none of these: what disturbed the measurement."""
+        """Return the percentage of all cores used by other processes, which disturb the measurement."""
         others = machine_cpu_seconds() - self._machine_begun - sum(self._seconds().values())
         return max(0.0, others / (time.perf_counter() - self._clock_begun) / CORES * 100)
 

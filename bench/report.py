@@ -1,4 +1,4 @@
-"""What is printed and kept of a run."""
+"""Prints and saves the results of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH = 110
 
 
 class Report:
-    """Collects outcomes; prints them as a table, writes them as JSON."""
+    """Collects outcomes, prints them as a table and writes them as JSON."""
 
     def __init__(self, scale: Scale, variant: ServerVariant) -> None:
         self.scale = scale
@@ -31,11 +31,11 @@ class Report:
         self._outcomes: list[Outcome] = []
 
     def add(self, outcome: Outcome) -> None:
-        """One more scenario is done."""
+        """Add the outcome of a scenario."""
         self._outcomes.append(outcome)
 
     def print_table(self) -> None:
-        """Target, measured, ok or missed, and the figure of the baseline where there is one."""
+        """Print target, figure, verdict and baseline for each finding."""
         earlier = _baseline()
         table = Table("scenario", "figure", "target", "measured", "", "baseline", box=None, pad_edge=False)
         for column in (2, 3, 5):
@@ -49,7 +49,7 @@ class Report:
         Console(width=WIDTH).print(table)
 
     def write(self, output: Path | None, save_baseline: bool) -> Path:
-        """Write the JSON file; returns where it is."""
+        """Write the JSON file and return its path."""
         path = output or FOLDER / "results" / f"{self._begun:%Y-%m-%dT%H%M%SZ}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self._document(with_details=True), indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""How much each scenario does."""
+"""Sizes of the scenarios."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ class Scale:
     """Counts of one run."""
 
     rounds: int = 5
-    """Of each throughput scenario; the median counts."""
+    """Rounds of each throughput scenario, which reports the median."""
     agents: int = 10
     capacity: int = 100
     batch: int = 100
-    """Commands in a QueueCommands."""
+    """Commands per QueueCommands call."""
     batch_calls: int = 8
-    """Calls of QueueCommands under way at once."""
+    """Concurrent QueueCommands calls."""
     batched_commands: int = 50_000
-    """In a round."""
+    """Commands per round."""
     outstanding: int = 4_000
-    """Queued and not ended at most, over all agents."""
+    """Maximum number of unfinished commands over all agents."""
     single_calls: int = 50
-    """Calls of QueueCommand under way at once."""
+    """Concurrent QueueCommand calls."""
     single_commands: int = 10_000
-    """In a round."""
+    """Commands per round."""
     latency_samples: int = 2_000
     idle_agents: int = 2_000
     idle_processes: int = 2
@@ -35,11 +35,11 @@ class Scale:
     reconnecting_agents: int = 8
     memory_samples: int = 100
     dashboards: tuple[int, ...] = (1, 50, 200)
-    """How many at once, one after the other."""
+    """Numbers of dashboards, measured in turn."""
     dashboard_lines: int = 200
-    """Of output, each told to all of them."""
+    """Output lines, each sent to all dashboards."""
     dashboard_endings: int = 100
-    """Of commands, each told to all of them."""
+    """Completed commands, each sent to all dashboards."""
 
 
 FULL = Scale()

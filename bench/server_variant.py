@@ -1,6 +1,6 @@
-"""`distributor`, profiled or without uvloop.
+"""Runs `distributor` with a profiler or without uvloop.
 
-Arguments: a file for the profile or "", the event loop ("asyncio" or "fastest"), then those of `distributor`.
+Arguments: a profile file or "", the event loop ("asyncio" or "fastest"), then the arguments of `distributor`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run `distributor` with what is left of the arguments; it ends by SIGTERM, and then the profile is written."""
+    """Run `distributor` with the remaining arguments; write the profile when it ends by SIGTERM."""
     profile_file, loop, *sys.argv[1:] = sys.argv[1:]
     if loop == "asyncio":
-        # An import of it now fails, as where it is not installed.
+        # Makes an import of uvloop fail, as if it were not installed.
         sys.modules["uvloop"] = None  # type: ignore[assignment]
     if not profile_file:
         _serve()

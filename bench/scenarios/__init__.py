@@ -1,4 +1,4 @@
-"""What is measured, one file each. A scenario is given a running cluster and returns its findings and details."""
+"""The scenarios, one file each. A scenario takes a running cluster and returns its findings and details."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long it takes to reach many dashboards: output from the agent's write, the end of a command from its event."""
+"""Measures delays to many dashboards: of output since the agent's write, of completions since their event."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from distributor.client import CommandClient, CommandRequest
 from distributor.wire.documents import milliseconds_of
 
 LINE_PAUSE_SECONDS = 0.07
-"""Longer than output is ever held back, so that each line travels alone."""
+"""Longer than output is ever buffered, so that each line travels alone."""
 ENDING_PAUSE_SECONDS = 0.02
 TARGET_MS = 50.0
 
 Delays = Mapping[str, list[float]]
-"""Milliseconds to each dashboard, by what it was told."""
+"""Milliseconds to each dashboard, by line or command."""
 
 
 async def dashboards(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """Lines of one running command, then endings of many; with more and more dashboards on one bridge."""
+    """Measure output lines of one command, then completions of many, with increasing numbers of dashboards."""
     findings: list[Finding] = []
     details: dict[str, Any] = {}
     async with (
@@ -54,31 +54,31 @@ async def dashboards(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dic
 
 
 async def _lines(client: CommandClient, audience: Audience, count: int, lines: int) -> Delays:
-    """Of the lines that were written once every dashboard followed the command."""
+    """Measure the lines written after every dashboard followed the command."""
     command_id = await _queue(client, lines)
-    audience.say("subscribe", output=[{"commandId": command_id}])
-    audience.say("ping")
-    await audience.all_hear("pong")
+    audience.send_all("subscribe", output=[{"commandId": command_id}])
+    audience.send_all("ping")
+    await audience.wait_for_all("pong")
     followed = time.time_ns()
-    await audience.all_hear("command:result")
+    await audience.wait_for_all("command:result")
     delays: dict[str, list[float]] = defaultdict(list)
     for came, type_, message in audience.messages:
         if type_ == "terminal:output":
             for written in json.loads(message)["data"].split():
                 if int(written) > followed:
                     delays[written].append((came - int(written)) / 1e6)
-    return _told_to_all(delays, count)
+    return _complete(delays, count)
 
 
 async def _endings(client: CommandClient, audience: Audience, count: int, endings: int) -> Delays:
-    """From the time of the event, which the store cuts to the millisecond, so up to one is counted too much."""
-    audience.forget()
-    # A collection here would be counted as delay there.
+    """Measure from the event's time, which the store truncates to milliseconds: up to 1 ms too much."""
+    audience.clear()
+    # A garbage collection here would count as delay.
     gc.collect()
     gc.freeze()
     for number in range(endings):
         await _queue(client, lines=0)
-        await audience.all_hear("command:result", number + 1)
+        await audience.wait_for_all("command:result", number + 1)
         await asyncio.sleep(ENDING_PAUSE_SECONDS)
     delays: dict[str, list[float]] = defaultdict(list)
     for came, type_, message in audience.messages:
@@ -86,13 +86,13 @@ async def _endings(client: CommandClient, audience: Audience, count: int, ending
             finished_ms = milliseconds_of(status["command"]["receipts"]["finishTime"])
             delays[status["commandId"]].append(came / 1e6 - finished_ms)
     if len(delays) != endings:
-        raise BenchFailed(f"{len(delays)} of {endings} endings were told")
-    return _told_to_all(delays, count)
+        raise BenchFailed(f"{len(delays)} of {endings} completions arrived")
+    return _complete(delays, count)
 
 
-def _told_to_all(delays: Delays, count: int) -> Delays:
+def _complete(delays: Delays, count: int) -> Delays:
     if not delays or any(len(each) != count for each in delays.values()):
-        raise BenchFailed(f"not everything was told once to each of {count} dashboards")
+        raise BenchFailed(f"some messages did not reach each of {count} dashboards exactly once")
     return delays
 
 
@@ -102,7 +102,7 @@ async def _queue(client: CommandClient, lines: int) -> str:
 
 
 def _findings(name: str, delays: Delays) -> list[Finding]:
-    """Of all dashboards, and of the slowest of each broadcast."""
+    """Return figures over all dashboards, and over the slowest of each broadcast."""
     every = sorted(delay for each in delays.values() for delay in each)
     slowest = sorted(max(each) for each in delays.values())
     return [

@@ -1,4 +1,4 @@
-"""What an attached agent costs that has nothing to do."""
+"""Measures the cost of idle attached agents."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bench.scale import Scale
 
 
 async def idle_agents(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """Memory and CPU of the server for each of many agents, a connection each."""
+    """Measure server memory and CPU per agent, with one connection each."""
     server = cluster.pids["server"]
     async with AsyncExitStack() as stack:
-        # Code that runs for the first agent is no cost of the others.
+        # Exclude one-time costs of the first agent.
         await stack.enter_async_context(cluster.agents("first", 1, 1))
         before = resident_bytes(server)
         begun = time.perf_counter()

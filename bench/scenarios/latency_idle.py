@@ -1,4 +1,4 @@
-"""How long one command takes on an idle system, next to what its messages alone would take."""
+"""Measures the latency of one command on an idle system, against the floor of its messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cluster import Cluster
 from bench.findings import Finding, percentile
 from bench.floor import Floor, measure_floor
-from bench.load import Endings, queue_request
+from bench.load import CompletionWatch, queue_request
 from bench.proc_files import CpuMeter
 from bench.scale import Scale
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
 
 PAUSE_SECONDS = 0.005
-"""After each command, so that nothing of it is still under way when the next one comes."""
+"""Pause after each command, so that commands do not overlap."""
 
 
 async def latency_idle(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """One command at a time, from just before QueueCommand to its end on the watcher's stream."""
+    """Measure one command at a time, from QueueCommand to its completion on the watcher's stream."""
     async with (
         cluster.agents("agents", 1, scale.capacity) as agents,
         cluster.channel() as watching,
         cluster.channel() as calling,
-        Endings(watching, ["agents-0"]) as endings,
+        CompletionWatch(watching, ["agents-0"]) as endings,
     ):
         stub = CommandServiceStub(calling)
         await _latencies(stub, endings, scale.latency_samples // 10)
-        # A collection here would be counted as latency there.
+        # A garbage collection here would count as latency.
         gc.collect()
         gc.freeze()
         cpu = CpuMeter({**cluster.pids, "agents": agents.pid})
@@ -47,7 +47,7 @@ async def latency_idle(cluster: Cluster, scale: Scale) -> tuple[list[Finding], d
     return findings, {"samples": len(latencies), "floor_ms": floor._asdict()}
 
 
-async def _latencies(stub: CommandServiceAsyncStub, endings: Endings, samples: int) -> list[float]:
+async def _latencies(stub: CommandServiceAsyncStub, endings: CompletionWatch, samples: int) -> list[float]:
     request = queue_request("agents-0")
     latencies = []
     for _ in range(samples):

@@ -1,4 +1,4 @@
-"""Whether the server's memory grows with the number of commands it has seen, and what one costs in Valkey."""
+"""Measures how the server's memory grows with commands, and Valkey's memory per command."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 from bench.agents import AgentsPlan
 from bench.cluster import Cluster
 from bench.findings import Finding, slope
-from bench.load import Callers, Endings
+from bench.load import Callers, CompletionWatch
 from bench.proc_files import resident_bytes
 from bench.scale import Scale
 
 FLAT_BYTES_PER_COMMAND = 16.0
-"""Less than any object of Python's, so nothing is kept of a command; what is left is the allocator's noise."""
+"""Less than any Python object, so no command is retained; the rest is allocator noise."""
 WARM_UP_SHARE = 5
 
 
 async def memory_commands(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """Resident memory over many commands, and the slope of a line through it."""
+    """Measure the slope of resident memory over many commands."""
     server, commands = cluster.pids["server"], scale.memory_commands
     agent_ids = AgentsPlan(cluster.address, "agents", scale.agents, scale.capacity).ids()
     async with (
         cluster.agents("agents", scale.agents, scale.capacity),
         cluster.channel() as watching,
         cluster.channel() as calling,
-        Endings(watching, agent_ids) as endings,
+        CompletionWatch(watching, agent_ids) as endings,
     ):
         callers = Callers(calling, endings, agent_ids, calls=scale.batch_calls, outstanding=scale.outstanding)
         await callers.queue_batches(commands // WARM_UP_SHARE, scale.batch)

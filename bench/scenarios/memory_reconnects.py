@@ -1,4 +1,4 @@
-"""Whether the server's memory grows with the number of agents that have come and gone."""
+"""Measures how the server's memory grows with agent reconnects."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.proc_files import CpuMeter, resident_bytes
 from bench.scale import Scale
 
 FLAT_BYTES_PER_RECONNECT = 64.0
-"""Less than a leaked stream; what is left is the allocator's noise."""
+"""Less than a leaked stream; the rest is allocator noise."""
 WARM_UP_SHARE = 5
 
 
 async def memory_reconnects(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """Resident memory over many sessions, each on a new connection and ended by a goodbye."""
+    """Measure resident memory over many sessions, each on a new connection and ended by Goodbye."""
     server, reconnects = cluster.pids["server"], scale.memory_reconnects
     step = reconnects // scale.memory_samples
     await _reconnect(cluster, scale, reconnects // WARM_UP_SHARE)
@@ -39,7 +39,7 @@ async def memory_reconnects(cluster: Cluster, scale: Scale) -> tuple[list[Findin
 
 
 async def _reconnect(cluster: Cluster, scale: Scale, times: int) -> None:
-    """Attach and leave, several agents at once, so many times in all."""
+    """Attach and detach `times` times in total, with several agents at once."""
     turns = iter(range(times))
 
     async def come_and_go(agent_id: str) -> None:

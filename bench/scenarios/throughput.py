@@ -1,4 +1,4 @@
-"""How many commands a second, from the call that queues them to the watcher that sees their end."""
+"""Measures commands per second, from the call that queues them to the watcher that sees them complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from bench.agents import AgentsPlan
 from bench.cluster import Cluster
 from bench.findings import Finding
-from bench.load import Callers, Endings
+from bench.load import Callers, CompletionWatch
 from bench.proc_files import CpuMeter
 from bench.scale import Scale
 
@@ -19,7 +19,7 @@ WARM_UP_SHARE = 5
 
 
 async def throughput_batched(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """By QueueCommands, several calls under way."""
+    """Measure QueueCommands with several concurrent calls."""
 
     async def queue(callers: Callers, commands: int) -> None:
         await callers.queue_batches(commands, scale.batch)
@@ -28,7 +28,7 @@ async def throughput_batched(cluster: Cluster, scale: Scale) -> tuple[list[Findi
 
 
 async def throughput_single(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
-    """By QueueCommand, one command in a call."""
+    """Measure QueueCommand, one command per call."""
 
     async def queue(callers: Callers, commands: int) -> None:
         await callers.queue_singly(commands)
@@ -45,7 +45,7 @@ async def _throughput(
         cluster.agents("agents", scale.agents, scale.capacity) as agents,
         cluster.channel() as watching,
         cluster.channel() as calling,
-        Endings(watching, agent_ids) as endings,
+        CompletionWatch(watching, agent_ids) as endings,
     ):
         callers = Callers(calling, endings, agent_ids, calls=calls, outstanding=scale.outstanding)
         await queue(callers, commands // WARM_UP_SHARE)
