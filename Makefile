@@ -1,9 +1,9 @@
-# The doors of this project. On a fresh Debian with Python 3.11 nothing else need be prepared.
+# Entry points of this project. Debian with Python 3.11 and make is enough; each target installs what it needs.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
-# Tests wait more than they compute: three workers keep two cores busy. 0 runs them one after the other.
+# Tests mostly wait, so three workers keep two cores busy. 0 runs them sequentially.
 TEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
@@ -13,16 +13,16 @@ PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: env ## Run Valkey, server and agent, and one command through them; ONCE=1 ends by itself
+demo: env ## Run Valkey, a server, an agent and one command; ONCE=1 exits afterwards
 	@exec $(BIN)/distributor demo $(if $(ONCE),--once)
 
-test: env-dev browser ## Run every test in parallel; PYTEST_ARGS=... to choose
+test: env-dev browser ## Run all tests in parallel; PYTEST_ARGS=... selects some
 	@$(PYTEST) $(PYTEST_ARGS)
 
-test-fast: env-dev ## Run unit and property tests only: under 30 s
+test-fast: env-dev ## Run unit and property tests, in under 30 s
 	@$(PYTEST) tests/properties tests/unit $(PYTEST_ARGS)
 
-check: check-format check-lint check-types check-layers check-proto check-docs check-commits ## Everything but the tests
+check: check-format check-lint check-types check-layers check-proto check-docs check-commits ## Run every check except the tests
 	@echo "check: all passed"
 
 bench: env ## Measure throughput, latency and memory
@@ -36,13 +36,13 @@ format: env-dev ## Format Python and proto files
 proto: env-dev ## Generate distributor/v1 from proto/
 	@scripts/generate_proto.sh
 
-docs: env-dev ## Write the generated parts of docs/
+docs: env-dev ## Generate the tables in docs/
 	@$(BIN)/python -m scripts.generated_docs
 
-upgrade: env-dev ## Renew constraints.txt with the latest versions permitted
+upgrade: env-dev ## Update constraints.txt to the latest permitted versions
 	@scripts/upgrade.sh
 
-clean: ## Remove the environment and everything generated that is not committed
+clean: ## Remove .venv and all generated files that are not committed
 	rm -rf .venv build dist *.egg-info bench/results distributor/page/vendor
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -53,7 +53,7 @@ env:
 env-dev:
 	@scripts/setup.sh dev
 
-browser: ## Provide the Chromium that browser tests drive
+browser: ## Install Chromium for the browser tests
 	@scripts/setup_browser.sh
 
 check-format: env-dev

@@ -1,7 +1,7 @@
 """Build hook: a wheel and an sdist contain the page's npm modules, or the build fails with the reason.
 
-An sdist carries them together with the stamp of `scripts/vendor_page.sh`, so building a wheel from it needs no npm.
-An editable install uses what the checkout has: `scripts/setup.sh` runs the same script.
+An sdist includes them and the stamp of `scripts/vendor_page.sh`, so building a wheel from it needs no npm.
+An editable install uses the files in the checkout: `scripts/setup.sh` runs the same script.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class VendorPage(BuildHookInterface[Any]):
     """Runs before any file is collected."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Fill `distributor/page/vendor/`. Raises SystemExit where npm is missing or fails; the script says which."""
+        """Fill `distributor/page/vendor/`. Raises SystemExit if npm is missing or fails; the script prints which."""
         if version == "editable":
             return
         script = Path(self.root, "scripts", "vendor_page.sh")

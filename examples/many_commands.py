@@ -1,8 +1,8 @@
-"""Send a hundred PINGs to each of some agents and tell how they ended, as they end.
+"""Send a hundred PINGs to each agent and count how they end.
 
     python examples/many_commands.py AGENT [AGENT]...
 
-The server is 127.0.0.1:50051, or what DISTRIBUTOR_SERVER says.
+Set DISTRIBUTOR_SERVER if the server is not 127.0.0.1:50051.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from distributor.settings import load_client_settings
 
 
 async def main(*agent_ids: str) -> int:
-    """Queue, wait, count."""
+    """Queue, wait and count; return the exit code."""
     async with CommandClient(load_client_settings().server) as client:
         outcomes = await client.queue_many(
             CommandRequest(agent_id, "PING", priority=75) for agent_id in agent_ids for _ in range(100)
         )
-        # Each command has its own outcome: one that is refused does not keep the others back.
+        # Each command has its own outcome: refusing one does not affect the others.
         queued = [outcome.command_id for outcome in outcomes if isinstance(outcome, Queued)]
         print(f"queued {len(queued)} of {len(outcomes)}")
 

@@ -2,7 +2,7 @@
 
     python examples/queue_and_follow.py AGENT PROGRAM [ARG]...
 
-The server is 127.0.0.1:50051, or what DISTRIBUTOR_SERVER says. The agent must allow EXEC.
+Set DISTRIBUTOR_SERVER if the server is not 127.0.0.1:50051. The agent must allow EXEC.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from distributor.settings import load_client_settings
 
 
 async def main(agent_id: str, *argv: str) -> int:
-    """Queue it, show what it prints, return its exit code."""
+    """Queue the program, print its output and return its exit code."""
     async with CommandClient(load_client_settings().server) as client:
         queued = await client.queue(CommandRequest(agent_id, "EXEC", {"argv": argv}, time_limit_seconds=60))
-        # Goes on where it was if the server goes away in between: each byte comes once.
+        # Resumes if the server is unavailable for a while: each byte arrives exactly once.
         async for update in client.watch(queued.command.command_id):
             match update:
                 case CommandState():

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails when proto/ breaks what the latest release promised; nothing to do before the first release.
+# Fails if proto/ breaks compatibility with the latest release. Does nothing before the first release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

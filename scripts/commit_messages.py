@@ -1,7 +1,6 @@
-"""Checks the messages of commits that are not on main yet: imperative subject, and a body that says why.
+"""Checks the messages of commits that are not on main yet: an imperative subject, and a body that says why.
 
-A clone of main itself has no such commits; it checks those since the last tag. Merges and what is older than this
-rule are left alone.
+On main itself, checks the commits since the last tag. Ignores merges and commits older than this rule.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parent.parent
-MOST: Final = 72
+MAX_SUBJECT: Final = 72
 RULE_SINCE: Final = 1_796_000_400
-"""Unix time, 2026-11-30 01:00 UTC: commits before it follow other habits."""
+"""Unix time, 2026-11-30 01:00 UTC. Earlier commits are not checked."""
 
 BASES: Final = ("origin/main", "main")
-VERBS_LIKE_FORMS: Final = frozenset(
+IMPERATIVES_LIKE_FORMS: Final = frozenset(
     "bring bleed embed exceed feed need ping proceed read seed shed shred speed spread string succeed swing wed".split()
 )
-NO_VERBS: Final = frozenset(
+NOT_VERBS: Final = frozenset(
     "a an all each every it no that the there these this those what when where which who".split()
 )
 TRAILER: Final = re.compile(r"^[A-Z][A-Za-z-]+: \S")
 
 
 class Commit(NamedTuple):
-    """A commit without its content. `time` is the Unix time of the commit."""
+    """A commit message. `time` is the Unix time of the commit."""
 
     sha: str
     time: int
@@ -41,7 +40,7 @@ class Commit(NamedTuple):
 
 
 def main() -> int:
-    """Exit code 0 when all messages are right; else each fault is named on stderr."""
+    """Return 0 if all messages are valid; else print each fault to stderr and return 1."""
     if _git("rev-parse", "--verify", "--quiet", "HEAD") is None:
         return 0
     faulty = False
@@ -53,7 +52,7 @@ def main() -> int:
 
 
 def new_commits() -> list[Commit]:
-    """The commits of this branch alone, the newest first."""
+    """Return the commits of this branch only, newest first."""
     base = _base()
     log = _git("log", "--no-merges", "-z", "--format=%H %ct %B", "HEAD", *([f"^{base}"] if base else [])) or ""
     commits = [Commit(sha, int(time), text.strip()) for sha, time, text in _fields(log)]
@@ -61,12 +60,12 @@ def new_commits() -> list[Commit]:
 
 
 def faults(message: str) -> Iterator[str]:
-    """What is wrong with a message."""
+    """Yield the faults of a message."""
     subject, *rest = message.split("\n")
-    if len(subject) > MOST:
-        yield f"the subject has {len(subject)} characters, the limit is {MOST}"
+    if len(subject) > MAX_SUBJECT:
+        yield f"the subject has {len(subject)} characters, the limit is {MAX_SUBJECT}"
     if subject.startswith(("fixup!", "squash!", "amend!")):
-        yield "squash it into the commit that it mends"
+        yield "squash it into the commit that it fixes"
     elif not _imperative(subject):
         yield 'begin the subject with a verb in the imperative and a capital: "Add", not "Added" or "The"'
     if subject.endswith("."):
@@ -80,13 +79,13 @@ def faults(message: str) -> Iterator[str]:
 def _imperative(subject: str) -> bool:
     word = re.split(r"[^\w'-]", subject, maxsplit=1)[0]
     form = word.lower()
-    if not word[:1].isupper() or form in NO_VERBS:
+    if not word[:1].isupper() or form in NOT_VERBS:
         return False
-    return form in VERBS_LIKE_FORMS or not form.endswith(("ed", "ing"))
+    return form in IMPERATIVES_LIKE_FORMS or not form.endswith(("ed", "ing"))
 
 
 def _base() -> str | None:
-    """What the commits of this branch are counted from; None where there is nothing of the kind."""
+    """Return the revision that this branch starts from; None if there is none."""
     for name in BASES:
         known = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None
         if known and _git("merge-base", "--is-ancestor", "HEAD", name) is None:
@@ -102,7 +101,7 @@ def _fields(log: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints; None where it fails, or is not there."""
+    """Return the output of git; None if it fails or is not installed."""
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Generates distributor/v1 from proto/.
 #   scripts/generate_proto.sh           writes distributor/v1
-#   scripts/generate_proto.sh --check   fails when distributor/v1 is not what proto/ gives
+#   scripts/generate_proto.sh --check   fails if distributor/v1 is out of date
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH="$PWD/.venv/bin:$PATH" # protoc looks for its plugins there
+PATH="$PWD/.venv/bin:$PATH" # protoc finds its plugins on PATH
 
 messages=(proto/distributor/v1/*.proto)
 services=(proto/distributor/v1/agent_gateway.proto proto/distributor/v1/command_service.proto)
@@ -16,7 +16,7 @@ python -m grpc_tools.protoc -Iproto --grpc_python_out="$fresh" --mypy_grpc_out="
 
 if [ "${1:-}" = --check ]; then
   diff --recursive --brief --exclude=__pycache__ "$fresh/distributor/v1" distributor/v1 ||
-    { echo "distributor/v1 is not what proto/ gives: run make proto" >&2; exit 1; }
+    { echo "distributor/v1 is out of date: run make proto" >&2; exit 1; }
 else
   rm -rf distributor/v1
   cp -r "$fresh/distributor/v1" distributor/v1

@@ -1,6 +1,6 @@
-"""Writes the parts of docs/ that say what the code says; `--check` only compares.
+"""Generates the parts of docs/ that are taken from the code; `--check` only compares.
 
-Each part stands between two markers, `<!-- name:begin -->` and `<!-- name:end -->`:
+Each part is between two markers, `<!-- name:begin -->` and `<!-- name:end -->`:
 
     settings    docs/operations.md      from the settings groups
     functions   docs/architecture.md    from the header and the flags of each Lua file
@@ -49,7 +49,7 @@ _FILE_HEAD: Final = ("| file | what it is for |", "|---|---|")
 
 
 class Part(NamedTuple):
-    """What is generated into one place."""
+    """A generated part of a page."""
 
     page: str
     name: str
@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 
 def main() -> int:
-    """Exit code 0 when all pages are, or now are, up to date."""
+    """Update all pages and return 0; with --check, return 1 if a page is out of date."""
     only_compare = sys.argv[1:] == ["--check"]
     stale = False
     for page in sorted({part.page for part in PARTS}):
@@ -67,7 +67,7 @@ def main() -> int:
         if fresh == text:
             continue
         if only_compare:
-            print(f"{page} does not show the code as it is: run make docs", file=sys.stderr)
+            print(f"{page} is out of date: run make docs", file=sys.stderr)
             stale = True
         else:
             path.write_text(fresh, encoding="utf-8")
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def with_parts(text: str, page: str) -> str:
-    """`text` with what stands between the markers replaced by the parts that belong into `page`."""
+    """Return `text` with the text between the markers replaced by the parts of `page`."""
     for part in PARTS:
         if part.page == page:
             text = _with_part(text, part)
@@ -87,7 +87,7 @@ def _with_part(text: str, part: Part) -> str:
     before, begin, rest = text.partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise SystemExit(f"{part.page} must hold the markers {marks[0]} and {marks[1]}")
+        raise SystemExit(f"{part.page} must contain the markers {marks[0]} and {marks[1]}")
     return before + begin + "\n" + "\n".join(part.lines()) + "\n" + end + after
 
 
@@ -95,7 +95,7 @@ def _with_part(text: str, part: Part) -> str:
 
 
 def settings() -> Iterator[str]:
-    """The lines of the tables of all groups."""
+    """Yield the tables of all settings groups."""
     for place, group in enumerate(GROUPS):
         yield from ["", *_group(group)] if place else _group(group)
 
@@ -131,7 +131,7 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 
 def functions() -> Iterator[str]:
-    """The lines of the table of store functions."""
+    """Yield the table of store functions."""
     yield "| function | does | when Valkey is full |"
     yield "|---|---|---|"
     for path in sorted(FUNCTIONS.glob("*.lua")):
@@ -142,7 +142,7 @@ def functions() -> Iterator[str]:
 def _purpose(path: Path) -> str:
     found = re.match(r"-- Purpose: (.*?)\n-- KEYS", path.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
-        raise SystemExit(f"{path.name} must begin with its purpose, and KEYS after it")
+        raise SystemExit(f"{path.name} must begin with its purpose, followed by KEYS")
     return found[1].replace("\n--", "\n")
 
 
@@ -157,7 +157,7 @@ def _when_full(path: Path) -> str:
 
 
 def files() -> Iterator[str]:
-    """The lines of the tables of all modules, layer by layer."""
+    """Yield the tables of all modules, layer by layer."""
     yield from _table("At the top", sorted(path for path in PACKAGE.glob("*.py") if path.stem != "__init__"))
     for layer in LAYERS:
         yield ""
@@ -165,7 +165,7 @@ def files() -> Iterator[str]:
 
 
 def _order(path: Path) -> tuple[int, str, str]:
-    """Modules of a layer first, then those of each folder below it, begun by the folder itself."""
+    """Sort the modules of a layer first, then each subfolder, headed by the folder itself."""
     return len(path.parts), str(path.parent), "" if path.stem == "__init__" else path.name
 
 
@@ -183,7 +183,7 @@ def _table(title: str, paths: list[Path]) -> Iterator[str]:
 
 
 def summary(path: Path) -> str:
-    """The first sentence of a module's docstring, without its full stop."""
+    """Return the first sentence of a module's docstring, without the full stop."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if docstring is None:
         raise SystemExit(f"{path} must begin with a docstring")
@@ -191,7 +191,7 @@ def summary(path: Path) -> str:
 
 
 def page_scripts() -> Iterator[str]:
-    """The lines of the table of the page's scripts."""
+    """Yield the table of the page's scripts."""
     yield from _FILE_HEAD
     for path in sorted(PAGE_SCRIPTS.rglob("*.js"), key=_order):
         yield f"| `{path.relative_to(PAGE_SCRIPTS)}` | {_first_comment(path)} |"
@@ -200,12 +200,12 @@ def page_scripts() -> Iterator[str]:
 def _first_comment(path: Path) -> str:
     found = re.match(r"/\*\*(.*?)(?:\*/|\n \*\n)", path.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
-        raise SystemExit(f"{path} must begin with a comment that says what it is for")
+        raise SystemExit(f"{path} must begin with a comment that states its purpose")
     return _cell(found[1].replace("\n *", "\n"))
 
 
 def _cell(text: str) -> str:
-    """The first sentence of `text`, fit for a cell of a table."""
+    """Return the first sentence of `text`, escaped for a table cell."""
     line = " ".join(text.split())
     found = _SENTENCE.match(line)
     return (found[1] if found else line).removesuffix(".").replace("|", "\\|")

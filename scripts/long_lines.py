@@ -1,4 +1,4 @@
-"""Finds lines of the page's modules that are too long: no formatter folds them."""
+"""Finds overlong lines in the page's modules, which no formatter wraps."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
-MOST: Final = 120
+MAX_COLUMNS: Final = 120
 
 
 def main() -> int:
-    """Exit code 0 when there are none; else each is named on stderr."""
+    """Return 0 if there are none; else print each to stderr and return 1."""
     found = False
     for path in modules():
         for number, length in long_lines(path.read_text(encoding="utf-8")):
-            print(f"{path.relative_to(ROOT)}:{number}: {length} characters, the limit is {MOST}", file=sys.stderr)
+            print(
+                f"{path.relative_to(ROOT)}:{number}: {length} characters, the limit is {MAX_COLUMNS}", file=sys.stderr
+            )
             found = True
     return int(found)
 
 
 def modules() -> list[Path]:
-    """The modules of the page."""
+    """Return the page's modules."""
     return sorted((ROOT / "distributor" / "page" / "js").rglob("*.js"))
 
 
 def long_lines(text: str) -> Iterator[tuple[int, int]]:
-    """Number and length of each line that is too long."""
+    """Yield the number and length of each overlong line."""
     for number, line in enumerate(text.splitlines(), start=1):
-        if len(line) > MOST:
+        if len(line) > MAX_COLUMNS:
             yield number, len(line)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv as pyproject.toml and constraints.txt say. Usage: scripts/setup.sh run | dev
-#   run  what `make demo` and `make bench` need
-#   dev  that and the tools of `make test` and `make check`
-# With npm, the modules of the dashboard page as well. A stamp of what was installed makes the next call instant.
+# Creates .venv from pyproject.toml and constraints.txt. Usage: scripts/setup.sh run | dev
+#   run  dependencies of `make demo` and `make bench`
+#   dev  these and the tools of `make test` and `make check`
+# Also fetches the modules of the dashboard page if npm is installed. A stamp makes later calls instant.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,7 +29,7 @@ find_python() {
   fail "Python 3.11 or newer is needed; on Debian: apt-get install python3 python3-venv"
 }
 
-# Debian's python3 comes without ensurepip, which `python3 -m venv` needs.
+# Debian's python3 lacks ensurepip, which `python3 -m venv` needs.
 provide_venv() {
   "$1" -c 'import ensurepip, venv' 2>/dev/null && return
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
@@ -37,7 +37,7 @@ provide_venv() {
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends python3-venv >/dev/null
   fi
-  "$1" -c 'import ensurepip, venv' 2>/dev/null || fail "$1 cannot make environments; on Debian: apt-get install python3-venv"
+  "$1" -c 'import ensurepip, venv' 2>/dev/null || fail "$1 cannot create virtual environments; on Debian: apt-get install python3-venv"
 }
 
 wanted="$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1) $PWD"
@@ -50,7 +50,7 @@ fi
 if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
   python=$(find_python)
   provide_venv "$python"
-  echo "setup: making .venv with $("$python" --version)"
+  echo "setup: creating .venv with $("$python" --version)"
   rm -rf .venv
   "$python" -m venv .venv
 fi

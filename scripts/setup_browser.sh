@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Provides the Chromium that the browser tests drive: Debian's own, by apt-get where we may.
+# Installs Debian's Chromium for the browser tests, with apt-get if run as root.
 set -euo pipefail
 
 if command -v chromium >/dev/null; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renews constraints.txt: the latest versions that pyproject.toml permits. Run make check and make test afterwards.
+# Updates constraints.txt to the latest versions that pyproject.toml permits. Run make check and make test afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

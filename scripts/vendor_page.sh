@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Copies what the dashboard page takes from npm into distributor/page/vendor/, as its lock file says.
+# Copies the npm modules of the dashboard page, at the versions in its lock file, into distributor/page/vendor/.
 # Usage: scripts/vendor_page.sh [--required]
-# Without npm it says so in one line and succeeds: the page then has a plain terminal and no charts. With --required,
-# as for a wheel or an sdist, it fails.
-# A stamp of the lock file and of this script makes the next call instant.
+# Without npm, prints one line and succeeds; the page then has a plain terminal and no charts. With --required, as for a
+# wheel or an sdist, fails instead. A stamp makes later calls instant.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,13 +12,13 @@ case "${1:-}" in
   *) echo "usage: scripts/vendor_page.sh [--required]" >&2; exit 2 ;;
 esac
 
-# Ends the script. $1: what is wrong; $2: what helps.
+# Ends the script. $1: the problem; $2: the remedy.
 do_without() {
   if "$required"; then
     echo "vendor_page: $1, and the dashboard page must be complete; $2" >&2
     exit 1
   fi
-  echo "setup: $1: the dashboard page does without charts and terminal colours; $2"
+  echo "setup: $1: the dashboard page has no charts and no terminal colours; $2"
   exit 0
 }
 
@@ -36,7 +35,7 @@ trap 'rm -rf "$fresh"' EXIT
 cp "$page/package.json" "$page/package-lock.json" "$fresh"
 if ! (cd "$fresh" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >npm.log 2>&1); then
   cat "$fresh/npm.log" >&2
-  do_without "npm failed" "the lines above say why"
+  do_without "npm failed" "see the lines above"
 fi
 
 modules=$fresh/node_modules
@@ -44,7 +43,7 @@ rm -rf "$page/vendor"
 mkdir "$page/vendor"
 for file in @xterm/xterm/lib/xterm.mjs @xterm/xterm/css/xterm.css @xterm/addon-fit/lib/addon-fit.mjs \
   uplot/dist/uPlot.esm.js uplot/dist/uPlot.min.css; do
-  # Without the reference to a source map that is not there.
+  # Drop the reference to a source map that is not vendored.
   sed '/^\/\/# sourceMappingURL=/d' "$modules/$file" >"$page/vendor/$(basename "$file")"
 done
 for package in @xterm/xterm @xterm/addon-fit uplot; do

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import commit_messages as script
-from scripts.commit_messages import MOST, RULE_SINCE, faults, main
+from scripts.commit_messages import MAX_SUBJECT, RULE_SINCE, faults, main
 
 GOOD = "Add a check of commit messages\n\nNobody kept to the rule without one."
 BAD = "Added things."
@@ -16,7 +16,7 @@ BAD = "Added things."
 @pytest.mark.parametrize(
     ("message", "part"),
     [
-        (f"Add {'x' * (MOST - 3)}\n\nWhy.", f"has {MOST + 1} characters"),
+        (f"Add {'x' * (MAX_SUBJECT - 3)}\n\nWhy.", f"has {MAX_SUBJECT + 1} characters"),
         ("Added a check\n\nWhy.", "imperative"),
         ("Adding a check\n\nWhy.", "imperative"),
         ("add a check\n\nWhy.", "imperative"),
@@ -37,7 +37,7 @@ def test_a_fault_is_named(message: str, part: str) -> None:
     "message",
     [
         GOOD,
-        f"Add {'x' * (MOST - 4)}\n\nWhy.",
+        f"Add {'x' * (MAX_SUBJECT - 4)}\n\nWhy.",
         "Embed Valkey\n\nWhy.\n\nCo-authored-by: A <a@example.org>",
         "Spread load\n\nWhy.",
         'Revert "Add a check"\n\nThis reverts commit 0.',

@@ -123,7 +123,7 @@ def test_a_module_without_a_docstring(tmp_path: Path) -> None:
 
 
 def test_a_page_without_markers() -> None:
-    with pytest.raises(SystemExit, match="must hold the markers"):
+    with pytest.raises(SystemExit, match="must contain the markers"):
         with_parts("# Page\n", "operations.md")
 
 
@@ -141,7 +141,7 @@ def test_check_fails_until_it_was_written(
     monkeypatch.setattr(generated_docs, "DOCS", tmp_path / "docs")
     monkeypatch.setattr("sys.argv", ["generated_docs", "--check"])
     assert main() == 1
-    assert f"{page} does not show the code as it is: run make docs" in capsys.readouterr().err
+    assert f"{page} is out of date: run make docs" in capsys.readouterr().err
     assert stale.read_text() == text
     monkeypatch.setattr("sys.argv", ["generated_docs"])
     assert main() == 0

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from scripts import long_lines as script
-from scripts.long_lines import MOST, long_lines, main, modules
+from scripts.long_lines import MAX_COLUMNS, long_lines, main, modules
 
-LONG = "a " + "x" * (MOST - 1)
+LONG = "a " + "x" * (MAX_COLUMNS - 1)
 
 
-@pytest.mark.parametrize(("text", "found"), [("x" * MOST, []), (f"short\n{LONG}", [(2, MOST + 1)])])
+@pytest.mark.parametrize(("text", "found"), [("x" * MAX_COLUMNS, []), (f"short\n{LONG}", [(2, MAX_COLUMNS + 1)])])
 def test_a_line_has_a_limit(text: str, found: list[tuple[int, int]]) -> None:
     assert list(long_lines(text)) == found
 
@@ -28,6 +28,6 @@ def test_a_long_line_is_named(
     page.parent.mkdir(parents=True)
     page.write_text(f"// Page\n\n{LONG}\n")
     assert main() == 1
-    assert capsys.readouterr().err == f"{name}:3: {MOST + 1} characters, the limit is {MOST}\n"
+    assert capsys.readouterr().err == f"{name}:3: {MAX_COLUMNS + 1} characters, the limit is {MAX_COLUMNS}\n"
     page.write_text("// Page\n")
     assert main() == 0

@@ -116,7 +116,7 @@ def test_where_it_may_not_install_it_names_the_package(machine: Machine, user: s
         machine.stub("apt-get", APT_GET)
     ended = machine.setup()
     assert ended.returncode == 1
-    assert ended.stderr.endswith("cannot make environments; on Debian: apt-get install python3-venv\n")
+    assert ended.stderr.endswith("cannot create virtual environments; on Debian: apt-get install python3-venv\n")
     assert machine.done("apt-get") == []
 
 
