@@ -82,13 +82,13 @@ class Refused(NamedTuple):
     reason: str = "INVALID_PARAMS"
 
 
-_ROUNDED: Final = "is a whole number beyond ±2^53, which would be rounded: send it as text"
+_ROUNDED: Final = "is an integer beyond ±2^53, which would be rounded: send it as text"
 _DEEP: Final = "nests deeper than 32 levels"
 
 REFUSED_BY_GRPC: Final = {
-    "NaN": Refused(math.nan, "", "is nan, which JSON has no number for"),
-    "Infinity": Refused(math.inf, "", "is inf, which JSON has no number for"),
-    "-Infinity": Refused({"a": [0, {"b": [-math.inf]}]}, ".a[1].b[0]", "is -inf, which JSON has no number for"),
+    "NaN": Refused(math.nan, "", "is nan, which JSON cannot represent"),
+    "Infinity": Refused(math.inf, "", "is inf, which JSON cannot represent"),
+    "-Infinity": Refused({"a": [0, {"b": [-math.inf]}]}, ".a[1].b[0]", "is -inf, which JSON cannot represent"),
     "deep objects": Refused(_nested(32, "o"), ".k" * 31, _DEEP, "PARAMS_TOO_DEEP"),
     "deep lists": Refused(_nested(32, "l"), "[0]" * 31, _DEEP, "PARAMS_TOO_DEEP"),
     "deep mixed": Refused(_nested(32, "lo"), ".k[0]" * 15 + ".k", _DEEP, "PARAMS_TOO_DEEP"),

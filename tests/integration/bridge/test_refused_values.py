@@ -30,10 +30,10 @@ SEND: Final = ("--agent=agent123", "--type=PRINT")
 SHALLOW: Final = {name: refused for name, refused in REFUSED_BY_GRPC.items() if name != "deep objects"}
 """What parsers can still read inside a message of many."""
 AS_TEXT: Final = {
-    "NaN": "v is nan, which JSON has no number for",
-    "-1e400": "v is -inf, which JSON has no number for",
-    "[0, 1e400]": "v[1] is inf, which JSON has no number for",
-    "9" * 5_000: "v is a whole number beyond ±2^53, which would be rounded: send it as text",
+    "NaN": "v is nan, which JSON cannot represent",
+    "-1e400": "v is -inf, which JSON cannot represent",
+    "[0, 1e400]": "v[1] is inf, which JSON cannot represent",
+    "9" * 5_000: "v is an integer beyond ±2^53, which would be rounded: send it as text",
 }
 """JSON text that only a text can say, and the complaint."""
 

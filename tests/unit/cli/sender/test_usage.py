@@ -131,8 +131,8 @@ def test_one_line_says_what_is_wrong(arguments: list[str], complaint: str, capsy
         ("\udcff", "--input line 2 is not UTF-8"),
         ('{"maxRuns": NaN}', "--input line 2 maxRuns must be a whole number, not NaN"),
         ('{"priority": NaN}', "--input line 2 priority must be 0 to 100"),
-        ('{"timeLimit": Infinity}', "--input line 2 timeLimit must be a duration"),
-        ('{"params": {"a": [0, NaN]}}', "--input line 2 params.a[1] is nan, which JSON has no number for"),
+        ('{"timeLimitSeconds": Infinity}', "--input line 2 timeLimitSeconds must be 0.001 to 2,592,000, not Infinity"),
+        ('{"params": {"a": [0, NaN]}}', "--input line 2 params.a[1] is nan, which JSON cannot represent"),
         ('{"params": {"\\ud800": 1}}', "--input line 2 params has a name that is not valid Unicode"),
     ],
 )
