@@ -33,7 +33,7 @@ NAME: Final = "command-agent"
     "allowed_programs",
     multiple=True,
     metavar="NAME|PATH",
-    help="Allow EXEC to start only this program. Repeatable.",
+    help="Allow EXEC to start only the programs given. Repeatable.",
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of this agent. Repeatable.")
 @LOG_FORMAT
