@@ -81,7 +81,8 @@ def _imperative(subject: str) -> bool:
     form = word.lower()
     if not word[:1].isupper() or form in NOT_VERBS:
         return False
-    return form in IMPERATIVES_LIKE_FORMS or not form.endswith(("ed", "ing"))
+    third_person = form.endswith("s") and not form.endswith(("ss", "us", "as"))
+    return form in IMPERATIVES_LIKE_FORMS or not (third_person or form.endswith(("ed", "ing")))
 
 
 def _base() -> str | None:

@@ -19,6 +19,7 @@ BAD = "Added things."
         (f"Add {'x' * (MAX_SUBJECT - 3)}\n\nWhy.", f"has {MAX_SUBJECT + 1} characters"),
         ("Added a check\n\nWhy.", "imperative"),
         ("Adding a check\n\nWhy.", "imperative"),
+        ("Adds a check\n\nWhy.", "imperative"),
         ("add a check\n\nWhy.", "imperative"),
         ("The check of messages\n\nWhy.", "imperative"),
         ("Add a check.\n\nWhy.", "full stop"),
@@ -40,6 +41,8 @@ def test_a_fault_is_named(message: str, part: str) -> None:
         f"Add {'x' * (MAX_SUBJECT - 4)}\n\nWhy.",
         "Embed Valkey\n\nWhy.\n\nCo-authored-by: A <a@example.org>",
         "Spread load\n\nWhy.",
+        "Process messages in order\n\nWhy.",
+        "Focus the form\n\nWhy.",
         'Revert "Add a check"\n\nThis reverts commit 0.',
     ],
 )
