@@ -30,7 +30,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.TIMEOUT: "--timeout passed before every command had ended",
     ExitCode.NOT_FOUND: "no such command or agent",
     ExitCode.UNAVAILABLE: "the server cannot be reached or cannot serve",
-    ExitCode.REFUSED: "the server refused: invalid, not in this state, or a limit is reached",
+    ExitCode.REFUSED: "refused: invalid, not in this state, or a limit is reached",
     ExitCode.OUTPUT_LOST: "every command completed, but output was lost",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C; commands continue",
     ExitCode.BROKEN_PIPE: "the reader of standard output exited",
