@@ -11,11 +11,12 @@ from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.store_view import StoreView, dashboard_command
-from distributor.bridge.stored_output import STREAMS, stored_output
+from distributor.bridge.stored_output import stored_output
 from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
+from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandQuery
 from distributor.wire.documents import Document, agent_document, command_document, error_document, result_document
@@ -89,11 +90,11 @@ class Api:
         command_id = request.path_params["command_id"]
         check_command_id(command_id, "commandId")
         stream = request.query_params.get("stream", "")
-        if stream and stream not in STREAMS:
+        if stream and stream not in set(OutputStream):
             raise _invalid("stream", f"stream must be stdout or stderr, not {shown(stream)}")
         if (await self._view.read([command_id]))[0] is None:
             raise NotFound(f"command {command_id} does not exist or is no longer stored", field="commandId")
-        streams = frozenset({STREAMS[stream]} if stream else STREAMS.values())
+        streams = frozenset({OutputStream(stream)} if stream else OutputStream)
         begin, pieces = await stored_output(self._output, command_id, streams)
         return StreamingResponse(
             pieces,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from distributor.bridge.backend_status import Availability
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
-from distributor.model.delivery import StoredChunk
+from distributor.model.delivery import OutputChunk, OutputGap
 from distributor.model.lifecycle import CommandStatus
 from distributor.wire.documents import Document, agent_document, error_document, gap_document, time_text
 
@@ -29,7 +29,6 @@ SHORT_STATUS: Final = {
     CommandStatus.CANCELLED: "interrupted",
 }
 """Short status in the envelope of `command:status`."""
-_STREAMS: Final = {1: "stdout", 2: "stderr"}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
@@ -89,11 +88,11 @@ def command_result(result: Document) -> str:
     return _message("command:result", {"commandId": result["commandId"], "result": result})
 
 
-def output_tail(command_id: str, chunk: StoredChunk) -> str:
+def output_tail(command_id: str, chunk: OutputChunk) -> str:
     """A terminal:output message without its start, which is the only part that differs between viewers."""
     fields: Document = {
         "commandId": command_id,
-        "stream": _STREAMS[chunk.stream],
+        "stream": chunk.stream.value,
         "offset": chunk.offset,
         "receiveTime": time_text(chunk.received_ms),
     }
@@ -112,7 +111,7 @@ def terminal_output(sequence: int, tail: str) -> str:
 
 def gap(command_id: str, begin: int, end: int, reason: str) -> str:
     """Output that will not be sent."""
-    return _message("gap", {"commandId": command_id, **gap_document(begin, end), "reason": reason})
+    return _message("gap", {"commandId": command_id, **gap_document(OutputGap(begin, end)), "reason": reason})
 
 
 def error(refusal: DistributorError, request_id: str = "", command_id: str = "") -> str:

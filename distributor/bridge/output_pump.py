@@ -16,7 +16,7 @@ from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError
-from distributor.model.delivery import StoredChunk
+from distributor.model.delivery import OutputChunk
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 from distributor.tasks import stop_tasks
 
@@ -112,7 +112,7 @@ class OutputPump:
             viewer.waiting = True
         return served
 
-    def _send(self, dashboard: Dashboard, viewer: _Viewer, chunk: StoredChunk, tail: str) -> None:
+    def _send(self, dashboard: Dashboard, viewer: _Viewer, chunk: OutputChunk, tail: str) -> None:
         if viewer.offset < chunk.offset:
             if not dashboard.send_gap(self._command_id, viewer.offset, chunk.offset):
                 return

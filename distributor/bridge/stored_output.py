@@ -7,10 +7,9 @@ from typing import Final, NamedTuple
 
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import Unavailable
-from distributor.model.delivery import StoredChunk
+from distributor.model.delivery import OutputChunk, OutputStream
 
 MAX_READ_BYTES: Final = 65_536
-STREAMS: Final = {"stdout": 1, "stderr": 2}
 
 
 class StoredOutput(NamedTuple):
@@ -20,7 +19,7 @@ class StoredOutput(NamedTuple):
     pieces: AsyncIterator[bytes]
 
 
-async def stored_output(log: OutputLog, command_id: str, streams: frozenset[int]) -> StoredOutput:
+async def stored_output(log: OutputLog, command_id: str, streams: frozenset[OutputStream]) -> StoredOutput:
     """The stored output of `streams`, up to its current end. Buffers one read at a time.
 
     `pieces` raises Unavailable if the store drops output before it is read, so that no bytes are silently missing.
@@ -30,7 +29,7 @@ async def stored_output(log: OutputLog, command_id: str, streams: frozenset[int]
 
 
 async def _pieces(
-    log: OutputLog, command_id: str, streams: frozenset[int], chunks: Sequence[StoredChunk]
+    log: OutputLog, command_id: str, streams: frozenset[OutputStream], chunks: Sequence[OutputChunk]
 ) -> AsyncIterator[bytes]:
     end = chunks[0].offset if chunks else 0
     while chunks:

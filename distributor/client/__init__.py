@@ -12,17 +12,14 @@ from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.values import (
     CommandFilter,
-    OutputChunk,
-    OutputGap,
     Page,
     Queued,
     QueuedCommand,
     QueueOutcome,
-    Update,
 )
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
-from distributor.model.delivery import OutputStream
+from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import CommandRequest

@@ -29,6 +29,7 @@ from distributor.client.watch_streams import WatchStreams
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState
+from distributor.model.delivery import Update
 from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
@@ -155,7 +156,7 @@ class CommandClient:
         with_output: bool = True,
         hold_output: bool = False,
         timeout_seconds: float | None = None,
-    ) -> AsyncGenerator[values.Update, None]:
+    ) -> AsyncGenerator[Update, None]:
         """Yield the state of a command now and after each change, its output from `output_offset`, and its result.
 
         Resumes after the server was unavailable. Leaving the loop early does not affect the command. With

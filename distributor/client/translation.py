@@ -23,7 +23,7 @@ from distributor.model.command import (
     Reason,
     Receipts,
 )
-from distributor.model.delivery import OutputStream
+from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
 from distributor.model.json_value import JsonValue
 from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_pb2, command_service_pb2
@@ -179,7 +179,7 @@ def result_of(wire: command_pb2.CommandResult) -> CommandResult:
     )
 
 
-def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update | None:
+def update_of(wire: command_service_pb2.WatchCommandResponse) -> Update | None:
     """One update of a watch; None for a kind that this version does not know."""
     match wire.WhichOneof("update"):
         case "command":
@@ -187,7 +187,7 @@ def update_of(wire: command_service_pb2.WatchCommandResponse) -> values.Update |
         case "output":
             return _chunk(wire.output)
         case "gap":
-            return values.OutputGap(wire.gap.begin_offset, wire.gap.end_offset)
+            return OutputGap(wire.gap.begin_offset, wire.gap.end_offset)
         case "result":
             return result_of(wire.result)
         case _:
@@ -220,9 +220,9 @@ def _known(table: Mapping[N, T], number: N) -> T:
     return table[number]
 
 
-def _chunk(wire: command_pb2.OutputChunk) -> values.OutputChunk:
+def _chunk(wire: command_pb2.OutputChunk) -> OutputChunk:
     stream = STREAM_FROM_WIRE.get(wire.stream, OutputStream.STDOUT)
-    return values.OutputChunk(wire.command_id, stream, wire.offset, wire.data, _ms(wire.receive_time))
+    return OutputChunk(stream, wire.offset, wire.data, _ms(wire.receive_time))
 
 
 def _receipts(wire: command_pb2.Receipts) -> Receipts:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from distributor.errors import DistributorError
-from distributor.model.command import Command, CommandResult, CommandState
-from distributor.model.delivery import OutputStream
+from distributor.model.command import Command
 from distributor.model.lifecycle import CommandStatus
 
 T = TypeVar("T")
@@ -37,29 +36,6 @@ class Queued:
 
 QueueOutcome: TypeAlias = Queued | DistributorError
 """The outcome of one command of many: queued, or the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputChunk:
-    """A piece of output as raw bytes. `offset` counts the bytes before it in both streams."""
-
-    command_id: str
-    stream: OutputStream
-    offset: int
-    data: bytes
-    received_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class OutputGap:
-    """Output from `begin_offset` up to `end_offset` was lost."""
-
-    begin_offset: int
-    end_offset: int
-
-
-Update: TypeAlias = CommandState | OutputChunk | OutputGap | CommandResult
-"""One update of a watch. A CommandResult is the last."""
 
 
 @dataclass(frozen=True, slots=True)

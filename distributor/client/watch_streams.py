@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -13,9 +12,9 @@ from distributor.client.options import ClientOptions
 from distributor.client.reconnecting import ConnectivityReporter, Deadline, ReconnectState
 from distributor.client.status import error_of
 from distributor.client.translation import state_of, update_of
-from distributor.client.values import OutputChunk, OutputGap, Update
 from distributor.errors import Unavailable
 from distributor.model.command import CommandResult, CommandState
+from distributor.model.delivery import OutputChunk, OutputGap, Update
 from distributor.v1.command_service_pb2 import WatchCommandRequest, WatchCommandsRequest
 from distributor.wire.limits import MAX_WATCHED
 
@@ -49,8 +48,8 @@ class WatchPosition:
         seen = max(0, self.output_offset - chunk.offset)
         if seen >= len(chunk.data):
             return None
-        self.output_offset = chunk.offset + len(chunk.data)
-        return replace(chunk, offset=chunk.offset + seen, data=chunk.data[seen:]) if seen else chunk
+        self.output_offset = chunk.end_offset
+        return chunk._replace(offset=chunk.offset + seen, data=chunk.data[seen:]) if seen else chunk
 
 
 class WatchStreams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from distributor.dispatch.output_holds import Hold, OutputHolds
 from distributor.dispatch.ports import CommandReader, OutputLog
@@ -12,21 +12,11 @@ from distributor.dispatch.refusals import bounded, no_such_command, valid
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import InvalidArgument, Unavailable
 from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id, precedes
-from distributor.model.delivery import StoredChunk
+from distributor.model.delivery import OutputChunk, OutputGap, Update
 
 MAX_OUTPUT_BYTES_PER_READ: Final = 262_144
 BUSY_LIST_LENGTH: Final = 50
 BUSY_PAUSE_SECONDS: Final = 0.01
-
-
-class Gap(NamedTuple):
-    """Output that is no longer retained: from `begin` up to, not including, `end`."""
-
-    begin: int
-    end: int
-
-
-Update = CommandState | StoredChunk | Gap | CommandResult
 
 
 class CommandWatcher:
@@ -63,13 +53,13 @@ class CommandWatcher:
             while True:
                 if with_output:
                     async for piece in self._output_from(command_id, output_offset, hold):
-                        output_offset = piece.end if isinstance(piece, Gap) else piece.offset + len(piece.data)
+                        output_offset = piece.end_offset
                         yield piece
                 if state.status.terminal:
                     result = await self._result(command_id)
                     if with_output and output_offset < result.output_bytes:
                         # The store was full and dropped the end of the output.
-                        yield Gap(output_offset, result.output_bytes)
+                        yield OutputGap(output_offset, result.output_bytes)
                     yield state
                     yield result
                     return
@@ -149,13 +139,13 @@ class CommandWatcher:
 
     async def _output_from(
         self, command_id: str, offset: int, hold: Hold | None
-    ) -> AsyncGenerator[StoredChunk | Gap, None]:
+    ) -> AsyncGenerator[OutputChunk | OutputGap, None]:
         while chunks := await self._output_log.read(command_id, offset, MAX_OUTPUT_BYTES_PER_READ):
             for chunk in chunks:
                 if chunk.offset > offset:
-                    yield Gap(offset, chunk.offset)
+                    yield OutputGap(offset, chunk.offset)
                 yield chunk
-                offset = chunk.offset + len(chunk.data)
+                offset = chunk.end_offset
                 if hold is not None:
                     hold.read(offset)
 

@@ -17,10 +17,10 @@ from distributor.model.delivery import (
     Completion,
     CompletionOutcome,
     DueCommand,
+    OutputChunk,
     OutputPiece,
     Progress,
     Release,
-    StoredChunk,
 )
 from distributor.model.event import EventBatch
 from distributor.model.lifecycle import CommandStatus
@@ -126,7 +126,7 @@ class OutputLog(Protocol):
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
         """Store pieces; for each, the offset up to which its agent may discard output, None if the lease is gone."""
 
-    async def read(self, command_id: str, offset: int, max_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:
         """Chunks from byte `offset` on, about `max_bytes`. If the first begins later, there is a gap."""
 
 

@@ -6,9 +6,9 @@ Times are milliseconds; names ending in `_after_ms` count from the claim, None i
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from distributor.model.command import Reason
+from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
 
 
@@ -130,10 +130,26 @@ class OutputPiece(NamedTuple):
     data: bytes
 
 
-class StoredChunk(NamedTuple):
-    """A stored piece of output. `offset` counts over all attempts."""
+class OutputChunk(NamedTuple):
+    """A stored piece of output, bytes exact. `offset` counts both streams together, over all attempts."""
 
-    stream: int
+    stream: OutputStream
     offset: int
     data: bytes
-    received_ms: int
+    received_ms: int = 0
+
+    @property
+    def end_offset(self) -> int:
+        """The offset after its last byte."""
+        return self.offset + len(self.data)
+
+
+class OutputGap(NamedTuple):
+    """Output that is not retained: from `begin_offset` up to, not including, `end_offset`."""
+
+    begin_offset: int
+    end_offset: int
+
+
+Update: TypeAlias = CommandState | OutputChunk | OutputGap | CommandResult
+"""One step of a watched command. A CommandResult is the last."""

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from distributor.dispatch.command_watcher import Gap, Update
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
-from distributor.model.delivery import StoredChunk
+from distributor.model.delivery import OutputChunk, OutputGap, Update
 from distributor.model.listing import CommandQuery
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
@@ -25,8 +24,6 @@ from distributor.wire.json_values import fill_received
 _NANOS = 1_000_000_000
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999, the range defined by google/protobuf/timestamp.proto."""
-_STREAM_TO_WIRE = dict(enumerate(STREAM_TO_WIRE.values(), start=1))
-"""Stream by stored number."""
 
 
 def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
@@ -104,13 +101,13 @@ def watch_response(command_id: str, update: Update) -> command_service_pb2.Watch
     match update:
         case CommandState():
             fill_summary(message.command, update)
-        case StoredChunk():
+        case OutputChunk():
             message.output.command_id = command_id
-            message.output.stream = _STREAM_TO_WIRE[update.stream]
+            message.output.stream = STREAM_TO_WIRE[update.stream]
             message.output.offset = update.offset
             message.output.data = update.data
             fill_time(message.output.receive_time, update.received_ms)
-        case Gap():
+        case OutputGap():
             message.gap.begin_offset, message.gap.end_offset = update
         case CommandResult():
             fill_result(message.result, update)

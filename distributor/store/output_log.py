@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.model.delivery import OutputPiece, StoredChunk
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputStream
 from distributor.model.lifecycle import Operation, sources
 from distributor.store import keys
 from distributor.store.functions import Functions
@@ -15,6 +15,7 @@ from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 MAX_PIECES_PER_CALL: Final = 100
 _MAX_CHUNKS_PER_READ: Final = 64
+_STREAMS: Final = {str(number).encode(): stream for number, stream in enumerate(OutputStream, start=1)}
 _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
 
 
@@ -41,16 +42,16 @@ class ValkeyOutputLog:
         key = keys.STATUS.format(command_id=command_id)
         return int(await self._connection.call("HGET", key, "output_base") or 0)
 
-    async def read(self, command_id: str, offset: int, max_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:
         # The first entry that ends beyond the offset contains that byte, or follows dropped output.
         key = keys.OUTPUT.format(command_id=command_id)
         entries = await self._connection.call("XRANGE", key, f"{offset + 1}-0", "+", "COUNT", _MAX_CHUNKS_PER_READ)
-        chunks: list[StoredChunk] = []
+        chunks: list[OutputChunk] = []
         size = 0
         for entry_id, (_, stream, _, received_ms, _, data) in entries:
             begin = int(entry_id.partition(b"-")[0]) - len(data)
             cut = data[max(0, offset - begin) :]
-            chunks.append(StoredChunk(int(stream), begin + len(data) - len(cut), bytes(cut), int(received_ms)))
+            chunks.append(OutputChunk(_STREAMS[stream], begin + len(data) - len(cut), bytes(cut), int(received_ms)))
             size += len(cut)
             if size >= max_bytes:
                 break

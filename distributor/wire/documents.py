@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
 from distributor.model.command import Command, CommandResult, CommandState, Reason, Receipts
+from distributor.model.delivery import OutputChunk, OutputGap
 
 Document: TypeAlias = dict[str, Any]
 
@@ -113,19 +114,19 @@ def agent_document(agent: AgentInfo) -> Document:
     }
 
 
-def output_document(stream: str, offset: int, data: bytes, received_ms: int) -> Document:
+def output_document(chunk: OutputChunk) -> Document:
     """A chunk of output, its bytes in base64."""
     return {
-        "stream": stream,
-        "offset": offset,
-        "data": base64.b64encode(data).decode(),
-        "receiveTime": _time(received_ms),
+        "stream": chunk.stream.value,
+        "offset": chunk.offset,
+        "data": base64.b64encode(chunk.data).decode(),
+        "receiveTime": _time(chunk.received_ms),
     }
 
 
-def gap_document(begin_offset: int, end_offset: int) -> Document:
+def gap_document(gap: OutputGap) -> Document:
     """A range of output that is no longer kept."""
-    return {"beginOffset": begin_offset, "endOffset": end_offset}
+    return {"beginOffset": gap.begin_offset, "endOffset": gap.end_offset}
 
 
 def error_document(error: DistributorError) -> Document:

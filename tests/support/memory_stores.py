@@ -20,10 +20,10 @@ from distributor.model.delivery import (
     Completion,
     CompletionOutcome,
     DueCommand,
+    OutputChunk,
     OutputPiece,
     Progress,
     Release,
-    StoredChunk,
 )
 from distributor.model.event import (
     AgentChanged,
@@ -145,7 +145,7 @@ class MemoryOutputLog:
     async def base(self, command_id: str) -> int:
         return self.bases.get(command_id, 0)
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:
         return []
 
 

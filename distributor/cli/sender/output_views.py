@@ -153,9 +153,9 @@ def _update_document(update: Update) -> dict[str, Any]:
         case CommandState():
             return {"state": state_document(update)}
         case OutputChunk():
-            return {"output": output_document(update.stream.value, update.offset, update.data, update.received_ms)}
+            return {"output": output_document(update)}
         case OutputGap():
-            return {"gap": gap_document(update.begin_offset, update.end_offset)}
+            return {"gap": gap_document(update)}
         case CommandResult():
             return {"result": result_document(update)}
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.model.delivery import OutputPiece
+from distributor.model.delivery import OutputPiece, OutputStream
 from distributor.model.event import OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import AGENT, LEASE, StoreWorld, changed, completion, own_keys
 
 STDOUT, STDERR = 1, 2
+NUMBERS = {OutputStream.STDOUT: STDOUT, OutputStream.STDERR: STDERR}
 
 
 def piece(command_id: str, offset: int, data: bytes, stream: int = STDOUT, lease_id: str = LEASE) -> OutputPiece:
@@ -17,7 +18,7 @@ def piece(command_id: str, offset: int, data: bytes, stream: int = STDOUT, lease
 
 async def kept(world: StoreWorld, command_id: str, offset: int = 0) -> list[tuple[int, int, bytes]]:
     chunks = await world.output.read(command_id, offset, 1 << 30)
-    return [(chunk.stream, chunk.offset, chunk.data) for chunk in chunks]
+    return [(NUMBERS[chunk.stream], chunk.offset, chunk.data) for chunk in chunks]
 
 
 async def run_again(world: StoreWorld, command_id: str, lease_id: str) -> None:

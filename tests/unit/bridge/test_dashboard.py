@@ -9,8 +9,10 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
-from distributor.model.delivery import StoredChunk
+from distributor.model.delivery import OutputChunk, OutputStream
 from distributor.model.lifecycle import CommandStatus
+
+PIECE = OutputChunk(OutputStream.STDERR, 4, b"\xff")
 
 
 def change(status: CommandStatus, position: str = "1-0", command_id: str = "c") -> Change:
@@ -58,16 +60,16 @@ async def test_numbers_follow_one_another_whatever_was_cut() -> None:
     to = dashboard(8)
     to.begin_output("c")
     for offset in range(4):
-        chunk = StoredChunk(1, offset, b"x", 0)
+        chunk = OutputChunk(OutputStream.STDOUT, offset, b"x", 0)
         assert to.send_output("c", offset, offset + 1, messages.output_tail("c", chunk))
     first = to.outbox.take()
     assert first is not None
     texts = [to.text_of(first)]
     for number in range(6):
         to.send(f'{{"answer": {number}}}')
-    assert to.send_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0))) is False
+    assert to.send_output("c", 4, 5, messages.output_tail("c", PIECE)) is False
     texts += told(to)
-    assert to.send_output("c", 4, 5, messages.output_tail("c", StoredChunk(2, 4, b"\xff", 0)))
+    assert to.send_output("c", 4, 5, messages.output_tail("c", PIECE))
     documents = [json.loads(text) for text in texts + told(to)]
     assert [d["sequence"] for d in documents if "sequence" in d] == [0, 1]
     assert [(d["beginOffset"], d["endOffset"], d["reason"]) for d in documents if "beginOffset" in d] == [
@@ -78,7 +80,7 @@ async def test_numbers_follow_one_another_whatever_was_cut() -> None:
 
 def tell_pieces(to: Dashboard, count: int) -> None:
     for offset in range(count):
-        tail = messages.output_tail("c", StoredChunk(1, offset, b"x", 0))
+        tail = messages.output_tail("c", OutputChunk(OutputStream.STDOUT, offset, b"x", 0))
         assert to.send_output("c", offset, offset + 1, tail)
 
 

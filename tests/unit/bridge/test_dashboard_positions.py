@@ -14,7 +14,7 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import change_of
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
-from distributor.model.delivery import OutputPiece, StoredChunk
+from distributor.model.delivery import OutputChunk, OutputPiece
 from distributor.model.lifecycle import CommandStatus
 from tests.support.waiting import until
 
@@ -44,7 +44,7 @@ class NoOutput:
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
         raise AssertionError("a pump only reads")
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:
         await self.answers.wait()
         return []
 

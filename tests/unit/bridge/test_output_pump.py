@@ -15,7 +15,7 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
-from distributor.model.delivery import OutputPiece, StoredChunk
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputStream
 from distributor.model.lifecycle import CommandStatus
 from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -27,18 +27,18 @@ class Log:
     """The OutputLog port on a list."""
 
     def __init__(self) -> None:
-        self.chunks: list[StoredChunk] = []
+        self.chunks: list[OutputChunk] = []
         self.reads: list[int] = []
         self.failures = 0
 
     def write(self, data: bytes) -> None:
         end = self.chunks[-1].offset + len(self.chunks[-1].data) if self.chunks else 0
-        self.chunks.append(StoredChunk(1, end, data, 0))
+        self.chunks.append(OutputChunk(OutputStream.STDOUT, end, data, 0))
 
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
         raise AssertionError("a pump only reads")
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:
         self.reads.append(offset)
         await asyncio.sleep(0)
         if self.failures:
@@ -253,7 +253,7 @@ class DeafLog(Log):
         super().__init__()
         self.reading = asyncio.Event()
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:
         self.reading.set()
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()

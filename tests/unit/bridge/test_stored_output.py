@@ -7,15 +7,15 @@ import pytest
 from distributor.bridge.stored_output import MAX_READ_BYTES, stored_output
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import Unavailable
-from distributor.model.delivery import OutputPiece, StoredChunk
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputStream
 
-BOTH = frozenset({1, 2})
+BOTH = frozenset(OutputStream)
 
 
 class Log:
     """Chunks in memory, some at a time."""
 
-    def __init__(self, chunks: list[StoredChunk], at_once: int = 1) -> None:
+    def __init__(self, chunks: list[OutputChunk], at_once: int = 1) -> None:
         self.chunks = chunks
         self._at_once = at_once
         self.largest = 0
@@ -23,20 +23,20 @@ class Log:
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
         raise AssertionError("a download writes nothing")
 
-    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[StoredChunk]:
+    async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:
         self.largest = max(self.largest, most_bytes)
         return [chunk for chunk in self.chunks if chunk.offset >= offset][: self._at_once]
 
 
-def chunks(*pieces: tuple[int, bytes], offset: int = 0) -> list[StoredChunk]:
+def chunks(*pieces: tuple[int, bytes], offset: int = 0) -> list[OutputChunk]:
     found = []
     for stream, data in pieces:
-        found.append(StoredChunk(stream, offset, data, 0))
+        found.append(OutputChunk(list(OutputStream)[stream - 1], offset, data, 0))
         offset += len(data)
     return found
 
 
-async def read(log: Log, streams: frozenset[int] = BOTH) -> tuple[int, bytes]:
+async def read(log: Log, streams: frozenset[OutputStream] = BOTH) -> tuple[int, bytes]:
     begin, pieces = await stored_output(log, "c", streams)
     return begin, b"".join([piece async for piece in pieces])
 
@@ -45,8 +45,8 @@ async def read(log: Log, streams: frozenset[int] = BOTH) -> tuple[int, bytes]:
 async def test_every_byte_in_order(at_once: int) -> None:
     log = Log(chunks((1, b"\xff\x00a"), (2, b"b\r\n"), (1, b"c")), at_once)
     assert await read(log) == (0, b"\xff\x00ab\r\nc")
-    assert await read(log, frozenset({1})) == (0, b"\xff\x00ac")
-    assert await read(log, frozenset({2})) == (0, b"b\r\n")
+    assert await read(log, frozenset({OutputStream.STDOUT})) == (0, b"\xff\x00ac")
+    assert await read(log, frozenset({OutputStream.STDERR})) == (0, b"b\r\n")
     assert log.largest == MAX_READ_BYTES
 
 

@@ -31,7 +31,7 @@ ASSIGNED = QUEUED._replace(status=CommandStatus.ASSIGNED)
 
 
 def chunk(offset: int, data: bytes) -> OutputChunk:
-    return OutputChunk("c1", OutputStream.STDOUT, offset, data)
+    return OutputChunk(OutputStream.STDOUT, offset, data)
 
 
 def test_output_that_was_seen_is_cut_off() -> None:

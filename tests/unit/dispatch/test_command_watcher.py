@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from distributor.dispatch.agent_registry import AgentRegistry
-from distributor.dispatch.command_watcher import CommandWatcher, Gap, Update
+from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.watches import Watches
 from distributor.errors import NotFound, Unavailable
 from distributor.model.command import CommandResult, CommandState, Reason
+from distributor.model.delivery import OutputGap, Update
 from distributor.model.event import EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
@@ -202,4 +203,4 @@ async def test_output_that_was_never_kept_is_a_gap(world: World) -> None:
 
     world.reader.results = results  # type: ignore[method-assign]
     world.reader.known[ONE] = state(ONE, COMPLETED)
-    assert (await world.one())[0] == Gap(0, 7)
+    assert (await world.one())[0] == OutputGap(0, 7)

@@ -30,7 +30,7 @@ RESULT = CommandResult(
 
 
 def chunk(data: bytes, stream: OutputStream = OutputStream.STDOUT) -> OutputChunk:
-    return OutputChunk("c1", stream, 0, data)
+    return OutputChunk(stream, 0, data)
 
 
 def test_raw_output_keeps_every_byte(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
