@@ -18,7 +18,7 @@ from distributor.errors import DistributorError, InvalidArgument, NotFound, Perm
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 from distributor.wire.documents import Document, agent_document, command_document, error_document, result_document
 
 DEFAULT_PAGE: Final = 50
@@ -146,7 +146,7 @@ def error_response(
 _FIELDS: Final = {"page_token": "pageToken"}
 
 
-def _query(request: Request) -> CommandQuery:
+def _query(request: Request) -> CommandFilter:
     parameters = request.query_params
     for name in parameters:
         if name not in _PARAMETERS:
@@ -159,7 +159,7 @@ def _query(request: Request) -> CommandQuery:
     since, until = _number(request, "since", 0, _MAX_MS), _number(request, "until", 0, _MAX_MS)
     if since is not None and until is not None and until <= since:
         raise _invalid("until", "until must be after since", "EMPTY_TIME_RANGE")
-    return CommandQuery(agent_id, _statuses(request), type_, since, until)
+    return CommandFilter(agent_id, _statuses(request), type_, since, until)
 
 
 def _statuses(request: Request) -> tuple[CommandStatus, ...]:

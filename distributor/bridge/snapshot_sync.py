@@ -21,7 +21,7 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.store_view import CommandPage, StoreView
 from distributor.errors import DistributorError, NotFound, ResourceExhausted
 from distributor.model.command import CommandState, precedes
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 from distributor.model.position import BEGINNING, order_of
 from distributor.wire.documents import Document, agent_document, time_text
 
@@ -204,7 +204,7 @@ class SnapshotSync:
             self._send_held(dashboard, dashboard.release(), shown)
 
     async def _recent_commands(self, dashboard: Dashboard, position: str) -> CommandPage:
-        page = await self._view.page(CommandQuery())
+        page = await self._view.page(CommandFilter())
         for state in page.states:
             self._hub.note_sent(state, page.away_since_ms.get(state.agent_id, 0))
             if _event_may_follow(state, position):

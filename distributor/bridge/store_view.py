@@ -12,7 +12,7 @@ from distributor.dispatch.ports import CommandReader
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 from distributor.wire.documents import Document, agent_document, result_document, state_document
 
 MAX_SNAPSHOT_AGENTS: Final = 1_000
@@ -65,7 +65,7 @@ class StoreView:
             found.append(agent)
         return found
 
-    async def page(self, query: CommandQuery, cursor: str = "", size: int = RECENT_COMMANDS) -> CommandPage:
+    async def page(self, query: CommandFilter, cursor: str = "", size: int = RECENT_COMMANDS) -> CommandPage:
         """One page of commands."""
         states, next_cursor = await self._reader.page(query, cursor, size)
         results = await self.results(states)

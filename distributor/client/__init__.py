@@ -11,8 +11,6 @@ from __future__ import annotations
 from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.values import (
-    CommandFilter,
-    Page,
     Queued,
     QueuedCommand,
     QueueOutcome,
@@ -22,6 +20,7 @@ from distributor.model.command import Command, CommandResult, CommandState, Offl
 from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
 
 __all__ = [

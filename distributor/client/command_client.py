@@ -30,6 +30,7 @@ from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState
 from distributor.model.delivery import Update
+from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
@@ -39,7 +40,7 @@ from distributor.wire.transport import channel_options
 if TYPE_CHECKING:
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
 
-ALL_COMMANDS: Final = values.CommandFilter()
+ALL_COMMANDS: Final = CommandFilter()
 _UNOPENED: Final = "use the client inside `async with`"
 
 
@@ -181,14 +182,14 @@ class CommandClient:
         return state_of(answer.command)
 
     async def list_page(
-        self, where: values.CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""
-    ) -> values.Page[CommandState]:
+        self, where: CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""
+    ) -> Page[CommandState]:
         """Get one page of commands, newest first. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListCommandsRequest(page_size=page_size, page_token=page_token, filter=wire_filter(where))
         answer = await self._calls.call(self._stub.ListCommands, request)
-        return values.Page(tuple(state_of(row) for row in answer.commands), answer.next_page_token)
+        return Page(tuple(state_of(row) for row in answer.commands), answer.next_page_token)
 
-    async def list(self, where: values.CommandFilter = ALL_COMMANDS) -> AsyncGenerator[CommandState, None]:
+    async def list(self, where: CommandFilter = ALL_COMMANDS) -> AsyncGenerator[CommandState, None]:
         """Yield every command that matches `where`, newest first."""
         token = ""
         while True:
@@ -201,13 +202,13 @@ class CommandClient:
 
     async def agents_page(
         self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""
-    ) -> values.Page[AgentInfo]:
+    ) -> Page[AgentInfo]:
         """Get one page of agents, by id. `page_size` up to 1,000; 0 is the server's default."""
         request = wire.ListAgentsRequest(
             page_size=page_size, page_token=page_token, statuses=[wire_agent_status(status) for status in statuses]
         )
         answer = await self._calls.call(self._stub.ListAgents, request)
-        return values.Page(tuple(agent_of(agent) for agent in answer.agents), answer.next_page_token)
+        return Page(tuple(agent_of(agent) for agent in answer.agents), answer.next_page_token)
 
     async def agents(self, statuses: Sequence[AgentStatus] = ()) -> AsyncGenerator[AgentInfo, None]:
         """Yield every agent in one of `statuses`, or every agent if empty, by id."""

@@ -25,6 +25,7 @@ from distributor.model.command import (
 )
 from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
 from distributor.model.json_value import JsonValue
+from distributor.model.listing import CommandFilter
 from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
@@ -90,16 +91,16 @@ def batches(
         yield requests[start:]
 
 
-def wire_filter(filter_: values.CommandFilter) -> command_service_pb2.CommandFilter:
+def wire_filter(filter_: CommandFilter) -> command_service_pb2.CommandFilter:
     """The wire form of a filter."""
     wire = command_service_pb2.CommandFilter(
         agent_id=filter_.agent_id,
         statuses=[STATUS_TO_WIRE[status] for status in filter_.statuses],
         type=filter_.type,
     )
-    if filter_.queued_after_ms:
+    if filter_.queued_after_ms is not None:
         wire.queued_after.FromMilliseconds(filter_.queued_after_ms)
-    if filter_.queued_before_ms:
+    if filter_.queued_before_ms is not None:
         wire.queued_before.FromMilliseconds(filter_.queued_before_ms)
     return wire
 

@@ -5,15 +5,11 @@ Times are milliseconds since the epoch by the store's clock, 0 if unset.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from distributor.errors import DistributorError
 from distributor.model.command import Command
-from distributor.model.lifecycle import CommandStatus
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +32,3 @@ class Queued:
 
 QueueOutcome: TypeAlias = Queued | DistributorError
 """The outcome of one command of many: queued, or the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class CommandFilter:
-    """Which commands to list: all fields that are set must match, with any of `statuses`."""
-
-    agent_id: str = ""
-    statuses: Sequence[CommandStatus] = ()
-    type: str = ""
-    queued_after_ms: int = 0
-    queued_before_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of a list. `next_page_token` is empty on the last page; an empty page may have a next one."""
-
-    items: Sequence[T]
-    next_page_token: str

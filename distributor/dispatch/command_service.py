@@ -26,7 +26,7 @@ from distributor.model.command import (
 )
 from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
-from distributor.model.listing import CommandDetails, CommandPage, CommandQuery
+from distributor.model.listing import CommandDetails, CommandFilter, Page
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome, check_new_command
 
 MAX_COMMANDS_PER_STEP: Final = 250
@@ -161,16 +161,16 @@ class CommandService:
             metadata={"status": state.status},
         )
 
-    async def page(self, query: CommandQuery, page_token: str, page_size: int) -> CommandPage:
+    async def page(self, query: CommandFilter, page_token: str, page_size: int) -> Page[CommandState]:
         """Commands, newest first. Raises InvalidArgument for an invalid page token or filter."""
         if query.agent_id:
             valid(check_agent_id, query.agent_id, "filter.agent_id")
         if query.type:
             valid(check_type, query.type, "filter.type")
         if (
-            query.queued_from_ms is not None
-            and query.queued_until_ms is not None
-            and query.queued_until_ms <= query.queued_from_ms
+            query.queued_after_ms is not None
+            and query.queued_before_ms is not None
+            and query.queued_before_ms <= query.queued_after_ms
         ):
             raise InvalidArgument(
                 "filter.queued_before must be after filter.queued_after", field="filter", reason="EMPTY_TIME_RANGE"
@@ -207,11 +207,11 @@ class CommandService:
             )
         return agent
 
-    async def agents(self, after: str, page_size: int) -> tuple[list[AgentInfo], str]:
-        """Agents in order of id after `after`, and the id to continue after ("" at the end)."""
+    async def agents(self, after: str, page_size: int) -> Page[AgentInfo]:
+        """Agents in order of id after `after`. The page token is the id to continue after."""
         if after and not AGENT_ID_PATTERN.fullmatch(after):
             raise bad_page_token()
         limit = checked_page_size(page_size, 100)
         agent_ids = await self._reader.agent_ids(after, limit)
         found = [agent for agent in await self._reader.agents(agent_ids) if agent is not None]
-        return found, agent_ids[-1] if len(agent_ids) == limit else ""
+        return Page(found, agent_ids[-1] if len(agent_ids) == limit else "")

@@ -24,7 +24,7 @@ from distributor.model.delivery import (
 )
 from distributor.model.event import EventBatch
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandDetails, CommandPage, CommandQuery, QueueDepth
+from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.model.queueing import Enqueued, NewCommand
 
 
@@ -84,7 +84,7 @@ class CommandReader(Protocol):
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         """The result of each command; None if there is none."""
 
-    async def page(self, query: CommandQuery, cursor: str, size: int) -> CommandPage:
+    async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         """One page of commands, newest first. Raises InvalidArgument for an invalid cursor."""
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
-class CommandQuery:
-    """A filter. Unset fields match everything; the time bounds apply to arrival, lower inclusive, upper exclusive."""
+class CommandFilter:
+    """Which commands to list: all fields that are set must match, with any of `statuses`.
+
+    The bounds apply to the time of queueing, `queued_after_ms` inclusive, `queued_before_ms` exclusive.
+    """
 
     agent_id: str = ""
-    statuses: tuple[CommandStatus, ...] = ()
+    statuses: Sequence[CommandStatus] = ()
     type: str = ""
-    queued_from_ms: int | None = None
-    queued_until_ms: int | None = None
+    queued_after_ms: int | None = None
+    queued_before_ms: int | None = None
 
 
 class CommandDetails(NamedTuple):
@@ -30,11 +36,11 @@ class CommandDetails(NamedTuple):
     agent: AgentPresence
 
 
-class CommandPage(NamedTuple):
-    """One page of a list. `cursor` is empty on the last page."""
+class Page(NamedTuple, Generic[T]):
+    """One page of a list. `next_page_token` is empty on the last page; an empty page may have a next one."""
 
-    states: list[CommandState]
-    cursor: str
+    items: Sequence[T]
+    next_page_token: str
 
 
 class QueueDepth(NamedTuple):

@@ -10,7 +10,7 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.delivery import OutputChunk, OutputGap, Update
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
@@ -114,19 +114,19 @@ def watch_response(command_id: str, update: Update) -> command_service_pb2.Watch
     return message
 
 
-def query(message: command_service_pb2.CommandFilter) -> CommandQuery:
+def query(message: command_service_pb2.CommandFilter) -> CommandFilter:
     """Convert a filter. Raises InvalidArgument for an unknown status or an invalid time."""
     statuses = []
     for wire in message.statuses:
         if wire not in STATUS_FROM_WIRE:
             raise unknown_enum_value("filter.statuses", wire)
         statuses.append(STATUS_FROM_WIRE[wire])
-    return CommandQuery(
+    return CommandFilter(
         agent_id=message.agent_id,
         statuses=tuple(dict.fromkeys(statuses)),
         type=message.type,
-        queued_from_ms=_ms(message.queued_after, "filter.queued_after") if message.HasField("queued_after") else None,
-        queued_until_ms=_ms(message.queued_before, "filter.queued_before")
+        queued_after_ms=_ms(message.queued_after, "filter.queued_after") if message.HasField("queued_after") else None,
+        queued_before_ms=_ms(message.queued_before, "filter.queued_before")
         if message.HasField("queued_before")
         else None,
     )

@@ -123,9 +123,9 @@ class CommandServicer(CommandServiceServicer):
 
     async def ListCommands(self, request: pb.ListCommandsRequest, context: Context) -> pb.ListCommandsResponse:
         page = await self._service.page(messages.query(request.filter), request.page_token, request.page_size)
-        presences = await self._service.presences(page.states)
-        response = pb.ListCommandsResponse(next_page_token=page.cursor)
-        for state in page.states:
+        presences = await self._service.presences(page.items)
+        response = pb.ListCommandsResponse(next_page_token=page.next_page_token)
+        for state in page.items:
             summary = response.commands.add()
             messages.fill_summary(summary, state)
             if not state.status.terminal:

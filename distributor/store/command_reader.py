@@ -13,7 +13,7 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandDetails, CommandPage, CommandQuery, QueueDepth
+from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.store import keys, rows
 from distributor.store.functions import Functions
 from distributor.store.valkey_connection import Argument, ValkeyConnection
@@ -66,14 +66,14 @@ class ValkeyCommandReader:
         )
         return [await off_loop(len(text), rows.command_result, text) if text else None for text in texts]
 
-    async def page(self, query: CommandQuery, cursor: str, size: int) -> CommandPage:
+    async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [
             query.agent_id,
             ",".join(query.statuses),
             query.type,
-            "-inf" if query.queued_from_ms is None else query.queued_from_ms * 1000,
-            "+inf" if query.queued_until_ms is None else query.queued_until_ms * 1000,
+            "-inf" if query.queued_after_ms is None else query.queued_after_ms * 1000,
+            "+inf" if query.queued_before_ms is None else query.queued_before_ms * 1000,
             last_arrival,
             last_id,
             size,
@@ -81,7 +81,7 @@ class ValkeyCommandReader:
         ]
         arrival, command_id, *found = await self._functions.call("list_commands", arguments)
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
-        return CommandPage(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
+        return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         calls: list[tuple[Argument, ...]] = [("TIME",)]
@@ -129,21 +129,21 @@ def _milliseconds(time_reply: Sequence[bytes]) -> int:
     return int(time_reply[0]) * 1000 + int(time_reply[1]) // 1000
 
 
-def _write_cursor(arrival: str, command_id: str, query: CommandQuery) -> str:
+def _write_cursor(arrival: str, command_id: str, query: CommandFilter) -> str:
     text = f"{arrival} {command_id} {_digest(query)}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _digest(query: CommandQuery) -> str:
+def _digest(query: CommandFilter) -> str:
     """Identify a query: a cursor continues only the query that it came from (AIP-158).
 
     Times are excluded: a request for the last two hours has slightly later times on each page.
     """
-    timeless = dataclasses.replace(query, queued_from_ms=None, queued_until_ms=None)
+    timeless = dataclasses.replace(query, queued_after_ms=None, queued_before_ms=None)
     return f"{zlib.crc32(repr(timeless).encode()):08x}"
 
 
-def _read_cursor(cursor: str, query: CommandQuery) -> tuple[str, str]:
+def _read_cursor(cursor: str, query: CommandFilter) -> tuple[str, str]:
     if not cursor:
         return "", ""
     try:

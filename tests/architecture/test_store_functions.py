@@ -13,7 +13,7 @@ from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import Reason
 from distributor.model.delivery import ClaimRequest, Completion, OutputPiece, Progress, Release
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
@@ -85,7 +85,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "detach": lambda: sessions.detach([("agent", 1)] * items),
         "append_output": lambda: output.append([OutputPiece("id", "agent", "lease", 1, 0, b"")] * items),
         "get_command": lambda: reader.details("id"),
-        "list_commands": lambda: reader.page(CommandQuery(), "", 1),
+        "list_commands": lambda: reader.page(CommandFilter(), "", 1),
         "probe": lambda: Functions.check_writable(functions),
     }
     with pytest.raises(Recorded) as caught:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from distributor.dispatch.ports import CommandReader
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
-from distributor.model.listing import CommandDetails, CommandPage, CommandQuery, QueueDepth
+from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from tests.support.memory_stores import NOBODY
 
 
@@ -27,8 +27,8 @@ class MemoryReader:
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         return [None] * len(command_ids)
 
-    async def page(self, query: CommandQuery, cursor: str, size: int) -> CommandPage:
-        return CommandPage([], "")
+    async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
+        return Page([], "")
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         return [NOBODY] * len(agent_ids)

@@ -270,8 +270,8 @@ def list_commands(connection: ServerCalls, /, output: str, limit: int, page_toke
         agent_id=given["agent"] or "",
         statuses=[CommandStatus(status) for status in given["status"]],
         type=given["type"] or "",
-        queued_after_ms=given["since"] or 0,
-        queued_before_ms=given["until"] or 0,
+        queued_after_ms=given["since"],
+        queued_before_ms=given["until"],
     )
     return connection.run(
         output, lambda client, screen: reading.list_commands(client, screen, where, limit, page_token)

@@ -6,21 +6,21 @@ import pytest
 
 from distributor.errors import InvalidArgument
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 from distributor.store import keys
 from distributor.store.command_reader import ValkeyCommandReader
 from tests.support.store_world import AGENT, StoreWorld
 
 
-async def listed(world: StoreWorld, query: CommandQuery, size: int = 100) -> list[str]:
+async def listed(world: StoreWorld, query: CommandFilter, size: int = 100) -> list[str]:
     """The ids on all pages."""
     found: list[str] = []
     cursor = ""
     for _ in range(1_000):
         page = await world.reader.page(query, cursor, size)
-        assert len(page.states) <= size
-        found += [state.command_id for state in page.states]
-        cursor = page.cursor
+        assert len(page.items) <= size
+        found += [state.command_id for state in page.items]
+        cursor = page.next_page_token
         if not cursor:
             return found
     raise AssertionError("the list does not end")
@@ -30,16 +30,16 @@ async def listed(world: StoreWorld, query: CommandQuery, size: int = 100) -> lis
 async def test_by_status(world: StoreWorld, status: CommandStatus) -> None:
     ids = await world.one_of_each()
     before = await world.dump()
-    page = await world.reader.page(CommandQuery(statuses=(status,)), "", 10)
+    page = await world.reader.page(CommandFilter(statuses=(status,)), "", 10)
     assert page == ([await world.state(ids[status])], "")
     others = tuple(other for other in CommandStatus if other is not status)
-    assert set(await listed(world, CommandQuery(statuses=others))) == set(ids.values()) - {ids[status]}
+    assert set(await listed(world, CommandFilter(statuses=others))) == set(ids.values()) - {ids[status]}
     assert await world.dump() == before
 
 
 async def test_newest_first(world: StoreWorld) -> None:
     ids = [await world.queued() for _ in range(5)]
-    assert await listed(world, CommandQuery()) == ids[::-1]
+    assert await listed(world, CommandFilter()) == ids[::-1]
 
 
 async def test_by_agent_type_and_both_with_a_status(world: StoreWorld) -> None:
@@ -47,12 +47,12 @@ async def test_by_agent_type_and_both_with_a_status(world: StoreWorld) -> None:
     mine_exec = await world.queued(kind="EXEC")
     other = await world.queued("other", kind="EXEC")
     queued = (CommandStatus.QUEUED,)
-    assert await listed(world, CommandQuery(agent_id=AGENT)) == [mine_exec, mine]
-    assert await listed(world, CommandQuery(type="EXEC")) == [other, mine_exec]
-    assert await listed(world, CommandQuery(agent_id=AGENT, type="EXEC")) == [mine_exec]
-    assert await listed(world, CommandQuery(agent_id=AGENT, statuses=queued)) == [mine_exec, mine]
-    assert await listed(world, CommandQuery(agent_id=AGENT, statuses=(CommandStatus.FAILED,))) == []
-    assert await listed(world, CommandQuery(agent_id="nobody")) == []
+    assert await listed(world, CommandFilter(agent_id=AGENT)) == [mine_exec, mine]
+    assert await listed(world, CommandFilter(type="EXEC")) == [other, mine_exec]
+    assert await listed(world, CommandFilter(agent_id=AGENT, type="EXEC")) == [mine_exec]
+    assert await listed(world, CommandFilter(agent_id=AGENT, statuses=queued)) == [mine_exec, mine]
+    assert await listed(world, CommandFilter(agent_id=AGENT, statuses=(CommandStatus.FAILED,))) == []
+    assert await listed(world, CommandFilter(agent_id="nobody")) == []
 
 
 async def test_whichever_index_is_the_smaller(world: StoreWorld) -> None:
@@ -60,19 +60,19 @@ async def test_whichever_index_is_the_smaller(world: StoreWorld) -> None:
     for _ in range(3):
         await world.queued()
     mine_queued = [await world.queued("other") for _ in range(2)]
-    completed = CommandQuery(agent_id=AGENT, statuses=(CommandStatus.COMPLETED,))
+    completed = CommandFilter(agent_id=AGENT, statuses=(CommandStatus.COMPLETED,))
     assert await listed(world, completed) == [ended]
-    assert await listed(world, CommandQuery(agent_id="other", statuses=(CommandStatus.QUEUED,))) == mine_queued[::-1]
+    assert await listed(world, CommandFilter(agent_id="other", statuses=(CommandStatus.QUEUED,))) == mine_queued[::-1]
 
 
 async def test_by_time_lower_inclusive_upper_exclusive(world: StoreWorld) -> None:
     ids = [await world.queued() for _ in range(4)]
     for place, command_id in enumerate(ids):
         await world.connection.call("ZADD", keys.ALL_COMMANDS, (1_000 + place) * 1_000, command_id)
-    assert await listed(world, CommandQuery(queued_from_ms=1_001)) == ids[:0:-1]
-    assert await listed(world, CommandQuery(queued_until_ms=1_002)) == ids[1::-1]
-    assert await listed(world, CommandQuery(queued_from_ms=1_001, queued_until_ms=1_003), size=1) == ids[2:0:-1]
-    assert await listed(world, CommandQuery(queued_from_ms=1_003, queued_until_ms=1_001)) == []
+    assert await listed(world, CommandFilter(queued_after_ms=1_001)) == ids[:0:-1]
+    assert await listed(world, CommandFilter(queued_before_ms=1_002)) == ids[1::-1]
+    assert await listed(world, CommandFilter(queued_after_ms=1_001, queued_before_ms=1_003), size=1) == ids[2:0:-1]
+    assert await listed(world, CommandFilter(queued_after_ms=1_003, queued_before_ms=1_001)) == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9, 10, 11])
@@ -81,7 +81,7 @@ async def test_pages_cover_everything_once(world: StoreWorld, size: int) -> None
     ids = [await world.queued() for _ in range(10)]
     for command_id in ids:
         await world.connection.call("ZADD", keys.ALL_COMMANDS, 5_000_000, command_id)
-    assert await listed(world, CommandQuery(), size) == sorted(ids, reverse=True)
+    assert await listed(world, CommandFilter(), size) == sorted(ids, reverse=True)
 
 
 async def test_pages_of_a_few_among_many(world: StoreWorld) -> None:
@@ -94,10 +94,10 @@ async def test_pages_of_a_few_among_many(world: StoreWorld) -> None:
         command_id = await world.queued(kind="RARE" if place % 7 == 0 else "PING")
         if place % 7 == 0:
             wanted.append(command_id)
-    page = await world.reader.page(CommandQuery(type="RARE"), "", 2)
-    assert page.states == []
-    assert page.cursor
-    assert await listed(world, CommandQuery(type="RARE"), 2) == wanted[::-1]
+    page = await world.reader.page(CommandFilter(type="RARE"), "", 2)
+    assert page.items == []
+    assert page.next_page_token
+    assert await listed(world, CommandFilter(type="RARE"), 2) == wanted[::-1]
 
 
 async def test_commands_that_arrive_meanwhile_do_not_disturb_the_pages(world: StoreWorld) -> None:
@@ -105,9 +105,9 @@ async def test_commands_that_arrive_meanwhile_do_not_disturb_the_pages(world: St
     found: list[str] = []
     cursor = ""
     for _ in range(3):
-        page = await world.reader.page(CommandQuery(), cursor, 2)
-        found += [state.command_id for state in page.states]
-        cursor = page.cursor
+        page = await world.reader.page(CommandFilter(), cursor, 2)
+        found += [state.command_id for state in page.items]
+        cursor = page.next_page_token
         await world.queued()
     assert found == ids[::-1]
     assert cursor == ""
@@ -115,15 +115,15 @@ async def test_commands_that_arrive_meanwhile_do_not_disturb_the_pages(world: St
 
 async def test_the_times_of_a_query_may_move_from_page_to_page(world: StoreWorld) -> None:
     ids = [await world.queued() for _ in range(2)]
-    first = await world.reader.page(CommandQuery(queued_from_ms=1), "", 1)
-    second = await world.reader.page(CommandQuery(queued_from_ms=2), first.cursor, 1)
-    assert [state.command_id for state in (*first.states, *second.states)] == ids[::-1]
+    first = await world.reader.page(CommandFilter(queued_after_ms=1), "", 1)
+    second = await world.reader.page(CommandFilter(queued_after_ms=2), first.next_page_token, 1)
+    assert [state.command_id for state in (*first.items, *second.items)] == ids[::-1]
 
 
 async def test_a_command_that_was_forgotten_between_index_and_row(world: StoreWorld) -> None:
     gone, stays = await world.queued(), await world.queued()
     await world.connection.call("DEL", keys.STATUS.format(command_id=gone))
-    assert await listed(world, CommandQuery()) == [stays]
+    assert await listed(world, CommandFilter()) == [stays]
 
 
 def token(text: str) -> str:
@@ -154,5 +154,5 @@ def token(text: str) -> str:
 async def test_a_malformed_token(world: StoreWorld, cursor: str) -> None:
     await world.queued()
     with pytest.raises(InvalidArgument) as caught:
-        await world.reader.page(CommandQuery(), cursor, 10)
+        await world.reader.page(CommandFilter(), cursor, 10)
     assert (caught.value.field, caught.value.reason) == ("page_token", "INVALID_PAGE_TOKEN")

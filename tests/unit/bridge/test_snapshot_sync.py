@@ -20,7 +20,7 @@ from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.listing import CommandQuery
+from distributor.model.listing import CommandFilter
 
 
 def change(text: str, position: str, event: str = "") -> Change:
@@ -103,7 +103,7 @@ class View:
         self._events_come()
         return [attempt(2, "")]
 
-    async def page(self, query: CommandQuery) -> CommandPage:
+    async def page(self, query: CommandFilter) -> CommandPage:
         self._events_come()
         return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "", {})
 
@@ -127,7 +127,7 @@ class BrokenView:
     def __init__(self, dashboard: Dashboard) -> None:
         self._dashboard = dashboard
 
-    async def page(self, query: CommandQuery) -> CommandPage:
+    async def page(self, query: CommandFilter) -> CommandPage:
         assert self._dashboard.defer_ending("c")
         raise Unavailable("Valkey is away")
 
