@@ -20,6 +20,7 @@ logger = get_logger()
 THRESHOLD_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 10.0
 _OWN_CODE: Final = "/distributor/"
+_IDLE_FILES: Final = ("/selectors.py", "/asyncio/runners.py")
 _MAX_FRAMES: Final = 8
 
 
@@ -67,20 +68,31 @@ class LoopWatchdog:
         overdue = now - ticked_at - self._tick_seconds
         if overdue < self._threshold_seconds or ticked_at == self._reported_tick:
             return
+        task, frame = asyncio.current_task(loop), sys._current_frames().get(thread_id)
+        if task is None and _idle(frame):
+            # The loop waits for events: its thread was not given a CPU in time.
+            return
         self._reported_tick = ticked_at
         if now < self._quiet_until:
             self._unreported += 1
             return
-        task = asyncio.current_task(loop)
         logger.warning(
             "the event loop is blocked",
             seconds=round(overdue, 2),
             task=task.get_name() if task is not None else "",
             coroutine=getattr(task.get_coro(), "__qualname__", "") if task is not None else "",
-            where=format_stack(sys._current_frames().get(thread_id)),
+            where=format_stack(frame),
             unreported_before=self._unreported,
         )
         self._quiet_until, self._unreported = now + self._quiet_seconds, 0
+
+
+def _idle(frame: FrameType | None) -> bool:
+    """Return whether the innermost Python frame is that of a loop without a callback: asyncio's select, or uvloop."""
+    if frame is None:
+        return True
+    code = frame.f_code
+    return code.co_filename.endswith(_IDLE_FILES) and code.co_name in ("select", "run")
 
 
 def format_stack(frame: FrameType | None) -> str:

@@ -3,18 +3,20 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
 import pytest
+import uvloop
 
 from distributor.observability.logging import configure_logging
 from distributor.observability.loop_watchdog import LoopWatchdog, format_stack
 from distributor.tasks import stop_tasks
 from tests.support.own_logs import own_logs
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 @asynccontextmanager
@@ -101,6 +103,29 @@ async def test_a_loop_that_runs_is_not_reported() -> None:
         async with watched(LoopWatchdog(0.2)):
             await asyncio.sleep(0.3)
     assert not logs
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+async def test_an_idle_loop_whose_tick_is_late_is_not_reported(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """On a busy machine, the thread of the loop may wait for a CPU longer than that of the watchdog."""
+    loop = new_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        with own_logs() as logs:
+
+            def is_quiet() -> bool:
+                logs.clear()
+                LoopWatchdog(0.02)._check(time.monotonic(), loop, thread.ident or 0)
+                return not logs
+
+            await until(is_quiet)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def test_a_process_that_stood_still_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
