@@ -110,20 +110,23 @@ async def test_an_idle_loop_whose_tick_is_late_is_not_reported(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     """On a busy machine, the thread of the loop may wait for a CPU longer than that of the watchdog."""
-    loop = new_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    runner = asyncio.Runner(loop_factory=new_loop)
+    loop, ended = runner.get_loop(), asyncio.Event()
+    thread = threading.Thread(target=runner.run, args=[ended.wait()])
     thread.start()
     try:
         with own_logs() as logs:
 
             def is_quiet() -> bool:
                 logs.clear()
-                LoopWatchdog(0.02)._check(time.monotonic(), loop, thread.ident or 0)
+                watchdog = LoopWatchdog(0.02)
+                watchdog._ticked_at = time.monotonic() - 1.0
+                watchdog._check(time.monotonic(), loop, thread.ident or 0)
                 return not logs
 
             await until(is_quiet)
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(ended.set)
         thread.join()
         loop.close()
 
