@@ -42,7 +42,7 @@ def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gatew
         _set_data(result, error.data, max_bytes)
         result.transient = error.transient
     else:
-        _set_reason(result, "handler_error", f"{type(error).__name__}: {_text_of(error)}")
+        _set_reason(result, "handler_error", _described(error))
     return result
 
 
@@ -52,8 +52,7 @@ def unreportable(held: RecordedCommand, error: BaseException, fault: BaseExcepti
     _set_reason(
         result,
         "handler_error",
-        f"the handler raised {type(error).__name__}, which cannot be reported: "
-        f"{type(fault).__name__}: {_text_of(fault)}",
+        f"the handler raised {type(error).__name__}, which cannot be reported: {_described(fault)}",
     )
     return result
 
@@ -88,6 +87,12 @@ def _result(held: RecordedCommand, status: command_pb2.CommandStatus.ValueType) 
     return gateway.Result(
         command_id=held.command_id, lease_id=held.lease_id, status=status, output_bytes=held.output_bytes
     )
+
+
+def _described(error: BaseException) -> str:
+    """The type of an error, and its text if it has one."""
+    text = _text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _text_of(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from distributor.bridge.backend_status import Availability
 from distributor.errors import DistributorError
-from distributor.model.agent import AgentInfo
+from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.delivery import OutputChunk, OutputGap
 from distributor.model.lifecycle import CommandStatus
 from distributor.wire.documents import Document, agent_document, error_document, gap_document, time_text
@@ -58,9 +58,10 @@ def bridge_status(server: Availability, valkey: Availability) -> str:
 
 
 def agent_status(agent: AgentInfo, now_ms: int) -> str:
-    """An agent changed."""
-    document = agent_document(agent)
-    fields = {"agentId": agent.agent_id, "status": document["status"], "timestamp": now_ms, "agent": document}
+    """An agent changed. `status` is in the original protocol's words: busy while it executes anything."""
+    executing = agent.present and agent.running > 0
+    status = AgentStatus.BUSY if executing else agent.status
+    fields = {"agentId": agent.agent_id, "status": status, "timestamp": now_ms, "agent": agent_document(agent)}
     return _message("agent:status", fields)
 
 

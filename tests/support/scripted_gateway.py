@@ -92,8 +92,10 @@ class ScriptedSession:
     async def run(self) -> None:
         reading = asyncio.create_task(self._read())
         over = asyncio.create_task(self._over.wait())
-        await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
-        over.cancel()
+        try:
+            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
         if self._abort:
             # The pending read is not cancelled: that would break the stream before the status is sent.
             async with self._writing:

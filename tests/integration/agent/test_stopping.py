@@ -117,7 +117,8 @@ async def test_each_line_of_the_log_says_the_same_words_and_the_rest_in_fields(
         await served.session.result("a")
         agent.stop("maintenance")
         await served.task
-    connected, stopping, leaving = (record.getMessage() for record in caplog.records)
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("distributor.agent")]
+    connected, stopping, leaving = ours
     assert connected == f"connected agent_id=agent123 epoch=1 server={gateway.address} version=unknown"
     assert stopping == "stopping agent_id=agent123 attempt=2 cause=cancelled command_id=a"
     assert leaving == "leaving agent_id=agent123 reason=maintenance still_running=0"

@@ -45,6 +45,10 @@ def test_any_other_exception_is_told_by_type_and_text() -> None:
     assert (result.reason.code, result.reason.message, result.transient) == ("handler_error", "KeyError: 'x'", False)
 
 
+def test_an_exception_without_text_is_named_by_its_type() -> None:
+    assert results.failed(HELD, KeyboardInterrupt(), LIMIT).reason.message == "KeyboardInterrupt"
+
+
 def test_texts_are_cut_and_mended() -> None:
     result = results.failed(HELD, ValueError("\udcff" + "x" * 5_000), LIMIT)
     assert result.reason.message.startswith("ValueError: ?xx")
