@@ -121,6 +121,10 @@ class CommandContext(_Context):
         self._loop = loop
         self._room = asyncio.Event()
 
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The handler will run on another loop; called by the runtime before it does."""
+        self._loop = loop
+
     async def output(self, data: str | bytes, stream: OutputStreamName = "stdout") -> None:
         """Send output live, in order; text is encoded as UTF-8.
 

@@ -88,6 +88,10 @@ class LoopCall:
         self._handlers = handlers
         self._name = f"command {held.command_id}"
         self._task: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        self._taken = False
+        """Whether its loop has reached it. Until then it can move to another loop, or end without a call."""
+        self._done: Done = lambda result: None
         self._begun = False
         self._stop_delivered = False
 
@@ -96,23 +100,57 @@ class LoopCall:
         """Whether the request to stop has reached the handler."""
         return self._stop_delivered
 
+    @property
+    def handlers(self) -> HandlerLoop | None:
+        """The loop that it is called on."""
+        return self._handlers
+
     def start(self, done: Done) -> None:
         """Call the handler."""
-        home = asyncio.get_running_loop()
+        self._done = done
         if self._handlers is None:
-            self._task = home.create_task(self._run(done), name=self._name)
+            self._task = asyncio.get_running_loop().create_task(self._run(done), name=self._name)
         else:
-            self._handlers.call(lambda: self._begin(lambda result: _post_result(home, done, result)))
+            self._call_on(self._handlers)
 
     def stop(self) -> None:
-        """Cancel the handler's task."""
+        """Cancel the handler's task. If its loop has not reached it, end without a call."""
         if self._handlers is None:
             self._cancel()
+        elif self._take():
+            self._stop_delivered = self._results.stopped = True
+            asyncio.get_running_loop().call_soon(self._done, self._results.failed(asyncio.CancelledError()))
         else:
             self._handlers.call(self._cancel)
 
-    def _begin(self, done: Done) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(done), name=self._name)
+    def move(self, handlers: HandlerLoop) -> None:
+        """Call the handler on another loop, unless the first one has reached it."""
+        with self._lock:
+            if self._taken:
+                return
+            self._handlers = handlers
+            self._context.move(handlers.loop)
+        self._call_on(handlers)
+
+    def _call_on(self, handlers: HandlerLoop) -> None:
+        home = asyncio.get_running_loop()
+        handlers.call(lambda: self._begin(handlers, lambda result: _post_result(home, self._done, result)))
+
+    def _begin(self, handlers: HandlerLoop, done: Done) -> None:
+        asyncio.get_running_loop().create_task(self._run_on(handlers, done), name=self._name)
+
+    async def _run_on(self, handlers: HandlerLoop, done: Done) -> None:
+        if self._take(handlers):
+            self._task = asyncio.current_task()
+            await self._run(done)
+
+    def _take(self, handlers: HandlerLoop | None = None) -> bool:
+        """Return whether nobody took it before, nor moved it away from `handlers`."""
+        with self._lock:
+            if self._taken or handlers not in (None, self._handlers):
+                return False
+            self._taken = True
+            return True
 
     def _cancel(self) -> None:
         self._stop_delivered = self._results.stopped = True

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -48,6 +49,19 @@ class HandlerLoop:
             self._thread.start()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
+
+    async def answers(self, within: float) -> bool:
+        """Return whether the loop runs a callback within `within` seconds: it does not while a handler blocks it."""
+        answered = asyncio.Event()
+        home = asyncio.get_running_loop()
+
+        def answer() -> None:
+            # The agent may have left meanwhile.
+            with suppress(RuntimeError):
+                home.call_soon_threadsafe(answered.set)
+
+        self.call(answer)
+        return await finishes(answered.wait(), within)
 
     async def close(self) -> bool:
         """Cancel the tasks on the loop and end it; return False if a handler blocks it and it is abandoned."""

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import AnyHandler, BlockingContext, BlockingHandler, CommandContext, Handler
@@ -17,12 +17,16 @@ from distributor.agent.handler_call import LoopCall, ThreadCall
 from distributor.agent.handler_loop import HandlerLoop
 from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.observability.logging import get_logger
+from distributor.tasks import stop_tasks
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
 
 STOP_GRACE_SECONDS = 5.0
 """Default limit for a handler to stop."""
+
+WATCH_SECONDS: Final = 0.05
+"""Shortest time between two looks at a loop on which a handler did not stop."""
 
 
 @dataclass(slots=True)
@@ -54,7 +58,8 @@ class Workload:
         self._runs: dict[str, CommandRun] = {}
         self._loop: HandlerLoop | None = None
         self._blocked: list[HandlerLoop] = []
-        self._started_on: dict[str, HandlerLoop] = {}
+        self._loop_calls: dict[str, LoopCall] = {}
+        self._watching: dict[CommandRun, asyncio.Task[None]] = {}
 
     def start(self, assignment: gateway.Assignment) -> None:
         """Call the handler of a command in the record."""
@@ -91,6 +96,8 @@ class Workload:
 
     async def close(self) -> None:
         """End the handlers' loops. A blocked one is abandoned in its daemon thread."""
+        await stop_tasks(self._watching.values())
+        self._watching.clear()
         loops = [*self._blocked, *([self._loop] if self._loop else [])]
         self._loop, self._blocked = None, []
         if not all(await asyncio.gather(*(loop.close() for loop in loops))):
@@ -104,10 +111,11 @@ class Workload:
             blocking = BlockingContext(assignment, held.window, self._session)
             return CommandRun(held, blocking, ThreadCall(cast(BlockingHandler, handler), blocking, held, most), grace)
         loop = None if command_type in self._table.inline else self._handler_loop()
-        if loop:
-            self._started_on[held.command_id] = loop
         context = CommandContext(assignment, held.window, self._session, loop.loop if loop else None)
-        return CommandRun(held, context, LoopCall(cast(Handler, handler), context, held, most, loop), grace)
+        call = LoopCall(cast(Handler, handler), context, held, most, loop)
+        if loop:
+            self._loop_calls[held.command_id] = call
+        return CommandRun(held, context, call, grace)
 
     def _handler_loop(self) -> HandlerLoop:
         if self._loop is None:
@@ -121,17 +129,39 @@ class Workload:
     def _ended(self, run: CommandRun, result: gateway.Result) -> None:
         command_id = run.held.command_id
         del self._runs[command_id]
-        loop = self._started_on.pop(command_id, None)
+        call = self._loop_calls.pop(command_id, None)
         if run.abandoned:
             self._record.stuck += not run.held.control
-            if run.blocks_its_loop and loop is not None and loop is self._loop:
-                logger.error("a handler blocks the event loop; new commands get a new one", command_id=command_id)
-                self._loop = None
-                self._blocked.append(loop)
+            if call is not None and call.handlers is self._loop:
+                if run.blocks_its_loop:
+                    self._replace_loop(command_id)
+                else:
+                    grace = self._table.grace_of(run.context.type)
+                    self._watching[run] = asyncio.create_task(self._watch(command_id, max(grace, WATCH_SECONDS)))
         self._record.finish(result)
         self._session.finished(command_id, now())
 
+    async def _watch(self, command_id: str, seconds: float) -> None:
+        """Replace the handlers' loop should a handler that did not stop block it later."""
+        loop = self._loop
+        while loop is not None and loop is self._loop:
+            if not await loop.answers(seconds) and loop is self._loop:
+                self._replace_loop(command_id)
+            await asyncio.sleep(seconds)
+
+    def _replace_loop(self, command_id: str) -> None:
+        logger.error("a handler blocks the event loop; new commands get a new one", command_id=command_id)
+        blocked, self._loop = self._loop, None
+        assert blocked is not None
+        self._blocked.append(blocked)
+        for call in self._loop_calls.values():
+            if call.handlers is blocked:
+                call.move(self._handler_loop())
+
     def _released(self, run: CommandRun) -> None:
+        watch = self._watching.pop(run, None)
+        if watch:
+            watch.cancel()
         self._record.stuck -= not run.held.control
         self._session.room_changed(now())
 

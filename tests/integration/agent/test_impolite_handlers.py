@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import pytest
@@ -192,7 +193,7 @@ async def test_a_handler_that_blocks_past_its_time_limit_keeps_its_place_and_the
     try:
         async with serving(agent, gateway) as served:
             session = served.session
-            await session.command(assignment("a", "BLOCK", time_limit=0.05))
+            await session.command(assignment("a", "BLOCK", time_limit=1))
             result = await session.result("a")
             assert (result.status, result.reason.code) == (FAILED, "would_not_stop")
             beats = [message.heartbeat for message in session.seen if message.HasField("heartbeat")]
@@ -201,6 +202,90 @@ async def test_a_handler_that_blocks_past_its_time_limit_keeps_its_place_and_the
             assert (await session.result("b")).status == COMPLETED
             release.set()
             await session.until(lambda seen: seen[-1].heartbeat.credit == 2)
+    finally:
+        release.set()
+
+
+async def test_commands_that_a_blocked_loop_has_not_come_to_run_on_a_new_one(gateway: ScriptedGateway) -> None:
+    agent = Agent("agent123", server=gateway.address, capacity=2, stop_grace=0.05)
+    release = threading.Event()
+
+    @agent.handler("BLOCK")
+    async def block(command: CommandContext) -> None:
+        release.wait()
+
+    @agent.handler("PRINT")
+    async def fine(command: CommandContext) -> str:
+        await command.output(b"x" * 3_000)
+        return "fine"
+
+    try:
+        async with serving(agent, gateway, max_output=1_000) as served:
+            session = served.session
+            await session.command(assignment("a", "BLOCK", time_limit=1), assignment("b", "PRINT"))
+            assert (await session.result("a")).reason.code == "would_not_stop"
+            assert (await session.result("b")).status == COMPLETED
+            assert session.output("b") == b"x" * 3_000
+    finally:
+        release.set()
+
+
+async def test_a_command_that_waits_for_a_blocked_loop_can_be_cancelled(gateway: ScriptedGateway) -> None:
+    agent = Agent("agent123", server=gateway.address, capacity=2, stop_grace=PATIENCE_SECONDS)
+    release = threading.Event()
+    called: list[str] = []
+
+    @agent.handler("BLOCK")
+    async def block(command: CommandContext) -> None:
+        called.append(command.command_id)
+        release.wait()
+
+    try:
+        async with serving(agent, gateway) as served:
+            session = served.session
+            await session.command(assignment("a", "BLOCK"))
+            await session.started("a")
+            await session.command(assignment("b", "BLOCK"))
+            await session.started("b")
+            await session.cancel("b")
+            result = await session.result("b")
+            assert (result.status, result.reason.code) == (CANCELLED, "cancelled")
+            release.set()
+            assert (await session.result("a")).status == COMPLETED
+            assert called == ["a"]
+    finally:
+        release.set()
+
+
+async def test_a_handler_that_blocks_after_it_was_asked_to_stop_does_not_hold_up_others(
+    gateway: ScriptedGateway,
+) -> None:
+    agent = Agent("agent123", server=gateway.address, capacity=3, stop_grace=0.05)
+    release, block_now, blocking = threading.Event(), threading.Event(), threading.Event()
+
+    @agent.handler("STUBBORN")
+    async def stubborn(command: CommandContext) -> None:
+        while not block_now.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+        blocking.set()
+        release.wait()
+
+    @agent.handler("FINE")
+    async def fine(command: CommandContext) -> str:
+        await asyncio.sleep(0)
+        return "fine"
+
+    try:
+        async with serving(agent, gateway) as served:
+            session = served.session
+            await session.command(assignment("a", "STUBBORN", time_limit=1))
+            assert (await session.result("a")).reason.code == "would_not_stop"
+            block_now.set()
+            # One that had begun would stay on the blocked loop.
+            assert await asyncio.to_thread(blocking.wait, PATIENCE_SECONDS)
+            await session.command(assignment("b", "FINE"))
+            assert (await session.result("b")).status == COMPLETED
     finally:
         release.set()
 
