@@ -107,7 +107,9 @@ class CommandWait:
                     tasks.create_task(self._follow_one(command_id, progress))
 
     async def _follow_one(self, command_id: str, progress: CompletionProgress | None = None) -> None:
-        view = view_of(self._screen, command_id, one_of_many=progress is not None)
+        # A command that has ended sends its output before its state, and each line names the agent.
+        agent_id = (await self._client.get(command_id)).state.agent_id if progress and self._screen.for_people else ""
+        view = view_of(self._screen, command_id, agent_id)
         updates = self._client.watch(
             command_id, hold_output=self._options.holds_output(len(self._ids)), timeout_seconds=self._options.timeout
         )

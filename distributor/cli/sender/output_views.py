@@ -68,10 +68,10 @@ class PrefixedView:
     An incomplete line, such as a prompt, is shown after `flush_seconds`. Belongs to the running event loop.
     """
 
-    def __init__(self, screen: Screen, flush_seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(self, screen: Screen, agent_id: str, flush_seconds: float = FLUSH_SECONDS) -> None:
         self._screen = screen
         self._flush_seconds = flush_seconds
-        self._agent_id = ""
+        self._agent_id = agent_id
         self._lines: dict[OutputStream, PartialLines] = {}
         self._due: asyncio.TimerHandle | None = None
         self._failure: OSError | None = None
@@ -82,7 +82,7 @@ class PrefixedView:
             raise self._failure
         match update:
             case CommandState():
-                self._agent_id = update.agent_id
+                pass
             case OutputChunk():
                 self._write(update.stream, self._lines_of(update.stream).feed(update.data))
                 self._flush_soon()
@@ -141,11 +141,11 @@ class JsonView:
         """Nothing is held back."""
 
 
-def view_of(screen: Screen, command_id: str, *, one_of_many: bool) -> OutputView:
-    """The view for the output format and the number of commands."""
+def view_of(screen: Screen, command_id: str, agent_id: str) -> OutputView:
+    """The view for the output format. With an `agent_id`, the command shares the screen with others."""
     if not screen.for_people:
         return JsonView(screen, command_id)
-    return PrefixedView(screen) if one_of_many else RawView(screen)
+    return PrefixedView(screen, agent_id) if agent_id else RawView(screen)
 
 
 def _update_document(update: Update) -> dict[str, Any]:

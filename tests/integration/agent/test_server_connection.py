@@ -5,7 +5,8 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from distributor.agent import Agent
+from distributor.agent import Agent, server_connection
+from distributor.agent.reconnect_backoff import ReconnectBackoff
 from distributor.errors import InvalidArgument
 from distributor.model.retry_policy import RetryPolicy
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -89,10 +90,19 @@ async def test_another_live_agent_of_the_same_name_is_reported_and_waited_for(
         assert "another live agent has this agent id" in caplog.text
 
 
+def use_policy(monkeypatch: pytest.MonkeyPatch, policy: RetryPolicy) -> None:
+    """Let agents made from now on wait by this policy. Not by a change of the class: servers of other tests use it."""
+    monkeypatch.setattr(server_connection, "ReconnectBackoff", lambda random: ReconnectBackoff(random, policy))
+
+
 async def test_it_does_not_wait_for_longer_than_the_other_may_live(
     gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(RetryPolicy, "delay_ms", lambda *_: 3_600_000)
+    class Endless(RetryPolicy):
+        def delay_ms(self, attempt: int, random: float) -> int:
+            return 3_600_000
+
+    use_policy(monkeypatch, Endless())
     gateway.refuse, gateway.retry_after_seconds = [grpc.StatusCode.ALREADY_EXISTS], 0.1
     async with serving(agent, gateway):
         assert gateway.hellos == 2
@@ -104,11 +114,12 @@ async def test_waits_are_drawn_at_random_and_begin_anew_once_a_heartbeat_was_ans
 ) -> None:
     draws: list[tuple[int, float]] = []
 
-    def delay_ms(_: RetryPolicy, attempt: int, random: float) -> int:
-        draws.append((attempt, random))
-        return 1
+    class Drawn(RetryPolicy):
+        def delay_ms(self, attempt: int, random: float) -> int:
+            draws.append((attempt, random))
+            return 1
 
-    monkeypatch.setattr(RetryPolicy, "delay_ms", delay_ms)
+    use_policy(monkeypatch, Drawn())
     gateway.refuse = [grpc.StatusCode.UNAVAILABLE] * 2
     async with serving(agent, gateway, heartbeat_interval=0.5) as served:
         session = served.session

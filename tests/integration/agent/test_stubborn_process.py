@@ -22,6 +22,7 @@ agent = Agent("agent123", server=sys.argv[1], capacity=4, stop_grace=0.2)
 
 @agent.handler("BLOCK")
 async def block(command):
+    await command.output("blocks")
     while True:
         time.sleep(0.05)
 
@@ -53,6 +54,8 @@ async def test_two_sigterms_end_a_process_whose_handlers_do_not_stop(gateway: Sc
         await session.command(assignment("s", "SPIN"), assignment("t", "THREAD"), assignment("b", "BLOCK"))
         for command_id in "stb":
             await session.started(command_id)
+        # One that its loop has not reached would be stopped without a call.
+        await session.until(lambda _: session.output("b") == b"blocks")
         process.send_signal(signal.SIGTERM)
         await session.until(lambda seen: seen[-1].HasField("heartbeat"))
         process.send_signal(signal.SIGTERM)

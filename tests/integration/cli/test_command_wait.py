@@ -118,6 +118,16 @@ async def test_follow_many_marks_each_line_with_its_agent(server: str, agent: Dr
     assert finished.stderr.endswith("2 of 2 commands ended: 2 completed\n")
 
 
+async def test_watch_many_marks_the_lines_of_commands_that_have_ended(server: str, agent: DrivenAgent) -> None:
+    agent.finish_each(output=b"one\n", exit_code=0)
+    queued = await run_sender(server, "--agent=a1", "--type=EXEC", "--repeat=2", "--wait", "-o", "jsonl")
+    ids = [record["commandId"] for record in queued.records]
+
+    watched = await run_sender(server, "watch", *ids)
+
+    assert watched.stdout.splitlines() == [b"a1 | one"] * 2
+
+
 async def test_follow_as_json_lines_carries_bytes_in_base64(server: str, agent: DrivenAgent) -> None:
     agent.finish_each(output=b"\xff", exit_code=0)
 

@@ -55,7 +55,7 @@ def test_raw_says_why_nothing_happens_and_how_it_ended(capfd: pytest.CaptureFixt
 
 
 async def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    view = PrefixedView(Screen("table"))
+    view = PrefixedView(Screen("table"), "a1")
     view.show(AWAY)
     for piece in (chunk(b"one\ntw"), chunk(b"err", OutputStream.STDERR), chunk(b"o\n\nlast \xff")):
         view.show(piece)
@@ -71,7 +71,7 @@ async def test_prefixed_lines_are_whole_and_streams_do_not_mix(capfdbinary: pyte
 async def test_a_prompt_is_shown_after_a_moment_and_its_line_unended_text(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    view = PrefixedView(Screen("table"), flush_seconds=0.01)
+    view = PrefixedView(Screen("table"), "a1", flush_seconds=0.01)
     shown = b""
     view.show(AWAY)
     view.show(chunk(b"Name: "))
@@ -86,7 +86,7 @@ async def test_a_prompt_is_shown_after_a_moment_and_its_line_unended_text(
 
 
 async def test_prefixed_lines_do_not_join_across_a_gap(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    view = PrefixedView(Screen("table"))
+    view = PrefixedView(Screen("table"), "a1")
     for update in (AWAY, chunk(b"half a li"), OutputGap(9, 2_009), chunk(b"er half\nwhole\n")):
         view.show(update)
 
@@ -97,7 +97,7 @@ async def test_prefixed_lines_do_not_join_across_a_gap(capfdbinary: pytest.Captu
 
 
 async def test_what_is_held_back_is_shown_when_the_view_is_closed(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    view = PrefixedView(Screen("table"))
+    view = PrefixedView(Screen("table"), "a1")
     view.show(AWAY)
     view.show(chunk(b"no end"))
     view.close()
