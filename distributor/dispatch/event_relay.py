@@ -47,20 +47,23 @@ class EventRelay:
 
     async def run(self) -> None:
         """Relay events until cancelled, from the newest onwards."""
+        unbroken = bool(self._position)
         while True:
             try:
                 # Ask every time: on an idle system, only this call shows that events are readable again.
                 newest = await self._log.last_position()
                 self._outage.recovered()
                 self._position = self._position or newest
-                # Events may have been trimmed during the outage, so watchers reread states.
-                self._watches.resync()
+                if not unbroken:
+                    # Events may have been trimmed during the outage, so watchers reread states.
+                    self._watches.resync()
                 async for batch in self._log.tail(self._position):
                     self._position = batch.position
                     if batch.missed:
                         self._resync()
                     self.relay(batch)
             except DistributorError as error:
+                unbroken = False
                 self._outage.failed(error)
                 await asyncio.sleep(self.wait_after_failure_seconds)
 

@@ -153,6 +153,14 @@ async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(worl
         await until(lambda: world.log.positions_read == ["7-0", "8-0"])
 
 
+async def test_a_watch_opened_before_the_loop_begins_misses_nothing(world: World) -> None:
+    await world.relay.catch_up()
+    watch = world.watches.open(["c1"])
+    async with background(world.relay.run()):
+        await until(world.log.tailing.is_set)
+        assert not watch.stale
+
+
 async def test_the_end_of_an_outage_is_told_where_nothing_happens(world: World) -> None:
     world.relay.wait_after_failure_seconds = 0.001
     with own_logs() as logs:
