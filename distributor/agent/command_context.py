@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -59,7 +60,7 @@ class Completed(NamedTuple):
     exit_code: int | None = None
 
 
-class _Context:
+class _Context(ABC):
     """The common part of both contexts: the command, and its output.
 
     Created on the connection's loop; handlers use it on their own loop or thread.
@@ -81,9 +82,9 @@ class _Context:
         """The command's params. Decoded where the handler runs, because large ones take time."""
         return plain_struct(self._params)
 
+    @abstractmethod
     def notify_room(self) -> None:
         """Wake a handler that waits for room for output; called by the runtime."""
-        raise NotImplementedError
 
     def end(self) -> None:
         """Accept no more output; called by the runtime."""
