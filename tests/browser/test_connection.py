@@ -17,7 +17,8 @@ from tests.support.page_world import AGENT_ID, PageWorld, page_world
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE
 from tests.support.running_server import RunningServer
 
-FAILED_CONNECTIONS = "ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE|WebSocket connection to"
+# The last: the page asks a bridge that refused it what is away, and one that has just started may not be ready.
+FAILED_CONNECTIONS = "ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE|WebSocket connection to|status of 503 .*/readyz"
 NO_DEV_TOKEN = "status of 404 .*/dev/token"
 
 

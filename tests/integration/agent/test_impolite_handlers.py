@@ -35,7 +35,7 @@ async def test_a_handler_that_blocks_stops_neither_heartbeats_nor_acknowledgemen
         release.wait(PATIENCE_SECONDS)
         return "done"
 
-    async with serving(agent, gateway, heartbeat_interval=0.05) as served:
+    async with serving(agent, gateway, heartbeat_interval=0.5) as served:
         session = served.session
         await session.command(assignment("a", "BLOCK"))
         await session.started("a")
