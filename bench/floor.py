@@ -29,13 +29,21 @@ class Floor(NamedTuple):
     function: float
 
     @property
-    def path(self) -> float:
-        """The sequential steps of one command.
+    def three_exchanges(self) -> float:
+        """The sequential steps of one command, with an exchange with Valkey each for enqueue, claim and finish.
 
-        Half of the call that queues it, as the response overlaps with the rest; three functions (enqueue, claim,
-        finish); a round trip on the agent's stream; one way on the watcher's stream.
+        The other steps: half of the call that queues it, as the response overlaps with the rest; a round trip on the
+        agent's stream; one way on the watcher's stream.
         """
-        return self.unary / 2 + 3 * self.function + self.stream + self.stream / 2
+        return self._with_exchanges(3)
+
+    @property
+    def two_exchanges(self) -> float:
+        """The same with enqueue and claim in one exchange."""
+        return self._with_exchanges(2)
+
+    def _with_exchanges(self, count: int) -> float:
+        return self.unary / 2 + count * self.function + self.stream + self.stream / 2
 
 
 async def measure_floor(cluster: Cluster, samples: int) -> Floor:

@@ -35,7 +35,7 @@ async def idle_agents(cluster: Cluster, scale: Scale) -> tuple[list[Finding], di
         server_cpu = cpu.microseconds_per(scale.idle_agents)["server"] / scale.idle_seconds
     count = scale.idle_agents
     findings = [
-        Finding("server memory", (settled - before) / count / 1024, "KB/agent", at_most=60),
+        Finding("server memory", (settled - before) / count / 1024, "KB/agent", at_most=48),
         Finding("server memory at once", (attached - before) / count / 1024, "KB/agent"),
         Finding("server CPU", server_cpu, "µs/agent/s"),
         Finding("attaching", count / attaching_seconds, "agents/s"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.agents import AgentsPlan
 from bench.cluster import Cluster
+from bench.command_keys import command_keys
 from bench.findings import Finding, slope
 from bench.load import Callers, CompletionWatch
 from bench.proc_files import resident_bytes
@@ -13,6 +14,8 @@ from bench.scale import Scale
 
 FLAT_BYTES_PER_COMMAND = 16.0
 """Less than any Python object, so no command is retained; the rest is allocator noise."""
+VALKEY_BYTES_PER_COMMAND = 1_536
+"""For a finished command with small params, result and indexes included."""
 WARM_UP_SHARE = 5
 
 
@@ -27,6 +30,8 @@ async def memory_commands(cluster: Cluster, scale: Scale) -> tuple[list[Finding]
         CompletionWatch(watching, agent_ids) as endings,
     ):
         callers = Callers(calling, endings, agent_ids, calls=scale.batch_calls, outstanding=scale.outstanding)
+        await callers.queue_batches(scale.batch, scale.batch)
+        keys = await command_keys(cluster, next(iter(endings.seen)))
         await callers.queue_batches(commands // WARM_UP_SHARE, scale.batch)
         in_valkey = int((await cluster.valkey_info("memory"))["used_memory"])
         step = commands // scale.memory_samples
@@ -39,6 +44,7 @@ async def memory_commands(cluster: Cluster, scale: Scale) -> tuple[list[Finding]
         Finding("server memory, slope", slope(points), "bytes/command", at_most=FLAT_BYTES_PER_COMMAND),
         Finding("server memory, second half", slope(points[len(points) // 2 :]), "bytes/command"),
         Finding("server memory at the end", points[-1][1] / 2**20, "MiB"),
-        Finding("Valkey memory", in_valkey / commands, "bytes/command"),
+        Finding("Valkey memory", in_valkey / commands, "bytes/command", at_most=VALKEY_BYTES_PER_COMMAND),
+        Finding("Valkey memory, own keys of a command", sum(keys.values()), "bytes"),
     ]
-    return findings, {"commands": commands, "server_bytes": points}
+    return findings, {"commands": commands, "server_bytes": points, "bytes_of_own_keys": keys}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from bench.agents import AgentsPlan
 from bench.cluster import Cluster
+from bench.cpu_findings import PROCESSES, CpuTargets, cpu_findings
 from bench.findings import Finding
 from bench.load import Callers, CompletionWatch
 from bench.proc_files import CpuMeter
@@ -18,13 +20,31 @@ Queue = Callable[[Callers, int], Awaitable[None]]
 WARM_UP_SHARE = 5
 
 
+@dataclass(frozen=True)
+class Work:
+    """The commands of one round, and the number of concurrent calls that queue them."""
+
+    queue: Queue
+    calls: int
+    commands: int
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a scenario should reach."""
+
+    commands_per_second: float
+    cpu: CpuTargets
+
+
 async def throughput_batched(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
     """Measure QueueCommands with several concurrent calls."""
 
     async def queue(callers: Callers, commands: int) -> None:
         await callers.queue_batches(commands, scale.batch)
 
-    return await _throughput(cluster, scale, queue, scale.batch_calls, scale.batched_commands, 10_000)
+    targets = Targets(10_000, CpuTargets(total=125, server=50, valkey=55))
+    return await _throughput(cluster, scale, Work(queue, scale.batch_calls, scale.batched_commands), targets)
 
 
 async def throughput_single(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
@@ -33,11 +53,12 @@ async def throughput_single(cluster: Cluster, scale: Scale) -> tuple[list[Findin
     async def queue(callers: Callers, commands: int) -> None:
         await callers.queue_singly(commands)
 
-    return await _throughput(cluster, scale, queue, scale.single_calls, scale.single_commands, 1_500)
+    targets = Targets(2_500, CpuTargets())
+    return await _throughput(cluster, scale, Work(queue, scale.single_calls, scale.single_commands), targets)
 
 
 async def _throughput(
-    cluster: Cluster, scale: Scale, queue: Queue, calls: int, commands: int, target: float
+    cluster: Cluster, scale: Scale, work: Work, targets: Targets
 ) -> tuple[list[Finding], dict[str, Any]]:
     agent_ids = AgentsPlan(cluster.address, "agents", scale.agents, scale.capacity).ids()
     rounds: list[dict[str, float]] = []
@@ -47,30 +68,31 @@ async def _throughput(
         cluster.channel() as calling,
         CompletionWatch(watching, agent_ids) as endings,
     ):
-        callers = Callers(calling, endings, agent_ids, calls=calls, outstanding=scale.outstanding)
-        await queue(callers, commands // WARM_UP_SHARE)
+        callers = Callers(calling, endings, agent_ids, calls=work.calls, outstanding=scale.outstanding)
+        await work.queue(callers, work.commands // WARM_UP_SHARE)
         for _ in range(scale.rounds):
             cpu = CpuMeter({**cluster.pids, "agents": agents.pid})
             begun = time.perf_counter()
-            await queue(callers, commands)
+            await work.queue(callers, work.commands)
             seconds = time.perf_counter() - begun
             rounds.append(
                 {
-                    "commands_per_second": commands / seconds,
-                    **cpu.microseconds_per(commands),
+                    "commands_per_second": work.commands / seconds,
+                    **cpu.microseconds_per(work.commands),
                     "percent_by_others": cpu.percent_by_others(),
                 }
             )
-    return _findings(rounds, target), {"rounds": rounds, "commands_in_a_round": commands, "calls_at_once": calls}
+    details = {"rounds": rounds, "commands_in_a_round": work.commands, "calls_at_once": work.calls}
+    return _findings(rounds, targets), details
 
 
-def _findings(rounds: list[dict[str, float]], target: float) -> list[Finding]:
+def _findings(rounds: list[dict[str, float]], targets: Targets) -> list[Finding]:
     def middle(name: str) -> float:
         return median(one[name] for one in rounds)
 
     return [
-        Finding("median", middle("commands_per_second"), "commands/s", at_least=target),
+        Finding("median", middle("commands_per_second"), "commands/s", at_least=targets.commands_per_second),
         Finding("best", max(one["commands_per_second"] for one in rounds), "commands/s"),
-        *(Finding(f"{name} CPU", middle(name), "µs/command") for name in ("server", "valkey", "agents", "load")),
+        *cpu_findings({name: middle(name) for name in PROCESSES}, targets.cpu),
         Finding("CPU taken by others", middle("percent_by_others"), "% of all cores"),
     ]

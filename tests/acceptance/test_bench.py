@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.source_tree import ROOT
 
 
@@ -32,8 +34,31 @@ def test_a_quick_run_writes_its_figures(tmp_path: Path) -> None:
     figures = {finding["name"]: finding for finding in scenario["findings"]}
     assert figures["median"]["value"] > 0
     assert figures["median"]["at_least"] == 10_000
-    assert {"best", "server CPU", "valkey CPU", "agents CPU", "load CPU"} <= set(figures)
+    costs = [figures[f"{name} CPU"]["value"] for name in ("server", "valkey", "agents", "load")]
+    assert figures["total CPU"]["value"] == pytest.approx(sum(costs))
+    assert [figures[name]["at_most"] for name in ("total CPU", "server CPU", "valkey CPU")] == [125, 50, 55]
     assert len(scenario["details"]["rounds"]) == document["settings"]["rounds"]
+
+
+def test_latency_is_compared_with_the_floor_of_its_path(tmp_path: Path) -> None:
+    document = quick_run("latency_idle", tmp_path)
+    figures = {finding["name"]: finding for finding in document["scenarios"]["latency_idle"]["findings"]}
+    three, two = (figures[f"floor of the path with {count} exchanges with Valkey"]["value"] for count in (3, 2))
+    assert three - two == pytest.approx(figures["floor: a Valkey function"]["value"])
+    ratio = figures["p50 / floor with 3 exchanges"]
+    assert ratio["value"] == pytest.approx(figures["p50"]["value"] / three)
+    assert ratio["at_most"] == 1.9
+    assert figures["p99 / floor with 3 exchanges"]["at_most"] == 3
+    assert figures["server CPU"]["at_most"] == 1_000
+
+
+def test_memory_of_a_command_in_valkey_is_shown_by_key(tmp_path: Path) -> None:
+    scenario = quick_run("memory_commands", tmp_path)["scenarios"]["memory_commands"]
+    figures = {finding["name"]: finding for finding in scenario["findings"]}
+    assert figures["Valkey memory"]["at_most"] == 1_536
+    keys = scenario["details"]["bytes_of_own_keys"]
+    assert {"command:status:<command_id>", "cmd:result:<command_id>"} <= set(keys)
+    assert sum(keys.values()) == figures["Valkey memory, own keys of a command"]["value"]
 
 
 def test_dashboards_are_told_of_everything_while_it_is_timed(tmp_path: Path) -> None:
