@@ -77,6 +77,7 @@ class Cluster:
             environment={"DISTRIBUTOR_VALKEY_URL": self._valkey.url},
         )
         self.address = ""
+        self.http_address = ""
 
     async def __aenter__(self) -> Self:
         try:
@@ -95,7 +96,8 @@ class Cluster:
         await self._lifespan.enter("Valkey", self._valkey, embedded.STOP_TIMEOUT_SECONDS)
         self._lifespan.on_stop("connection", self.valkey.close)
         await self._lifespan.enter("server", self._server, STOP_TIMEOUT_SECONDS)
-        self.address = json.loads(await self._server.log_line('"event": "serving"'))["grpc"]
+        serving = json.loads(await self._server.log_line('"event": "serving"'))
+        self.address, self.http_address = serving["grpc"], serving["http"]
 
     @property
     def pids(self) -> dict[str, int]:

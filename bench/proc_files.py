@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,22 @@ def cpu_seconds(pid: int) -> float:
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def waits(pid: int) -> Counter[str]:
+    """Return how often the threads of a process have waited since they started, by name of the thread.
+
+    Each wait is a voluntary context switch and ends with a wake-up.
+    """
+    counts: Counter[str] = Counter()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines() if ":" in line)
+        except (FileNotFoundError, ProcessLookupError):
+            # The thread has just ended.
+            continue
+        counts[fields["Name"].strip()] += int(fields["voluntary_ctxt_switches"])
+    return counts
 
 
 def machine_cpu_seconds() -> float:

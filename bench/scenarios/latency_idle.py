@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench.cluster import Cluster
+from bench.command_profile import CommandProfile
 from bench.cpu_findings import CpuTargets, cpu_findings
 from bench.findings import Finding, percentile
 from bench.floor import Floor, measure_floor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PAUSE_SECONDS = 0.005
 """Pause after each command, so that commands do not overlap."""
+PROFILED_SHARE = 4
 
 
 async def latency_idle(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
@@ -39,13 +41,16 @@ async def latency_idle(cluster: Cluster, scale: Scale) -> tuple[list[Finding], d
         cpu = CpuMeter({**cluster.pids, "agents": agents.pid})
         latencies = sorted(await _latencies(stub, endings, scale.latency_samples))
         costs, by_others = cpu.microseconds_per(scale.latency_samples), cpu.percent_by_others()
+        async with CommandProfile(cluster, scale.latency_samples // PROFILED_SHARE) as profile:
+            await _latencies(stub, endings, scale.latency_samples // PROFILED_SHARE)
         floor = await measure_floor(cluster, scale.latency_samples)
     findings = [
         *_findings(latencies, floor),
         *cpu_findings(costs, CpuTargets(server=1_000)),
         Finding("CPU taken by others", by_others, "% of all cores"),
+        *profile.findings(),
     ]
-    return findings, {"samples": len(latencies), "floor_ms": floor._asdict()}
+    return findings, {"samples": len(latencies), "floor_ms": floor._asdict(), "profile": profile.details()}
 
 
 async def _latencies(stub: CommandServiceAsyncStub, endings: CompletionWatch, samples: int) -> list[float]:

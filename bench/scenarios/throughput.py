@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.agents import AgentsPlan
 from bench.cluster import Cluster
+from bench.command_profile import CommandProfile
 from bench.cpu_findings import PROCESSES, CpuTargets, cpu_findings
 from bench.findings import Finding
 from bench.load import Callers, CompletionWatch
@@ -82,8 +83,10 @@ async def _throughput(
                     "percent_by_others": cpu.percent_by_others(),
                 }
             )
+        async with CommandProfile(cluster, work.commands) as profile:
+            await work.queue(callers, work.commands)
     details = {"rounds": rounds, "commands_in_a_round": work.commands, "calls_at_once": work.calls}
-    return _findings(rounds, targets), details
+    return [*_findings(rounds, targets), *profile.findings()], {**details, "profile": profile.details()}
 
 
 def _findings(rounds: list[dict[str, float]], targets: Targets) -> list[Finding]:

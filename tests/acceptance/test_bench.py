@@ -52,6 +52,19 @@ def test_latency_is_compared_with_the_floor_of_its_path(tmp_path: Path) -> None:
     assert figures["server CPU"]["at_most"] == 1_000
 
 
+def test_the_work_of_a_command_is_counted(tmp_path: Path) -> None:
+    scenario = quick_run("latency_idle", tmp_path)["scenarios"]["latency_idle"]
+    figures = {finding["name"]: finding["value"] for finding in scenario["findings"]}
+    assert figures["functions in Valkey"] > figures["commands inside them"] > 0
+    profile = scenario["details"]["profile"]
+    assert all(function["round_trips_per_command"] > 0 for function in profile["functions"].values())
+    calls = profile["valkey_commands"]["fcall"]["calls_per_command"]
+    assert calls == figures["function calls"] >= 1
+    wakeups = profile["server_wakeups_per_command"]
+    assert figures["server wake-ups"] == pytest.approx(sum(wakeups.values()))
+    assert figures["server wake-ups"] > 1
+
+
 def test_memory_of_a_command_in_valkey_is_shown_by_key(tmp_path: Path) -> None:
     scenario = quick_run("memory_commands", tmp_path)["scenarios"]["memory_commands"]
     figures = {finding["name"]: finding for finding in scenario["findings"]}
