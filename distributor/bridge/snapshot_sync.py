@@ -20,7 +20,7 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.store_view import CommandPage, StoreView
 from distributor.errors import DistributorError, NotFound, ResourceExhausted
-from distributor.model.command import CommandState, precedes
+from distributor.model.command import CommandState
 from distributor.model.listing import CommandFilter
 from distributor.model.position import BEGINNING, order_of
 from distributor.wire.documents import Document, agent_document, time_text
@@ -230,7 +230,7 @@ class SnapshotSync:
             was_shown = newer.get(change.state.command_id)
             if change.event and order_of(change.event) <= order_of(delivered_until):
                 continue
-            if was_shown is None or not precedes(change.state, was_shown):
+            if was_shown is None or change.state.revision >= was_shown.revision:
                 self._hub.deliver(dashboard, change)
 
     async def _send_commands(self, dashboard: Dashboard, what: Topics) -> None:

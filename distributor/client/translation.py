@@ -143,6 +143,7 @@ def _state(
         cancel_ms=_ms(wire.cancel_time),
         reason=_reason(wire.reason),
         params_summary=summary,
+        revision=wire.revision,
         agent=_presence(wire),
         output_bytes=wire.output_bytes if wire.HasField("output_bytes") else None,
     )

@@ -11,7 +11,7 @@ from distributor.dispatch.ports import CommandReader, OutputLog
 from distributor.dispatch.refusals import bounded, no_such_command, valid
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import InvalidArgument, Unavailable
-from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id, precedes
+from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id
 from distributor.model.delivery import OutputChunk, OutputGap, Update
 
 MAX_OUTPUT_BYTES_PER_READ: Final = 262_144
@@ -64,7 +64,7 @@ class CommandWatcher:
                     yield result
                     return
                 latest = await self._next_state(watch, state)
-                if latest == state or precedes(latest, state):
+                if latest.revision <= state.revision:
                     continue
                 state = latest
                 if not state.status.terminal:
@@ -165,7 +165,7 @@ class CommandWatcher:
 
 def _known(sent: Mapping[str, CommandState], state: CommandState) -> bool:
     before = sent.get(state.command_id)
-    return before is not None and (state == before or precedes(state, before))
+    return before is not None and state.revision <= before.revision
 
 
 async def _pause_if_busy(states: Sequence[CommandState]) -> None:

@@ -64,9 +64,10 @@ class Reason(NamedTuple):
 class CommandState(NamedTuple):
     """The state of one command, as lists, events and watches carry it.
 
-    `cancel_ms` is when a cancel was requested, 0 if never. `params_summary` is one readable line of at most
-    MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the command has not ended, `output_bytes` the
-    amount of output received; both are None if not looked up.
+    `revision` counts the changes of the command, 1 when it is queued. It is the only order between two of its states:
+    a reader keeps the highest and drops the rest. `cancel_ms` is when a cancel was requested, 0 if never.
+    `params_summary` is one readable line of at most MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the
+    command has not ended, `output_bytes` the amount of output received; both are None if not looked up.
     """
 
     command_id: str
@@ -79,6 +80,7 @@ class CommandState(NamedTuple):
     cancel_ms: int = 0
     reason: Reason = Reason()
     params_summary: str = ""
+    revision: int = 1
     agent: AgentPresence | None = None
     output_bytes: int | None = None
 
@@ -97,18 +99,6 @@ class Command(NamedTuple):
     def command_id(self) -> str:
         """The command id."""
         return self.state.command_id
-
-
-def precedes(state: CommandState, other: CommandState) -> bool:
-    """Whether `state` is older than `other`, another state of the same command, as far as the two show it.
-
-    Later attempts are newer, as are more receipts within one attempt; a terminal state is newest.
-    """
-    if state.status.terminal or other.status.terminal:
-        return other.status.terminal and not state.status.terminal
-    if state.attempt != other.attempt or state.status is not other.status:
-        return state.attempt < other.attempt
-    return sum(map(bool, state.receipts)) < sum(map(bool, other.receipts))
 
 
 class CommandResult(NamedTuple):

@@ -41,6 +41,7 @@ def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
     """Write a state into `message`."""
     message.status = STATUS_TO_WIRE[state.status]
     message.attempt = state.attempt
+    message.revision = state.revision
     receipts = message.receipts
     queued, assigned, sent, acknowledged, started, finished = state.receipts
     fill_time(receipts.queue_time, queued)

@@ -50,6 +50,7 @@ class CommandServicer(CommandServiceServicer):
             return response
         response.command.CopyFrom(request.command)
         response.state.status = STATUS_TO_WIRE[CommandStatus.QUEUED]
+        response.state.revision = 1
         messages.fill_time(response.state.receipts.queue_time, queued.queued_ms)
         messages.fill_presence(response.state, queued.agent)
         response.state.output_bytes = 0

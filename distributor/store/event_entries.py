@@ -16,9 +16,9 @@ logger = get_logger()
 _OF_COMMANDS: Final = "|".join(kind for kind in EventKind if kind not in (EventKind.OUTPUT, EventKind.AGENT))
 _STATUSES: Final = "|".join(CommandStatus)
 _READABLE: Final = re.compile(
-    # Agent, type, priority, status, attempt, six receipts and the time of a cancel, summary of params, code, message.
+    # Agent, type, priority, status, attempt, six receipts, time of a cancel, revision, params summary, code, message.
     rf"(?:{_OF_COMMANDS})\t[^\t]*\t[^\t]*\t[0-9]{{1,18}}\t(?:{_STATUSES})\t[0-9]{{0,18}}"
-    r"(?:\t[0-9]{0,18}){7}\t[^\t]*\t[^\t]*\t.*"
+    r"(?:\t[0-9]{0,18}){8}\t[^\t]*\t[^\t]*\t.*"
     rf"|{EventKind.OUTPUT}\t[^\t]*\t[0-9]{{1,18}}"
     rf"|{EventKind.AGENT}\t[0-9]{{1,18}}\t[01]",
     re.DOTALL,

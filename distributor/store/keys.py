@@ -67,6 +67,7 @@ ROW: Final = (
     "started_ms",
     "finished_ms",
     "cancel_ms",
+    "revision",
     "params_summary",
     "code",
     "message",

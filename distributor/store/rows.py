@@ -43,8 +43,9 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         int(row[4] or 0),
         Receipts(*[int(value) if value else 0 for value in row[5:11]]),
         int(row[11] or 0),
-        Reason(row[13], row[14]),
-        row[12],
+        Reason(row[14], row[15]),
+        row[13],
+        int(row[12] or 0),
     )
 
 

@@ -244,6 +244,7 @@ class CommandState(_message.Message):
     AGENT_AWAY_SINCE_FIELD_NUMBER: _builtins.int
     AGENT_KNOWN_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     status: Global___CommandStatus.ValueType
     attempt: _builtins.int
     """Number of the latest delivery attempt, from 1; 0 before the first."""
@@ -253,6 +254,10 @@ class CommandState(_message.Message):
     """
     output_bytes: _builtins.int
     """Bytes of output received so far, over both streams. Set only by QueueCommand and GetCommand."""
+    revision: _builtins.int
+    """Counts the changes of the command, 1 when it is queued. The only order between two states of a command: keep the
+    highest, drop the rest.
+    """
     @_builtins.property
     def receipts(self) -> Global___Receipts: ...
     @_builtins.property
@@ -278,10 +283,11 @@ class CommandState(_message.Message):
         agent_away_since: _timestamp_pb2.Timestamp | None = ...,
         agent_known: _builtins.bool | None = ...,
         output_bytes: _builtins.int | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "attempt", b"attempt", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "attempt", b"attempt", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts", "revision", b"revision", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agent_known: _TypeAlias = _typing.Literal["agent_known"]  # noqa: Y015
     _WhichOneofArgType__agent_known: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known"]  # noqa: Y015

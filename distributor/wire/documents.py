@@ -45,6 +45,7 @@ def state_document(state: CommandState) -> Document:
         "paramsSummary": state.params_summary,
         "priority": state.priority,
         "status": state.status.value,
+        "revision": state.revision,
         "attempt": state.attempt,
         "reason": reason_document(state.reason),
         "receipts": receipts_document(state.receipts),

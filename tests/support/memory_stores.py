@@ -248,10 +248,21 @@ def state(
     agent_id: str = "agent123",
     attempt: int = 1,
     reason: str = "",
+    revision: int | None = None,
 ) -> CommandState:
-    """A state of a command."""
+    """A state of a command. Without `revision`, later attempts are newer, and an ending is newest."""
+    if revision is None:
+        revision = 99 if status.terminal else 2 * attempt + 1
     return CommandState(
-        command_id, agent_id, "PING", 50, status, attempt, Receipts(1_000), reason=Reason(reason, reason)
+        command_id,
+        agent_id,
+        "PING",
+        50,
+        status,
+        attempt,
+        Receipts(1_000),
+        reason=Reason(reason, reason),
+        revision=revision,
     )
 
 

@@ -81,6 +81,8 @@ local function among(states, state)
 end
 
 local function announce(batch, kind, id, fields)
+  fields[F_REVISION] = number(fields, F_REVISION) + 1
+  server.call('HSET', status_key(id), 'revision', fields[F_REVISION])
   local events = batch.events
   events[#events + 1] = id
   events[#events + 1] = kind .. '\t' .. table.concat(fields, '\t', 1, ROW_LENGTH)

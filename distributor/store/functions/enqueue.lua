@@ -109,7 +109,7 @@ local function enqueue(keys, args)
       strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]
       strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
       server.call('HSET', status_key(id), 'status', 'queued', 'agent_id', agent_id, 'type', kind,
-        'priority', args[i + 3], 'attempt', '0', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
+        'priority', args[i + 3], 'attempt', '0', 'revision', '1', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
         'expires_ms', expires, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
       if INSTANCE_TYPES[kind] then server.call('HSET', status_key(id), 'instance_id', agent.instance_id) end
       if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. digest, 'PX', args[6]) end
@@ -121,7 +121,7 @@ local function enqueue(keys, args)
       local events = batch.events
       events[#events + 1] = id
       events[#events + 1] = table.concat({'queued', agent_id, kind, args[i + 3], 'queued\t0', batch.stamp,
-        '\t\t\t\t\t', summary, '\t'}, '\t')
+        '\t\t\t\t\t\t1', summary, '\t'}, '\t')
     end
     outcomes[#outcomes + 1] = {outcome, kept_id, agent.known, agent.present, agent.away_since}
   end

@@ -50,6 +50,7 @@ async def test_all_that_a_queued_command_is(world: StoreWorld) -> None:
         "type": "EXEC",
         "priority": "75",
         "attempt": "0",
+        "revision": "1",
         "queued_ms": str(answer.queued_ms),
         "expires_ms": str(answer.queued_ms + 2_000),
         "time_limit_ms": "1000",

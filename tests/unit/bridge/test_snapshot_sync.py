@@ -29,7 +29,7 @@ def change(text: str, position: str, event: str = "") -> Change:
 
 
 def attempt(number: int, position: str) -> Change:
-    state = CommandState("c", "a", "T", 50, CommandStatus.ASSIGNED, number, Receipts())
+    state = CommandState("c", "a", "T", 50, CommandStatus.ASSIGNED, number, Receipts(), revision=number)
     return Change(position, state, f"attempt {number}")
 
 

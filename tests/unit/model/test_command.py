@@ -10,15 +10,11 @@ from distributor.model.command import (
     MAX_DURATION_MS,
     NAMED_PRIORITIES,
     CommandLimits,
-    CommandState,
     InvalidField,
-    Receipts,
     check_agent_id,
     check_command_id,
-    precedes,
     shown,
 )
-from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand, check_new_command
 
 NEW = NewCommand("c1", "agent123", "PING", b"")
@@ -131,31 +127,3 @@ def test_whatever_it_is_it_can_be_shown_on_one_short_line(text: str) -> None:
 def test_names_of_priorities() -> None:
     assert NAMED_PRIORITIES == {"low": 25, "normal": 50, "high": 75}
     assert NEW.priority == NAMED_PRIORITIES["normal"]
-
-
-def at(status: CommandStatus, attempt: int, receipts: int) -> CommandState:
-    """A state with that many receipts."""
-    passed = Receipts(*range(1, receipts + 1))
-    return CommandState("c1", "agent123", "PING", 50, status, attempt, passed)
-
-
-IN_ORDER = [
-    at(CommandStatus.QUEUED, 0, 1),
-    at(CommandStatus.ASSIGNED, 1, 2),
-    at(CommandStatus.ASSIGNED, 1, 4),
-    at(CommandStatus.ASSIGNED, 1, 5),
-    at(CommandStatus.ASSIGNED, 2, 2),
-    at(CommandStatus.FAILED, 2, 6),
-]
-
-
-@pytest.mark.parametrize("first", range(len(IN_ORDER)))
-@pytest.mark.parametrize("second", range(len(IN_ORDER)))
-def test_states_of_a_command_have_an_order(first: int, second: int) -> None:
-    assert precedes(IN_ORDER[first], IN_ORDER[second]) is (first < second)
-
-
-def test_a_release_and_the_attempt_that_it_ends_do_not_precede_each_other() -> None:
-    assigned, released = at(CommandStatus.ASSIGNED, 1, 2), at(CommandStatus.QUEUED, 1, 1)
-    assert not precedes(assigned, released)
-    assert not precedes(released, assigned)

@@ -7,7 +7,7 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.store.event_entries import EventEntries
 from tests.support.own_logs import own_logs
 
-ROW = b"agent123\tPING\t50\tassigned\t1\t17\t18\t\t\t\t\t\ttrue\t\t"
+ROW = b"agent123\tPING\t50\tassigned\t1\t17\t18\t\t\t\t\t\t2\ttrue\t\t"
 GOOD = [b"c1", b"assigned\t" + ROW]
 
 MAKES_NO_SENSE = [

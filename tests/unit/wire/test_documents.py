@@ -36,6 +36,7 @@ def test_unset_fields_are_there_and_null() -> None:
         "paramsSummary": "",
         "priority": 50,
         "status": "queued",
+        "revision": 1,
         "attempt": 0,
         "reason": None,
         "receipts": {"queueTime": AT_TEXT, **receipts},
