@@ -1,10 +1,10 @@
-"""Connections to Valkey, and the conversion of its errors to ours."""
+"""A pool of connections to Valkey."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import libvalkey
@@ -14,15 +14,13 @@ from valkey.asyncio.connection import AbstractConnection
 from valkey.asyncio.retry import Retry
 from valkey.backoff import NoBackoff
 
-from distributor.errors import ConfigurationError, DistributorError, ResourceExhausted, Unavailable
+from distributor.errors import ConfigurationError, Unavailable
+from distributor.store.valkey_errors import translated
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 REPLY_TIMEOUT_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 64
 Argument = str | bytes | int | float
-
-_TRY_LATER: Final = ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
-"""First words of error replies for which the driver has no exception class."""
 
 
 class ValkeyConnection:
@@ -38,17 +36,7 @@ class ValkeyConnection:
     def __init__(self, url: str, *, reply_timeout_seconds: float | None = REPLY_TIMEOUT_SECONDS) -> None:
         """Does not connect yet. Raises ConfigurationError if `url` is not a valid Valkey URL."""
         self.shown_url = without_password(url)
-        try:
-            self._factory = ConnectionPool.from_url(
-                url,
-                socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                socket_timeout=reply_timeout_seconds,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(
-                f"valkey_url is not a Valkey address: {self.shown_url}: {error}", field="valkey_url"
-            ) from error
+        self._factory = connection_factory(url, reply_timeout_seconds)
         self._idle: list[AbstractConnection] = []
         self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
 
@@ -95,33 +83,19 @@ class ValkeyConnection:
                 self._idle.append(connection)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Convert the driver's errors to ours."""
+def connection_factory(url: str, reply_timeout_seconds: float | None) -> ConnectionPool:
+    """The driver's maker of connections to `url`, without retries. Raises ConfigurationError if `url` is invalid."""
     try:
-        yield
-    except (driver.ConnectionError, driver.TimeoutError, OSError) as error:
-        # While connecting, the driver wraps the authentication error in another.
-        if driver.AuthenticationError in (type(error), type(error.__cause__)):
-            raise Unavailable(f"Valkey refuses our credentials: {error}", reason="STORE_UNAVAILABLE") from error
-        raise Unavailable(f"Valkey is away: {error}", reason="STORE_UNAVAILABLE", retry_after_seconds=1.0) from error
-    except driver.OutOfMemoryError as error:
-        raise _full(error) from error
-    except driver.ResponseError as error:
-        text = str(error)
-        if isinstance(error, driver.ReadOnlyError) or text.startswith(_TRY_LATER):
-            raise Unavailable(
-                f"Valkey cannot serve now: {text}", reason="STORE_UNAVAILABLE", retry_after_seconds=1.0
-            ) from error
-        raise DistributorError(f"Valkey refused a call: {text}", reason="STORE_ERROR") from error
-    except driver.ValkeyError as error:
-        raise DistributorError(f"Valkey failed: {error}", reason="STORE_ERROR") from error
-
-
-def _full(error: Exception) -> ResourceExhausted:
-    return ResourceExhausted(
-        f"Valkey has no memory left for more commands: {error}", reason="STORE_FULL", retry_after_seconds=5.0
-    )
+        return ConnectionPool.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            socket_timeout=reply_timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"valkey_url is not a Valkey address: {without_password(url)}: {error}", field="valkey_url"
+        ) from error
 
 
 def without_password(url: str) -> str:

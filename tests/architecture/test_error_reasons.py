@@ -128,7 +128,7 @@ def test_reasons_are_found_however_they_are_given() -> None:
 
     assert "INVALID_AGENT_ID" in of("model/command.py"), "in its place, to a class"
     assert "PRIORITY_OUT_OF_RANGE" in of("model/queueing.py"), "in its place, to a function"
-    assert "STORE_FULL" in of("store/valkey_connection.py"), "by name"
+    assert "STORE_FULL" in of("store/valkey_errors.py"), "by name"
     assert "INVALID_FIELD" in of("bridge/message_fields.py"), "as a default"
     assert len({word for path in WITH_REASONS for word in reasons(path)}) > 60
 

@@ -13,9 +13,7 @@ from tests.support.source_tree import PACKAGE
 
 PATTERNS: Final = ("rpc/agent_*.py", "rpc/malformed.py", "rpc/interceptors/errors.py", "store/session_store.py")
 """The modules that serve the stream."""
-STORE: Final = PACKAGE / "store" / "valkey_connection.py"
-AT_START: Final = frozenset({"check_server", "__init__"})
-"""What only fails before a server serves."""
+STORE: Final = PACKAGE / "store" / "valkey_errors.py"
 SHARED: Final = ("distributor.dispatch.refusals", "distributor.model.command")
 """Modules from which the stream takes some functions: those that it imports, and no others, can end it."""
 
@@ -24,10 +22,10 @@ def serving() -> list[Path]:
     return [path for pattern in PATTERNS for path in sorted(PACKAGE.glob(pattern))]
 
 
-def functions(path: Path, names: frozenset[str], *, but: bool = False) -> Iterator[ast.AST]:
-    """The functions of a module that have one of these names, or with `but`, none of them."""
+def functions(path: Path, names: frozenset[str]) -> Iterator[ast.AST]:
+    """The functions of a module that have one of these names."""
     for node in ast.walk(TREES[path]):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.name in names) is not but:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in names:
             yield node
 
 
@@ -43,8 +41,7 @@ def possible() -> set[str]:
     for module in SHARED:
         path = PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
         found |= {word for function in functions(path, imported(module)) for word in reasons_in(function)}
-    found |= {word for function in functions(STORE, AT_START, but=True) for word in reasons_in(function)}
-    return found
+    return found | set(reasons_in(TREES[STORE]))
 
 
 def test_each_reason_is_in_the_table() -> None:

@@ -1,0 +1,87 @@
+"""Conversion of the driver's errors, and of Valkey's error replies, to ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import valkey.exceptions as driver
+
+from distributor.errors import DistributorError, ResourceExhausted, Unavailable
+
+_TRY_LATER: Final = frozenset(
+    "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS READONLY TRYAGAIN".split(),
+)
+"""Codes of error replies that end by themselves or with a failover."""
+
+_CREDENTIALS: Final = ("NOAUTH", "WRONGPASS")
+_FULL: Final = "OOM"
+_GENERIC: Final = "ERR"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the driver's errors as ours."""
+    try:
+        yield
+    except (driver.ValkeyError, OSError) as error:
+        raise converted(error) from error
+
+
+def converted(error: driver.ValkeyError | OSError) -> DistributorError:
+    """Our error for one of the driver's or the operating system's, which is its cause."""
+    ours = _converted(error)
+    ours.__cause__ = error
+    return ours
+
+
+def refusal(reply: str) -> DistributorError:
+    """Our error for an error reply: `reply` is what Valkey sent, code first. The driver's error is its cause."""
+    code, _, text = reply.partition(" ")
+    error: DistributorError
+    if code in _TRY_LATER:
+        error = _try_later(reply)
+    elif code in _CREDENTIALS:
+        error = _credentials(text)
+    elif code == _FULL:
+        error = _full(text)
+    else:
+        text = text if code == _GENERIC else reply
+        error = DistributorError(f"Valkey refused a call: {text}", reason="STORE_ERROR")
+    error.__cause__ = driver.ResponseError(text)
+    return error
+
+
+def away(why: str) -> Unavailable:
+    """The error for a Valkey that cannot be reached or whose reply did not arrive."""
+    return Unavailable(f"Valkey is away: {why}", reason="STORE_UNAVAILABLE", retry_after_seconds=1.0)
+
+
+def _converted(error: driver.ValkeyError | OSError) -> DistributorError:
+    if isinstance(error, driver.ConnectionError | driver.TimeoutError | OSError):
+        # While connecting, the driver wraps the authentication error in another.
+        if driver.AuthenticationError in (type(error), type(error.__cause__)):
+            return _credentials(str(error))
+        return away(str(error))
+    if isinstance(error, driver.OutOfMemoryError):
+        return _full(str(error))
+    if isinstance(error, driver.ReadOnlyError):
+        return _try_later(str(error))
+    if isinstance(error, driver.ResponseError):
+        return refusal(str(error))
+    return DistributorError(f"Valkey failed: {error}", reason="STORE_ERROR")
+
+
+def _try_later(text: str) -> Unavailable:
+    return Unavailable(f"Valkey cannot serve now: {text}", reason="STORE_UNAVAILABLE", retry_after_seconds=1.0)
+
+
+def _credentials(text: str) -> Unavailable:
+    return Unavailable(f"Valkey refuses our credentials: {text}", reason="STORE_UNAVAILABLE")
+
+
+def _full(text: str) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"Valkey has no memory left for more commands: {text}", reason="STORE_FULL", retry_after_seconds=5.0
+    )
