@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from distributor import errors
-from distributor.client import ClientOptions, Connectivity
+from distributor.client import ClientOptions, Connectivity, reconnecting
 from distributor.client.reconnecting import ConnectivityReporter, Deadline, ReconnectState
 from distributor.model.retry_policy import RetryPolicy
 
@@ -103,7 +103,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(delay: float) -> None:
         seconds.append(delay)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    # Not asyncio's own: loops of servers that other tests share would spin.
+    monkeypatch.setattr(reconnecting, "asyncio", SimpleNamespace(sleep=sleep))
     return seconds
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 
 from distributor import errors
-from distributor.client import ClientOptions
+from distributor.client import ClientOptions, unary_calls
 from distributor.client.unary_calls import UnaryCalls
 from distributor.model.retry_policy import RetryPolicy
 
@@ -35,7 +35,8 @@ async def test_pauses_between_tries_grow_and_are_jittered(monkeypatch: pytest.Mo
     async def sleep(delay: float) -> None:
         slept.append(delay)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    # Not asyncio's own: loops of servers that other tests share would spin.
+    monkeypatch.setattr(unary_calls, "asyncio", SimpleNamespace(sleep=sleep))
     delays = RetryPolicy(attempts=4, first_ms=1_000, max_ms=60_000)
     calls = UnaryCalls("host:1", ClientOptions(calls=delays, jitter=iter([0.5, 0.25, 0.75]).__next__))
     method: Any = AwayFor(3)
