@@ -6,22 +6,26 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import grpc
 
 from bench.findings import BenchFailed
+from distributor.client import CommandClient, CommandRequest, JsonValue
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+
+TYPE: Final = "READ"
+PARAMS: Final[dict[str, JsonValue]] = {"path": "/var/log/syslog", "lines": 100, "follow": False}
 
 
 def queue_request(agent_id: str) -> pb.QueueCommandRequest:
     """Build a small command of typical size."""
     request = pb.QueueCommandRequest()
     request.command.agent_id = agent_id
-    request.command.type = "READ"
-    request.command.params.update({"path": "/var/log/syslog", "lines": 100, "follow": False})
+    request.command.type = TYPE
+    request.command.params.update(PARAMS)
     return request
 
 
@@ -100,6 +104,7 @@ class Callers:
         self._stub = CommandServiceStub(channel)
         self._endings = endings
         self._requests = [queue_request(agent_id) for agent_id in agent_ids]
+        self._commands = [CommandRequest(agent_id, TYPE, PARAMS) for agent_id in agent_ids]
         self._calls = calls
         self._outstanding = outstanding
         self._asked = 0
@@ -122,6 +127,14 @@ class Callers:
 
         async def call(number: int) -> None:
             await self._stub.QueueCommand(self._requests[number % len(self._requests)])
+
+        await self._queue(commands, 1, call)
+
+    async def queue_with_client(self, client: CommandClient, commands: int) -> None:
+        """Queue with `CommandClient.queue` and wait for all to complete."""
+
+        async def call(number: int) -> None:
+            await client.queue(self._commands[number % len(self._commands)])
 
         await self._queue(commands, 1, call)
 

@@ -25,6 +25,10 @@ class Scale:
     """Concurrent QueueCommand calls."""
     single_commands: int = 10_000
     """Commands per round."""
+    gathered_callers: tuple[int, ...] = (50, 500)
+    """Numbers of concurrent callers of one client, measured in turn."""
+    gathered_commands: int = 20_000
+    """Commands per round."""
     latency_samples: int = 2_000
     idle_agents: int = 2_000
     idle_processes: int = 2
@@ -48,6 +52,7 @@ QUICK = Scale(
     batched_commands=2_000,
     outstanding=1_000,
     single_commands=500,
+    gathered_commands=1_000,
     latency_samples=100,
     idle_agents=50,
     idle_seconds=1.0,

@@ -13,7 +13,7 @@ from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
 from bench.scenarios.memory_commands import memory_commands
 from bench.scenarios.memory_reconnects import memory_reconnects
-from bench.scenarios.throughput import throughput_batched, throughput_single
+from bench.scenarios.throughput import throughput_batched, throughput_gathered, throughput_single
 
 Scenario = Callable[[Cluster, Scale], Awaitable[tuple[list[Finding], dict[str, Any]]]]
 
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         throughput_batched,
         throughput_single,
+        throughput_gathered,
         latency_idle,
         idle_agents,
         memory_commands,

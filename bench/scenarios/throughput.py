@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -16,6 +16,7 @@ from bench.findings import Finding
 from bench.load import Callers, CompletionWatch
 from bench.proc_files import CpuMeter
 from bench.scale import Scale
+from distributor.client import CommandClient
 
 Queue = Callable[[Callers, int], Awaitable[None]]
 WARM_UP_SHARE = 5
@@ -56,6 +57,22 @@ async def throughput_single(cluster: Cluster, scale: Scale) -> tuple[list[Findin
 
     targets = Targets(2_500, CpuTargets())
     return await _throughput(cluster, scale, Work(queue, scale.single_calls, scale.single_commands), targets)
+
+
+async def throughput_gathered(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
+    """Measure concurrent callers of `CommandClient.queue` on one client, which sends their commands together."""
+    findings: list[Finding] = []
+    details: dict[str, Any] = {}
+    async with CommandClient(cluster.address) as client:
+
+        async def queue(callers: Callers, commands: int) -> None:
+            await callers.queue_with_client(client, commands)
+
+        for count in scale.gathered_callers:
+            work = Work(queue, count, scale.gathered_commands)
+            found, details[f"{count} callers"] = await _throughput(cluster, scale, work, Targets(8_000, CpuTargets()))
+            findings += [replace(one, name=f"{count} callers: {one.name}") for one in found]
+    return findings, details
 
 
 async def _throughput(

@@ -12,6 +12,7 @@ import grpc
 
 from distributor.client import values
 from distributor.client.options import ClientOptions
+from distributor.client.queue_calls import QueueCalls
 from distributor.client.reconnecting import Deadline
 from distributor.client.translation import (
     agent_of,
@@ -63,28 +64,34 @@ class CommandClient:
         self._channel: grpc.aio.Channel | None = None
         self._opened_stub: CommandServiceAsyncStub | None = None
         self._opened_streams: WatchStreams | None = None
+        self._opened_queueing: QueueCalls | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel_options(self.target))
         self._opened_stub = CommandServiceStub(self._channel)
         self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
+        self._opened_queueing = QueueCalls(self._opened_stub, self.target)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._opened_queueing is not None:
+            await self._opened_queueing.close()
         if self._channel is not None:
             await self._channel.close()
-            self._channel = self._opened_stub = self._opened_streams = None
+        self._channel = self._opened_stub = self._opened_streams = self._opened_queueing = None
 
     async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> values.QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.
 
+        Any number of tasks may call this at the same time: while one request is in flight, the commands of others
+        gather and travel together, with their own answers, retries and deadlines.
         Set `hold_output` if a `watch` with `hold_output` follows, so that no output is lost before it begins.
         """
         wired = wire_request(request, request.idempotency_key or _minted_key())
         wired.hold_output = hold_output
-        answer = await self._calls.call(self._stub.QueueCommand, wired)
+        answer = await self._calls.call(self._queueing.call, wired)
         # A minted key can only have been used by an earlier try of this call.
         already_queued = answer.already_queued and bool(request.idempotency_key)
         return values.QueuedCommand(command_of(answer.command, answer.state), already_queued)
@@ -231,6 +238,12 @@ class CommandClient:
         if self._opened_stub is None:
             raise RuntimeError(_UNOPENED)
         return self._opened_stub
+
+    @property
+    def _queueing(self) -> QueueCalls:
+        if self._opened_queueing is None:
+            raise RuntimeError(_UNOPENED)
+        return self._opened_queueing
 
     @property
     def _streams(self) -> WatchStreams:

@@ -59,7 +59,31 @@ def error_of(failure: grpc.RpcError, target: str) -> errors.DistributorError:
 def error_of_outcome(wire: command_service_pb2.QueueError) -> errors.DistributorError:
     """The error for one command of a batch."""
     kind = _BY_CODE.get(wire.code, errors.DistributorError)
-    return kind(wire.message or wire.code, reason=wire.reason, field=wire.field)
+    return kind(
+        wire.message or wire.code,
+        reason=wire.reason,
+        field=wire.field,
+        metadata=dict(wire.metadata),
+        retry_after_seconds=wire.retry_delay.ToMilliseconds() / 1000 if wire.HasField("retry_delay") else None,
+    )
+
+
+def deadline_exceeded(target: str) -> errors.Unavailable:
+    """The error for a call that the server at `target` did not answer in time."""
+    code = grpc.StatusCode.DEADLINE_EXCEEDED.name
+    return errors.Unavailable(_transport_text(code, "", target), reason=code)
+
+
+def concerns_each(error: errors.DistributorError) -> bool:
+    """Whether the error of a batch is that of each command: not caused by the content of one, or by their number."""
+    match error:
+        case errors.Unavailable() | errors.PermissionDenied():
+            return True
+        case errors.ResourceExhausted():
+            # Without a reason of ours, the batch exceeds a limit on messages.
+            return error.reason != error.code
+        case _:
+            return False
 
 
 def _field(details: status_pb2.Status) -> str:

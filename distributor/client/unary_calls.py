@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TypeVar
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -12,8 +13,15 @@ from distributor.client.options import ClientOptions
 from distributor.client.status import error_of
 from distributor.errors import DistributorError, Unavailable
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
+Request = TypeVar("Request", contravariant=True)
+Response = TypeVar("Response", covariant=True)
+
+
+class Method(Protocol[Request, Response]):
+    """A method of a stub, or one like it: one attempt, which raises AioRpcError or DistributorError."""
+
+    def __call__(self, request: Request, *, timeout: float) -> Awaitable[Response]:
+        """Send `request` and return the response, within `timeout` seconds."""
 
 
 class UnaryCalls:
@@ -23,20 +31,25 @@ class UnaryCalls:
         self._target = target
         self._options = options
 
-    async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    async def call(self, method: Method[Request, Response], request: Request) -> Response:
         """Call `method`. Raises an error of `distributor.errors`; Unavailable when tries or time run out."""
         deadline = time.monotonic() + self._options.call_timeout_seconds
         attempt = 1
         while True:
             try:
-                return await method(request, timeout=deadline - time.monotonic())
-            except grpc.aio.AioRpcError as failure:
-                error = error_of(failure, self._target)
+                return await self._attempt(method, request, deadline - time.monotonic())
+            except DistributorError as error:
                 delay = self._delay_before_next(error, attempt)
                 if delay is None or time.monotonic() + delay >= deadline:
-                    raise error from failure
+                    raise
             await asyncio.sleep(delay)
             attempt += 1
+
+    async def _attempt(self, method: Method[Request, Response], request: Request, seconds: float) -> Response:
+        try:
+            return await method(request, timeout=seconds)
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, self._target) from failure
 
     def _delay_before_next(self, error: DistributorError, attempt: int) -> float | None:
         if not isinstance(error, Unavailable) or self._options.calls.exhausted(attempt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,7 +11,9 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.delivery import OutputChunk, OutputGap, Update
+from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
+from distributor.model.queueing import Enqueued
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
@@ -20,6 +23,8 @@ from distributor.wire.enums import (
     STREAM_TO_WIRE,
 )
 from distributor.wire.json_values import fill_received
+
+QueueAnswer: TypeAlias = command_service_pb2.QueueCommandResponse | command_service_pb2.QueueCommandOutcome
 
 _NANOS = 1_000_000_000
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
@@ -66,6 +71,17 @@ def fill_presence(message: command_pb2.CommandState, agent: AgentPresence) -> No
     message.agent_known = agent.known
     if agent.away_since_ms:
         fill_time(message.agent_away_since, agent.away_since_ms)
+
+
+def fill_queued(answer: QueueAnswer, command: command_pb2.Command, queued: Enqueued) -> None:
+    """Write a command that has just been queued into the answer to its request."""
+    answer.command.CopyFrom(command)
+    state = answer.state
+    state.status = STATUS_TO_WIRE[CommandStatus.QUEUED]
+    state.revision = 1
+    fill_time(state.receipts.queue_time, queued.queued_ms)
+    fill_presence(state, queued.agent)
+    state.output_bytes = 0
 
 
 def fill_summary(message: command_service_pb2.CommandSummary, state: CommandState) -> None:

@@ -13,15 +13,14 @@ from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.command import CommandResult, CommandState
-from distributor.model.lifecycle import CommandStatus
-from distributor.model.queueing import NewCommand
+from distributor.model.queueing import Enqueued, NewCommand
 from distributor.rpc import command_messages as messages
 from distributor.rpc.queue_request import CommandDefaults, new_command
+from distributor.rpc.status import fill_queue_error
 from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceServicer
-from distributor.wire.enums import STATUS_TO_WIRE
 from distributor.wire.json_values import rough_size
 
 MAX_STATES_PER_MESSAGE = 500
@@ -48,12 +47,7 @@ class CommandServicer(CommandServiceServicer):
         if queued.already_queued:
             await self._fill(response, queued.command_id)
             return response
-        response.command.CopyFrom(request.command)
-        response.state.status = STATUS_TO_WIRE[CommandStatus.QUEUED]
-        response.state.revision = 1
-        messages.fill_time(response.state.receipts.queue_time, queued.queued_ms)
-        messages.fill_presence(response.state, queued.agent)
-        response.state.output_bytes = 0
+        messages.fill_queued(response, request.command, queued)
         if request.hold_output:
             self._watcher.reserve(queued.command_id)
         return response
@@ -61,7 +55,7 @@ class CommandServicer(CommandServiceServicer):
     async def _new_command(self, request: pb.QueueCommandRequest, command_id: str) -> NewCommand:
         return await off_loop(request.command.params.ByteSize(), new_command, request, command_id, self._defaults)
 
-    async def _fill(self, response: pb.QueueCommandResponse | pb.GetCommandResponse, command_id: str) -> None:
+    async def _fill(self, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str) -> None:
         """Write all of a stored command in its current state."""
         state, encoded, output_bytes, agent = await self._service.get(command_id)
         messages.fill_command(response.command, state, encoded)
@@ -93,23 +87,36 @@ class CommandServicer(CommandServiceServicer):
                 since_pause = 0
         answers = iter(await self._service.queue_many(valid))
         response = pb.QueueCommandsResponse()
-        add = response.outcomes.add
-        for place in range(len(request.requests)):
+        for place, item in enumerate(request.requests):
             answer = errors[place] if place in errors else next(answers)
+            outcome = response.outcomes.add()
             if isinstance(answer, DistributorError):
-                add(
-                    error=pb.QueueError(
-                        code=answer.code, reason=answer.reason, field=answer.field, message=answer.message
-                    )
-                )
-            else:
-                add(
-                    command_id=answer.command_id,
-                    already_queued=answer.already_queued,
-                    agent_connected=answer.agent.present,
-                    agent_known=answer.agent.known,
-                )
+                fill_queue_error(outcome.error, answer)
+                continue
+            outcome.command_id = answer.command_id
+            outcome.already_queued = answer.already_queued
+            outcome.agent_connected = answer.agent.present
+            outcome.agent_known = answer.agent.known
+            if item.hold_output and not answer.already_queued:
+                self._watcher.reserve(answer.command_id)
+            if request.with_commands:
+                await self._fill_outcome(outcome, item.command, answer)
         return response
+
+    async def _fill_outcome(
+        self, outcome: pb.QueueCommandOutcome, command: command_pb2.Command, queued: Enqueued
+    ) -> None:
+        """Write the command without its params, and its state; or the error of reading an earlier command."""
+        if not queued.already_queued:
+            command.ClearField("params")
+            messages.fill_queued(outcome, command, queued)
+            return
+        try:
+            await self._fill(outcome, queued.command_id)
+            outcome.command.ClearField("params")
+        except DistributorError as error:
+            outcome.Clear()
+            fill_queue_error(outcome.error, error)
 
     async def GetCommand(self, request: pb.GetCommandRequest, context: Context) -> pb.GetCommandResponse:
         response = pb.GetCommandResponse()

@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from distributor.errors import DistributorError
+from distributor.v1.command_service_pb2 import QueueError
 from distributor.wire.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN
 
 GrpcStatus = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
@@ -29,6 +30,17 @@ def to_grpc(error: DistributorError) -> GrpcStatus:
         details.append(RetryInfo(retry_delay=_duration(error.retry_after_seconds)))
     status = Status(code=code.value[0], message=error.message, details=[_any(detail) for detail in details])
     return code, error.message, ((ERROR_DETAILS_KEY, status.SerializeToString()),)
+
+
+def fill_queue_error(message: QueueError, error: DistributorError) -> None:
+    """Write the error of one command of a batch: the same content as its status would have."""
+    message.code = error.code
+    message.reason = error.reason
+    message.field = error.field
+    message.message = error.message
+    message.metadata.update(error.metadata)
+    if error.retry_after_seconds is not None:
+        message.retry_delay.CopyFrom(_duration(error.retry_after_seconds))
 
 
 def _any(detail: Message) -> Any:

@@ -6,6 +6,7 @@ The API for services, the command line and dashboards."""
 from collections import abc as _abc
 from distributor.v1 import command_pb2 as _command_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -116,16 +117,20 @@ class QueueCommandsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
+    WITH_COMMANDS_FIELD_NUMBER: _builtins.int
+    with_commands: _builtins.bool
+    """Answer with the command and state of each queued command, as QueueCommand does, but without params."""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueCommandRequest]: ...
     def __init__(
         self,
         *,
         requests: _abc.Iterable[Global___QueueCommandRequest] | None = ...,
+        with_commands: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "with_commands", b"with_commands"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,8 +169,10 @@ class QueueCommandOutcome(_message.Message):
     ALREADY_QUEUED_FIELD_NUMBER: _builtins.int
     AGENT_CONNECTED_FIELD_NUMBER: _builtins.int
     AGENT_KNOWN_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
-    """Queued. Only the id is returned, to keep large batches cheap."""
+    """Queued. Only the id is returned by default, to keep large batches cheap."""
     already_queued: _builtins.bool
     agent_connected: _builtins.bool
     """Whether the agent was connected when the command was queued."""
@@ -177,6 +184,12 @@ class QueueCommandOutcome(_message.Message):
         be stored, so queue it again with an idempotency key.
         """
 
+    @_builtins.property
+    def command(self) -> _command_pb2.Command:
+        """The queued command without its params, and its state. Set only if the request has with_commands."""
+
+    @_builtins.property
+    def state(self) -> _command_pb2.CommandState: ...
     def __init__(
         self,
         *,
@@ -185,10 +198,12 @@ class QueueCommandOutcome(_message.Message):
         already_queued: _builtins.bool = ...,
         agent_connected: _builtins.bool = ...,
         agent_known: _builtins.bool = ...,
+        command: _command_pb2.Command | None = ...,
+        state: _command_pb2.CommandState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "command_id", b"command_id", "error", b"error", "outcome", b"outcome", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_connected", b"agent_connected", "agent_known", b"agent_known", "already_queued", b"already_queued", "command_id", b"command_id", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_connected", b"agent_connected", "agent_known", b"agent_known", "already_queued", b"already_queued", "command", b"command", "command_id", b"command_id", "error", b"error", "outcome", b"outcome", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["command_id", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -202,10 +217,32 @@ class QueueError(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Canonical gRPC code by name, such as INVALID_ARGUMENT."""
     reason: _builtins.str
@@ -214,6 +251,14 @@ class QueueError(_message.Message):
     """The invalid field, such as command.priority; empty if there is none."""
     message: _builtins.str
     """Human-readable."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values that the message mentions, by name, such as command_id."""
+
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long to wait before queueing it again; unset if the error does not say."""
+
     def __init__(
         self,
         *,
@@ -221,10 +266,12 @@ class QueueError(_message.Message):
         reason: _builtins.str = ...,
         field: _builtins.str = ...,
         message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

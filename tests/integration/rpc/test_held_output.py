@@ -66,6 +66,22 @@ async def test_output_is_held_from_the_first_byte_for_a_reader_that_comes(small:
     assert hashlib.sha256(read).digest() == hashlib.sha256(PRINTED).digest()
 
 
+async def test_output_of_commands_queued_together_is_held(small: RunningServer) -> None:
+    async with printing_agent(small), CommandClient(small.address) as client:
+        queued = await asyncio.gather(
+            *(client.queue(CommandRequest("agent123", "PRINT"), hold_output=True) for _ in range(3))
+        )
+        ids = [one.command.command_id for one in queued]
+
+        async def printed() -> bool:
+            return all([((await client.get(one)).state.output_bytes or 0) >= KEPT for one in ids])
+
+        await eventually(printed)
+        read = await asyncio.gather(*(read_all(client, one) for one in ids))
+
+    assert [hashlib.sha256(one).digest() for one in read] == [hashlib.sha256(PRINTED).digest()] * 3
+
+
 async def test_without_a_hold_output_is_cut(small: RunningServer) -> None:
     async with printing_agent(small), CommandClient(small.address) as client:
         queued = await client.queue(CommandRequest("agent123", "PRINT"))

@@ -12,6 +12,8 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct, Value
 from valkey.asyncio import Valkey
 
+from distributor.dispatch.command_service import CommandService
+from distributor.errors import Unavailable
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.wire.json_values import MAX_DEPTH, plain_struct
@@ -339,3 +341,51 @@ async def test_higher_priorities_overtake_what_waits(server: RunningServer, capa
         for place in range(capacity + 4):
             await agent.finish((await agent.assigned(place + 1))[place])
         assert agent.command_ids == running + urgent + normal
+
+
+async def test_a_batch_with_commands_answers_as_a_call_for_each(server: RunningServer) -> None:
+    def message(**command: Any) -> pb.QueueCommandRequest:
+        return queue_request(params={"a": [1]}, idempotency_key="k", **command)
+
+    first = await server.commands.QueueCommand(message())
+    requests = [message(), queue_request("agent456", params={"b": 2}), queue_request(priority=101), message(priority=1)]
+    response = await server.commands.QueueCommands(pb.QueueCommandsRequest(requests=requests, with_commands=True))
+    again, new, *refused = response.outcomes
+
+    for outcome, params in ((again, {"a": [1]}), (new, {"b": 2})):
+        stored = await server.get(outcome.command_id)
+        assert dict(stored.command.params) == params
+        stored.command.ClearField("params")
+        assert (outcome.command, outcome.state) == (stored.command, stored.state)
+    assert (again.already_queued, again.command_id) == (True, first.command.command_id)
+    for outcome, request in zip(refused, requests[2:], strict=True):
+        alone = await error_of(server.commands.QueueCommand(request))
+        error = outcome.error
+        assert (error.code, error.field, error.reason, error.message) == alone[:4]
+        assert not outcome.HasField("command")
+    assert refused[1].error.metadata == {"command_id": first.command.command_id}
+
+
+async def test_a_batch_answers_ids_alone_unless_asked_for_more(server: RunningServer) -> None:
+    request = queue_request(params={"text": "x" * 1_000})
+    for with_commands, most_bytes in ((False, 50), (True, 160)):
+        batch = pb.QueueCommandsRequest(requests=[request] * 100, with_commands=with_commands)
+        assert (await server.commands.QueueCommands(batch)).ByteSize() <= 100 * most_bytes
+
+
+async def test_an_earlier_command_that_cannot_be_read_is_an_error_of_its_own(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = queue_request(idempotency_key="k")
+    await server.commands.QueueCommand(keyed)
+
+    async def away(command_id: str) -> None:
+        raise Unavailable("Valkey is away", reason="STORE_AWAY", retry_after_seconds=1.5)
+
+    monkeypatch.setattr(CommandService, "get", lambda _, command_id: away(command_id))
+    batch = pb.QueueCommandsRequest(requests=[queue_request(), keyed], with_commands=True)
+    new, earlier = (await server.commands.QueueCommands(batch)).outcomes
+    assert new.command_id
+    assert (earlier.error.code, earlier.error.reason) == ("UNAVAILABLE", "STORE_AWAY")
+    assert earlier.error.retry_delay.ToMilliseconds() == 1_500
+    assert earlier == pb.QueueCommandOutcome(error=earlier.error)
