@@ -55,8 +55,8 @@ class Outbox:
         """Note that the command has a result to send. It is sent after all of the command's output."""
         self._results.append(command_id)
 
-    def take(self, max_chunk_bytes: int) -> gateway.ConnectRequest | None:
-        """Take the next message, or None if nothing waits."""
+    def take(self, max_chunk_bytes: int, output_limit: int) -> gateway.ConnectRequest | None:
+        """Take the next message, or None if nothing waits. `output_limit` bounds a command's unacknowledged output."""
         message = gateway.ConnectRequest()
         if self.heartbeat is not None:
             message.heartbeat.CopyFrom(self.heartbeat)
@@ -73,18 +73,21 @@ class Outbox:
             for _ in range(min(MAX_PARTS, len(self.started))):
                 message.started.append(self.started.popleft())
         if not self.received and not self.started:
-            self._take_output(message, max_chunk_bytes)
+            self._take_output(message, max_chunk_bytes, output_limit)
             self._take_results(message)
         return message if message.ListFields() else None
 
-    def _take_output(self, message: gateway.ConnectRequest, max_chunk_bytes: int) -> None:
+    def _take_output(self, message: gateway.ConnectRequest, max_chunk_bytes: int, output_limit: int) -> None:
         budget = MAX_OUTPUT_BYTES
         while self._with_output and budget > 0 and len(message.output) < MAX_PARTS:
             command_id = next(iter(self._with_output))
             del self._with_output[command_id]
             held = self._record.get(command_id)
-            chunk = held.window.take(min(max_chunk_bytes, budget)) if held and not held.disowned else None
-            if held and chunk:
+            if not held or held.disowned:
+                continue
+            # At the limit, the acknowledgement that makes room brings the command back here.
+            chunk = held.window.take(min(max_chunk_bytes, budget, held.window.sendable(output_limit)))
+            if chunk:
                 budget -= len(chunk.data)
                 message.output.append(_output(held, chunk))
                 if held.window.unsent:

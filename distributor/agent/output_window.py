@@ -32,7 +32,8 @@ class Chunk(NamedTuple):
 class OutputWindow:
     """Keeps unacknowledged output, so that a new stream can resend it.
 
-    acknowledged ≤ sent ≤ written; all bytes from `acknowledged` to `written` are held.
+    acknowledged ≤ sent ≤ written; all bytes from `acknowledged` to `written` are held. If the server refuses output
+    under the current lease, nothing is sent until `rewind()`; if it will never accept any, output is discarded.
     """
 
     def __init__(self) -> None:
@@ -41,18 +42,37 @@ class OutputWindow:
         self._chunks: deque[Chunk] = deque()
         self._sent_chunks = 0
         self._closed = False
+        self._suspended = False
+        self._discarding = False
         self._lock = threading.RLock()
 
     @property
     def unsent(self) -> bool:
         """Whether there is output to send."""
-        return self._sent_chunks < len(self._chunks)
+        return self._sent_chunks < len(self._chunks) and not self._suspended
 
     def room(self, limit: int) -> int:
         """Number of bytes that may be written without exceeding `limit` unacknowledged bytes."""
         if len(self._chunks) >= MAX_CHUNKS:
             return 0
         return max(0, limit - (self.written - self.acknowledged))
+
+    def sendable(self, limit: int) -> int:
+        """Number of bytes that may be sent without exceeding `limit` unacknowledged bytes."""
+        with self._lock:
+            first = self._chunks[self._sent_chunks].offset if self._sent_chunks < len(self._chunks) else self.written
+            return max(0, limit - (first - self.acknowledged))
+
+    def suspend(self) -> None:
+        """Send nothing more under this lease. Output is kept for the next one."""
+        with self._lock:
+            self._suspended = True
+
+    def discard(self) -> None:
+        """Discard all output, present and future."""
+        with self._lock:
+            self._discarding = True
+            self._acknowledge(self.written)
 
     def close(self) -> None:
         """Accept no more output."""
@@ -75,7 +95,11 @@ class OutputWindow:
             self._append(stream, data)
 
     def _append(self, stream: command_pb2.OutputStream.ValueType, data: bytes) -> None:
-        last = self._chunks[-1] if self.unsent else None
+        if self._discarding:
+            self.written += len(data)
+            self.acknowledged = self.written
+            return
+        last = self._chunks[-1] if self._sent_chunks < len(self._chunks) else None
         if last and last.stream == stream and len(last.data) + len(data) <= COALESCE_BYTES:
             self._chunks[-1] = Chunk(stream, last.offset, last.data + data)
         else:
@@ -88,7 +112,7 @@ class OutputWindow:
             return self._take(most)
 
     def _take(self, most: int) -> Chunk | None:
-        if not self.unsent:
+        if not self.unsent or most <= 0:
             return None
         chunk = self._chunks[self._sent_chunks]
         if len(chunk.data) > most:
@@ -123,3 +147,4 @@ class OutputWindow:
         with self._lock:
             self._acknowledge(offset)
             self._sent_chunks = 0
+            self._suspended = False

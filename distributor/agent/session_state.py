@@ -35,6 +35,8 @@ from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 SILENT_INTERVALS: Final = 3
 DEFAULT_HEARTBEAT_INTERVAL: Final = 10.0
 DEFAULT_OUTPUT_LIMIT: Final = 262_144
+OUTPUT_SUSPENDED: Final = "stale_lease"
+"""Reason for refused output that may be accepted under another lease; after any other, the command has ended."""
 
 
 class Phase(Enum):
@@ -187,7 +189,7 @@ class SessionState:
         """Take the next message to send, or None if nothing waits. Goodbye is the last."""
         if not self._open:
             return None
-        message = self._outbox.take(self._max_chunk_bytes)
+        message = self._outbox.take(self._max_chunk_bytes, self.output_limit)
         if message is None and self.phase is Phase.LEAVING and self._record.empty:
             self.phase = Phase.GONE
             message = gateway.ConnectRequest(goodbye=gateway.Goodbye(reason=self._goodbye))
@@ -210,8 +212,7 @@ class SessionState:
         for cancel in message.cancels:
             actions += self._cancel(cancel)
         for ack in message.result_acks:
-            self._outbox.sent_results.pop(ack.command_id, None)
-            self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
+            self._result_acknowledged(ack)
         for output_ack in message.output_acks:
             actions += self._output_acknowledged(output_ack)
         for assignment in message.commands.assignments:
@@ -285,12 +286,34 @@ class SessionState:
         )
         return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
 
+    def _result_acknowledged(self, ack: gateway.ResultAck) -> None:
+        held = self._record.get(ack.command_id)
+        if held and ack.lease_id not in ("", held.lease_id):
+            # The command was delivered again meanwhile: its result under the new lease has an answer of its own.
+            return
+        self._outbox.sent_results.pop(ack.command_id, None)
+        self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
+
     def _output_acknowledged(self, ack: gateway.OutputAck) -> list[Action]:
         held = self._record.get(ack.command_id)
-        if not held:
+        # Offsets under another lease count from another byte.
+        if not held or ack.lease_id not in ("", held.lease_id):
             return []
+        if ack.HasField("reason"):
+            return self._output_refused(held, ack.reason.code)
         held.window.acknowledge(held.output_base + ack.offset)
+        if held.window.unsent:
+            self._outbox.add_output(held.command_id)
         return [OutputRoom(ack.command_id)]
+
+    def _output_refused(self, held: RecordedCommand, code: str) -> list[Action]:
+        if code == OUTPUT_SUSPENDED:
+            # The attempt was given up. The command will be delivered again, unless it ends in the queue.
+            held.window.suspend()
+            return []
+        held.window.discard()
+        stop: list[Action] = [StopCommand(held.command_id, StopCause.CANCELLED)] if held.running else []
+        return [*stop, OutputRoom(held.command_id)]
 
     def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
         command_id, lease_id = assignment.command.command_id, assignment.lease_id

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Protocol
 
+from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import AgentSession
 from distributor.model.delivery import Claim
 from distributor.observability.metrics import Metrics
@@ -36,8 +37,8 @@ class AttachedAgent(Protocol):
     def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
         """Do not send a command that the agent lost; with `stop`, cancel it if it was sent."""
 
-    def acknowledge_output(self, command_id: str, offset: int) -> None:
-        """Let the agent discard its output before `offset` and thus send more."""
+    def acknowledge_output(self, lease: LeaseRef, offset: int) -> None:
+        """Let the agent discard its output under this lease before `offset`, and thus send more."""
 
     def drain(self, reconnect_after_seconds: float) -> None:
         """Send no more commands and ask the agent to reconnect."""

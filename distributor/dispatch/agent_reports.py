@@ -7,13 +7,14 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+from distributor.dispatch.agent_output import AgentOutput
 from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.ports import AttemptOutputLog, CommandStore
 from distributor.dispatch.wakeups import Wakeups
-from distributor.errors import ResourceExhausted
 from distributor.model.agent_report import (
     Answers,
     LeaseRef,
+    OutputAnswer,
     Refusal,
     RefusalKind,
     Report,
@@ -25,9 +26,6 @@ from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, R
 from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress, Release
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from distributor.observability.logging import get_logger
-
-logger = get_logger()
 
 MAX_OUTPUT_BYTES: Final = 2**53
 """Largest value that the store represents exactly."""
@@ -49,20 +47,17 @@ class AgentReports:
         holds: OutputHolds | None = None,
     ) -> None:
         self._store = store
-        self._output_log = output_log
+        self._output = AgentOutput(output_log, holds)
         self._wakeups = wakeups
         self._retry_policy = retry_policy
         self._max_result_bytes = max_result_bytes
-        self._holds = holds
         self._random = random.Random()
-        self._dropped_pieces = 0
-        """Since output was stored last. A full store gets two lines in the log, not one for each message."""
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
         """Store all parts of a report in order; `now` in monotonic milliseconds.
 
         Returns once everything is stored. Raises Unavailable if Valkey is away: the agent gets no reply, and reports
-        again after it reattaches.
+        again after it reattaches. Raises ProtocolViolation for output with a gap, or beyond the window.
         """
         progressed = _note_progress(session, report, now)
         # Receipts of commands that have ended are stored with their result.
@@ -72,7 +67,7 @@ class AgentReports:
             await self._store.progress([_progress(session, lease) for lease in progressed])
         if report.refusals:
             await self._refused(session, report.refusals)
-        output_answers = await self._append(session, report.outputs) if report.outputs else []
+        outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
         ended = report.completions or report.not_found
         results = await self._finish(session, report.completions, report.not_found) if ended else []
         if session.more_waiting and session.credit > 0:
@@ -80,37 +75,18 @@ class AgentReports:
         if session.control_waiting and session.control_credit > 0:
             session.control_waiting = False
             self._wakeups.wake(session.agent_id, control=True)
-        return Answers(results, output_answers)
+        return Answers(results, outputs)
 
-    async def _append(self, session: AgentSession, pieces: Sequence[OutputPiece]) -> list[tuple[str, int]]:
-        try:
-            safe = await self._output_log.append(pieces)
-        except ResourceExhausted as error:
-            # Output may be dropped, results may not: a full store must still accept results. The log has a gap here.
-            if not self._dropped_pieces:
-                logger.warning("output is dropped", error=str(error))
-            self._dropped_pieces += len(pieces)
-            safe = [None] * len(pieces)
-        else:
-            if self._dropped_pieces:
-                logger.warning("output is stored again", dropped_pieces=self._dropped_pieces)
-                self._dropped_pieces = 0
-        answers: dict[str, int] = {}
-        stored: dict[LeaseRef, int] = {}
-        for piece, offset in zip(pieces, safe, strict=True):
-            # The command no longer belongs to the agent: let it discard this output.
-            answers[piece.command_id] = piece.offset + len(piece.data) if offset is None else offset
-            if offset is not None and self._holds is not None and self._holds.holds(piece.command_id):
-                stored[LeaseRef(piece.command_id, piece.lease_id)] = offset
-        for lease, offset in stored.items():
-            answers[lease.command_id] = await self._acknowledgeable(session, lease, offset)
-        return list(answers.items())
-
-    async def _acknowledgeable(self, session: AgentSession, lease: LeaseRef, stored: int) -> int:
-        """Offset up to which the agent may discard stored output, given its readers."""
-        assert self._holds is not None
-        base = await self._output_log.base(lease.command_id)
-        return self._holds.acknowledgeable(session, lease, base, stored)
+    async def _outputs(self, session: AgentSession, pieces: Sequence[OutputPiece], now: float) -> list[OutputAnswer]:
+        started: dict[LeaseRef, None] = {}
+        for piece in pieces:
+            lease = LeaseRef(piece.command_id, piece.lease_id)
+            # Only a started command has output. Without its Started, it could be taken for undelivered.
+            if session.output(*lease, piece.offset, len(piece.data)) and session.started(*lease, now):
+                started[lease] = None
+        if started:
+            await self._store.progress([_progress(session, lease) for lease in started])
+        return await self._output.append(session, pieces)
 
     async def _finish(
         self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]
@@ -126,7 +102,7 @@ class AgentReports:
         completions += _not_found(session, not_found)
         outcomes = await self._store.finish(completions)
         return [
-            ResultAnswer(completion.lease.command_id, outcome, fault or _FAULTS.get(outcome, Reason()))
+            ResultAnswer(completion.lease, outcome, fault or _FAULTS.get(outcome, Reason()))
             for completion, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
         ]
 
@@ -172,20 +148,23 @@ class AgentReports:
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
         for lease, kind, reason in refusals:
+            attempt, progress = session.attempt(lease.command_id), _progress(session, lease)
+            if not session.refused(*lease):
+                # Not in flight, or started: nothing takes back a started command.
+                continue
             stated = _storable(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _RETRYABLE:
                 busy = kind is RefusalKind.BUSY
                 if busy:
                     session.refused_as_busy()
                 # Busy is not a failure, so repeated refusals do not increase the delay.
-                delay_ms = self._delay_ms(1 if busy else session.attempt(lease.command_id))
+                delay_ms = self._delay_ms(1 if busy else attempt)
                 releases.append(
                     Release(lease.command_id, session.agent_id, lease.lease_id, delay_ms, stated, counts=not busy)
                 )
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
-                completions.append(Completion(_progress(session, lease), status, stated))
-            session.ended(*lease)
+                completions.append(Completion(progress, status, stated))
         await asyncio.gather(self._store.release(releases), self._store.finish(completions))
 
     def _delay_ms(self, attempt: int) -> int:
@@ -218,12 +197,18 @@ def _progress(session: AgentSession, lease: LeaseRef) -> Progress:
 
 
 def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:
-    """Completions for cancelled commands that the agent did not have. Cancels of earlier attempts do not count."""
+    """Completions for cancelled commands that the agent does not have.
+
+    An answer to no cancel, or to that of another attempt, ends nothing.
+    """
     completions = []
     for lease in not_found:
-        if session.holds(*lease):
-            reason = Reason("cancelled", "cancelled; the agent did not have it")
-            completions.append(Completion(_progress(session, lease), CommandStatus.CANCELLED, reason))
+        reason = session.cancel_reason(*lease)
+        if reason is not None:
+            cancelled = _storable(Reason("cancelled", reason))
+            completions.append(Completion(_progress(session, lease), CommandStatus.CANCELLED, cancelled))
+        elif session.holds(*lease):
+            continue
         session.ended(*lease)
     return completions
 

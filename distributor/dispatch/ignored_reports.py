@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from distributor.model.agent_report import Answers, LeaseRef, Report
-from distributor.model.agent_session import AgentSession, InFlight
+from distributor.model.agent_session import AgentSession
 from distributor.model.delivery import CompletionOutcome
+from distributor.model.in_flight import InFlight
 from distributor.observability.logging import get_logger
 
 logger = get_logger()
@@ -32,8 +33,8 @@ def ignored(session: AgentSession, report: Report) -> Iterator[Ignored]:
     """The parts of a report that have no effect. Call it before the report is handled."""
     yield from _repeated("received", session, report.received, lambda item: item.acknowledged is not None)
     yield from _repeated("started", session, report.started, lambda item: item.started is not None)
+    yield from _refused(session, report)
     others = {
-        "refused": [refusal.lease for refusal in report.refusals],
         "output": [LeaseRef(piece.command_id, piece.lease_id) for piece in report.outputs],
         "cancel_reports": [*report.not_found, *report.stopping],
     }
@@ -41,6 +42,16 @@ def ignored(session: AgentSession, report: Report) -> Iterator[Ignored]:
         for ref in refs:
             if not session.holds(*ref):
                 yield Ignored(part, *ref, _absence(session, ref))
+            elif part == "cancel_reports" and session.cancel_reason(*ref) is None:
+                yield Ignored(part, *ref, "no cancel was sent")
+
+
+def _refused(session: AgentSession, report: Report) -> Iterator[Ignored]:
+    for ref, _, _ in report.refusals:
+        if not session.holds(*ref):
+            yield Ignored("refused", *ref, _absence(session, ref))
+        elif ref in report.started or session.in_flight[ref.command_id].started is not None:
+            yield Ignored("refused", *ref, "started before")
 
 
 def _repeated(
@@ -80,12 +91,12 @@ def log_rejected(session: AgentSession, answers: Answers) -> None:
     """Log each result that did not become the result of its command."""
     if not logger.is_enabled_for(logging.DEBUG):
         return
-    for command_id, outcome, fault in answers.results:
+    for lease, outcome, fault in answers.results:
         if outcome not in _TAKEN or fault.code:
             logger.debug(
                 "result not kept",
                 agent_id=session.agent_id,
-                command_id=command_id,
+                command_id=lease.command_id,
                 outcome=outcome.value,
                 reason=fault.code,
             )

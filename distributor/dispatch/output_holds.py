@@ -149,9 +149,8 @@ class OutputHolds:
         else:
             self._withheld[command_id] = withheld._replace(acknowledged=limit)
         agent = self._registry.get(withheld.agent_id)
-        # Acknowledgements carry no lease: one for an earlier attempt must not reach the agent during a later one.
         if agent is not None and agent.session.holds(*withheld.lease):
-            agent.acknowledge_output(command_id, limit - withheld.base)
+            agent.acknowledge_output(withheld.lease, limit - withheld.base)
 
     def _forget(self, command_id: str) -> None:
         self._withheld.pop(command_id, None)

@@ -19,6 +19,7 @@ from distributor.model.delivery import (
     DueCommand,
     OutputChunk,
     OutputPiece,
+    OutputRefusal,
     Progress,
     Release,
 )
@@ -123,8 +124,8 @@ class EventHistory(Protocol):
 class OutputLog(Protocol):
     """The output of commands."""
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
-        """Store pieces; for each, the offset up to which its agent may discard output, None if the lease is gone."""
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
+        """Store pieces; for each, the offset up to which its agent may discard output, or why it was not stored."""
 
     async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:
         """Chunks from byte `offset` on, about `max_bytes`. If the first begins later, there is a gap."""

@@ -14,8 +14,8 @@ from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent
 from distributor.dispatch.ports import CommandReader
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
-from distributor.model.agent_session import InFlight
 from distributor.model.command import CommandState
+from distributor.model.in_flight import InFlight
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
 

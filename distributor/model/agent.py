@@ -23,11 +23,15 @@ class AgentPresence(NamedTuple):
 
 
 class HeldCommand(NamedTuple):
-    """A command that an attaching agent still runs, or whose result it still has to deliver."""
+    """A command that an attaching agent still runs, or whose result it still has to deliver.
+
+    `output_bytes` is how much output it has produced under this lease.
+    """
 
     command_id: str
     lease_id: str
     running: bool = True
+    output_bytes: int = 0
 
 
 class AdoptedCommand(NamedTuple):

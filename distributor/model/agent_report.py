@@ -70,13 +70,24 @@ class Report(NamedTuple):
 class ResultAnswer(NamedTuple):
     """The outcome of one reported completion. `fault` is empty unless it was rejected."""
 
-    command_id: str
+    lease: LeaseRef
     outcome: CompletionOutcome
     fault: Reason = Reason()
 
 
-class Answers(NamedTuple):
-    """The reply to an agent: one answer per completion, and (command id, offset) of safely stored output."""
+class OutputAnswer(NamedTuple):
+    """Offset up to which the agent may discard its output under this lease.
 
-    results: list[ResultAnswer]
-    outputs: list[tuple[str, int]]
+    With a `fault`, nothing was stored: the lease does not hold the command, and the offset is 0.
+    """
+
+    lease: LeaseRef
+    offset: int
+    fault: Reason = Reason()
+
+
+class Answers(NamedTuple):
+    """The reply to an agent: one answer per completion, and one per lease with output."""
+
+    results: Sequence[ResultAnswer] = ()
+    outputs: Sequence[OutputAnswer] = ()

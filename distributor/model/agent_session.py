@@ -9,54 +9,17 @@ Times are milliseconds of a monotonic clock.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from distributor.model.control import CONTROL_ROOM
+from distributor.model.in_flight import InFlight, StageOffsets
+from distributor.model.output_flow import OutputFlow
+from distributor.model.protocol_violation import ProtocolViolation
 
 MAX_ITEMS_PER_MESSAGE: Final = 20
 MAX_CAPACITY: Final = 1_000
-
-
-class ProtocolViolation(ValueError):
-    """The agent broke the protocol. `field` is the path of the offending message field."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class StageOffsets(NamedTuple):
-    """Milliseconds from the claim to each stage; None if not reached."""
-
-    sent: int | None
-    acknowledged: int | None
-    started: int | None
-
-
-class InFlight:
-    """A command assigned to this session. `claimed_at` is when it was claimed."""
-
-    __slots__ = ("acknowledged", "attempt", "claimed_at", "control", "lease_id", "sent", "started")
-
-    def __init__(self, lease_id: str, attempt: int, claimed_at: float, control: bool = False) -> None:
-        self.control = control
-        """True if it uses none of the agent's capacity."""
-        self.lease_id = lease_id
-        self.attempt = attempt
-        self.claimed_at = claimed_at
-        self.sent: int | None = None
-        self.acknowledged: int | None = None
-        self.started: int | None = None
-
-    def acknowledge(self, at: int) -> None:
-        """The agent has the command. This implies that it was sent: the write may be confirmed after the reply."""
-        self.acknowledged = at
-        if self.sent is None:
-            self.sent = at
-
-    def stages(self) -> StageOffsets:
-        """The stages reached so far."""
-        return StageOffsets(self.sent, self.acknowledged, self.started)
+MAX_UNACKNOWLEDGED_OUTPUT_BYTES: Final = 262_144
+"""Of one command; a server that retains little output permits less."""
 
 
 class AgentSession:
@@ -77,12 +40,25 @@ class AgentSession:
         "last_received_at",
         "more_waiting",
         "opened_ms",
+        "output_window",
     )
 
-    def __init__(self, agent_id: str, epoch: int, capacity: int, now: float, opened_ms: int = 0) -> None:
-        """`opened_ms` is when the store opened the session, by Valkey's clock; earlier events are already reflected."""
+    def __init__(
+        self,
+        agent_id: str,
+        epoch: int,
+        capacity: int,
+        now: float,
+        opened_ms: int = 0,
+        output_window: int = MAX_UNACKNOWLEDGED_OUTPUT_BYTES,
+    ) -> None:
+        """`opened_ms` is when the store opened the session, by Valkey's clock; earlier events are already reflected.
+
+        `output_window` is the maximum unacknowledged output of a command, in bytes.
+        """
         self.agent_id = agent_id
         self.opened_ms = opened_ms
+        self.output_window = output_window
         self.epoch = epoch
         self.capacity = capacity
         self.in_flight: dict[str, InFlight] = {}
@@ -203,6 +179,46 @@ class AgentSession:
         if item.acknowledged is None:
             item.acknowledge(item.started)
         return True
+
+    def refused(self, command_id: str, lease_id: str) -> bool:
+        """The agent will not start the command. Return False if this lease is not in flight or was started."""
+        item = self._held(command_id, lease_id)
+        if item is None or item.started is not None:
+            return False
+        self._drop(command_id)
+        return True
+
+    def output(self, command_id: str, lease_id: str, offset: int, size: int) -> bool:
+        """Output arrived. Return False if this lease is not in flight.
+
+        Raises ProtocolViolation if bytes before it are missing, or if it exceeds the window.
+        """
+        item = self._held(command_id, lease_id)
+        if item is None:
+            return False
+        if item.output is None:
+            item.output = OutputFlow()
+        item.output.receive(offset, size, self.output_window)
+        return True
+
+    def output_acknowledged(self, command_id: str, lease_id: str, offset: int) -> None:
+        """The agent may discard its output before `offset`."""
+        item = self._held(command_id, lease_id)
+        if item is not None and item.output is not None:
+            item.output.acknowledge(offset)
+
+    def cancelling(self, command_id: str, reason: str) -> str | None:
+        """A caller cancels the command. Return the lease to cancel, or None if it is not in flight."""
+        item = self.in_flight.get(command_id)
+        if item is None:
+            return None
+        item.cancel_reason = reason
+        return item.lease_id
+
+    def cancel_reason(self, command_id: str, lease_id: str) -> str | None:
+        """The caller's reason for cancelling this lease; None if it is not in flight or not being cancelled."""
+        item = self._held(command_id, lease_id)
+        return item.cancel_reason if item is not None else None
 
     def unacknowledged(self) -> list[tuple[str, str]]:
         """Commands that the agent has not acknowledged, as (command id, lease id)."""

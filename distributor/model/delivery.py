@@ -130,6 +130,17 @@ class OutputPiece(NamedTuple):
     data: bytes
 
 
+class OutputRefusal(StrEnum):
+    """Why output was not stored. The values are reason codes.
+
+    STALE: the command is alive, but not under this lease. UNKNOWN: there is no such command of this agent.
+    """
+
+    STALE = "stale_lease"
+    ENDED = "command_ended"
+    UNKNOWN = "unknown_command"
+
+
 class OutputChunk(NamedTuple):
     """A stored piece of output, bytes exact. `offset` counts both streams together, over all attempts."""
 

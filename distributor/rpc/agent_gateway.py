@@ -15,8 +15,10 @@ from distributor.dispatch.refusals import draining
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent import AgentHello, Attached
-from distributor.model.agent_session import AgentSession, InFlight
+from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES, AgentSession
 from distributor.model.delivery import NOT_DELIVERED, Release
+from distributor.model.in_flight import InFlight
+from distributor.model.output_flow import OutputFlow
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
 from distributor.rpc.agent_messages import agent_hello
@@ -29,7 +31,6 @@ from distributor.wire.limits import MAX_OUTPUT_CHUNK_BYTES
 
 logger = get_logger()
 
-MAX_UNACKNOWLEDGED_OUTPUT_BYTES = 262_144
 HELLO_TIMEOUT_SECONDS = 10.0
 
 
@@ -74,7 +75,7 @@ class AgentGateway(AgentGatewayServiceServicer):
 
     async def _serve(self, hello: AgentHello, context: Context) -> None:
         attached = await self._attach(hello)
-        session = _session(hello, attached)
+        session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
         stream = AgentStream(context, session, self._reports, self._sessions)
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
@@ -197,9 +198,10 @@ class AgentGateway(AgentGatewayServiceServicer):
             logger.warning("cannot record that the agent left", error=str(error), agent_id=session.agent_id)
 
 
-def _session(hello: AgentHello, attached: Attached) -> AgentSession:
+def _session(hello: AgentHello, attached: Attached, output_window: int) -> AgentSession:
     now = monotonic_ms()
-    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, attached.now_ms)
+    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, attached.now_ms, output_window)
+    produced = {(held.command_id, held.lease_id): held.output_bytes for held in hello.held}
     for adopted in attached.adopted.values():
         # Earlier stages are measured from the claim by Valkey's clock, later ones by ours.
         claimed_at = now - (attached.now_ms - adopted.assigned_ms)
@@ -209,6 +211,7 @@ def _session(hello: AgentHello, attached: Attached) -> AgentSession:
             adopted.acknowledged_after_ms,
             adopted.started_after_ms,
         )
+        item.output = OutputFlow(adopted.output_bytes, produced[adopted.command_id, adopted.lease_id])
         session.adopted(adopted.command_id, item)
     for held in hello.held:
         if held.running and held.command_id not in attached.adopted:

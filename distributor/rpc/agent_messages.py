@@ -7,7 +7,7 @@ from typing import Final
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
-from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE, ProtocolViolation
+from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
     MAX_REASON_MESSAGE,
@@ -18,6 +18,7 @@ from distributor.model.command import (
     shown,
 )
 from distributor.model.delivery import OutputPiece
+from distributor.model.protocol_violation import ProtocolViolation
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.wire.enums import REFUSAL_FROM_WIRE, STATUS_FROM_WIRE, STREAM_FROM_WIRE
 from distributor.wire.json_values import NotJson, json_text, plain_value
@@ -58,10 +59,14 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         labels=dict(hello.labels),
         version=hello.agent_version[:_MAX_NAME],
         held=(
-            *(HeldCommand(item.command_id, item.lease_id) for item in hello.running),
-            *(HeldCommand(item.command_id, item.lease_id, running=False) for item in hello.unacknowledged),
+            *(_held(item, running=True) for item in hello.running),
+            *(_held(item, running=False) for item in hello.unacknowledged),
         ),
     )
+
+
+def _held(item: pb.RunningCommand, running: bool) -> HeldCommand:
+    return HeldCommand(item.command_id, item.lease_id, running, item.output_offset)
 
 
 def _check_held(hello: pb.Hello) -> None:
@@ -75,6 +80,10 @@ def _check_held(hello: pb.Hello) -> None:
                 raise _invalid(
                     f"{field}.lease_id",
                     f"{field}.lease_id must have at most {_MAX_ID} characters, not {len(item.lease_id):,}",
+                )
+            if not 0 <= item.output_offset <= MAX_OUTPUT_OFFSET:
+                raise _invalid(
+                    f"{field}.output_offset", f"{field}.output_offset must be 0 to 2^53, not {item.output_offset:,}"
                 )
 
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from distributor.model.agent_report import Answers, ResultAnswer
+from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, ResultAnswer
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -68,7 +68,7 @@ class AgentOutbox:
         self._early_cancels: dict[str, str] = {}
         """Cancels of commands that are not here yet: news of a cancel may overtake the reply to the claim."""
         self._result_acks: deque[ResultAnswer] = deque()
-        self._output_acks: dict[str, int] = {}
+        self._output_acks: dict[LeaseRef, OutputAnswer] = {}
         self._batches: deque[_Batch] = deque()
 
     def control(self) -> pb.ConnectResponse:
@@ -80,7 +80,7 @@ class AgentOutbox:
     def answer(self, answers: Answers) -> None:
         """Acknowledge results and output. A later output acknowledgement replaces an earlier one."""
         self._result_acks.extend(answers.results)
-        self._output_acks.update(answers.outputs)
+        self._output_acks.update((answer.lease, answer) for answer in answers.outputs)
 
     @property
     def waiting_acks(self) -> int:
@@ -113,13 +113,16 @@ class AgentOutbox:
         ]
         self._batches = deque(batch for batch in kept if batch.commands)
 
-    def deliver(self, claim: Claim, after_heartbeat: int) -> None:
-        """Queue the commands of a claim for sending."""
+    def deliver(self, claim: Claim, after_heartbeat: int) -> list[tuple[str, str]]:
+        """Queue the commands of a claim for sending. Return those cancelled early, as (command id, reason)."""
         self._batches.append(_Batch(claim.lease_id, after_heartbeat, deque(claim.commands)))
+        cancelled: list[tuple[str, str]] = []
         if self._early_cancels:
             for command in claim.commands:
                 if (reason := self._early_cancels.pop(command.command_id, None)) is not None:
-                    self._later_cancels[command.command_id] = reason
+                    cancelled.append((command.command_id, reason))
+            self._later_cancels.update(cancelled)
+        return cancelled
 
     def unsent(self) -> list[tuple[str, str]]:
         """Drop and return commands that were never sent, as (command id, lease id)."""
@@ -133,8 +136,8 @@ class AgentOutbox:
         self._take_cancels(message)
         for _ in range(min(len(self._result_acks), MAX_ITEMS_PER_MESSAGE)):
             _fill_ack(message.result_acks.add(), self._result_acks.popleft())
-        for command_id in list(self._output_acks)[:MAX_ITEMS_PER_MESSAGE]:
-            message.output_acks.add(command_id=command_id, offset=self._output_acks.pop(command_id))
+        for lease in list(self._output_acks)[:MAX_ITEMS_PER_MESSAGE]:
+            _fill_output_ack(message.output_acks.add(), self._output_acks.pop(lease))
         # Send remaining cancels and result acks first: a cancel must not hit a later attempt, and an agent must not
         # start another run of a command before its previous result is acknowledged.
         waits = bool(self._cancels or self._result_acks)
@@ -186,7 +189,14 @@ def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:
 
 
 def _fill_ack(ack: pb.ResultAck, answer: ResultAnswer) -> None:
-    ack.command_id = answer.command_id
+    ack.command_id, ack.lease_id = answer.lease
     ack.verdict = pb.RESULT_VERDICT_REJECTED if answer.fault.code else _VERDICTS[answer.outcome]
+    if answer.fault.code:
+        ack.reason.code, ack.reason.message = answer.fault
+
+
+def _fill_output_ack(ack: pb.OutputAck, answer: OutputAnswer) -> None:
+    ack.command_id, ack.lease_id = answer.lease
+    ack.offset = answer.offset
     if answer.fault.code:
         ack.reason.code, ack.reason.message = answer.fault

@@ -15,10 +15,11 @@ from distributor.dispatch.ignored_reports import log_ignored, log_rejected
 from distributor.dispatch.ports import SessionStore
 from distributor.dispatch.refusals import draining, superseded
 from distributor.errors import Aborted, DistributorError, InvalidArgument
-from distributor.model.agent_report import Answers, LeaseRef, Refusal, RefusalKind, Report
-from distributor.model.agent_session import AgentSession, ProtocolViolation
+from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, Refusal, RefusalKind, Report
+from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
 from distributor.model.delivery import Claim
+from distributor.model.protocol_violation import ProtocolViolation
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_messages import report
 from distributor.rpc.agent_outbox import AgentOutbox
@@ -97,15 +98,16 @@ class AgentStream:
         now = monotonic_ms()
         for place, command in enumerate(claim.commands):
             self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, place < claim.control)
-        self._outbox.deliver(claim, self.session.heartbeat_before_claim)
+        for command_id, reason in self._outbox.deliver(claim, self.session.heartbeat_before_claim):
+            self.session.cancelling(command_id, reason)
         self._send()
         return True
 
     def cancel(self, command_id: str, reason: str) -> None:
         """Cancel a command that the agent has, or as soon as it is sent."""
-        item = self.session.in_flight.get(command_id)
-        if item is not None:
-            self._outbox.cancel(command_id, item.lease_id, reason)
+        lease_id = self.session.cancelling(command_id, reason)
+        if lease_id is not None:
+            self._outbox.cancel(command_id, lease_id, reason)
             self._send()
         else:
             self._outbox.cancel_early(command_id, reason)
@@ -115,9 +117,10 @@ class AgentStream:
         self._outbox.withdraw(command_id, lease_id, reason if stop else None)
         self._send()
 
-    def acknowledge_output(self, command_id: str, offset: int) -> None:
-        """Let the agent discard its output before `offset` and thus send more."""
-        self._outbox.answer(Answers([], [(command_id, offset)]))
+    def acknowledge_output(self, lease: LeaseRef, offset: int) -> None:
+        """Let the agent discard its output under this lease before `offset`, and thus send more."""
+        self.session.output_acknowledged(*lease, offset)
+        self._outbox.answer(Answers(outputs=[OutputAnswer(lease, offset)]))
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:

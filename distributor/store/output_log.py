@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.model.delivery import OutputChunk, OutputPiece, OutputStream
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
 from distributor.model.lifecycle import Operation, sources
 from distributor.store import keys
 from distributor.store.functions import Functions
@@ -16,6 +16,7 @@ from distributor.store.valkey_connection import Argument, ValkeyConnection
 MAX_PIECES_PER_CALL: Final = 100
 _MAX_CHUNKS_PER_READ: Final = 64
 _STREAMS: Final = {str(number).encode(): stream for number, stream in enumerate(OutputStream, start=1)}
+_REFUSALS: Final = {-1: OutputRefusal.STALE, -2: OutputRefusal.ENDED, -3: OutputRefusal.UNKNOWN}
 _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
 
 
@@ -28,15 +29,15 @@ class ValkeyOutputLog:
         self._head: list[Argument] = [replica, policy.events_kept, policy.output_kept_bytes, _FINISH_SOURCES]
         self._appends = GroupCommit(self._send_appends, MAX_PIECES_PER_CALL)
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
         return await self._appends.submit(pieces)
 
-    async def _send_appends(self, pieces: list[OutputPiece]) -> list[int | None]:
+    async def _send_appends(self, pieces: list[OutputPiece]) -> list[int | OutputRefusal]:
         arguments = list(self._head)
         for piece in pieces:
             arguments += piece
         reply = await self._functions.call("append_output", arguments, len(pieces))
-        return [offset if offset >= 0 else None for offset in reply]
+        return [_REFUSALS.get(offset, offset) for offset in reply]
 
     async def base(self, command_id: str) -> int:
         key = keys.STATUS.format(command_id=command_id)

@@ -346,7 +346,7 @@ class RunningCommand(_message.Message):
     command_id: _builtins.str
     lease_id: _builtins.str
     output_offset: _builtins.int
-    """Bytes of output produced so far."""
+    """Bytes of output produced so far, 0 to 2^53. The first Output may start no later."""
     def __init__(
         self,
         *,
@@ -448,7 +448,7 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class Refused(_message.Message):
-    """The agent has not started the command and will not start it."""
+    """The agent has not started the command and will not start it. Has no effect after Started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -494,7 +494,9 @@ class Output(_message.Message):
     lease_id: _builtins.str
     stream: _command_pb2.OutputStream.ValueType
     offset: _builtins.int
-    """Offset of data, counted over both streams in read order; it and the end of data must be 0 to 2^53."""
+    """Offset of data, counted over both streams in read order; it and the end of data must be 0 to 2^53. No later than
+    the end of the output already sent.
+    """
     data: _builtins.bytes
     """1 byte to 64 KiB."""
     def __init__(
@@ -577,7 +579,9 @@ class CancelReport(_message.Message):
     command_id: _builtins.str
     finding: Global___CancelFinding.ValueType
     lease_id: _builtins.str
-    """The lease of the Cancel, which identifies the attempt. Required for UNKNOWN; a report without it has no effect."""
+    """The lease of the Cancel, which identifies the attempt. Required for UNKNOWN; a report without it, or without a
+    Cancel, has no effect.
+    """
     def __init__(
         self,
         *,
@@ -698,7 +702,7 @@ class Limits(_message.Message):
     max_result_bytes: _builtins.int
     max_output_chunk_bytes: _builtins.int
     max_unacknowledged_output_bytes: _builtins.int
-    """Maximum unacknowledged output per command."""
+    """Maximum unacknowledged output per command; more ends the stream."""
     def __init__(
         self,
         *,
@@ -772,8 +776,11 @@ class ResultAck(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     verdict: Global___ResultVerdict.ValueType
+    lease_id: _builtins.str
+    """Lease under which the result was reported."""
     @_builtins.property
     def reason(self) -> _command_pb2.Reason: ...
     def __init__(
@@ -782,10 +789,11 @@ class ResultAck(_message.Message):
         command_id: _builtins.str = ...,
         verdict: Global___ResultVerdict.ValueType = ...,
         reason: _command_pb2.Reason | None = ...,
+        lease_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "lease_id", b"lease_id", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -793,23 +801,34 @@ Global___ResultAck: _TypeAlias = ResultAck  # noqa: Y015
 
 @_typing.final
 class OutputAck(_message.Message):
-    """The agent may discard output before offset: it is stored or no longer needed. May follow the ResultAck."""
+    """The agent may discard output before offset. May follow the ResultAck."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     offset: _builtins.int
+    """Everything before it is stored, or was dropped because Valkey is full. 0 if there is a reason."""
+    lease_id: _builtins.str
+    """Lease under which the output was sent."""
+    @_builtins.property
+    def reason(self) -> _command_pb2.Reason:
+        """Set if nothing was stored, as the lease does not hold the command: send no more output under it."""
+
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         offset: _builtins.int = ...,
+        reason: _command_pb2.Reason | None = ...,
+        lease_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "lease_id", b"lease_id", "offset", b"offset", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

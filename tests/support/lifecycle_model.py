@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from distributor.model.delivery import CompletionOutcome
+from distributor.model.delivery import CompletionOutcome, OutputRefusal
 from distributor.model.lifecycle import CommandStatus
 
 QUEUED, ASSIGNED = CommandStatus.QUEUED, CommandStatus.ASSIGNED
@@ -173,10 +173,12 @@ class LifecycleModel:
         self.connected[agent_id] = None
         return True
 
-    def append_output(self, command: ModelCommand, agent_id: str, lease_id: str, offset: int, size: int) -> int | None:
+    def append_output(
+        self, command: ModelCommand, agent_id: str, lease_id: str, offset: int, size: int
+    ) -> int | OutputRefusal:
         """Bytes of its output; the offset up to which its agent may forget them."""
         if not command.held_by(agent_id, lease_id):
-            return None
+            return OutputRefusal.STALE
         if size:
             command.output_bytes = max(command.output_bytes, command.output_base + offset + size)
         return command.output_bytes - command.output_base

@@ -11,6 +11,7 @@ from distributor.dispatch.agent_registry import AttachedAgent, CloseReason
 from distributor.dispatch.ports import CommandStore, EventLog, OutputLog
 from distributor.errors import ResourceExhausted, Unavailable
 from distributor.model.agent import AgentPresence
+from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.delivery import (
@@ -22,6 +23,7 @@ from distributor.model.delivery import (
     DueCommand,
     OutputChunk,
     OutputPiece,
+    OutputRefusal,
     Progress,
     Release,
 )
@@ -136,11 +138,11 @@ class MemoryOutputLog:
         self.bases: dict[str, int] = {}
         self.full = False
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
         if self.full:
             raise ResourceExhausted("Valkey has no memory left", reason="STORE_FULL")
         self.pieces += pieces
-        return [None if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
+        return [OutputRefusal.STALE if one.command_id in self.gone else one.offset + len(one.data) for one in pieces]
 
     async def base(self, command_id: str) -> int:
         return self.bases.get(command_id, 0)
@@ -189,6 +191,7 @@ class MemoryAgent:
         self.stopped: list[str] = []
         self.farewells: list[CloseReason] = []
         self.acknowledged: list[tuple[str, int]] = []
+        """Output, as (command id, offset)."""
 
     def deliver(self, claim: Claim) -> bool:
         if self.ending:
@@ -210,8 +213,8 @@ class MemoryAgent:
         if stop:
             self.stopped.append(command_id)
 
-    def acknowledge_output(self, command_id: str, offset: int) -> None:
-        self.acknowledged.append((command_id, offset))
+    def acknowledge_output(self, lease: LeaseRef, offset: int) -> None:
+        self.acknowledged.append((lease.command_id, offset))
 
     def drain(self, reconnect_after_seconds: float) -> None:
         self.session.draining = True

@@ -118,10 +118,13 @@ class ScriptedSession:
             answer.heartbeat_reply.sequence = message.heartbeat.sequence
         if self.ack_output:
             for output in message.output:
-                answer.output_acks.add(command_id=output.command_id, offset=output.offset + len(output.data))
+                end = output.offset + len(output.data)
+                answer.output_acks.add(command_id=output.command_id, lease_id=output.lease_id, offset=end)
         if self.ack_results:
             for result in message.results:
-                answer.result_acks.add(command_id=result.command_id, verdict=gateway.RESULT_VERDICT_STORED)
+                answer.result_acks.add(
+                    command_id=result.command_id, lease_id=result.lease_id, verdict=gateway.RESULT_VERDICT_STORED
+                )
         if answer.ListFields():
             await self.send(answer)
 

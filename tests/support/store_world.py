@@ -6,7 +6,15 @@ from typing import Any, Final
 
 from distributor.model.agent import AgentHello, Attached, HeldCommand
 from distributor.model.command import CommandState
-from distributor.model.delivery import Claim, ClaimRequest, Completion, CompletionOutcome, OutputPiece, Progress
+from distributor.model.delivery import (
+    Claim,
+    ClaimRequest,
+    Completion,
+    CompletionOutcome,
+    OutputPiece,
+    OutputRefusal,
+    Progress,
+)
 from distributor.model.event import Event
 from distributor.model.ids import CommandIdMint
 from distributor.model.lifecycle import CommandStatus
@@ -135,7 +143,9 @@ class StoreWorld:
         (claim,) = await self.store.claim([ClaimRequest(agent_id, self.epochs[agent_id], max_commands, lease_id)])
         return claim
 
-    async def print_output(self, command_id: str, offset: int, data: bytes, lease_id: str = LEASE) -> int | None:
+    async def print_output(
+        self, command_id: str, offset: int, data: bytes, lease_id: str = LEASE
+    ) -> int | OutputRefusal:
         """Append one piece of standard output."""
         (safe,) = await self.output.append([OutputPiece(command_id, AGENT, lease_id, 1, offset, data)])
         return safe

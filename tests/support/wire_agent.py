@@ -142,9 +142,13 @@ class WireAgent:
     def drained(self) -> bool:
         return any(message.HasField("drain") for message in self.messages)
 
+    def output_answers(self, command_id: str) -> list[pb.OutputAck]:
+        """The answers to output of a command, in order."""
+        return [one for message in self.messages for one in message.output_acks if one.command_id == command_id]
+
     def output_acks(self, command_id: str) -> list[int]:
         """Offsets acknowledged for a command, in order."""
-        return [one.offset for message in self.messages for one in message.output_acks if one.command_id == command_id]
+        return [one.offset for one in self.output_answers(command_id)]
 
     async def until(self, found: Callable[[], T | None]) -> T:
         """What `found` returns as soon as it is true; fails when the stream ends before."""

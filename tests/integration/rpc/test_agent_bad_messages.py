@@ -309,6 +309,6 @@ async def test_words_about_unknown_commands_change_nothing(server: RunningServer
         output=[pb.Output(**held, stream=command_pb2.OUTPUT_STREAM_STDOUT, offset=7, data=b"abc")],
         cancel_reports=[pb.CancelReport(command_id="nonsense", finding=pb.CANCEL_FINDING_UNKNOWN)],
     )
-    # It is of no use to anybody, so the agent may forget it.
-    await agent.until(lambda: agent.output_acks("nonsense") == [10])
+    (answer,) = await agent.until(lambda: agent.output_answers("nonsense"))
+    assert (answer.offset, answer.HasField("reason"), answer.lease_id) == (0, True, "l")
     assert await keyspace(server.settings.valkey_url) == before

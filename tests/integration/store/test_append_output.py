@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.model.delivery import OutputPiece, OutputStream
+from distributor.model.delivery import OutputPiece, OutputRefusal, OutputStream
 from distributor.model.event import OutputArrived
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
@@ -35,7 +35,7 @@ async def test_only_an_assigned_command_has_output(world: StoreWorld, status: Co
     after = await world.dump()
     assert (await world.state(command_id)).status is status
     if status is not CommandStatus.ASSIGNED:
-        assert safe == [None]
+        assert safe == [OutputRefusal.STALE]
         assert after == before
         return
     assert safe == [7]
@@ -47,12 +47,14 @@ async def test_only_an_assigned_command_has_output(world: StoreWorld, status: Co
 async def test_another_agent_or_lease_changes_nothing(world: StoreWorld, agent_id: str, lease_id: str) -> None:
     command_id = await world.assigned()
     before = await world.dump()
-    assert await world.output.append([OutputPiece(command_id, agent_id, lease_id, STDOUT, 0, b"x")]) == [None]
+    assert await world.output.append([OutputPiece(command_id, agent_id, lease_id, STDOUT, 0, b"x")]) == [
+        OutputRefusal.STALE
+    ]
     assert await world.dump() == before
 
 
 async def test_an_unknown_command_leaves_nothing(world: StoreWorld) -> None:
-    assert await world.output.append([piece(world.new_id(), 0, b"x")]) == [None]
+    assert await world.output.append([piece(world.new_id(), 0, b"x")]) == [OutputRefusal.STALE]
     assert await world.dump() == {}
 
 
@@ -142,7 +144,7 @@ async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: 
     command_id = await world.acknowledged(max_runs=3)
     await world.print_output(command_id, 0, b"first")
     await run_again(world, command_id, "lease2")
-    assert await world.print_output(command_id, 0, b"stale", LEASE) is None
+    assert await world.print_output(command_id, 0, b"stale", LEASE) is OutputRefusal.STALE
     assert await world.print_output(command_id, 0, b"again", "lease2") == 5
     assert await world.print_output(command_id, 3, b"in!", "lease2") == 6
     assert b"".join(data for _, _, data in await kept(world, command_id)) == b"firstagain!"
@@ -168,7 +170,7 @@ async def test_output_beyond_what_can_be_counted_over_all_attempts_is_dropped(wo
     command_id = await world.acknowledged(max_runs=3)
     await world.print_output(command_id, 2**53 - 3, b"all")
     await run_again(world, command_id, "lease2")
-    assert await world.print_output(command_id, 0, b"x", "lease2") is None
+    assert await world.print_output(command_id, 0, b"x", "lease2") is OutputRefusal.STALE
     assert await kept(world, command_id) == [(STDOUT, 2**53 - 3, b"all")]
     await world.store.finish([completion(command_id, lease_id="lease2", output_bytes=2**53 - 1)])
     assert (await world.details(command_id)).output_bytes == 2**53

@@ -8,7 +8,7 @@ import pytest
 
 from distributor.model.agent import HeldCommand
 from distributor.model.command import Reason
-from distributor.model.delivery import CompletionOutcome, Progress, Release
+from distributor.model.delivery import CompletionOutcome, OutputRefusal, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, completion
 
@@ -95,7 +95,7 @@ async def test_an_agent_that_attaches_with_it_goes_on_with_it(world: StoreWorld,
     assert attached.adopted[command_id].output_bytes == 5
     assert (await world.state(command_id)).status is CommandStatus.ASSIGNED
     assert await world.print_output(command_id, 5, b"678") == 8
-    assert await world.print_output(command_id, 8, b"late", lease_id="lease2") is None
+    assert await world.print_output(command_id, 8, b"late", lease_id="lease2") is OutputRefusal.STALE
     assert await world.store.finish([completion(command_id, output_bytes=8)]) == [CompletionOutcome.STORED]
     (result,) = await world.reader.results([command_id])
     assert result is not None

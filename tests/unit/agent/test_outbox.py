@@ -8,6 +8,7 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 
 CHUNK = 65_536
+LIMIT = 1_000_000
 
 
 def start(record: CommandRecord, outbox: Outbox, command_id: str) -> None:
@@ -29,11 +30,11 @@ def write(record: CommandRecord, outbox: Outbox, command_id: str, data: bytes) -
 
 
 def everything(outbox: Outbox) -> list[gateway.ConnectRequest]:
-    return list(iter(lambda: outbox.take(CHUNK), None))
+    return list(iter(lambda: outbox.take(CHUNK, LIMIT), None))
 
 
 def test_nothing_waits() -> None:
-    assert Outbox(CommandRecord()).take(CHUNK) is None
+    assert Outbox(CommandRecord()).take(CHUNK, LIMIT) is None
 
 
 def test_what_is_ready_together_travels_together() -> None:
@@ -99,7 +100,7 @@ def test_a_chatty_command_does_not_hold_up_the_others() -> None:
     write(record, outbox, "chatty", b"x" * 4 * MAX_OUTPUT_BYTES)
     write(record, outbox, "quiet", b"hello")
     finish(record, outbox, "quiet")
-    first = outbox.take(CHUNK)
+    first = outbox.take(CHUNK, LIMIT)
     assert first
     assert [part.command_id for part in first.output][:3] == ["chatty", "quiet", "chatty"]
     assert [result.command_id for result in first.results] == ["quiet"]

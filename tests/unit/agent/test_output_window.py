@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributor.agent.output_window import COALESCE_BYTES, MAX_CHUNKS, OutputWindow
+from distributor.agent.output_window import COALESCE_BYTES, MAX_CHUNKS, Chunk, OutputWindow
 from distributor.v1 import command_pb2
 
 OUT = command_pb2.OUTPUT_STREAM_STDOUT
@@ -88,6 +88,43 @@ def test_offsets_that_make_no_sense_are_ignored() -> None:
     window.acknowledge(99)
     window.acknowledge(-1)
     assert (window.acknowledged, window.written) == (0, 4)
+
+
+def test_no_more_is_sent_than_may_be_unacknowledged() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcdef")
+    assert window.sendable(limit=4) == 4
+    assert window.take(window.sendable(limit=4)) == Chunk(OUT, 0, b"abcd")
+    assert window.sendable(limit=4) == 0
+    assert window.take(0) is None
+    assert window.unsent
+    window.acknowledge(1)
+    assert window.sendable(limit=4) == 1
+    assert window.sendable(limit=2) == 0
+    window.rewind(0)
+    assert window.sendable(limit=2) == 2
+
+
+def test_refused_output_is_kept_for_the_next_lease() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcd")
+    window.take(2)
+    window.suspend()
+    window.append(OUT, b"ef")
+    assert (window.unsent, window.take(9), window.room(limit=10)) == (False, None, 4)
+    window.rewind(0)
+    assert b"".join(data for _, data in everything(window)) == b"abcdef"
+
+
+def test_output_that_nobody_wants_is_discarded_as_it_comes() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcd")
+    window.take(2)
+    window.discard()
+    assert window.write(OUT, memoryview(b"xyz" * 10), 6) == 6
+    assert (window.unsent, window.written, window.room(limit=6)) == (False, 10, 6)
+    window.rewind(0)
+    assert everything(window) == []
 
 
 steps = st.lists(

@@ -9,7 +9,10 @@ from distributor.agent.actions import (
     RefusedCommand,
     SessionOpened,
     StartCommand,
+    StopCause,
+    StopCommand,
 )
+from distributor.agent.output_window import OutputWindow
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import SessionState
 from distributor.model.agent_session import AgentSession
@@ -164,6 +167,106 @@ def test_one_that_is_given_out_again_goes_on_with_its_output() -> None:
     assert (output.lease_id, output.offset, output.data) == ("lease-a-2", 0, b"45")
     state.receive(gateway.ConnectResponse(output_acks=[gateway.OutputAck(command_id="a", offset=2)]), 0.0)
     assert (window.acknowledged, record.held[0].output_bytes) == (5, 2)
+
+
+def printing(record: CommandRecord, state: SessionState, data: bytes = b"12345") -> OutputWindow:
+    """The window of a command, "a", whose output so far was sent."""
+    state.receive(commands(work("a")), 0.0)
+    window = record.held[0].window
+    window.append(OUT, data)
+    state.output_written("a")
+    taken(state)
+    return window
+
+
+def output_ack(offset: int, lease_id: str, code: str = "") -> gateway.ConnectResponse:
+    ack = gateway.OutputAck(command_id="a", offset=offset, lease_id=lease_id)
+    if code:
+        ack.reason.code = code
+    return gateway.ConnectResponse(output_acks=[ack])
+
+
+def test_an_acknowledgement_under_an_earlier_lease_says_nothing_about_later_output() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    window = printing(record, state)
+    state.receive(output_ack(2, "lease-a-1"), 0.0)
+    state.receive(commands(work("a", attempt=2)), 0.0)
+    assert state.receive(output_ack(3, "lease-a-1"), 0.0) == []
+    assert window.acknowledged == 2
+    assert state.receive(output_ack(3, "lease-a-2"), 0.0) == [OutputRoom("a")]
+    assert window.acknowledged == 5
+
+
+def test_output_refused_under_a_stale_lease_is_sent_under_the_next() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    printing(record, state)
+    assert state.receive(output_ack(0, "lease-a-1", "stale_lease"), 0.0) == []
+    record.held[0].window.append(OUT, b"67")
+    state.output_written("a")
+    assert state.take() is None
+    state.receive(commands(work("a", attempt=2)), 0.0)
+    assert [(output.lease_id, output.offset, output.data) for output in taken(state).output] == [
+        ("lease-a-2", 0, b"12345"),
+        ("lease-a-2", 5, b"67"),
+    ]
+
+
+def test_a_result_does_not_wait_for_refused_output() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    printing(record, state)
+    state.receive(output_ack(0, "lease-a-1", "stale_lease"), 0.0)
+    record.held[0].window.append(OUT, b"67")
+    state.output_written("a")
+    finish(state, record, "a")
+    message = taken(state)
+    assert (len(message.results), len(message.output)) == (1, 0)
+
+
+@pytest.mark.parametrize("code", ["command_ended", "unknown_command", "foreign_command", "of_the_future"])
+def test_a_command_whose_output_nobody_wants_is_stopped(code: str) -> None:
+    record = CommandRecord()
+    state = opened(record)
+    window = printing(record, state)
+    assert state.receive(output_ack(0, "lease-a-1", code), 0.0) == [
+        StopCommand("a", StopCause.CANCELLED),
+        OutputRoom("a"),
+    ]
+    window.append(OUT, b"67")
+    state.output_written("a")
+    assert state.take() is None
+    assert (window.written, window.acknowledged) == (7, 7)
+
+
+def test_no_more_output_is_sent_than_the_server_permits_unacknowledged() -> None:
+    record = CommandRecord()
+    record.start("a", "lease-a-1").window.append(OUT, b"123456789")
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    state.receive(welcome(max_output=4), 0.0)
+    finish(state, record, "a")
+    for offset, data, safe in [(0, b"1234", 3), (4, b"567", 7), (7, b"89", 9)]:
+        message = taken(state)
+        assert [(output.offset, output.data) for output in message.output] == [(offset, data)]
+        assert bool(message.results) == (safe == 9)
+        assert state.take() is None
+        state.receive(output_ack(safe, "lease-a-1"), 0.0)
+
+
+def test_a_result_sent_again_under_a_new_lease_waits_for_the_answer_to_that() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a")), 0.0)
+    finish(state, record, "a")
+    taken(state)
+    state.receive(commands(work("a", attempt=2)), 0.0)
+    assert [result.lease_id for result in taken(state).results] == ["lease-a-2"]
+    for lease_id, unacknowledged in [("lease-a-1", 1), ("lease-a-2", 0)]:
+        ack = gateway.ResultAck(command_id="a", lease_id=lease_id, verdict=gateway.RESULT_VERDICT_LATE)
+        state.receive(gateway.ConnectResponse(result_acks=[ack]), 0.0)
+        assert (record.unacknowledged, len(state.unanswered_results)) == (unacknowledged, unacknowledged)
 
 
 def test_a_duplicate_whose_outcome_is_not_remembered_is_refused() -> None:

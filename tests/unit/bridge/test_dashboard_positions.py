@@ -14,7 +14,7 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import change_of
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState, Receipts
-from distributor.model.delivery import OutputChunk, OutputPiece
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal
 from distributor.model.lifecycle import CommandStatus
 from tests.support.waiting import until
 
@@ -41,7 +41,7 @@ class NoOutput:
     def __init__(self) -> None:
         self.answers = asyncio.Event()
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
         raise AssertionError("a pump only reads")
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:

@@ -15,7 +15,7 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState, Receipts
-from distributor.model.delivery import OutputChunk, OutputPiece, OutputStream
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
 from distributor.model.lifecycle import CommandStatus
 from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -35,7 +35,7 @@ class Log:
         end = self.chunks[-1].offset + len(self.chunks[-1].data) if self.chunks else 0
         self.chunks.append(OutputChunk(OutputStream.STDOUT, end, data, 0))
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
         raise AssertionError("a pump only reads")
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:

@@ -7,7 +7,7 @@ import pytest
 from distributor.bridge.stored_output import MAX_READ_BYTES, stored_output
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import Unavailable
-from distributor.model.delivery import OutputChunk, OutputPiece, OutputStream
+from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
 
 BOTH = frozenset(OutputStream)
 
@@ -20,7 +20,7 @@ class Log:
         self._at_once = at_once
         self.largest = 0
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | None]:
+    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
         raise AssertionError("a download writes nothing")
 
     async def read(self, command_id: str, offset: int, most_bytes: int) -> list[OutputChunk]:

@@ -10,11 +10,20 @@ import pytest
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
-from distributor.model.agent_report import Answers, LeaseRef, Refusal, RefusalKind, Report, ReportedCompletion
+from distributor.model.agent_report import (
+    Answers,
+    LeaseRef,
+    OutputAnswer,
+    Refusal,
+    RefusalKind,
+    Report,
+    ReportedCompletion,
+)
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
 from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.protocol_violation import ProtocolViolation
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 
@@ -93,7 +102,7 @@ async def test_a_result_makes_room_and_is_answered_with_what_became_of_it(world:
     answers = await world.say(
         completions=[completion(), completion(LeaseRef("c2", "lease")), completion(LeaseRef("c3", "lease"))]
     )
-    assert [(one.command_id, one.outcome, one.fault.code) for one in answers.results] == [
+    assert [(one.lease.command_id, one.outcome, one.fault.code) for one in answers.results] == [
         ("c1", CompletionOutcome.STORED, ""),
         ("c2", CompletionOutcome.LATE, ""),
         ("c3", CompletionOutcome.FOREIGN, "foreign_command"),
@@ -190,13 +199,16 @@ async def test_what_was_refused_for_good_ends(world: World, kind: RefusalKind, s
 
 
 async def test_a_cancel_that_met_nothing_ends_what_was_in_flight_only(world: World) -> None:
+    world.session.cancelling("c1", "wrong paper")
     await world.say(not_found=[C1, LeaseRef("c9", "lease")])
     (stored,) = world.store.completions
     assert (stored.progress.command_id, stored.status) == ("c1", CommandStatus.CANCELLED)
+    assert stored.reason == Reason("cancelled", "wrong paper")
     assert world.session.in_flight == {}
 
 
 async def test_a_result_counts_before_a_cancel_that_met_nothing_in_the_same_message(world: World) -> None:
+    world.session.cancelling("c1", "enough")
     answers = await world.say(completions=[completion()], not_found=[C1])
     assert [(one.progress.command_id, one.status) for one in world.store.completions] == [
         ("c1", CommandStatus.COMPLETED)
@@ -215,9 +227,10 @@ async def test_nothing_is_waited_for_between_a_result_and_its_answer(world: Worl
 
     world.store.finish = noting  # type: ignore[method-assign]
     world.session.claimed("c2", "lease", 1, 100.0)
+    world.session.cancelling("c2", "enough")
     answers = await world.say(completions=[completion()], not_found=[LeaseRef("c2", "lease")])
     assert calls == [["c1", "c2"]]
-    assert [one.command_id for one in answers.results] == ["c1"]
+    assert [one.lease.command_id for one in answers.results] == ["c1"]
     assert world.session.in_flight == {}
 
 
@@ -255,7 +268,67 @@ async def test_output_is_answered_with_the_latest_offset_that_is_safe(world: Wor
 
     world.output.gone = {"c2"}
     answers = await world.say(outputs=[piece("c1", 0, b"abc"), piece("c1", 3, b"de"), piece("c2", 7, b"x")])
-    assert answers.outputs == [("c1", 5), ("c2", 8)]
+    stored, (lease, offset, fault) = answers.outputs
+    assert stored == OutputAnswer(C1, 5)
+    assert (lease, offset, fault.code) == (LeaseRef("c2", "lease"), 0, "stale_lease")
+
+
+async def test_output_counts_as_a_start(world: World) -> None:
+    piece = OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")
+    await world.say(105.0, outputs=[piece, piece])
+    assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
+    await world.say(107.0, started=[C1], outputs=[piece])
+    assert len(world.store.progressed) == 1
+
+
+async def test_output_after_a_gap_is_not_stored(world: World) -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        await world.say(outputs=[OutputPiece("c1", "agent123", "lease", 1, 1, b"abc")])
+    assert caught.value.field == "output.offset"
+    assert world.output.pieces == []
+
+
+async def test_dropped_output_leaves_no_gap_in_what_is_received(world: World) -> None:
+    world.output.full = True
+    await world.say(outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")])
+    world.output.full = False
+    answers = await world.say(outputs=[OutputPiece("c1", "agent123", "lease", 1, 3, b"de")])
+    assert answers.outputs == [OutputAnswer(C1, 5)]
+
+
+async def test_acknowledged_output_makes_room_in_the_window(world: World) -> None:
+    data = b"x" * 65_536
+    for place in range(8):
+        await world.say(outputs=[OutputPiece("c1", "agent123", "lease", 1, place * len(data), data)])
+    assert len(world.output.pieces) == 8
+    with pytest.raises(ProtocolViolation, match="at most 262,144 unacknowledged bytes of a command, not 327,680"):
+        await world.say(
+            outputs=[OutputPiece("c1", "agent123", "lease", 1, place * len(data), data) for place in range(8, 13)]
+        )
+    assert len(world.output.pieces) == 8
+
+
+@pytest.mark.parametrize("kind", RefusalKind)
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_started_command_cannot_be_refused(world: World, kind: RefusalKind, before: bool) -> None:
+    if before:
+        await world.say(started=[C1])
+    await world.say(started=[C1], refusals=[Refusal(C1, kind, Reason())])
+    assert (world.store.released, world.store.completions) == ([], [])
+    assert world.session.holds(*C1)
+
+
+async def test_a_refusal_under_another_lease_is_not_stored(world: World) -> None:
+    await world.say(refusals=[Refusal(LeaseRef("c1", "older"), kind, Reason()) for kind in RefusalKind])
+    assert (world.store.released, world.store.completions) == ([], [])
+    assert world.session.holds(*C1)
+    assert world.session.credit == 4
+
+
+async def test_a_cancel_that_was_not_sent_ends_nothing(world: World) -> None:
+    await world.say(not_found=[C1])
+    assert world.store.completions == []
+    assert world.session.holds(*C1)
 
 
 async def test_an_agent_that_is_busy_is_asked_again_when_it_says_so(world: World) -> None:
@@ -299,7 +372,7 @@ async def test_a_full_store_costs_output_but_no_result(world: World) -> None:
     answers = await world.say(
         outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")], completions=[completion(output_bytes=3)]
     )
-    assert answers.outputs == [("c1", 3)]
+    assert answers.outputs == [OutputAnswer(C1, 3)]
     (stored,) = world.store.completions
     assert (stored.status, stored.output_bytes) == (CommandStatus.COMPLETED, 3)
 

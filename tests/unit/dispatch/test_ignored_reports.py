@@ -32,8 +32,25 @@ def refusal(ref: LeaseRef) -> Refusal:
 
 
 def test_what_counts_is_not_ignored(session: AgentSession) -> None:
-    report = Report([HELD], [HELD], [refusal(HELD)], [output(HELD)], [], [HELD], [HELD])
+    session.cancelling("c1", "enough")
+    report = Report([HELD], [], [refusal(HELD)], [output(HELD)], [], [HELD], [HELD])
     assert list(ignored(session, report)) == []
+    assert list(ignored(session, Report(started=[HELD]))) == []
+
+
+def test_a_refusal_of_what_was_started(session: AgentSession) -> None:
+    assert list(ignored(session, Report(started=[HELD], refusals=[refusal(HELD)]))) == [
+        ("refused", *HELD, "started before")
+    ]
+    session.started(*HELD, 1.0)
+    assert list(ignored(session, Report(refusals=[refusal(HELD)]))) == [("refused", *HELD, "started before")]
+
+
+def test_an_answer_to_no_cancel(session: AgentSession) -> None:
+    assert (
+        list(ignored(session, Report(not_found=[HELD], stopping=[HELD])))
+        == [("cancel_reports", *HELD, "no cancel was sent")] * 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,10 +89,10 @@ def test_what_was_said_before(session: AgentSession) -> None:
 def test_each_has_a_line_in_the_debug_log(session: AgentSession, caplog: pytest.LogCaptureFixture) -> None:
     answers = Answers(
         [
-            ResultAnswer("c1", CompletionOutcome.STORED),
-            ResultAnswer("c2", CompletionOutcome.STALE, Reason("stale_lease", "")),
-            ResultAnswer("c3", CompletionOutcome.LATE),
-            ResultAnswer("c4", CompletionOutcome.STORED, Reason("invalid_result", "")),
+            ResultAnswer(LeaseRef("c1", "lease"), CompletionOutcome.STORED),
+            ResultAnswer(LeaseRef("c2", "lease"), CompletionOutcome.STALE, Reason("stale_lease", "")),
+            ResultAnswer(LeaseRef("c3", "lease"), CompletionOutcome.LATE),
+            ResultAnswer(LeaseRef("c4", "lease"), CompletionOutcome.STORED, Reason("invalid_result", "")),
         ],
         [],
     )

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from distributor.model.agent_session import AgentSession, InFlight, ProtocolViolation, StageOffsets
+from distributor.model.agent_session import AgentSession
 from distributor.model.control import CONTROL_ROOM
+from distributor.model.in_flight import InFlight, StageOffsets
+from distributor.model.protocol_violation import ProtocolViolation
 
 NOTHING = StageOffsets(None, None, None)
 
@@ -287,3 +289,50 @@ def test_a_second_attempt_in_flight_is_counted_once() -> None:
     for lease_id in ("one", "two"):
         opened.claimed("c1", lease_id, 1, 0.0, control=True)
     assert opened.control_credit == CONTROL_ROOM - 1
+
+
+@pytest.mark.parametrize("lease_id", ["lease1", "another", ""])
+def test_only_what_is_in_flight_and_not_started_can_be_refused(lease_id: str) -> None:
+    opened = with_command()
+    opened.received("c1", "lease1", 1_001.0)
+    assert opened.refused("c1", lease_id) == (lease_id == "lease1")
+    assert opened.credit == (3 if lease_id == "lease1" else 2)
+    opened = with_command()
+    opened.started("c1", "lease1", 1_001.0)
+    assert not opened.refused("c1", lease_id)
+    assert opened.holds("c1", "lease1")
+
+
+def test_output_is_counted_for_what_is_in_flight() -> None:
+    opened = with_command()
+    assert not opened.output("c1", "another", 5, 1)
+    assert not opened.output("c2", "lease1", 5, 1)
+    assert opened.output("c1", "lease1", 0, opened.output_window)
+    with pytest.raises(ProtocolViolation):
+        opened.output("c1", "lease1", opened.output_window, 1)
+    opened.output_acknowledged("c1", "another", opened.output_window)
+    opened.output_acknowledged("c2", "lease1", opened.output_window)
+    with pytest.raises(ProtocolViolation):
+        opened.output("c1", "lease1", opened.output_window, 1)
+    opened.output_acknowledged("c1", "lease1", 1)
+    assert opened.output("c1", "lease1", opened.output_window, 1)
+
+
+def test_another_attempt_starts_its_output_anew() -> None:
+    opened = with_command()
+    assert opened.output("c1", "lease1", 0, 9)
+    opened.claimed("c1", "lease2", 2, 1_000.0)
+    with pytest.raises(ProtocolViolation):
+        opened.output("c1", "lease2", 9, 1)
+    assert opened.output("c1", "lease2", 0, 1)
+
+
+def test_a_cancel_is_of_the_attempt_in_flight() -> None:
+    opened = with_command()
+    assert opened.cancelling("c2", "enough") is None
+    assert opened.cancel_reason("c1", "lease1") is None
+    assert opened.cancelling("c1", "enough") == "lease1"
+    assert opened.cancel_reason("c1", "lease1") == "enough"
+    assert opened.cancel_reason("c1", "another") is None
+    opened.claimed("c1", "lease2", 2, 1_000.0)
+    assert opened.cancel_reason("c1", "lease2") is None

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from distributor.model.agent_report import Answers, ResultAnswer
+from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, ResultAnswer
 from distributor.model.command import Reason
 from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.rpc.agent_outbox import MAX_EARLY_CANCELS, AgentOutbox, Outgoing
@@ -21,6 +21,10 @@ def claim(*command_ids: str, lease_id: str = "lease", attempt: int = 1) -> Claim
         ClaimedCommand(one, attempt, Command(command_id=one, type="PING").SerializeToString()) for one in command_ids
     ]
     return Claim("agent123", 1, lease_id, 1_000, False, commands)
+
+
+def leased(command_id: str, lease_id: str = "lease") -> LeaseRef:
+    return LeaseRef(command_id, lease_id)
 
 
 def taken(outbox: AgentOutbox) -> pb.ConnectResponse:
@@ -38,7 +42,7 @@ def test_everything_that_fits_travels_together() -> None:
     outbox.control().heartbeat_reply.sequence = 7
     outbox.control().drain.reconnect_after.seconds = 1
     outbox.cancel("c0", "lease", "enough")
-    outbox.answer(Answers([ResultAnswer("c1", CompletionOutcome.STORED)], [("c2", 100)]))
+    outbox.answer(Answers([ResultAnswer(leased("c1"), CompletionOutcome.STORED)], [OutputAnswer(leased("c2"), 100)]))
     outbox.deliver(claim("c3", "c4", attempt=2), after_heartbeat=6)
     message, sent, unreadable = outbox.take()
     assert message is not None
@@ -47,7 +51,8 @@ def test_everything_that_fits_travels_together() -> None:
     assert message.HasField("drain")
     assert (message.cancels[0].command_id, message.cancels[0].reason) == ("c0", "enough")
     assert message.result_acks[0].verdict == pb.RESULT_VERDICT_STORED
-    assert (message.output_acks[0].command_id, message.output_acks[0].offset) == ("c2", 100)
+    assert message.result_acks[0].lease_id == "lease"
+    assert message.output_acks[0] == pb.OutputAck(command_id="c2", lease_id="lease", offset=100)
     assert message.commands.after_heartbeat == 6
     assert [(one.command.command_id, one.attempt, one.lease_id) for one in message.commands.assignments] == [
         ("c3", 2, "lease"),
@@ -61,7 +66,12 @@ def test_no_more_than_twenty_of_a_kind() -> None:
     ids = [f"c{n}" for n in range(45)]
     for command_id in ids:
         outbox.cancel(command_id, "lease", "")
-    outbox.answer(Answers([ResultAnswer(one, CompletionOutcome.STORED) for one in ids], [(one, 1) for one in ids]))
+    outbox.answer(
+        Answers(
+            [ResultAnswer(leased(one), CompletionOutcome.STORED) for one in ids],
+            [OutputAnswer(leased(one), 1) for one in ids],
+        )
+    )
     outbox.deliver(claim(*(f"d{n}" for n in range(45))), 0)
     sizes = []
     while (message := outbox.take().message) is not None:
@@ -79,7 +89,7 @@ def test_no_more_than_twenty_of_a_kind() -> None:
 
 def test_another_run_never_overtakes_the_acknowledgement_that_permits_it() -> None:
     outbox = AgentOutbox()
-    outbox.answer(Answers([ResultAnswer(f"c{n}", CompletionOutcome.RUN_AGAIN) for n in range(21)], []))
+    outbox.answer(Answers([ResultAnswer(leased(f"c{n}"), CompletionOutcome.RUN_AGAIN) for n in range(21)], []))
     outbox.deliver(claim("c20", lease_id="two", attempt=2), 0)
     first, second = taken(outbox), taken(outbox)
     assert (len(first.result_acks), len(first.commands.assignments)) == (20, 0)
@@ -99,7 +109,7 @@ def test_commands_of_two_leases_do_not_travel_together() -> None:
 def test_a_later_acknowledgement_of_output_replaces_an_earlier_one() -> None:
     outbox = AgentOutbox()
     for offset in (10, 20, 30):
-        outbox.answer(Answers([], [("c1", offset)]))
+        outbox.answer(Answers([], [OutputAnswer(leased("c1"), offset)]))
     assert [one.offset for one in taken(outbox).output_acks] == [30]
 
 
@@ -187,7 +197,7 @@ def test_what_is_stored_of_a_command_may_be_unreadable(encoded: bytes) -> None:
     outbox = AgentOutbox()
     readable = claim("c1", "c3").commands
     commands = [readable[0], ClaimedCommand("c2", 1, encoded), readable[1]]
-    outbox.answer(Answers([ResultAnswer("c0", CompletionOutcome.STORED)], []))
+    outbox.answer(Answers([ResultAnswer(leased("c0"), CompletionOutcome.STORED)], []))
     outbox.deliver(Claim("agent123", 1, "lease", 1_000, False, commands), 5)
     message, sent, unreadable = outbox.take()
     assert message is not None
@@ -211,11 +221,11 @@ def test_what_was_never_sent_is_given_back_once() -> None:
 def test_a_rejected_result_says_why() -> None:
     outbox = AgentOutbox()
     answers = [
-        ResultAnswer("c1", CompletionOutcome.STALE, Reason("stale_lease", "given out again")),
+        ResultAnswer(leased("c1"), CompletionOutcome.STALE, Reason("stale_lease", "given out again")),
         # Stored as a failure: the agent's own words were not.
-        ResultAnswer("c2", CompletionOutcome.STORED, Reason("result_too_large", "too large")),
-        ResultAnswer("c3", CompletionOutcome.LATE),
-        ResultAnswer("c4", CompletionOutcome.RUN_AGAIN),
+        ResultAnswer(leased("c2"), CompletionOutcome.STORED, Reason("result_too_large", "too large")),
+        ResultAnswer(leased("c3"), CompletionOutcome.LATE),
+        ResultAnswer(leased("c4"), CompletionOutcome.RUN_AGAIN),
     ]
     outbox.answer(Answers(answers, []))
     assert [(one.verdict, one.reason.code) for one in taken(outbox).result_acks] == [
@@ -224,3 +234,20 @@ def test_a_rejected_result_says_why() -> None:
         (pb.RESULT_VERDICT_LATE, ""),
         (pb.RESULT_VERDICT_STORED, ""),
     ]
+
+
+def test_output_of_two_attempts_is_answered_apart() -> None:
+    outbox = AgentOutbox()
+    fault = Reason("stale_lease", "the command is not assigned under this lease")
+    outbox.answer(Answers(outputs=[OutputAnswer(leased("c1", "old"), 0, fault)]))
+    outbox.answer(Answers(outputs=[OutputAnswer(leased("c1"), 5)]))
+    refused, stored = taken(outbox).output_acks
+    assert (refused.lease_id, refused.offset, refused.reason.code) == ("old", 0, "stale_lease")
+    assert (stored.lease_id, stored.offset, stored.HasField("reason")) == ("lease", 5, False)
+
+
+def test_commands_that_are_cancelled_early_are_named() -> None:
+    outbox = AgentOutbox()
+    outbox.cancel_early("c1", "enough")
+    assert outbox.deliver(claim("c0", "c1"), after_heartbeat=0) == [("c1", "enough")]
+    assert outbox.deliver(claim("c2"), after_heartbeat=0) == []

@@ -1,0 +1,55 @@
+"""A command assigned to a session: its lease, the stages that it reached, and its output."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from distributor.model.output_flow import OutputFlow
+
+
+class StageOffsets(NamedTuple):
+    """Milliseconds from the claim to each stage; None if not reached."""
+
+    sent: int | None
+    acknowledged: int | None
+    started: int | None
+
+
+class InFlight:
+    """A command assigned to this session. `claimed_at` is when it was claimed."""
+
+    __slots__ = (
+        "acknowledged",
+        "attempt",
+        "cancel_reason",
+        "claimed_at",
+        "control",
+        "lease_id",
+        "output",
+        "sent",
+        "started",
+    )
+
+    def __init__(self, lease_id: str, attempt: int, claimed_at: float, control: bool = False) -> None:
+        self.control = control
+        """True if it uses none of the agent's capacity."""
+        self.lease_id = lease_id
+        self.attempt = attempt
+        self.claimed_at = claimed_at
+        self.sent: int | None = None
+        self.acknowledged: int | None = None
+        self.started: int | None = None
+        self.cancel_reason: str | None = None
+        """The caller's reason, once a cancel is on its way to the agent."""
+        self.output: OutputFlow | None = None
+        """None until there is output; most commands have none."""
+
+    def acknowledge(self, at: int) -> None:
+        """The agent has the command. This implies that it was sent: the write may be confirmed after the reply."""
+        self.acknowledged = at
+        if self.sent is None:
+            self.sent = at
+
+    def stages(self) -> StageOffsets:
+        """The stages reached so far."""
+        return StageOffsets(self.sent, self.acknowledged, self.started)
