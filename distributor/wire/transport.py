@@ -22,6 +22,11 @@ KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_PING_INTERVAL_MS: Final = 10_000
 MAX_CALLS_PER_CONNECTION: Final = 1_000
 """Further calls wait in the caller."""
+MAX_PENDING_CALLS: Final = 20_000
+"""Calls that wait until the server's loop takes them: as many as agents by default, which may all reconnect at once.
+
+Above gRPC's own limit of 1,000 to 3,000, calls end as CANCELLED: 10,000 agents that retried at once never all got in.
+"""
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Room for 20 commands or results of 256 KiB each."""
 
@@ -62,5 +67,7 @@ def server_options() -> Options:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.so_reuseport", 0),
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
     ]

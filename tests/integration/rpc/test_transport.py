@@ -58,3 +58,29 @@ async def test_the_key_for_the_shortest_ping_interval_is_the_one_that_works(
         assert isinstance(message, WatchCommandsResponse)
         assert message.commands[0].command_id == command_id
         call.cancel()
+
+
+async def test_all_agents_may_connect_while_the_loop_is_busy() -> None:
+    """gRPC holds calls that the loop has not taken yet, and by default refuses some beyond 1,000, all beyond 3,000."""
+
+    async def answer(request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return request
+
+    handler = grpc.method_handlers_generic_handler("test", {"Echo": grpc.unary_unary_rpc_method_handler(answer)})
+    server = grpc.aio.server(options=transport.server_options(), handlers=[handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    options = [*transport.channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(4)]
+    try:
+        echoes: list[grpc.UnaryUnaryMultiCallable[bytes, bytes]] = [
+            channel.unary_unary("/test/Echo") for channel in channels
+        ]
+        # The blocking client sends in its own threads, so nothing yields to the server's loop here.
+        calls = [echoes[n % len(echoes)].future(b"", wait_for_ready=True) for n in range(3_600)]
+        codes = await asyncio.to_thread(lambda: {call.code() for call in calls})
+        assert codes == {grpc.StatusCode.OK}
+    finally:
+        for channel in channels:
+            channel.close()
+        await server.stop(0)
