@@ -14,9 +14,10 @@ import grpc
 from bench.cluster import Cluster, ServerVariant
 from bench.event_loop import loop_factory
 from bench.findings import BenchFailed, Outcome
+from bench.open_files import permit_open_files
 from bench.report import Report
 from bench.scale import FULL, QUICK, Scale
-from bench.scenarios import SCENARIOS, Scenario
+from bench.scenarios import SCENARIOS, WITH_MANY_AGENTS, Scenario
 from distributor.app.signals import StopSignals
 from distributor.errors import DistributorError
 from distributor.tasks import first_of
@@ -49,10 +50,13 @@ def main(
 
     Exits with 0 once everything is measured, even if a target is missed, and with 1 if something failed.
     """
-    report = Report(QUICK if quick else FULL, ServerVariant(profile, without_uvloop))
+    scale = QUICK if quick else FULL
+    report = Report(scale, ServerVariant(profile, without_uvloop))
+    names = names or tuple(SCENARIOS)
     try:
+        permit_open_files(scale.many_agents if WITH_MANY_AGENTS.intersection(names) else scale.idle_agents)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            finished = runner.run(_measure_unless_stopped(names or tuple(SCENARIOS), report))
+            finished = runner.run(_measure_unless_stopped(names, report))
     except (BenchFailed, DistributorError, TimeoutError) as error:
         click.echo(f"bench: {error or 'a scenario took too long'}", err=True)
         sys.exit(1)

@@ -1,26 +1,34 @@
 """A process of agents that answer at once. They use only the protocol, so that the server dominates the measurement.
 
-Takes an AgentsPlan as JSON. Prints a line once all agents are attached; detaches them on SIGTERM.
+Takes an AgentsPlan as JSON. Prints a line once all agents are attached; detaches them on SIGTERM. For each line on
+stdin, cuts the connections of all agents, lets them reconnect at once, and prints the number of retries when all are
+attached again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 
 import grpc
 
 from bench.event_loop import loop_factory
 from distributor.app.signals import StopSignals
+from distributor.tasks import first_of, stop_tasks
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 from distributor.wire.transport import channel_options
 
 ATTACHING_AT_ONCE = 50
+RETRY_SECONDS = (0.1, 1.0)
+"""Range of the random wait before an agent tries again to reconnect."""
 CHANNEL_OPTIONS = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
 """Each agent has its own connection, like agents on separate hosts."""
 
@@ -45,10 +53,10 @@ class AgentsPlan:
         return [f"{self.prefix}-{number}" for number in range(self.count)]
 
 
-def hello(agent_id: str, capacity: int) -> pb.ConnectRequest:
+def hello(agent_id: str, instance_id: str, capacity: int) -> pb.ConnectRequest:
     """Build the first message of an agent."""
     return pb.ConnectRequest(
-        hello=pb.Hello(agent_id=agent_id, instance_id=secrets.token_hex(8), capacity=capacity, agent_version="bench")
+        hello=pb.Hello(agent_id=agent_id, instance_id=instance_id, capacity=capacity, agent_version="bench")
     )
 
 
@@ -57,21 +65,52 @@ class InstantAgent:
 
     def __init__(self, agent_id: str, capacity: int) -> None:
         self._agent_id = agent_id
+        self._instance_id = secrets.token_hex(8)
         self._capacity = capacity
+        self._serving: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
     async def attach(self, address: str) -> None:
-        """Connect; return after the server's Welcome."""
+        """Connect; return after the server's Welcome. Raises ConnectionError or AioRpcError if it refuses."""
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stream: Stream = AgentGatewayServiceStub(self._channel).Connect()
-        await self._stream.write(hello(self._agent_id, self._capacity))
+        await self._stream.write(hello(self._agent_id, self._instance_id, self._capacity))
         message = await self._stream.read()
         if not isinstance(message, pb.ConnectResponse) or not message.HasField("welcome"):
             raise ConnectionError(f"the server did not welcome {self._agent_id}: {await self._stream.details()}")
         self._heartbeat_seconds = message.welcome.heartbeat_interval.ToMilliseconds() / 1000
 
-    async def serve(self) -> None:
-        """Answer commands until the server ends the stream."""
+    def serve(self) -> None:
+        """Answer commands, in a task, until the stream ends."""
+        self._serving = asyncio.create_task(self._serve())
+
+    async def leave(self) -> None:
+        """Send Goodbye, wait for the server to end the stream, and close the connection."""
+        await self._write(pb.ConnectRequest(goodbye=pb.Goodbye(reason="measured")))
+        await self._stream.done_writing()
+        await self._stream.code()
+        if self._serving is not None:
+            await self._serving
+        await self._channel.close()
+
+    async def reconnect(self, address: str) -> int:
+        """Lose the connection without Goodbye, and attach again; return the number of retries that took."""
+        if self._serving is not None:
+            # Cancelling its read cancels the stream.
+            await stop_tasks([self._serving])
+        await self._channel.close()
+        for retries in count():
+            try:
+                await self.attach(address)
+            except (ConnectionError, grpc.aio.AioRpcError):
+                await self._channel.close()
+                await asyncio.sleep(random.uniform(*RETRY_SECONDS))
+            else:
+                self.serve()
+                return retries
+        raise AssertionError("count() does not end")
+
+    async def _serve(self) -> None:
         heartbeats = asyncio.create_task(self._send_heartbeats())
         try:
             while isinstance(message := await self._stream.read(), pb.ConnectResponse):
@@ -79,13 +118,6 @@ class InstantAgent:
                     await self._write(_done(message.commands))
         finally:
             heartbeats.cancel()
-
-    async def leave(self) -> None:
-        """Send Goodbye, wait for the server to end the stream, and close the connection."""
-        await self._write(pb.ConnectRequest(goodbye=pb.Goodbye(reason="measured")))
-        await self._stream.done_writing()
-        await self._stream.code()
-        await self._channel.close()
 
     async def _send_heartbeats(self) -> None:
         sequence = 0
@@ -119,13 +151,20 @@ async def run(plan: AgentsPlan) -> None:
     async def attach(agent: InstantAgent) -> None:
         async with some:
             await agent.attach(plan.address)
+        agent.serve()
 
     with StopSignals() as signals:
         await asyncio.gather(*(attach(agent) for agent in agents))
-        serving = [asyncio.create_task(agent.serve()) for agent in agents]
         print("attached", flush=True)
-        await signals.wait()
-        await asyncio.gather(*(agent.leave() for agent in agents), *serving)
+        await first_of(signals.wait(), _reconnect_on_demand(agents, plan.address))
+        await asyncio.gather(*(agent.leave() for agent in agents))
+
+
+async def _reconnect_on_demand(agents: Sequence[InstantAgent], address: str) -> None:
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while await lines.readline():
+        print(sum(await asyncio.gather(*(agent.reconnect(address) for agent in agents))), flush=True)
 
 
 if __name__ == "__main__":

@@ -63,11 +63,20 @@ class Child:
             self._process.kill()
             await self._process.wait()
 
-    async def line(self) -> str:
+    async def write_line(self, text: str) -> None:
+        """Write a line to its stdin. Raises BenchFailed if it has ended."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{text}\n".encode())
+            await self._process.stdin.drain()
+        except ConnectionError:
+            raise BenchFailed(f"the {self._name} process has ended{self._log_end()}") from None
+
+    async def line(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> str:
         """Return the next line it prints. Raises BenchFailed, with the end of its log, if it ends or prints nothing."""
         assert self._process.stdout is not None
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT_SECONDS)
+            line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
         except TimeoutError:
             raise BenchFailed(f"the {self._name} process printed nothing{self._log_end()}") from None
         if not line:

@@ -27,6 +27,7 @@ from distributor.store.valkey_connection import ValkeyConnection
 from distributor.wire.transport import channel_options
 
 TOKEN_SECONDS = 3_600
+ATTACH_TIMEOUT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Cluster:
         """Run a process with `count` agents, attached inside the context and named `<prefix>-<n>`."""
         plan = AgentsPlan(self.address, prefix, count, capacity)
         async with self.child(prefix, "-m", "bench.agents", plan.dump()) as process:
-            await process.line()
+            await process.line(ATTACH_TIMEOUT_SECONDS)
             yield process
 
     @asynccontextmanager

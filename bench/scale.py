@@ -32,6 +32,9 @@ class Scale:
     latency_samples: int = 2_000
     idle_agents: int = 2_000
     idle_processes: int = 2
+    many_agents: int = 10_000
+    agent_processes: int = 4
+    """Processes that hold the many agents."""
     idle_seconds: float = 22.0
     """Two heartbeats of every agent."""
     memory_commands: int = 200_000
@@ -55,6 +58,8 @@ QUICK = Scale(
     gathered_commands=1_000,
     latency_samples=100,
     idle_agents=50,
+    many_agents=60,
+    agent_processes=2,
     idle_seconds=1.0,
     memory_commands=4_000,
     memory_reconnects=200,

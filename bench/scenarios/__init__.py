@@ -11,6 +11,7 @@ from bench.scale import Scale
 from bench.scenarios.dashboards import dashboards
 from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
+from bench.scenarios.many_agents import many_agents
 from bench.scenarios.memory_commands import memory_commands
 from bench.scenarios.memory_reconnects import memory_reconnects
 from bench.scenarios.throughput import throughput_batched, throughput_gathered, throughput_single
@@ -25,8 +26,12 @@ SCENARIOS: dict[str, Scenario] = {
         throughput_gathered,
         latency_idle,
         idle_agents,
+        many_agents,
         memory_commands,
         memory_reconnects,
         dashboards,
     )
 }
+
+WITH_MANY_AGENTS = {many_agents.__name__}
+"""Scenarios that need `Scale.many_agents` connections to one server."""

@@ -65,6 +65,24 @@ def test_the_work_of_a_command_is_counted(tmp_path: Path) -> None:
     assert figures["server wake-ups"] > 1
 
 
+def test_all_agents_attach_again_after_a_storm(tmp_path: Path) -> None:
+    document = quick_run("many_agents", tmp_path)
+    scenario = document["scenarios"]["many_agents"]
+    figures = {finding["name"]: finding["value"] for finding in scenario["findings"]}
+    agents = document["settings"]["many_agents"]
+    assert scenario["details"]["agents"] == agents
+    seconds = figures["storm: until all are attached again"]
+    assert figures["storm: reconnects"] == pytest.approx(agents / seconds)
+    assert figures["server memory"] > 0
+
+
+def test_a_hard_limit_of_open_files_below_the_agents_ends_the_run_before_it_starts(tmp_path: Path) -> None:
+    limited = ("prlimit", "--nofile=1024:1024", sys.executable, "-m", "bench", "--only", "many_agents")
+    finished = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 1
+    assert "10,000 agents need 10,500 open files and the hard limit is 1,024" in finished.stderr
+
+
 def test_memory_of_a_command_in_valkey_is_shown_by_key(tmp_path: Path) -> None:
     scenario = quick_run("memory_commands", tmp_path)["scenarios"]["memory_commands"]
     figures = {finding["name"]: finding for finding in scenario["findings"]}
