@@ -21,14 +21,23 @@ LOG_LINES_SHOWN = 10
 
 
 class Child:
-    """A Python process that runs inside this async context manager.
+    """A process, Python unless `program` is another, that runs inside this async context manager.
 
     It has its own session, so that Ctrl-C reaches only the benchmark, which then ends it in order. It dies with the
     benchmark. Its stderr goes to a file in `folder`; stdin and stdout are pipes.
     """
 
-    def __init__(self, name: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        program: str = sys.executable,
+    ) -> None:
+        """`program` is an absolute path."""
         self._name = name
+        self._program = program
         self._arguments = arguments
         self._environment = environment or {}
         self._log = folder / f"{name}.log"
@@ -42,7 +51,7 @@ class Child:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DISTRIBUTOR_")}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *tied_to_parent(sys.executable, *self._arguments),
+                *tied_to_parent(self._program, *self._arguments),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,
