@@ -25,7 +25,8 @@ test-fast: env-dev ## Run unit and property tests, in under 30 s
 check: check-format check-lint check-types check-layers check-proto check-docs check-commits ## Run every check except the tests
 	@echo "check: all passed"
 
-bench: env ## Measure throughput, latency and memory
+bench: env ## Measure throughput, latency and memory, and compare with peers
+	@$(if $(or $(findstring peers,$(BENCH_ARGS)),$(if $(findstring --only,$(BENCH_ARGS)),,all)),scripts/setup_peers.sh)
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 format: env-dev ## Format Python and proto files

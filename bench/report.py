@@ -47,6 +47,9 @@ class Report:
                 table.add_row(name, *_cells(finding), "" if before is None else _shown(before))
                 name = ""
         Console(width=WIDTH).print(table)
+        for outcome in self._outcomes:
+            if notes := outcome.details.get("notes"):
+                print(f"\n{outcome.scenario}", *notes, sep="\n")
 
     def write(self, output: Path | None, save_baseline: bool) -> Path:
         """Write the JSON file and return its path."""

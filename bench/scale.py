@@ -47,6 +47,12 @@ class Scale:
     """Output lines, each sent to all dashboards."""
     dashboard_endings: int = 100
     """Completed commands, each sent to all dashboards."""
+    peer_batched_commands: int = 20_000
+    """Commands of each contender in a round."""
+    peer_single_commands: int = 5_000
+    """Commands of each contender in a round."""
+    peer_latency_samples: int = 500
+    """Commands of each contender in a round."""
 
 
 FULL = Scale()
@@ -67,4 +73,7 @@ QUICK = Scale(
     dashboards=(1, 10),
     dashboard_lines=10,
     dashboard_endings=5,
+    peer_batched_commands=1_000,
+    peer_single_commands=200,
+    peer_latency_samples=20,
 )

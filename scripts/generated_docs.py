@@ -6,6 +6,7 @@ Each part is between two markers, `<!-- name:begin -->` and `<!-- name:end -->`:
     functions   docs/architecture.md    from the header and the flags of each Lua file
     files       docs/architecture.md    from the first sentence of each module's docstring
     page        docs/page.md            from the first sentence of each script of the page
+    peers       docs/peers.md           from the differences that the benchmark prints
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bench.peers.differences import DIFFERENCES
 from distributor.settings.loading import GROUPS
 from distributor.settings.values import SettingsGroup
 
@@ -204,6 +206,17 @@ def _first_comment(path: Path) -> str:
     return _cell(found[1].replace("\n *", "\n"))
 
 
+# Peers of the benchmark
+
+
+def peers() -> Iterator[str]:
+    """Yield the table of what each peer does."""
+    yield "| this project can | JetStream | BullMQ | taskiq |"
+    yield "|---|---|---|---|"
+    for difference in DIFFERENCES:
+        yield f"| {' | '.join(difference)} |"
+
+
 def _cell(text: str) -> str:
     """Return the first sentence of `text`, escaped for a table cell."""
     line = " ".join(text.split())
@@ -216,6 +229,7 @@ PARTS: Final = (
     Part("architecture.md", "functions", functions),
     Part("architecture.md", "files", files),
     Part("page.md", "page", page_scripts),
+    Part("peers.md", "peers", peers),
 )
 
 if __name__ == "__main__":

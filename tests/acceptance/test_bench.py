@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,15 @@ def quick_run(scenario: str, folder: Path) -> Any:
     """What it writes."""
     output = folder / "figures.json"
     arguments = ("-m", "bench", "--quick", "--only", scenario, "--output", str(output))
-    finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=170)
+    finished = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        # Whatever peers this machine has.
+        env={**os.environ, "BENCH_PEERS": str(folder / "peers")},
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
     assert finished.returncode == 0, finished.stderr
     assert scenario in finished.stdout
     return json.loads(output.read_text(encoding="utf-8"))
@@ -102,3 +111,13 @@ def test_dashboards_are_told_of_everything_while_it_is_timed(tmp_path: Path) -> 
             slowest = figures[f"{told} to {count}: slowest dashboard, p99"]
             assert slowest["value"] >= figures[f"{told} to {count}: p50"]["value"] > 0
             assert slowest["at_most"] == 50
+
+
+def test_peers_that_are_not_installed_are_left_out_by_name(tmp_path: Path) -> None:
+    scenario = quick_run("peers", tmp_path)["scenarios"]["peers"]
+    names = [finding["name"] for finding in scenario["findings"]]
+    assert "batched: distributor" in names
+    assert not [name for name in names if " / " in name]
+    assert set(scenario["details"]["left_out"]) == {"JetStream", "BullMQ", "taskiq"}
+    notes = "\n".join(scenario["details"]["notes"])
+    assert "taskiq is left out: taskiq is not installed: run scripts/setup_peers.sh" in notes
