@@ -146,5 +146,5 @@ class Cluster:
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     async def valkey_version(self) -> str:
-        """Return Valkey's version."""
-        return (await self.valkey_info("server"))["valkey_version"]
+        """Return Valkey's version and its allocator."""
+        return f"{(await self.valkey_info('server'))['valkey_version']} with {self._valkey.allocator}"

@@ -46,6 +46,7 @@ class Report:
                 before = earlier.get((outcome.scenario, finding.name))
                 table.add_row(name, *_cells(finding), "" if before is None else _shown(before))
                 name = ""
+        table.caption, table.caption_justify = f"valkey-server {self._valkey_version()}", "left"
         Console(width=WIDTH).print(table)
         for outcome in self._outcomes:
             if notes := outcome.details.get("notes"):
@@ -62,12 +63,14 @@ class Report:
             BASELINE.write_text(text, encoding="utf-8")
         return path
 
+    def _valkey_version(self) -> str:
+        return ", ".join(sorted({outcome.valkey_version for outcome in self._outcomes}))
+
     def _document(self, *, with_details: bool) -> dict[str, Any]:
-        valkey = {outcome.valkey_version for outcome in self._outcomes}
         return {
             "date": f"{self._begun:%Y-%m-%dT%H:%M:%SZ}",
             "machine": machine(),
-            "versions": {**versions(), "valkey-server": ", ".join(sorted(valkey))},
+            "versions": {**versions(), "valkey-server": self._valkey_version()},
             "settings": {
                 **asdict(self.scale),
                 "valkey": "appendonly yes, appendfsync everysec, Unix socket",

@@ -94,7 +94,7 @@ class ServerProcess:
         self.valkey_url = self._settings.valkey_url
         if self.valkey_url:
             return {}
-        embedded = EmbeddedValkey(self._settings.data_dir)
+        embedded = EmbeddedValkey(self._settings.data_dir, started=self.metrics.embedded_valkey)
         await self._lifespan.enter("embedded Valkey", embedded, STOP_TIMEOUT_SECONDS)
         self.valkey_url = embedded.url
         return {"embedded Valkey": embedded.supervisor().run}

@@ -33,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self._embedded_valkey: Info | None = None
         self._create_gauges()
         self._create_command_metrics()
         self._create_call_metrics()
@@ -40,6 +41,12 @@ class Metrics:
         Info("distributor_build", "Version of this process.", registry=self.registry).info(
             {"version": distributor.__version__}
         )
+
+    def embedded_valkey(self, version: str, allocator: str) -> None:
+        """Set what the embedded Valkey is. Not called without one."""
+        if self._embedded_valkey is None:
+            self._embedded_valkey = Info("distributor_embedded_valkey", "The embedded Valkey.", registry=self.registry)
+        self._embedded_valkey.info({"version": version, "allocator": allocator})
 
     # Gauges, set periodically.
 

