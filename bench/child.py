@@ -9,7 +9,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from bench.findings import BenchFailed
 from distributor.processes.die_with_parent import tied_to_parent
@@ -89,8 +89,12 @@ class Child:
         except TimeoutError:
             raise BenchFailed(f"the {self._name} process printed nothing{self._log_end()}") from None
         if not line:
-            raise BenchFailed(f"the {self._name} process ended with {await self._process.wait()}{self._log_end()}")
+            await self.fail_at_end()
         return line.decode().rstrip()
+
+    async def fail_at_end(self) -> NoReturn:
+        """Wait for it to end, then raise BenchFailed, with the end of its log."""
+        raise BenchFailed(f"the {self._name} process ended with {await self._process.wait()}{self._log_end()}")
 
     async def log_line(self, text: str) -> str:
         """Wait for a log line that contains `text`, and return it."""

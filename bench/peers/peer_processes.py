@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench.child import Child
 from bench.findings import BenchFailed
 from bench.peers.work import Times, Work
+from distributor.tasks import first_of
 
 TURN_TIMEOUT_SECONDS = 240.0
 
@@ -29,13 +30,18 @@ class PeerProcesses:
         return {**self.broker, "worker": self.worker.pid, "caller": self.caller.pid}
 
     async def take_turn(self, work: Work) -> Times:
-        """Let the caller do the work. Raises BenchFailed if it does not."""
+        """Let the caller do the work. Raises BenchFailed if it does not, or if the worker ends."""
         await self.caller.write_line(work.dump())
-        line = await self.caller.line(TURN_TIMEOUT_SECONDS)
+        lines: list[str] = []
+
+        async def answer() -> None:
+            lines.append(await self.caller.line(TURN_TIMEOUT_SECONDS))
+
+        await first_of(answer(), self.worker.fail_at_end())
         try:
-            return Times.load(line)
+            return Times.load(lines[0])
         except (json.JSONDecodeError, TypeError):
-            raise BenchFailed(f"the caller of {self.name} printed {line!r}") from None
+            raise BenchFailed(f"the caller of {self.name} printed {lines[0]!r}") from None
 
 
 @asynccontextmanager

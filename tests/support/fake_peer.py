@@ -36,9 +36,10 @@ asyncio.run(serve_turns(queue, results))
 class FakePeer:
     """Runs a worker that does nothing and a caller; `missing` is the reason to leave it out."""
 
-    def __init__(self, name: str = "fake", missing: str = "", caller: str = CALLER) -> None:
+    def __init__(self, name: str = "fake", missing: str = "", worker: str = WORKER, caller: str = CALLER) -> None:
         self.name = name
         self._missing = missing
+        self._worker = worker
         self._caller = caller
 
     def missing(self) -> str:
@@ -52,7 +53,7 @@ class FakePeer:
     @asynccontextmanager
     async def running(self, folder: Path) -> AsyncIterator[PeerProcesses]:
         """Run both processes, without a broker."""
-        worker = Child(f"{self.name}-worker", folder, "-c", WORKER)
+        worker = Child(f"{self.name}-worker", folder, "-c", self._worker)
         caller = Child(f"{self.name}-caller", folder, "-c", self._caller)
         async with peer_processes(self.name, {}, worker, caller) as processes:
             yield processes

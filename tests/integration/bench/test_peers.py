@@ -64,3 +64,11 @@ async def test_a_caller_that_prints_something_else_fails_the_run(cluster: Cluste
     lying = FakePeer("lying", caller='print("ready", flush=True); input(); print("done", flush=True); input()')
     with pytest.raises(BenchFailed, match="the caller of lying printed 'done'"):
         await compare(cluster, SMALL, [lying])
+
+
+async def test_a_worker_that_breaks_fails_the_run_at_once(cluster: Cluster) -> None:
+    """Else the caller would wait for its results until the turn times out."""
+    waiting = 'import signal; print("ready", flush=True); signal.pause()'
+    broken = FakePeer("broken", worker='print("ready", flush=True); raise SystemExit("it broke")', caller=waiting)
+    with pytest.raises(BenchFailed, match="(?s)broken-worker process ended with 1.*it broke"):
+        await compare(cluster, SMALL, [broken])
