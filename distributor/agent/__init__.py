@@ -13,6 +13,7 @@ from distributor.agent.command_context import (
     Handler,
 )
 from distributor.agent.handlers.exec_program import ExecPolicy
+from distributor.wire.compression import Compression
 
 __all__ = [
     "Agent",
@@ -22,6 +23,7 @@ __all__ = [
     "CommandFailed",
     "CommandStopped",
     "Completed",
+    "Compression",
     "ExecPolicy",
     "Handler",
 ]

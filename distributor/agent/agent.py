@@ -25,6 +25,8 @@ from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
 from distributor.model.control import PING, STOP
 from distributor.observability.logging import ensure_log_handler, log_context
+from distributor.wire.compression import Compression
+from distributor.wire.message_packer import MessagePacker
 from distributor.wire.transport import DEFAULT_PORT
 
 H = TypeVar("H", bound=AnyHandler)
@@ -81,6 +83,8 @@ class Agent:
         self.server = server
         self.capacity = capacity
         self.labels = dict(labels or {})
+        self.compression = Compression()
+        """Compression of messages from and to the server. Changes take effect when the agent starts to serve."""
         self._table = HandlerTable({PING: ping_handler(agent_id)}, {PING}, stop_grace)
         self._exec = ExecHandler(exec_policy) if exec_policy else None
         if self._exec and exec_policy:
@@ -138,7 +142,7 @@ class Agent:
             raise FailedPrecondition("the agent is serving already")
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         table = replace(self._table, handlers=dict(self._table.handlers), inline=set(self._table.inline))
-        runtime = self._runtime = AgentRuntime(self._profile(), self.server, table)
+        runtime = self._runtime = AgentRuntime(self._profile(), self.server, table, MessagePacker(self.compression))
         runtime.add_inline_handler(STOP, stop_handler(runtime))
         try:
             with log_context(agent_id=self.agent_id):
@@ -176,6 +180,7 @@ class Agent:
             inline_types=frozenset(self._table.inline),
             labels=self.labels,
             agent_version=f"distributor/{__version__}",
+            accepts_gzip=self.compression.enabled,
             denied={} if EXEC in self._table.handlers else {EXEC: _EXEC_DENIED},
         )
 

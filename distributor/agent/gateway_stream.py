@@ -22,6 +22,7 @@ from distributor.agent.current_session import CurrentSession
 from distributor.agent.session_state import Phase, SessionState
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.message_packer import PLAIN, MessagePacker
 from distributor.wire.status_details import details_of, retry_after_of, unpacked
 
 logger = get_logger()
@@ -70,7 +71,15 @@ class StreamEnd(NamedTuple):
 class GatewayStream:
     """One stream from Hello to its end. `run()` once."""
 
-    def __init__(self, call: Call, state: SessionState, session: CurrentSession, act: Callable[[Action], None]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        state: SessionState,
+        session: CurrentSession,
+        act: Callable[[Action], None],
+        packer: MessagePacker = PLAIN,
+    ) -> None:
+        self._packer = packer
         self._call = call
         self._state = state
         self._session = session
@@ -126,6 +135,8 @@ class GatewayStream:
                 message = await self._call.read()
                 if not isinstance(message, gateway.ConnectResponse):
                     return
+                if message.gzip:
+                    message = await self._packer.unpack(message, gateway.ConnectResponse.FromString)
                 for action in self._state.receive(message, now()):
                     self._act(action)
                     if isinstance(action, SessionOpened):
@@ -144,7 +155,7 @@ class GatewayStream:
             while not self._ended:
                 message = self._state.take()
                 if message is not None:
-                    await self._call.write(message)
+                    await self._call.write(await self._packed(message))
                     for action in self._state.sent(message, now()):
                         self._act(action)
                 elif self._state.phase is Phase.GONE:
@@ -157,6 +168,14 @@ class GatewayStream:
             return
         except asyncio.CancelledError:
             return
+
+    async def _packed(self, message: gateway.ConnectRequest) -> gateway.ConnectRequest:
+        """Compress large output and results if the server accepts that."""
+        if not self._state.server_accepts_gzip or not (message.output or message.results):
+            return message
+        # Output counts as one part, because its chunks are of any size.
+        parts = len(message.received) + len(message.started) + len(message.results)
+        return await self._packer.pack(message, max(parts, 1))
 
     async def _tick(self) -> None:
         try:

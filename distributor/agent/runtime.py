@@ -29,6 +29,7 @@ from distributor.agent.workload import HandlerTable, Workload
 from distributor.model.control import STOP
 from distributor.observability.logging import get_logger
 from distributor.observability.loop_watchdog import LoopWatchdog
+from distributor.wire.message_packer import PLAIN, MessagePacker
 
 logger = get_logger()
 
@@ -42,7 +43,7 @@ SETTLE_SECONDS: Final = 10.0
 class AgentRuntime:
     """Runs one agent until it leaves. `run()` once; the other methods belong to the same event loop."""
 
-    def __init__(self, profile: AgentProfile, server: str, table: HandlerTable) -> None:
+    def __init__(self, profile: AgentProfile, server: str, table: HandlerTable, packer: MessagePacker = PLAIN) -> None:
         self._profile = profile
         self._server = server
         self._record = CommandRecord()
@@ -50,6 +51,7 @@ class AgentRuntime:
         self._table = table
         self._workload = Workload(table, self._record, self._session)
         self._connection = ServerConnection(server, self._session, self._open_session, self._act, self._plan)
+        self._connection.packer = packer
         self._leaving = ""
         self._cancelling = False
         self._left = asyncio.Event()

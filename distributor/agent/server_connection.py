@@ -18,6 +18,7 @@ from distributor.agent.session_state import SessionState
 from distributor.errors import InvalidArgument
 from distributor.observability.logging import get_logger
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from distributor.wire.message_packer import PLAIN
 from distributor.wire.proxies import proxy_note
 from distributor.wire.transport import cause_of, channel_options
 
@@ -66,6 +67,8 @@ class ServerConnection:
         self._plan = plan
         self._reconnect = ReconnectBackoff(random.random)
         self._obstacle = ""
+        self.packer = PLAIN
+        """Compresses messages to the server, and decompresses its messages."""
 
     async def run(self) -> None:
         """Stay connected. Raises InvalidArgument if the server permanently refuses this agent."""
@@ -91,7 +94,7 @@ class ServerConnection:
                 self._obstacle = await _obstacle(channel) + proxy_note(self._server)
                 return None
             call = AgentGatewayServiceStub(channel).Connect()
-            return await GatewayStream(call, self._open_session(), self._session, self._act).run()
+            return await GatewayStream(call, self._open_session(), self._session, self._act, self.packer).run()
 
     def _backoff(self, end: StreamEnd | None) -> float:
         if end and not end.welcomed and end.code is grpc.StatusCode.INVALID_ARGUMENT:

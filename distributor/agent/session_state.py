@@ -63,6 +63,8 @@ class AgentProfile:
     """Types whose handlers never block, so that they are called before their Received is sent."""
     denied: Mapping[str, Reason] = field(default_factory=dict)
     """Known types that the host does not allow, with the reason."""
+    accepts_gzip: bool = False
+    """Whether the server may send compressed messages."""
 
 
 class SessionState:
@@ -85,6 +87,8 @@ class SessionState:
         self._sent_at: dict[int, float] = {}
         self._heard_at = 0.0
         self._goodbye = ""
+        self.server_accepts_gzip = False
+        """Whether the server accepts compressed messages."""
 
     @property
     def credit(self) -> int:
@@ -114,6 +118,7 @@ class SessionState:
             running=[_listed(held) for held in mine if held.running],
             unacknowledged=[_listed(held) for held in mine if not held.running],
             agent_version=self._profile.agent_version,
+            accepts_gzip=self._profile.accepts_gzip,
         )
         return gateway.ConnectRequest(hello=hello)
 
@@ -228,6 +233,7 @@ class SessionState:
             return []
         self._heard_at = now
         self._apply_limits(welcome)
+        self.server_accepts_gzip = welcome.accepts_gzip
         verdicts = {verdict.command_id: verdict for verdict in welcome.verdicts}
         actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version)]
         for held in self._record.held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from distributor.app.lifespan import Loop
@@ -26,10 +27,11 @@ from distributor.model.command import CommandLimits
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
 from distributor.observability.loop_watchdog import LoopWatchdog
-from distributor.observability.metrics import Metrics
+from distributor.observability.metrics import Compressed, Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.interceptors.admission import AdmissionInterceptor
+from distributor.rpc.interceptors.compression import CompressionInterceptor
 from distributor.rpc.interceptors.errors import ErrorInterceptor
 from distributor.rpc.interceptors.metrics import MetricsInterceptor
 from distributor.rpc.queue_request import CommandDefaults
@@ -43,6 +45,8 @@ from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.valkey_connection import ValkeyConnection
+from distributor.wire.compression import Compression
+from distributor.wire.message_packer import MessagePacker
 
 DEFAULT_TIMING: Final = ServerTiming()
 IDEMPOTENCY_MS: Final = 86_400_000
@@ -129,6 +133,7 @@ def server_parts(
     reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes, holds)
     gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
     gateway.hello_timeout_seconds = timing.hello
+    gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
     loops: dict[str, Loop] = {
         "event relay": relay.run,
         "command distributor": distributor.run,
@@ -156,8 +161,17 @@ def retry_policy(settings: ServerSettings) -> RetryPolicy:
 
 
 def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor]) -> GrpcServer:
-    ours = [ErrorInterceptor(), AdmissionInterceptor(settings.max_calls)]
+    packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
+    ours = [ErrorInterceptor(), AdmissionInterceptor(settings.max_calls), CompressionInterceptor(packer)]
     return GrpcServer([MetricsInterceptor(metrics), *more, *ours], settings.reflection)
+
+
+def _packer(settings: ServerSettings, metrics: Metrics, sent: Compressed, received: Compressed) -> MessagePacker:
+    return MessagePacker(
+        Compression(settings.compression == "gzip", settings.compression_threshold),
+        partial(metrics.compressed, sent),
+        partial(metrics.compressed, received),
+    )
 
 
 def store_policy(settings: ServerSettings) -> StorePolicy:

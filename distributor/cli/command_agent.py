@@ -56,18 +56,20 @@ def main(config: Path | None, **options: Any) -> None:
 
 def build_agent(settings: AgentSettings) -> Agent:
     """Build the agent from `settings`. Raises ConfigurationError if they conflict or do not fit the host."""
-    from distributor.agent import Agent, ExecPolicy
+    from distributor.agent import Agent, Compression, ExecPolicy
 
     if settings.allowed_programs and not settings.allow_exec:
         raise ConfigurationError("allowed programs have no effect without allow_exec; add --allow-exec")
     policy = ExecPolicy(settings.allowed_programs, settings.stop_grace) if settings.allow_exec else None
-    return Agent(
+    agent = Agent(
         settings.agent_id,
         server=settings.server,
         capacity=settings.capacity,
         labels=settings.labels,
         exec_policy=policy,
     )
+    agent.compression = Compression(settings.compression == "gzip", settings.compression_threshold)
+    return agent
 
 
 def _labelled(options: dict[str, Any]) -> dict[str, Any]:

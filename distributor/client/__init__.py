@@ -22,6 +22,7 @@ from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
+from distributor.wire.compression import Compression
 
 __all__ = [
     "AgentInfo",
@@ -35,6 +36,7 @@ __all__ = [
     "CommandResult",
     "CommandState",
     "CommandStatus",
+    "Compression",
     "Connectivity",
     "JsonValue",
     "OfflinePolicy",

@@ -12,6 +12,7 @@ import grpc
 
 from distributor.client import values
 from distributor.client.options import ClientOptions
+from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
 from distributor.client.reconnecting import Deadline
 from distributor.client.translation import (
@@ -36,6 +37,7 @@ from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from distributor.wire.limits import MAX_PAGE
+from distributor.wire.message_packer import MessagePacker
 from distributor.wire.transport import channel_options
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class CommandClient:
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel_options(self.target))
-        self._opened_stub = CommandServiceStub(self._channel)
+        self._opened_stub = packed_stub(CommandServiceStub(self._channel), MessagePacker(self._options.compression))
         self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
         self._opened_queueing = QueueCalls(self._opened_stub, self.target)
         return self

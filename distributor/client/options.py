@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from distributor.model.retry_policy import RetryPolicy
+from distributor.wire.compression import DEFAULT_COMPRESSION, Compression
 
 CALL_RETRIES: Final = RetryPolicy(attempts=4, first_ms=200, max_ms=2_000)
 RECONNECT_DELAYS: Final = RetryPolicy(first_ms=200, max_ms=5_000)
@@ -30,7 +31,8 @@ class ClientOptions:
     with the delays of `reconnects`, until the server has been unreachable for `give_up_after_seconds`.
     `on_connectivity` is called on the event loop when the first attempt to reopen fails, and when the server answers
     again: once for all streams of a client. `jitter` draws a number in [0, 1) for each delay, so that many clients of
-    one server do not return at the same moment.
+    one server do not return at the same moment. `compression` is that of messages with params, results or
+    output, if the server accepts it.
     """
 
     call_timeout_seconds: float = 20.0
@@ -39,3 +41,4 @@ class ClientOptions:
     give_up_after_seconds: float = 60.0
     on_connectivity: Callable[[Connectivity], None] | None = None
     jitter: Callable[[], float] = random.random
+    compression: Compression = DEFAULT_COMPRESSION

@@ -60,6 +60,8 @@ class AgentHello(NamedTuple):
     labels: dict[str, str]
     version: str
     held: tuple[HeldCommand, ...]
+    accepts_gzip: bool = False
+    """Whether it accepts compressed messages."""
 
 
 class Attached(NamedTuple):

@@ -28,6 +28,15 @@ class Stage(StrEnum):
     STARTED_TO_FINISHED = "started_to_finished"
 
 
+class Compressed(StrEnum):
+    """What is compressed, with its direction."""
+
+    SENT_TO_AGENTS = "sent_to_agents"
+    RECEIVED_FROM_AGENTS = "received_from_agents"
+    SENT_TO_CALLERS = "sent_to_callers"
+    RECEIVED_FROM_CALLERS = "received_from_callers"
+
+
 class Metrics:
     """The metrics of one process, in their own registry. Use only on the event loop's thread."""
 
@@ -37,6 +46,7 @@ class Metrics:
         self._create_gauges()
         self._create_command_metrics()
         self._create_call_metrics()
+        self._create_compression_metrics()
         ProcessCollector(registry=self.registry)
         Info("distributor_build", "Version of this process.", registry=self.registry).info(
             {"version": distributor.__version__}
@@ -107,6 +117,12 @@ class Metrics:
         """Observe a finished call. `method` is its short name, such as QueueCommand; `code` a canonical code name."""
         self._rpc_seconds.child(method, code).observe(seconds)
 
+    def compressed(self, what: Compressed, plain_bytes: int, compressed_bytes: int) -> None:
+        """Count the bytes of one compressed item, before and after. Equal sizes: compression saved too little."""
+        plain, packed = self._compressed[what]
+        plain.inc(plain_bytes)
+        packed.inc(compressed_bytes)
+
     def _create_gauges(self) -> None:
         def gauge(name: str, documentation: str) -> Gauge:
             return Gauge(f"distributor_{name}", documentation, registry=self.registry)
@@ -157,6 +173,21 @@ class Metrics:
         self._loop_lag = Histogram(
             self.registry, "distributor_event_loop_lag_seconds", "Lateness of the event loop.", _LATENCY_BOUNDS
         ).child()
+
+    def _create_compression_metrics(self) -> None:
+        plain = Counter(
+            "distributor_compression_plain_bytes",
+            "Bytes before compression.",
+            ["what"],
+            registry=self.registry,
+        )
+        packed = Counter(
+            "distributor_compression_compressed_bytes",
+            "Bytes after compression; what compression did not make smaller counts as it was.",
+            ["what"],
+            registry=self.registry,
+        )
+        self._compressed = {what: (plain.labels(what.value), packed.labels(what.value)) for what in Compressed}
 
 
 def _stage_ends(receipts: Receipts) -> tuple[int, int, int, int]:

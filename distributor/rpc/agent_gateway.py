@@ -28,6 +28,7 @@ from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceServicer
 from distributor.wire.limits import MAX_OUTPUT_CHUNK_BYTES
+from distributor.wire.message_packer import PLAIN
 
 logger = get_logger()
 
@@ -55,6 +56,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._admission = AgentAdmission(settings.max_agents)
         self.hello_timeout_seconds = HELLO_TIMEOUT_SECONDS
         """How long a new stream may wait before its Hello."""
+        self.packer = PLAIN
+        """Compresses messages to agents, and decompresses theirs."""
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
@@ -76,7 +79,8 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def _serve(self, hello: AgentHello, context: Context) -> None:
         attached = await self._attach(hello)
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
-        stream = AgentStream(context, session, self._reports, self._sessions)
+        stream = AgentStream(context, session, self._reports, self._sessions, packer=self.packer)
+        stream.accepts_gzip = hello.accepts_gzip
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
         if older is not None:
@@ -158,6 +162,7 @@ class AgentGateway(AgentGatewayServiceServicer):
                 max_unacknowledged_output_bytes=unacknowledged_output_bytes(settings),
             ),
             server_version=f"distributor {distributor.__version__}",
+            accepts_gzip=self.packer.enabled,
         )
         welcome.heartbeat_interval.FromMilliseconds(round(settings.heartbeat_interval * 1000))
         welcome.start_within.FromMilliseconds(round(settings.start_within * 1000))

@@ -62,6 +62,7 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
             *(_held(item, running=True) for item in hello.running),
             *(_held(item, running=False) for item in hello.unacknowledged),
         ),
+        accepts_gzip=hello.accepts_gzip,
     )
 
 

@@ -25,8 +25,10 @@ from distributor.rpc.agent_messages import report
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.rpc.malformed import Malformed
 from distributor.rpc.status import to_grpc
+from distributor.rpc.unpacking import unpacked
 from distributor.tasks import off_loop
 from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.wire.message_packer import PLAIN, MessagePacker
 
 logger = get_logger()
 
@@ -60,10 +62,12 @@ class AgentStream:
         "_handler",
         "_last_write_seconds",
         "_outbox",
+        "_packer",
         "_reports",
         "_sessions",
         "_writer",
         "_written",
+        "accepts_gzip",
         "session",
     )
 
@@ -74,6 +78,7 @@ class AgentStream:
         reports: AgentReports,
         sessions: SessionStore,
         last_write_seconds: float = LAST_WRITE_SECONDS,
+        packer: MessagePacker = PLAIN,
     ) -> None:
         """`last_write_seconds` bounds the final writes when the stream ends."""
         self._last_write_seconds = last_write_seconds
@@ -81,6 +86,9 @@ class AgentStream:
         self._context = context
         self._reports = reports
         self._sessions = sessions
+        self.accepts_gzip = False
+        """Whether the agent accepts compressed messages."""
+        self._packer = packer
         self._outbox = AgentOutbox()
         self._writer: asyncio.Task[None] | None = None
         self._written = asyncio.Event()
@@ -165,6 +173,7 @@ class AgentStream:
                 return False
             if isinstance(request, Malformed):
                 raise request.error
+            request = await unpacked(self._packer, request)
             now = monotonic_ms()
             try:
                 await self._handle(request, now)
@@ -250,6 +259,8 @@ class AgentStream:
             self._written.set()
 
     async def _write_message(self, message: pb.ConnectResponse, sent: list[tuple[str, str]]) -> None:
+        if self.accepts_gzip and message.HasField("commands"):
+            message = await self._packer.pack(message, len(message.commands.assignments))
         await self._context.write(message)
         now = monotonic_ms()
         for command_id, lease_id in sent:

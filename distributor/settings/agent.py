@@ -10,7 +10,17 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from distributor.model.command import AGENT_ID_PATTERN
-from distributor.settings.values import Address, Grace, Labels, LogFormat, LogLevel, NameList, SettingsGroup
+from distributor.settings.values import (
+    Address,
+    CompressionMethod,
+    Grace,
+    Labels,
+    LogFormat,
+    LogLevel,
+    NameList,
+    SettingsGroup,
+    ThresholdBytes,
+)
 
 
 def hostname_as_agent_id() -> str:
@@ -49,5 +59,12 @@ class AgentSettings(SettingsGroup):
         json_schema_extra={"shown_default": "empty"},
     )
     stop_grace: Grace = Field(5.0, description="Seconds between SIGTERM and SIGKILL when a command is stopped.")
+    compression: CompressionMethod = Field(
+        "gzip",
+        description="Compress messages with params, results or output: `gzip` if the server accepts it, or `off`.",
+    )
+    compression_threshold: ThresholdBytes = Field(
+        1_024, description="Minimum average size of the commands or results in a compressed message, in bytes."
+    )
     log_format: LogFormat = Field("console", description="Format of log lines.")
     log_level: LogLevel = Field("info", description="Minimum level of log lines.")

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from distributor.settings.values import Address, SettingsGroup
+from distributor.settings.values import Address, CompressionMethod, SettingsGroup, ThresholdBytes
 
 
 class ClientSettings(SettingsGroup):
@@ -17,3 +17,10 @@ class ClientSettings(SettingsGroup):
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_")
 
     server: Address = Field("127.0.0.1:50051", description="Server to call, `host:port`.")
+    compression: CompressionMethod = Field(
+        "gzip",
+        description="Compress messages with params, results or output: `gzip` if the server accepts it, or `off`.",
+    )
+    compression_threshold: ThresholdBytes = Field(
+        1_024, description="Minimum average size of the commands or results in a compressed message, in bytes."
+    )

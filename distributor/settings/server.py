@@ -12,12 +12,14 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.settings.values import (
     Address,
+    CompressionMethod,
     Grace,
     LogFormat,
     LogLevel,
     PayloadBytes,
     Seconds,
     SettingsGroup,
+    ThresholdBytes,
     ValkeyUrl,
     split_address,
 )
@@ -111,6 +113,14 @@ class ServerSettings(SettingsGroup):
         2_000, ge=1, le=100_000, description="Maximum number of concurrent calls, watch calls included."
     )
     max_agents: int = Field(20_000, ge=1, le=1_000_000, description="Maximum number of attached agents.")
+
+    compression: CompressionMethod = Field(
+        "gzip",
+        description="Compress messages with params, results or output: `gzip` if the peer accepts it, or `off`.",
+    )
+    compression_threshold: ThresholdBytes = Field(
+        1_024, description="Minimum average size of the commands or results in a compressed message, in bytes."
+    )
 
     drain_timeout: Grace = Field(20.0, description="Seconds that calls and streams have to end when the server stops.")
     loop_stall_threshold: Seconds = Field(

@@ -109,5 +109,7 @@ OriginList = Annotated[
     tuple[Annotated[str, AfterValidator(_check_origin)], ...], NoDecode, BeforeValidator(_split_list)
 ]
 Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+CompressionMethod = Literal["gzip", "off"]
+ThresholdBytes = Annotated[int, Field(ge=0, le=MAX_PAYLOAD_BYTES)]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]

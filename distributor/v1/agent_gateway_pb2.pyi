@@ -149,6 +149,9 @@ class ConnectRequest(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     CANCEL_REPORTS_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First message only, and alone in it."""
@@ -185,10 +188,11 @@ class ConnectRequest(_message.Message):
         results: _abc.Iterable[Global___Result] | None = ...,
         cancel_reports: _abc.Iterable[Global___CancelReport] | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "goodbye", b"goodbye", "gzip", b"gzip", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,6 +212,9 @@ class ConnectResponse(_message.Message):
     COMMANDS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First message only."""
@@ -245,10 +252,11 @@ class ConnectResponse(_message.Message):
         commands: Global___Commands | None = ...,
         drain: Global___Drain | None = ...,
         stop: Global___Stop | None = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "drain", b"drain", "heartbeat_reply", b"heartbeat_reply", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "result_acks", b"result_acks", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "result_acks", b"result_acks", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,6 +297,7 @@ class Hello(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     UNACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """[A-Za-z0-9._-]{1,128}"""
     instance_id: _builtins.str
@@ -299,6 +308,8 @@ class Hello(_message.Message):
     """Maximum number of concurrent commands, 1 to 1,000."""
     agent_version: _builtins.str
     """Software name and version."""
+    accepts_gzip: _builtins.bool
+    """The server may set ConnectResponse.gzip."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -325,10 +336,11 @@ class Hello(_message.Message):
         running: _abc.Iterable[Global___RunningCommand] | None = ...,
         unacknowledged: _abc.Iterable[Global___RunningCommand] | None = ...,
         agent_version: _builtins.str = ...,
+        accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -658,10 +670,13 @@ class Welcome(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Increases with each session of this agent."""
     server_version: _builtins.str
     """Software name and version."""
+    accepts_gzip: _builtins.bool
+    """The agent may set ConnectRequest.gzip."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -681,10 +696,11 @@ class Welcome(_message.Message):
         limits: Global___Limits | None = ...,
         verdicts: _abc.Iterable[Global___HeldCommandVerdict] | None = ...,
         server_version: _builtins.str = ...,
+        accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "start_within", b"start_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_version", b"server_version", "start_within", b"start_within", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_version", b"server_version", "start_within", b"start_within", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

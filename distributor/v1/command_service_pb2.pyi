@@ -57,12 +57,18 @@ class QueueCommandRequest(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """The same key with the same command returns the same id, for 24 hours; with another command, ALREADY_EXISTS.
     At most 128 printable ASCII characters.
     """
     hold_output: _builtins.bool
     """A WatchCommand with hold_output will follow: hold output for it from the first byte, for up to 10 s."""
+    accepts_gzip: _builtins.bool
+    """The response may have gzip set."""
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def command(self) -> _command_pb2.Command: ...
     def __init__(
@@ -71,10 +77,12 @@ class QueueCommandRequest(_message.Message):
         command: _command_pb2.Command | None = ...,
         idempotency_key: _builtins.str = ...,
         hold_output: _builtins.bool = ...,
+        accepts_gzip: _builtins.bool = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hold_output", b"hold_output", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "command", b"command", "gzip", b"gzip", "hold_output", b"hold_output", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,8 +97,14 @@ class QueueCommandResponse(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ALREADY_QUEUED_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
     already_queued: _builtins.bool
     """The idempotency key was used before: this is the earlier command."""
+    accepts_gzip: _builtins.bool
+    """Later requests may have gzip set."""
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def command(self) -> _command_pb2.Command: ...
     @_builtins.property
@@ -101,10 +115,12 @@ class QueueCommandResponse(_message.Message):
         command: _command_pb2.Command | None = ...,
         state: _command_pb2.CommandState | None = ...,
         already_queued: _builtins.bool = ...,
+        accepts_gzip: _builtins.bool = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_queued", b"already_queued", "command", b"command", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "already_queued", b"already_queued", "command", b"command", "gzip", b"gzip", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -118,8 +134,11 @@ class QueueCommandsRequest(_message.Message):
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     WITH_COMMANDS_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
     with_commands: _builtins.bool
     """Answer with the command and state of each queued command, as QueueCommand does, but without params."""
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueCommandRequest]: ...
     def __init__(
@@ -127,10 +146,11 @@ class QueueCommandsRequest(_message.Message):
         *,
         requests: _abc.Iterable[Global___QueueCommandRequest] | None = ...,
         with_commands: _builtins.bool = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "with_commands", b"with_commands"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip", "requests", b"requests", "with_commands", b"with_commands"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,16 +163,20 @@ class QueueCommandsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
+    accepts_gzip: _builtins.bool
+    """Later requests may have gzip set."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueCommandOutcome]: ...
     def __init__(
         self,
         *,
         outcomes: _abc.Iterable[Global___QueueCommandOutcome] | None = ...,
+        accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "outcomes", b"outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,15 +306,19 @@ class GetCommandRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
+    accepts_gzip: _builtins.bool
+    """The response may have gzip set."""
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
+        accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "command_id", b"command_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,6 +330,9 @@ class GetCommandResponse(_message.Message):
 
     COMMAND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def command(self) -> _command_pb2.Command: ...
     @_builtins.property
@@ -311,10 +342,11 @@ class GetCommandResponse(_message.Message):
         *,
         command: _command_pb2.Command | None = ...,
         state: _command_pb2.CommandState | None = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "gzip", b"gzip", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,15 +357,19 @@ class GetResultRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
+    accepts_gzip: _builtins.bool
+    """The response may have gzip set."""
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
+        accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "command_id", b"command_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -344,16 +380,20 @@ class GetResultResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULT_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def result(self) -> _command_pb2.CommandResult: ...
     def __init__(
         self,
         *,
         result: _command_pb2.CommandResult | None = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,6 +541,7 @@ class WatchCommandRequest(_message.Message):
     OUTPUT_OFFSET_FIELD_NUMBER: _builtins.int
     WITHOUT_OUTPUT_FIELD_NUMBER: _builtins.int
     HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
+    ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     output_offset: _builtins.int
     """Where output starts; 0 for all of it. Output that was dropped is reported as a gap."""
@@ -511,6 +552,8 @@ class WatchCommandRequest(_message.Message):
     (60 s by default) loses its hold and may find a gap. Effective only if agent and caller are connected to the same
     server.
     """
+    accepts_gzip: _builtins.bool
+    """Responses may have gzip set."""
     def __init__(
         self,
         *,
@@ -518,10 +561,11 @@ class WatchCommandRequest(_message.Message):
         output_offset: _builtins.int = ...,
         without_output: _builtins.bool = ...,
         hold_output: _builtins.bool = ...,
+        accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "hold_output", b"hold_output", "output_offset", b"output_offset", "without_output", b"without_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "command_id", b"command_id", "hold_output", b"hold_output", "output_offset", b"output_offset", "without_output", b"without_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,6 +579,9 @@ class WatchCommandResponse(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     GAP_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
+    gzip: _builtins.bytes
+    """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
     def command(self) -> Global___CommandSummary: ...
     @_builtins.property
@@ -554,10 +601,11 @@ class WatchCommandResponse(_message.Message):
         output: _command_pb2.OutputChunk | None = ...,
         gap: Global___OutputGap | None = ...,
         result: _command_pb2.CommandResult | None = ...,
+        gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "gap", b"gap", "output", b"output", "result", b"result", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "gap", b"gap", "output", b"output", "result", b"result", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "gap", b"gap", "gzip", b"gzip", "output", b"output", "result", b"result", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["command", "output", "gap", "result"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015

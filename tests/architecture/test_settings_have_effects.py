@@ -40,6 +40,8 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "max_watchers": "test_more_watchers_than_allowed_are_refused",
         "max_calls": "test_calls_beyond_the_limit",
         "max_agents": "test_agents_beyond_the_limit",
+        "compression": "test_a_server_with_compression_off_neither_compresses_nor_asks_for_it",
+        "compression_threshold": "test_compression_threshold_is_where_it_begins",
         "drain_timeout": "test_a_drain_ends_within_its_timeout",
         "loop_stall_threshold": "test_loop_stall_threshold_is_how_long_the_loop_may_be_blocked",
         "log_format": "test_content_is_withheld",
@@ -80,11 +82,15 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "allowed_programs": "test_only_allowed_programs_run",
         "labels": "test_what_it_says_of_itself_comes_from_its_settings",
         "stop_grace": "test_nothing_is_left_running_when_the_agent_is_cancelled",
+        "compression": "test_compression_of_the_agent_comes_from_its_settings",
+        "compression_threshold": "test_compression_of_the_agent_comes_from_its_settings",
         "log_format": "test_content_is_withheld",
         "log_level": "test_level",
     },
     "client": {
         "server": "test_a_server_that_stays_away_is_given_up",
+        "compression": "test_compression_of_calls_is_a_setting",
+        "compression_threshold": "test_compression_of_calls_is_a_setting",
     },
 }
 """The name of the test of each setting, by the table of its group. In which file it is does not matter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gzip
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -104,7 +105,8 @@ class RpcFaults(HandlerWrapper):
     async def _enter(self, method: str, request: Any, context: Context) -> None:
         self.calls[method] += 1
         # A copy: servicers fill in what a request leaves open.
-        self.requests.append(copy.deepcopy(request))
+        packed = getattr(request, "gzip", b"")
+        self.requests.append(type(request).FromString(gzip.decompress(packed)) if packed else copy.deepcopy(request))
         self._changed.set()
         if method in self._held:
             await self._held[method].wait()

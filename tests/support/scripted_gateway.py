@@ -204,6 +204,7 @@ def welcome(
     start_within: float = 15.0,
     max_output: int = 262_144,
     verdicts: tuple[gateway.HeldCommandVerdict, ...] = (),
+    accepts_gzip: bool = False,
 ) -> gateway.ConnectResponse:
     """A Welcome with the defaults of a real server."""
     message = gateway.ConnectResponse()
@@ -214,6 +215,7 @@ def welcome(
     message.welcome.limits.max_output_chunk_bytes = 65_536
     message.welcome.limits.max_unacknowledged_output_bytes = max_output
     message.welcome.verdicts.extend(verdicts)
+    message.welcome.accepts_gzip = accepts_gzip
     return message
 
 

@@ -66,6 +66,29 @@ async def test_a_setting_that_does_not_exist(server: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("setting", "is_compressed"),
+    [("compression = 'gzip'", True), ("compression = 'off'", False), ("compression_threshold = 100_000", True)],
+)
+async def test_compression_of_calls_is_a_setting(
+    running: RunningServer, tmp_path: Path, setting: str, is_compressed: bool
+) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(f"[client]\n{setting}\n")
+    command_id = await running.queue(params={"text": "all work and no play " * 500})
+
+    def compressed_bytes() -> float:
+        name = "distributor_compression_compressed_bytes_total"
+        return running.process.metrics.registry.get_sample_value(name, {"what": "sent_to_callers"}) or 0.0
+
+    before = compressed_bytes()
+    finished = await run_sender(running.address, "--config", str(config), "get", command_id)
+
+    assert "all work and no play" in finished.stdout.decode()
+    # The threshold is that of the caller's own messages: the server has another.
+    assert (compressed_bytes() > before) is is_compressed
+
+
+@pytest.mark.parametrize(
     ("arguments", "redirection", "complaint"),
     [
         (["agents"], ">&-", "standard output is closed"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from distributor.agent import Compression
 from distributor.cli import command_agent
 from distributor.cli.exit_codes import ExitCode
 from distributor.settings import AgentSettings
@@ -77,3 +78,9 @@ def test_an_allowed_program_that_is_missing_is_one_line() -> None:
     outcome = CliRunner().invoke(command_agent.main, ["--allow-exec", "--allow-program=no-such-program"])
     assert outcome.exit_code == ExitCode.USAGE
     assert outcome.output == "command-agent: the allowed program 'no-such-program' is not on this host\n"
+
+
+def test_compression_of_the_agent_comes_from_its_settings() -> None:
+    settings = AgentSettings(agent_id="a1", compression="off", compression_threshold=5_000)
+    assert command_agent.build_agent(settings).compression == Compression(enabled=False, threshold_bytes=5_000)
+    assert command_agent.build_agent(AgentSettings(agent_id="a1")).compression == Compression()
