@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
@@ -20,6 +21,7 @@ from distributor.client.translation import (
     batches,
     command_of,
     outcome_of,
+    queued_of,
     result_of,
     state_of,
     wire_agent_status,
@@ -28,7 +30,7 @@ from distributor.client.translation import (
 )
 from distributor.client.unary_calls import UnaryCalls
 from distributor.client.watch_streams import WatchStreams
-from distributor.errors import DistributorError
+from distributor.errors import DistributorError, Unavailable
 from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState
 from distributor.model.delivery import Update
@@ -101,8 +103,8 @@ class CommandClient:
     async def queue_many(self, requests: Iterable[CommandRequest]) -> list[values.QueueOutcome]:
         """Queue any number of commands, in order; one outcome for each, in the same order.
 
-        Sends up to 1,000 commands per call. Raises if the first call fails. If a later call fails, its error is the
-        outcome of each command not queued yet.
+        Sends up to 1,000 commands per call, and again those that the server could not store. Raises if the first call
+        fails. If a later call fails, its error is the outcome of each command not queued yet.
         """
         requests = list(requests)
         wired = [wire_request(request, request.idempotency_key or _minted_key()) for request in requests]
@@ -114,9 +116,21 @@ class CommandClient:
                 if not outcomes:
                     raise
                 return outcomes + [error] * (len(requests) - len(outcomes))
-            own_keys = (bool(request.idempotency_key) for request in requests[len(outcomes) :])
-            outcomes += [outcome_of(outcome, own) for outcome, own in zip(answer.outcomes, own_keys, strict=False)]
+            own_keys = [bool(request.idempotency_key) for request in requests[len(outcomes) :][: len(batch)]]
+            answered = [outcome_of(outcome, own) for outcome, own in zip(answer.outcomes, own_keys, strict=True)]
+            away = [place for place, outcome in enumerate(answered) if isinstance(outcome, Unavailable)]
+            again = await asyncio.gather(*(self._queue_again(batch[place], own_keys[place]) for place in away))
+            for place, outcome in zip(away, again, strict=True):
+                answered[place] = outcome
+            outcomes += answered
         return outcomes
+
+    async def _queue_again(self, request: wire.QueueCommandRequest, own_key: bool) -> values.QueueOutcome:
+        """Queue a command of a batch under the same key, after the store went away before or while storing it."""
+        try:
+            return queued_of(await self._calls.call(self._queueing.call, request), own_key)
+        except DistributorError as error:
+            return error
 
     async def get(self, command_id: str) -> Command:
         """Get a command with its state. Raises NotFound."""

@@ -61,7 +61,7 @@ class _Group:
 
 
 class QueueCalls:
-    """Sends the requests of concurrent callers over one connection, on one event loop.
+    """Sends the requests of concurrent callers over one connection, on the event loop that creates it.
 
     A request goes out at once, as a QueueCommand. Requests that arrive while another is in flight go together in one
     QueueCommands, within `limits`. Each caller gets the answer to its own request, has its own deadline, and can be
@@ -71,6 +71,7 @@ class QueueCalls:
     def __init__(self, stub: CommandServiceAsyncStub, target: str, limits: GatheringLimits = DEFAULT_LIMITS) -> None:
         self._stub = stub
         self._target = target
+        self._loop = asyncio.get_running_loop()
         self._gathering: Gathering[_Call] = Gathering(limits)
         self._groups: set[_Group] = set()
         self._unanswered: set[_Call] = set()
@@ -79,11 +80,10 @@ class QueueCalls:
 
     async def call(self, request: QueueCommandRequest, timeout: float) -> Answer:
         """Queue one command. Raises an error of `distributor.errors`; Unavailable after `timeout` seconds."""
-        loop = asyncio.get_running_loop()
-        call = _Call(request, loop.time() + timeout, loop.create_future())
+        call = _Call(request, self._loop.time() + timeout, self._loop.create_future())
         self._unanswered.add(call)
         self._wait(call)
-        timer = loop.call_at(call.deadline, _expire, call.answer)
+        timer = self._loop.call_at(call.deadline, _expire, call.answer)
         try:
             answer = await call.answer
             if answer is None:
@@ -113,8 +113,7 @@ class QueueCalls:
 
     def _wait(self, call: _Call, *, alone: bool = False) -> None:
         call.group = None
-        now = asyncio.get_running_loop().time()
-        self._gathering.add(call, call.request.ByteSize() + _ENVELOPE_BYTES, now, alone=alone)
+        self._gathering.add(call, call.request.ByteSize() + _ENVELOPE_BYTES, self._loop.time(), alone=alone)
         self._look_soon()
 
     def _leave(self, call: _Call) -> None:
@@ -130,16 +129,15 @@ class QueueCalls:
         if self._next_look is not None:
             self._next_look.cancel()
         self._looks_soon = True
-        self._next_look = asyncio.get_running_loop().call_soon(self._look)
+        self._next_look = self._loop.call_soon(self._look)
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
         self._looks_soon, self._next_look = False, None
-        while taken := self._gathering.take_group(loop.time()):
+        while taken := self._gathering.take_group(self._loop.time()):
             self._start([call for call in taken if not call.answer.done()])
         leaves_at = self._gathering.leaves_at
         if leaves_at is not None:
-            self._next_look = loop.call_at(leaves_at, self._look)
+            self._next_look = self._loop.call_at(leaves_at, self._look)
 
     def _start(self, calls: Sequence[_Call]) -> None:
         if not calls:
@@ -167,7 +165,7 @@ class QueueCalls:
             self._look_soon()
 
     async def _answers(self, calls: Sequence[_Call]) -> Sequence[Answer]:
-        timeout = max(call.deadline for call in calls) - asyncio.get_running_loop().time()
+        timeout = max(call.deadline for call in calls) - self._loop.time()
         if len(calls) == 1:
             return [await self._stub.QueueCommand(calls[0].request, timeout=timeout)]
         batch = QueueCommandsRequest(requests=[call.request for call in calls], with_commands=True)

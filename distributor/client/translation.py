@@ -140,7 +140,7 @@ def _state(
         status=_known(STATUS_FROM_WIRE, wire.status),
         attempt=wire.attempt,
         receipts=_receipts(wire.receipts),
-        cancel_ms=_ms(wire.cancel_time),
+        cancel_ms=_ms(wire, "cancel_time"),
         reason=_reason(wire.reason),
         params_summary=summary,
         revision=wire.revision,
@@ -152,7 +152,7 @@ def _state(
 def _presence(wire: command_pb2.CommandState) -> AgentPresence | None:
     if not wire.HasField("agent_known"):
         return None
-    away_since_ms = _ms(wire.agent_away_since)
+    away_since_ms = _ms(wire, "agent_away_since")
     return AgentPresence(wire.agent_known, wire.agent_known and not away_since_ms, away_since_ms)
 
 
@@ -162,6 +162,14 @@ def outcome_of(wire: command_service_pb2.QueueCommandOutcome, own_key: bool) -> 
         already_queued = wire.already_queued and own_key
         return values.Queued(wire.command_id, already_queued, wire.agent_connected, wire.agent_known)
     return error_of_outcome(wire.error)
+
+
+def queued_of(
+    wire: command_service_pb2.QueueCommandResponse | command_service_pb2.QueueCommandOutcome, own_key: bool
+) -> values.Queued:
+    """The outcome of a command that was queued again by itself. `own_key` as in `outcome_of`."""
+    agent = _presence(wire.state) or AgentPresence(False, False, 0)
+    return values.Queued(wire.command.command_id, wire.already_queued and own_key, agent.present, agent.known)
 
 
 def result_of(wire: command_pb2.CommandResult) -> CommandResult:
@@ -177,7 +185,7 @@ def result_of(wire: command_pb2.CommandResult) -> CommandResult:
         data=plain_value(wire.data),
         output_bytes=wire.output_bytes,
         output_dropped_bytes=wire.output_dropped_bytes,
-        finished_ms=_ms(wire.finish_time),
+        finished_ms=_ms(wire, "finish_time"),
     )
 
 
@@ -208,9 +216,9 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
         types=tuple(wire.types),
         labels=dict(wire.labels),
         version=wire.agent_version,
-        connected_ms=_ms(wire.connect_time),
-        last_seen_ms=_ms(wire.last_seen_time),
-        away_since_ms=_ms(wire.away_since),
+        connected_ms=_ms(wire, "connect_time"),
+        last_seen_ms=_ms(wire, "last_seen_time"),
+        away_since_ms=_ms(wire, "away_since"),
     )
 
 
@@ -224,17 +232,17 @@ def _known(table: Mapping[N, T], number: N) -> T:
 
 def _chunk(wire: command_pb2.OutputChunk) -> OutputChunk:
     stream = STREAM_FROM_WIRE.get(wire.stream, OutputStream.STDOUT)
-    return OutputChunk(stream, wire.offset, wire.data, _ms(wire.receive_time))
+    return OutputChunk(stream, wire.offset, wire.data, _ms(wire, "receive_time"))
 
 
 def _receipts(wire: command_pb2.Receipts) -> Receipts:
     return Receipts(
-        _ms(wire.queue_time),
-        _ms(wire.assign_time),
-        _ms(wire.send_time),
-        _ms(wire.acknowledge_time),
-        _ms(wire.start_time),
-        _ms(wire.finish_time),
+        _ms(wire, "queue_time"),
+        _ms(wire, "assign_time"),
+        _ms(wire, "send_time"),
+        _ms(wire, "acknowledge_time"),
+        _ms(wire, "start_time"),
+        _ms(wire, "finish_time"),
     )
 
 
@@ -242,12 +250,12 @@ def _reason(wire: command_pb2.Reason) -> Reason:
     return Reason(wire.code, wire.message)
 
 
-def _ms(wire: Timestamp) -> int:
-    return wire.ToMilliseconds() if _is_set(wire) else 0
-
-
-def _is_set(wire: Message) -> bool:
-    return wire.ByteSize() > 0
+def _ms(message: Message, field: str) -> int:
+    """The time in `field` of `message`. Most are unset, and asking is cheaper than creating an empty time."""
+    if not message.HasField(field):
+        return 0
+    time: Timestamp = getattr(message, field)
+    return time.ToMilliseconds()
 
 
 def _fill_params(command: command_pb2.Command, params: Mapping[str, JsonValue]) -> None:

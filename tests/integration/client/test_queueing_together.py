@@ -10,7 +10,15 @@ import grpc
 import pytest
 
 from distributor import errors
-from distributor.client import ClientOptions, CommandClient, CommandRequest, CommandStatus, OfflinePolicy, QueuedCommand
+from distributor.client import (
+    ClientOptions,
+    CommandClient,
+    CommandRequest,
+    CommandStatus,
+    OfflinePolicy,
+    Queued,
+    QueuedCommand,
+)
 from distributor.v1 import command_service_pb2 as wire
 from tests.integration.client.conftest import QUICK
 from tests.support.answered_errors import Refusal
@@ -235,7 +243,9 @@ async def test_tries_are_bounded_for_each(client: CommandClient, faults: RpcFaul
     assert len(set(keys_sent(faults))) == 10
 
 
-async def test_commands_that_were_not_stored_are_tried_again(client: CommandClient, faults: RpcFaults) -> None:
+@pytest.fixture
+def store_away_half_way(faults: RpcFaults) -> None:
+    """Of the first ten commands that are queued together, only five are answered as stored."""
     fails_once = iter([True])
 
     def half_way(answer: wire.QueueCommandsResponse) -> None:
@@ -246,6 +256,10 @@ async def test_commands_that_were_not_stored_are_tried_again(client: CommandClie
 
     faults.edit_answers("QueueCommands", half_way)
 
+
+async def test_commands_that_were_not_stored_are_tried_again(
+    client: CommandClient, faults: RpcFaults, store_away_half_way: None
+) -> None:
     outcomes = await queue_together(client, requests(10))
 
     keys = keys_sent(faults)
@@ -253,6 +267,18 @@ async def test_commands_that_were_not_stored_are_tried_again(client: CommandClie
     assert sorted(keys[10:]) == sorted(keys[5:10])
     assert sorted(ids(outcomes)) == sorted(await stored(client))
     assert not any(outcome.already_queued for outcome in outcomes if isinstance(outcome, QueuedCommand))
+
+
+async def test_commands_of_one_batch_that_were_not_stored_are_tried_again(
+    client: CommandClient, faults: RpcFaults, store_away_half_way: None
+) -> None:
+    outcomes = await client.queue_many([*requests(9), *requests(1, idempotency_key="k")])
+
+    keys = keys_sent(faults)
+    assert sorted(keys[10:]) == sorted(keys[5:10])
+    queued = [outcome for outcome in outcomes if isinstance(outcome, Queued)]
+    assert sorted(one.command_id for one in queued) == sorted(await stored(client))
+    assert [one.already_queued for one in queued] == [False] * 9 + [True]
 
 
 @pytest.mark.parametrize(
