@@ -22,7 +22,7 @@ from distributor.app.signals import StopSignals
 from distributor.errors import DistributorError
 from distributor.tasks import first_of
 
-SCENARIO_TIMEOUT_SECONDS = 900.0
+SCENARIO_TIMEOUT_SECONDS = 1_200.0
 TIDYING_SECONDS = 120.0
 """Time for an interrupted scenario to end its processes."""
 

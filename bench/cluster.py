@@ -69,7 +69,8 @@ class Cluster:
         self._variant = variant
         self._lifespan = Lifespan()
         self._valkey = EmbeddedValkey(folder)
-        self.valkey = ValkeyConnection(self._valkey.url)
+        self.valkey_url = self._valkey.url
+        self.valkey = ValkeyConnection(self.valkey_url)
         self._server = Child(
             "server",
             folder,

@@ -58,15 +58,20 @@ class CpuMeter:
 
     def microseconds_per(self, count: int) -> dict[str, float]:
         """Return CPU microseconds per command for `count` commands, by process name."""
-        return {name: seconds / count * 1_000_000 for name, seconds in self._seconds().items()}
+        return {name: seconds / count * 1_000_000 for name, seconds in self.seconds().items()}
+
+    def seconds(self) -> dict[str, float]:
+        """Return CPU seconds by process name."""
+        return {name: seconds - self._begun[name] for name, seconds in self._used().items()}
+
+    def elapsed(self) -> float:
+        """Return the seconds since the measurement began."""
+        return time.perf_counter() - self._clock_begun
 
     def percent_by_others(self) -> float:
         """Return the percentage of all cores used by other processes, which disturb the measurement."""
-        others = machine_cpu_seconds() - self._machine_begun - sum(self._seconds().values())
-        return max(0.0, others / (time.perf_counter() - self._clock_begun) / CORES * 100)
+        others = machine_cpu_seconds() - self._machine_begun - sum(self.seconds().values())
+        return max(0.0, others / self.elapsed() / CORES * 100)
 
     def _used(self) -> dict[str, float]:
         return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
-
-    def _seconds(self) -> dict[str, float]:
-        return {name: seconds - self._begun[name] for name, seconds in self._used().items()}

@@ -18,7 +18,7 @@ from bench.scale import Scale
 
 FOLDER = Path(__file__).parent
 BASELINE = FOLDER / "baseline.json"
-WIDTH = 110
+WIDTH = 120
 
 
 class Report:

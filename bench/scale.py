@@ -37,6 +37,16 @@ class Scale:
     """Processes that hold the many agents."""
     idle_seconds: float = 22.0
     """Two heartbeats of every agent."""
+    growth_commands: tuple[int, ...] = (1_000, 100_000, 1_000_000)
+    """Numbers of remembered commands, measured in turn. Measuring adds to them."""
+    growth_agents: tuple[int, ...] = (10, 1_000, 10_000)
+    """Numbers of attached agents, measured in turn."""
+    growth_rounds: int = 3
+    growth_batched: int = 5_000
+    """Commands per round."""
+    growth_samples: int = 500
+    growth_idle_seconds: float = 10.0
+    """A heartbeat of every agent."""
     memory_commands: int = 200_000
     memory_reconnects: int = 20_000
     reconnecting_agents: int = 8
@@ -67,6 +77,12 @@ QUICK = Scale(
     many_agents=60,
     agent_processes=2,
     idle_seconds=1.0,
+    growth_commands=(200, 2_000),
+    growth_agents=(10, 60),
+    growth_rounds=1,
+    growth_batched=500,
+    growth_samples=20,
+    growth_idle_seconds=0.5,
     memory_commands=4_000,
     memory_reconnects=200,
     memory_samples=20,

@@ -9,6 +9,7 @@ from bench.cluster import Cluster
 from bench.findings import Finding
 from bench.scale import Scale
 from bench.scenarios.dashboards import dashboards
+from bench.scenarios.growth import growth_agents, growth_commands
 from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
 from bench.scenarios.many_agents import many_agents
@@ -28,6 +29,8 @@ SCENARIOS: dict[str, Scenario] = {
         latency_idle,
         idle_agents,
         many_agents,
+        growth_commands,
+        growth_agents,
         memory_commands,
         memory_reconnects,
         dashboards,
@@ -35,5 +38,5 @@ SCENARIOS: dict[str, Scenario] = {
     )
 }
 
-WITH_MANY_AGENTS = {many_agents.__name__}
+WITH_MANY_AGENTS = {many_agents.__name__, growth_agents.__name__}
 """Scenarios that need `Scale.many_agents` connections to one server."""

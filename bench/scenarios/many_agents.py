@@ -22,7 +22,7 @@ async def many_agents(cluster: Cluster, scale: Scale) -> tuple[list[Finding], di
         # Exclude one-time costs of the first agent.
         await stack.enter_async_context(cluster.agents("first", 1, 1))
         before, begun = resident_bytes(server), time.perf_counter()
-        processes = await attach_many(cluster, stack, count, scale.agent_processes)
+        processes = await attach_many(cluster, stack, count, scale.agent_processes, 1)
         attaching_seconds = time.perf_counter() - begun
         idle = CpuMeter(cluster.pids)
         await asyncio.sleep(scale.idle_seconds)
@@ -58,11 +58,13 @@ async def many_agents(cluster: Cluster, scale: Scale) -> tuple[list[Finding], di
     return findings, details
 
 
-async def attach_many(cluster: Cluster, stack: AsyncExitStack, count: int, processes: int) -> list[Child]:
+async def attach_many(
+    cluster: Cluster, stack: AsyncExitStack, count: int, processes: int, capacity: int
+) -> list[Child]:
     """Attach `count` agents in several processes; `stack` detaches them."""
     return await asyncio.gather(
         *(
-            stack.enter_async_context(cluster.agents(f"agents{number}", count // processes, 1))
+            stack.enter_async_context(cluster.agents(f"agents{number}", count // processes, capacity))
             for number in range(processes)
         )
     )

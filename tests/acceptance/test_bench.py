@@ -52,12 +52,12 @@ def test_a_quick_run_writes_its_figures(tmp_path: Path) -> None:
 def test_latency_is_compared_with_the_floor_of_its_path(tmp_path: Path) -> None:
     document = quick_run("latency_idle", tmp_path)
     figures = {finding["name"]: finding for finding in document["scenarios"]["latency_idle"]["findings"]}
-    three, two = (figures[f"floor of the path with {count} exchanges with Valkey"]["value"] for count in (3, 2))
+    three, two = (figures[f"floor of the path, {count} exchanges with Valkey"]["value"] for count in (3, 2))
     assert three - two == pytest.approx(figures["floor: a Valkey function"]["value"])
-    ratio = figures["p50 / floor with 3 exchanges"]
+    ratio = figures["p50 / floor, 3 exchanges"]
     assert ratio["value"] == pytest.approx(figures["p50"]["value"] / three)
     assert ratio["at_most"] == 1.9
-    assert figures["p99 / floor with 3 exchanges"]["at_most"] == 3
+    assert figures["p99 / floor, 3 exchanges"]["at_most"] == 3
     assert figures["server CPU"]["at_most"] == 1_000
 
 
@@ -83,6 +83,29 @@ def test_all_agents_attach_again_after_a_storm(tmp_path: Path) -> None:
     seconds = figures["storm: until all are attached again"]
     assert figures["storm: reconnects"] == pytest.approx(agents / seconds)
     assert figures["server memory"] > 0
+
+
+@pytest.mark.parametrize("growing", ["commands", "agents"])
+def test_costs_are_compared_with_those_of_the_smallest_size(growing: str, tmp_path: Path) -> None:
+    document = quick_run(f"growth_{growing}", tmp_path)
+    scenario = document["scenarios"][f"growth_{growing}"]
+    small, large = document["settings"][f"growth_{growing}"]
+    figures = {finding["name"]: finding for finding in scenario["findings"]}
+    ratio = figures[f"{large:,} / {small:,} {growing}: total CPU"]
+    costs = {int(size): details["total_cpu"] for size, details in scenario["details"].items()}
+    assert ratio["value"] == pytest.approx(costs[large] / costs[small])
+    assert ratio["at_most"] == 1.25
+
+
+def test_remembered_commands_are_real_ones(tmp_path: Path) -> None:
+    document = quick_run("growth_commands", tmp_path)
+    settings, details = document["settings"], document["scenarios"]["growth_commands"]["details"]
+    # A warm-up round precedes the measured ones.
+    measured = (settings["growth_rounds"] + 1) * settings["growth_batched"] + settings["growth_samples"]
+    for size in settings["growth_commands"]:
+        before, after = details[str(size)]["remembered"]
+        assert before == size
+        assert after == size + measured
 
 
 def test_a_hard_limit_of_open_files_below_the_agents_ends_the_run_before_it_starts(tmp_path: Path) -> None:
