@@ -94,7 +94,7 @@ async def test_commands_come_from_a_file(running: RunningServer) -> None:
 
 SET_BY_THE_SERVER = {
     "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "agentKnown",
-    "agentAwaySince", "outputBytes",
+    "agentAwaySince", "outputBytes", "revision",
 }  # fmt: skip
 
 
