@@ -150,11 +150,12 @@ class AgentWatch:
     def _send_outdated(self, agent: AgentInfo) -> int:
         """Send the running commands of an agent whose connection changed since they were last sent."""
         outdated = self.running.outdated(agent.agent_id, agent.away_since_ms)
-        for state in outdated:
-            self.running.note(state, agent.away_since_ms)
-            change = change_of(state, None, agent_away_since_ms=agent.away_since_ms)
+        for state, _, read_until in outdated:
+            self.running.note(state, agent.away_since_ms, read_until)
+            change = change_of(state, None, agent_away_since_ms=agent.away_since_ms)._replace(read_until=read_until)
             for dashboard in list(self.subscriptions.watchers_of_command(state.command_id, state.agent_id)):
-                dashboard.send_change(change)
+                if dashboard.takes(change):
+                    dashboard.send_change(change)
         return len(outdated)
 
     def _send_seen(self, seen: dict[str, str]) -> None:

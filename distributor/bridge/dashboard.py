@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from distributor.bridge import messages
 from distributor.bridge.dashboard_outbox import DashboardOutbox, Entry
+from distributor.bridge.read_states import ReadStates
 from distributor.bridge.tokens import Identity
 from distributor.model.command import CommandState
 from distributor.model.position import order_of
-
-MAX_ENDED_EARLY: Final = 4_096
-"""More endings than are read in the one or two seconds before their events arrive."""
 
 
 class Change(NamedTuple):
     """A command change and its messages. `result` and `output_bytes` (output size) are set once the command ended.
 
     `event` is the position of the reporting event. After this change a dashboard may resume from `position`, which is
-    earlier than `event` if the event reports more changes. Both are empty for states read from the store.
+    earlier than `event` if the event reports more changes. Both are empty for states read from the store; those have
+    `read_until`, the end of the event stream after the read: up to it, events may report older states.
     `agent_away_since_ms` is 0 while the agent is connected. `without_position` builds `status` for a dashboard that
     cannot resume from `position` yet.
     """
@@ -33,6 +32,7 @@ class Change(NamedTuple):
     output_bytes: int = 0
     agent_away_since_ms: int = 0
     without_position: Callable[[], str] | None = None
+    read_until: str = ""
 
 
 class Dashboard:
@@ -47,12 +47,11 @@ class Dashboard:
         connection_id: str,
         identity: Identity,
         outbox: DashboardOutbox,
-        max_ended_early: int = MAX_ENDED_EARLY,
     ) -> None:
         self.connection_id = connection_id
         self.identity = identity
         self.outbox = outbox
-        self._max_ended_early = max_ended_early
+        self.reads = ReadStates()
         self.resync_reason = ""
         self.resync_needed = asyncio.Event()
         """Set when the dashboard needs a snapshot."""
@@ -69,12 +68,9 @@ class Dashboard:
         self._held: list[Change] | None = None
         self._held_bytes = 0
         self._dropped_changes = False
-        self._ended_early: dict[str, bool] = {}
         self._sequences: dict[str, int] = {}
         self._output_ended: set[str] = set()
         self._expected_endings: set[str] = set()
-        self._expected_reads: set[str] = set()
-        self._deferred_endings: set[str] = set()
         self._missed_changes = False
         self._position = ""
         self._now = asyncio.get_running_loop().time
@@ -96,14 +92,23 @@ class Dashboard:
         self.outbox.add_state("bridge", text, self._now())
         self._changed()
 
-    def send_change(self, change: Change, *, past: bool = False) -> None:
-        """Send a command change or a state read from the store. With `past`, send it ahead of held changes."""
-        if self._held is not None and not past:
+    def takes(self, change: Change) -> bool:
+        """Whether to send a change now. False if it is held until `release`, or a newer state was sent."""
+        if self._held is not None:
             self._hold_change(self._held, change)
-            return
+            return False
+        is_new = self.reads.is_news if change.event else self.reads.is_newest
+        if not is_new(change.state):
+            return False
+        if change.read_until:
+            self.reads.note(change.state, change.read_until)
+        else:
+            self.reads.sent(change.state)
+        return True
+
+    def send_change(self, change: Change) -> None:
+        """Send a change that `takes` approved, or one that precedes those held."""
         command_id = change.state.command_id
-        if self._is_outdated(change):
-            return
         placed = not change.position or self._is_complete_until(change.position)
         status = change.status if placed or change.without_position is None else change.without_position()
         self.outbox.add_state(command_id, status, self._now(), final=change.state.status.terminal)
@@ -152,42 +157,6 @@ class Dashboard:
         if left_out:
             self.resync("slow")
         return held
-
-    def ignore_until_ended(self, command_id: str, *, result_sent: bool) -> None:
-        """Ignore older changes of a command whose ending was read before its event arrived, until it arrives."""
-        self._ended_early[command_id] = result_sent
-        if len(self._ended_early) > self._max_ended_early:
-            # Commands whose event had already arrived are removed only here.
-            del self._ended_early[next(iter(self._ended_early))]
-
-    def expect_read(self, command_ids: Iterable[str]) -> None:
-        """Announce that these commands will be read and their states sent."""
-        self._expected_reads.update(command_ids)
-
-    def defer_ending(self, command_id: str) -> bool:
-        """Leave an ending to an expected read, which also returns it, so that it is sent once and in order.
-
-        Return False if no read is expected. Until the read finishes, no later position is sent.
-        """
-        if command_id not in self._expected_reads:
-            return False
-        self._deferred_endings.add(command_id)
-        return True
-
-    def read_started(self, command_ids: Iterable[str]) -> None:
-        """Record that the read starts: later changes may be newer than its result."""
-        self._expected_reads.difference_update(command_ids)
-
-    def read_finished(self, command_ids: Iterable[str]) -> None:
-        """Record that the states read have been sent."""
-        self._deferred_endings.difference_update(command_ids)
-
-    def read_abandoned(self, command_ids: Collection[str]) -> None:
-        """Record that the read failed; request a snapshot if an ending was deferred to it."""
-        self.read_started(command_ids)
-        if not self._deferred_endings.isdisjoint(command_ids):
-            self.read_finished(command_ids)
-            self.resync("interrupted")
 
     def resync(self, reason: str) -> None:
         """Request a snapshot after missed changes. Until `snapshot_sent`, no later position is sent."""
@@ -252,13 +221,7 @@ class Dashboard:
             await self._has_room.wait()
 
     def _is_complete_until(self, position: str) -> bool:
-        if (
-            self._missed_changes
-            or self._dropped_changes
-            or self.outbox.lost
-            or self._expected_endings
-            or self._deferred_endings
-        ):
+        if self._missed_changes or self._dropped_changes or self.outbox.lost or self._expected_endings:
             return False
         order = order_of(position)
         return all(held.position and order_of(held.position) > order for held in self._held or ())
@@ -299,14 +262,6 @@ class Dashboard:
         self._note_full()
         if self.outbox.overrun:
             self.overrun.set()
-
-    def _is_outdated(self, change: Change) -> bool:
-        command_id = change.state.command_id
-        if command_id not in self._ended_early or not change.position:
-            return False
-        if not change.state.status.terminal:
-            return True
-        return self._ended_early.pop(command_id)
 
 
 def _nothing() -> None:

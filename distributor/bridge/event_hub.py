@@ -102,14 +102,17 @@ class EventHub:
         self._advance_to(batch.position)
 
     def deliver(self, dashboard: Dashboard, change: Change) -> None:
-        """Send a change to a dashboard; an ending is sent after the command's output."""
-        state = change.state
-        self.note_sent(state, change.agent_away_since_ms)
-        if state.status.terminal:
-            if dashboard.defer_ending(state.command_id):
-                return
-            self.subscriptions.remove_commands(dashboard, [state.command_id])
-            if self._pumps.end(dashboard, state.command_id, change):
+        """Send a change to a dashboard, unless it holds its changes or was sent a newer state."""
+        if dashboard.takes(change):
+            self.note_sent(change.state, change.agent_away_since_ms, change.read_until)
+            self.pass_on(dashboard, change)
+
+    def pass_on(self, dashboard: Dashboard, change: Change) -> None:
+        """Send a change to a dashboard, also ahead of held ones; an ending is sent after the command's output."""
+        command_id = change.state.command_id
+        if change.state.status.terminal:
+            self.subscriptions.remove_commands(dashboard, [command_id])
+            if self._pumps.end(dashboard, command_id, change):
                 return
         dashboard.send_change(change)
 
@@ -118,9 +121,16 @@ class EventHub:
         """Agents running a command that a dashboard shows."""
         return self._agents.running.agents
 
-    def note_sent(self, state: CommandState, agent_away_since_ms: int) -> None:
-        """Record that a dashboard shows this command; `agent_away_since_ms` is 0 if its agent is connected."""
-        self._agents.running.note(state, agent_away_since_ms)
+    def note_sent(self, state: CommandState, agent_away_since_ms: int, read_until: str) -> None:
+        """Record that a dashboard shows this command; `agent_away_since_ms` is 0 if its agent is connected.
+
+        `read_until` is the position before which no older state follows; empty if the state is of an event.
+        """
+        self._agents.running.note(state, agent_away_since_ms, read_until)
+
+    async def last_position(self) -> str:
+        """The end of the event stream now: states read before are not older than the events up to it."""
+        return await self._log.last_position()
 
     async def replay(self, after: str, until: str, dashboard: Dashboard) -> AsyncIterator[Change]:
         """Yield the changes between two positions that match the current subscriptions of `dashboard`.

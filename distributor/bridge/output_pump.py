@@ -180,8 +180,7 @@ class OutputPumps:
         viewer = pump.viewers.get(dashboard) if pump is not None else None
         if pump is None or viewer is None:
             return False
-        # An ending read from the store is final: one reported by a later event adds nothing.
-        if viewer.ending is None or not ending.position:
+        if viewer.ending is None:
             viewer.ending = ending
         dashboard.expect_ending(command_id)
         pump.wake(dashboard)

@@ -1,8 +1,7 @@
 """Sends a snapshot or requested states, then every later change, without a gap.
 
-The order is always: subscribe the dashboard and hold its changes; read the store, which includes everything up to the
-position noted before; send the states read; send the held changes. The ending of a command that will be read is left to
-the read, which also returns it, and is sent after the output.
+The order is always: subscribe the dashboard and hold its changes; read the store; send the states read; send the held
+changes. A state read may be ahead of the events, so the dashboard drops those with a lower revision (`ReadStates`).
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.store_view import CommandPage, StoreView
 from distributor.errors import DistributorError, NotFound, ResourceExhausted
-from distributor.model.command import CommandState
 from distributor.model.listing import CommandFilter
 from distributor.model.position import BEGINNING, order_of
 from distributor.wire.documents import Document, agent_document, time_text
 
 COMMANDS_PER_READ: Final = 50
-CLOCK_SLACK_MS: Final = 1_000
 NO_COMMANDS: Final = CommandPage((), (), "", {})
 
 
@@ -54,20 +51,22 @@ class SnapshotSync:
         except ResourceExhausted as error:
             what, refusal = Topics(), messages.error(error)
         until, position = self._hub.position, self._hub.delivered_until
-        shown = await self._send_connected(dashboard, what, connect.resume, reason, position)
+        await self._send_connected(dashboard, what, connect.resume, reason, position)
         if refusal:
             dashboard.send(refusal)
+        self._follow_output(dashboard, what)
         if connect.resume and not reason:
             await self._replay(dashboard, connect.resume, until)
-            self._send_held(dashboard, dashboard.release(), shown, delivered_until=until)
+            self._send_held(dashboard, dashboard.release(), replayed_until=until)
         else:
-            self._send_held(dashboard, dashboard.release(), shown)
+            self._send_held(dashboard, dashboard.release())
         await self._send_commands(dashboard, what)
 
     async def subscribe(self, dashboard: Dashboard, what: Topics) -> None:
         """Subscribe and send current states. Raises ResourceExhausted or Unavailable, then without any effect."""
         fresh = self._new_topics(dashboard, what)
         self._subscribe_commands(dashboard, what)
+        self._follow_output(dashboard, what)
         try:
             self._subscribe_agents(dashboard, what)
             if what.all_agents or what.all_commands:
@@ -78,14 +77,15 @@ class SnapshotSync:
             await self._send_commands(dashboard, what)
         except DistributorError:
             self.unsubscribe(dashboard, fresh)
-            dashboard.read_abandoned(_commands_by_id(what))
             raise
 
     async def follow_queued(self, dashboard: Dashboard, command_id: str) -> None:
         """Follow a command requested by a dashboard, from its first byte, even if the store is unavailable."""
+        what = Topics(output={command_id: 0})
         self._subscriptions.add_commands(dashboard, [command_id])
+        self._follow_output(dashboard, what)
         try:
-            await self._send_commands(dashboard, Topics(output={command_id: 0}))
+            await self._send_commands(dashboard, what)
         except DistributorError:
             dashboard.resync("interrupted")
 
@@ -112,10 +112,11 @@ class SnapshotSync:
 
     async def send_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
         """Send the state of a command unless a subscription covers it."""
-        (change,) = await self._view.read([command_id])
+        (change,) = await self._read([command_id])
         if change is not None and dashboard not in self._subscriptions.watchers_of_command(
             command_id, change.state.agent_id
         ):
+            dashboard.reads.note(change.state, change.read_until, ending_due=True)
             dashboard.send(change.status)
 
     def check_subscription_limit(self, dashboard: Dashboard) -> None:
@@ -131,15 +132,15 @@ class SnapshotSync:
 
     async def _send_connected(
         self, dashboard: Dashboard, what: Topics, resume: str | None, reason: str, position: str
-    ) -> Sequence[CommandState]:
-        """Send `connected`, and a resync if resuming failed. Return the commands of the snapshot."""
+    ) -> None:
+        """Send `connected`, and a resync if resuming failed."""
         resumed = bool(resume) and not reason
         # Missed changes are replayed after this, so a resumed connection keeps its position for now.
         begin = resume if resume and resumed else position
         async with self._agents.lock:
             self._subscribe_agents(dashboard, what)
             agents = [agent_document(agent) for agent in await self._agents.snapshot()]
-            page = NO_COMMANDS if resumed else await self._recent_commands(dashboard, position)
+            page = NO_COMMANDS if resumed else await self._recent_commands(dashboard)
             dashboard.set_resume_position(begin)
             fields = self._connected_fields(dashboard, begin, resumed) | {"agents": agents}
             dashboard.send(messages.connected(fields if resume is not None else fields | {"commands": page.documents}))
@@ -147,7 +148,6 @@ class SnapshotSync:
             if reason:
                 self._metrics.resync(reason)
                 dashboard.send(messages.resync(reason, begin, agents, page.documents))
-        return page.states
 
     def _new_topics(self, dashboard: Dashboard, what: Topics) -> Topics:
         """The part of `what` that `dashboard` is not subscribed to."""
@@ -169,7 +169,10 @@ class SnapshotSync:
         subscriptions.add_commands_of(dashboard, what.commands_of)
         if what.all_commands:
             subscriptions.add_all_commands(dashboard)
-        dashboard.expect_read(_commands_by_id(what))
+
+    def _follow_output(self, dashboard: Dashboard, what: Topics) -> None:
+        for command_id, offset in what.output.items():
+            self._pumps.follow(dashboard, command_id, offset)
 
     def _subscribe_agents(self, dashboard: Dashboard, what: Topics) -> None:
         self._subscriptions.add_agents(dashboard, what.agents)
@@ -190,81 +193,69 @@ class SnapshotSync:
 
     async def _snapshot(self, dashboard: Dashboard, reason: str) -> None:
         position = self._hub.delivered_until
-        shown: Sequence[CommandState] = ()
         dashboard.hold()
         try:
             async with self._agents.lock:
                 agents = [agent_document(agent) for agent in await self._agents.snapshot()]
-                page = await self._recent_commands(dashboard, position)
-                shown = page.states
+                page = await self._recent_commands(dashboard)
                 dashboard.snapshot_sent()
                 dashboard.send(messages.resync(reason, dashboard.resume_position(position), agents, page.documents))
             self._metrics.resync(reason)
         finally:
-            self._send_held(dashboard, dashboard.release(), shown)
+            self._send_held(dashboard, dashboard.release())
 
-    async def _recent_commands(self, dashboard: Dashboard, position: str) -> CommandPage:
+    async def _recent_commands(self, dashboard: Dashboard) -> CommandPage:
         page = await self._view.page(CommandFilter())
+        read_until = await self._hub.last_position()
         for state in page.states:
-            self._hub.note_sent(state, page.away_since_ms.get(state.agent_id, 0))
-            if _event_may_follow(state, position):
-                dashboard.ignore_until_ended(state.command_id, result_sent=False)
+            self._hub.note_sent(state, page.away_since_ms.get(state.agent_id, 0), read_until)
+            # A snapshot has no results: an ending whose event is to come is sent with it.
+            dashboard.reads.note(state, read_until, ending_due=True)
         return page
 
     async def _replay(self, dashboard: Dashboard, after: str, until: str) -> None:
         async for change in self._hub.replay(after, until, dashboard):
             await dashboard.wait_for_room()
-            if not change.state.status.terminal or not dashboard.defer_ending(change.state.command_id):
-                dashboard.send_change(change, past=True)
+            self._hub.pass_on(dashboard, change)
 
-    def _send_held(
-        self,
-        dashboard: Dashboard,
-        held: Sequence[Change],
-        shown: Sequence[CommandState],
-        delivered_until: str = BEGINNING,
-    ) -> None:
-        """Send the held changes, except those already sent and those older than the states `shown`."""
-        newer = {state.command_id: state for state in shown}
+    def _send_held(self, dashboard: Dashboard, held: Sequence[Change], replayed_until: str = BEGINNING) -> None:
+        """Send the held changes, except those already replayed."""
         for change in held:
-            was_shown = newer.get(change.state.command_id)
-            if change.event and order_of(change.event) <= order_of(delivered_until):
-                continue
-            if was_shown is None or change.state.revision >= was_shown.revision:
+            if not change.event or order_of(change.event) > order_of(replayed_until):
                 self._hub.deliver(dashboard, change)
+        dashboard.reads.delivered(self._hub.delivered_until)
 
     async def _send_commands(self, dashboard: Dashboard, what: Topics) -> None:
         command_ids = _commands_by_id(what)
-        dashboard.expect_read(command_ids)
-        try:
-            for start in range(0, len(command_ids), COMMANDS_PER_READ):
-                await dashboard.wait_for_room()
-                await self._send_batch(dashboard, command_ids[start : start + COMMANDS_PER_READ], what)
-        except DistributorError:
-            dashboard.read_abandoned(command_ids)
-            raise
+        for start in range(0, len(command_ids), COMMANDS_PER_READ):
+            await dashboard.wait_for_room()
+            await self._send_batch(dashboard, command_ids[start : start + COMMANDS_PER_READ], what)
 
     async def _send_batch(self, dashboard: Dashboard, command_ids: Sequence[str], what: Topics) -> None:
         dashboard.hold()
-        dashboard.read_started(command_ids)
-        for command_id in command_ids:
-            if command_id in what.output:
-                self._pumps.follow(dashboard, command_id, what.output[command_id])
         try:
-            changes = await self._view.read(command_ids)
+            changes = await self._read(command_ids)
         except BaseException:
-            self._send_held(dashboard, dashboard.release(), ())
+            self._send_held(dashboard, dashboard.release())
             raise
         held = dashboard.release()
         for command_id, change in zip(command_ids, changes, strict=True):
             if change is None:
                 self._reject_unknown(dashboard, command_id)
-                continue
-            if _event_may_follow(change.state, self._hub.position):
-                dashboard.ignore_until_ended(command_id, result_sent=True)
-            self._hub.deliver(dashboard, change)
-        dashboard.read_finished(command_ids)
-        self._send_held(dashboard, held, [change.state for change in changes if change is not None])
+            elif self._is_due(dashboard, command_id, what):
+                self._hub.deliver(dashboard, change)
+        self._send_held(dashboard, held)
+
+    async def _read(self, command_ids: Sequence[str]) -> list[Change | None]:
+        changes = await self._view.read(command_ids)
+        read_until = await self._hub.last_position()
+        return [change and change._replace(read_until=read_until) for change in changes]
+
+    def _is_due(self, dashboard: Dashboard, command_id: str, what: Topics) -> bool:
+        """Whether to send the state read of a command: not if its ending was sent since the subscription."""
+        if command_id in what.output and not self._pumps.follows(dashboard, command_id):
+            self._subscriptions.remove_commands(dashboard, [command_id])
+        return self.is_subscribed_by_id(dashboard, command_id)
 
     def _reject_unknown(self, dashboard: Dashboard, command_id: str) -> None:
         self._subscriptions.remove_commands(dashboard, [command_id])
@@ -278,9 +269,3 @@ class SnapshotSync:
 def _commands_by_id(what: Topics) -> list[str]:
     """Commands subscribed by id, whose states are sent first."""
     return list(dict.fromkeys([*what.commands, *what.output]))
-
-
-def _event_may_follow(state: CommandState, position: str) -> bool:
-    """Whether the event of an ending may still be pending."""
-    milliseconds, _ = order_of(position)
-    return state.status.terminal and state.receipts.finished_ms >= milliseconds - CLOCK_SLACK_MS

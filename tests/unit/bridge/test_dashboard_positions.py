@@ -84,20 +84,18 @@ async def test_while_an_ending_waits_that_is_followed_anew(unfollow: bool) -> No
     assert positions(dashboard) == ["2-0"]
 
 
-async def test_an_ending_that_was_read_takes_the_place_of_the_one_that_waits() -> None:
-    """As it is told by what was read, the event that says the same is not told again, also where it came before."""
+async def test_an_ending_that_is_read_while_it_waits_is_told_once() -> None:
     log, dashboard = NoOutput(), connected()
     pumps = OutputPumps(log)
     try:
         pumps.follow(dashboard, "followed", 0)
         pumps.end(dashboard, "followed", change("followed", "2-0"))
-        dashboard.ignore_until_ended("followed", result_sent=True)
         pumps.end(dashboard, "followed", change("followed", ""))
         log.answers.set()
         await until(lambda: not pumps.follows(dashboard, "followed"))
     finally:
         await pumps.stop()
-    assert positions(dashboard) == [None]
+    assert positions(dashboard) == ["2-0"]
 
 
 async def test_while_states_are_left_out() -> None:
@@ -125,31 +123,8 @@ async def test_until_it_has_been_told_anew_what_it_missed() -> None:
 async def test_while_changes_are_held_only_those_before_them() -> None:
     dashboard = connected()
     dashboard.hold()
-    dashboard.send_change(change("c", "3-0"))
+    dashboard.takes(change("c", "3-0"))
     assert dashboard.resume_position("2-0") == "2-0"
     assert dashboard.resume_position("3-0") == "2-0"
-    dashboard.send_change(change("read", ""))
+    dashboard.takes(change("read", ""))
     assert dashboard.resume_position("2-1") == "2-0"
-
-
-async def test_while_an_ending_is_left_to_what_is_going_to_be_read() -> None:
-    dashboard = connected()
-    dashboard.expect_read(["c"])
-    assert not dashboard.defer_ending("other")
-    assert dashboard.defer_ending("c")
-    assert dashboard.resume_position("2-0") == "1-0"
-    dashboard.read_started(["c"])
-    assert not dashboard.defer_ending("c"), "it may be newer than what is read"
-    assert dashboard.resume_position("2-0") == "1-0"
-    dashboard.read_finished(["c"])
-    assert dashboard.resume_position("2-0") == "2-0"
-
-
-@pytest.mark.parametrize("left", [True, False])
-async def test_an_ending_left_to_what_could_not_be_read_is_told_with_everything(left: bool) -> None:
-    dashboard = connected()
-    dashboard.expect_read(["c", "other"])
-    assert not left or dashboard.defer_ending("c")
-    dashboard.read_abandoned(["c", "other"])
-    assert not dashboard.defer_ending("other")
-    assert dashboard.resync_needed.is_set() is left
