@@ -39,7 +39,7 @@ class WatchPosition:
             case OutputGap():
                 self.output_offset = max(self.output_offset, update.end_offset)
             case CommandState():
-                if update == self._last_state:
+                if not _is_news(update, self._last_state):
                     return None
                 self._last_state = update
         return update
@@ -117,8 +117,7 @@ class WatchStreams:
                 cut = None
                 try:
                     async for state in self._changes(sorted(waiting), reconnecting, deadline):
-                        # A reopened stream begins with the present states, known or not.
-                        if waiting.get(state.command_id, state) == state:
+                        if not _is_news(state, waiting.get(state.command_id, state)):
                             continue
                         if state.status.terminal:
                             del waiting[state.command_id]
@@ -149,3 +148,8 @@ class WatchStreams:
 
     def _ended_early(self) -> Unavailable:
         return Unavailable(f"the server at {self._target} ended the stream before the command had ended")
+
+
+def _is_news(state: CommandState, last: CommandState | None) -> bool:
+    """Whether a state is to be shown after `last`. A reopened stream begins with states that may be known or older."""
+    return last is None or (state.revision >= last.revision and state != last)

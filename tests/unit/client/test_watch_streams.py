@@ -59,6 +59,14 @@ def test_a_state_that_did_not_change_is_not_told_again() -> None:
     assert told == [QUEUED, None, changed, None]
 
 
+@given(st.permutations([QUEUED._replace(revision=revision) for revision in (1, 2, 3, 4, 4)]))
+def test_states_never_go_back_in_whatever_order_reopened_streams_bring_them(order: list[CommandState]) -> None:
+    position = WatchPosition(0)
+    told = [state.revision for state in order if position.advance(state) is not None]
+    assert told == sorted(set(told))
+    assert told[-1] == 4
+
+
 @given(st.binary(min_size=1, max_size=60), st.lists(st.tuples(st.integers(1, 7), st.integers(0, 60)), max_size=20))
 def test_each_byte_comes_once_however_the_stream_is_cut(output: bytes, streams: list[tuple[int, int]]) -> None:
     """Each stream begins with a whole chunk at or before the position, as a server does, and ends anywhere."""
@@ -141,6 +149,18 @@ async def test_streams_that_are_cut_after_each_message_go_on_and_tell_every_stat
     stub = CutStreams([wire.WatchCommandsResponse(commands=[summary]) for summary in summaries])
     many = WatchStreams(stub, "host:1", QUICK).states(["c1"], Deadline(None))
     assert [seen_in(state) async for state in many] == EXPECTED
+
+
+async def test_a_reopened_stream_that_begins_with_older_states_shows_none_of_them() -> None:
+    """As from a server that has not yet read the events that the first had."""
+    states = [
+        command_pb2.CommandState(status=state.status, revision=place)
+        for place, state in ((3, STATES[1]), (2, STATES[0]), (3, STATES[1]), (4, STATES[3]))
+    ]
+    summaries = [wire.CommandSummary(command_id="c1", agent_id="a1", state=state) for state in states]
+    stub: Any = CutStreams([wire.WatchCommandsResponse(commands=[summary]) for summary in summaries])
+    many = WatchStreams(stub, "host:1", QUICK).states(["c1"], Deadline(None))
+    assert [state.revision async for state in many] == [3, 4]
 
 
 def seen_in(state: CommandState) -> tuple[CommandStatus, int, int]:
