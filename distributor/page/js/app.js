@@ -18,7 +18,7 @@ import { readReadiness } from "./readiness.js";
 import { Requests, refusalText } from "./requests.js";
 import { SendForm, draftOf, repeatRequest } from "./send_form.js";
 import { SnapshotRest } from "./snapshot_rest.js";
-import { initialState, reduce } from "./store.js";
+import { initialState, newestOf, reduce } from "./store.js";
 import { toggleTheme } from "./theme.js";
 import { Tokens } from "./token.js";
 
@@ -51,6 +51,7 @@ export class App {
       this.api,
       () => this.changed(),
       () => Date.now() + this.known.clockOffset,
+      (commands) => this.receive({ type: "commands:read", version: "", commands }),
     );
     /** @type {CommandDetail | null} */
     this.detail = null;
@@ -214,7 +215,12 @@ export class App {
   /** @param {string} commandId  empty for none */
   showCommand(commandId) {
     this.detail?.leave();
-    this.detail = commandId ? new CommandDetail(commandId, this.api, this.connection, () => this.changed()) : null;
+    this.detail = commandId
+      ? new CommandDetail(commandId, this.api, this.connection, {
+          changed: () => this.changed(),
+          read: (command) => this.receive({ type: "commands:read", version: "", commands: [command] }),
+        })
+      : null;
     this.detail?.start();
   }
 
@@ -242,10 +248,9 @@ export class App {
     return !this.known.userId || this.known.scopes.includes("command:write");
   }
 
-  /** The latest known state of a command. @template {Command | null} T @param {T} command @returns {T} */
+  /** The newest known state of a command. @template {Command | null} T @param {T} command @returns {T} */
   latest(command) {
-    if (!command) return command;
-    return /** @type {T} */ (this.known.commands.get(command.commandId) ?? command);
+    return /** @type {T} */ (command && newestOf(this.known, command));
   }
 
   submit() {

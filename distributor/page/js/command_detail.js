@@ -18,13 +18,15 @@ export class CommandDetail {
    * @param {string} commandId
    * @param {import("./api.js").Api} api
    * @param {import("./connection.js").Connection} connection
-   * @param {() => void} changed
+   * @param {{changed: () => void, read: (command: import("./protocol.js").Command) => void}} events  `read` gets the
+   *   command as read
    */
-  constructor(commandId, api, connection, changed) {
+  constructor(commandId, api, connection, { changed, read }) {
     this.commandId = commandId;
     this.api = api;
     this.connection = connection;
     this.changed = changed;
+    this.onRead = read;
     /** Whether the id is well-formed; other ids cannot exist. */
     this.isValidId = ID.test(commandId);
     this.feed = new OutputFeed(commandId);
@@ -62,6 +64,7 @@ export class CommandDetail {
     try {
       this.sent = await this.api.command(this.commandId, reading.signal);
       Object.assign(this, { phase: "ready", problem: "" });
+      this.onRead(this.sent.command);
     } catch (error) {
       if (reading.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;

@@ -25,11 +25,13 @@ export class CommandList {
    * @param {import("./api.js").Api} api
    * @param {() => void} changed
    * @param {() => number} now  ms, by the store's clock
+   * @param {(commands: Command[]) => void} read  gets each page read
    */
-  constructor(api, changed, now) {
+  constructor(api, changed, now, read) {
     this.api = api;
     this.changed = changed;
     this.now = now;
+    this.onRead = read;
     /** @type {Record<string, string>} */
     this.query = {};
     /** @type {Listed} */
@@ -85,6 +87,7 @@ export class CommandList {
     try {
       const { commands, nextPageToken } = await this.api.commands(this.parameters(), reading.signal);
       if (reading === this.reading) this.listed = { phase: "ready", rows: commands, nextPageToken, problem: "" };
+      this.onRead(commands);
     } catch (error) {
       if (reading.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;

@@ -7,7 +7,8 @@
  * @typedef {"queued" | "assigned" | "sent" | "acknowledged" | "started" | "finished"} Stage
  * @typedef {{code: string, message: string}} Reason
  * @typedef {{commandId: string, agentId: string, type: string, paramsSummary: string, priority: number,
- *   status: Status, state: State, attempt: number, reason: Reason, receipts: Partial<Record<Stage, number>>,
+ *   status: Status, state: State, revision: number, attempt: number, reason: Reason,
+ *   receipts: Partial<Record<Stage, number>>,
  *   cancelRequested?: number, agentAwaySince?: number, exitCode?: number}} Command
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
  *   reason: Reason, exitCode?: number, data: unknown, outputBytes: number, outputDroppedBytes: number,
@@ -69,6 +70,7 @@ export function commandOf(document) {
     priority: document.priority,
     status: SHORT_STATUS[state],
     state,
+    revision: document.revision,
     attempt: document.attempt,
     reason: reasonOf(document),
     receipts,

@@ -9,7 +9,8 @@
  *
  * @typedef {object} Known
  * @property {Map<string, Agent>} agents
- * @property {Map<string, Command>} commands  latest states; bounded
+ * @property {Map<string, Command>} commands  commands to list and count; bounded
+ * @property {Map<string, Command>} newest  newest state of each command received, kept over a resync; bounded
  * @property {Map<string, Result>} results  latest results; bounded
  * @property {import("./activity.js").Activity} activity  recently ended commands
  * @property {number} since  earliest time with any known activity, in ms
@@ -28,6 +29,7 @@
 import { WINDOW_MS, addEnded } from "./activity.js";
 import { backendsOf } from "./availability.js";
 import { localTime } from "./format.js";
+import { keepNewest, newerAgent, newerCommand } from "./newest.js";
 import { hasEnded } from "./protocol.js";
 
 export const MAX_COMMANDS = 1_000;
@@ -50,6 +52,7 @@ export function initialState() {
   return {
     agents: new Map(),
     commands: new Map(),
+    newest: new Map(),
     results: new Map(),
     activity: new Map(),
     since: 0,
@@ -78,6 +81,7 @@ export function reduce(known, messages, now) {
     ...known,
     agents: new Map(known.agents),
     commands: new Map(known.commands),
+    newest: new Map(known.newest),
     results: new Map(known.results),
   };
   /** @type {Command[]} */
@@ -108,15 +112,15 @@ const changes = {
     known.backends = backendsOf(message);
   },
   "snapshot:rest"(known, message, _now, ended) {
-    for (const agent of message.agents ?? [])
-      if (!known.agents.has(agent.agentId)) known.agents.set(agent.agentId, agent);
+    for (const agent of message.agents ?? []) {
+      const before = known.agents.get(agent.agentId);
+      known.agents.set(agent.agentId, before ? newerAgent(agent, before) : agent);
+    }
     if (message.agents) known.agentsTruncated = false;
-    // Changes received meanwhile are newer than the page read.
-    for (const command of message.commands ?? [])
-      if (!known.commands.has(command.commandId)) applyCommand(known, command, ended);
+    for (const command of message.commands ?? []) applyCommand(known, newestOf(known, command), ended);
     if (message.commands) known.queuedTruncated = message.moreQueued;
     for (const command of message.recent ?? []) {
-      if (!known.commands.has(command.commandId)) applyCommand(known, command, ended);
+      applyCommand(known, newestOf(known, command), ended);
       known.since = Math.min(known.since, command.receipts.queued ?? known.since);
     }
   },
@@ -124,12 +128,20 @@ const changes = {
     known.clockOffset = message.serverTime - now;
   },
   "agent:status"(known, message) {
-    known.agents.set(message.agentId, message.agent);
+    known.agents.set(message.agentId, newerAgent(known.agents.get(message.agentId), message.agent));
   },
   "agents:seen"(known, message) {
     for (const [agentId, lastSeen] of Object.entries(message.seen)) {
       const agent = known.agents.get(agentId);
-      if (agent) known.agents.set(agentId, { ...agent, lastSeen });
+      if (agent) known.agents.set(agentId, { ...agent, lastSeen: Math.max(agent.lastSeen, lastSeen) });
+    }
+  },
+  "commands:read"(known, message, _now, ended) {
+    for (const command of message.commands) {
+      // A page that shows nothing new must not count as a change, which would have it read again.
+      if ((known.newest.get(command.commandId)?.revision ?? 0) >= command.revision) continue;
+      if (known.commands.has(command.commandId)) applyCommand(known, command, ended);
+      else keepNewest(known.newest, command);
     }
   },
   "command:status"(known, message, _now, ended) {
@@ -145,7 +157,9 @@ function snapshot(known, message, now, ended) {
   if (message.agents) {
     known.complete = true;
     known.agentsTruncated = isAgentListTruncated(message.agents);
-    known.agents = new Map(message.agents.map((/** @type {Agent} */ agent) => [agent.agentId, agent]));
+    const before = known.agents;
+    known.agents = new Map();
+    for (const agent of message.agents) known.agents.set(agent.agentId, newerAgent(before.get(agent.agentId), agent));
   }
   if (message.commands) resetCommands(known, message.commands, now + known.clockOffset, ended);
 }
@@ -176,12 +190,21 @@ export const countsEveryEnd = (known, now) => known.complete && known.allSince <
 /** @param {Known} known @param {Command} command @param {Command[]} ended  collects newly ended commands */
 function applyCommand(known, command, ended) {
   const before = known.commands.get(command.commandId);
-  // A terminal status never changes; an older state may arrive late.
-  if (before && hasEnded(before) && !hasEnded(command)) return;
-  known.commands.set(command.commandId, command);
+  const newest = keepNewest(known.newest, command);
+  if (newest === before) return;
+  known.commands.set(command.commandId, newest);
   known.changes += 1;
-  if (hasEnded(command) && !(before && hasEnded(before))) ended.push(command);
+  if (hasEnded(newest) && !(before && hasEnded(before))) ended.push(newest);
 }
+
+/**
+ * The newest state of a command that was read from the API; of equal ones that received, which may tell of its agent.
+ * @param {Known} known @param {Command} read
+ */
+export const newestOf = (known, read) => {
+  const received = known.newest.get(read.commandId);
+  return received ? newerCommand(read, received) : read;
+};
 
 /**
  * Removes and returns the oldest entries beyond a limit.

@@ -7,16 +7,19 @@ import {
   knownTypes,
   latestCommands,
   initialState,
+  newestOf,
   queuedCount,
   reduce,
   runningCount,
 } from "/js/store.js";
 import { localTime } from "/js/format.js";
+import { MAX_NEWEST, keepNewest } from "/js/newest.js";
 import { same } from "./check.js";
 
 const NOW = 1_761_000_000_000;
 
 const STATUS = { assigned: "running", timeout: "failed", cancelled: "interrupted" };
+const REVISION = { queued: 1, assigned: 2 };
 
 function command(commandId, state, receipts = {}) {
   return {
@@ -26,13 +29,22 @@ function command(commandId, state, receipts = {}) {
     priority: 50,
     status: STATUS[state] ?? state,
     state,
+    revision: REVISION[state] ?? 3,
     attempt: 1,
     reason: { code: "", message: null },
     receipts: { queued: NOW, ...receipts },
   };
 }
 
-const agent = (agentId, status = "online", more = {}) => ({ agentId, status, lastSeen: NOW, types: ["EXEC"], ...more });
+const agent = (agentId, status = "online", more = {}) => ({
+  agentId,
+  status,
+  lastSeen: NOW,
+  types: ["EXEC"],
+  epoch: 1,
+  revision: 1,
+  ...more,
+});
 
 const status = (command, position) => ({ type: "command:status", commandId: command.commandId, command, position });
 
@@ -47,6 +59,12 @@ const connected = (more = {}) => ({
   commands: [],
   ...more,
 });
+
+/** All orders of these items. */
+const orders = (items) =>
+  items.length < 2
+    ? [items]
+    : items.flatMap((item) => orders(items.filter((other) => other !== item)).map((rest) => [item, ...rest]));
 
 const after = (...messages) => reduce(initialState(), messages, NOW);
 
@@ -79,9 +97,88 @@ export const tests = {
     const known = reduce(before, [{ ...connected({ resumed: true, agents: [agent("b")] }), commands: undefined }], NOW);
     same([[...known.agents.keys()], [...known.commands.keys()]], [["b"], ["1"]]);
   },
-  "a terminal state never changes back"() {
-    const known = after(status(command("1", "completed")), status(command("1", "assigned")));
-    same(known.commands.get("1").state, "completed");
+  "a state with a lower revision is dropped, whatever brings it"() {
+    const before = after(status(command("1", "completed")));
+    const older = command("1", "assigned");
+    const messages = [
+      status(older),
+      connected({ commands: [older] }),
+      { type: "resync", agents: [], commands: [older], position: "3-0" },
+      { type: "snapshot:rest", commands: [older], recent: [older], moreQueued: false },
+      { type: "commands:read", commands: [older] },
+    ];
+    for (const message of messages) {
+      const known = reduce(before, [message], NOW);
+      same([known.commands.get("1").state, newestOf(known, older).state], ["completed", "completed"]);
+    }
+  },
+  "a command that a resync forgot does not go back either"() {
+    const before = after(status({ ...command("1", "assigned"), revision: 5 }));
+    const forgotten = reduce(before, [{ type: "resync", agents: [], commands: [], position: "3-0" }], NOW);
+    same(forgotten.commands.has("1"), false);
+    const known = reduce(forgotten, [status({ ...command("1", "queued"), revision: 4 })], NOW);
+    same([known.commands.get("1").revision, known.commands.get("1").state], [5, "assigned"]);
+  },
+  "snapshots and events of one command in every order never show a state that goes back"() {
+    const states = ["queued", "assigned", "queued", "assigned", "completed"].map((state, at) => ({
+      ...command("1", state, { finished: NOW }),
+      revision: at + 1,
+    }));
+    const brings = [
+      (it) => status(it),
+      (it) => ({ type: "resync", agents: [], commands: [it], position: "3-0" }),
+      (it) => ({ type: "resync", agents: [], commands: [], position: "3-0" }),
+      (it) => ({ type: "snapshot:rest", commands: [it], recent: [it], moreQueued: false }),
+      (it) => ({ type: "commands:read", commands: [it] }),
+    ];
+    for (const order of orders([0, 1, 2, 3, 4])) {
+      let known = initialState();
+      let shown = 0;
+      order.forEach((place, at) => {
+        const bring = brings[(order[(at + 1) % 5] + at) % brings.length];
+        known = reduce(known, [bring(states[place]), bring(states[place])], NOW);
+        const newest = known.newest.get("1")?.revision ?? 0;
+        const listed = known.commands.get("1")?.revision ?? newest;
+        same([newest >= shown, listed], [true, newest]);
+        shown = newest;
+      });
+      known = reduce(known, [status(states[4]), status(states[0])], NOW);
+      same([known.commands.get("1").revision, summary(known.activity, NOW + 20).completed], [5, 1]);
+    }
+  },
+  "what was read does not undo that an agent has gone"() {
+    const read = command("1", "assigned");
+    const known = after(status({ ...read, agentAwaySince: NOW }));
+    const rest = { type: "snapshot:rest", commands: [read], recent: [read], moreQueued: false };
+    for (const it of [known, reduce(known, [rest, { type: "commands:read", commands: [read] }], NOW)])
+      same([newestOf(it, read).agentAwaySince, it.commands.get("1").agentAwaySince], [NOW, NOW]);
+    same("agentAwaySince" in after(status({ ...read, agentAwaySince: NOW }), status(read)).commands.get("1"), false);
+  },
+  "a page that was read counts as a change only if it is newer"() {
+    const before = after(status(command("1", "assigned")));
+    const read = (state) => reduce(before, [{ type: "commands:read", commands: [command("1", state)] }], NOW);
+    same([read("assigned").changes - before.changes, read("completed").changes - before.changes], [0, 1]);
+    same(read("completed").commands.get("1").state, "completed");
+  },
+  "what was read is not listed with the commands, but known"() {
+    const known = after({ type: "commands:read", commands: [command("1", "completed")] });
+    same([known.commands.size, newestOf(known, command("1", "assigned")).state], [0, "completed"]);
+  },
+  "only the newest states of so many commands are kept"() {
+    const newest = new Map();
+    for (let at = 0; at < MAX_NEWEST + 2; at += 1) keepNewest(newest, command(`c${at % (MAX_NEWEST + 1)}`, "queued"));
+    same([newest.size, newest.has("c0"), newest.has("c1"), newest.has("c2")], [MAX_NEWEST, true, false, true]);
+  },
+  "an agent does not go back: its epoch counts before its revision"() {
+    const at = (epoch, revision, running) => agent("a", "online", { epoch, revision, running });
+    const told = (it) => ({ type: "agent:status", agentId: "a", agent: it });
+    const before = after(told(at(2, 5, 1)));
+    const running = (...messages) => reduce(before, messages, NOW).agents.get("a").running;
+    same([running(told(at(2, 4, 9))), running(told(at(1, 9, 9))), running(told(at(3, 1, 2)))], [1, 1, 2]);
+    same(running(connected({ agents: [at(2, 4, 9)] })), 1);
+    same(running({ type: "snapshot:rest", agents: [at(2, 5, 9)] }), 1);
+    same(running({ type: "snapshot:rest", agents: [at(2, 6, 9)] }), 9);
+    same(running(told(at(2, 5, 9))), 9);
   },
   "proof of life changes nothing else"() {
     const known = after(connected({ agents: [agent("a", "busy")] }), {

@@ -27,7 +27,7 @@ const STEPS = {
 /** @param {App} app */
 export function commandView(app) {
   const detail = /** @type {import("../command_detail.js").CommandDetail} */ (app.detail);
-  const command = app.latest(detail.sent?.command ?? app.known.commands.get(detail.commandId) ?? null);
+  const command = app.latest(detail.sent?.command ?? app.known.newest.get(detail.commandId) ?? null);
   if (detail.phase === "missing" && !command) return missing(app);
   if (!command) {
     return detail.phase === "error"
