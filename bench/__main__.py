@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,11 +92,12 @@ def _reason(error: Exception) -> str:
 
 async def _outcome(name: str, scenario: Scenario, scale: Scale, variant: ServerVariant) -> Outcome:
     """Run a scenario on a fresh server and Valkey, so that no scenario sees data of another."""
+    begun = time.perf_counter()
     # Short, as it holds Valkey's socket and socket paths are limited.
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         async with Cluster(Path(folder), variant.named(name)) as cluster:
             findings, details = await scenario(cluster, scale)
-            return Outcome(name, findings, details, await cluster.valkey_version())
+            return Outcome(name, findings, details, time.perf_counter() - begun, await cluster.valkey_version())
 
 
 if __name__ == "__main__":

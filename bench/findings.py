@@ -38,6 +38,8 @@ class Outcome:
     scenario: str
     findings: Sequence[Finding]
     details: dict[str, Any]
+    seconds: float
+    """How long it took, including the start of the server and Valkey."""
     valkey_version: str
 
 

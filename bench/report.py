@@ -81,7 +81,7 @@ class Report:
             "scenarios": {
                 outcome.scenario: {
                     "findings": [{**asdict(finding), "ok": finding.ok} for finding in outcome.findings],
-                    **({"details": outcome.details} if with_details else {}),
+                    **({"seconds": outcome.seconds, "details": outcome.details} if with_details else {}),
                 }
                 for outcome in self._outcomes
             },

@@ -63,14 +63,15 @@ class SystemCalls:
             self._perf.send_signal(signal.SIGINT)
         _, printed = await self._perf.communicate()
         self._control.close()
-        self.counts = _counts(printed.decode(errors="replace"))
+        self.counts = counts(printed.decode(errors="replace"))
 
 
-def _counts(printed: str) -> dict[str, int]:
-    counts = {}
+def counts(printed: str) -> dict[str, int]:
+    """Return the counts that perf printed as comma-separated values, by system call."""
+    found = {}
     for line in printed.splitlines():
         value, _, rest = line.partition(",")
         if value.isdecimal():
             event = rest.split(",")[1]
-            counts["all" if event == _ALL else event.removeprefix("syscalls:sys_enter_")] = int(value)
-    return counts
+            found["all" if event == _ALL else event.removeprefix("syscalls:sys_enter_")] = int(value)
+    return found

@@ -26,7 +26,7 @@ async def reset_valkey_calls(cluster: Cluster) -> None:
 async def valkey_calls(cluster: Cluster) -> dict[str, ValkeyCalls]:
     """Return the calls since the reset by command, such as `fcall` or `config|resetstat`."""
     stats = await cluster.valkey_info("commandstats")
-    return {name.removeprefix("cmdstat_"): _calls(text) for name, text in stats.items()}
+    return {name.removeprefix("cmdstat_"): calls_of(text) for name, text in stats.items()}
 
 
 def inside_functions(calls: dict[str, ValkeyCalls]) -> int:
@@ -34,6 +34,7 @@ def inside_functions(calls: dict[str, ValkeyCalls]) -> int:
     return sum(call.microseconds for name, call in calls.items() if name.split("|")[0] not in NOT_INSIDE_FUNCTIONS)
 
 
-def _calls(text: str) -> ValkeyCalls:
+def calls_of(text: str) -> ValkeyCalls:
+    """Return the calls in a value of INFO commandstats."""
     fields = dict(field.split("=") for field in text.strip().split(","))
     return ValkeyCalls(int(fields["calls"]), int(fields["usec"]))

@@ -40,6 +40,7 @@ def test_a_quick_run_writes_its_figures(tmp_path: Path) -> None:
     assert document["settings"]["batched_commands"] > 0
     assert list(document["scenarios"]) == ["throughput_batched"]
     scenario = document["scenarios"]["throughput_batched"]
+    assert scenario["seconds"] > 0
     figures = {finding["name"]: finding for finding in scenario["findings"]}
     assert figures["median"]["value"] > 0
     assert figures["median"]["at_least"] == 10_000
