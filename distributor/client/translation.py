@@ -219,6 +219,7 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
         connected_ms=_ms(wire, "connect_time"),
         last_seen_ms=_ms(wire, "last_seen_time"),
         away_since_ms=_ms(wire, "away_since"),
+        revision=wire.revision,
     )
 
 

@@ -77,7 +77,12 @@ class Attached(NamedTuple):
 
 
 class AgentInfo(NamedTuple):
-    """What is known about an agent. `away_since_ms` is 0 while connected; `epoch` grows with each session."""
+    """What is known about an agent. `away_since_ms` is 0 while connected; `epoch` grows with each session.
+
+    `revision` counts the changes of a session: attach and detach. Of two states, the one with the higher epoch, then
+    the higher revision, is newer. `present`, `running` and `queued` are as of the read: of equal ones, the later read
+    counts.
+    """
 
     agent_id: str
     epoch: int
@@ -91,6 +96,7 @@ class AgentInfo(NamedTuple):
     connected_ms: int
     last_seen_ms: int
     away_since_ms: int
+    revision: int = 0
 
     @property
     def status(self) -> AgentStatus:

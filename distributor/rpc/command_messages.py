@@ -169,6 +169,7 @@ def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
     message.agent_id = agent.agent_id
     message.status = AGENT_STATUS_TO_WIRE[agent.status]
     message.epoch = agent.epoch
+    message.revision = agent.revision
     message.capacity = agent.capacity
     message.running = agent.running
     message.queued = agent.queued

@@ -29,6 +29,7 @@ SESSION_FIELDS: Final = (
     "connected_ms",
     "last_seen_ms",
     "away_since_ms",
+    "revision",
 )
 
 
@@ -126,7 +127,7 @@ def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPre
     """What is known about an agent; `row` in the order of SESSION_FIELDS, `counts` (running, queued)."""
     if row[0] is None:
         return None
-    epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _ = text_row(row)
+    epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _, revision = text_row(row)
     return AgentInfo(
         agent_id=agent_id,
         epoch=int(epoch),
@@ -140,4 +141,5 @@ def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPre
         connected_ms=int(connected_ms or 0),
         last_seen_ms=int(last_seen_ms or 0),
         away_since_ms=there.away_since_ms,
+        revision=int(revision or 0),
     )

@@ -770,6 +770,7 @@ class Agent(_message.Message):
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     AWAY_SINCE_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     status: Global___AgentStatus.ValueType
     epoch: _builtins.int
@@ -780,6 +781,10 @@ class Agent(_message.Message):
     queued: _builtins.int
     """Commands waiting for it."""
     agent_version: _builtins.str
+    revision: _builtins.int
+    """Counts the changes of its session: attach and detach. Of two states of an agent, the one with the higher epoch,
+    then the higher revision, is newer.
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -809,10 +814,11 @@ class Agent(_message.Message):
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         away_since: _timestamp_pb2.Timestamp | None = ...,
         agent_version: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["away_since", b"away_since", "connect_time", b"connect_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "away_since", b"away_since", "capacity", b"capacity", "connect_time", b"connect_time", "epoch", b"epoch", "labels", b"labels", "last_seen_time", b"last_seen_time", "queued", b"queued", "running", b"running", "status", b"status", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "away_since", b"away_since", "capacity", b"capacity", "connect_time", b"connect_time", "epoch", b"epoch", "labels", b"labels", "last_seen_time", b"last_seen_time", "queued", b"queued", "revision", b"revision", "running", b"running", "status", b"status", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

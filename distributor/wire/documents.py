@@ -103,6 +103,7 @@ def agent_document(agent: AgentInfo) -> Document:
         "agentId": agent.agent_id,
         "status": agent.status.value,
         "epoch": agent.epoch,
+        "revision": agent.revision,
         "capacity": agent.capacity,
         "running": agent.running,
         "queued": agent.queued,

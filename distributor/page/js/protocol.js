@@ -15,7 +15,7 @@
  *   finished: number}} Result
  * @typedef {{agentId: string, status: "online" | "busy" | "offline", state: "idle" | "working" | "busy" | "away",
  *   lastSeen: number, awaySince?: number, capacity: number, running: number, queued: number, types: string[],
- *   labels: Record<string, string>, version: string, epoch: number}} Agent
+ *   labels: Record<string, string>, version: string, epoch: number, revision: number}} Agent
  * @typedef {{type: string, version: string, [field: string]: any}} Message
  */
 
@@ -117,6 +117,7 @@ export function agentOf(document) {
     labels: document.labels,
     version: document.agentVersion,
     epoch: document.epoch,
+    revision: document.revision,
   };
 }
 

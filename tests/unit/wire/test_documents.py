@@ -80,10 +80,11 @@ def test_a_result() -> None:
 
 
 def test_an_agent() -> None:
-    assert agent_document(AgentInfo("a1", 7, True, 4, 1, 2, ("PING",), {"zone": "x"}, "1.0", AT, AT, 0)) == {
+    assert agent_document(AgentInfo("a1", 7, True, 4, 1, 2, ("PING",), {"zone": "x"}, "1.0", AT, AT, 0, 3)) == {
         "agentId": "a1",
         "status": "online",
         "epoch": 7,
+        "revision": 3,
         "capacity": 4,
         "running": 1,
         "queued": 2,
