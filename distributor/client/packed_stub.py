@@ -75,11 +75,16 @@ class PackedWatch:
 
     def __init__(self, call: Any, packer: MessagePacker) -> None:
         self._call = call
+        self._messages = aiter(call)
         self._packer = packer
 
-    async def __aiter__(self) -> AsyncIterator[wire.WatchCommandResponse]:
-        async for message in self._call:
-            yield await _unpacked(self._packer, message)
+    # Not a generator: one that is left early would need a task of its own to end.
+    def __aiter__(self) -> AsyncIterator[wire.WatchCommandResponse]:
+        return self
+
+    async def __anext__(self) -> wire.WatchCommandResponse:
+        response: wire.WatchCommandResponse = await _unpacked(self._packer, await anext(self._messages))
+        return response
 
     def cancel(self) -> None:
         """End the call."""
