@@ -19,7 +19,7 @@ from distributor.model.queueing import NewCommand, QueueOutcome
 from distributor.observability.metrics import Metrics
 from distributor.rpc.queue_request import CommandDefaults, new_command
 from distributor.settings import ServerSettings
-from distributor.store.valkey_connection import ValkeyConnection
+from distributor.store.connections import StoreConnections
 
 BATCH = 250
 """Commands per function call."""
@@ -96,11 +96,11 @@ class _AgentFill:
 
 @asynccontextmanager
 async def _stores(valkey_url: str) -> AsyncIterator[Stores]:
-    connection = ValkeyConnection(valkey_url)
-    stores = stores_on(connection, connection, ServerSettings(), f"fill-{secrets.token_hex(3)}", Metrics())
+    connections = StoreConnections.to(valkey_url)
+    stores = stores_on(connections, ServerSettings(), f"fill-{secrets.token_hex(3)}", Metrics())
     try:
         await stores.functions.load()
         yield stores
-        await stores.idle()
+        await stores.exchanges.idle()
     finally:
-        await connection.close()
+        await connections.close()

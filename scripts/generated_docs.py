@@ -44,7 +44,7 @@ LAYERS: Final = (
 )
 
 _SENTENCE: Final = re.compile(r"(.+?[.?])(?:\s|$)")
-_WHEN_FULL: Final = {"": "refused", "'allow-oom'": "goes on", "'no-writes'": "reads only"}
+_WHEN_FULL: Final = {"": "refused", "'allow-oom'": "goes on"}
 
 
 _FILE_HEAD: Final = ("| file | what it is for |", "|---|---|")
@@ -149,7 +149,10 @@ def _purpose(path: Path) -> str:
 
 
 def _when_full(path: Path) -> str:
-    found = re.search(r"^register\('\w+', \w+, \{(.*)\}\)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    text = path.read_text(encoding="utf-8")
+    if re.search(r"^register_reader\('\w+', \w+\)$", text, re.MULTILINE):
+        return "reads only"
+    found = re.search(r"^register\('\w+', \w+, \{(.*)\}\)$", text, re.MULTILINE)
     if found is None:
         raise SystemExit(f"{path.name} must register its function")
     return _WHEN_FULL[found[1]]

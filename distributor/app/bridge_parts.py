@@ -27,13 +27,13 @@ from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
 from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.settings import BridgeSettings
-from distributor.store import event_log
 from distributor.store.command_reader import ValkeyCommandReader
+from distributor.store.connections import StoreConnections
 from distributor.store.event_log import ValkeyEventHistory, ValkeyEventLog
+from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
-from distributor.store.valkey_connection import ValkeyConnection
 
 CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, max_ms=500))
 DEV_SUBJECT: Final = "developer"
@@ -44,8 +44,7 @@ DEV_TOKEN_SECONDS: Final = 12 * 3_600
 class BridgeParts:
     """The parts to start and stop. `loops` are the background loops by name; none of them returns."""
 
-    connection: ValkeyConnection
-    event_connection: ValkeyConnection
+    connections: StoreConnections
     client: CommandClient
     hub: EventHub
     pumps: OutputPumps
@@ -60,15 +59,14 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     """
     key = settings.signing_key()
     verifier = TokenVerifier(settings.token_audience, key, settings.public_pems(), settings.token_leeway)
-    connection = ValkeyConnection(_valkey_url(settings))
-    event_connection = ValkeyConnection(settings.valkey_url, reply_timeout_seconds=event_log.REPLY_SECONDS)
-    functions = Functions(connection)
-    reader = ValkeyCommandReader(connection, functions, round(settings.offline_after * 1000))
+    connections = StoreConnections.to(_valkey_url(settings))
+    functions = Functions(connections.functions)
+    reader = ValkeyCommandReader(connections.reads, functions, round(settings.offline_after * 1000))
     view = StoreView(reader)
-    output = ValkeyOutputLog(connection, functions, "bridge", StorePolicy())
+    output = ValkeyOutputLog(connections.reads, Exchanges(functions), StorePolicy())
     pumps = OutputPumps(output)
     agents = AgentWatch(view, Subscriptions(), AgentWatchTimes(sweep=settings.agent_sweep))
-    events = EventSource(ValkeyEventLog(event_connection), ValkeyEventHistory(connection))
+    events = EventSource(ValkeyEventLog(connections.events), ValkeyEventHistory(connections.reads))
     hub = EventHub(events, view, pumps, agents, metrics)
     client = CommandClient(settings.server, CALLS)
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
@@ -87,8 +85,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         _dev_tokens(key, settings.token_audience) if dev else None,
     )
     return BridgeParts(
-        connection,
-        event_connection,
+        connections,
         client,
         hub,
         pumps,

@@ -57,10 +57,9 @@ async def serving_dashboards(settings: BridgeSettings, *, dev: bool = False) -> 
 
 
 async def _start(parts: BridgeParts, lifespan: Lifespan) -> None:
-    lifespan.on_stop("connection", parts.connection.close)
-    await check_server(parts.connection)
+    lifespan.on_stop("connection", parts.connections.close)
+    await check_server(parts.connections.reads)
     await lifespan.enter("client", parts.client)
-    lifespan.on_stop("connection for events", parts.event_connection.close)
     await parts.hub.catch_up()
     lifespan.start_loops(parts.loops)
     lifespan.on_stop("output pumps", parts.pumps.stop)

@@ -39,12 +39,13 @@ from distributor.rpc.server import GrpcServer, Interceptor
 from distributor.settings import ServerSettings
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.connections import StoreConnections
 from distributor.store.event_log import ValkeyEventLog
+from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
-from distributor.store.valkey_connection import ValkeyConnection
 from distributor.wire.compression import Compression
 from distributor.wire.message_packer import MessagePacker
 
@@ -60,16 +61,12 @@ class Stores:
 
     replica: str
     functions: Functions
+    exchanges: Exchanges
     commands: ValkeyCommandStore
     sessions: ValkeySessionStore
     output_log: ValkeyOutputLog
     reader: ValkeyCommandReader
     event_log: ValkeyEventLog
-
-    async def idle(self) -> None:
-        """Wait until no change is in progress."""
-        for store in (self.commands, self.sessions, self.output_log):
-            await store.idle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +76,27 @@ class ServerParts:
     registry: AgentRegistry
     watches: Watches
     relay: EventRelay
+    distributor: CommandDistributor
     gauges: Gauges
     gateway: AgentGateway
     grpc: GrpcServer
     loops: Mapping[str, Loop]
 
 
-def stores_on(
-    connection: ValkeyConnection,
-    event_connection: ValkeyConnection,
-    settings: ServerSettings,
-    replica: str,
-    metrics: Metrics,
-) -> Stores:
-    """The stores of a replica. `event_connection` serves the event log alone, whose reads block."""
+def stores_on(connections: StoreConnections, settings: ServerSettings, replica: str, metrics: Metrics) -> Stores:
+    """The stores of a replica."""
     policy = store_policy(settings)
-    functions = Functions(connection, metrics.valkey_round_trip, metrics.valkey_failed)
+    functions = Functions(connections.functions, replica, policy, metrics.valkey_round_trip, metrics.valkey_failed)
+    exchanges = Exchanges(functions)
     return Stores(
         replica,
         functions,
-        ValkeyCommandStore(functions, replica, policy),
-        ValkeySessionStore(functions, replica, policy),
-        ValkeyOutputLog(connection, functions, replica, policy),
-        ValkeyCommandReader(connection, functions, policy.offline_after_ms),
-        ValkeyEventLog(event_connection),
+        exchanges,
+        ValkeyCommandStore(functions, exchanges, policy),
+        ValkeySessionStore(functions, exchanges, policy),
+        ValkeyOutputLog(connections.reads, exchanges, policy),
+        ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
+        ValkeyEventLog(connections.events),
     )
 
 
@@ -119,6 +113,7 @@ def server_parts(
     watches = Watches(metrics, settings.max_watchers)
     gauges = Gauges(stores.reader, stores.functions.check_writable, metrics, timing.gauges)
     relay = EventRelay(stores.event_log, stores.replica, registry, wakeups, watches, metrics)
+    stores.functions.on_changes = relay.relay_own
     distributor = CommandDistributor(
         stores.commands,
         registry,
@@ -146,11 +141,11 @@ def server_parts(
         "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
     }
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
-    service = CommandService(stores.commands, stores.reader, wakeups, limits)
+    service = CommandService(stores.commands, stores.reader, distributor, limits)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
     grpc = _grpc_server(settings, metrics, interceptors)
     grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
-    return ServerParts(registry, watches, relay, gauges, gateway, grpc, loops)
+    return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, loops)
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:
@@ -195,5 +190,7 @@ def store_policy(settings: ServerSettings) -> StorePolicy:
         # The agent enforces the time limit: allow time to stop the command and report.
         run_limit_slack_ms=ms(settings.stop_grace + settings.heartbeat_interval),
         delivery_attempts=settings.delivery_attempts,
+        events_kept=settings.events_kept,
+        events_kept_ms=ms(settings.events_kept_for),
         output_kept_bytes=settings.output_kept_bytes,
     )

@@ -7,7 +7,6 @@ import gc
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
@@ -21,10 +20,9 @@ from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.rpc.server import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
-from distributor.store import event_log
+from distributor.store.connections import StoreConnections
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
 from distributor.store.valkey_check import check_server, load_functions
-from distributor.store.valkey_connection import ValkeyConnection
 from distributor.tasks import first_of
 
 logger = get_logger()
@@ -71,13 +69,14 @@ class ServerProcess:
             None if settings.valkey_url else settings.data_dir,
         )
         supervisors = await self._open_valkey()
-        connection = self._connection()
-        await check_server(connection)
-        events = self._connection(reply_timeout_seconds=event_log.REPLY_SECONDS)
-        stores = stores_on(connection, events, settings, self._replica, self.metrics)
-        lifespan.on_stop("calls to Valkey", stores.idle)
-        await load_functions(connection, stores.functions)
+        connections = StoreConnections.to(self.valkey_url)
+        lifespan.on_stop("connections to Valkey", connections.close)
+        await check_server(connections.reads)
+        stores = stores_on(connections, settings, self._replica, self.metrics)
+        lifespan.on_stop("calls to Valkey", stores.exchanges.idle)
+        await load_functions(connections.reads, stores.functions)
         parts = server_parts(stores, settings, self.metrics, interceptors, self._timing)
+        lifespan.on_stop("claims", parts.distributor.idle)
         self._registry = parts.registry
         await parts.relay.catch_up()
         await parts.gauges.run_once()
@@ -98,11 +97,6 @@ class ServerProcess:
         await self._lifespan.enter("embedded Valkey", embedded, STOP_TIMEOUT_SECONDS)
         self.valkey_url = embedded.url
         return {"embedded Valkey": embedded.supervisor().run}
-
-    def _connection(self, **options: Any) -> ValkeyConnection:
-        connection = ValkeyConnection(self.valkey_url, **options)
-        self._lifespan.on_stop("connection", connection.close)
-        return connection
 
     async def _serve(self, parts: ServerParts) -> None:
         self._lifespan.on_stop("streams", parts.gateway.idle)

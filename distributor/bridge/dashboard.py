@@ -97,6 +97,10 @@ class Dashboard:
         if self._held is not None:
             self._hold_change(self._held, change)
             return False
+        return self.takes_ahead(change)
+
+    def takes_ahead(self, change: Change) -> bool:
+        """Whether to send a change ahead of those held. False if a newer state was sent."""
         is_new = self.reads.is_news if change.event else self.reads.is_newest
         if not is_new(change.state):
             return False

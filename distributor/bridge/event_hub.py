@@ -18,7 +18,8 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.dispatch.ports import EventHistory, EventLog
 from distributor.errors import DistributorError, Unavailable
 from distributor.model.command import CommandState
-from distributor.model.event import CommandChanged, EventBatch, EventKind, EventRecord
+from distributor.model.event import AgentChanged, CommandChanged, EventBatch, OutputArrived
+from distributor.model.known_states import KnownStates
 from distributor.model.position import is_position, milliseconds_of, order_of
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
@@ -55,6 +56,7 @@ class EventHub:
         self._agents = agents
         self._metrics = metrics
         self._catch_up_seconds = catch_up_seconds
+        self._known = KnownStates()
         self.backends = BackendStatus(self._send_backend_status)
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
@@ -88,8 +90,7 @@ class EventHub:
     async def relay(self, batch: EventBatch) -> None:
         """Deliver one entry of the event stream."""
         self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
-        watched = [record for record in batch.records if self._route(record)]
-        changes = await self._changes(self.position, batch.position, watched)
+        changes = await self._changes(self.position, batch.position, self._route(batch), self._known)
         self.position = batch.position
         for count, change in enumerate(changes, start=1):
             for dashboard in list(
@@ -137,6 +138,8 @@ class EventHub:
 
         Ends early, and requests a snapshot, if events were trimmed before they could be read.
         """
+        # Not those of the live events: what is read here was not sent to other dashboards.
+        known = KnownStates()
         while True:
             page = await self._history.between(after, until)
             # Check after reading: events trimmed from now on are in the page.
@@ -147,11 +150,11 @@ class EventHub:
                 return
             for batch in page:
                 watched = [
-                    record
-                    for record in batch.records
-                    if _is_command_change(record) and dashboard in self._audience(record)
+                    event
+                    for event in batch.events
+                    if isinstance(event, CommandChanged) and dashboard in self._audience(event)
                 ]
-                for change in await self._changes(after, batch.position, watched):
+                for change in await self._changes(after, batch.position, watched, known):
                     yield change
                 after = batch.position
 
@@ -192,21 +195,32 @@ class EventHub:
         for dashboard in self.dashboards:
             self.send_backend_status(dashboard)
 
-    def _route(self, record: EventRecord) -> bool:
-        """Route an event to the agent watch and output pumps. Return whether it changes a watched command."""
-        kind = record.kind
-        if kind == EventKind.OUTPUT:
-            self._pumps.notify(record.subject)
-            return False
-        self._agents.schedule(record.agent_id)
-        return kind != EventKind.AGENT and bool(self._audience(record))
+    def _route(self, batch: EventBatch) -> list[CommandChanged]:
+        """Route events to the agent watch and output pumps. Return the changes of watched commands."""
+        watched: list[CommandChanged] = []
+        for event in batch.events:
+            match event:
+                case OutputArrived():
+                    self._pumps.notify(event.command_id)
+                case AgentChanged():
+                    self._agents.schedule(event.agent_id)
+                case CommandChanged():
+                    self._agents.schedule(event.agent_id)
+                    if self._audience(event) and not self._known.is_old(event):
+                        watched.append(event)
+                case _:
+                    pass
+        return watched
 
-    def _audience(self, record: EventRecord) -> Iterable[Dashboard]:
-        return self.subscriptions.watchers_of_command(record.subject, record.agent_id)
+    def _audience(self, change: CommandChanged) -> Iterable[Dashboard]:
+        return self.subscriptions.watchers_of_command(change.command_id, change.agent_id)
 
-    async def _changes(self, before: str, position: str, records: Sequence[EventRecord]) -> list[Change]:
-        states = [event.state for event in (record.event() for record in records) if isinstance(event, CommandChanged)]
-        results = await self._view.results(states) if any(state.status.terminal for state in states) else {}
+    async def _changes(
+        self, before: str, position: str, events: Sequence[CommandChanged], known: KnownStates
+    ) -> list[Change]:
+        states = await self._states(events, known)
+        ended = [state for state, _ in states if state.status.terminal]
+        results = await self._view.results(ended) if ended else {}
         # A dashboard with part of an entry must not resume after it: only the last change has its position.
         return [
             change_of(
@@ -215,9 +229,29 @@ class EventHub:
                 position if place == len(states) else before,
                 position,
                 self._agents.away_since(state.agent_id),
-            )
-            for place, state in enumerate(states, start=1)
+            )._replace(read_until=read_until)
+            for place, (state, read_until) in enumerate(states, start=1)
         ]
+
+    async def _states(self, events: Sequence[CommandChanged], known: KnownStates) -> list[tuple[CommandState, str]]:
+        """The state after each change, and the end of the event stream after the read if it had to be read.
+
+        A change is read if those before it are not known. The state may then be newer than the change.
+        """
+        states = [known.after(event) for event in events]
+        unknown = [event.command_id for event, state in zip(events, states, strict=True) if state is None]
+        if not unknown:
+            return [(state, "") for state in states if state is not None]
+        read = dict(zip(unknown, await self._view.states(unknown), strict=True))
+        read_until = await self.last_position()
+        for state in read.values():
+            if state is not None:
+                known.learn(state)
+        found = [
+            (state, "") if state is not None else (read[event.command_id], read_until)
+            for event, state in zip(events, states, strict=True)
+        ]
+        return [(state, until) for state, until in found if state is not None]
 
     async def _check_for_gap(self) -> None:
         """Detect events trimmed or a store emptied during an outage, which the tail would not report."""
@@ -233,7 +267,3 @@ class EventHub:
     def _advance_to(self, position: str) -> None:
         self.position = self.delivered_until = position
         self._advanced.set()
-
-
-def _is_command_change(record: EventRecord) -> bool:
-    return record.kind not in (EventKind.OUTPUT, EventKind.AGENT)

@@ -216,7 +216,8 @@ class SnapshotSync:
     async def _replay(self, dashboard: Dashboard, after: str, until: str) -> None:
         async for change in self._hub.replay(after, until, dashboard):
             await dashboard.wait_for_room()
-            self._hub.pass_on(dashboard, change)
+            if dashboard.takes_ahead(change):
+                self._hub.pass_on(dashboard, change)
 
     def _send_held(self, dashboard: Dashboard, held: Sequence[Change], replayed_until: str = BEGINNING) -> None:
         """Send the held changes, except those already replayed."""

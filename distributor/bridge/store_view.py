@@ -75,6 +75,10 @@ class StoreView:
         ]
         return CommandPage(states, documents, next_cursor, away)
 
+    async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        """Current states of commands; None for an unknown one."""
+        return await self._reader.states(command_ids)
+
     async def results(self, states: Sequence[CommandState]) -> dict[str, CommandResult]:
         """The results of ended commands, by id."""
         ended = [state.command_id for state in states if state.status.terminal]

@@ -28,8 +28,11 @@ class AttachedAgent(Protocol):
     def session(self) -> AgentSession:
         """The agent's session: commands in flight and credit."""
 
-    def deliver(self, claim: Claim) -> bool:
-        """Send these commands. Return False if the stream is ending, so that the caller must release them."""
+    def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
+        """Send these commands, which were chosen after this heartbeat was answered.
+
+        Return False if the stream is ending, so that the caller must release them.
+        """
 
     def cancel(self, command_id: str, reason: str) -> None:
         """Cancel a command that the agent has, or as soon as it is sent."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from distributor.dispatch.agent_output import AgentOutput
 from distributor.dispatch.output_holds import OutputHolds
+from distributor.dispatch.pending_receipts import PendingReceipts, progress_of
 from distributor.dispatch.ports import AttemptOutputLog, CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.model.agent_report import (
@@ -23,7 +24,7 @@ from distributor.model.agent_report import (
 )
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
-from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress, Release
+from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Release
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 
@@ -47,6 +48,7 @@ class AgentReports:
         holds: OutputHolds | None = None,
     ) -> None:
         self._store = store
+        self._receipts = PendingReceipts(store)
         self._output = AgentOutput(output_log, holds)
         self._wakeups = wakeups
         self._retry_policy = retry_policy
@@ -56,15 +58,17 @@ class AgentReports:
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
         """Store all parts of a report in order; `now` in monotonic milliseconds.
 
-        Returns once everything is stored. Raises Unavailable if Valkey is away: the agent gets no reply, and reports
-        again after it reattaches. Raises ProtocolViolation for output with a gap, or beyond the window.
+        Returns once everything is stored, except for receipts, which follow within milliseconds. Raises Unavailable if
+        Valkey is away: the agent gets no reply, and reports again after it reattaches. Raises ProtocolViolation for
+        output with a gap, or beyond the window.
         """
         progressed = _note_progress(session, report, now)
-        # Receipts of commands that have ended are stored with their result.
-        for completion in report.completions:
-            progressed.pop(completion.lease, None)
         if progressed:
-            await self._store.progress([_progress(session, lease) for lease in progressed])
+            self._receipts.add(session, progressed)
+        # Receipts of commands that have ended are stored with their result.
+        for parts in (report.completions, report.refusals):
+            self._receipts.take(session, (part.lease for part in parts))
+        self._receipts.take(session, report.not_found)
         if report.refusals:
             await self._refused(session, report.refusals)
         outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
@@ -79,14 +83,21 @@ class AgentReports:
 
     async def _outputs(self, session: AgentSession, pieces: Sequence[OutputPiece], now: float) -> list[OutputAnswer]:
         started: dict[LeaseRef, None] = {}
-        for piece in pieces:
-            lease = LeaseRef(piece.command_id, piece.lease_id)
+        leases = [LeaseRef(piece.command_id, piece.lease_id) for piece in pieces]
+        for piece, lease in zip(pieces, leases, strict=True):
             # Only a started command has output. Without its Started, it could be taken for undelivered.
             if session.output(*lease, piece.offset, len(piece.data)) and session.started(*lease, now):
                 started[lease] = None
-        if started:
-            await self._store.progress([_progress(session, lease) for lease in started])
-        return await self._output.append(session, pieces)
+        # In the same exchange, ahead of the output: it must not show before its command is known to run.
+        started.update(dict.fromkeys(self._receipts.take(session, leases)))
+        progressing = self._store.progress([progress_of(session, lease) for lease in started])
+        outputs = await self._output.append(session, pieces)
+        await progressing
+        return outputs
+
+    async def settle(self, session: AgentSession) -> None:
+        """Store everything noted of a session whose stream has ended. Raises Unavailable if Valkey is away."""
+        await self._receipts.flush(session)
 
     async def _finish(
         self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]
@@ -107,7 +118,7 @@ class AgentReports:
         ]
 
     def _completion(self, session: AgentSession, reported: ReportedCompletion, fault: Reason | None) -> Completion:
-        progress = _progress(session, reported.lease)
+        progress = progress_of(session, reported.lease)
         if fault is not None or reported.status is None:
             return Completion(
                 progress,
@@ -148,7 +159,7 @@ class AgentReports:
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
         for lease, kind, reason in refusals:
-            attempt, progress = session.attempt(lease.command_id), _progress(session, lease)
+            attempt, progress = session.attempt(lease.command_id), progress_of(session, lease)
             if not session.refused(*lease):
                 # Not in flight, or started: nothing takes back a started command.
                 continue
@@ -160,7 +171,15 @@ class AgentReports:
                 # Busy is not a failure, so repeated refusals do not increase the delay.
                 delay_ms = self._delay_ms(1 if busy else attempt)
                 releases.append(
-                    Release(lease.command_id, session.agent_id, lease.lease_id, delay_ms, stated, counts=not busy)
+                    Release(
+                        lease.command_id,
+                        session.agent_id,
+                        lease.lease_id,
+                        delay_ms,
+                        stated,
+                        counts=not busy,
+                        refused=True,
+                    )
                 )
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
@@ -190,12 +209,6 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Le
     return progressed
 
 
-def _progress(session: AgentSession, lease: LeaseRef) -> Progress:
-    return Progress(
-        lease.command_id, session.agent_id, lease.lease_id, *session.stages(lease.command_id, lease.lease_id)
-    )
-
-
 def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:
     """Completions for cancelled commands that the agent does not have.
 
@@ -206,7 +219,7 @@ def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Com
         reason = session.cancel_reason(*lease)
         if reason is not None:
             cancelled = _storable(Reason("cancelled", reason))
-            completions.append(Completion(_progress(session, lease), CommandStatus.CANCELLED, cancelled))
+            completions.append(Completion(progress_of(session, lease), CommandStatus.CANCELLED, cancelled))
         elif session.holds(*lease):
             continue
         session.ended(*lease)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
+from typing import NamedTuple
 
-from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
+from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent, CloseReason
 from distributor.dispatch.ports import CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
@@ -22,11 +23,20 @@ LARGE_CLAIM_BYTES = 1024 * 1024
 """The store also limits claims by bytes, so a claim this large may be incomplete: claim again."""
 
 
+class _Offered(NamedTuple):
+    """An offer under way: room is reserved in the agent's session until it is settled."""
+
+    agent: AttachedAgent
+    offer: Offer
+    after_heartbeat: int
+    """The heartbeat answered last before the claim: its commands are no older."""
+
+
 class CommandDistributor:
     """Claims commands within each agent's credit and passes them to the streams.
 
-    Serves agents named by the wakeups at once, and all agents every `polling_interval` seconds. Rounds run one at a
-    time, so no agent is claimed for twice concurrently.
+    Serves agents named by the wakeups at once, and all agents every `polling_interval` seconds. `claim_now` claims in
+    the exchange that queues a command. Each claim reserves its room, so several may be under way.
     """
 
     def __init__(
@@ -49,6 +59,9 @@ class CommandDistributor:
         self._turn = 0
         self._pace = Pace(BUSY_COMMANDS_PER_SECOND)
         self._outage = Outage("claim commands")
+        self._claiming: set[asyncio.Task[None]] = set()
+        self._again: set[str] = set()
+        """Agents woken while claims under way had all their room: these may have missed what woke them."""
 
     async def run(self) -> None:
         """Serve wakeups and polls until cancelled."""
@@ -69,48 +82,117 @@ class CommandDistributor:
             except DistributorError as error:
                 self._outage.failed(error)
                 await asyncio.sleep(self.wait_after_failure_seconds)
-                for agent_id in woken:
-                    self._wakeups.wake(agent_id, agent_id in control)
+                self._wake(woken, frozenset(control))
 
     async def run_once(self, agent_ids: Iterable[str], control: Set[str] = frozenset()) -> int:
         """Claim for these agents and deliver; return the number of commands delivered.
 
         An agent without credit is served only if it is in `control`.
         """
+        offered = self._offer(agent_ids, control)
+        return await self._settle(offered, self._claim(offered)) if offered else 0
+
+    def claim_now(self, agent_ids: Collection[str], control: Set[str] = frozenset()) -> None:
+        """Claim for those of these agents that are attached here, and return at once.
+
+        The claim has its place in the exchange that is submitted now, behind the commands queued in it. Under load it
+        waits for more.
+        """
+        attached = [agent_id for agent_id in agent_ids if self._registry.get(agent_id) is not None]
+        if not attached:
+            return
+        if self._pace.note(0, asyncio.get_running_loop().time()):
+            self._wake(attached, control)
+            return
+        offered = self._offer(attached, control)
+        if offered:
+            claiming = asyncio.create_task(self._claim_and_settle(offered, self._claim(offered)))
+            self._claiming.add(claiming)
+            claiming.add_done_callback(self._claiming.discard)
+
+    async def idle(self) -> None:
+        """Return once no claim of `claim_now` is under way."""
+        while self._claiming:
+            await asyncio.wait(self._claiming)
+
+    async def _claim_and_settle(self, offered: Sequence[_Offered], claims: Awaitable[Sequence[Claim]]) -> None:
+        try:
+            self._pace.note(await self._settle(offered, claims), asyncio.get_running_loop().time())
+        except DistributorError:
+            # The loop tries again, and reports the failure if it lasts.
+            agent_ids = [one.offer.agent_id for one in offered]
+            self._wake(agent_ids, frozenset(agent_ids))
+
+    def _wake_again(self, offered: Sequence[_Offered]) -> None:
+        missed = {one.offer.agent_id for one in offered} & self._again
+        self._again -= missed
+        self._wake(missed, missed)
+
+    def _wake(self, agent_ids: Iterable[str], control: Set[str]) -> None:
+        for agent_id in agent_ids:
+            self._wakeups.wake(agent_id, agent_id in control)
+
+    def _offer(self, agent_ids: Iterable[str], control: Set[str]) -> list[_Offered]:
+        """Decide what to offer, and reserve the room for it."""
         rooms: list[Room] = []
+        agents: dict[str, AttachedAgent] = {}
         for agent_id in agent_ids:
             agent = self._registry.get(agent_id)
-            if agent is not None:
+            if agent is not None and agent_id not in agents:
+                agents[agent_id] = agent
                 # Commands that arrive while the agent has no room are found when its next result frees some.
                 agent.session.more_waiting = True
-                agent.session.begin_claim()
-                credit = agent.session.credit
+                credit, control_credit = agent.session.credit, agent.session.control_credit
                 looks_for_control = credit > 0 or agent_id in control
                 agent.session.control_waiting |= looks_for_control
-                rooms.append(Room(agent_id, credit, agent.session.control_credit if looks_for_control else 0))
+                rooms.append(Room(agent_id, credit, control_credit if looks_for_control else 0))
+                if agent.session.claiming and not (credit and control_credit):
+                    self._again.add(agent_id)
         offers = assign(rooms, self._batch_size, self._turn)
         self._turn += 1
-        if not offers:
-            return 0
-        claims = await self._store.claim(
+        for offer in offers:
+            agents[offer.agent_id].session.reserve(offer.max_commands, offer.max_control)
+        return [
+            _Offered(agents[offer.agent_id], offer, agents[offer.agent_id].session.answered_heartbeat)
+            for offer in offers
+        ]
+
+    def _claim(self, offered: Sequence[_Offered]) -> Awaitable[Sequence[Claim]]:
+        return self._store.claim(
             [
-                ClaimRequest(agent_id, agent.session.epoch, max_commands, secrets.token_hex(8), max_control)
-                for agent_id, max_commands, max_control in offers
-                if (agent := self._registry.get(agent_id)) is not None
+                ClaimRequest(
+                    one.offer.agent_id,
+                    one.agent.session.epoch,
+                    one.offer.max_commands,
+                    secrets.token_hex(8),
+                    one.offer.max_control,
+                )
+                for one in offered
             ]
         )
-        offered = {offer.agent_id: offer for offer in offers}
+
+    async def _settle(self, offered: Sequence[_Offered], claiming: Awaitable[Sequence[Claim]]) -> int:
+        """Await a claim and deliver what it brought; return the number of commands delivered."""
+        claims: Sequence[Claim] = ()
+        try:
+            claims = await claiming
+        finally:
+            for one in offered:
+                one.agent.session.end_claim(one.offer.max_commands, one.offer.max_control)
+            self._wake_again(offered)
         cut_short = sum(len(item.encoded) for claim in claims for item in claim.commands) >= LARGE_CLAIM_BYTES
-        undelivered = [claim for claim in claims if not self._deliver(claim, offered[claim.agent_id], cut_short)]
+        undelivered = [
+            claim for claim, one in zip(claims, offered, strict=True) if not self._deliver(claim, one, cut_short)
+        ]
         await self._release(undelivered)
         return sum(len(claim.commands) for claim in claims)
 
-    def _deliver(self, claim: Claim, offer: Offer, cut_short: bool) -> bool:
+    def _deliver(self, claim: Claim, offered: _Offered, cut_short: bool) -> bool:
         """Deliver a claim. Return False if its stream is gone.
 
         A claim that used the whole offer, or was `cut_short`, may have left commands in the queue.
         """
-        agent = self._registry.get(claim.agent_id)
+        agent, offer = self._registry.get(claim.agent_id), offered.offer
         if agent is not None and agent.session.epoch != claim.epoch:
             # The agent reattached during the claim, which already requeued commands of the old session.
             agent = None
@@ -119,7 +201,7 @@ class CommandDistributor:
                 agent.end(CloseReason.SUPERSEDED)
             return True
         self._metrics.poll_batch(len(claim.commands))
-        if agent is None or not agent.deliver(claim):
+        if agent is None or not agent.deliver(claim, offered.after_heartbeat):
             return False
         session = agent.session
         session.more_waiting = cut_short or len(claim.commands) - claim.control >= offer.max_commands
@@ -133,6 +215,8 @@ class CommandDistributor:
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         """Release undelivered commands. If this fails, the ack deadline requeues them."""
+        if not claims:
+            return
         await self._store.release(
             [
                 Release(item.command_id, claim.agent_id, claim.lease_id, 0, NOT_DELIVERED, counts=False)

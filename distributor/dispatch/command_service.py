@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
+from typing import Final, Protocol
 
 from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
-from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
@@ -27,10 +26,18 @@ from distributor.model.command import (
 from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandFilter, Page
-from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome, check_new_command
+from distributor.model.queueing import Enqueued, NewCommand, check_new_command
 
+RANDOM_BYTES: Final = 512
 MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
+
+
+class Claimer(Protocol):
+    """Claims for agents as soon as something is queued for them."""
+
+    def claim_now(self, agent_ids: Collection[str], control: Set[str]) -> None:
+        """Claim for these agents; for those in `control` even if they have room for control commands only."""
 
 
 class CommandService:
@@ -40,32 +47,38 @@ class CommandService:
         self,
         store: CommandStore,
         reader: CommandReader,
-        wakeups: Wakeups,
+        claimer: Claimer,
         limits: CommandLimits | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
-        self._wakeups = wakeups
+        self._claimer = claimer
         self._limits = limits or CommandLimits()
         self._mint = CommandIdMint()
+        self._randomness = b""
 
     # Queueing
 
     def new_ids(self, count: int) -> list[str]:
         """Ids for commands to queue, in ascending order."""
         now_ms = time.time_ns() // 1_000_000
-        randomness = secrets.token_bytes(8 * count)
-        return [
-            self._mint.mint(now_ms, int.from_bytes(randomness[place : place + 8], "big"))
-            for place in range(0, 8 * count, 8)
-        ]
+        return [self._mint.mint(now_ms, self._random_bits()) for _ in range(count)]
+
+    def _random_bits(self) -> int:
+        """64 random bits. The system is asked for many at once: each time costs a system call."""
+        if not self._randomness:
+            self._randomness = secrets.token_bytes(RANDOM_BYTES)
+        bits, self._randomness = self._randomness[-8:], self._randomness[:-8]
+        return int.from_bytes(bits, "big")
 
     async def queue(self, new: NewCommand) -> Enqueued:
         """Store one command. Raises the error for an invalid or refused one."""
-        (outcome,) = await self.queue_many([new])
-        if isinstance(outcome, DistributorError):
-            raise outcome
-        return outcome
+        valid(check_new_command, new, self._limits)
+        (queued,) = await self._stored_and_claimed([new])
+        error = refusal(new, queued, self._limits)
+        if error is not None:
+            raise error
+        return queued
 
     async def queue_many(self, requested: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
         """Store up to 1,000 commands, each completely or not at all, and answer each.
@@ -96,7 +109,7 @@ class CommandService:
         answers: list[Enqueued | DistributorError] = []
         for first in range(0, len(commands), MAX_COMMANDS_PER_STEP):
             try:
-                answers += await self._store.enqueue(commands[first : first + MAX_COMMANDS_PER_STEP])
+                answers += await self._stored_and_claimed(commands[first : first + MAX_COMMANDS_PER_STEP])
             except DistributorError as error:
                 if not answers:
                     raise
@@ -104,6 +117,14 @@ class CommandService:
                 answers += [error] * (len(commands) - first)
                 break
         return answers
+
+    def _stored_and_claimed(self, commands: Sequence[NewCommand]) -> Awaitable[list[Enqueued]]:
+        """Store commands and, in the same exchange, claim for their agents: those with room get them at once."""
+        stored = self._store.enqueue(commands)
+        self._claimer.claim_now(
+            {new.agent_id for new in commands}, {new.agent_id for new in commands if new.type in CONTROL_TYPES}
+        )
+        return stored
 
     def check_batch(self, count: int) -> None:
         """Raise InvalidArgument if one call queues too many commands."""
@@ -115,12 +136,7 @@ class CommandService:
             )
 
     def _answer(self, new: NewCommand, queued: Enqueued) -> Enqueued | DistributorError:
-        error = refusal(new, queued, self._limits)
-        if error is not None:
-            return error
-        if queued.outcome is QueueOutcome.QUEUED:
-            self._wakeups.wake(new.agent_id, control=new.type in CONTROL_TYPES)
-        return queued
+        return refusal(new, queued, self._limits) or queued
 
     # Reading
 

@@ -102,10 +102,11 @@ class CommandWatcher:
             while alive:
                 if not watch.stale:
                     await watch.wait()
-                states, _ = watch.take()
+                states, unread, _ = watch.take()
                 if watch.stale:
                     watch.stale = False
-                    states = await self._states([one for one in command_ids if one in alive])
+                    states, unread = [], [one for one in command_ids if one in alive]
+                states += await self._states(unread)
                 # Skip events that are older than the states read.
                 states = [state for state in states if not _known(sent, state)]
                 sent.update((state.command_id, state) for state in states)
@@ -121,7 +122,9 @@ class CommandWatcher:
         yield []
         while True:
             await watch.wait()
-            states, _ = watch.take()
+            states, unread, _ = watch.take()
+            # One that is forgotten meanwhile has nothing to show.
+            states += [state for state in await self._reader.states(unread) if state is not None]
             if states:
                 yield states
             await _pause_if_busy(states)
@@ -131,8 +134,8 @@ class CommandWatcher:
     async def _next_state(self, watch: Watch, state: CommandState) -> CommandState:
         """Wait for an event and return the latest state, unchanged if there was only output."""
         await watch.wait()
-        states, _ = watch.take()
-        if watch.stale:
+        states, unread, _ = watch.take()
+        if watch.stale or unread:
             watch.stale = False
             states = await self._states([state.command_id])
         return states[-1] if states else state
@@ -150,11 +153,15 @@ class CommandWatcher:
                     hold.read(offset)
 
     async def _states(self, command_ids: Sequence[str]) -> list[CommandState]:
+        if not command_ids:
+            return []
         states = await self._reader.states(command_ids)
         for command_id, state in zip(command_ids, states, strict=True):
             if state is None:
                 raise no_such_command(command_id)
-        return [state for state in states if state is not None]
+        found = [state for state in states if state is not None]
+        self._watches.learn(found)
+        return found
 
     async def _result(self, command_id: str) -> CommandResult:
         (result,) = await self._reader.results([command_id])

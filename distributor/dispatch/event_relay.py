@@ -1,10 +1,11 @@
-"""Reads the event stream and notifies watchers, agents whose command is cancelled, and the distributor."""
+"""Relays changes to watchers, agents whose command is cancelled, and the distributor."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import deque
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.ports import EventLog
@@ -12,17 +13,32 @@ from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.errors import DistributorError
 from distributor.model.control import CONTROL_TYPES
-from distributor.model.event import AgentChanged, CommandChanged, EventBatch, EventKind, EventRecord
-from distributor.model.position import milliseconds_of
+from distributor.model.event import (
+    AgentChanged,
+    CommandChanged,
+    CommandReady,
+    EventBatch,
+    EventKind,
+    OutputArrived,
+)
+from distributor.model.position import milliseconds_of, order_of
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 logger = get_logger()
 
+BUSY_BATCHES_PER_SECOND = 200
+BUSY_PAUSE_SECONDS = 0.005
+"""Under load, events of other replicas are read together."""
+
 
 class EventRelay:
-    """One loop per replica. It changes nothing in the store, so reading an event twice is harmless."""
+    """One loop per replica. It changes nothing in the store, so relaying an event twice is harmless.
+
+    This replica's own changes come to `relay_own` with the reply of the call that made them, and are skipped when the
+    loop reads them. The loop serves the changes of other replicas, and own ones whose reply was lost.
+    """
 
     def __init__(
         self,
@@ -41,6 +57,8 @@ class EventRelay:
         self._watches = watches
         self._metrics = metrics
         self._position = ""
+        self._relayed: deque[str] = deque()
+        """Positions of own changes that were relayed and not read yet, in order."""
         self._outage = Outage("read events")
         self.missed = asyncio.Event()
         """Set when events were missed; the waiter clears it."""
@@ -61,7 +79,9 @@ class EventRelay:
                     self._position = batch.position
                     if batch.missed:
                         self._resync()
-                    self.relay(batch)
+                    if not self._was_relayed(batch):
+                        self.relay(batch)
+                    self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
             except DistributorError as error:
                 unbroken = False
                 self._outage.failed(error)
@@ -79,81 +99,84 @@ class EventRelay:
         for agent in self._registry:
             self._wakeups.wake(agent.session.agent_id, control=True)
 
+    def relay_own(self, batch: EventBatch) -> None:
+        """Relay a change that this replica has just made."""
+        self._relayed.append(batch.position)
+        self.relay(batch)
+
+    def _was_relayed(self, batch: EventBatch) -> bool:
+        if batch.origin != self._replica:
+            return False
+        order = order_of(batch.position)
+        while self._relayed and order_of(self._relayed[0]) < order:
+            self._relayed.popleft()
+        return bool(self._relayed) and self._relayed[0] == batch.position
+
     def relay(self, batch: EventBatch) -> None:
         """Notify everyone affected by one change."""
         ours = batch.origin == self._replica
         if ours:
             log_transitions(batch)
-        for record in batch.records:
-            self._watches.note(record)
-            match record.kind:
-                case EventKind.QUEUED:
-                    if not ours:
-                        self._queued(record)
-                case EventKind.RELEASED:
-                    self._assignment_lost(record)
-                    # Also for our own: a release without delay should be claimed again at once.
-                    if self._registry.get(record.agent_id) is not None:
-                        self._wakeups.wake(record.agent_id, control=True)
-                case EventKind.CANCEL_REQUESTED:
-                    self._cancel(record)
-                case EventKind.FINISHED:
-                    self._finished(record, ours)
-                case EventKind.AGENT:
-                    self._agent_changed(record)
-                case _:
-                    pass
-        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
+        for event in batch.events:
+            match event:
+                case CommandChanged():
+                    self._watches.note(event)
+                    self._command_changed(event, batch.position, ours)
+                case OutputArrived():
+                    self._watches.note_output(event)
+                case CommandReady():
+                    self._queued(event.agent_id, event.type)
+                case AgentChanged():
+                    self._agent_changed(event, batch.position)
 
-    def _queued(self, record: EventRecord) -> None:
-        agent = self._registry.get(record.agent_id)
-        if agent is None:
-            return
-        # The type only matters if the agent has no credit, so decode only then.
-        event = record.event() if agent.session.credit == 0 else None
-        control = isinstance(event, CommandChanged) and event.state.type in CONTROL_TYPES
-        self._wakeups.wake(record.agent_id, control)
+    def _command_changed(self, change: CommandChanged, position: str, ours: bool) -> None:
+        match change.kind:
+            case EventKind.QUEUED:
+                if not ours and change.whole is not None:
+                    self._queued(change.agent_id, change.whole.type)
+            case EventKind.RELEASED:
+                self._assignment_lost(change, position)
+                # Also for our own: a release without delay should be claimed again at once.
+                if self._registry.get(change.agent_id) is not None:
+                    self._wakeups.wake(change.agent_id, control=True)
+            case EventKind.CANCEL_REQUESTED:
+                agent = self._registry.get(change.agent_id)
+                if agent is not None:
+                    agent.cancel(change.command_id, change.reason.message)
+            case EventKind.FINISHED:
+                self._assignment_lost(change, position)
+                if ours and change.whole is not None:
+                    self._metrics.command_finished(change.whole.status, change.whole.receipts)
+            case _:
+                pass
 
-    def _cancel(self, record: EventRecord) -> None:
-        agent = self._registry.get(record.agent_id)
-        event = record.event()
-        if agent is not None and isinstance(event, CommandChanged):
-            agent.cancel(record.subject, event.state.reason.message)
+    def _queued(self, agent_id: str, command_type: str) -> None:
+        if self._registry.get(agent_id) is not None:
+            self._wakeups.wake(agent_id, control=command_type in CONTROL_TYPES)
 
-    def _finished(self, record: EventRecord, ours: bool) -> None:
-        self._assignment_lost(record)
-        if ours:
-            event = record.event()
-            if isinstance(event, CommandChanged):
-                self._metrics.command_finished(event.state.status, event.state.receipts)
-
-    def _assignment_lost(self, record: EventRecord) -> None:
+    def _assignment_lost(self, change: CommandChanged, position: str) -> None:
         """Remove a command from the session if a deadline ended or released it. If it ended, the agent must stop it.
 
         Changes that the agent reported have left the session before they reach the store.
         """
-        agent = self._registry.get(record.agent_id)
-        if agent is None or record.subject not in agent.session.in_flight:
+        agent = self._registry.get(change.agent_id)
+        if agent is None or change.command_id not in agent.session.in_flight:
             return
-        if milliseconds_of(record.position) <= agent.session.opened_ms:
+        if milliseconds_of(position) <= agent.session.opened_ms:
             # Attaching has already accounted for earlier events.
             return
-        event = record.event()
-        if not isinstance(event, CommandChanged):
-            return
-        lease_id = agent.session.lost(record.subject, event.state.attempt)
+        lease_id = agent.session.lost(change.command_id, change.attempt)
         if lease_id is not None:
             # A released command comes back to this agent. If it already runs it, it continues under the next lease.
-            agent.withdraw(record.subject, lease_id, event.state.reason.message, stop=event.state.status.terminal)
-            self._wakeups.wake(record.agent_id)
+            agent.withdraw(change.command_id, lease_id, change.reason.message, stop=change.status.terminal)
+            self._wakeups.wake(change.agent_id)
 
-    def _agent_changed(self, record: EventRecord) -> None:
-        agent = self._registry.get(record.subject)
-        event = record.event()
-        if agent is None or milliseconds_of(record.position) < agent.session.opened_ms:
+    def _agent_changed(self, change: AgentChanged, position: str) -> None:
+        agent = self._registry.get(change.agent_id)
+        if agent is None or milliseconds_of(position) < agent.session.opened_ms:
             # From before this session: a greater epoch is then one that the store has lost.
             return
-        if isinstance(event, AgentChanged) and event.epoch > agent.session.epoch:
+        if change.epoch > agent.session.epoch:
             agent.end(CloseReason.SUPERSEDED)
 
 
@@ -161,16 +184,15 @@ def log_transitions(batch: EventBatch) -> None:
     """Log each changed command. Above the debug level this costs one check."""
     if not logger.is_enabled_for(logging.DEBUG):
         return
-    for record in batch.records:
-        event = record.event()
+    for event in batch.events:
         if isinstance(event, CommandChanged):
-            state = event.state
             logger.debug(
                 "command changed",
                 kind=event.kind.value,
-                status=state.status.value,
-                command_id=state.command_id,
-                agent_id=state.agent_id,
-                attempt=state.attempt,
-                reason=state.reason.code,
+                status=event.status.value,
+                command_id=event.command_id,
+                agent_id=event.agent_id,
+                attempt=event.attempt,
+                revision=event.revision,
+                reason=event.reason.code,
             )

@@ -1,12 +1,13 @@
 """Ports: the interfaces that the use cases require.
 
 Times are milliseconds. The store is the sole authority on command states; every method that changes one is atomic
-per command.
+per command. Methods that return an awaitable take their place among all changes when they are called, not when the
+result is awaited.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Protocol
 
 from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
@@ -32,19 +33,19 @@ from distributor.model.queueing import Enqueued, NewCommand
 class CommandStore(Protocol):
     """Changes commands. Raises Unavailable if Valkey is away, ResourceExhausted if it is full."""
 
-    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
+    def enqueue(self, commands: Sequence[NewCommand]) -> Awaitable[list[Enqueued]]:
         """Store commands, each completely or not at all, and answer each."""
 
-    async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
+    def claim(self, requests: Sequence[ClaimRequest]) -> Awaitable[list[Claim]]:
         """Assign queued commands, in order of rank, to the requesting sessions."""
 
-    async def progress(self, items: Sequence[Progress]) -> list[bool]:
+    def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
         """Record receipts; False if the lease no longer holds the command."""
 
-    async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
+    def finish(self, completions: Sequence[Completion]) -> Awaitable[list[CompletionOutcome]]:
         """Store results."""
 
-    async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
+    def release(self, releases: Sequence[Release]) -> Awaitable[list[CommandStatus | None]]:
         """Requeue commands; the new state of each, None if the lease no longer holds it."""
 
     async def cancel(self, command_id: str, message: str) -> CommandState | None:
@@ -66,10 +67,10 @@ class SessionStore(Protocol):
     async def attach(self, hello: AgentHello) -> Attached:
         """Open a session. Raises AlreadyExists while another live instance uses the id."""
 
-    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+    def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
         """Renew sessions (agent id, epoch); False if a newer one exists."""
 
-    async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+    def detach(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
         """Record that agents are away; False if a newer session exists."""
 
 
@@ -124,7 +125,7 @@ class EventHistory(Protocol):
 class OutputLog(Protocol):
     """The output of commands."""
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
+    def append(self, pieces: Sequence[OutputPiece]) -> Awaitable[list[int | OutputRefusal]]:
         """Store pieces; for each, the offset up to which its agent may discard output, or why it was not stored."""
 
     async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:

@@ -30,7 +30,7 @@ def superseded() -> Aborted:
     return Aborted("a newer session of this agent is open", reason="SUPERSEDED")
 
 
-def valid(check: Callable[..., None], *arguments: str) -> None:
+def valid(check: Callable[..., None], *arguments: object) -> None:
     """Run a check of the model; raise its finding as an InvalidArgument."""
     try:
         check(*arguments)

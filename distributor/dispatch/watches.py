@@ -6,18 +6,26 @@ Pure bookkeeping: the event relay feeds it, the callers' streams drain it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from distributor.errors import ResourceExhausted
 from distributor.model.command import CommandState
-from distributor.model.event import CommandChanged, EventKind, EventRecord
+from distributor.model.event import CommandChanged, OutputArrived
+from distributor.model.known_states import KnownStates
 from distributor.observability.metrics import Metrics
 
 MAX_PENDING = 10_000
-SETTLE_SECONDS = 0.002
+SETTLE_SECONDS = 0.005
 """How long a change that does not end a command may wait to be combined with the next one."""
-_STATES = frozenset(EventKind) - {EventKind.AGENT, EventKind.OUTPUT}
+
+
+class Changes(NamedTuple):
+    """What a watcher has not received: states, commands whose state must be reread, and whether there was output."""
+
+    states: list[CommandState]
+    unread: list[str]
+    output: bool
 
 
 class Watch:
@@ -29,23 +37,19 @@ class Watch:
 
     def __init__(self, max_pending: int = MAX_PENDING) -> None:
         self._max_pending = max_pending
-        self._pending: dict[str, EventRecord] = {}
-        self._output: dict[str, EventRecord] = {}
+        self._pending: dict[str, CommandState | None] = {}
+        """None if the state must be reread."""
+        self._output = False
         self._failure: Exception | None = None
-        self._event = asyncio.Event()
-        self._urgent = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._settling: asyncio.TimerHandle | None = None
+        self._ready = False
         self.stale = False
         """Events may have been missed: reread the states."""
 
-    def note(self, record: EventRecord) -> None:
-        """Record an event about a watched command."""
-        if record.kind == EventKind.OUTPUT:
-            self._output[record.subject] = record
-            self._urgent.set()
-        else:
-            if record.kind == EventKind.FINISHED:
-                self._urgent.set()
-            self._pending[record.subject] = record
+    def note(self, command_id: str, state: CommandState | None) -> None:
+        """Record a newer state of a watched command, None if it must be reread."""
+        self._pending[command_id] = state
         if len(self._pending) > self._max_pending:
             self.fail(
                 ResourceExhausted(
@@ -54,41 +58,62 @@ class Watch:
                 )
             )
             self._pending.clear()
-        self._event.set()
+        elif state is not None and state.status.terminal:
+            self._wake()
+        elif not self._ready and self._settling is None:
+            # Intermediate states are soon superseded by the final one: deliver both together.
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._wake)
+
+    def note_output(self) -> None:
+        """Record that a watched command has output."""
+        self._output = True
+        self._wake()
 
     def resync(self) -> None:
         """Events may have been missed."""
         self.stale = True
-        self._urgent.set()
-        self._event.set()
+        self._wake()
 
     def fail(self, error: Exception) -> None:
         """End the watch with an error."""
         self._failure = error
-        self._urgent.set()
-        self._event.set()
+        self._wake()
 
     async def wait(self) -> None:
-        """Return once there is something to take. Raises the error that the watch failed with."""
-        if self._failure is None:
-            await self._event.wait()
-        if not self._urgent.is_set():
-            # Intermediate states are soon superseded by the final one: deliver both together.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_SECONDS):
-                    await self._urgent.wait()
+        """Return once there is something to take. Raises the error that the watch failed with. One waiter at a time."""
+        if not self._ready:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         if self._failure is not None:
             raise self._failure
 
-    def take(self) -> tuple[list[CommandState], bool]:
-        """Take the changed states, and whether there was output."""
+    def take(self) -> Changes:
+        """Take all changes."""
         pending, self._pending = self._pending, {}
-        output = bool(self._output)
-        self._output.clear()
-        self._event.clear()
-        self._urgent.clear()
-        events = (record.event() for record in pending.values())
-        return [event.state for event in events if isinstance(event, CommandChanged)], output
+        output, self._output = self._output, False
+        self._ready = self._failure is not None
+        self._settled()
+        states = [state for state in pending.values() if state is not None]
+        return Changes(states, [command_id for command_id, state in pending.items() if state is None], output)
+
+    def close(self) -> None:
+        """Drop everything."""
+        self._settled()
+        self._pending.clear()
+
+    def _wake(self) -> None:
+        self._settled()
+        self._ready = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _settled(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
 
 
 class Watches:
@@ -98,7 +123,8 @@ class Watches:
         self._max_pending = max_pending
         self._metrics = metrics
         self._max_watches = max_watches
-        self._by_subject: dict[str, set[Watch]] = {}
+        self._known = KnownStates()
+        self._by_command: dict[str, set[Watch]] = {}
         self._by_agent: dict[str, set[Watch]] = {}
         self._of_all: set[Watch] = set()
         self._open: set[Watch] = set()
@@ -120,7 +146,7 @@ class Watches:
         watch = Watch(self._max_pending)
         self._open.add(watch)
         if command_ids:
-            _subscribe(self._by_subject, command_ids, watch)
+            _subscribe(self._by_command, command_ids, watch)
         elif agent_ids:
             _subscribe(self._by_agent, agent_ids, watch)
         else:
@@ -130,24 +156,33 @@ class Watches:
 
     def close(self, watch: Watch, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> None:
         """Close a watch; pass the same arguments as to `open`."""
+        watch.close()
         self._open.discard(watch)
         self._of_all.discard(watch)
-        _unsubscribe(self._by_subject, command_ids, watch)
+        _unsubscribe(self._by_command, command_ids, watch)
         _unsubscribe(self._by_agent, agent_ids, watch)
         self._metrics.watchers(len(self._open))
 
-    def note(self, record: EventRecord) -> None:
+    def note(self, change: CommandChanged) -> None:
         """Notify the watches of this command, of its agent, and of everything."""
-        watches = self._by_subject.get(record.subject)
-        if watches:
+        by_command = self._by_command.get(change.command_id, ())
+        by_agent = self._by_agent.get(change.agent_id, ()) if self._by_agent else ()
+        if not (by_command or by_agent or self._of_all) or self._known.is_old(change):
+            return
+        state = self._known.after(change)
+        for watches in (by_command, by_agent, self._of_all):
             for watch in watches:
-                watch.note(record)
-        if (self._of_all or self._by_agent) and record.kind in _STATES:
-            for watch in self._of_all:
-                watch.note(record)
-            if self._by_agent:
-                for watch in self._by_agent.get(record.agent_id, ()):
-                    watch.note(record)
+                watch.note(change.command_id, state)
+
+    def note_output(self, output: OutputArrived) -> None:
+        """Notify the watches of this command."""
+        for watch in self._by_command.get(output.command_id, ()):
+            watch.note_output()
+
+    def learn(self, states: Iterable[CommandState]) -> None:
+        """Note states that a watcher has read, so that later changes can be merged into them."""
+        for state in states:
+            self._known.learn(state)
 
     def resync(self) -> None:
         """All watches may have missed events."""

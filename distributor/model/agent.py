@@ -45,7 +45,8 @@ class AdoptedCommand(NamedTuple):
     acknowledged_after_ms: int | None
     started_after_ms: int | None
     output_bytes: int
-    cancel_requested: bool
+    cancel_reason: str | None
+    """The message of the caller who cancelled it, None if nobody did."""
     control: bool = False
     """True if it uses none of the agent's capacity."""
 

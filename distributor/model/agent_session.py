@@ -28,6 +28,8 @@ class AgentSession:
     __slots__ = (
         "_ceiling",
         "_control",
+        "_reserved",
+        "_reserved_control",
         "_stopping",
         "agent_id",
         "answered_heartbeat",
@@ -35,7 +37,6 @@ class AgentSession:
         "control_waiting",
         "draining",
         "epoch",
-        "heartbeat_before_claim",
         "in_flight",
         "last_received_at",
         "more_waiting",
@@ -64,7 +65,6 @@ class AgentSession:
         self.in_flight: dict[str, InFlight] = {}
         self.answered_heartbeat = 0
         """The Hello counts as heartbeat 0, answered by the Welcome."""
-        self.heartbeat_before_claim = 0
         self.last_received_at = now
         self.draining = False
         self.more_waiting = False
@@ -74,6 +74,9 @@ class AgentSession:
         self._ceiling = capacity
         self._control = 0
         """Number of control commands in flight."""
+        self._reserved = 0
+        self._reserved_control = 0
+        """Room kept for claims under way."""
         self._stopping: dict[str, str] = {}
         """Commands that this session lost but that may still use capacity, with their leases."""
 
@@ -82,12 +85,12 @@ class AgentSession:
         """How many more commands the agent may receive now."""
         if self.draining:
             return 0
-        return max(0, min(self.capacity, self._ceiling) - self._working - len(self._stopping))
+        return max(0, min(self.capacity, self._ceiling) - self._working - len(self._stopping) - self._reserved)
 
     @property
     def control_credit(self) -> int:
         """How many more control commands the agent may receive now, regardless of its other work."""
-        return 0 if self.draining else max(0, CONTROL_ROOM - self._control)
+        return 0 if self.draining else max(0, CONTROL_ROOM - self._control - self._reserved_control)
 
     @property
     def _working(self) -> int:
@@ -138,9 +141,20 @@ class AgentSession:
         """Milliseconds since the last message."""
         return now - self.last_received_at
 
-    def begin_claim(self) -> None:
-        """Mark the start of a claim: its commands were chosen after the heartbeat answered last."""
-        self.heartbeat_before_claim = self.answered_heartbeat
+    def reserve(self, commands: int, control: int) -> None:
+        """Keep room for a claim of at most this many commands and control commands, until `end_claim`."""
+        self._reserved += commands
+        self._reserved_control += control
+
+    @property
+    def claiming(self) -> bool:
+        """Whether room is reserved for claims under way."""
+        return self._reserved > 0 or self._reserved_control > 0
+
+    def end_claim(self, commands: int, control: int) -> None:
+        """The claim has ended: what it brought is in flight, the rest of its room is free."""
+        self._reserved -= commands
+        self._reserved_control -= control
 
     def claimed(self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False) -> None:
         """The store assigned this command to this session."""

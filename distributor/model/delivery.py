@@ -96,7 +96,8 @@ class CompletionOutcome(StrEnum):
 class Release(NamedTuple):
     """A command that its agent did not start, to be requeued after a delay.
 
-    `counts`: whether this used up one of the limited delivery attempts.
+    `counts`: whether this used up one of the limited delivery attempts. `refused`: the agent said that it will not
+    start it; otherwise it may have it, and its reports about this attempt still count.
     """
 
     command_id: str
@@ -105,6 +106,7 @@ class Release(NamedTuple):
     delay_ms: int
     reason: Reason
     counts: bool = True
+    refused: bool = False
 
 
 NOT_DELIVERED: Final = Reason("not_delivered", "the connection ended before the agent had the command")

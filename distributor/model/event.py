@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from distributor.model.command import CommandState
+from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.lifecycle import CommandStatus
 
 
 class EventKind(StrEnum):
@@ -19,67 +20,88 @@ class EventKind(StrEnum):
     RELEASED = "released"
     CANCEL_REQUESTED = "cancel_requested"
     FINISHED = "finished"
+    READY = "ready"
+    """The delay of a released command is over. Nothing that is shown has changed."""
     OUTPUT = "output"
     AGENT = "agent"
 
 
 class CommandChanged(NamedTuple):
-    """A command changed to `state`. `position` orders all events of a store."""
+    """A command changed to `revision`.
 
-    position: str
+    `whole` is its state if the event carries all of it, as those of kind QUEUED and FINISHED do. Otherwise `changes`
+    has the new value of each changed field besides status and attempt, named as in CommandState and Receipts.
+    """
+
     kind: EventKind
-    state: CommandState
+    command_id: str
+    agent_id: str
+    revision: int
+    status: CommandStatus
+    attempt: int
+    reason: Reason = Reason()
+    whole: CommandState | None = None
+    changes: Mapping[str, Any] = {}
+
+
+class CommandReady(NamedTuple):
+    """A queued command can be claimed again."""
+
+    command_id: str
+    agent_id: str
+    type: str
 
 
 class OutputArrived(NamedTuple):
     """Output of a command has arrived up to `end_offset` bytes. Only a hint: the bytes are in the output log."""
 
-    position: str
     command_id: str
     agent_id: str
     end_offset: int
 
 
 class AgentChanged(NamedTuple):
-    """An agent attached, detached, or its free capacity changed."""
+    """An agent attached or detached. `revision` counts the changes of its session `epoch`."""
 
-    position: str
     agent_id: str
     epoch: int
+    revision: int
     connected: bool
 
 
-Event = CommandChanged | OutputArrived | AgentChanged
-
-
-class EventRecord(Protocol):
-    """One stored event, decoded on demand: most readers need few of them."""
-
-    @property
-    def position(self) -> str:
-        """Its position in the log: milliseconds by Valkey's clock, a dash, and a sequence number."""
-
-    @property
-    def subject(self) -> str:
-        """The id of the command or agent that it concerns."""
-
-    @property
-    def kind(self) -> str:
-        """A value of EventKind."""
-
-    @property
-    def agent_id(self) -> str:
-        """The agent that it concerns, directly or through its command."""
-
-    def event(self) -> Event:
-        """Decode the event."""
+Event: TypeAlias = CommandChanged | CommandReady | OutputArrived | AgentChanged
 
 
 class EventBatch(NamedTuple):
-    """The events of one change: the replica that made it, and one record per subject."""
+    """The events of one change: the replica that made it, and one event per command or agent.
+
+    `position` is that of the batch in the log: milliseconds by Valkey's clock, a dash, and a sequence number.
+    """
 
     position: str
     origin: str
-    records: Sequence[EventRecord]
+    events: Sequence[Event]
     missed: bool = False
     """True if earlier events are missing because they are no longer retained."""
+
+
+_RECEIPTS: Final = frozenset(Receipts._fields)
+
+
+def merged(state: CommandState | None, change: CommandChanged) -> CommandState | None:
+    """The newer of `state` and the state after `change`; None if `state` lacks changes before it: reread it."""
+    if state is not None and change.revision <= state.revision:
+        return state
+    if change.whole is not None:
+        return change.whole
+    if state is None or change.revision != state.revision + 1:
+        return None
+    times = {name: value for name, value in change.changes.items() if name in _RECEIPTS}
+    others = {name: value for name, value in change.changes.items() if name not in _RECEIPTS}
+    return state._replace(
+        revision=change.revision,
+        status=change.status,
+        attempt=change.attempt,
+        receipts=state.receipts._replace(**times),
+        **others,
+    )

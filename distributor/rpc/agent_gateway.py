@@ -87,8 +87,8 @@ class AgentGateway(AgentGatewayServiceServicer):
             older.end(CloseReason.SUPERSEDED)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
         for adopted in attached.adopted.values():
-            if adopted.cancel_requested:
-                stream.cancel(adopted.command_id, "cancelled while the agent was away")
+            if adopted.cancel_reason is not None:
+                stream.cancel(adopted.command_id, adopted.cancel_reason)
         self._wakeups.wake(hello.agent_id, control=True)
         goodbye = False
         try:
@@ -191,6 +191,8 @@ class AgentGateway(AgentGatewayServiceServicer):
             unstarted = session.unacknowledged()
         logger.info("agent left" if goodbye else "agent lost", agent_id=session.agent_id, epoch=session.epoch)
         try:
+            # Before the release: a received command may have started.
+            await self._reports.settle(session)
             await self._store.release(
                 [
                     Release(command_id, session.agent_id, lease_id, 0, NOT_DELIVERED, counts=False)

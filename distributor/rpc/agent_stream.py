@@ -16,7 +16,7 @@ from distributor.dispatch.ports import SessionStore
 from distributor.dispatch.refusals import draining, superseded
 from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, Refusal, RefusalKind, Report
-from distributor.model.agent_session import AgentSession
+from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
 from distributor.model.command import Reason
 from distributor.model.delivery import Claim
 from distributor.model.protocol_violation import ProtocolViolation
@@ -32,6 +32,8 @@ from distributor.wire.message_packer import PLAIN, MessagePacker
 
 logger = get_logger()
 
+ACK_DELAY_SECONDS = 0.01
+"""How long acknowledgements of results wait for another message. An agent only holds a result a little longer."""
 LAST_WRITE_SECONDS = 1.0
 MAX_WAITING_ACKS = 200
 UNREADABLE = Reason("unreadable_command", "the stored command is unreadable")
@@ -57,6 +59,7 @@ class AgentStream:
     """
 
     __slots__ = (
+        "_acks_due",
         "_context",
         "_ending",
         "_handler",
@@ -93,11 +96,12 @@ class AgentStream:
         self._writer: asyncio.Task[None] | None = None
         self._written = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
+        self._acks_due: asyncio.TimerHandle | None = None
         self._handler: asyncio.Task[Any] | None = None
 
     # The AttachedAgent port
 
-    def deliver(self, claim: Claim) -> bool:
+    def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
         """Send these commands. Return False if draining began during the claim."""
         if self.session.draining:
             return False
@@ -106,7 +110,7 @@ class AgentStream:
         now = monotonic_ms()
         for place, command in enumerate(claim.commands):
             self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, place < claim.control)
-        for command_id, reason in self._outbox.deliver(claim, self.session.heartbeat_before_claim):
+        for command_id, reason in self._outbox.deliver(claim, after_heartbeat):
             self.session.cancelling(command_id, reason)
         self._send()
         return True
@@ -193,6 +197,8 @@ class AgentStream:
 
         An agent that does not read has `last_write_seconds` for this.
         """
+        if self._acks_due is not None:
+            self._send()
         unsent = self._outbox.unsent()
         tasks = {task for task in (self._writer, self._ending) if task is not None}
         if tasks:
@@ -224,7 +230,10 @@ class AgentStream:
         log_rejected(session, answers)
         if answers.results or answers.outputs:
             self._outbox.answer(answers)
-            self._send()
+            if answers.outputs or session.draining or self._outbox.waiting_acks >= MAX_ITEMS_PER_MESSAGE:
+                self._send()
+            else:
+                self._send_soon()
 
     async def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
         session = self.session
@@ -238,8 +247,16 @@ class AgentStream:
     # Writing
 
     def _send(self) -> None:
+        if self._acks_due is not None:
+            self._acks_due.cancel()
+            self._acks_due = None
         if self._writer is None and self._ending is None:
             self._writer = asyncio.create_task(self._write())
+
+    def _send_soon(self) -> None:
+        """Send with the next message, which usually brings more commands, or after a moment."""
+        if self._acks_due is None:
+            self._acks_due = asyncio.get_running_loop().call_later(ACK_DELAY_SECONDS, self._send)
 
     async def _write(self) -> None:
         try:

@@ -107,6 +107,19 @@ class ServerSettings(SettingsGroup):
     result_retention: Seconds = Field(
         604_800.0, ge=60.0, description="Seconds that finished commands and their results are kept."
     )
+    events_kept: int = Field(
+        5_000,
+        ge=100,
+        le=10_000_000,
+        description="Entries of the event stream kept for readers that fall behind, about; unused with "
+        "`events_kept_for`.",
+    )
+    events_kept_for: float = Field(
+        0.0,
+        ge=0.0,
+        le=2_592_000.0,
+        description="Seconds that entries of the event stream are kept; 0 keeps `events_kept`.",
+    )
     max_watchers: int = Field(1_000, ge=1, le=100_000, description="Maximum number of concurrent watch calls.")
 
     max_calls: int = Field(

@@ -38,6 +38,8 @@ class ValkeyCommandReader:
         self._max_scanned_per_page = max_scanned_per_page
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
+        if not command_ids:
+            return []
         replies = await self._connection.calls(
             [("HMGET", keys.STATUS.format(command_id=command_id), *keys.ROW) for command_id in command_ids]
         )
@@ -47,7 +49,7 @@ class ValkeyCommandReader:
         ]
 
     async def details(self, command_id: str) -> CommandDetails | None:
-        reply = await self._functions.call("get_command", [command_id])
+        reply = await self._functions.read("get_command", [command_id])
         if reply is None:
             return None
         now_ms, encoded, output_bytes, session, row = reply
@@ -70,7 +72,7 @@ class ValkeyCommandReader:
         last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [
             query.agent_id,
-            ",".join(query.statuses),
+            ",".join(query.statuses or CommandStatus),
             query.type,
             "-inf" if query.queued_after_ms is None else query.queued_after_ms * 1000,
             "+inf" if query.queued_before_ms is None else query.queued_before_ms * 1000,
@@ -79,7 +81,7 @@ class ValkeyCommandReader:
             size,
             self._max_scanned_per_page,
         ]
-        arrival, command_id, *found = await self._functions.call("list_commands", arguments)
+        arrival, command_id, *found = await self._functions.read("list_commands", arguments)
         states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
         return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
 
@@ -87,7 +89,13 @@ class ValkeyCommandReader:
         calls: list[tuple[Argument, ...]] = [("TIME",)]
         for agent_id in agent_ids:
             calls.append(
-                ("HMGET", keys.SESSION.format(agent_id=agent_id), "connected", "last_seen_ms", "away_since_ms")
+                (
+                    "HMGET",
+                    keys.in_shard(keys.SESSION).format(agent_id=agent_id),
+                    "connected",
+                    "last_seen_ms",
+                    "away_since_ms",
+                )
             )
         now, *found = await self._connection.calls(calls)
         return [rows.presence(row, _milliseconds(now), self._offline_after_ms) for row in found]
@@ -96,11 +104,11 @@ class ValkeyCommandReader:
         calls: list[tuple[Argument, ...]] = [("TIME",)]
         for agent_id in agent_ids:
             calls += [
-                ("HMGET", keys.SESSION.format(agent_id=agent_id), *rows.SESSION_FIELDS),
-                ("SCARD", keys.ASSIGNED.format(agent_id=agent_id)),
-                ("ZCARD", keys.READY.format(agent_id=agent_id)),
-                ("ZCARD", keys.CONTROL.format(agent_id=agent_id)),
-                ("SCARD", keys.DELAYED.format(agent_id=agent_id)),
+                ("HMGET", keys.in_shard(keys.SESSION).format(agent_id=agent_id), *rows.SESSION_FIELDS),
+                ("SCARD", keys.in_shard(keys.ASSIGNED).format(agent_id=agent_id)),
+                ("ZCARD", keys.in_shard(keys.READY).format(agent_id=agent_id)),
+                ("ZCARD", keys.in_shard(keys.CONTROL).format(agent_id=agent_id)),
+                ("SCARD", keys.in_shard(keys.DELAYED).format(agent_id=agent_id)),
             ]
         now, *replies = await self._connection.calls(calls)
         found: list[AgentInfo | None] = []
@@ -112,12 +120,13 @@ class ValkeyCommandReader:
 
     async def agent_ids(self, after: str, limit: int) -> list[str]:
         first = f"({after}" if after else "-"
-        ids = await self._connection.call("ZRANGE", keys.AGENTS, first, "+", "BYLEX", "LIMIT", 0, limit)
+        ids = await self._connection.call("ZRANGE", keys.in_shard(keys.AGENTS), first, "+", "BYLEX", "LIMIT", 0, limit)
         return [agent_id.decode() for agent_id in ids]
 
     async def depth(self) -> QueueDepth:
-        calls: list[tuple[Argument, ...]] = [("ZCARD", keys.BY_STATUS.format(status=s)) for s in CommandStatus]
-        oldest_key = keys.BY_STATUS.format(status=CommandStatus.QUEUED)
+        by_status = keys.in_shard(keys.BY_STATUS)
+        calls: list[tuple[Argument, ...]] = [("ZCARD", by_status.format(status=s)) for s in CommandStatus]
+        oldest_key = by_status.format(status=CommandStatus.QUEUED)
         *counts, oldest, now = await self._connection.calls(
             [*calls, ("ZRANGE", oldest_key, 0, 0, "WITHSCORES"), ("TIME",)]
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
@@ -17,43 +17,45 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
-from distributor.model.lifecycle import TERMINAL, CommandStatus, Operation, sources
+from distributor.model.lifecycle import CommandStatus, Operation, sources
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import rows
+from distributor.store.exchanges import MAX_ITEMS_PER_CALL, Exchanges
 from distributor.store.functions import Functions
-from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument
-
-MAX_ITEMS_PER_CALL: Final = 250
-"""Commands per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 
 
 class ValkeyCommandStore:
     """The CommandStore port on Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(self, functions: Functions, replica: str, policy: StorePolicy) -> None:
+    def __init__(self, functions: Functions, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._functions = functions
         self._policy = policy
-        self._head: list[Argument] = [replica, policy.events_kept]
-        self._enqueues = GroupCommit(self._send_enqueues, MAX_ITEMS_PER_CALL)
-        self._claims = GroupCommit(self._send_claims, MAX_ITEMS_PER_CALL)
-        self._progress = GroupCommit(self._send_progress, MAX_ITEMS_PER_CALL)
-        self._completions = GroupCommit(self._send_completions, MAX_ITEMS_PER_CALL)
-        self._releases = GroupCommit(self._send_releases, MAX_ITEMS_PER_CALL)
+        self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued)
+        self._claims = exchanges.queue("claim", self._claim_arguments, _claims)
+        self._progress = exchanges.queue("progress", self._progress_arguments, _progressed)
+        self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes)
+        self._releases = exchanges.queue("release", self._release_arguments, _released)
 
-    async def idle(self) -> None:
-        """Return once no call is in progress."""
-        for group in (self._enqueues, self._claims, self._progress, self._completions, self._releases):
-            await group.idle()
+    def enqueue(self, commands: Sequence[NewCommand]) -> Awaitable[list[Enqueued]]:
+        return self._enqueues.submit(commands)
 
-    async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
-        return await self._enqueues.submit(commands)
+    def claim(self, requests: Sequence[ClaimRequest]) -> Awaitable[list[Claim]]:
+        return self._claims.submit(requests)
 
-    async def _send_enqueues(self, commands: list[NewCommand]) -> list[Enqueued]:
+    def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
+        return self._progress.submit(items)
+
+    def finish(self, completions: Sequence[Completion]) -> Awaitable[list[CompletionOutcome]]:
+        return self._completions.submit(completions)
+
+    def release(self, releases: Sequence[Release]) -> Awaitable[list[CommandStatus | None]]:
+        return self._releases.submit(releases)
+
+    def _enqueue_arguments(self, commands: list[NewCommand]) -> list[Argument]:
         policy = self._policy
         arguments: list[Argument] = [
-            *self._head,
             policy.queue_limit,
             policy.queue_full,
             policy.ageing_ms_per_priority * 1000,
@@ -77,64 +79,29 @@ class ValkeyCommandStore:
                 new.idempotency_key,
                 new.digest,
             )
-        now_ms, *outcomes = await self._functions.call("enqueue", arguments, len(commands))
-        return [
-            Enqueued(
-                _QUEUE_OUTCOMES[outcome],
-                command_id.decode(),
-                now_ms,
-                AgentPresence(known == 1, present == 1, int(away_since or 0)),
-            )
-            for outcome, command_id, known, present, away_since in outcomes
-        ]
+        return arguments
 
-    async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
-        return await self._claims.submit(requests)
-
-    async def _send_claims(self, requests: list[ClaimRequest]) -> list[Claim]:
+    def _claim_arguments(self, requests: list[ClaimRequest]) -> list[Argument]:
         arguments: list[Argument] = [
-            *self._head,
             self._policy.ack_deadline_ms,
             self._policy.max_claimed_bytes,
             _CLAIM_SOURCES,
             _OUTDATE_SOURCES,
+            _EXPIRE_SOURCES,
             self._policy.retention_ms,
         ]
         for request in requests:
             arguments += (request.agent_id, request.epoch, request.max_commands, request.lease_id, request.max_control)
-        now_ms, *replies = await self._functions.call("claim", arguments, len(requests))
-        return [
-            Claim(
-                request.agent_id,
-                request.epoch,
-                request.lease_id,
-                now_ms,
-                reply[0] != b"ok",
-                [ClaimedCommand(reply[i].decode(), reply[i + 1], reply[i + 2]) for i in range(2, len(reply), 3)],
-                reply[1] if len(reply) > 1 else 0,
-            )
-            for request, reply in zip(requests, replies, strict=True)
-        ]
+        return arguments
 
-    async def progress(self, items: Sequence[Progress]) -> list[bool]:
-        return await self._progress.submit(items)
-
-    async def _send_progress(self, items: list[Progress]) -> list[bool]:
-        arguments: list[Argument] = [*self._head, self._policy.run_limit_slack_ms, _FINISH_SOURCES]
+    def _progress_arguments(self, items: list[Progress]) -> list[Argument]:
+        arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]
         for item in items:
             arguments += (item.command_id, item.agent_id, item.lease_id, *_receipts(item))
-        return [outcome == b"ok" for outcome in await self._functions.call("progress", arguments, len(items))]
+        return arguments
 
-    async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
-        return await self._completions.submit(completions)
-
-    async def _send_completions(self, completions: list[Completion]) -> list[CompletionOutcome]:
-        arguments: list[Argument] = [
-            *self._head,
-            self._policy.retention_ms,
-            _FINISH_SOURCES,
-            _SETTLE_SOURCES,
-        ]
+    def _finish_arguments(self, completions: list[Completion]) -> list[Argument]:
+        arguments: list[Argument] = [self._policy.retention_ms, _FINISH_SOURCES, _SETTLE_SOURCES]
         for completion in completions:
             progress = completion.progress
             arguments += (
@@ -150,17 +117,11 @@ class ValkeyCommandStore:
                 *_receipts(progress),
                 "1" if completion.ran else "",
             )
-        return [
-            _COMPLETION_OUTCOMES[outcome]
-            for outcome in await self._functions.call("finish", arguments, len(completions))
-        ]
+        return arguments
 
-    async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
-        return await self._releases.submit(releases)
-
-    async def _send_releases(self, releases: list[Release]) -> list[CommandStatus | None]:
+    def _release_arguments(self, releases: list[Release]) -> list[Argument]:
         policy = self._policy
-        arguments: list[Argument] = [*self._head, policy.delivery_attempts, policy.retention_ms, _RELEASE_SOURCES]
+        arguments: list[Argument] = [policy.delivery_attempts, policy.retention_ms, _RELEASE_SOURCES]
         for item in releases:
             arguments += (
                 item.command_id,
@@ -170,19 +131,12 @@ class ValkeyCommandStore:
                 item.reason.code,
                 item.reason.message,
                 "1" if item.counts else "0",
+                "1" if item.refused else "0",
             )
-        reply = await self._functions.call("release", arguments, len(releases))
-        return [None if outcome == b"gone" else CommandStatus(outcome.decode()) for outcome in reply]
+        return arguments
 
     async def cancel(self, command_id: str, message: str) -> CommandState | None:
-        arguments: list[Argument] = [
-            *self._head,
-            self._policy.retention_ms,
-            _CANCEL_SOURCES,
-            _FINISH_SOURCES,
-            command_id,
-            message,
-        ]
+        arguments: list[Argument] = [self._policy.retention_ms, _CANCEL_SOURCES, _FINISH_SOURCES, command_id, message]
         (row,) = await self._functions.call("cancel", arguments)
         return rows.command_state(command_id, rows.text_row(row)) if row else None
 
@@ -191,7 +145,6 @@ class ValkeyCommandStore:
     ) -> tuple[int | None, list[DueCommand]]:
         policy = self._policy
         arguments: list[Argument] = [
-            *self._head,
             limit,
             policy.delivery_attempts,
             policy.retention_ms,
@@ -209,9 +162,50 @@ class ValkeyCommandStore:
 
     async def forget(self, after_agent_id: str, limit: int = 1_000) -> tuple[int, str]:
         commands, agents, next_after = await self._functions.call(
-            "forget", [limit, limit, after_agent_id, _TERMINAL_STATES]
+            "forget", [limit, limit, after_agent_id, self._policy.retention_ms]
         )
         return commands + agents, next_after.decode()
+
+
+def _enqueued(commands: list[NewCommand], reply: Any) -> list[Enqueued]:
+    now_ms, *outcomes = reply
+    return [
+        Enqueued(
+            _QUEUE_OUTCOMES[outcome],
+            command_id.decode(),
+            now_ms,
+            AgentPresence(known == 1, present == 1, int(away_since or 0)),
+        )
+        for outcome, command_id, known, present, away_since in outcomes
+    ]
+
+
+def _claims(requests: list[ClaimRequest], reply: Any) -> list[Claim]:
+    now_ms, *replies = reply
+    return [
+        Claim(
+            request.agent_id,
+            request.epoch,
+            request.lease_id,
+            now_ms,
+            one[0] != b"ok",
+            [ClaimedCommand(one[i].decode(), one[i + 1], one[i + 2]) for i in range(2, len(one), 3)],
+            one[1] if len(one) > 1 else 0,
+        )
+        for request, one in zip(requests, replies, strict=True)
+    ]
+
+
+def _progressed(items: list[Progress], reply: Any) -> list[bool]:
+    return [outcome == b"ok" for outcome in reply]
+
+
+def _completion_outcomes(completions: list[Completion], reply: Any) -> list[CompletionOutcome]:
+    return [_COMPLETION_OUTCOMES[outcome] for outcome in reply]
+
+
+def _released(releases: list[Release], reply: Any) -> list[CommandStatus | None]:
+    return [None if outcome == b"gone" else CommandStatus(outcome.decode()) for outcome in reply]
 
 
 def _states(operation: Operation) -> str:
@@ -225,7 +219,6 @@ _SETTLE_SOURCES: Final = _states(Operation.SETTLE)
 _OUTDATE_SOURCES: Final = _states(Operation.OUTDATE)
 _CANCEL_SOURCES: Final = _states(Operation.CANCEL)
 _EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
-_TERMINAL_STATES: Final = ",".join(status for status in CommandStatus if status in TERMINAL)
 _QUEUE_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in QueueOutcome}
 _COMPLETION_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in CompletionOutcome}
 

@@ -1,60 +1,68 @@
-"""Parses entries of the event stream."""
+"""Parses entries of the event stream: pairs of an id and a JSON object with named members.
+
+Unknown members and kinds are those of a later version and are ignored; so replicas of two adjoining versions can share
+a Valkey.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Final
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from distributor.model.event import EventBatch, EventKind
+from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.event import (
+    AgentChanged,
+    CommandChanged,
+    CommandReady,
+    Event,
+    EventBatch,
+    EventKind,
+    OutputArrived,
+)
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
-from distributor.store.rows import StoredEventRecord
 
 logger = get_logger()
 
-_OF_COMMANDS: Final = "|".join(kind for kind in EventKind if kind not in (EventKind.OUTPUT, EventKind.AGENT))
-_STATUSES: Final = "|".join(CommandStatus)
-_READABLE: Final = re.compile(
-    # Agent, type, priority, status, attempt, six receipts, time of a cancel, revision, params summary, code, message.
-    rf"(?:{_OF_COMMANDS})\t[^\t]*\t[^\t]*\t[0-9]{{1,18}}\t(?:{_STATUSES})\t[0-9]{{0,18}}"
-    r"(?:\t[0-9]{0,18}){8}\t[^\t]*\t[^\t]*\t.*"
-    rf"|{EventKind.OUTPUT}\t[^\t]*\t[0-9]{{1,18}}"
-    rf"|{EventKind.AGENT}\t[0-9]{{1,18}}\t[01]",
-    re.DOTALL,
-)
-"""The lines that `StoredEventRecord` can decode; checked here so that decoding cannot fail later."""
-_KIND: Final = re.compile(r"([a-z_]+)\t")
+_KINDS: Final = {kind.value: kind for kind in EventKind}
+_STATUSES: Final = {status.value: status for status in CommandStatus}
+_TEXTS: Final = frozenset({"agent_id", "type", "status", "params_summary", "code", "message"})
+_NUMBERS: Final = frozenset({"revision", "priority", "attempt", "cancel_ms", "epoch", "end_offset", *Receipts._fields})
+_CHANGES: Final = ("cancel_ms", *Receipts._fields)
+_MAX_NUMBER: Final = 2**63
 
 
 class EventEntries:
     """Parses entries for one reader, and logs once if some are malformed.
 
-    Malformed events are skipped: one bad entry must not hide all later ones. Kinds of events that only a later version
-    writes are skipped silently.
+    Malformed events are skipped: one bad entry must not hide all later ones.
     """
 
     def __init__(self) -> None:
         self._warned = False
 
     def batch(self, entry_id: bytes, fields: Sequence[bytes]) -> EventBatch:
-        """Parse one entry; return a batch without records if nothing in it is readable."""
+        """Parse one entry; return a batch without events if nothing in it is readable."""
         position = entry_id.decode()
-        try:
-            texts = [field.decode() for field in fields]
-        except UnicodeDecodeError:
-            texts = [""]
-        # The first pair names the replica that made the change; each further pair is a subject and its line.
-        if texts[0] != "origin":
+        # The first pair names the replica that made the change; each further pair is a subject and its event.
+        if not fields or fields[0] != b"origin":
             self._unreadable(position)
             return EventBatch(position, "", ())
-        readable = []
-        for subject, line in zip(texts[2::2], texts[3::2], strict=True):
-            if _READABLE.fullmatch(line):
-                readable.append(StoredEventRecord(position, subject, line))
-            elif not _of_a_later_version(line):
+        return EventBatch(position, fields[1].decode(errors="replace"), self.events(position, fields[2:]))
+
+    def events(self, position: str, fields: Sequence[bytes]) -> list[Event]:
+        """Parse pairs of a subject and its event."""
+        events: list[Event] = []
+        for place in range(0, len(fields), 2):
+            try:
+                event = parse_event(fields[place].decode(), json.loads(fields[place + 1].decode()))
+            except (ValueError, KeyError, TypeError, RecursionError):
                 self._unreadable(position)
-        return EventBatch(position, texts[1], readable)
+                continue
+            if event is not None:
+                events.append(event)
+        return events
 
     def _unreadable(self, position: str) -> None:
         if not self._warned:
@@ -62,6 +70,65 @@ class EventEntries:
             logger.warning("skipping unreadable events", first=position)
 
 
-def _of_a_later_version(line: str) -> bool:
-    kind = _KIND.match(line)
-    return kind is not None and kind[1] not in set(EventKind)
+def parse_event(subject: str, document: Mapping[str, Any]) -> Event | None:
+    """Parse one event; None if it is of a kind or status that only a later version writes.
+
+    Raises ValueError, KeyError or TypeError if it is malformed.
+    """
+    kind = _KINDS.get(document["event"])
+    if kind is None:
+        return None
+    for name, value in document.items():
+        if name in _NUMBERS:
+            if type(value) is not int or not 0 <= value < _MAX_NUMBER:
+                raise ValueError(f"{name} is not a number: {value!r:.100}")
+        elif name in _TEXTS and type(value) is not str:
+            raise ValueError(f"{name} is not text: {value!r:.100}")
+    match kind:
+        case EventKind.OUTPUT:
+            return OutputArrived(subject, document["agent_id"], document["end_offset"])
+        case EventKind.AGENT:
+            return AgentChanged(subject, document["epoch"], document["revision"], document["connected"] is True)
+        case EventKind.READY:
+            return CommandReady(subject, document["agent_id"], document["type"])
+        case _:
+            return _command_changed(kind, subject, document)
+
+
+def _command_changed(kind: EventKind, command_id: str, document: Mapping[str, Any]) -> CommandChanged | None:
+    status = _STATUSES.get(document["status"])
+    if status is None:
+        return None
+    agent_id, revision, attempt = document["agent_id"], document["revision"], document["attempt"]
+    reason = Reason(document.get("code", ""), document.get("message", ""))
+    if kind is EventKind.QUEUED or kind is EventKind.FINISHED:
+        whole = _whole(command_id, status, reason, document)
+        return CommandChanged(kind, command_id, agent_id, revision, status, attempt, reason, whole)
+    changes = {name: document[name] for name in _CHANGES if name in document}
+    if "code" in document:
+        changes["reason"] = reason
+    return CommandChanged(kind, command_id, agent_id, revision, status, attempt, reason, None, changes)
+
+
+def _whole(command_id: str, status: CommandStatus, reason: Reason, document: Mapping[str, Any]) -> CommandState:
+    get = document.get
+    return CommandState(
+        command_id,
+        document["agent_id"],
+        document["type"],
+        document["priority"],
+        status,
+        document["attempt"],
+        Receipts(
+            document["queued_ms"],
+            get("assigned_ms", 0),
+            get("sent_ms", 0),
+            get("acknowledged_ms", 0),
+            get("started_ms", 0),
+            get("finished_ms", 0),
+        ),
+        get("cancel_ms", 0),
+        reason,
+        get("params_summary", ""),
+        document["revision"],
+    )

@@ -9,20 +9,19 @@ from typing import Final
 from distributor.model.event import EventBatch
 from distributor.model.position import BEGINNING, order_of
 from distributor.store import keys
+from distributor.store.connections import EVENT_BLOCK_MS
 from distributor.store.event_entries import EventEntries
-from distributor.store.valkey_connection import REPLY_TIMEOUT_SECONDS, ValkeyConnection
+from distributor.store.valkey_connection import ValkeyConnection
 
+EVENTS_KEY: Final = keys.in_shard(keys.EVENTS)
 MAX_ENTRIES_PER_READ: Final = 200
-BLOCK_MS: Final = 5_000
-REPLY_SECONDS: Final = BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS
-"""Reply timeout of a read: its blocking time plus the usual timeout."""
 SECONDS_BETWEEN_CHECKS: Final = 1.0
 
 
 class ValkeyEventLog:
     """The EventLog port on Valkey.
 
-    `connection` must not be shared, and needs REPLY_SECONDS as its reply timeout: a blocking read occupies it.
+    `connection` must not be shared: a blocking read occupies it for up to EVENT_BLOCK_MS.
     """
 
     def __init__(self, connection: ValkeyConnection) -> None:
@@ -34,7 +33,7 @@ class ValkeyEventLog:
         next_check = 0.0
         while True:
             reply = await self._connection.call(
-                "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", BLOCK_MS, "STREAMS", keys.EVENTS, position
+                "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", EVENT_BLOCK_MS, "STREAMS", EVENTS_KEY, position
             )
             # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
@@ -49,12 +48,12 @@ class ValkeyEventLog:
                 yield batch
 
     async def _kept_from(self) -> str | None:
-        oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
+        oldest = await self._connection.call("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1)
         return oldest[0][0].decode() if oldest else None
 
     async def last_position(self) -> str:
         """The position of the newest event, or BEGINNING if there is none."""
-        newest = await self._connection.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
+        newest = await self._connection.call("XREVRANGE", EVENTS_KEY, "+", "-", "COUNT", 1)
         return newest[0][0].decode() if newest else BEGINNING
 
 
@@ -69,17 +68,17 @@ class ValkeyEventHistory:
         """Whether all events after `position` are retained: neither trimmed nor lost with an emptied Valkey."""
         if order_of(position) == order_of(BEGINNING):
             return await self._nothing_trimmed()
-        oldest = await self._connection.call("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
+        oldest = await self._connection.call("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1)
         return bool(oldest) and order_of(oldest[0][0].decode()) <= order_of(position)
 
     async def between(self, after: str, until: str) -> list[EventBatch]:
         """The first batches after `after`, up to and including `until`; empty if there are none."""
-        entries = await self._connection.call("XRANGE", keys.EVENTS, f"({after}", until, "COUNT", MAX_ENTRIES_PER_READ)
+        entries = await self._connection.call("XRANGE", EVENTS_KEY, f"({after}", until, "COUNT", MAX_ENTRIES_PER_READ)
         return [self._entries.batch(entry_id, fields) for entry_id, fields in entries]
 
     async def _nothing_trimmed(self) -> bool:
-        if not await self._connection.call("EXISTS", keys.EVENTS):
+        if not await self._connection.call("EXISTS", EVENTS_KEY):
             return True
-        reply = await self._connection.call("XINFO", "STREAM", keys.EVENTS)
+        reply = await self._connection.call("XINFO", "STREAM", EVENTS_KEY)
         info = dict(zip(reply[::2], reply[1::2], strict=True))
         return bool(info[b"length"] == info[b"entries-added"])

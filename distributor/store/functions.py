@@ -6,16 +6,22 @@ two versions can share a Valkey during an upgrade.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from distributor.errors import DistributorError
+from distributor.model.event import EventBatch
 from distributor.model.lifecycle import TRANSITIONS, CommandStatus
+from distributor.store import keys
+from distributor.store.event_entries import EventEntries
 from distributor.store.keys import lua_prelude
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.pipelined_connection import PipelinedConnection
+from distributor.store.policy import StorePolicy
+from distributor.store.valkey_connection import Argument
 
 FOLDER: Final = resources.files("distributor.store") / "functions"
 Observer = Callable[[str, int, float], None]
@@ -42,16 +48,41 @@ def lua_transitions() -> str:
     return f"local TRANSITIONS = {{{', '.join(lines)}}}\n"
 
 
+class FunctionCall(NamedTuple):
+    """A call of function `name` for `items` items."""
+
+    name: str
+    arguments: Sequence[Argument]
+    items: int = 1
+
+
 class Functions:
-    """Calls the functions by their short names. Loads the library if Valkey lacks it."""
+    """Calls the functions by their short names. Loads the library if Valkey lacks it.
+
+    `on_changes` receives what each call has changed, before its caller receives the reply.
+    """
 
     def __init__(
-        self, connection: ValkeyConnection, observe: Observer | None = None, failed: Callable[[str], None] | None = None
+        self,
+        connection: PipelinedConnection,
+        replica: str = "",
+        policy: StorePolicy | None = None,
+        observe: Observer | None = None,
+        failed: Callable[[str], None] | None = None,
     ) -> None:
         """`observe` receives each round trip, `failed` the name of each function whose call failed."""
+        policy = policy or StorePolicy()
+        self.on_changes: Callable[[EventBatch], None] = _ignore
         self._connection = connection
+        self._replica = replica
+        self._head: tuple[Argument, ...] = (
+            (replica, "MINID", policy.events_kept_ms)
+            if policy.events_kept_ms
+            else (replica, "MAXLEN", policy.events_kept)
+        )
         self._observe = observe
         self._failed = failed
+        self._entries = EventEntries()
         self._source, self._version = library_source()
 
     async def load(self) -> None:
@@ -62,22 +93,71 @@ class Functions:
 
     async def check_writable(self) -> None:
         """Raise Unavailable while Valkey rejects writes."""
-        await self.call("probe", [])
+        await self.call("probe", ())
 
-    async def call(self, name: str, arguments: list[Argument], items: int = 1) -> Any:
-        """Call function `name` for `items` items and return its reply."""
+    async def call(self, name: str, arguments: Sequence[Argument], items: int = 1) -> Any:
+        """Call a function that changes something and return its reply."""
+        call = FunctionCall(name, arguments, items)
         begun = time.perf_counter()
-        full_name = f"{name}_{self._version}"
-        try:
-            reply = await self._connection.call("FCALL", full_name, 0, *arguments)
-        except DistributorError as error:
-            # A replaced or flushed Valkey lacks the library; nothing has run yet.
-            if "Function not found" not in str(error):
-                if self._failed is not None:
-                    self._failed(name)
-                raise
+        replies = await self.submit([call])
+        if is_missing(replies):
             await self.load()
-            reply = await self._connection.call("FCALL", full_name, 0, *arguments)
-        if self._observe is not None:
-            self._observe(name, items, time.perf_counter() - begun)
+            replies = await self.submit([call])
+        (reply,) = self.replies([call], replies, time.perf_counter() - begun)
+        if isinstance(reply, DistributorError):
+            raise reply
         return reply
+
+    async def read(self, name: str, arguments: Sequence[Argument]) -> Any:
+        """Call a function that only reads and return its reply."""
+        begun = time.perf_counter()
+        packed = ("FCALL", f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
+        (reply,) = await self._connection.exchange([packed])
+        if is_missing([reply]):
+            await self.load()
+            (reply,) = await self._connection.exchange([packed])
+        if isinstance(reply, DistributorError):
+            if self._failed is not None:
+                self._failed(name)
+            raise reply
+        if self._observe is not None:
+            self._observe(name, 1, time.perf_counter() - begun)
+        return reply
+
+    def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
+        """Send calls together, to be executed in order. Pass the result to `is_missing`, then to `replies`."""
+        events_key = keys.in_shard(keys.EVENTS)
+        return self._connection.submit(
+            [("FCALL", f"{call.name}_{self._version}", 1, events_key, *self._head, *call.arguments) for call in calls]
+        )
+
+    def replies(self, calls: Sequence[FunctionCall], raw: Sequence[Any], seconds: float) -> list[Any]:
+        """What the functions returned, or the error of each that failed; report what they changed."""
+        replies: list[Any] = []
+        for call, one in zip(calls, raw, strict=True):
+            if isinstance(one, DistributorError):
+                self.note_failure(call.name)
+                replies.append(one)
+                continue
+            position, events, reply = one
+            if events:
+                text = position.decode()
+                self.on_changes(EventBatch(text, self._replica, self._entries.events(text, events)))
+            if self._observe is not None:
+                self._observe(call.name, call.items, seconds)
+            replies.append(reply)
+        return replies
+
+    def note_failure(self, name: str) -> None:
+        """Count a failed call of a function."""
+        if self._failed is not None:
+            self._failed(name)
+
+
+def is_missing(replies: Sequence[Any]) -> bool:
+    """Whether Valkey lacks the library, as a replaced or flushed one does. Then nothing has run."""
+    return isinstance(replies[0], DistributorError) and "Function not found" in str(replies[0])
+
+
+def _ignore(batch: EventBatch) -> None:
+    pass

@@ -1,24 +1,35 @@
 """Names of all keys, and of the fields of a command's status hash.
 
-The keys COMMAND, STATUS, AGENT_COMMAND and RESULT are fixed: other programs read them. The Lua functions get all
-names from `lua_prelude()`, so this file is the only place that spells them.
+The keys COMMAND, STATUS, AGENT_COMMAND and RESULT are fixed: other programs read them. Names of a single command are
+literal; a command id minted for a shard carries the shard's tag itself. All other names begin with the tag of a shard
+and are built by `in_shard`. The Lua functions get all names from `lua_prelude()`, so this file is the only place that
+spells them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from distributor.model.control import CONTROL_TYPES, INSTANCE_TYPES
+from distributor.model.lifecycle import TERMINAL
+
+ONLY_SHARD: Final = ""
+"""The tag of the shard that all agents share."""
+
+
+def in_shard(name: str, shard: str = ONLY_SHARD) -> str:
+    """The name of an index, deadline, event stream or session in a shard."""
+    return f"{shard}{name}"
+
 
 COMMAND: Final = "command:queue:{command_id}"
-"""string: the command as a protobuf message; renamed to ENDED_COMMAND when the command ends."""
-ENDED_COMMAND: Final = "command:ended:{command_id}"
-"""string: the command after it has ended, to view or queue again; TTL."""
+"""string: the command as a protobuf message; renamed to AGENT_COMMAND when the command ends."""
 STATUS: Final = "command:status:{command_id}"
-"""hash: status, agent_id, attempt, lease_id, receipts and internal fields; TTL once the command has ended."""
+"""hash: revision, status, agent_id, attempt, lease_id, receipts and internal fields."""
 AGENT_COMMAND: Final = "agent:{agent_id}:command:list:{command_id}"
-"""string: marks that this agent has this command; expires with STATUS."""
+"""string: marks that this agent has this command; holds the command once it has ended, to view or queue again."""
 RESULT: Final = "cmd:result:{command_id}"
 """string: the result as JSON, written once; TTL."""
 LATE_RESULT: Final = "cmd:late:{command_id}"
@@ -43,14 +54,12 @@ SESSION: Final = "agent:{agent_id}:session"
 AGENTS: Final = "agents"
 """zset, all scores 0: the ids of all known agents, in order."""
 
-ALL_COMMANDS: Final = "commands:all"
-"""zset: all retained ids; score = arrival in microseconds."""
 BY_STATUS: Final = "commands:status:{status}"
 """zset: the ids in this status; score = arrival in microseconds."""
 DEADLINES: Final = "commands:deadlines"
 """zset: ids of live commands; score = time of the next deadline in milliseconds."""
-RETENTION: Final = "commands:retention"
-"""zset: `agent_id/command_id` of ended commands; score = time of removal in milliseconds."""
+ENDED: Final = "commands:ended"
+"""list: ids of retained commands in the order in which they ended; the sweep deletes from its beginning."""
 EVENTS: Final = "events"
 """stream, capped: events; the function that makes a change also writes its entry."""
 
@@ -74,13 +83,28 @@ ROW: Final = (
 )
 """Fields of the status hash visible to callers, in the order used by events and lists."""
 
-DECISIVE: Final = (
+OFTEN_READ: Final = (
+    "status",
+    "revision",
+    "agent_id",
+    "type",
     "lease_id",
+    "attempt",
     "queued_us",
-    "rank",
-    "expires_ms",
-    "time_limit_ms",
-    "max_runs",
+    "assigned_ms",
+    "sent_ms",
+    "acknowledged_ms",
+    "started_ms",
+    "rare",
+    "priority",
+    "params_summary",
+)
+"""Fields that almost every change of a command reads. `rare` is set if one of RARE is."""
+
+RARE: Final = (
+    "cancel_ms",
+    "code",
+    "message",
     "runs",
     "counted_lease",
     "uncounted",
@@ -90,16 +114,21 @@ DECISIVE: Final = (
     "given_up",
     "instance_id",
 )
-"""Fields of the status hash that only the functions read."""
+"""Fields that few commands have."""
 
-_TEMPLATES: Final = {
+REQUEST: Final = ("expires_ms", "rank", "time_limit_ms", "max_runs")
+"""Fields that are fixed when the command is queued."""
+
+_OF_A_COMMAND: Final = {
     "command": COMMAND,
-    "ended_command": ENDED_COMMAND,
     "status": STATUS,
     "agent_command": AGENT_COMMAND,
     "result": RESULT,
     "late_result": LATE_RESULT,
     "output": OUTPUT,
+}
+
+_OF_A_SHARD: Final = {
     "idempotency": IDEMPOTENCY,
     "ready": READY,
     "control": CONTROL,
@@ -108,10 +137,9 @@ _TEMPLATES: Final = {
     "agent_commands": AGENT_COMMANDS,
     "session": SESSION,
     "agents": AGENTS,
-    "all_commands": ALL_COMMANDS,
     "by_status": BY_STATUS,
     "deadlines": DEADLINES,
-    "retention": RETENTION,
+    "ended": ENDED,
     "events": EVENTS,
 }
 
@@ -119,27 +147,37 @@ _TEMPLATES: Final = {
 def lua_prelude() -> str:
     """Lua source that defines key names and field numbers for the functions.
 
-    A template with placeholders becomes a function `<name>_key(placeholder, ...)`, one without becomes a constant
-    `<NAME>_KEY`. Each field name becomes a constant with its number in `FIELDS`, such as `F_STATUS`. The sets of
-    special command types come from `model/control.py`.
+    A template becomes a function `<name>_key(placeholder, ...)`; `SHARD` is the tag of the shard that a call is for.
+    Fields become constants with their number, such as `F_STATUS`, counted over FIELDS, RARE_FIELDS and REQUEST_FIELDS;
+    those of a row likewise, such as `ROW_STATUS`. The sets of special command types come from `model/control.py`.
     """
-    lines = [_lua_name(name, template) for name, template in _TEMPLATES.items()]
-    fields = ROW + DECISIVE
-    lines.append(f"local FIELDS = {{{', '.join(repr(field) for field in fields)}}}")
-    lines.append(f"local ROW_LENGTH = {len(ROW)}")
-    lines.append(f"local CONTROL_TYPES = {_lua_set(CONTROL_TYPES)}")
-    lines.append(f"local INSTANCE_TYPES = {_lua_set(INSTANCE_TYPES)}")
-    lines += [f"local F_{field.upper()} = {number}" for number, field in enumerate(fields, start=1)]
+    lines = ["local SHARD = ''", f"local EVENTS = '{EVENTS}'"]
+    lines += [_lua_key(name, template, ()) for name, template in _OF_A_COMMAND.items()]
+    lines += [_lua_key(name, template, ("SHARD",)) for name, template in _OF_A_SHARD.items()]
+    lines += [
+        _lua_list("FIELDS", OFTEN_READ),
+        _lua_list("RARE_FIELDS", RARE),
+        _lua_list("REQUEST_FIELDS", REQUEST),
+        _lua_list("ROW_FIELDS", ROW),
+        f"local F_RARE_END = {len(OFTEN_READ) + len(RARE)}",
+        f"local CONTROL_TYPES = {_lua_set(CONTROL_TYPES)}",
+        f"local INSTANCE_TYPES = {_lua_set(INSTANCE_TYPES)}",
+        f"local FINAL = {_lua_set(TERMINAL)}",
+    ]
+    lines += [f"local F_{name.upper()} = {n}" for n, name in enumerate(OFTEN_READ + RARE + REQUEST, start=1)]
+    lines += [f"local ROW_{name.upper()} = {ROW.index(name) + 1}" for name in ("agent_id", "type", "status")]
     return "\n".join(lines) + "\n"
 
 
-def _lua_set(words: frozenset[str]) -> str:
+def _lua_list(name: str, words: Iterable[str]) -> str:
+    return f"local {name} = {{{', '.join(repr(word) for word in words)}}}"
+
+
+def _lua_set(words: Iterable[str]) -> str:
     return "{" + ", ".join(f"['{word}'] = true" for word in sorted(words)) + "}"
 
 
-def _lua_name(name: str, template: str) -> str:
+def _lua_key(name: str, template: str, prefix: tuple[str, ...]) -> str:
     parts = re.split(r"{(\w+)}", template)
-    if len(parts) == 1:
-        return f"local {name.upper()}_KEY = '{template}'"
     pieces = [part if place % 2 else f"'{part}'" for place, part in enumerate(parts) if part]
-    return f"local function {name}_key({', '.join(parts[1::2])}) return {' .. '.join(pieces)} end"
+    return f"local function {name}_key({', '.join(parts[1::2])}) return {' .. '.join([*prefix, *pieces])} end"

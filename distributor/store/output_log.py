@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
-from distributor.model.lifecycle import Operation, sources
+from distributor.model.lifecycle import TERMINAL, Operation, sources
 from distributor.store import keys
-from distributor.store.functions import Functions
-from distributor.store.group_commit import GroupCommit
+from distributor.store.exchanges import Exchanges
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 
-MAX_PIECES_PER_CALL: Final = 100
 _MAX_CHUNKS_PER_READ: Final = 64
 _STREAMS: Final = {str(number).encode(): stream for number, stream in enumerate(OutputStream, start=1)}
 _REFUSALS: Final = {-1: OutputRefusal.STALE, -2: OutputRefusal.ENDED, -3: OutputRefusal.UNKNOWN}
 _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
+_TERMINAL_STATES: Final = ",".join(sorted(TERMINAL))
 
 
 class ValkeyOutputLog:
     """The OutputLog port on Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(self, connection: ValkeyConnection, functions: Functions, replica: str, policy: StorePolicy) -> None:
+    def __init__(self, connection: ValkeyConnection, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._connection = connection
-        self._functions = functions
-        self._head: list[Argument] = [replica, policy.events_kept, policy.output_kept_bytes, _FINISH_SOURCES]
-        self._appends = GroupCommit(self._send_appends, MAX_PIECES_PER_CALL)
+        self._output_kept_bytes = policy.output_kept_bytes
+        self._appends = exchanges.queue("append_output", self._append_arguments, _safe_offsets)
 
-    async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
-        return await self._appends.submit(pieces)
+    def append(self, pieces: Sequence[OutputPiece]) -> Awaitable[list[int | OutputRefusal]]:
+        return self._appends.submit(pieces)
 
-    async def _send_appends(self, pieces: list[OutputPiece]) -> list[int | OutputRefusal]:
-        arguments = list(self._head)
+    def _append_arguments(self, pieces: list[OutputPiece]) -> list[Argument]:
+        arguments: list[Argument] = [self._output_kept_bytes, _FINISH_SOURCES, _TERMINAL_STATES]
         for piece in pieces:
             arguments += piece
-        reply = await self._functions.call("append_output", arguments, len(pieces))
-        return [_REFUSALS.get(offset, offset) for offset in reply]
+        return arguments
 
     async def base(self, command_id: str) -> int:
         key = keys.STATUS.format(command_id=command_id)
@@ -58,6 +55,6 @@ class ValkeyOutputLog:
                 break
         return chunks
 
-    async def idle(self) -> None:
-        """Return once no call is in progress."""
-        await self._appends.idle()
+
+def _safe_offsets(pieces: list[OutputPiece], reply: Any) -> list[int | OutputRefusal]:
+    return [_REFUSALS.get(offset, offset) for offset in reply]

@@ -64,13 +64,15 @@ class PipelinedConnection:
         connection cannot be made or was lost, or if the replies did not arrive in time; the changes of the commands
         may or may not have happened then.
         """
-        if not commands:
-            return []
+        return await self.submit(commands) if commands else []
+
+    def submit(self, commands: Sequence[tuple[Argument, ...]]) -> asyncio.Future[list[Any]]:
+        """Like `exchange`, but send at once and return a future of the replies. `commands` must not be empty."""
         packed = b"".join([libvalkey.pack_command(command) for command in commands])
         exchange = Exchange(packed, len(commands), asyncio.get_running_loop().create_future())
         if self._pipeline is None or not self._pipeline.send(exchange):
             self._send_later(exchange)
-        return await exchange.result
+        return exchange.result
 
     async def close(self) -> None:
         """Close the connection. Exchanges in flight, and all that are submitted later, raise Unavailable."""

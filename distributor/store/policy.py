@@ -20,6 +20,9 @@ class StorePolicy:
     run_limit_slack_ms: int = 20_000
     delivery_attempts: int = 3
     events_kept: int = 5_000
+    """Entries of the event stream; not used if `events_kept_ms` is set."""
+    events_kept_ms: int = 0
+    """Age of the oldest entry of the event stream; 0 to limit their number instead."""
     output_kept_bytes: int = 1_048_576
     max_claimed_bytes: int = 3 * 1_048_576
     """Limit for the commands of one claim: with overhead, they fit the 4 MiB that gRPC clients accept by default."""

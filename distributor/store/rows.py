@@ -9,14 +9,11 @@ from typing import Any, Final
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion
-from distributor.model.event import AgentChanged, CommandChanged, Event, EventKind, OutputArrived
 from distributor.model.lifecycle import CommandStatus
-from distributor.store import keys
 from distributor.wire.documents import milliseconds_of
 
 Row = Sequence[bytes | None]
 
-_KINDS: Final = {kind.value: kind for kind in EventKind}
 _STATUSES: Final = {status.value: status for status in CommandStatus}
 
 SESSION_FIELDS: Final = (
@@ -53,38 +50,6 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
 def text_row(row: Row) -> list[str]:
     """Decode a row to text; unset fields become empty."""
     return [value.decode() if value else "" for value in row]
-
-
-class StoredEventRecord:
-    """Implements EventRecord for one pair of a stream entry. The line has the kind and details, tab-separated."""
-
-    __slots__ = ("_event", "_line", "agent_id", "kind", "position", "subject")
-
-    def __init__(self, position: str, subject: str, line: str) -> None:
-        self.position = position
-        self.subject = subject
-        # Every reader needs these; few read the rest.
-        self.kind, first, _ = line.split("\t", 2)
-        self.agent_id = subject if self.kind == EventKind.AGENT else first
-        self._line = line
-        self._event: Event | None = None
-
-    def event(self) -> Event:
-        # Cached: each watcher and the metrics may need it.
-        if self._event is None:
-            self._event = self._decoded()
-        return self._event
-
-    def _decoded(self) -> Event:
-        # The message comes last and is free text, so it may contain tabs.
-        kind, *details = self._line.split("\t", len(keys.ROW))
-        if kind == EventKind.OUTPUT:
-            agent_id, end_offset = details
-            return OutputArrived(self.position, self.subject, agent_id, int(end_offset))
-        if kind == EventKind.AGENT:
-            epoch, connected = details
-            return AgentChanged(self.position, self.subject, int(epoch), connected == "1")
-        return CommandChanged(self.position, _KINDS[kind], command_state(self.subject, details))
 
 
 def result_members(completion: Completion) -> str:

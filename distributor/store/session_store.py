@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from distributor.errors import AlreadyExists
 from distributor.model.agent import AdoptedCommand, AgentHello, Attached
 from distributor.model.lifecycle import Operation, sources
-from distributor.store.command_store import MAX_ITEMS_PER_CALL
+from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
-from distributor.store.group_commit import GroupCommit
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument
 
@@ -18,22 +18,15 @@ from distributor.store.valkey_connection import Argument
 class ValkeySessionStore:
     """The SessionStore port on Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(self, functions: Functions, replica: str, policy: StorePolicy) -> None:
+    def __init__(self, functions: Functions, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._functions = functions
         self._policy = policy
-        self._head: list[Argument] = [replica, policy.events_kept]
-        self._heartbeats = GroupCommit(self._send_heartbeats, MAX_ITEMS_PER_CALL)
-        self._detaches = GroupCommit(self._send_detaches, MAX_ITEMS_PER_CALL)
-
-    async def idle(self) -> None:
-        """Return once no call is in progress."""
-        await self._heartbeats.idle()
-        await self._detaches.idle()
+        self._heartbeats = exchanges.queue("heartbeat", self._heartbeat_arguments, _outcomes)
+        self._detaches = exchanges.queue("detach", _flat, _outcomes)
 
     async def attach(self, hello: AgentHello) -> Attached:
         policy = self._policy
         arguments: list[Argument] = [
-            *self._head,
             hello.agent_id,
             hello.instance_id,
             hello.capacity,
@@ -68,25 +61,22 @@ class ValkeySessionStore:
         counted = frozenset(held.command_id for held, verdict in settled if verdict == b"counted")
         return Attached(epoch, now_ms, adopted, counted)
 
-    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        return await self._heartbeats.submit(sessions)
+    def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
+        return self._heartbeats.submit(sessions)
 
-    async def _send_heartbeats(self, sessions: list[tuple[str, int]]) -> list[bool]:
-        arguments: list[Argument] = [self._policy.session_ttl_ms, *_flat(sessions)]
-        return [bool(outcome) for outcome in await self._functions.call("heartbeat", arguments, len(sessions))]
+    def detach(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
+        return self._detaches.submit(sessions)
 
-    async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        return await self._detaches.submit(sessions)
+    def _heartbeat_arguments(self, sessions: list[tuple[str, int]]) -> list[Argument]:
+        return [self._policy.session_ttl_ms, *_flat(sessions)]
 
-    async def _send_detaches(self, sessions: list[tuple[str, int]]) -> list[bool]:
-        return [
-            bool(outcome)
-            for outcome in await self._functions.call("detach", [*self._head, *_flat(sessions)], len(sessions))
-        ]
+
+def _outcomes(sessions: list[tuple[str, int]], reply: Any) -> list[bool]:
+    return [bool(outcome) for outcome in reply]
 
 
 def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedCommand:
-    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, control = verdict
+    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, message, control = verdict
     assigned_ms = int(assigned)
 
     def after(receipt: str) -> int | None:
@@ -101,7 +91,7 @@ def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedComma
         after(acknowledged),
         after(started),
         int(output_bytes),
-        bool(cancel),
+        message if cancel else None,
         bool(control),
     )
 

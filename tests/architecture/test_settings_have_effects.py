@@ -36,6 +36,8 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "max_result_bytes": "test_max_result_bytes_bounds_results",
         "output_kept_bytes": "test_output_that_was_cut_is_told_as_a_gap",
         "output_hold": "test_a_reader_that_does_not_come_holds_the_program_for_a_while_only",
+        "events_kept": "test_events_kept_limits_the_event_stream",
+        "events_kept_for": "test_events_kept_for_limits_the_event_stream_by_age",
         "result_retention": "test_result_retention_is_how_long_a_result_is_kept",
         "max_watchers": "test_more_watchers_than_allowed_are_refused",
         "max_calls": "test_calls_beyond_the_limit",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -17,7 +18,8 @@ from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
-from distributor.store.functions import Functions
+from distributor.store.exchanges import Exchanges
+from distributor.store.functions import FunctionCall, Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
@@ -43,11 +45,23 @@ class Recorded(Exception):
         self.arguments = arguments
 
 
-class Recorder:
+class Recorder(Functions):
     """Stands where the functions are called."""
 
-    async def call(self, name: str, arguments: list[Any], items: int = 1) -> Any:
-        raise Recorded(name, arguments)
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None))
+
+    async def call(self, name: str, arguments: Sequence[Any], items: int = 1) -> Any:
+        raise Recorded(name, [*self._head, *arguments])
+
+    async def read(self, name: str, arguments: Sequence[Any]) -> Any:
+        raise Recorded(name, list(arguments))
+
+    def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
+        (call,) = calls
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        future.set_exception(Recorded(call.name, [*self._head, *call.arguments]))
+        return future
 
 
 def documented(function: Path) -> Counts:
@@ -63,11 +77,11 @@ def documented(function: Path) -> Counts:
 
 async def call_of(name: str, items: int) -> Recorded:
     """What the stores send to a function for so many items."""
-    functions = cast(Functions, Recorder())
-    policy = StorePolicy()
-    store = ValkeyCommandStore(functions, "replica", policy)
-    sessions = ValkeySessionStore(functions, "replica", policy)
-    output = ValkeyOutputLog(cast(Any, None), functions, "replica", policy)
+    functions = Recorder()
+    exchanges, policy = Exchanges(functions), StorePolicy()
+    store = ValkeyCommandStore(functions, exchanges, policy)
+    sessions = ValkeySessionStore(functions, exchanges, policy)
+    output = ValkeyOutputLog(cast(Any, None), exchanges, policy)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
@@ -116,7 +130,7 @@ async def test_its_call_has_the_arguments_that_the_header_says(function: Path, i
 
 @pytest.mark.parametrize("function", LUA, ids=lambda path: path.stem)
 def test_its_name_is_that_of_its_file(function: Path) -> None:
-    (registered,) = re.findall(r"^register\('(\w+)', (\w+), ", function.read_text(), re.MULTILINE)
+    (registered,) = re.findall(r"^register(?:_reader)?\('(\w+)', (\w+)[,)]", function.read_text(), re.MULTILINE)
     assert registered == (function.stem, function.stem)
 
 

@@ -26,13 +26,14 @@ from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import Reason
 from distributor.model.delivery import ClaimRequest, CompletionOutcome, OutputPiece, Progress, Release
 from distributor.model.event import CommandChanged
+from distributor.model.known_states import KnownStates
 from distributor.model.lifecycle import CommandStatus, Operation, allowed
 from distributor.model.queueing import QueueOutcome
 from distributor.store import keys
+from distributor.store.connections import StoreConnections
 from distributor.store.policy import StorePolicy
-from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.lifecycle_model import LifecycleModel, ModelCommand
-from tests.support.store_world import TERMINAL, Dump, StoreWorld, completion
+from tests.support.store_world import ENCODED, TERMINAL, Dump, StoreWorld, completion
 
 AGENTS = ["agent1", "agent2"]
 POLICY = StorePolicy(queue_limit=4, delivery_attempts=3, ack_deadline_ms=3_600_000)
@@ -43,14 +44,30 @@ NEVER_A_LEASE = "no such lease"
 Reply = TypeVar("Reply")
 
 
+class Inside:
+    """Calls the methods of a port inside the event loop: they take their place when they are called."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any) -> Any:
+            return await getattr(self._port, name)(*arguments)
+
+        return call
+
+
 class LifecycleMachine(RuleBasedStateMachine):
     """Plays callers, agents, distributors and the clock. Commands are picked by number, so that examples shrink."""
 
-    def __init__(self, run: Callable[[Awaitable[Any]], Any], connection: ValkeyConnection) -> None:
+    def __init__(self, run: Callable[[Awaitable[Any]], Any], connections: StoreConnections) -> None:
         super().__init__()
         self.run = run
-        run(connection.call("FLUSHALL"))
-        self.world = StoreWorld(connection, POLICY)
+        run(connections.reads.call("FLUSHALL"))
+        self.world = StoreWorld(connections, POLICY)
+        self.store, self.sessions, self.output = map(Inside, (self.world.store, self.world.sessions, self.world.output))
+        self.known = KnownStates()
+        self.read = 0
         self.model = LifecycleModel(POLICY.queue_limit, POLICY.delivery_attempts)
         self.leases = (f"lease{number}" for number in itertools.count(1))
         self.statuses: dict[str, CommandStatus] = {}
@@ -76,7 +93,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     )
     def enqueue(self, agent_id: str, priorities: list[int], max_runs: int) -> None:
         new = [self.world.new(agent_id, priority=priority, max_runs=max_runs) for priority in priorities]
-        answers = self.run(self.world.store.enqueue(new))
+        answers = self.run(self.store.enqueue(new))
         for command, answer in zip(new, answers, strict=True):
             shadow = ModelCommand(command.command_id, agent_id, command.priority, max_runs, len(self.model.commands))
             expected = QueueOutcome.QUEUED if self.model.enqueue(shadow) else QueueOutcome.QUEUE_FULL
@@ -86,7 +103,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         command = self.command(number)
         self.model.cancel(command)
-        state = self.run(self.world.store.cancel(command.command_id, "not wanted"))
+        state = self.run(self.store.cancel(command.command_id, "not wanted"))
         assert state.status is command.status
 
     # Distributors
@@ -99,7 +116,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def claim(self, agent_id: str, max_commands: int, epochs_ago: int) -> None:
         epoch, lease_id = self.model.epochs[agent_id] - epochs_ago, next(self.leases)
         expected = self.model.claim(agent_id, epoch, max_commands, lease_id)
-        (claim,) = self.run(self.world.store.claim([ClaimRequest(agent_id, epoch, max_commands, lease_id)]))
+        (claim,) = self.run(self.store.claim([ClaimRequest(agent_id, epoch, max_commands, lease_id)]))
         assert claim.superseded == (expected is None)
         assert [given.command_id for given in claim.commands] == (expected or [])
         assert all(given.attempt == self.model.commands[given.command_id].attempt for given in claim.commands)
@@ -111,7 +128,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             return
         self.model.pass_deadline(command)
         self.run(self.world.pass_deadline(command.command_id))
-        _, done = self.run(self.world.store.due([LATER_MS] * POLICY.delivery_attempts))
+        _, done = self.run(self.store.due([LATER_MS] * POLICY.delivery_attempts))
         assert done == [(command.command_id, command.agent_id, command.status)]
 
     @precondition(lambda self: any(command.delayed for command in self.model.commands.values()))
@@ -122,11 +139,11 @@ class LifecycleMachine(RuleBasedStateMachine):
             command = delayed[number % len(delayed)]
             command.delayed = False
             self.run(self.world.end_delay(command.command_id))
-            self.run(self.world.store.due([LATER_MS]))
+            self.run(self.store.due([LATER_MS]))
 
     @rule()
     def sweep(self) -> None:
-        assert self.run(self.world.store.forget("")) == (0, "")
+        assert self.run(self.store.forget("")) == (0, "")
 
     # Agents
 
@@ -144,25 +161,25 @@ class LifecycleMachine(RuleBasedStateMachine):
         items = tuple(itertools.starmap(HeldCommand, sorted(held)))
         expected, counted = self.model.attach(agent_id, sorted(held))
         hello = AgentHello(agent_id, "instance", 5, (), {}, "", items)
-        attached = self.run(self.world.sessions.attach(hello))
+        attached = self.run(self.sessions.attach(hello))
         assert attached.epoch == self.model.epochs[agent_id]
         assert (set(attached.adopted), attached.counted) == (expected, counted)
         for command_id, adopted in attached.adopted.items():
             command = self.model.commands[command_id]
             assert adopted.output_bytes == command.output_bytes - command.output_base
-            assert adopted.cancel_requested == command.cancel_requested
+            assert adopted.cancel_reason == ("not wanted" if command.cancel_requested else None)
 
     @rule(agent_id=st.sampled_from(AGENTS), epochs_ago=st.sampled_from([1, 1, 0]))
     def detach(self, agent_id: str, epochs_ago: int) -> None:
         epoch = self.model.epochs[agent_id] - epochs_ago
-        assert self.run(self.world.sessions.detach([(agent_id, epoch)])) == [self.model.detach(agent_id, epoch)]
+        assert self.run(self.sessions.detach([(agent_id, epoch)])) == [self.model.detach(agent_id, epoch)]
 
     @rule(number=COMMANDS, wrong=WRONG, started=st.booleans())
     def progress(self, number: int, wrong: str, started: bool) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
         expected = self.model.progress(command, agent_id, lease_id, started)
         report = Progress(command.command_id, agent_id, lease_id, 1, 2, 3 if started else None)
-        assert self.run(self.world.store.progress([report])) == [expected]
+        assert self.run(self.store.progress([report])) == [expected]
 
     @rule(
         number=COMMANDS,
@@ -191,7 +208,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         expected = self.model.finish(command, held_by, status, again, ran)
         rerun_delay_ms = LATER_MS if again else None
         report = completion(command.command_id, status, *held_by, rerun_delay_ms=rerun_delay_ms, ran=ran)
-        assert self.run(self.world.store.finish([report])) == [expected]
+        assert self.run(self.store.finish([report])) == [expected]
         if expected is CompletionOutcome.STORED:
             assert command.status is status
 
@@ -202,15 +219,16 @@ class LifecycleMachine(RuleBasedStateMachine):
         command = counted[number % len(counted)]
         reported = (command.agent_id, command.counted_lease)
         expected = self.model.finish(command, reported, CommandStatus.FAILED, again=True, ran=True)
-        report = completion(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS)
-        assert self.run(self.world.store.finish([report])) == [expected]
+        report = completion(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS, ran=True)
+        assert self.run(self.store.finish([report])) == [expected]
 
-    @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans(), counts=st.booleans())
-    def release(self, number: int, wrong: str, delayed: bool, counts: bool) -> None:
+    @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans(), counts=st.booleans(), refused=st.booleans())
+    def release(self, number: int, wrong: str, delayed: bool, counts: bool, refused: bool) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
-        expected = self.model.release(command, (agent_id, lease_id), delayed, counts)
-        item = Release(command.command_id, agent_id, lease_id, LATER_MS if delayed else 0, Reason("busy"), counts)
-        assert self.run(self.world.store.release([item])) == [expected]
+        expected = self.model.release(command, (agent_id, lease_id), delayed, counts, refused)
+        delay_ms = LATER_MS if delayed else 0
+        item = Release(command.command_id, agent_id, lease_id, delay_ms, Reason("busy"), counts, refused)
+        assert self.run(self.store.release([item])) == [expected]
 
     @rule(
         number=COMMANDS,
@@ -223,7 +241,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         offset = max(0, command.output_bytes - command.output_base - back)
         expected = self.model.append_output(command, agent_id, lease_id, offset, size)
         piece = OutputPiece(command.command_id, agent_id, lease_id, 1, offset, b"x" * size)
-        assert self.run(self.world.output.append([piece])) == [expected]
+        assert self.run(self.output.append([piece])) == [expected]
 
     def reporting(self, number: int, wrong: str) -> tuple[ModelCommand, str, str]:
         """A command, and who reports on it under which lease: its own, unless that is to be wrong."""
@@ -240,10 +258,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         for command in self.model.commands.values():
             self.check_command(dump, command)
         live = {c.command_id for c in self.model.commands.values() if not c.status.terminal}
-        assert members(dump, keys.ALL_COMMANDS) == set(self.model.commands)
         assert members(dump, keys.DEADLINES) == live
-        ended = {f"{c.agent_id}/{c.command_id}" for c in self.model.commands.values() if c.status.terminal}
-        assert members(dump, keys.RETENTION) == ended
+        assert members(dump, keys.ENDED) == {c.command_id for c in self.model.commands.values() if c.status.terminal}
         for status in CommandStatus:
             expected = {c.command_id for c in self.model.commands.values() if c.status is status}
             assert members(dump, keys.BY_STATUS.format(status=status)) == expected
@@ -268,12 +284,14 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert (fields.get("cancel_ms", "") != "") == command.cancel_requested
         assert fields.get("output_bytes", "0") == str(command.output_bytes)
         assert (fields.get("runs", "0"), fields.get("counted_lease", "")) == (str(command.runs), command.counted_lease)
-        assert expires == terminal
-        assert dump.pop(keys.AGENT_COMMAND.format(command_id=command_id, agent_id=command.agent_id))[2] == terminal
-        assert (dump.pop(keys.COMMAND.format(command_id=command_id), None) is None) == terminal
-        assert (dump.pop(keys.ENDED_COMMAND.format(command_id=command_id), None) is not None) == terminal
+        assert not expires
+        _, kept, expires = dump.pop(keys.AGENT_COMMAND.format(command_id=command_id, agent_id=command.agent_id))
+        assert not expires
+        waiting = dump.pop(keys.COMMAND.format(command_id=command_id), None)
+        encoded = ENCODED.decode("latin-1")
+        assert (waiting and waiting[1], kept) == ((None, encoded) if terminal else (encoded, "1"))
         result = dump.pop(keys.RESULT.format(command_id=command_id), None)
-        assert (result is not None) == terminal
+        assert (result is not None and result[2]) == terminal
         assert (dump.pop(keys.OUTPUT.format(command_id=command_id), None) is not None) == (command.output_bytes > 0)
         dump.pop(keys.LATE_RESULT.format(command_id=command_id), None)
         if terminal:
@@ -283,12 +301,26 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert not changed or any(allowed(operation, before, command.status) for operation in Operation)
         self.statuses[command_id] = command.status
 
-    def teardown(self) -> None:
-        """The last event about each command tells what it is now."""
-        events = [event for event in self.run(self.world.events()) if isinstance(event, CommandChanged)]
-        told = {event.state.command_id: event.state for event in events}
+    @invariant()
+    def the_changes_that_replies_tell_give_every_state(self) -> None:
+        """Each is of the next revision, and merging it gives what a reader reads."""
+        changes = [
+            event
+            for batch in self.world.told[self.read :]
+            for event in batch.events
+            if isinstance(event, CommandChanged)
+        ]
+        self.read = len(self.world.told)
+        for change in changes:
+            before = self.known.latest(change.command_id)
+            assert change.revision == (before.revision + 1 if before else 1)
+            assert self.known.after(change) is not None
         states = self.run(self.world.reader.states(list(self.model.commands)))
-        assert told == {state.command_id: state for state in states}
+        assert states == [self.known.latest(command_id) for command_id in self.model.commands]
+
+    def teardown(self) -> None:
+        """The stream has what the replies told."""
+        assert self.run(self.world.events()) == [event for batch in self.world.told for event in batch.events]
 
 
 def members(dump: Dump, key: str) -> set[str]:
@@ -299,14 +331,14 @@ def members(dump: Dump, key: str) -> set[str]:
 @pytest.mark.timeout(300)
 def test_the_life_of_commands(valkey_url: str) -> None:
     loop = asyncio.new_event_loop()
-    connection = ValkeyConnection(valkey_url)
+    connections = StoreConnections.to(valkey_url)
 
     class Machine(LifecycleMachine):
         def __init__(self) -> None:
-            super().__init__(loop.run_until_complete, connection)
+            super().__init__(loop.run_until_complete, connections)
 
     try:
         run_state_machine_as_test(Machine, settings=settings(max_examples=100, stateful_step_count=40))
     finally:
-        loop.run_until_complete(connection.close())
+        loop.run_until_complete(connections.close())
         loop.close()

@@ -12,7 +12,7 @@ from typing import Final
 from distributor.model.agent import AgentInfo
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.delivery import OutputChunk
-from distributor.model.event import EventBatch, EventKind
+from distributor.model.event import CommandChanged, EventBatch, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter, Page
 from tests.support.memory_reader import MemoryReader
@@ -55,6 +55,13 @@ class Gates:
             self.waiting.pop(choice % len(self.waiting)).set_result(None)
 
 
+def event_of(after: CommandState) -> CommandChanged:
+    """The event of a change: whole at the beginning and the end, otherwise only what changed."""
+    if after.revision == 1 or after.status.terminal:
+        return changed(EventKind.QUEUED if after.revision == 1 else EventKind.FINISHED, after)
+    return changed(EventKind.STARTED, after)._replace(whole=None)
+
+
 class InterleavedStore(MemoryReader):
     """Commands, their history as events, and one agent that may be away."""
 
@@ -76,7 +83,7 @@ class InterleavedStore(MemoryReader):
             status = choices[choice % len(choices)]
             after = before._replace(status=status, revision=before.revision + 1)
         self.known[command_id] = after
-        self.events.append(EventBatch(self.position_of(len(self.events)), "r", [changed(EventKind.STARTED, after)]))
+        self.events.append(EventBatch(self.position_of(len(self.events)), "r", [event_of(after)]))
 
     @staticmethod
     def position_of(place: int) -> str:

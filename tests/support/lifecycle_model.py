@@ -104,7 +104,8 @@ class LifecycleModel:
         if command.status.terminal:
             return CompletionOutcome.LATE
         if lease_id and lease_id == command.counted_lease:
-            return CompletionOutcome.RUN_AGAIN
+            # The same report once more, as its acknowledgement was lost, but not after the next run has started.
+            return CompletionOutcome.RUN_AGAIN if again and not command.started else CompletionOutcome.STALE
         if not command.held_by(agent_id, lease_id):
             if not (ran and command.earlier(lease_id)):
                 return CompletionOutcome.STALE
@@ -117,13 +118,13 @@ class LifecycleModel:
         return CompletionOutcome.STORED
 
     def release(
-        self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool
+        self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool, refused: bool = False
     ) -> CommandStatus | None:
-        """The agent did not take it."""
-        if not command.held_by(*held_by):
+        """The agent did not take it; it may have it, unless it has `refused` it."""
+        if command.started or not command.held_by(*held_by):
             return None
         command.uncounted += not counts
-        self._release_or_give_up(command, delayed)
+        self._release_or_give_up(command, delayed, refused)
         return command.status
 
     def cancel(self, command: ModelCommand) -> None:
@@ -177,18 +178,23 @@ class LifecycleModel:
         self, command: ModelCommand, agent_id: str, lease_id: str, offset: int, size: int
     ) -> int | OutputRefusal:
         """Bytes of its output; the offset up to which its agent may forget them."""
+        if command.agent_id != agent_id:
+            return OutputRefusal.UNKNOWN
         if not command.held_by(agent_id, lease_id):
-            return OutputRefusal.STALE
+            return OutputRefusal.ENDED if command.status.terminal else OutputRefusal.STALE
+        if command.output_base + offset + size > 2**53:
+            return offset + size
         if size:
             command.output_bytes = max(command.output_bytes, command.output_base + offset + size)
         return command.output_bytes - command.output_base
 
-    def _release_or_give_up(self, command: ModelCommand, delayed: bool) -> None:
+    def _release_or_give_up(self, command: ModelCommand, delayed: bool, refused: bool = False) -> None:
         if command.cancel_requested:
             command.status = CommandStatus.CANCELLED
         elif command.attempt - command.runs - command.uncounted >= self.delivery_attempts:
             command.status = CommandStatus.FAILED
         else:
-            command.given_up.pop(command.lease_id, None)
-            command.given_up[command.lease_id] = command.output_base
+            if not refused:
+                command.given_up.pop(command.lease_id, None)
+                command.given_up[command.lease_id] = command.output_base
             command.back_to_queue(delayed)

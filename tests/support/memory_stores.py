@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence, Set
+from typing import Any, Final, ParamSpec, TypeVar
 
 from distributor.dispatch.agent_registry import AttachedAgent, CloseReason
 from distributor.dispatch.ports import CommandStore, EventLog, OutputLog
-from distributor.errors import ResourceExhausted, Unavailable
+from distributor.errors import DistributorError, ResourceExhausted, Unavailable
 from distributor.model.agent import AgentPresence
 from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import AgentSession
@@ -30,16 +31,34 @@ from distributor.model.delivery import (
 from distributor.model.event import (
     AgentChanged,
     CommandChanged,
-    Event,
     EventBatch,
     EventKind,
-    EventRecord,
     OutputArrived,
 )
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 NOBODY: Final = AgentPresence(known=False, present=False, away_since_ms=0)
+
+
+def at_once(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Awaitable[T]]:
+    """Let a method that never waits take effect when it is called, as the ports say."""
+
+    @functools.wraps(method)
+    def call(*arguments: P.args, **named: P.kwargs) -> Awaitable[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            method(*arguments, **named).send(None)
+        except StopIteration as stop:
+            future.set_result(stop.value)
+        except DistributorError as error:
+            future.set_exception(error)
+        return future
+
+    return call
 
 
 class MemoryStore:
@@ -67,12 +86,14 @@ class MemoryStore:
         waiting = self.waiting_control if control else self.waiting
         waiting[agent_id].extend(ClaimedCommand(command_id, 1, encoded) for command_id in command_ids)
 
+    @at_once
     async def enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued]:
         self._check()
         for command in commands:
             self.add(command.agent_id, command.command_id, encoded=command.encoded)
         return [Enqueued(QueueOutcome.QUEUED, command.command_id, 1_000, NOBODY) for command in commands]
 
+    @at_once
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim]:
         self._check()
         self.claims += requests
@@ -88,11 +109,13 @@ class MemoryStore:
             commands += _taken(self.waiting[request.agent_id], request.max_commands)
         return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands, control)
 
+    @at_once
     async def progress(self, items: Sequence[Progress]) -> list[bool]:
         self._check()
         self.progressed += items
         return [True] * len(items)
 
+    @at_once
     async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:
         self._check()
         self.completions += completions
@@ -100,6 +123,7 @@ class MemoryStore:
             self.outcomes.get(completion.progress.command_id, CompletionOutcome.STORED) for completion in completions
         ]
 
+    @at_once
     async def release(self, releases: Sequence[Release]) -> list[CommandStatus | None]:
         self._check()
         self.released += releases
@@ -129,6 +153,16 @@ def _taken(waiting: deque[ClaimedCommand], count: int) -> list[ClaimedCommand]:
     return [waiting.popleft() for _ in range(min(count, len(waiting)))]
 
 
+class MemoryClaimer:
+    """The Claimer port: keeps whom it was asked to claim for."""
+
+    def __init__(self) -> None:
+        self.claimed: list[tuple[set[str], set[str]]] = []
+
+    def claim_now(self, agent_ids: Collection[str], control: Set[str] = frozenset()) -> None:
+        self.claimed.append((set(agent_ids), set(control)))
+
+
 class MemoryOutputLog:
     """The OutputLog port, of which nothing can be read; `gone` has commands that the lease no longer holds."""
 
@@ -138,6 +172,7 @@ class MemoryOutputLog:
         self.bases: dict[str, int] = {}
         self.full = False
 
+    @at_once
     async def append(self, pieces: Sequence[OutputPiece]) -> list[int | OutputRefusal]:
         if self.full:
             raise ResourceExhausted("Valkey has no memory left", reason="STORE_FULL")
@@ -193,7 +228,7 @@ class MemoryAgent:
         self.acknowledged: list[tuple[str, int]] = []
         """Output, as (command id, offset)."""
 
-    def deliver(self, claim: Claim) -> bool:
+    def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
         if self.ending:
             return False
         for place, command in enumerate(claim.commands):
@@ -223,25 +258,11 @@ class MemoryAgent:
         self.farewells.append(close_reason)
 
 
-class MemoryFact(NamedTuple):
-    """The EventRecord port."""
-
-    subject: str
-    kind: str
-    agent_id: str
-    what: Event
-    position: str = "1-0"
-
-    def event(self) -> Event:
-        return self.what
-
-
 # What mypy holds them to.
 _command_store: type[CommandStore] = MemoryStore
 _output_log: type[OutputLog] = MemoryOutputLog
 _event_log: type[EventLog] = MemoryEventLog
 _attached_agent: type[AttachedAgent] = MemoryAgent
-_record: type[EventRecord] = MemoryFact
 
 
 def state(
@@ -269,16 +290,18 @@ def state(
     )
 
 
-def changed(kind: EventKind, what: CommandState) -> MemoryFact:
-    """The record that a command changed."""
-    return MemoryFact(what.command_id, kind, what.agent_id, CommandChanged("1-0", kind, what))
+def changed(kind: EventKind, what: CommandState) -> CommandChanged:
+    """The event that a command changed, with its whole state."""
+    return CommandChanged(
+        kind, what.command_id, what.agent_id, what.revision, what.status, what.attempt, what.reason, what
+    )
 
 
-def output_arrived(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
-    """The record that a command printed something."""
-    return MemoryFact(command_id, EventKind.OUTPUT, agent_id, OutputArrived("1-0", command_id, agent_id, 1))
+def output_arrived(command_id: str = "c1", agent_id: str = "agent123") -> OutputArrived:
+    """The event that a command printed something."""
+    return OutputArrived(command_id, agent_id, 1)
 
 
-def agent_changed(agent_id: str = "agent123", epoch: int = 1, connected: bool = True) -> MemoryFact:
-    """The record that an agent attached or left."""
-    return MemoryFact(agent_id, EventKind.AGENT, agent_id, AgentChanged("1-0", agent_id, epoch, connected))
+def agent_changed(agent_id: str = "agent123", epoch: int = 1, connected: bool = True) -> AgentChanged:
+    """The event that an agent attached or left."""
+    return AgentChanged(agent_id, epoch, 1, connected)

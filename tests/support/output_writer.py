@@ -6,21 +6,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from distributor.model.delivery import OutputPiece
+from distributor.store.connections import StoreConnections
+from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
-from distributor.store.valkey_connection import ValkeyConnection
 from distributor.v1 import agent_gateway_pb2
 
 
 @asynccontextmanager
 async def output_log(valkey_url: str, kept: int) -> AsyncIterator[ValkeyOutputLog]:
     """The output log, which keeps so many bytes of each command."""
-    connection = ValkeyConnection(valkey_url)
+    connections = StoreConnections.to(valkey_url)
+    policy = StorePolicy(output_kept_bytes=kept)
     try:
-        yield ValkeyOutputLog(connection, Functions(connection), "test", StorePolicy(output_kept_bytes=kept))
+        yield ValkeyOutputLog(connections.reads, Exchanges(Functions(connections.functions, "test", policy)), policy)
     finally:
-        await connection.close()
+        await connections.close()
 
 
 def output_piece(assignment: agent_gateway_pb2.Assignment, offset: int, data: bytes) -> OutputPiece:

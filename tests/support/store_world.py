@@ -15,7 +15,7 @@ from distributor.model.delivery import (
     OutputRefusal,
     Progress,
 )
-from distributor.model.event import Event
+from distributor.model.event import Event, EventBatch
 from distributor.model.ids import CommandIdMint
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails
@@ -23,12 +23,13 @@ from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import keys
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.connections import StoreConnections
 from distributor.store.event_log import ValkeyEventLog
+from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
-from distributor.store.valkey_connection import ValkeyConnection
 
 AGENT: Final = "agent123"
 INSTANCE: Final = "instance1"
@@ -37,7 +38,7 @@ REPLICA: Final = "replica1"
 ENCODED: Final = b"\x0a\x00encoded\xff"
 TERMINAL: Final = [status for status in CommandStatus if status.terminal]
 
-ENDING_KEYS: Final = (keys.COMMAND, keys.ENDED_COMMAND, keys.STATUS, keys.AGENT_COMMAND, keys.RESULT)
+ENDING_KEYS: Final = (keys.COMMAND, keys.STATUS, keys.AGENT_COMMAND, keys.RESULT)
 """Which keys of its own the end of a command changes."""
 
 Dump = dict[str, tuple[str, Any, bool]]
@@ -47,21 +48,26 @@ Dump = dict[str, tuple[str, Any, bool]]
 class StoreWorld:
     """All stores of one replica under one policy. `under()` gives the same Valkey under another."""
 
-    def __init__(self, connection: ValkeyConnection, policy: StorePolicy | None = None) -> None:
-        self.connection = connection
+    def __init__(self, connections: StoreConnections, policy: StorePolicy | None = None) -> None:
+        self.connections = connections
+        self.connection = connections.reads
+        self.told: list[EventBatch] = []
+        """Changes that came with the replies of the functions."""
         self.policy = policy or StorePolicy()
-        self.functions = Functions(connection)
-        self.store = ValkeyCommandStore(self.functions, REPLICA, self.policy)
-        self.sessions = ValkeySessionStore(self.functions, REPLICA, self.policy)
-        self.output = ValkeyOutputLog(connection, self.functions, REPLICA, self.policy)
-        self.reader = ValkeyCommandReader(connection, self.functions, self.policy.offline_after_ms)
+        self.functions = Functions(connections.functions, REPLICA, self.policy)
+        self.functions.on_changes = self.told.append
+        exchanges = Exchanges(self.functions)
+        self.store = ValkeyCommandStore(self.functions, exchanges, self.policy)
+        self.sessions = ValkeySessionStore(self.functions, exchanges, self.policy)
+        self.output = ValkeyOutputLog(connections.reads, exchanges, self.policy)
+        self.reader = ValkeyCommandReader(connections.reads, self.functions, self.policy.offline_after_ms)
         self.epochs: dict[str, int] = {}
-        self._event_log = ValkeyEventLog(connection)
+        self._event_log = ValkeyEventLog(connections.events)
         self._mint = CommandIdMint()
 
     def under(self, **policy: Any) -> StoreWorld:
         """The same Valkey, agents and ids, under a policy that differs from the default in `policy`."""
-        world = StoreWorld(self.connection, StorePolicy(**policy))
+        world = StoreWorld(self.connections, StorePolicy(**policy))
         world.epochs, world._mint = self.epochs, self._mint
         return world
 
@@ -209,7 +215,7 @@ class StoreWorld:
             return found
         async for batch in self._event_log.tail(after):
             assert batch.origin == REPLICA
-            found += [record.event() for record in batch.records]
+            found += batch.events
             if batch.position == last:
                 break
         return found
@@ -229,11 +235,19 @@ class StoreWorld:
         }
 
 
-_READERS: Final = {"string": "GET", "hash": "HGETALL", "set": "SMEMBERS", "zset": "ZRANGE", "stream": "XRANGE"}
+_READERS: Final = {
+    "list": "LRANGE",
+    "string": "GET",
+    "hash": "HGETALL",
+    "set": "SMEMBERS",
+    "zset": "ZRANGE",
+    "stream": "XRANGE",
+}
 _OPTIONS: Final[dict[str, tuple[str | int, ...]]] = {
     "string": (),
     "hash": (),
     "set": (),
+    "list": (0, -1),
     "zset": (0, -1, "WITHSCORES"),
     "stream": ("-", "+"),
 }

@@ -1,27 +1,21 @@
--- Purpose: code shared by the functions: reading a command, and collecting the writes of a batch.
+-- Purpose: code shared by the functions: reading a command, changing it, and collecting the writes of a batch.
 -- Included once before the functions; not a function itself.
 --
 -- A function first reads and validates everything, then writes: Valkey has no rollback. Writes to a command's own
--- keys happen immediately; writes to shared indexes are collected in a batch and made together.
+-- keys happen immediately; writes to shared indexes are collected in a batch and made together, one call per index.
 
 -- `math` is not available while a library is loading.
 local function floor(x) return x - x % 1 end
 
--- Names include the version of this source, so that servers of two versions can share a Valkey during an upgrade.
-local function register(name, callback, flags)
-  server.register_function{function_name = name .. '_' .. VERSION, callback = callback, flags = flags}
-end
-
 -- The state of one call. `now` and `now_us` are Valkey's time, the only clock.
-local function new_batch(replica)
+local function new_batch()
   local time = server.call('TIME')
   local now_us = time[1] * 1000000 + time[2]
   return {
     now = floor(now_us / 1000), now_us = now_us,
     -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
     stamp = string.format('%.0f', floor(now_us / 1000)),
-    strings = {}, removals = {}, additions = {}, freed = {}, taken = {},
-    events = {'origin', replica},
+    strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {},
   }
 end
 
@@ -47,8 +41,9 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Makes the collected writes. The last step of a function before it returns.
-local function commit(batch, events_kept)
+-- Makes the collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
+-- by `trim`: 'MAXLEN' keeps `kept` entries, 'MINID' those of the last `kept` milliseconds.
+local function commit(batch, replica, trim, kept)
   if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
   for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
   for key, pairs_of_score_and_id in pairs(batch.additions) do
@@ -56,19 +51,62 @@ local function commit(batch, events_kept)
   end
   for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
   for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
-  if #batch.events > 2 then
-    server.call('XADD', EVENTS_KEY, 'MAXLEN', '~', events_kept, '*', unpack(batch.events))
+  if #batch.ended > 0 then server.call('RPUSH', ended_key(), unpack(batch.ended)) end
+  if #batch.events == 0 then return '' end
+  if trim == 'MINID' then kept = whole(batch.now - kept) end
+  return server.call('XADD', events_key(), trim, '~', kept, '*', 'origin', replica, unpack(batch.events))
+end
+
+-- Names include the version of this source, so that servers of two versions can share a Valkey during an upgrade.
+-- KEYS[1] is the event stream of a shard; its prefix names the shard.
+local function register_reader(name, read)
+  local function call(keys, args)
+    SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
+    return read(args)
+  end
+  server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = {'no-writes'}}
+end
+
+-- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
+-- position of the event entry, its events (see `announce`), and what `work` returns.
+local function register(name, work, flags)
+  local function call(keys, args)
+    SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
+    local batch = new_batch()
+    local reply = work(batch, args)
+    return {commit(batch, args[1], args[2], args[3]), batch.events, reply}
+  end
+  server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = flags}
+end
+
+local function blank(fields, first, last)
+  for i = first, last do
+    if not fields[i] then fields[i] = '' end
   end
 end
 
--- All fields of a command in the order of FIELDS, '' if unset; nil if there is no such command.
+-- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
+-- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
   local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
   if not fields[F_STATUS] then return nil end
-  for i = 1, #FIELDS do
-    if not fields[i] then fields[i] = '' end
+  if fields[F_RARE] then
+    local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
+    for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
   end
+  blank(fields, 1, #FIELDS + #RARE_FIELDS)
   return fields
+end
+
+-- Adds the fields that were fixed when the command was queued.
+local function read_request(id, fields)
+  local request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  for i = 1, #REQUEST_FIELDS do fields[F_RARE_END + i] = request[i] or '' end
+end
+
+-- Writes fields that few commands have.
+local function set_rare(id, ...)
+  server.call('HSET', status_key(id), 'rare', '1', ...)
 end
 
 local function number(fields, field)
@@ -80,22 +118,62 @@ local function among(states, state)
   return string.find(',' .. states .. ',', ',' .. state .. ',', 1, true) ~= nil
 end
 
-local function announce(batch, kind, id, fields)
-  fields[F_REVISION] = number(fields, F_REVISION) + 1
-  server.call('HSET', status_key(id), 'revision', fields[F_REVISION])
+-- Counts a change of a command. Every change writes the new revision and announces it.
+local function revise(fields)
+  local revision = string.format('%d', fields[F_REVISION] + 1)
+  fields[F_REVISION] = revision
+  return revision
+end
+
+-- Adds an event: what changed, as members of a JSON object, each preceded by a comma. Names are those of the status
+-- hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
+local function announce(batch, event, id, fields, changed)
   local events = batch.events
-  events[#events + 1] = id
-  events[#events + 1] = kind .. '\t' .. table.concat(fields, '\t', 1, ROW_LENGTH)
+  local n = #events
+  events[n + 1] = id
+  events[n + 2] = table.concat({'{"event":"', event, '","revision":', fields[F_REVISION], ',"agent_id":"',
+    fields[F_AGENT_ID], '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], changed, '}'})
+end
+
+local function reason_members(fields)
+  return ',"code":"' .. fields[F_CODE] .. '","message":' .. cjson.encode(fields[F_MESSAGE])
+end
+
+local function or_zero(text)
+  return text == '' and '0' or text
+end
+
+local function receipt_members(fields)
+  return ',"sent_ms":' .. or_zero(fields[F_SENT_MS]) .. ',"acknowledged_ms":' .. or_zero(fields[F_ACKNOWLEDGED_MS])
+    .. ',"started_ms":' .. or_zero(fields[F_STARTED_MS])
+end
+
+-- All that is shown of a command, but for what `announce` adds.
+local function whole_members(fields)
+  local rest = receipt_members(fields)
+  if fields[F_CODE] ~= '' then rest = rest .. reason_members(fields) end
+  if fields[F_CANCEL_MS] ~= '' then rest = rest .. ',"cancel_ms":' .. fields[F_CANCEL_MS] end
+  if fields[F_PARAMS_SUMMARY] ~= '' then
+    rest = rest .. ',"params_summary":' .. cjson.encode(fields[F_PARAMS_SUMMARY])
+  end
+  -- Microseconds have three digits more than milliseconds.
+  return ',"type":"' .. fields[F_TYPE] .. '","priority":' .. fields[F_PRIORITY]
+    .. ',"queued_ms":' .. string.sub(fields[F_QUEUED_US], 1, -4) .. ',"assigned_ms":' .. or_zero(fields[F_ASSIGNED_MS])
+    .. rest
 end
 
 -- Moves a command to another state in the index of states. The only way to change a state, and only as permitted by
 -- the table in model/lifecycle.py: anything else is a bug and aborts the call.
-local function move(batch, id, fields, to)
-  if not TRANSITIONS[fields[F_STATUS]][to] then
-    error('no operation permits the change from ' .. fields[F_STATUS] .. ' to ' .. to)
+local function move_from(batch, id, from, to, queued_us)
+  if not TRANSITIONS[from][to] then
+    error('no operation permits the change from ' .. from .. ' to ' .. to)
   end
-  unindex(batch, by_status_key(fields[F_STATUS]), id)
-  index(batch, by_status_key(to), fields[F_QUEUED_US], id)
+  unindex(batch, by_status_key(from), id)
+  index(batch, by_status_key(to), queued_us, id)
+end
+
+local function move(batch, id, fields, to)
+  move_from(batch, id, fields[F_STATUS], to, fields[F_QUEUED_US])
   fields[F_STATUS] = to
 end
 
@@ -123,14 +201,14 @@ end
 local function result_json(id, fields, members, output_bytes, finish_time)
   local reason = 'null'
   if fields[F_CODE] ~= '' then
-    reason = cjson.encode({code = fields[F_CODE], message = fields[F_MESSAGE]})
+    reason = '{"code":"' .. fields[F_CODE] .. '","message":' .. cjson.encode(fields[F_MESSAGE]) .. '}'
   end
   if members == '' then members = '"exitCode":null,"data":null,' end
   return table.concat({
     '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
-    '","status":"', fields[F_STATUS], '","attempt":', number(fields, F_ATTEMPT), ',"reason":', reason, ',', members,
-    '"outputBytes":', whole(output_bytes), ',"outputDroppedBytes":', whole(number(fields, F_OUTPUT_DROPPED)),
-    ',"finishTime":"', finish_time, '"}',
+    '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], ',"reason":', reason, ',', members,
+    '"outputBytes":', output_bytes == 0 and '0' or whole(output_bytes),
+    ',"outputDroppedBytes":', or_zero(fields[F_OUTPUT_DROPPED]), ',"finishTime":"', finish_time, '"}',
   })
 end
 
@@ -145,8 +223,8 @@ local function leave_queue(batch, id, fields)
   append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
 end
 
--- Ends a command: status, result, expiry of all its keys, indexes, event. The caller has checked the transition and
--- set code and message in `fields`. `members` as in result_json.
+-- Ends a command: status, result, indexes, event. The caller has checked the transition and set code and message in
+-- `fields`. `members` as in result_json. Everything but the result is deleted by `forget`, in batches.
 local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
@@ -155,26 +233,23 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
     append(batch.freed, assigned_key(agent_id), id)
   end
   move(batch, id, fields, to)
-  fields[F_FINISHED_MS] = batch.stamp
-  server.call('HSET', status_key(id), 'status', to, 'finished_ms', batch.stamp,
-    'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
-  -- A cancel that came too late has left its own reason.
-  if fields[F_CODE] ~= '' or fields[F_CANCEL_MS] ~= '' then
-    server.call('HSET', status_key(id), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  if fields[F_ACKNOWLEDGED_MS] ~= '' then
+    server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp,
+      'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
+  else
+    server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp)
   end
-  -- The command is retained as long as its result, under another name: keys in the queue mean live commands.
-  server.pcall('RENAME', command_key(id), ended_command_key(id))
-  server.call('PEXPIRE', ended_command_key(id), retention_ms)
+  if fields[F_CODE] ~= '' or fields[F_RARE] ~= '' then
+    set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  end
+  -- The command is retained as long as its state, under the name that its agent has it: the other names are live.
+  server.pcall('RENAME', command_key(id), agent_command_key(agent_id, id))
   batch.finish_time = batch.finish_time or rfc3339(batch.now)
   server.call('SET', result_key(id), result_json(id, fields, members, output_bytes, batch.finish_time),
     'PX', retention_ms)
-  server.call('PEXPIRE', status_key(id), retention_ms)
-  server.call('PEXPIRE', agent_command_key(agent_id, id), retention_ms)
-  if fields[F_OUTPUT_BYTES] ~= '' then server.call('PEXPIRE', output_key(id), retention_ms) end
-  unindex(batch, DEADLINES_KEY, id)
-  batch.forget_at = batch.forget_at or whole(batch.now + retention_ms)
-  index(batch, RETENTION_KEY, batch.forget_at, agent_id .. '/' .. id)
-  announce(batch, 'finished', id, fields)
+  unindex(batch, deadlines_key(), id)
+  batch.ended[#batch.ended + 1] = id
+  announce(batch, 'finished', id, fields, whole_members(fields) .. ',"finished_ms":' .. batch.stamp)
 end
 
 -- Returns an assigned command to its original place in the queue, claimable after delay_ms. Code and message in
@@ -182,20 +257,18 @@ end
 local function release_command(batch, id, fields, delay_ms)
   append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
   move(batch, id, fields, 'queued')
-  local receipts = {'assigned_ms', F_ASSIGNED_MS, 'sent_ms', F_SENT_MS,
-    'acknowledged_ms', F_ACKNOWLEDGED_MS, 'started_ms', F_STARTED_MS}
-  for i = 1, #receipts, 2 do fields[receipts[i + 1]] = '' end
-  server.call('HSET', status_key(id), 'status', 'queued', 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
+  set_rare(id, 'status', 'queued', 'revision', revise(fields), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms')
-  local expires = number(fields, F_EXPIRES_MS)
+  read_request(id, fields)
   if delay_ms > 0 then
     append(batch.taken, delayed_key(fields[F_AGENT_ID]), id)
-    index(batch, DEADLINES_KEY, math.min(batch.now + delay_ms, expires), id)
+    index(batch, deadlines_key(), math.min(batch.now + delay_ms, number(fields, F_EXPIRES_MS)), id)
   else
     index(batch, queue_key(fields), fields[F_RANK], id)
-    index(batch, DEADLINES_KEY, expires, id)
+    index(batch, deadlines_key(), fields[F_EXPIRES_MS], id)
   end
-  announce(batch, 'released', id, fields)
+  announce(batch, 'released', id, fields, ',"assigned_ms":0' .. receipt_members(fields) .. reason_members(fields))
 end
 
 -- Remembers the lease of a given-up attempt that its agent may have run, and where its output began:
@@ -205,7 +278,7 @@ local function remember_given_up(id, fields)
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
   fields[F_GIVEN_UP] = known
-  server.call('HSET', status_key(id), 'given_up', known)
+  set_rare(id, 'given_up', known)
 end
 
 -- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
@@ -217,25 +290,41 @@ local function base_of_given_up(fields, lease_id)
   return last and tonumber(string.match(known, '^%d+', last + 1))
 end
 
--- Requeues or ends an assigned command that its agent did not take. Returns the new state. Deliveries that led to a
--- run do not count against `attempts`.
-local function release_or_give_up(batch, id, fields, delay_ms, attempts, retention_ms)
+-- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
+-- Deliveries that led to a run do not count against `attempts`. `may_run`: the agent may have the command, and its
+-- reports about this attempt still count.
+local function release_or_give_up(batch, id, fields, reason, delay_ms, attempts, retention_ms, may_run)
   if fields[F_CANCEL_MS] ~= '' then
-    fields[F_CODE], fields[F_MESSAGE] = 'cancelled', 'cancelled before the agent started it'
+    -- The message is that of the caller who cancelled.
+    fields[F_CODE] = 'cancelled'
     finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'cancelled'
   end
+  fields[F_CODE], fields[F_MESSAGE] = reason.code, reason.message
   if number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= attempts then
     finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'failed'
   end
-  remember_given_up(id, fields)
+  if may_run then remember_given_up(id, fields) end
   release_command(batch, id, fields, delay_ms)
   return 'queued'
 end
 
+local function seconds(ms)
+  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
+end
+
+-- Ends a command that has waited in the queue for as long as it may.
+local function expire(batch, id, fields, retention_ms)
+  fields[F_CODE] = 'expired'
+  fields[F_MESSAGE] = 'waited ' .. seconds(batch.now - floor(fields[F_QUEUED_US] / 1000)) .. ' in the queue, its limit'
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'timeout'
+end
+
 -- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.
-local function run_limit(batch, fields, slack_ms)
+local function run_limit(batch, id, fields, slack_ms)
+  read_request(id, fields)
   return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
 end
 
@@ -244,14 +333,22 @@ end
 local function fill_receipts(fields, sent, acknowledged, started)
   if acknowledged == '' then acknowledged = started end
   local assigned = number(fields, F_ASSIGNED_MS)
-  if sent ~= '' and fields[F_SENT_MS] == '' then fields[F_SENT_MS] = assigned + sent end
+  if sent ~= '' and fields[F_SENT_MS] == '' then fields[F_SENT_MS] = whole(assigned + sent) end
   if acknowledged ~= '' and fields[F_ACKNOWLEDGED_MS] == '' then
-    fields[F_ACKNOWLEDGED_MS] = assigned + acknowledged
+    fields[F_ACKNOWLEDGED_MS] = whole(assigned + acknowledged)
   end
-  if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = assigned + started end
+  if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = whole(assigned + started) end
 end
 
 -- Whether an agent is attached and was seen recently.
 local function is_present(connected, last_seen_ms, now, offline_after_ms)
   return connected == '1' and now - (tonumber(last_seen_ms) or 0) < offline_after_ms
+end
+
+-- Adds an event about an agent's session.
+local function announce_agent(batch, agent_id, epoch, revision, connected)
+  local events = batch.events
+  events[#events + 1] = agent_id
+  events[#events + 1] = table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
+    ',"revision":', revision, ',"connected":', connected, '}'})
 end

@@ -1,17 +1,18 @@
 -- Purpose: store output of running commands.
--- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, maximum bytes kept of one command, sources of finish;
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, sources of finish, terminal
+--          states;
 --          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data
--- Returns  for each piece: the offset up to which the agent may discard output, or -1 if this lease no longer holds the
---          command, or the piece ends beyond what can be counted over all attempts
--- Invariants: no byte is stored twice; the oldest bytes are dropped first, and OUTPUT then begins after them.
+-- Returns  for each piece: the offset up to which the agent may discard output; or -1 if the command is alive under
+--          another lease, -2 if it has ended, -3 if it is unknown or another agent's
+-- Invariants: no byte is stored twice; the oldest bytes are dropped first, and OUTPUT then begins after them; a piece
+--          that ends beyond what can be counted over all attempts is dropped, and may be discarded.
 
-local HEADER, ITEM = 4, 6
+local HEADER, ITEM = 6, 6
 
 -- An agent's offsets start at 0 in each attempt; `output_base` is where this attempt began.
-local function append_output(keys, args)
-  local batch = new_batch(args[1])
-  local max_bytes = tonumber(args[3])
+local function append_output(batch, args)
+  local max_bytes = tonumber(args[4])
   local outcomes, arrived, order = {}, {}, {}
   for i = HEADER + 1, #args, ITEM do
     local id, offset, data = args[i], tonumber(args[i + 4]), args[i + 5]
@@ -19,12 +20,19 @@ local function append_output(keys, args)
     local stored, base = tonumber(fields[4]) or 0, tonumber(fields[5]) or 0
     local first = base + offset
     local last = first + #data
-    if fields[1] == args[i + 1] and fields[2] == args[i + 2] and among(args[4], fields[3])
-      and first <= MAX_EXACT - #data then
+    if fields[1] ~= args[i + 1] then
+      outcomes[#outcomes + 1] = -3
+    elseif among(args[6], fields[3]) then
+      outcomes[#outcomes + 1] = -2
+    elseif fields[2] ~= args[i + 2] or not among(args[5], fields[3]) then
+      outcomes[#outcomes + 1] = -1
+    elseif first > MAX_EXACT - #data then
+      outcomes[#outcomes + 1] = offset + #data
+    else
       if last > stored then
         if first < stored then data = string.sub(data, stored - first + 1) end
-        server.call('XADD', output_key(id), whole(last) .. '-0', 's', args[i + 3], 't', batch.now, 'd', data)
-        server.call('HSET', status_key(id), 'output_bytes', whole(last))
+        server.call('XADD', output_key(id), whole(last) .. '-0', 's', args[i + 3], 't', batch.stamp, 'd', data)
+        set_rare(id, 'output_bytes', whole(last))
         if last > max_bytes then
           server.call('XTRIM', output_key(id), 'MINID', '=', whole(last - max_bytes + 1) .. '-0')
           local oldest = server.call('XRANGE', output_key(id), '-', '+', 'COUNT', 1)[1]
@@ -32,19 +40,16 @@ local function append_output(keys, args)
           server.call('HSET', status_key(id), 'output_dropped', whole(kept_from))
         end
         if not arrived[id] then order[#order + 1] = id end
-        arrived[id] = 'output\t' .. args[i + 1] .. '\t' .. whole(last)
+        arrived[id] = '{"event":"output","agent_id":"' .. args[i + 1] .. '","end_offset":' .. whole(last) .. '}'
         stored = last
       end
       outcomes[#outcomes + 1] = stored - base
-    else
-      outcomes[#outcomes + 1] = -1
     end
   end
   for _, id in ipairs(order) do
     batch.events[#batch.events + 1] = id
     batch.events[#batch.events + 1] = arrived[id]
   end
-  commit(batch, args[2])
   return outcomes
 end
 

@@ -1,41 +1,44 @@
 -- Purpose: open a session for an agent and decide which held commands it keeps.
--- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, agent_id, instance id, capacity, types (comma separated), labels (JSON), version,
---          offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts, retention_ms,
---          sources of adopt, sources of release;
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
+--          labels (JSON), version, offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts,
+--          retention_ms, sources of adopt, sources of release;
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
 --          another run is due, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
---          output that are stored, cancel_ms, '1' for a control command}}
+--          output that are stored, cancel_ms, message of the cancel, '1' for a control command}}
 -- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
 --          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 15, 2
+local HEADER, ITEM = 16, 2
 
 local function adopt(batch, id, fields, slack_ms)
   if fields[F_STATUS] == 'queued' then
     leave_queue(batch, id, fields)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
-    fields[F_ASSIGNED_MS] = batch.now
+    fields[F_ASSIGNED_MS] = batch.stamp
   end
-  fields[F_CODE], fields[F_MESSAGE] = '', ''
-  if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.now end
-  server.call('HSET', status_key(id), 'status', 'assigned', 'assigned_ms', fields[F_ASSIGNED_MS],
-    'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'code', '', 'message', '')
-  index(batch, DEADLINES_KEY, run_limit(batch, fields, slack_ms), id)
-  announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields)
-  return {number(fields, F_ATTEMPT), fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
-    fields[F_STARTED_MS], number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE), fields[F_CANCEL_MS],
-    CONTROL_TYPES[fields[F_TYPE]] and '1' or ''}
+  local cancelled = fields[F_CANCEL_MS] ~= ''
+  if not cancelled then fields[F_CODE], fields[F_MESSAGE] = '', '' end
+  if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
+  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
+    'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  index(batch, deadlines_key(), run_limit(batch, id, fields, slack_ms), id)
+  announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields, ',"assigned_ms":'
+    .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
+    .. reason_members(fields))
+  return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
+    fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
+    cancelled and fields[F_MESSAGE] or '', CONTROL_TYPES[fields[F_TYPE]] and '1' or ''}
 end
 
 -- Decides about a command that the agent holds under this lease.
 local function settle_held(batch, id, lease_id, args, held)
   local fields = read(id)
-  if not fields or fields[F_AGENT_ID] ~= args[3] or number(fields, F_ATTEMPT) == 0
-    or not among(args[14], fields[F_STATUS]) then
+  if not fields or fields[F_AGENT_ID] ~= args[4] or number(fields, F_ATTEMPT) == 0
+    or not among(args[15], fields[F_STATUS]) then
     return false
   end
   if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
@@ -45,32 +48,33 @@ local function settle_held(batch, id, lease_id, args, held)
     local base = base_of_given_up(fields, lease_id)
     if not base then return false end
     fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
-    server.call('HSET', status_key(id), 'lease_id', lease_id, 'output_base', whole(base))
+    set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
   end
   held[id] = true
-  return adopt(batch, id, fields, tonumber(args[11]))
+  return adopt(batch, id, fields, tonumber(args[12]))
 end
+
+local NOT_DELIVERED = {code = 'not_delivered', message = 'the connection ended before the agent had the command'}
 
 local function settle_missing(batch, id, args)
   local fields = read(id)
-  if not fields or not among(args[15], fields[F_STATUS]) then
-    append(batch.freed, assigned_key(args[3]), id)
+  if not fields or not among(args[16], fields[F_STATUS]) then
+    append(batch.freed, assigned_key(args[4]), id)
   elseif fields[F_ACKNOWLEDGED_MS] == '' then
-    fields[F_CODE], fields[F_MESSAGE] = 'not_delivered', 'the connection ended before the agent had the command'
-    release_or_give_up(batch, id, fields, 0, tonumber(args[12]), tonumber(args[13]))
+    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), tonumber(args[14]), true)
   else
     fields[F_CODE] = 'outcome_unknown'
     fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
-    finish_command(batch, id, fields, 'failed', tonumber(args[13]), '', number(fields, F_OUTPUT_BYTES))
+    finish_command(batch, id, fields, 'failed', tonumber(args[14]), '', number(fields, F_OUTPUT_BYTES))
   end
 end
 
-local function attach(keys, args)
-  local batch = new_batch(args[1])
-  local agent_id, instance_id = args[3], args[4]
-  local session = server.call('HMGET', session_key(agent_id), 'epoch', 'instance_id', 'connected', 'last_seen_ms')
+local function attach(batch, args)
+  local agent_id, instance_id = args[4], args[5]
+  local key = session_key(agent_id)
+  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms')
   if session[2] and session[2] ~= instance_id
-    and is_present(session[3], session[4], batch.now, tonumber(args[9])) then
+    and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
     return {'taken', batch.now - tonumber(session[4])}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
@@ -81,15 +85,13 @@ local function attach(keys, args)
   for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
     if not held[id] then settle_missing(batch, id, args) end
   end
-  server.call('HSET', session_key(agent_id), 'replica', args[1], 'epoch', epoch, 'instance_id', instance_id,
-    'connected', '1', 'connected_ms', batch.now, 'last_seen_ms', batch.now, 'capacity', args[5], 'types', args[6],
-    'labels', args[7], 'version', args[8])
-  server.call('HDEL', session_key(agent_id), 'away_since_ms')
-  server.call('PEXPIRE', session_key(agent_id), args[10])
-  index(batch, AGENTS_KEY, 0, agent_id)
-  batch.events[#batch.events + 1] = agent_id
-  batch.events[#batch.events + 1] = 'agent\t' .. epoch .. '\t1'
-  commit(batch, args[2])
+  server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
+    'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
+    'labels', args[8], 'version', args[9])
+  server.call('HDEL', key, 'away_since_ms')
+  server.call('PEXPIRE', key, args[11])
+  index(batch, agents_key(), 0, agent_id)
+  announce_agent(batch, agent_id, epoch, '1', 'true')
   return reply
 end
 

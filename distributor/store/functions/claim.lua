@@ -1,41 +1,43 @@
 -- Purpose: assign queued commands to attached agents, by rank, each under a lease; control commands first.
--- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, ack_deadline_ms, maximum total bytes of commands, sources of claim,
---          sources of outdate, retention_ms;
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, ack_deadline_ms, maximum total bytes of commands, sources of
+--          claim, sources of outdate, sources of expire, retention_ms;
 --          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands
 -- Returns  {now_ms, then for each agent {'superseded'} or {'ok', number of control commands, which come first,
 --          then for each command: id, attempt, command}}
 -- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
---          but ends as failed.
+--          but ends as failed, an expired one as timeout.
 
-local HEADER, ITEM = 7, 5
-local MAX_SKIPPED = 100
+local HEADER, ITEM = 9, 5
+local MAX_ENDED = 100
 
-local function read_commands(ids)
-  if #ids == 0 then return {} end
+local function read_commands(popped)
   local names = {}
-  for n, id in ipairs(ids) do names[n] = command_key(id) end
+  for n = 1, #popped, 2 do names[#names + 1] = command_key(popped[n]) end
   return server.call('MGET', unpack(names))
 end
 
-local function claim_command(batch, id, fields, lease_id, ack_deadline_ms)
-  local attempt = number(fields, F_ATTEMPT) + 1
-  unindex(batch, queue_key(fields), id)
-  move(batch, id, fields, 'assigned')
-  fields[F_ATTEMPT], fields[F_ASSIGNED_MS] = attempt, batch.stamp
-  fields[F_CODE], fields[F_MESSAGE] = '', ''
+local function assign(batch, id, facts, session)
+  local attempt, revision = facts[3] + 1, string.format('%d', facts[2] + 1)
+  move_from(batch, id, facts[1], 'assigned', facts[4])
+  append(batch.taken, assigned_key(session.agent_id), id)
+  index(batch, deadlines_key(), session.acknowledge_by, id)
+  local events = batch.events
+  local n = #events
+  events[n + 1] = id
+  local cleared = ''
   if attempt == 1 then
-    server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', '1', 'lease_id', lease_id,
-      'assigned_ms', batch.stamp)
+    server.call('HSET', status_key(id), 'status', 'assigned', 'revision', revision, 'attempt', '1',
+      'lease_id', session.lease_id, 'assigned_ms', batch.stamp)
   else
-    server.call('HSET', status_key(id), 'status', 'assigned', 'attempt', attempt, 'lease_id', lease_id,
-      'assigned_ms', batch.stamp, 'code', '', 'message', '', 'output_base', number(fields, F_OUTPUT_BYTES))
+    local output_bytes = server.call('HGET', status_key(id), 'output_bytes') or '0'
+    set_rare(id, 'status', 'assigned', 'revision', revision, 'attempt', attempt, 'lease_id', session.lease_id,
+      'assigned_ms', batch.stamp, 'code', '', 'message', '', 'output_base', output_bytes)
+    cleared = ',"code":"","message":""'
   end
-  append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
-  batch.acknowledge_by = batch.acknowledge_by or whole(batch.now + ack_deadline_ms)
-  index(batch, DEADLINES_KEY, batch.acknowledge_by, id)
-  announce(batch, 'assigned', id, fields)
+  events[n + 2] = table.concat({'{"event":"assigned","revision":', revision, ',"agent_id":"', session.agent_id,
+    '","status":"assigned","attempt":', attempt, ',"assigned_ms":', batch.stamp, cleared, '}'})
   return attempt
 end
 
@@ -48,58 +50,81 @@ local function outdate(batch, id, fields, retention_ms)
   finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
 end
 
--- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Skips expired
--- commands that still wait for their deadline, up to a bound.
+-- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
+local function end_unassignable(batch, id, facts, command, session)
+  if not facts[1] or not command or not among(session.sources, facts[1]) then return true end
+  if session.control then
+    local fields = read(id)
+    if INSTANCE_TYPES[fields[F_TYPE]] and fields[F_INSTANCE_ID] ~= session.instance_id
+      and among(session.outdate_sources, facts[1]) then
+      outdate(batch, id, fields, session.retention_ms)
+      return true
+    end
+  end
+  if tonumber(facts[5]) > batch.now or not among(session.expire_sources, facts[1]) then return false end
+  expire(batch, id, read(id), session.retention_ms)
+  return true
+end
+
+-- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
+-- commands that it finds unassignable, up to a bound.
 local function claim_from(batch, queue, limit, session, claimed, bytes_left)
-  local seen, count = 0, 0
-  while count < limit and seen < limit + MAX_SKIPPED do
-    local ids = server.call('ZRANGE', queue, '-inf', '+inf', 'BYSCORE', 'LIMIT', seen, limit - count)
-    if #ids == 0 then break end
-    local commands = read_commands(ids)
-    for n, id in ipairs(ids) do
-      local fields, command = read(id), commands[n]
-      if not fields or not command or not among(session.sources, fields[F_STATUS]) then
-        unindex(batch, queue, id)
-      elseif INSTANCE_TYPES[fields[F_TYPE]] and fields[F_INSTANCE_ID] ~= session.instance_id
-        and among(session.outdate_sources, fields[F_STATUS]) then
-        outdate(batch, id, fields, session.retention_ms)
-      elseif number(fields, F_EXPIRES_MS) > batch.now then
+  local count, popped_before = 0, 0
+  while count < limit and popped_before < limit + MAX_ENDED do
+    local popped = server.call('ZPOPMIN', queue, limit - count)
+    if #popped == 0 then break end
+    popped_before = popped_before + #popped / 2
+    local commands = read_commands(popped)
+    for n = 1, #popped, 2 do
+      local id, command = popped[n], commands[(n + 1) / 2]
+      local facts = server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms')
+      if bytes_left < 0 then
+        index(batch, queue, popped[n + 1], id)
+      elseif not end_unassignable(batch, id, facts, command, session) then
         -- The first is always taken, so that a large command cannot block its queue.
-        if #claimed > 2 and #command > bytes_left then return count, 0 end
-        bytes_left = bytes_left - #command
-        count = count + 1
-        claimed[#claimed + 1] = id
-        claimed[#claimed + 1] = claim_command(batch, id, fields, session.lease_id, session.ack_deadline_ms)
-        claimed[#claimed + 1] = command
+        if #claimed > 2 and #command > bytes_left then
+          index(batch, queue, popped[n + 1], id)
+          bytes_left = -1
+        else
+          bytes_left = math.max(0, bytes_left - #command)
+          count = count + 1
+          local place = #claimed
+          claimed[place + 1], claimed[place + 3] = id, command
+          claimed[place + 2] = assign(batch, id, facts, session)
+        end
       end
     end
-    seen = seen + #ids
+    if bytes_left < 0 then return count, 0 end
   end
   return count, bytes_left
 end
 
-local function claim(keys, args)
-  local batch = new_batch(args[1])
-  local bytes_left = tonumber(args[4])
+local function claim(batch, args)
+  local bytes_left = tonumber(args[5])
   local replies = {batch.now}
+  local acknowledge_by = whole(batch.now + args[4])
   for i = HEADER + 1, #args, ITEM do
     local agent_id, epoch = args[i], args[i + 1]
-    local session = server.call('HMGET', session_key(agent_id), 'epoch', 'connected', 'instance_id')
-    if session[1] ~= epoch or session[2] ~= '1' then
+    local facts = server.call('HMGET', session_key(agent_id), 'epoch', 'connected', 'instance_id')
+    if facts[1] ~= epoch or facts[2] ~= '1' then
       replies[#replies + 1] = {'superseded'}
     else
       local claimed = {'ok', 0}
-      local wanted = {
-        lease_id = args[i + 3], ack_deadline_ms = tonumber(args[3]), sources = args[5],
-        outdate_sources = args[6], retention_ms = tonumber(args[7]), instance_id = session[3] or '',
+      local session = {
+        agent_id = agent_id, lease_id = args[i + 3], acknowledge_by = acknowledge_by, sources = args[6],
+        outdate_sources = args[7], expire_sources = args[8], retention_ms = tonumber(args[9]),
+        instance_id = facts[3] or '', control = true,
       }
-      claimed[2], bytes_left = claim_from(batch, control_key(agent_id), tonumber(args[i + 4]), wanted, claimed, bytes_left)
+      local max_control = tonumber(args[i + 4])
+      if max_control > 0 then
+        claimed[2], bytes_left = claim_from(batch, control_key(agent_id), max_control, session, claimed, bytes_left)
+      end
+      session.control = false
       local _
-      _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), wanted, claimed, bytes_left)
+      _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
       replies[#replies + 1] = claimed
     end
   end
-  commit(batch, args[2])
   return replies
 end
 

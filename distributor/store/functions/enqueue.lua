@@ -1,17 +1,17 @@
 -- Purpose: store commands and make them ready for their agents.
--- KEYS     none; names come from the prelude
--- ARGV     replica, events_kept, queue_limit, when_full ('refuse' | 'drop'), ageing_us per point of priority,
---          idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
---          then for each command: id, agent_id, type, priority, command, params_summary or '',
---          time_limit_ms, queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
+--          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
+--          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
+--          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
 --          unsupported_type
--- Invariants: a refused command leaves nothing behind; an id is in ALL_COMMANDS, AGENT_COMMANDS, BY_STATUS(queued),
---          DEADLINES and READY (control commands: CONTROL), or in none of them. Control commands have a limit of
---          their own; a STOP records the instance that it is for.
+-- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
+--          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
+--          records the instance that it is for.
 
-local HEADER, ITEM = 9, 12
+local HEADER, ITEM = 10, 12
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
@@ -67,65 +67,73 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
   return true
 end
 
-local function enqueue(keys, args)
-  local batch = new_batch(args[1])
-  local queue_limit, when_full, ageing_us = tonumber(args[3]), args[4], tonumber(args[5])
-  local agents, outcomes = {}, {batch.now}
-  local order = 0
-  for i = HEADER + 1, #args, ITEM do
-    local id, agent_id, kind, priority = args[i], args[i + 1], args[i + 2], tonumber(args[i + 3])
-    local summary, key, digest = args[i + 5], args[i + 10], args[i + 11]
-    local agent = agent_for_queueing(agents, agent_id, batch.now, tonumber(args[7]))
-    local outcome, kept_id = 'queued', id
-    local is_control = CONTROL_TYPES[kind]
-    local known = key ~= '' and server.call('GET', idempotency_key(key))
-    if known then
-      kept_id = string.sub(known, 1, -#digest - 2)
-      outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
-    -- An absent agent may come back with other types, and refuses what it cannot run.
-    elseif agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then
-      outcome = 'unsupported_type'
-    elseif agent.present == 0 and args[i + 8] == 'fail' then
-      outcome = 'agent_offline'
-    elseif is_control then
-      if agent.control_queued >= queue_limit then outcome = 'queue_full' end
-    elseif agent.queued >= queue_limit then
-      local room = when_full == 'drop' and drop_one(batch, agent, agent_id, priority, args[9], tonumber(args[8]))
-      outcome = room and 'queued' or 'queue_full'
-    end
-    if outcome == 'queued' then
-      -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
-      local queued_us = math.min(batch.now_us + order, batch.now * 1000 + 999)
-      local arrival, rank = whole(queued_us), whole(queued_us - priority * ageing_us)
-      local expires = whole(batch.now + tonumber(args[i + 7]))
-      order = order + 1
-      if is_control then
-        agent.control_queued = agent.control_queued + 1
-      else
-        agent.queued = agent.queued + 1
-      end
-      local strings = batch.strings
-      local n = #strings
-      strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]
-      strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
-      server.call('HSET', status_key(id), 'status', 'queued', 'agent_id', agent_id, 'type', kind,
-        'priority', args[i + 3], 'attempt', '0', 'revision', '1', 'queued_ms', batch.stamp, 'queued_us', arrival, 'rank', rank,
-        'expires_ms', expires, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
-      if INSTANCE_TYPES[kind] then server.call('HSET', status_key(id), 'instance_id', agent.instance_id) end
-      if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. digest, 'PX', args[6]) end
-      index(batch, ALL_COMMANDS_KEY, arrival, id)
-      index(batch, agent_commands_key(agent_id), arrival, id)
-      index(batch, by_status_key('queued'), arrival, id)
-      index(batch, DEADLINES_KEY, expires, id)
-      index(batch, (is_control and control_key or ready_key)(agent_id), rank, id)
-      local events = batch.events
-      events[#events + 1] = id
-      events[#events + 1] = table.concat({'queued', agent_id, kind, args[i + 3], 'queued\t0', batch.stamp,
-        '\t\t\t\t\t\t1', summary, '\t'}, '\t')
-    end
-    outcomes[#outcomes + 1] = {outcome, kept_id, agent.known, agent.present, agent.away_since}
+-- Writes an accepted command. `place` is its place among those of this call.
+local function store(batch, args, i, agent, place)
+  local id, agent_id, kind, priority, summary = args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 5]
+  -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
+  local queued_us = math.min(batch.now_us + place, batch.now * 1000 + 999)
+  local arrival, rank = whole(queued_us), whole(queued_us - priority * args[6])
+  local expires = whole(batch.now + args[i + 7])
+  local strings = batch.strings
+  local n = #strings
+  strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]
+  strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
+  -- What almost every change reads comes first: Valkey searches a small hash from its beginning.
+  server.call('HSET', status_key(id), 'status', 'queued', 'revision', '1', 'agent_id', agent_id, 'type', kind,
+    'attempt', '0', 'queued_us', arrival, 'expires_ms', expires, 'priority', priority, 'queued_ms', batch.stamp,
+    'rank', rank, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
+  if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
+  local key = args[i + 10]
+  if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
+  index(batch, agent_commands_key(agent_id), arrival, id)
+  index(batch, by_status_key('queued'), arrival, id)
+  index(batch, deadlines_key(), expires, id)
+  index(batch, (CONTROL_TYPES[kind] and control_key or ready_key)(agent_id), rank, id)
+  local events = batch.events
+  n = #events
+  events[n + 1] = id
+  events[n + 2] = table.concat({'{"event":"queued","revision":1,"agent_id":"', agent_id,
+    '","status":"queued","attempt":0,"type":"', kind, '","priority":', priority, ',"queued_ms":', batch.stamp,
+    summary == '' and '}' or ',"params_summary":' .. cjson.encode(summary) .. '}'})
+end
+
+-- Decides about a command. Returns the outcome, and the id that the idempotency key names.
+local function decide(batch, args, i, agent)
+  local agent_id, kind, key, digest = args[i + 1], args[i + 2], args[i + 10], args[i + 11]
+  local known = key ~= '' and server.call('GET', idempotency_key(key))
+  if known then
+    local outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
+    return outcome, string.sub(known, 1, -#digest - 2)
   end
-  commit(batch, args[2])
+  -- An absent agent may come back with other types, and refuses what it cannot run.
+  if agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then return 'unsupported_type' end
+  if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
+  local queue_limit = tonumber(args[4])
+  if CONTROL_TYPES[kind] then
+    if agent.control_queued >= queue_limit then return 'queue_full' end
+    agent.control_queued = agent.control_queued + 1
+    return 'queued'
+  end
+  if agent.queued >= queue_limit and not (args[5] == 'drop'
+    and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], tonumber(args[9]))) then
+    return 'queue_full'
+  end
+  agent.queued = agent.queued + 1
+  return 'queued'
+end
+
+local function enqueue(batch, args)
+  local agents, outcomes = {}, {batch.now}
+  local place = 0
+  for i = HEADER + 1, #args, ITEM do
+    local agent = agent_for_queueing(agents, args[i + 1], batch.now, tonumber(args[8]))
+    local outcome, kept_id = decide(batch, args, i, agent)
+    if outcome == 'queued' then
+      store(batch, args, i, agent, place)
+      place = place + 1
+    end
+    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since}
+  end
   return outcomes
 end
 

@@ -1,33 +1,47 @@
--- Purpose: remove commands past their retention, and agents with expired sessions, from the indexes. Their own keys
---          expire by TTL.
--- KEYS     none; names come from the prelude
--- ARGV     maximum commands, maximum agents, agent id to continue after ('' to start), terminal states (comma
---          separated)
--- Returns  {commands removed, agents removed, agent id to continue after ('' at the end)}
--- Invariants: indexes contain no ids of unreadable commands, except until the next sweep.
+-- Purpose: delete commands past their retention, and remove agents with expired sessions from the index.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, maximum agents, agent id to continue after
+--          ('' to start), retention_ms
+-- Returns  {commands deleted, agents removed, agent id to continue after ('' at the end)}
+-- Invariants: only commands that have ended are deleted, in the order in which they ended, with all their keys.
 
-local function forget(keys, args)
-  local batch = new_batch('')
-  local due = server.call('ZRANGEBYSCORE', RETENTION_KEY, '-inf', batch.now, 'LIMIT', 0, args[1])
-  for _, member in ipairs(due) do
-    local agent_id, id = string.match(member, '^(.-)/(.+)$')
-    unindex(batch, RETENTION_KEY, member)
-    unindex(batch, ALL_COMMANDS_KEY, id)
-    unindex(batch, agent_commands_key(agent_id), id)
-    for status in string.gmatch(args[4], '[^,]+') do unindex(batch, by_status_key(status), id) end
+local function forget_commands(batch, limit, retention_ms)
+  local ids = server.call('LRANGE', ended_key(), 0, limit - 1)
+  local names, count = {}, 0
+  for _, id in ipairs(ids) do
+    local fields = server.call('HMGET', status_key(id), 'finished_ms', 'agent_id', 'status')
+    if fields[1] and fields[1] + retention_ms > batch.now then break end
+    count = count + 1
+    if fields[1] then
+      local n = #names
+      names[n + 1], names[n + 2] = status_key(id), agent_command_key(fields[2], id)
+      names[n + 3], names[n + 4], names[n + 5] = result_key(id), late_result_key(id), output_key(id)
+      unindex(batch, agent_commands_key(fields[2]), id)
+      unindex(batch, by_status_key(fields[3]), id)
+    end
   end
-  local after = args[3] == '' and '-' or '(' .. args[3]
-  local agents = server.call('ZRANGEBYLEX', AGENTS_KEY, after, '+', 'LIMIT', 0, args[2])
+  if #names > 0 then server.call('UNLINK', unpack(names)) end
+  if count > 0 then server.call('LTRIM', ended_key(), count, -1) end
+  return count
+end
+
+local function forget_agents(batch, limit, after)
+  local agents = server.call('ZRANGEBYLEX', agents_key(), after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
   local gone = 0
   for _, agent_id in ipairs(agents) do
     if server.call('EXISTS', session_key(agent_id), ready_key(agent_id), control_key(agent_id),
       delayed_key(agent_id), assigned_key(agent_id)) == 0 then
-      unindex(batch, AGENTS_KEY, agent_id)
+      unindex(batch, agents_key(), agent_id)
       gone = gone + 1
     end
   end
-  commit(batch, '0')
-  return {#due, gone, #agents == tonumber(args[2]) and agents[#agents] or ''}
+  return gone, #agents == limit and agents[#agents] or ''
+end
+
+local function forget(batch, args)
+  local count = forget_commands(batch, tonumber(args[4]), tonumber(args[7]))
+  local gone, next_after = forget_agents(batch, tonumber(args[5]), args[6])
+  return {count, gone, next_after}
 end
 
 register('forget', forget, {'allow-oom'})

@@ -1,19 +1,21 @@
 -- Purpose: read everything about one command, and the presence of its agent.
--- KEYS     none; names come from the prelude
+-- KEYS     the event stream of the shard
 -- ARGV     id
 -- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
 --          {connected, last_seen_ms, away_since_ms} of its agent's session, row}
 -- Invariants: all parts are from the same moment.
 
-local function get_command(keys, args)
+local function get_command(args)
   local id = args[1]
-  local fields = read(id)
-  if not fields then return false end
-  local stored = server.call('MGET', command_key(id), ended_command_key(id))
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'connected', 'last_seen_ms', 'away_since_ms')
-  local row = {}
-  for f = 1, ROW_LENGTH do row[f] = fields[f] end
-  return {new_batch('').now, stored[1] or stored[2], number(fields, F_OUTPUT_BYTES), session, row}
+  local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
+  if not row[ROW_STATUS] then return false end
+  local agent_id = row[ROW_AGENT_ID]
+  local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
+  -- While the command is alive, the second name only marks that the agent has it.
+  local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
+  local output_bytes = tonumber(server.call('HGET', status_key(id), 'output_bytes')) or 0
+  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms')
+  return {new_batch().now, command, output_bytes, session, row}
 end
 
-register('get_command', get_command, {'no-writes'})
+register_reader('get_command', get_command)

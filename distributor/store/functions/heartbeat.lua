@@ -1,20 +1,20 @@
 -- Purpose: renew the sessions of agents after a heartbeat.
--- KEYS     none; names come from the prelude
--- ARGV     session_ttl_ms; then for each agent: agent_id, epoch
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, session_ttl_ms;
+--          then for each agent: agent_id, epoch
 -- Returns  for each agent: 1, or 0 if the session is no longer the latest
 -- Invariants: a superseded session is never renewed.
 
-local HEADER, ITEM = 1, 2
+local HEADER, ITEM = 4, 2
 
-local function heartbeat(keys, args)
-  local now = new_batch('').now
+local function heartbeat(batch, args)
   local outcomes = {}
   for i = HEADER + 1, #args, ITEM do
     local key = session_key(args[i])
     local session = server.call('HMGET', key, 'epoch', 'connected')
     if session[1] == args[i + 1] and session[2] == '1' then
-      server.call('HSET', key, 'last_seen_ms', now)
-      server.call('PEXPIRE', key, args[1])
+      server.call('HSET', key, 'last_seen_ms', batch.stamp)
+      server.call('PEXPIRE', key, args[4])
       outcomes[#outcomes + 1] = 1
     else
       outcomes[#outcomes + 1] = 0

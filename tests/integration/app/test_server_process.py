@@ -12,8 +12,8 @@ from distributor.app.server_process import serving
 from distributor.app.timing import ServerTiming
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.server import GrpcServer
-from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.embedded import EmbeddedValkey
+from distributor.store.exchanges import Exchanges
 from tests.support.own_logs import own_logs
 from tests.support.running_server import quick_settings
 
@@ -53,10 +53,10 @@ async def test_every_step_of_stopping_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[EmbeddedValkey]
 ) -> None:
     monkeypatch.setattr(AgentGateway, "idle", hang)
+    monkeypatch.setattr(Exchanges, "idle", hang)
     settings = quick_settings("", data_dir=tmp_path, drain_timeout=0.0)
     async with serving(settings, timing=ServerTiming(shutdown_step=0.5)) as server:
         monkeypatch.setattr(GrpcServer, "set_serving", hang)
-        monkeypatch.setattr(ValkeyCommandStore, "idle", hang)
         with own_logs() as logs:
             await server.stop()
     unfinished = [line["step"] for line in logs if line["event"] == "shutdown step timed out, continuing"]

@@ -39,10 +39,10 @@ async def test_cleanup_interval_sets_the_pace_of_sweeping(valkey_url: str) -> No
     async with running_server(valkey_url, cleanup_interval=0.05), Valkey.from_url(valkey_url) as client:
         # The first sweep comes at the start, whatever the interval.
         for command_id in ("c1", "c2"):
-            await client.zadd(keys.RETENTION, {f"agent123/{command_id}": 1})
+            await client.rpush(keys.ENDED, command_id)
 
             async def swept() -> bool:
-                return not await client.zcard(keys.RETENTION)
+                return not await client.llen(keys.ENDED)
 
             async with asyncio.timeout(SECONDS):
                 await eventually(swept)
@@ -107,6 +107,25 @@ async def test_queue_full_says_what_a_full_queue_does(valkey_url: str) -> None:
         await server.queue()
         dropped = await server.result(first)
         assert (dropped.status, dropped.reason.code) == (CANCELLED, "queue_overflow")
+
+
+async def test_events_kept_limits_the_event_stream(valkey_url: str) -> None:
+    async with running_server(valkey_url, events_kept=100) as server, Valkey.from_url(valkey_url) as client:
+        for _ in range(400):
+            await server.queue()
+        assert await client.xlen(keys.EVENTS) <= 300
+
+
+async def test_events_kept_for_limits_the_event_stream_by_age(valkey_url: str) -> None:
+    settings = {"events_kept": 100, "events_kept_for": 3_600.0}
+    async with running_server(valkey_url, **settings) as server, Valkey.from_url(valkey_url) as client:
+        for number in range(300):
+            await client.xadd(keys.EVENTS, {"origin": "long ago"}, id=f"{number + 1}-0")
+        await server.queue()
+        assert await client.xlen(keys.EVENTS) <= 200
+        for _ in range(400):
+            await server.queue()
+        assert await client.xlen(keys.EVENTS) >= 401
 
 
 async def test_result_retention_is_how_long_a_result_is_kept(valkey_url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from distributor.bridge.event_hub import EventHub
-from distributor.model.event import EventBatch, EventKind
+from distributor.model.event import CommandChanged, EventBatch
 from distributor.v1 import command_pb2
 from tests.support.running_bridge import READ, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
@@ -93,7 +93,9 @@ async def test_an_interrupt_tells_nothing_twice_nor_out_of_order(
     real, cancelled = EventHub.relay, asyncio.Event()
 
     async def relay(self: EventHub, batch: EventBatch) -> None:
-        if behind and any(record.kind == EventKind.FINISHED for record in batch.records):
+        if behind and any(
+            isinstance(event, CommandChanged) and event.whole and event.status.terminal for event in batch.events
+        ):
             await cancelled.wait()
         await real(self, batch)
 

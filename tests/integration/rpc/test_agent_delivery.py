@@ -305,9 +305,9 @@ async def test_a_command_outlives_its_time_limit_only_by_the_grace(valkey_url: s
         # The agent is told to stop it, and has room again once it says that it did.
         await agent.until(lambda: [cancel.command_id for cancel in agent.cancels] == [command_id])
         following = await server.queue()
+        assert agent.command_ids == [command_id]
         (ack,) = await agent.finish(assignment)
         assert ack.verdict == pb.RESULT_VERDICT_LATE
-        assert agent.command_ids == [command_id]
         await agent.next_assignment(following)
         assert (await server.result(command_id)).status == TIMEOUT
 

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from distributor.store.valkey_connection import ValkeyConnection
+from distributor.store.connections import StoreConnections
 from tests.support.store_world import StoreWorld
 
 
 @pytest.fixture
 async def world(valkey_url: str) -> AsyncIterator[StoreWorld]:
     """The stores of one replica on an empty Valkey."""
-    connection = ValkeyConnection(valkey_url)
+    connections = StoreConnections.to(valkey_url)
     try:
-        yield StoreWorld(connection)
+        yield StoreWorld(connections)
     finally:
-        await connection.close()
+        await connections.close()

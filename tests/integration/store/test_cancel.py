@@ -34,7 +34,7 @@ async def test_what_a_cancel_does_in_each_status(world: StoreWorld, status: Comm
             *agent_index(keys.READY),
             *status_index(CommandStatus.QUEUED, CommandStatus.CANCELLED),
             keys.DEADLINES,
-            keys.RETENTION,
+            keys.ENDED,
             keys.EVENTS,
         }
     elif status is CommandStatus.ASSIGNED:

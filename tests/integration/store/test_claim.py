@@ -103,12 +103,25 @@ async def test_the_bytes_of_a_claim_are_bounded_but_one_always_goes(world: Store
     assert given == [[ids[0]], [ids[1], ids[2]], [ids[3]]]
 
 
-async def test_a_command_that_has_waited_too_long_is_not_given_out(world: StoreWorld) -> None:
+async def test_a_command_that_has_waited_too_long_is_not_given_out_but_ends(world: StoreWorld) -> None:
     await world.attach()
     expired, fresh = await world.queued(), await world.queued()
     await world.set_field(expired, "expires_ms", 1)
     assert [command.command_id for command in (await world.claim()).commands] == [fresh]
-    assert (await world.state(expired)).status is CommandStatus.QUEUED
+    state = await world.state(expired)
+    assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, "expired")
+
+
+async def test_what_is_too_large_for_a_claim_keeps_its_place(world: StoreWorld) -> None:
+    await world.attach()
+    ids = [await world.queued(priority=priority) for priority in (90, 60, 70, 80)]
+    before = await world.dump()
+    world = world.under(max_claimed_bytes=len(ENCODED))
+    assert [command.command_id for command in (await world.claim()).commands] == [ids[0]]
+    ready = (await world.dump())[keys.READY.format(agent_id=AGENT)][1]
+    del before[keys.READY.format(agent_id=AGENT)][1][ids[0]]
+    assert ready == before[keys.READY.format(agent_id=AGENT)][1]
+    assert list(ready) == [ids[3], ids[2], ids[1]]
 
 
 async def test_the_same_agent_twice_in_a_call_gets_nothing_twice(world: StoreWorld) -> None:

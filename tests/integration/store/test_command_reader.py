@@ -7,7 +7,7 @@ import pytest
 from distributor.model.agent import AgentPresence
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
-from distributor.store.valkey_connection import ValkeyConnection
+from distributor.store.pipelined_connection import PipelinedConnection
 from tests.support.store_world import AGENT, ENCODED, StoreWorld
 
 
@@ -27,12 +27,12 @@ async def test_all_of_a_command_in_one_call(world: StoreWorld, monkeypatch: pyte
     await world.print_output(command_id, 0, b"some output")
     calls: list[tuple[Any, ...]] = []
 
-    async def counted(self: ValkeyConnection, *arguments: Any) -> Any:
-        calls.append(arguments)
-        return await exchange(self, *arguments)
+    def counted(self: PipelinedConnection, commands: Any) -> Any:
+        calls.extend(commands)
+        return submit(self, commands)
 
-    exchange = ValkeyConnection.call
-    monkeypatch.setattr(ValkeyConnection, "call", counted)
+    submit = PipelinedConnection.submit
+    monkeypatch.setattr(PipelinedConnection, "submit", counted)
     details = await world.details(command_id)
     assert len(calls) == 1
     assert details.state == await world.state(command_id)

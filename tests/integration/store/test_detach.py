@@ -19,7 +19,7 @@ async def test_the_agent_is_away_and_its_commands_are_as_they_were(world: StoreW
     assert (presence.known, presence.present) == (True, False)
     assert abs(presence.away_since_ms - await world.now_ms()) < 10_000
     (event,) = await world.events(position)
-    assert event == AgentChanged(event.position, AGENT, epoch, connected=False)
+    assert event == AgentChanged(AGENT, epoch, 2, connected=False)
 
 
 async def test_the_end_of_an_old_session_does_not_touch_the_new_one(world: StoreWorld) -> None:

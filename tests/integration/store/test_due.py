@@ -54,7 +54,7 @@ async def test_what_a_passed_deadline_does_in_each_status(world: StoreWorld, sta
             *agent_index(keys.READY),
             *status_index(CommandStatus.QUEUED, CommandStatus.TIMEOUT),
             keys.DEADLINES,
-            keys.RETENTION,
+            keys.ENDED,
             keys.EVENTS,
         }
     elif status is CommandStatus.ASSIGNED:
@@ -90,7 +90,7 @@ async def test_acted_on_once(world: StoreWorld) -> None:
 @pytest.mark.parametrize("seconds", [86_400, 100, 12])
 async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld, seconds: int) -> None:
     command_id = await world.queued()
-    await world.set_field(command_id, "queued_ms", await world.now_ms() - seconds * 1_000)
+    await world.set_field(command_id, "queued_us", (await world.now_ms() - seconds * 1_000) * 1_000)
     await world.pass_deadline(command_id)
     await world.store.due(DELAYS)
     (result,) = await world.reader.results([command_id])

@@ -64,7 +64,6 @@ async def test_all_that_a_queued_command_is(world: StoreWorld) -> None:
         *fixed,
         *agent_index(keys.READY, keys.AGENT_COMMANDS),
         *status_index(CommandStatus.QUEUED),
-        keys.ALL_COMMANDS,
         keys.DEADLINES,
         keys.EVENTS,
     }
@@ -239,9 +238,8 @@ async def test_a_full_queue_that_drops_takes_the_oldest_of_the_lowest_priority(w
         *came,
         *agent_index(keys.READY, keys.AGENT_COMMANDS),
         *status_index(CommandStatus.QUEUED, CommandStatus.CANCELLED),
-        keys.ALL_COMMANDS,
         keys.DEADLINES,
-        keys.RETENTION,
+        keys.ENDED,
         keys.EVENTS,
     }
     await world.attach()

@@ -8,7 +8,15 @@ import pytest
 
 from distributor.model.command import Reason
 from distributor.model.delivery import Progress, Release
-from distributor.model.event import AgentChanged, CommandChanged, EventBatch, EventKind, OutputArrived
+from distributor.model.event import (
+    AgentChanged,
+    CommandChanged,
+    CommandReady,
+    EventBatch,
+    EventKind,
+    OutputArrived,
+    merged,
+)
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.position import order_of
 from distributor.store import keys
@@ -61,26 +69,31 @@ CHANGES: dict[str, tuple[CommandStatus, Callable[[StoreWorld, str], Awaitable[ob
 async def test_each_change_tells_the_state_after_it(world: StoreWorld, change: str) -> None:
     status, act, kind, after = CHANGES[change]
     command_id = await world.command(status)
+    before = await world.state(command_id)
     position = await world.position()
     await act(world, command_id)
     (event,) = await world.events(position)
     assert isinstance(event, CommandChanged)
-    assert (event.kind, event.state.status) == (kind, after)
-    assert event.state == await world.state(command_id)
+    assert (event.kind, event.status, event.revision) == (kind, after, before.revision + 1)
+    assert (event.whole is not None) == (kind is EventKind.FINISHED)
+    assert merged(before, event) == await world.state(command_id)
+    assert list(world.told[-1].events) == [event], "the reply tells what the stream has"
+    assert world.told[-1].position == await world.position()
 
 
 async def test_a_new_command_and_one_whose_delay_is_over(world: StoreWorld) -> None:
     command_id = await world.queued(priority=7)
     (event,) = await world.events()
-    assert event == CommandChanged(event.position, EventKind.QUEUED, await world.state(command_id))
+    state = await world.state(command_id)
+    assert event == CommandChanged(EventKind.QUEUED, command_id, AGENT, 1, CommandStatus.QUEUED, 0, whole=state)
     await world.attach()
     await world.claim()
     await world.store.release([Release(command_id, AGENT, LEASE, 60_000, Reason("busy"))])
     await world.end_delay(command_id)
-    position = await world.position()
+    position, state = await world.position(), await world.state(command_id)
     await world.store.due([0])
-    (event,) = await world.events(position)
-    assert event == CommandChanged(event.position, EventKind.QUEUED, await world.state(command_id))
+    assert await world.events(position) == [CommandReady(command_id, AGENT, "PRINT")]
+    assert await world.state(command_id) == state, "nothing that is shown has changed"
 
 
 async def test_a_drop_is_told_before_the_newcomer(world: StoreWorld) -> None:
@@ -89,11 +102,11 @@ async def test_a_drop_is_told_before_the_newcomer(world: StoreWorld) -> None:
     position = await world.position()
     newcomer = await small.queued()
     events = [event for event in await world.events(position) if isinstance(event, CommandChanged)]
-    assert [(event.kind, event.state.command_id) for event in events] == [
+    assert [(event.kind, event.command_id) for event in events] == [
         (EventKind.FINISHED, dropped),
         (EventKind.QUEUED, newcomer),
     ]
-    assert events[0].state == await world.state(dropped)
+    assert events[0].whole == await world.state(dropped)
 
 
 async def test_an_attach_tells_of_the_agent_and_of_what_became_of_its_commands(world: StoreWorld) -> None:
@@ -102,15 +115,15 @@ async def test_an_attach_tells_of_the_agent_and_of_what_became_of_its_commands(w
     await world.attach()
     finished, agent = await world.events(position)
     assert isinstance(finished, CommandChanged)
-    assert finished.state == await world.state(lost)
-    assert agent == AgentChanged(agent.position, AGENT, 2, connected=True)
+    assert finished.whole == await world.state(lost)
+    assert agent == AgentChanged(AGENT, 2, 1, connected=True)
 
 
 async def test_one_entry_for_a_call_in_the_order_of_its_items(world: StoreWorld) -> None:
     answers = await world.enqueue(*(world.new() for _ in range(5)))
     events = await world.events()
-    assert len({event.position for event in events}) == 1
-    told = [event.state.command_id for event in events if isinstance(event, CommandChanged)]
+    assert len(world.told) == 1
+    told = [event.command_id for event in events if isinstance(event, CommandChanged)]
     assert told == [answer.command_id for answer in answers]
 
 
@@ -119,7 +132,7 @@ async def test_output_is_told_by_its_end(world: StoreWorld) -> None:
     position = await world.position()
     await world.print_output(command_id, 0, b"12345")
     (event,) = await world.events(position)
-    assert event == OutputArrived(event.position, command_id, AGENT, 5)
+    assert event == OutputArrived(command_id, AGENT, 5)
 
 
 async def test_the_log_is_capped(world: StoreWorld) -> None:
@@ -129,6 +142,18 @@ async def test_the_log_is_capped(world: StoreWorld) -> None:
         await brief.queued("agent-with-a-queue")
     length = await world.connection.call("XLEN", keys.EVENTS)
     assert 10 <= length <= 10 + 2 * 100
+
+
+async def test_the_log_may_be_capped_by_age_instead(world: StoreWorld) -> None:
+    brief = world.under(events_kept=1, events_kept_ms=60_000)
+    for _ in range(400):
+        await brief.queued("agent-with-a-queue")
+    assert await world.connection.call("XLEN", keys.EVENTS) == 400
+    await world.connection.call("DEL", keys.EVENTS)
+    for number in range(400):
+        await world.connection.call("XADD", keys.EVENTS, f"{number + 1}-0", "origin", "old")
+    await brief.queued("agent-with-a-queue")
+    assert await world.connection.call("XLEN", keys.EVENTS) <= 100
 
 
 async def test_positions_of_an_empty_log(world: StoreWorld) -> None:
@@ -150,8 +175,8 @@ async def test_a_reader_that_was_overtaken_is_told_so(world: StoreWorld) -> None
     for _ in range(300):
         await brief.queued("agent-with-a-queue")
     missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
-    assert (missed.missed, list(missed.records)) == (True, [])
-    assert first.records
+    assert (missed.missed, list(missed.events)) == (True, [])
+    assert first.events
 
 
 async def test_a_reader_that_keeps_up_is_told_no_such_thing(world: StoreWorld) -> None:
@@ -174,4 +199,4 @@ async def test_an_emptied_valkey_is_noticed(world: StoreWorld) -> None:
     await world.queued()
     missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
     assert missed.missed
-    assert first.records
+    assert first.events

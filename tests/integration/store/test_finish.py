@@ -40,7 +40,7 @@ async def test_only_an_assigned_command_takes_a_result(world: StoreWorld, status
             *agent_index(keys.ASSIGNED),
             *status_index(CommandStatus.ASSIGNED, CommandStatus.FAILED),
             keys.DEADLINES,
-            keys.RETENTION,
+            keys.ENDED,
             keys.EVENTS,
         }
     elif status is CommandStatus.QUEUED:
@@ -146,14 +146,15 @@ async def test_what_a_result_does_not_have_is_null(world: StoreWorld) -> None:
 
 
 @pytest.mark.parametrize("status", CommandStatus)
-async def test_keys_expire_once_a_command_has_ended_and_not_before(world: StoreWorld, status: CommandStatus) -> None:
+async def test_the_result_expires_and_the_sweep_deletes_the_rest(world: StoreWorld, status: CommandStatus) -> None:
     command_id = await world.command(status)
     ttls = [
         await world.connection.call("PTTL", name.format(command_id=command_id, agent_id=AGENT)) for name in FIXED_KEYS
     ]
     if status.terminal:
         assert ttls[0] == -2, "command:queue of an ended command is deleted"
-        assert all(world.policy.retention_ms - 10_000 < ttl <= world.policy.retention_ms for ttl in ttls[1:])
+        assert ttls[1:-1] == [-1, -1]
+        assert world.policy.retention_ms - 10_000 < ttls[-1] <= world.policy.retention_ms
     else:
         assert ttls == [-1, -1, -1, -2], "no TTL, and no result yet"
 
@@ -252,4 +253,4 @@ async def test_output_that_is_stored_is_counted_whatever_the_agent_says(world: S
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 5
-    assert await world.connection.call("PTTL", keys.OUTPUT.format(command_id=command_id)) > 0
+    assert await world.connection.call("PTTL", keys.OUTPUT.format(command_id=command_id)) == -1

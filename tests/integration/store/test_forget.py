@@ -20,13 +20,14 @@ async def swept(world: StoreWorld, **bounds: int) -> int:
             return total
 
 
-async def until_gone(world: StoreWorld, command_ids: list[str]) -> None:
-    """Wait for Valkey to expire all keys of ended commands."""
+async def until_due(world: StoreWorld, command_ids: list[str]) -> None:
+    """Wait until the retention of ended commands, one millisecond, is over."""
+    ended_ms = max([(await world.state(command_id)).receipts.finished_ms for command_id in command_ids])
 
-    async def gone() -> bool:
-        return not any([await world.connection.call("KEYS", f"*{command_id}*") for command_id in command_ids])
+    async def due() -> bool:
+        return await world.now_ms() > ended_ms + 1
 
-    await eventually(gone)
+    await eventually(due)
 
 
 @pytest.mark.parametrize("status", CommandStatus)
@@ -47,8 +48,8 @@ async def test_after_its_retention_nothing_of_a_command_is_left(world: StoreWorl
     await brief.print_output(command_id, 0, b"output")
     await brief.store.finish([completion(command_id, status, output_bytes=6)])
     await brief.store.finish([completion(command_id, status)])
-    await until_gone(world, [command_id])
-    assert await swept(world) == 1
+    await until_due(world, [command_id])
+    assert await swept(brief) == 1
     after = await world.dump()
     events = after.pop(keys.EVENTS)
     before.pop(keys.EVENTS)
@@ -75,20 +76,38 @@ async def test_one_ended_in_each_way_is_forgotten(world: StoreWorld, status: Com
             await world.attach()
         case _:
             pass
-    await until_gone(world, ids)
+    await until_due(world, ids)
     await swept(world)
     left = await world.dump()
     del left[keys.EVENTS]
     assert set(left) == {keys.AGENTS, keys.SESSION.format(agent_id=AGENT)}
 
 
+async def test_in_the_order_of_their_ending(world: StoreWorld) -> None:
+    """One whose time has not come keeps those that ended later."""
+    first = await world.ended(CommandStatus.COMPLETED)
+    later = await world.ended(CommandStatus.FAILED)
+    await world.set_field(later, "finished_ms", 1)
+    assert await swept(world) == 0
+    await world.set_field(first, "finished_ms", 1)
+    assert await swept(world) == 2
+    assert not [name for name in await world.dump() if first in name or later in name]
+
+
+async def test_one_of_which_nothing_is_left_is_passed_over(world: StoreWorld) -> None:
+    command_id = await world.ended(CommandStatus.COMPLETED)
+    await world.connection.call("DEL", keys.STATUS.format(command_id=command_id))
+    assert await swept(world) == 1
+    assert keys.ENDED not in await world.dump()
+
+
 async def test_in_bounded_parts(world: StoreWorld) -> None:
     brief = world.under(retention_ms=1)
     ids = [await brief.ended(CommandStatus.COMPLETED) for _ in range(5)]
-    await until_gone(world, ids)
-    assert (await world.store.forget("", limit=2))[0] == 2
-    assert await swept(world, limit=2) == 3
-    assert keys.RETENTION not in await world.dump()
+    await until_due(world, ids)
+    assert (await brief.store.forget("", limit=2))[0] == 2
+    assert await swept(brief, limit=2) == 3
+    assert keys.ENDED not in await world.dump()
 
 
 async def test_an_agent_is_forgotten_with_its_session_unless_it_has_commands(world: StoreWorld) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from distributor.errors import DistributorError, ResourceExhausted
+from distributor.store import keys
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.functions import FOLDER, Functions, library_source
 from distributor.store.keys import lua_prelude
-from distributor.store.valkey_connection import ValkeyConnection
+from distributor.store.pipelined_connection import PipelinedConnection
 from tests.support.store_world import StoreWorld
 
 
@@ -34,7 +35,7 @@ async def test_loading_twice_is_harmless(world: StoreWorld) -> None:
 
 async def test_a_full_valkey_that_has_the_library_is_not_asked_to_take_it_again(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as valkey:
-        connection = ValkeyConnection(valkey.url)
+        connection = PipelinedConnection(valkey.url)
         await Functions(connection).load()
         await connection.call("CONFIG", "SET", "maxmemory", 1)
         await Functions(connection).load()
@@ -55,9 +56,9 @@ async def test_a_library_of_another_version_stays(world: StoreWorld) -> None:
 
 
 async def test_every_round_trip_is_observed(valkey_url: str) -> None:
-    connection = ValkeyConnection(valkey_url)
+    connection = PipelinedConnection(valkey_url)
     seen: list[tuple[str, int, float]] = []
-    functions = Functions(connection, lambda *call: seen.append(call))
+    functions = Functions(connection, observe=lambda *call: seen.append(call))
     try:
         await functions.call("heartbeat", [1_000, "a", 1, "b", 1], items=2)
     finally:
@@ -75,11 +76,11 @@ async def test_a_call_that_fails_says_so(world: StoreWorld) -> None:
 
 
 DATE_FUNCTION = """
-register('date', function(keys, args)
+register_reader('date', function(args)
   local dates = {}
   for n, ms in ipairs(args) do dates[n] = rfc3339(tonumber(ms)) end
   return dates
-end, {'no-writes'})
+end)
 """
 
 
@@ -93,6 +94,6 @@ async def test_dates_that_the_functions_write(world: StoreWorld) -> None:
     for year, month, day in ((1970, 1, 1), (2000, 2, 29), (2100, 2, 28), (2100, 3, 1), (2399, 12, 31)):
         moments.append(datetime(year, month, day, 23, 59, 59, 999_000, tzinfo=UTC))
     arguments = [round(moment.timestamp() * 1000) for moment in moments]
-    dates = await world.connection.call("FCALL", "date_dates", 0, *arguments)
+    dates = await world.connection.call("FCALL", "date_dates", 1, keys.EVENTS, *arguments)
     expected = [moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments]
     assert [date.decode() for date in dates] == expected

@@ -68,7 +68,7 @@ async def test_whichever_index_is_the_smaller(world: StoreWorld) -> None:
 async def test_by_time_lower_inclusive_upper_exclusive(world: StoreWorld) -> None:
     ids = [await world.queued() for _ in range(4)]
     for place, command_id in enumerate(ids):
-        await world.connection.call("ZADD", keys.ALL_COMMANDS, (1_000 + place) * 1_000, command_id)
+        await world.connection.call("ZADD", keys.BY_STATUS.format(status="queued"), (1_000 + place) * 1_000, command_id)
     assert await listed(world, CommandFilter(queued_after_ms=1_001)) == ids[:0:-1]
     assert await listed(world, CommandFilter(queued_before_ms=1_002)) == ids[1::-1]
     assert await listed(world, CommandFilter(queued_after_ms=1_001, queued_before_ms=1_003), size=1) == ids[2:0:-1]
@@ -80,7 +80,7 @@ async def test_pages_cover_everything_once(world: StoreWorld, size: int) -> None
     """Also commands that arrived in the same microsecond."""
     ids = [await world.queued() for _ in range(10)]
     for command_id in ids:
-        await world.connection.call("ZADD", keys.ALL_COMMANDS, 5_000_000, command_id)
+        await world.connection.call("ZADD", keys.BY_STATUS.format(status="queued"), 5_000_000, command_id)
     assert await listed(world, CommandFilter(), size) == sorted(ids, reverse=True)
 
 

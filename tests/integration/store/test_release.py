@@ -91,7 +91,7 @@ async def test_after_the_last_attempt_it_has_failed(world: StoreWorld) -> None:
         *agent_index(keys.ASSIGNED),
         *status_index(CommandStatus.ASSIGNED, CommandStatus.FAILED),
         keys.DEADLINES,
-        keys.RETENTION,
+        keys.ENDED,
         keys.EVENTS,
     }
 

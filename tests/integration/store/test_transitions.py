@@ -11,7 +11,7 @@ from distributor.errors import DistributorError
 from distributor.model.agent import HeldCommand
 from distributor.model.command import Reason
 from distributor.model.control import STOP
-from distributor.model.delivery import Progress, Release
+from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import TERMINAL, TRANSITIONS, CommandStatus, Operation, allowed
 from distributor.store import command_store, keys
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
@@ -122,7 +122,11 @@ async def outdate(world: StoreWorld, command_id: str) -> None:
     """It was queued for an instance that is gone when the next one claims."""
     await world.set_field(command_id, "type", STOP)
     await world.set_field(command_id, "instance_id", "gone")
-    await world.claim(lease_id="next")
+    await world.set_field(command_id, "rare", 1)
+    ready, control = keys.READY.format(agent_id=AGENT), keys.CONTROL.format(agent_id=AGENT)
+    if await world.connection.call("ZREM", ready, command_id):
+        await world.connection.call("ZADD", control, 1, command_id)
+    await world.store.claim([ClaimRequest(AGENT, world.epochs[AGENT], 5, "next", 4)])
 
 
 def settle(status: CommandStatus, rerun_delay_ms: int | None = None) -> Act:

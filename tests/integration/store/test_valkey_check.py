@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distributor.errors import ConfigurationError
+from distributor.store.connections import StoreConnections
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.functions import Functions
 from distributor.store.valkey_check import check_server, load_functions
@@ -19,12 +20,12 @@ GOOD = {"redis_version": "7.2.4", "valkey_version": "9.1.0", "cluster_enabled": 
 
 
 @pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[ValkeyConnection]:
+async def connections(tmp_path: Path) -> AsyncIterator[StoreConnections]:
     """A Valkey of its own, to set up as one likes."""
     async with EmbeddedValkey(tmp_path) as valkey:
-        connection = ValkeyConnection(valkey.url)
-        yield connection
-        await connection.close()
+        connections = StoreConnections.to(valkey.url)
+        yield connections
+        await connections.close()
 
 
 def info(**changed: str) -> bytes:
@@ -64,24 +65,24 @@ async def test_one_that_does_not_answer() -> None:
             await check_server(connection)
 
 
-async def test_a_good_one_passes(own: ValkeyConnection) -> None:
-    await check_server(own)
-    await load_functions(own, Functions(own))
+async def test_a_good_one_passes(connections: StoreConnections) -> None:
+    await check_server(connections.reads)
+    await load_functions(connections.reads, Functions(connections.functions))
     async with answering(info()) as connection:
         await check_server(connection)
 
 
-async def test_a_replica_cannot_take_the_functions(own: ValkeyConnection) -> None:
-    await own.call("REPLICAOF", "127.0.0.1", 1)
-    await check_server(own)
+async def test_a_replica_cannot_take_the_functions(connections: StoreConnections) -> None:
+    await connections.reads.call("REPLICAOF", "127.0.0.1", 1)
+    await check_server(connections.reads)
     with pytest.raises(ConfigurationError, match="read only replica; name its primary in valkey_url"):
-        await load_functions(own, Functions(own))
+        await load_functions(connections.reads, Functions(connections.functions))
 
 
-async def test_a_full_one_cannot_take_the_functions(own: ValkeyConnection) -> None:
-    await own.call("CONFIG", "SET", "maxmemory", 1)
+async def test_a_full_one_cannot_take_the_functions(connections: StoreConnections) -> None:
+    await connections.reads.call("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(ConfigurationError, match=re.escape("'maxmemory'; it is full: raise its maxmemory")):
-        await load_functions(own, Functions(own))
+        await load_functions(connections.reads, Functions(connections.functions))
 
 
 async def test_a_wrong_password(shared_valkey_url: str) -> None:

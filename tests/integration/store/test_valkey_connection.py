@@ -7,6 +7,7 @@ import pytest
 
 from distributor.errors import ConfigurationError, DistributorError, ResourceExhausted, Unavailable
 from distributor.model.lifecycle import CommandStatus
+from distributor.store.connections import StoreConnections
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.valkey_check import check_server
 from distributor.store.valkey_connection import ValkeyConnection
@@ -18,11 +19,11 @@ from tests.support.store_world import StoreWorld, completion
 async def own(tmp_path: Path) -> AsyncIterator[StoreWorld]:
     """A store on a Valkey of its own, to set up as one likes."""
     async with EmbeddedValkey(tmp_path) as valkey:
-        connection = ValkeyConnection(valkey.url)
+        connections = StoreConnections.to(valkey.url)
         try:
-            yield StoreWorld(connection)
+            yield StoreWorld(connections)
         finally:
-            await connection.close()
+            await connections.close()
 
 
 @pytest.mark.parametrize(

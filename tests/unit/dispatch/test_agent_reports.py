@@ -64,8 +64,10 @@ async def world() -> World:
 
 async def test_receipts_are_stored_once(world: World) -> None:
     await world.say(105.0, received=[C1])
+    await world.reports.settle(world.session)
     await world.say(106.0, received=[C1], started=[C1])
     await world.say(107.0, started=[C1])
+    await world.reports.settle(world.session)
     assert world.store.progressed == [
         Progress("c1", "agent123", "lease", 1, 5, None),
         Progress("c1", "agent123", "lease", 1, 5, 6),
@@ -82,6 +84,7 @@ async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) ->
 async def test_the_end_of_an_earlier_attempt_takes_no_receipt_from_the_one_in_flight(world: World) -> None:
     earlier = LeaseRef("c1", "older")
     await world.say(105.0, received=[C1], started=[C1], completions=[completion(earlier)])
+    await world.reports.settle(world.session)
     assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
     (stored,) = world.store.completions
     assert stored.progress == Progress("c1", "agent123", "older", None, None, None)
@@ -89,6 +92,7 @@ async def test_the_end_of_an_earlier_attempt_takes_no_receipt_from_the_one_in_fl
 
 async def test_words_about_another_lease_are_no_receipts(world: World) -> None:
     await world.say(received=[LeaseRef("c1", "older"), LeaseRef("c9", "lease")], started=[LeaseRef("c1", "older")])
+    await world.reports.settle(world.session)
     assert world.store.progressed == []
 
 
@@ -234,13 +238,28 @@ async def test_nothing_is_waited_for_between_a_result_and_its_answer(world: Worl
     assert world.session.in_flight == {}
 
 
-async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(world: World) -> None:
+async def test_receipts_travel_with_a_result_that_follows_soon(world: World) -> None:
+    await world.say(105.0, received=[C1], started=[C1])
+    await world.say(106.0, completions=[completion()])
+    await world.reports.settle(world.session)
+    assert world.store.progressed == []
+    (stored,) = world.store.completions
+    assert stored.progress == Progress("c1", "agent123", "lease", 1, 5, 5)
+
+
+async def test_receipts_travel_ahead_of_output_that_follows_soon(world: World) -> None:
+    await world.say(105.0, received=[C1], started=[C1])
+    await world.say(106.0, outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")])
+    assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
+
+
+async def test_the_parts_of_a_message_are_stored_in_order(world: World) -> None:
     calls: list[str] = []
 
     def noted(name: str, call: Any) -> Any:
-        async def noting(*arguments: Any) -> Any:
+        def noting(*arguments: Any) -> Any:
             calls.append(name)
-            return await call(*arguments)
+            return call(*arguments)
 
         return noting
 
@@ -252,7 +271,7 @@ async def test_the_parts_of_a_message_are_stored_in_the_order_of_their_numbers(w
         refusals=[Refusal(LeaseRef("c2", "lease"), RefusalKind.STALE, Reason())],
         outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, b"abc")],
     )
-    assert calls == ["progress", "release", "append"]
+    assert calls == ["release", "progress", "append"]
 
 
 @pytest.mark.parametrize("lease_id", ["an earlier one", ""])

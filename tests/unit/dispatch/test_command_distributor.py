@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -205,3 +206,71 @@ async def test_control_work_that_comes_while_its_room_is_full_is_remembered() ->
     agent.session.control_waiting = False
     await world.distributor.run_once(["agent123"], {"agent123"})
     assert agent.session.control_waiting
+
+
+async def test_it_claims_at_once_for_those_attached_here() -> None:
+    agent = MemoryAgent()
+    world = World(agent)
+    world.store.add("agent123", "c1")
+    world.distributor.claim_now({"agent123", "elsewhere"})
+    assert [request.agent_id for request in world.store.claims] == ["agent123"]
+    await world.distributor.idle()
+    assert agent.command_ids == ["c1"]
+    assert agent.session.credit == 4
+
+
+async def test_claims_under_way_keep_their_room() -> None:
+    agent = MemoryAgent(capacity=30)
+    world = World(agent)
+    world.store.add("agent123", *(f"c{number}" for number in range(40)))
+    for _ in range(3):
+        world.distributor.claim_now({"agent123"})
+    assert [request.max_commands for request in world.store.claims] == [20, 10]
+    await world.distributor.idle()
+    assert len(agent.command_ids) == 30
+    assert agent.session.credit == 0
+
+
+async def test_what_comes_while_a_claim_has_all_the_room_is_looked_for_again() -> None:
+    """The claim under way may have come before it."""
+    agent = MemoryAgent(capacity=1)
+    world = World(agent)
+    world.distributor.claim_now({"agent123"})
+    world.store.add("agent123", "c1")
+    world.distributor.claim_now({"agent123"})
+    assert len(world.store.claims) == 1
+    await world.distributor.idle()
+    assert world.wakeups.take() == {"agent123"}
+    await world.look("agent123")
+    assert agent.command_ids == ["c1"]
+    assert world.wakeups.take() == set()
+
+
+async def test_a_control_command_that_comes_during_a_claim_is_looked_for_again() -> None:
+    agent = MemoryAgent(capacity=100)
+    world = World(agent)
+    world.distributor.claim_now({"agent123"})
+    world.store.add("agent123", "p1", control=True)
+    world.distributor.claim_now({"agent123"}, {"agent123"})
+    await world.distributor.idle()
+    assert world.wakeups.take_control() == {"agent123"}
+
+
+async def test_a_claim_that_fails_is_left_to_the_loop_and_frees_its_room() -> None:
+    agent = MemoryAgent()
+    world = World(agent)
+    world.store.away = True
+    world.distributor.claim_now({"agent123"})
+    await world.distributor.idle()
+    assert world.wakeups.take() == {"agent123"}
+    assert agent.session.credit == 5
+
+
+async def test_under_load_it_waits_for_more() -> None:
+    agent = MemoryAgent(capacity=1_000)
+    world = World(agent, batch_size=1_000)
+    world.store.add("agent123", *(f"c{number}" for number in range(400)))
+    pace = world.distributor._pace
+    pace.busy, pace._window_began = True, asyncio.get_running_loop().time()
+    world.distributor.claim_now({"agent123"})
+    assert (world.store.claims, world.wakeups.take()) == ([], {"agent123"})

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from distributor.dispatch.command_service import MAX_COMMANDS_PER_STEP, CommandService
-from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
 from distributor.model.queueing import Enqueued, NewCommand
-from distributor.store.command_store import MAX_ITEMS_PER_CALL
+from distributor.store.exchanges import MAX_ITEMS_PER_CALL
 from tests.support.memory_reader import MemoryReader
-from tests.support.memory_stores import MemoryStore
+from tests.support.memory_stores import MemoryClaimer, MemoryStore
 
 NEW = [NewCommand(f"c{number}", "agent123", "PING", b"") for number in range(1_000)]
 
@@ -31,7 +30,7 @@ class LeavingStore(MemoryStore):
 
 
 def service(store: MemoryStore) -> CommandService:
-    return CommandService(store, MemoryReader(), Wakeups())
+    return CommandService(store, MemoryReader(), MemoryClaimer())
 
 
 async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:

@@ -8,13 +8,12 @@ from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
-from distributor.model.event import EventBatch, EventKind
+from distributor.model.event import CommandReady, Event, EventBatch, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
 from tests.support.memory_stores import (
     MemoryAgent,
     MemoryEventLog,
-    MemoryFact,
     agent_changed,
     changed,
     output_arrived,
@@ -40,8 +39,8 @@ class World:
         self.registry.add(self.agent)
         self.relay = EventRelay(self.log, HERE, self.registry, self.wakeups, self.watches, self.metrics)
 
-    def tell(self, *batch: MemoryFact, origin: str = ELSEWHERE) -> None:
-        self.relay.relay(EventBatch("1-0", origin, batch))
+    def tell(self, *batch: Event, origin: str = ELSEWHERE, position: str = "1-0") -> None:
+        self.relay.relay(EventBatch(position, origin, batch))
 
     def finished(self, status: str) -> float:
         return self.metrics.registry.get_sample_value("distributor_commands_finished_total", {"status": status}) or 0.0
@@ -75,10 +74,20 @@ async def test_a_released_command_rings_the_bell_whoever_released_it(world: Worl
 
 async def test_commands_of_agents_that_are_not_here_are_no_concern_of_ours(world: World) -> None:
     for kind in EventKind:
-        if kind not in (EventKind.AGENT, EventKind.OUTPUT):
+        if kind not in (EventKind.AGENT, EventKind.OUTPUT, EventKind.READY):
             world.tell(changed(kind, state(agent_id="elsewhere")))
+    world.tell(CommandReady("c1", "elsewhere", "PING"))
     assert world.wakeups.take() == set()
     assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
+
+
+@pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
+@pytest.mark.parametrize(("kind", "control"), [("PRINT", set()), ("PING", {"agent123"})])
+async def test_the_end_of_a_delay_wakes_the_distributor(
+    world: World, origin: str, kind: str, control: set[str]
+) -> None:
+    world.tell(CommandReady("c1", "agent123", kind), origin=origin)
+    assert (world.wakeups.take(), world.wakeups.take_control()) == ({"agent123"}, control)
 
 
 async def test_a_cancel_is_handed_to_the_agent(world: World) -> None:
@@ -132,8 +141,8 @@ async def test_a_newer_session_elsewhere_ends_ours(world: World) -> None:
 async def test_watchers_are_told_of_each_fact(world: World) -> None:
     watch = world.watches.open(["c1", "c2"])
     world.tell(QUEUED, changed(EventKind.ASSIGNED, state("c2")), output_arrived())
-    states, output = watch.take()
-    assert ([one.command_id for one in states], output) == (["c1", "c2"], True)
+    states, unread, output = watch.take()
+    assert ([one.command_id for one in states], unread, output) == (["c1", "c2"], [], True)
 
 
 async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(world: World) -> None:
@@ -174,10 +183,11 @@ async def test_what_happened_before_a_session_was_opened_does_not_touch_it(world
     """The agent came back and holds the command still, under the same attempt, after a deadline had released it."""
     world.agent.session.opened_ms = 1_000
     world.agent.session.claimed("c1", "lease", 1, 0.0)
-    world.tell(RELEASED._replace(position="999-0"), RELEASED._replace(position="1000-3"))
+    world.tell(RELEASED, position="999-0")
+    world.tell(RELEASED, position="1000-3")
     assert "c1" in world.agent.session.in_flight
     assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
-    world.tell(RELEASED._replace(position="1001-0"))
+    world.tell(RELEASED, position="1001-0")
     assert world.agent.session.in_flight == {}
 
 
@@ -196,7 +206,25 @@ async def test_missed_events_send_everybody_to_look_for_himself(world: World) ->
 
 async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(world: World) -> None:
     world.agent.session.opened_ms = 1_000
-    world.tell(agent_changed(epoch=9)._replace(position="999-0"))
+    world.tell(agent_changed(epoch=9), position="999-0")
     assert world.agent.farewells == []
-    world.tell(agent_changed(epoch=9)._replace(position="1001-0"))
+    world.tell(agent_changed(epoch=9), position="1001-0")
     assert world.agent.farewells == [CloseReason.SUPERSEDED]
+
+
+async def test_own_changes_are_relayed_from_the_reply_and_skipped_when_they_are_read(world: World) -> None:
+    ended = EventBatch("9-0", HERE, [changed(EventKind.FINISHED, state(status=CommandStatus.COMPLETED))])
+    lost_reply = EventBatch("10-0", HERE, [changed(EventKind.FINISHED, state("c2", CommandStatus.FAILED))])
+    later = EventBatch("11-0", HERE, [changed(EventKind.FINISHED, state("c3", CommandStatus.TIMEOUT))])
+    await world.relay.catch_up()
+    world.relay.relay_own(EventBatch("8-0", HERE, []))
+    world.relay.relay_own(ended)
+    world.relay.relay_own(later)
+    assert (world.finished("completed"), world.finished("timeout")) == (1, 1)
+    async with background(world.relay.run()):
+        for batch in (ended, lost_reply, later):
+            world.log.put(batch)
+        await until(lambda: world.finished("failed") == 1)
+        world.log.put(EventBatch("12-0", ELSEWHERE, [QUEUED]))
+        await until(lambda: world.wakeups.take() == {"agent123"})
+    assert (world.finished("completed"), world.finished("timeout")) == (1, 1)

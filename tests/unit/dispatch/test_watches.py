@@ -8,19 +8,22 @@ import pytest
 
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import ResourceExhausted, Unavailable
-from distributor.model.event import EventKind
+from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
-from tests.support.memory_stores import MemoryFact, agent_changed, changed, output_arrived, state
+from tests.support.memory_stores import changed, output_arrived, state
 from tests.support.waiting import PATIENCE_SECONDS
 
 
-def finished(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
+def finished(command_id: str = "c1", agent_id: str = "agent123") -> CommandChanged:
     return changed(EventKind.FINISHED, state(command_id, CommandStatus.COMPLETED, agent_id=agent_id))
 
 
-def assigned(command_id: str = "c1", agent_id: str = "agent123") -> MemoryFact:
+def assigned(command_id: str = "c1", agent_id: str = "agent123") -> CommandChanged:
     return changed(EventKind.ASSIGNED, state(command_id, agent_id=agent_id))
+
+
+ASSIGNED = CommandStatus.ASSIGNED
 
 
 def taken(watch: Watch) -> list[tuple[str, CommandStatus]]:
@@ -58,16 +61,53 @@ async def test_only_the_latest_state_is_kept(watches: Watches) -> None:
 
 async def test_output_wakes_the_watch_of_its_command_only(watches: Watches) -> None:
     of_command, of_agent, of_all = watches.open(["c1"]), watches.open(agent_ids=["agent123"]), watches.open()
-    watches.note(output_arrived())
+    watches.note_output(output_arrived())
     await of_command.wait()
-    assert of_command.take() == ([], True)
-    assert of_agent.take() == of_all.take() == ([], False)
+    assert of_command.take() == ([], [], True)
+    assert of_agent.take() == of_all.take() == ([], [], False)
 
 
-async def test_agents_that_come_and_go_are_no_news(watches: Watches) -> None:
-    watch = watches.open()
-    watches.note(agent_changed())
-    assert taken(watch) == []
+async def test_a_change_is_merged_into_the_state_before_it(watches: Watches) -> None:
+    watch = watches.open(["c1"])
+    queued = state(status=CommandStatus.QUEUED, attempt=0)
+    watches.note(changed(EventKind.QUEUED, queued))
+    watches.note(CommandChanged(EventKind.ASSIGNED, "c1", "agent123", 2, ASSIGNED, 1, changes={"assigned_ms": 7}))
+    receipts = queued.receipts._replace(assigned_ms=7)
+    expected = queued._replace(status=ASSIGNED, attempt=1, revision=2, receipts=receipts)
+    assert watch.take() == ([expected], [], False)
+
+
+async def test_a_state_must_be_read_where_changes_before_it_are_not_known(watches: Watches) -> None:
+    watch = watches.open(["c1"])
+    started = CommandChanged(EventKind.STARTED, "c1", "agent123", 4, ASSIGNED, 1, changes={"started_ms": 9})
+    watches.note(started)
+    assert watch.take() == ([], ["c1"], False)
+    watches.learn([state(revision=4)])
+    watches.note(started)
+    watches.note(started._replace(revision=3))
+    assert watch.take() == ([], [], False)
+    watches.note(started._replace(revision=5))
+    states, unread, _ = watch.take()
+    assert ([(one.revision, one.receipts.started_ms) for one in states], unread) == ([(5, 9)], [])
+
+
+async def test_states_that_follow_soon_come_together_and_an_ending_at_once(watches: Watches) -> None:
+    watch = watches.open(["c1"])
+    waiting = asyncio.create_task(watch.wait())
+    watches.note(assigned())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    watches.note(finished())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert waiting.done()
+    assert taken(watch) == [("c1", CommandStatus.COMPLETED)]
+    watches.note(assigned("c1"))
+    watch.take()
+    other = watches.open(["c2"])
+    watches.note(assigned("c2"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await other.wait()
 
 
 async def test_a_closed_watch_is_forgotten(watches: Watches) -> None:

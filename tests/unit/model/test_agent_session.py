@@ -185,12 +185,14 @@ def test_a_draining_session_is_given_nothing() -> None:
     assert opened.credit == 0
 
 
-def test_a_claim_is_as_fresh_as_the_heartbeat_answered_before_it_began() -> None:
+def test_room_of_a_claim_is_reserved_until_it_ends() -> None:
     opened = session()
-    opened.heartbeat(1, 3, 0, 2_000.0)
-    opened.begin_claim()
-    opened.heartbeat(2, 3, 0, 3_000.0)
-    assert (opened.heartbeat_before_claim, opened.answered_heartbeat) == (1, 2)
+    credit, control = opened.credit, opened.control_credit
+    opened.reserve(2, 1)
+    assert (opened.credit, opened.control_credit) == (credit - 2, control - 1)
+    opened.claimed("c1", "lease1", 1, 1_000.0)
+    opened.end_claim(2, 1)
+    assert (opened.credit, opened.control_credit) == (credit - 1, control)
 
 
 def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:

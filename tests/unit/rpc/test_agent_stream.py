@@ -51,7 +51,7 @@ class World:
         if encoded is None:
             encoded = command_pb2.Command(command_id=command_id, type="PING").SerializeToString()
         claimed = [ClaimedCommand(command_id, attempt, encoded)]
-        self.stream.deliver(Claim("agent123", 1, lease_id, 1_000, False, claimed))
+        self.stream.deliver(Claim("agent123", 1, lease_id, 1_000, False, claimed), 0)
 
     @property
     def told(self) -> list[str]:
@@ -81,7 +81,7 @@ async def test_a_cancel_that_overtakes_the_reply_to_the_claim_follows_the_comman
 async def test_a_claim_that_was_under_way_when_the_drain_began_is_not_delivered(world: World) -> None:
     world.stream.drain(0.5)
     claimed = [ClaimedCommand("c1", 1, command_pb2.Command(command_id="c1").SerializeToString())]
-    assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed))
+    assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed), 0)
     await until(lambda: world.context.written)
     await world.stream.close()
     assert (world.told, world.session.in_flight) == ([], {})
@@ -92,7 +92,7 @@ async def test_nothing_is_delivered_to_one_who_has_said_goodbye(world: World) ->
     async with background(world.stream.read()):
         await until(lambda: world.session.credit == 0)
         claimed = [ClaimedCommand("c1", 1, command_pb2.Command(command_id="c1").SerializeToString())]
-        assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed))
+        assert not world.stream.deliver(Claim("agent123", 1, "lease", 1_000, False, claimed), 0)
         world.context.half_close()
 
 

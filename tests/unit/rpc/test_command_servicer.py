@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 
 from distributor.dispatch.command_service import CommandService
-from distributor.dispatch.wakeups import Wakeups
 from distributor.model.agent import AgentInfo
 from distributor.rpc import command_servicer, queue_request
 from distributor.rpc.command_servicer import CommandServicer
@@ -18,7 +17,7 @@ from distributor.settings import ServerSettings
 from distributor.v1 import command_service_pb2 as pb
 from tests.support import running_server
 from tests.support.memory_reader import MemoryReader
-from tests.support.memory_stores import MemoryStore
+from tests.support.memory_stores import MemoryClaimer, MemoryStore
 
 CLIENTS_RECEIVE = 4 * 1024 * 1024
 NO_CONTEXT = cast(Any, None)
@@ -40,7 +39,7 @@ class AgentReader(MemoryReader):
 
 
 def servicer(reader: MemoryReader) -> CommandServicer:
-    service = CommandService(MemoryStore(), reader, Wakeups())
+    service = CommandService(MemoryStore(), reader, MemoryClaimer())
     return CommandServicer(service, cast(Any, None), CommandDefaults(ServerSettings()))
 
 

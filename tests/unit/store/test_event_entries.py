@@ -1,54 +1,139 @@
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Any
 
-from distributor.model.event import AgentChanged, CommandChanged, EventKind
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.event import AgentChanged, CommandChanged, CommandReady, EventKind, OutputArrived, merged
 from distributor.model.lifecycle import CommandStatus
 from distributor.store.event_entries import EventEntries
 from tests.support.own_logs import own_logs
 
-ROW = b"agent123\tPING\t50\tassigned\t1\t17\t18\t\t\t\t\t\t2\ttrue\t\t"
-GOOD = [b"c1", b"assigned\t" + ROW]
+QUEUED: dict[str, Any] = {
+    "event": "queued",
+    "revision": 1,
+    "agent_id": "agent123",
+    "status": "queued",
+    "attempt": 0,
+    "type": "PRINT",
+    "priority": 50,
+    "queued_ms": 17,
+    "params_summary": "a\tb",
+}
+ASSIGNED: dict[str, Any] = {
+    "event": "assigned",
+    "revision": 2,
+    "agent_id": "agent123",
+    "status": "assigned",
+    "attempt": 1,
+    "assigned_ms": 18,
+}
+AGENT: dict[str, Any] = {"event": "agent", "agent_id": "a", "epoch": 7, "revision": 2, "connected": False}
+OUTPUT: dict[str, Any] = {"event": "output", "agent_id": "agent123", "end_offset": 42}
+READY: dict[str, Any] = {**QUEUED, "event": "ready"}
 
-MAKES_NO_SENSE = [
+
+def encoded(document: dict[str, Any]) -> bytes:
+    return json.dumps(document).encode()
+
+
+def without(document: dict[str, Any], name: str) -> bytes:
+    return encoded({one: value for one, value in document.items() if one != name})
+
+
+def events(*documents: dict[str, Any]) -> list[Any]:
+    """The events of one entry, all about c1."""
+    pairs = [part for document in documents for part in (b"c1", encoded(document))]
+    return list(EventEntries().batch(b"1-0", [b"origin", b"r1", *pairs]).events)
+
+
+MALFORMED = [
     b"",
     b"garbage",
-    b"assigned",
-    b"assigned\tagent123",
-    b"assigned\t" + ROW.replace(b"50", b"high"),
-    b"assigned\t" + ROW.replace(b"assigned", b"lost"),
-    b"assigned\t" + ROW.replace(b"17", b"1e3"),
-    b"assigned\t" + ROW.replace(b"17", b"9" * 5_000),
-    b"output\tagent123",
-    b"output\tagent123\tmuch",
-    b"agent\t1",
-    b"agent\t1\tperhaps",
+    b"[]",
+    b"17",
+    b"{}",
+    b'{"event": ["queued"]}',
+    b"[" * 100_000,
+    b'{"event": "assigned", "revision": ' + b"9" * 5_000 + b"}",
     b"\xff\xfe",
+    *(without(QUEUED, name) for name in QUEUED if name not in ("params_summary", "event")),
+    *(without(ASSIGNED, name) for name in ("revision", "agent_id", "status", "attempt")),
+    *(without(OUTPUT, name) for name in ("agent_id", "end_offset")),
+    *(without(AGENT, name) for name in ("epoch", "revision", "connected")),
+    *(encoded({**ASSIGNED, name: value}) for name in ("revision", "assigned_ms") for value in ("1", 1.5, -1)),
+    *(encoded({**ASSIGNED, "revision": value}) for value in (True, None, 2**63, [1])),
+    *(encoded({**QUEUED, name: 7}) for name in ("agent_id", "type", "params_summary", "status")),
+    encoded({**ASSIGNED, "code": "busy", "message": 7}),
 ]
 
 
-@pytest.mark.parametrize("line", MAKES_NO_SENSE)
-def test_a_line_that_makes_no_sense_is_left_out_and_the_others_stay(line: bytes) -> None:
+@pytest.mark.parametrize("document", MALFORMED, ids=lambda document: document[:60].decode(errors="replace"))
+def test_a_malformed_event_is_left_out_and_the_others_stay(document: bytes) -> None:
     entries = EventEntries()
     with own_logs() as logs:
-        batch = [entries.batch(b"%d-0" % n, [b"origin", b"r1", *GOOD, b"c2", line]) for n in (1, 2)]
-    assert [(one.position, len(one.records) <= 1) for one in batch] == [("1-0", True), ("2-0", True)]
-    (told,) = logs
-    assert (told["log_level"], told["first"]) == ("warning", "1-0")
-    if line.isascii():
-        (event,) = (record.event() for record in batch[0].records)
-        assert isinstance(event, CommandChanged)
-        assert (event.kind, event.state.status) == (EventKind.ASSIGNED, CommandStatus.ASSIGNED)
+        batches = [
+            entries.batch(b"%d-0" % n, [b"origin", b"r1", b"c1", encoded(ASSIGNED), b"c2", document]) for n in (1, 2)
+        ]
+    assert [(one.position, one.origin, len(one.events)) for one in batches] == [("1-0", "r1", 1), ("2-0", "r1", 1)]
+    (line,) = logs
+    assert (line["log_level"], line["first"]) == ("warning", "1-0")
 
 
-def test_what_a_later_version_tells_is_left_out_without_a_word() -> None:
+def test_what_a_later_version_writes_is_ignored_silently() -> None:
     with own_logs() as logs:
-        batch = EventEntries().batch(b"1-0", [b"origin", b"r1", b"c1", b"paused\tagent123", b"a", b"agent\t1\t0"])
-    assert [record.event() for record in batch.records] == [AgentChanged("1-0", "a", 1, connected=False)]
+        found = events(
+            {**ASSIGNED, "event": "paused"},
+            {**ASSIGNED, "status": "paused"},
+            {**AGENT, "mood": "sunny"},
+            {**ASSIGNED, "mood": {"of": ["agents"]}},
+        )
+    assert found == [AgentChanged("c1", 7, 2, connected=False), *events(ASSIGNED)]
     assert logs == []
 
 
-def test_an_entry_that_is_not_ours_tells_nothing() -> None:
-    with own_logs() as logs:
-        batch = EventEntries().batch(b"1-0", [b"temperature", b"21"])
-    assert (batch.position, list(batch.records), len(logs)) == ("1-0", [], 1)
+def test_an_entry_that_is_not_ours_has_no_events() -> None:
+    for fields in ([b"temperature", b"21"], []):
+        with own_logs() as logs:
+            batch = EventEntries().batch(b"1-0", fields)
+        assert (batch.position, list(batch.events), len(logs)) == ("1-0", [], 1)
+
+
+def test_each_kind() -> None:
+    whole = CommandState(
+        "c1", "agent123", "PRINT", 50, CommandStatus.QUEUED, 0, Receipts(17), params_summary="a\tb", revision=1
+    )
+    assert events(QUEUED, ASSIGNED, OUTPUT, READY) == [
+        CommandChanged(EventKind.QUEUED, "c1", "agent123", 1, CommandStatus.QUEUED, 0, Reason(), whole),
+        CommandChanged(
+            EventKind.ASSIGNED,
+            "c1",
+            "agent123",
+            2,
+            CommandStatus.ASSIGNED,
+            1,
+            Reason(),
+            None,
+            {"assigned_ms": 18},
+        ),
+        OutputArrived("c1", "agent123", 42),
+        CommandReady("c1", "agent123", "PRINT"),
+    ]
+
+
+def test_a_reason_is_given_or_cleared_only_where_it_changed() -> None:
+    given_, cleared, same = events(
+        {**ASSIGNED, "code": "busy", "message": "later"}, {**ASSIGNED, "code": "", "message": ""}, ASSIGNED
+    )
+    before = CommandState("c1", "agent123", "PRINT", 50, CommandStatus.QUEUED, 0, Receipts(17), reason=Reason("x", "y"))
+    found = [merged(before, change) for change in (given_, cleared, same)]
+    assert [state and state.reason for state in found] == [Reason("busy", "later"), Reason(), Reason("x", "y")]
+
+
+@given(st.dictionaries(st.sampled_from([*QUEUED, *ASSIGNED, *AGENT, "x"]), st.none() | st.integers() | st.text()))
+def test_whatever_it_holds_it_is_read_or_left_out(document: dict[str, Any]) -> None:
+    assert len(events(document)) <= 1

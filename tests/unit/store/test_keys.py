@@ -9,8 +9,9 @@ from distributor.store.functions import FOLDER, library_source
 TEMPLATES: Final = {
     name: value
     for name, value in vars(keys).items()
-    if name.isupper() and not name.startswith("_") and isinstance(value, str)
+    if name.isupper() and not name.startswith("_") and isinstance(value, str) and name != "ONLY_SHARD"
 }
+OF_A_COMMAND: Final = {"COMMAND", "STATUS", "AGENT_COMMAND", "RESULT", "LATE_RESULT", "OUTPUT"}
 
 
 def test_the_four_names_that_other_programs_read() -> None:
@@ -23,27 +24,39 @@ def test_the_four_names_that_other_programs_read() -> None:
 def test_every_name_reaches_the_functions_as_it_is_written() -> None:
     prelude = keys.lua_prelude()
     for name, template in TEMPLATES.items():
-        if "{" not in template:
-            assert f"local {name}_KEY = '{template}'" in prelude
-            continue
         definition = re.search(rf"function {name.lower()}_key\((.*)\) return (.*) end", prelude)
         assert definition is not None, name
         parameters, expression = definition.groups()
-        assert parameters.split(", ") == re.findall(r"{(\w+)}", template)
+        assert re.findall(r"\w+", parameters) == re.findall(r"{(\w+)}", template)
         pieces = [part.strip("'") if "'" in part else f"{{{part}}}" for part in expression.split(" .. ")]
-        assert "".join(pieces) == template
+        prefix = "" if name in OF_A_COMMAND else "{SHARD}"
+        assert "".join(pieces) == prefix + template
+
+
+def test_names_of_a_shard_begin_with_its_tag() -> None:
+    assert keys.in_shard(keys.READY).format(agent_id="a") == "agent:a:ready"
+    assert keys.in_shard(keys.READY, "{{07f}}").format(agent_id="a") == "{07f}agent:a:ready"
 
 
 def test_every_field_has_its_number() -> None:
-    fields = keys.ROW + keys.DECISIVE
+    fields = keys.OFTEN_READ + keys.RARE + keys.REQUEST
     assert len(set(fields)) == len(fields)
     prelude = keys.lua_prelude()
-    listed = re.search(r"local FIELDS = {(.*)}", prelude)
-    assert listed is not None
-    assert listed.group(1).replace("'", "").split(", ") == list(fields)
+    listed: dict[str, tuple[str, ...]] = {
+        "FIELDS": keys.OFTEN_READ,
+        "RARE_FIELDS": keys.RARE,
+        "REQUEST_FIELDS": keys.REQUEST,
+        "ROW_FIELDS": keys.ROW,
+    }
+    for name, words in listed.items():
+        found = re.search(rf"local {name} = {{(.*)}}", prelude)
+        assert found is not None
+        assert found.group(1).replace("'", "").split(", ") == list(words)
     numbers = dict(re.findall(r"local F_(\w+) = (\d+)", prelude))
+    assert numbers.pop("RARE_END") == str(len(keys.OFTEN_READ + keys.RARE))
     assert numbers == {name.upper(): str(place) for place, name in enumerate(fields, start=1)}
-    assert f"local ROW_LENGTH = {len(keys.ROW)}" in prelude
+    for name, number in re.findall(r"local ROW_(\w+) = (\d+)", prelude):
+        assert keys.ROW[int(number) - 1] == name.lower()
 
 
 def test_names_of_different_kinds_cannot_meet() -> None:
@@ -51,6 +64,11 @@ def test_names_of_different_kinds_cannot_meet() -> None:
     patterns = [re.sub(r"{\w+}", "X", template) for template in TEMPLATES.values()]
     assert len(set(patterns)) == len(patterns)
     assert all(pattern.count(":") for pattern in patterns if "X" in pattern)
+
+
+def test_what_is_shown_is_stored() -> None:
+    stored = {"queued_ms", "finished_ms", *keys.OFTEN_READ, *keys.RARE}
+    assert set(keys.ROW) <= stored
 
 
 def test_functions_spell_no_key_themselves() -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion, Progress
-from distributor.model.event import AgentChanged, CommandChanged, EventKind, OutputArrived
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys, rows
@@ -57,23 +56,6 @@ def test_a_state_comes_back_from_its_row(state: CommandState) -> None:
     row = stored_row(state)
     assert rows.command_state(state.command_id, row) == state
     assert rows.command_state(state.command_id, rows.text_row([text.encode() or None for text in row])) == state
-
-
-@given(STATES, st.sampled_from([kind for kind in EventKind if kind not in (EventKind.OUTPUT, EventKind.AGENT)]))
-def test_an_event_comes_back_from_its_line(state: CommandState, kind: EventKind) -> None:
-    """Also where the message has tabs and line ends of its own."""
-    record = rows.StoredEventRecord("1-0", state.command_id, "\t".join([kind, *stored_row(state)]))
-    assert (record.kind, record.agent_id, record.subject) == (kind, state.agent_id, state.command_id)
-    assert record.event() == CommandChanged("1-0", kind, state)
-
-
-def test_events_of_output_and_of_agents() -> None:
-    output = rows.StoredEventRecord("1-0", "command", "output\tagent123\t42")
-    assert (output.kind, output.agent_id) == (EventKind.OUTPUT, "agent123")
-    assert output.event() == OutputArrived("1-0", "command", "agent123", 42)
-    agent = rows.StoredEventRecord("2-0", "agent123", "agent\t7\t0")
-    assert (agent.kind, agent.agent_id) == (EventKind.AGENT, "agent123")
-    assert agent.event() == AgentChanged("2-0", "agent123", 7, connected=False)
 
 
 @given(

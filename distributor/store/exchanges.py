@@ -1,0 +1,209 @@
+"""Sends the calls of one replica to Valkey together and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from distributor.errors import DistributorError
+from distributor.store.functions import FunctionCall, Functions, is_missing
+from distributor.store.valkey_connection import Argument
+
+Item = TypeVar("Item")
+Reply = TypeVar("Reply")
+
+MAX_ITEMS_PER_CALL: Final = 250
+"""Items per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
+MAX_IN_FLIGHT: Final = 2
+"""Exchanges in flight: while Valkey works on one, the next is on its way."""
+ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
+"""The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
+
+
+class CallQueue(Generic[Item, Reply]):
+    """Items that wait for the next exchange, and how one function is called for them."""
+
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[list[Item]], list[Argument]],
+        decode: Callable[[list[Item], Any], Sequence[Reply]],
+        wake: Callable[[], None],
+        max_items: int = MAX_ITEMS_PER_CALL,
+    ) -> None:
+        self.name = name
+        self._encode = encode
+        self._decode = decode
+        self._wake = wake
+        self._max_items = max_items
+        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
+
+    def submit(self, items: Sequence[Item]) -> Awaitable[list[Reply]]:
+        """The replies to `items`, in order. Raises the error of the call that carried them.
+
+        The items take their place at once, not when the result is awaited. Cancelling a caller affects no other.
+        """
+        if len(items) > self._max_items:
+            return self._submit_parts(items)
+        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        if items:
+            self._waiting.append((items, future))
+            self._wake()
+        else:
+            future.set_result([])
+        return future
+
+    def _submit_parts(self, items: Sequence[Item]) -> Awaitable[list[Reply]]:
+        parts = [self.submit(items[first : first + self._max_items]) for first in range(0, len(items), self._max_items)]
+        return _joined(parts)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
+    def take(self) -> Batch[Item, Reply] | None:
+        """Take the items of the next call, None if nothing waits."""
+        items: list[Item] = []
+        callers: list[tuple[int, asyncio.Future[list[Reply]]]] = []
+        while self._waiting and len(items) + len(self._waiting[0][0]) <= self._max_items:
+            some, future = self._waiting.popleft()
+            items += some
+            callers.append((len(some), future))
+        if not items:
+            return None
+        return Batch(FunctionCall(self.name, self._encode(items), len(items)), items, callers, self._decode)
+
+
+class Batch(NamedTuple, Generic[Item, Reply]):
+    """The items of one call, and the callers who wait for its replies."""
+
+    call: FunctionCall
+    items: list[Item]
+    callers: list[tuple[int, asyncio.Future[list[Reply]]]]
+    decode: Callable[[list[Item], Any], Sequence[Reply]]
+
+    def resolve(self, reply: Any) -> None:
+        """Give each caller its replies, or the error that the call failed with."""
+        try:
+            replies = self.decode(self.items, reply) if not isinstance(reply, Exception) else ()
+        except Exception as error:  # noqa: BLE001 - each caller gets it
+            reply = error
+        first = 0
+        for count, future in self.callers:
+            if not future.done():
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(list(replies[first : first + count]))
+            first += count
+
+
+class Exchanges:
+    """The exchanges of one replica over one connection, in order.
+
+    What is submitted during one turn of the event loop travels together; while exchanges are in flight, more gathers
+    for the next. So an idle system adds no delay, and under load more callers share the cost of each round trip.
+    Lives as long as its loop; `idle()` waits until nothing is in progress.
+    """
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._queues: list[CallQueue[Any, Any]] = []
+        self._in_flight = 0
+        self._scheduled = False
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def queue(
+        self,
+        name: str,
+        encode: Callable[[list[Item]], list[Argument]],
+        decode: Callable[[list[Item], Any], Sequence[Reply]],
+    ) -> CallQueue[Item, Reply]:
+        """Open the queue of a function, one of ORDER."""
+        queue = CallQueue(name, encode, decode, self._wake)
+        self._queues.append(queue)
+        self._queues.sort(key=lambda one: ORDER.index(one.name))
+        return queue
+
+    async def idle(self) -> None:
+        """Return once nothing is in progress."""
+        await self._idle.wait()
+
+    def _wake(self) -> None:
+        self._idle.clear()
+        if not self._scheduled and self._in_flight < MAX_IN_FLIGHT:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        while self._in_flight < MAX_IN_FLIGHT:
+            batches = [batch for queue in self._queues if (batch := queue.take()) is not None]
+            if not batches:
+                break
+            self._exchange(batches)
+        if not self._in_flight:
+            self._idle.set()
+
+    def _exchange(self, batches: list[Batch[Any, Any]]) -> None:
+        self._in_flight += 1
+        try:
+            replies = self._functions.submit([batch.call for batch in batches])
+        except DistributorError as error:
+            self._failed(batches, error)
+        else:
+            replies.add_done_callback(partial(self._replied, batches, time.perf_counter()))
+
+    def _replied(self, batches: list[Batch[Any, Any]], begun: float, replies: asyncio.Future[list[Any]]) -> None:
+        error = replies.exception()
+        if error is not None:
+            self._failed(batches, error)
+        elif is_missing(replies.result()):
+            reload = asyncio.create_task(self._load_and_send(batches), name="load the functions")
+            self._reloads.add(reload)
+            reload.add_done_callback(self._reloads.discard)
+        else:
+            self._resolve(batches, replies.result(), begun)
+
+    def _resolve(self, batches: list[Batch[Any, Any]], raw: list[Any], begun: float) -> None:
+        calls = [batch.call for batch in batches]
+        for batch, reply in zip(batches, self._functions.replies(calls, raw, time.perf_counter() - begun), strict=True):
+            batch.resolve(reply)
+        self._ended()
+
+    async def _load_and_send(self, batches: list[Batch[Any, Any]]) -> None:
+        begun = time.perf_counter()
+        try:
+            await self._functions.load()
+            raw = await self._functions.submit([batch.call for batch in batches])
+        except DistributorError as error:
+            self._failed(batches, error)
+        else:
+            self._resolve(batches, raw, begun)
+
+    def _failed(self, batches: list[Batch[Any, Any]], error: BaseException) -> None:
+        for batch in batches:
+            self._functions.note_failure(batch.call.name)
+            batch.resolve(error)
+        self._ended()
+
+    def _ended(self) -> None:
+        self._in_flight -= 1
+        if any(not queue.empty for queue in self._queues):
+            self._wake()
+        elif not self._in_flight and not self._scheduled:
+            self._idle.set()
+
+
+async def _joined(parts: Sequence[Awaitable[list[Reply]]]) -> list[Reply]:
+    replies: list[Reply] = []
+    for part in await asyncio.gather(*parts):
+        replies += part
+    return replies
