@@ -28,9 +28,29 @@ class AgentOutput:
 
     async def append(self, session: AgentSession, pieces: Sequence[OutputPiece]) -> list[OutputAnswer]:
         """Store pieces that the session has accepted; one answer for each lease, in order of first mention."""
+        try:
+            outcomes = await self._output_log.append(pieces)
+        except ResourceExhausted as error:
+            # Output may be dropped, results may not: a full store must still accept results. The log has a gap here.
+            if not self._dropped_pieces:
+                logger.warning("output is dropped", error=str(error))
+            self._dropped_pieces += len(pieces)
+            answers = _dropped(session, pieces)
+        else:
+            if self._dropped_pieces:
+                logger.warning("output is stored again", dropped_pieces=self._dropped_pieces)
+                self._dropped_pieces = 0
+            answers = await self._stored(session, pieces, outcomes)
+        for lease, offset, _ in answers.values():
+            session.output_acknowledged(*lease, offset)
+        return list(answers.values())
+
+    async def _stored(
+        self, session: AgentSession, pieces: Sequence[OutputPiece], outcomes: Sequence[int | OutputRefusal]
+    ) -> dict[LeaseRef, OutputAnswer]:
         answers: dict[LeaseRef, OutputAnswer] = {}
         held: dict[LeaseRef, int] = {}
-        for piece, outcome in zip(pieces, await self._append(pieces), strict=True):
+        for piece, outcome in zip(pieces, outcomes, strict=True):
             lease = LeaseRef(piece.command_id, piece.lease_id)
             if isinstance(outcome, OutputRefusal):
                 answers[lease] = OutputAnswer(lease, 0, _FAULTS[outcome])
@@ -40,29 +60,24 @@ class AgentOutput:
                 held[lease] = outcome
         for lease, stored in held.items():
             answers[lease] = OutputAnswer(lease, await self._acknowledgeable(session, lease, stored))
-        for lease, offset, _ in answers.values():
-            session.output_acknowledged(*lease, offset)
-        return list(answers.values())
-
-    async def _append(self, pieces: Sequence[OutputPiece]) -> Sequence[int | OutputRefusal]:
-        try:
-            outcomes = await self._output_log.append(pieces)
-        except ResourceExhausted as error:
-            # Output may be dropped, results may not: a full store must still accept results. The log has a gap here.
-            if not self._dropped_pieces:
-                logger.warning("output is dropped", error=str(error))
-            self._dropped_pieces += len(pieces)
-            return [piece.offset + len(piece.data) for piece in pieces]
-        if self._dropped_pieces:
-            logger.warning("output is stored again", dropped_pieces=self._dropped_pieces)
-            self._dropped_pieces = 0
-        return outcomes
+        return answers
 
     async def _acknowledgeable(self, session: AgentSession, lease: LeaseRef, stored: int) -> int:
         """Offset up to which the agent may discard stored output, given its readers."""
         assert self._holds is not None
         base = await self._output_log.base(lease.command_id)
         return self._holds.acknowledgeable(session, lease, base, stored)
+
+
+def _dropped(session: AgentSession, pieces: Sequence[OutputPiece]) -> dict[LeaseRef, OutputAnswer]:
+    """Let the agent discard what the store has no room for. Under any other lease, it may still be stored later."""
+    answers: dict[LeaseRef, OutputAnswer] = {}
+    for piece in pieces:
+        lease = LeaseRef(piece.command_id, piece.lease_id)
+        held = session.holds(*lease)
+        end = piece.offset + len(piece.data)
+        answers[lease] = OutputAnswer(lease, end) if held else OutputAnswer(lease, 0, _FAULTS[OutputRefusal.STALE])
+    return answers
 
 
 _FAULTS: Final = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from distributor.dispatch.agent_output import AgentOutput
@@ -65,10 +65,6 @@ class AgentReports:
         progressed = _note_progress(session, report, now)
         if progressed:
             self._receipts.add(session, progressed)
-        # Receipts of commands that have ended are stored with their result.
-        for parts in (report.completions, report.refusals):
-            self._receipts.take(session, (part.lease for part in parts))
-        self._receipts.take(session, report.not_found)
         if report.refusals:
             await self._refused(session, report.refusals)
         outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
@@ -91,9 +87,11 @@ class AgentReports:
         # In the same exchange, ahead of the output: it must not show before its command is known to run.
         started.update(dict.fromkeys(self._receipts.take(session, leases)))
         progressing = self._store.progress([progress_of(session, lease) for lease in started])
-        outputs = await self._output.append(session, pieces)
-        await progressing
-        return outputs
+        try:
+            return await self._output.append(session, pieces)
+        finally:
+            # Also if the append fails: what fails must be awaited, or asyncio warns.
+            await progressing
 
     async def settle(self, session: AgentSession) -> None:
         """Store everything noted of a session whose stream has ended. Raises Unavailable if Valkey is away."""
@@ -103,6 +101,8 @@ class AgentReports:
         self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]
     ) -> list[ResultAnswer]:
         """Store results in one call: nothing may come between a result and its answer, as the command may run again."""
+        # Ahead of the results, in the same exchange: a start decides between the results of two attempts.
+        rivals = [progress_of(session, lease) for lease in self._receipts.take(session, _rivals(session, reported))]
         faults = [self._fault(completion) for completion in reported]
         completions = [
             self._completion(session, completion, fault) for completion, fault in zip(reported, faults, strict=True)
@@ -111,7 +111,12 @@ class AgentReports:
         for completion in reported:
             session.ended(*completion.lease)
         completions += _not_found(session, not_found)
-        outcomes = await self._store.finish(completions)
+        # All other receipts are stored with the results.
+        self._receipts.take(session, [LeaseRef(one.progress.command_id, one.progress.lease_id) for one in completions])
+        if rivals:
+            _, outcomes = await asyncio.gather(self._store.progress(rivals), self._store.finish(completions))
+        else:
+            outcomes = await self._store.finish(completions)
         return [
             ResultAnswer(completion.lease, outcome, fault or _FAULTS.get(outcome, Reason()))
             for completion, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
@@ -163,6 +168,7 @@ class AgentReports:
             if not session.refused(*lease):
                 # Not in flight, or started: nothing takes back a started command.
                 continue
+            self._receipts.take(session, [lease])
             stated = _storable(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _RETRYABLE:
                 busy = kind is RefusalKind.BUSY
@@ -207,6 +213,15 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Le
         if session.started(lease.command_id, lease.lease_id, now):
             progressed[lease] = None
     return progressed
+
+
+def _rivals(session: AgentSession, reported: Sequence[ReportedCompletion]) -> Iterator[LeaseRef]:
+    """Attempts in flight of commands that have a result of another attempt."""
+    for completion in reported:
+        command_id, lease_id = completion.lease
+        item = session.in_flight.get(command_id)
+        if item is not None and item.lease_id != lease_id:
+            yield LeaseRef(command_id, item.lease_id)
 
 
 def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:

@@ -81,6 +81,41 @@ async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) ->
     assert stored.progress == Progress("c1", "agent123", "lease", 1, 5, 5)
 
 
+@pytest.mark.parametrize(
+    "contradiction",
+    [
+        {"refusals": [Refusal(C1, RefusalKind.BUSY, Reason())]},
+        {"refusals": [Refusal(C1, RefusalKind.DUPLICATE, Reason())]},
+        {"not_found": [C1]},
+        {"completions": [completion(LeaseRef("c1", "older"))]},
+    ],
+    ids=["refused for now", "refused for good", "no cancel was sent", "an earlier attempt has ended"],
+)
+async def test_a_start_is_stored_whatever_contradicts_it(world: World, contradiction: dict[str, Any]) -> None:
+    await world.say(105.0, started=[C1])
+    await world.say(106.0, **contradiction)
+    await world.reports.settle(world.session)
+    assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
+
+
+async def test_a_start_is_stored_before_the_result_of_an_earlier_attempt(world: World) -> None:
+    """Whether a later attempt has started decides what becomes of that result."""
+    calls: list[str] = []
+
+    def noted(name: str, call: Any) -> Any:
+        def noting(items: Any) -> Any:
+            calls.append(name)
+            return call(items)
+
+        return noting
+
+    for name in ("progress", "finish"):
+        setattr(world.store, name, noted(name, getattr(world.store, name)))
+    await world.say(105.0, started=[C1], completions=[completion(LeaseRef("c1", "older")), completion()])
+    assert calls == ["progress", "finish"]
+    assert world.store.progressed == [Progress("c1", "agent123", "lease", 1, 5, 5)]
+
+
 async def test_the_end_of_an_earlier_attempt_takes_no_receipt_from_the_one_in_flight(world: World) -> None:
     earlier = LeaseRef("c1", "older")
     await world.say(105.0, received=[C1], started=[C1], completions=[completion(earlier)])
@@ -394,6 +429,14 @@ async def test_a_full_store_costs_output_but_no_result(world: World) -> None:
     assert answers.outputs == [OutputAnswer(C1, 3)]
     (stored,) = world.store.completions
     assert (stored.status, stored.output_bytes) == (CommandStatus.COMPLETED, 3)
+
+
+async def test_a_full_store_does_not_have_output_discarded_that_the_next_attempt_may_store(world: World) -> None:
+    world.output.full = True
+    answers = await world.say(outputs=[OutputPiece("c1", "agent123", "older", 1, 0, b"abc")])
+    assert [(one.lease.lease_id, one.offset, one.fault.code) for one in answers.outputs] == [
+        ("older", 0, "stale_lease")
+    ]
 
 
 async def test_a_full_store_is_logged_once_and_once_it_has_room_again(
