@@ -32,6 +32,7 @@ from distributor.model.queueing import QueueOutcome
 from distributor.store import keys
 from distributor.store.connections import StoreConnections
 from distributor.store.policy import StorePolicy
+from tests.support.inside_loop import Inside
 from tests.support.lifecycle_model import LifecycleModel, ModelCommand
 from tests.support.store_world import ENCODED, TERMINAL, Dump, StoreWorld, completion
 
@@ -42,19 +43,6 @@ COMMANDS = st.integers(0, 50)
 WRONG = st.sampled_from(["", "", "", "", "", "lease", "agent"])
 NEVER_A_LEASE = "no such lease"
 Reply = TypeVar("Reply")
-
-
-class Inside:
-    """Calls the methods of a port inside the event loop: they take their place when they are called."""
-
-    def __init__(self, port: Any) -> None:
-        self._port = port
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        async def call(*arguments: Any) -> Any:
-            return await getattr(self._port, name)(*arguments)
-
-        return call
 
 
 class LifecycleMachine(RuleBasedStateMachine):

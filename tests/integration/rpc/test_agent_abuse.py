@@ -10,15 +10,17 @@ import pytest
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
-from distributor.v1.command_service_pb2 import WatchCommandRequest
+from distributor.v1.command_service_pb2 import CancelCommandRequest, WatchCommandRequest
 from tests.support.received_errors import told
 from tests.support.running_server import (
     ASSIGNED,
+    CANCELLED,
     COMPLETED,
     FAILED,
     RunningServer,
     queue_request,
     quick_settings,
+    running_server,
 )
 from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import WireAgent, result, running
@@ -98,6 +100,16 @@ async def test_output_proves_that_a_command_was_started(server: RunningServer) -
         assert ack.verdict == pb.RESULT_VERDICT_STORED
 
 
+async def test_a_refused_command_has_no_result_of_that_attempt(valkey_url: str) -> None:
+    async with running_server(valkey_url, retry_first=60.0, retry_most=60.0) as server, server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await agent.refuse(assignment, pb.REFUSAL_CODE_STALE)
+        (ack,) = await agent.finish(assignment)
+        assert (ack.verdict, ack.reason.code) == (pb.RESULT_VERDICT_REJECTED, "stale_lease")
+        assert ack.lease_id == assignment.lease_id
+
+
 # CancelReport
 
 
@@ -111,7 +123,58 @@ async def test_a_cancel_that_was_never_sent_cannot_be_answered(server: RunningSe
     assert (await server.state(command_id)).status == COMPLETED
 
 
+async def test_the_callers_reason_of_a_cancel_survives_a_reconnect(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await agent.start(assignment)
+        await server.until_state(command_id, lambda state: state.receipts.HasField("start_time"))
+        await server.commands.CancelCommand(CancelCommandRequest(command_id=command_id, reason="wrong paper"))
+        await agent.until(lambda: agent.cancels)
+    async with server.agent(running=[running(assignment)]) as agent:
+        (cancel,) = await agent.until(lambda: agent.cancels)
+        assert (cancel.command_id, cancel.lease_id, cancel.reason) == (command_id, assignment.lease_id, "wrong paper")
+        state = await server.state(command_id)
+        assert (state.status, state.reason.code, state.reason.message) == (ASSIGNED, "cancel_requested", "wrong paper")
+        unknown = pb.CancelReport(
+            command_id=command_id, lease_id=assignment.lease_id, finding=pb.CANCEL_FINDING_UNKNOWN
+        )
+        await agent.send(cancel_reports=[unknown])
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code, kept.reason.message) == (CANCELLED, "cancelled", "wrong paper")
+
+
 # Results
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+async def test_a_result_of_the_run_before_is_stale_once_the_next_run_has_started(
+    server: RunningServer, agent: WireAgent, repeated: bool
+) -> None:
+    (first,) = agent.assignments
+    command_id = first.command.command_id
+    (ack,) = await agent.finish(first, status=FAILED, transient=True)
+    assert (ack.verdict, ack.lease_id) == (pb.RESULT_VERDICT_STORED, first.lease_id)
+    second = await agent.next_assignment(command_id, attempt=2)
+    await agent.start(second)
+    again = {"status": FAILED, "transient": True} if repeated else {"status": COMPLETED}
+    (ack,) = await agent.finish(first, **again)
+    assert (ack.verdict, ack.reason.code) == (pb.RESULT_VERDICT_REJECTED, "stale_lease")
+    assert ack.lease_id == first.lease_id
+    assert (await server.state(command_id)).status == ASSIGNED
+    (ack,) = await agent.finish(second)
+    assert (ack.verdict, ack.lease_id) == (pb.RESULT_VERDICT_STORED, second.lease_id)
+
+
+async def test_another_result_of_a_counted_run_is_not_said_to_be_stored(valkey_url: str) -> None:
+    async with running_server(valkey_url, retry_first=60.0, retry_most=60.0) as server, server.agent() as agent:
+        command_id = await server.queue(max_runs=2)
+        assignment = await agent.next_assignment(command_id)
+        await agent.finish(assignment, status=FAILED, transient=True)
+        (repeated,) = await agent.finish(assignment, status=FAILED, transient=True)
+        assert repeated.verdict == pb.RESULT_VERDICT_STORED
+        (other,) = await agent.finish(assignment, status=COMPLETED)
+        assert (other.verdict, other.reason.code) == (pb.RESULT_VERDICT_REJECTED, "stale_lease")
 
 
 # Output
@@ -138,6 +201,18 @@ async def test_output_under_the_lease_of_the_run_before_is_not_acknowledged(
     assert (ack.offset, ack.HasField("reason"), ack.lease_id) == (13, False, second.lease_id)
     await agent.finish(second, output_bytes=13)
     assert await read_output(server, first.command.command_id) == b"of the second"
+
+
+async def test_output_that_nobody_wants_says_why(server: RunningServer, agent: WireAgent) -> None:
+    (assignment,) = agent.assignments
+    ack = await output_ack(agent, output(assignment, 0, lease_id="made up"))
+    assert (ack.offset, ack.reason.code, ack.lease_id) == (0, "stale_lease", "made up")
+    async with server.agent("other") as other:
+        ack = await output_ack(other, output(assignment, 0))
+        assert (ack.offset, ack.reason.code) == (0, "unknown_command")
+    await agent.finish(assignment)
+    ack = await output_ack(agent, output(assignment, 0))
+    assert (ack.offset, ack.reason.code) == (0, "command_ended")
 
 
 @pytest.mark.parametrize("offset", [1, 65_536, LIMIT - 1])
