@@ -46,6 +46,7 @@ from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
+from distributor.wire.at_rest_packer import AtRestObservers, AtRestPacker
 from distributor.wire.compression import Compression
 from distributor.wire.message_packer import MessagePacker
 
@@ -128,6 +129,8 @@ def server_parts(
     reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes, holds)
     gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
     gateway.hello_timeout_seconds = timing.hello
+    at_rest = _at_rest_packer(settings, metrics)
+    gateway.at_rest = at_rest
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
     loops: dict[str, Loop] = {
         "event relay": relay.run,
@@ -144,7 +147,7 @@ def server_parts(
     service = CommandService(stores.commands, stores.reader, distributor, limits)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
     grpc = _grpc_server(settings, metrics, interceptors)
-    grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings)))
+    grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings, at_rest)))
     return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, loops)
 
 
@@ -166,6 +169,17 @@ def _packer(settings: ServerSettings, metrics: Metrics, sent: Compressed, receiv
         Compression(settings.compression == "gzip", settings.compression_threshold),
         partial(metrics.compressed, sent),
         partial(metrics.compressed, received),
+    )
+
+
+def _at_rest_packer(settings: ServerSettings, metrics: Metrics) -> AtRestPacker:
+    return AtRestPacker(
+        Compression(settings.stored_compression == "gzip", settings.compression_threshold),
+        AtRestObservers(
+            partial(metrics.compressed, Compressed.STORED_COMMANDS),
+            partial(metrics.compressed, Compressed.STORED_RESULTS),
+            partial(metrics.compressed, Compressed.STORED_OUTPUT),
+        ),
     )
 
 

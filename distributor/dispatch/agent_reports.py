@@ -144,6 +144,7 @@ class AgentReports:
             reported.output_bytes,
             rerun_delay_ms,
             ran=True,
+            data_gzip=reported.data_gzip,
         )
 
     def _fault(self, reported: ReportedCompletion) -> Reason | None:

@@ -50,6 +50,8 @@ class ReportedCompletion(NamedTuple):
     output_bytes: int
     transient: bool
     fault: Reason | None = None
+    data_gzip: str = ""
+    """`data_json` as gzip in base64, if it is to be stored like that."""
 
 
 class Report(NamedTuple):

@@ -69,7 +69,7 @@ class Completion(NamedTuple):
 
     `ran`: its handler ran, so this is the outcome even if the attempt was given up meanwhile.
     `data_json` is raw JSON, empty if there is none. It is encoded once on arrival, where its size is checked, and
-    stored unchanged.
+    stored unchanged, or else as `data_gzip`: gzip in base64.
     """
 
     progress: Progress
@@ -80,6 +80,7 @@ class Completion(NamedTuple):
     output_bytes: int = 0
     rerun_delay_ms: int | None = None
     ran: bool = False
+    data_gzip: str = ""
 
 
 class CompletionOutcome(StrEnum):
@@ -122,7 +123,10 @@ class DueCommand(NamedTuple):
 
 
 class OutputPiece(NamedTuple):
-    """Bytes read from a program. `offset` counts both streams together; `stream` is 1 for stdout, 2 for stderr."""
+    """Bytes read from a program. `offset` counts both streams together; `stream` is 1 for stdout, 2 for stderr.
+
+    `packed` is `data` as gzip, if it is to be stored like that, else empty.
+    """
 
     command_id: str
     agent_id: str
@@ -130,6 +134,7 @@ class OutputPiece(NamedTuple):
     stream: int
     offset: int
     data: bytes
+    packed: bytes = b""
 
 
 class OutputRefusal(StrEnum):

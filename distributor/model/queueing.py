@@ -56,8 +56,9 @@ class CommandRequest:
 class NewCommand(NamedTuple):
     """A command to store, with all defaults filled in.
 
-    `encoded` is the form sent to its agent and holds the params; only their size and summary matter here. `digest`
-    identifies a request with an idempotency key: equal requests have equal digests.
+    `encoded` is the form sent to its agent, compressed if it is to be stored like that. It holds the params; only their
+    size and summary matter here. `digest` identifies a request with an idempotency key: equal requests have equal
+    digests.
     """
 
     command_id: str

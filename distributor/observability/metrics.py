@@ -35,6 +35,9 @@ class Compressed(StrEnum):
     RECEIVED_FROM_AGENTS = "received_from_agents"
     SENT_TO_CALLERS = "sent_to_callers"
     RECEIVED_FROM_CALLERS = "received_from_callers"
+    STORED_COMMANDS = "stored_commands"
+    STORED_RESULTS = "stored_results"
+    STORED_OUTPUT = "stored_output"
 
 
 class Metrics:
@@ -118,7 +121,10 @@ class Metrics:
         self._rpc_seconds.child(method, code).observe(seconds)
 
     def compressed(self, what: Compressed, plain_bytes: int, compressed_bytes: int) -> None:
-        """Count the bytes of one compressed item, before and after. Equal sizes: compression saved too little."""
+        """Count the bytes of one compressed item, before and after. Equal sizes: compression saved too little.
+
+        May be called from any thread.
+        """
         plain, packed = self._compressed[what]
         plain.inc(plain_bytes)
         packed.inc(compressed_bytes)

@@ -27,6 +27,7 @@ from distributor.rpc.malformed import Malformed
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceServicer
+from distributor.wire.at_rest_packer import STORED_PLAIN
 from distributor.wire.limits import MAX_OUTPUT_CHUNK_BYTES
 from distributor.wire.message_packer import PLAIN
 
@@ -58,6 +59,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         """How long a new stream may wait before its Hello."""
         self.packer = PLAIN
         """Compresses messages to agents, and decompresses theirs."""
+        self.at_rest = STORED_PLAIN
+        """Compresses results and output as they are to be stored."""
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
@@ -81,6 +84,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
         stream = AgentStream(context, session, self._reports, self._sessions, packer=self.packer)
         stream.accepts_gzip = hello.accepts_gzip
+        stream.at_rest = self.at_rest
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
         if older is not None:

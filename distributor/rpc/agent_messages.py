@@ -20,6 +20,7 @@ from distributor.model.command import (
 from distributor.model.delivery import OutputPiece
 from distributor.model.protocol_violation import ProtocolViolation
 from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
 from distributor.wire.enums import REFUSAL_FROM_WIRE, STATUS_FROM_WIRE, STREAM_FROM_WIRE
 from distributor.wire.json_values import NotJson, json_text, plain_value
 from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
@@ -104,8 +105,11 @@ def _check_labels(hello: pb.Hello) -> None:
             raise _invalid("hello.labels", f"hello.labels must have names, and {_MAX_LABEL_BYTES} characters each")
 
 
-def report(request: pb.ConnectRequest, agent_id: str) -> Report:
-    """Convert the command reports of a message. Raises ProtocolViolation if it exceeds a limit."""
+def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = STORED_PLAIN) -> Report:
+    """Convert the command reports of a message. Raises ProtocolViolation if it exceeds a limit.
+
+    `at_rest` compresses results and output as they are to be stored.
+    """
     for field in ("received", "started", "refused", "output", "results", "cancel_reports"):
         count = len(getattr(request, field))
         if count > MAX_ITEMS_PER_MESSAGE:
@@ -115,8 +119,8 @@ def report(request: pb.ConnectRequest, agent_id: str) -> Report:
         received=[_lease_ref("received", item) for item in request.received],
         started=[_lease_ref("started", item) for item in request.started],
         refusals=[_refusal(item) for item in request.refused],
-        outputs=[_output(item, agent_id) for item in request.output],
-        completions=[_completion(item) for item in request.results],
+        outputs=[_output(item, agent_id, at_rest) for item in request.output],
+        completions=[_completion(item, at_rest) for item in request.results],
         not_found=[lease for finding, lease in cancels if finding == pb.CANCEL_FINDING_UNKNOWN],
         stopping=[lease for finding, lease in cancels if finding == pb.CANCEL_FINDING_STOPPING],
     )
@@ -146,7 +150,7 @@ def _refusal(item: pb.Refused) -> Refusal:
     return Refusal(_lease_ref("refused", item), kind, Reason(item.reason.code, item.reason.message))
 
 
-def _output(item: pb.Output, agent_id: str) -> OutputPiece:
+def _output(item: pb.Output, agent_id: str, at_rest: AtRestPacker) -> OutputPiece:
     stream = _STREAM_NUMBERS.get(item.stream)
     if stream is None:
         raise ProtocolViolation("output.stream", f"output.stream has no value {item.stream}")
@@ -159,10 +163,10 @@ def _output(item: pb.Output, agent_id: str) -> OutputPiece:
             "output.offset", f"output.offset must be 0 to 2^53, and so must its end, not {item.offset:,}"
         )
     command_id, lease_id = _lease_ref("output", item)
-    return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data)
+    return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data, at_rest.output(item.data))
 
 
-def _completion(item: pb.Result) -> ReportedCompletion:
+def _completion(item: pb.Result, at_rest: AtRestPacker) -> ReportedCompletion:
     data_json, fault = "", None
     if item.HasField("data"):
         try:
@@ -179,6 +183,7 @@ def _completion(item: pb.Result) -> ReportedCompletion:
         item.output_bytes,
         item.transient,
         fault,
+        at_rest.result_data(data_json),
     )
 
 

@@ -13,6 +13,8 @@ from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
 from distributor.v1 import agent_gateway_pb2 as pb
 
 MAX_EARLY_CANCELS: Final = 1_000
+MAX_COMMANDS_BYTES: Final = 3 * 1_048_576
+"""Commands in one message: with overhead, they fit the 4 MiB that gRPC clients accept by default."""
 
 _VERDICTS: Final = {
     CompletionOutcome.STORED: pb.RESULT_VERDICT_STORED,
@@ -160,7 +162,12 @@ class AgentOutbox:
             return sent, unreadable
         lease_id, after_heartbeat, commands = self._batches[0]
         assignments = message.commands.assignments
+        bytes_left = MAX_COMMANDS_BYTES
         while commands and len(sent) < MAX_ITEMS_PER_MESSAGE:
+            # A claim is bounded by what its commands take in the store, where they may be compressed.
+            bytes_left -= len(commands[0].encoded)
+            if bytes_left < 0 and sent:
+                break
             claimed = commands.popleft()
             reason = self._later_cancels.pop(claimed.command_id, None)
             if not _read(assignments.add(attempt=claimed.attempt, lease_id=lease_id), claimed):

@@ -28,6 +28,7 @@ from distributor.rpc.status import to_grpc
 from distributor.rpc.unpacking import unpacked
 from distributor.tasks import off_loop
 from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.wire.at_rest_packer import STORED_PLAIN
 from distributor.wire.message_packer import PLAIN, MessagePacker
 
 logger = get_logger()
@@ -71,6 +72,7 @@ class AgentStream:
         "_writer",
         "_written",
         "accepts_gzip",
+        "at_rest",
         "session",
     )
 
@@ -89,6 +91,8 @@ class AgentStream:
         self._context = context
         self._reports = reports
         self._sessions = sessions
+        self.at_rest = STORED_PLAIN
+        """Compresses results and output as they are to be stored."""
         self.accepts_gzip = False
         """Whether the agent accepts compressed messages."""
         self._packer = packer
@@ -223,8 +227,8 @@ class AgentStream:
             alone = len(request.ListFields()) == 1
             if alone and not (session.more_waiting and session.credit > 0):
                 return
-        size = request.ByteSize() if request.results else 0
-        reported = await off_loop(size, report, request, session.agent_id)
+        size = request.ByteSize() if request.results or self.at_rest.enabled else 0
+        reported = await off_loop(size, report, request, session.agent_id, self.at_rest)
         log_ignored(session, reported)
         answers = await self._reports.handle(session, reported, now)
         log_rejected(session, answers)

@@ -12,6 +12,7 @@ from distributor.model.queueing import NewCommand
 from distributor.rpc.command_messages import unknown_enum_value
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
+from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
 from distributor.wire.enums import OFFLINE_FROM_WIRE
 from distributor.wire.json_values import NotJson, TooDeep
 from distributor.wire.params_summary import params_summary
@@ -21,9 +22,10 @@ _MAX_NANOS = 999_999_999
 
 
 class CommandDefaults:
-    """Values for fields that a command leaves unset."""
+    """Values for fields that a command leaves unset, and how the command is stored."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, at_rest: AtRestPacker = STORED_PLAIN) -> None:
+        self.at_rest = at_rest
         self.priority = NAMED_PRIORITIES["normal"]
         self.time_limit_ms = round(settings.time_limit * 1000)
         self.queue_ttl_ms = round(settings.queue_ttl * 1000)
@@ -61,7 +63,7 @@ def new_command(
         command_id,
         command.agent_id,
         command.type,
-        command.SerializeToString(deterministic=True),
+        defaults.at_rest.command(command.SerializeToString(deterministic=True)),
         command.params.ByteSize(),
         params_summary(command.params),
         command.priority,

@@ -134,6 +134,11 @@ class ServerSettings(SettingsGroup):
     compression_threshold: ThresholdBytes = Field(
         1_024, description="Minimum average size of the commands or results in a compressed message, in bytes."
     )
+    stored_compression: CompressionMethod = Field(
+        "off",
+        description="Compress params, results and output of at least `compression_threshold` bytes in Valkey: `gzip` "
+        "or `off`. Turn it on only when every server and bridge on this Valkey can read it.",
+    )
 
     drain_timeout: Grace = Field(20.0, description="Seconds that calls and streams have to end when the server stops.")
     loop_stall_threshold: Seconds = Field(

@@ -16,6 +16,7 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.store import keys, rows
 from distributor.store.functions import Functions
+from distributor.store.stored_form import read_command, result_work
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 from distributor.tasks import off_loop
 
@@ -55,7 +56,7 @@ class ValkeyCommandReader:
         now_ms, encoded, output_bytes, session, row = reply
         return CommandDetails(
             rows.command_state(command_id, rows.text_row(row)),
-            encoded,
+            await read_command(encoded) if encoded else None,
             output_bytes,
             rows.presence(session, now_ms, self._offline_after_ms),
         )
@@ -66,7 +67,7 @@ class ValkeyCommandReader:
         texts = await self._connection.call(
             "MGET", *(keys.RESULT.format(command_id=command_id) for command_id in command_ids)
         )
-        return [await off_loop(len(text), rows.command_result, text) if text else None for text in texts]
+        return [await off_loop(result_work(text), rows.command_result, text) if text else None for text in texts]
 
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         last_arrival, last_id = _read_cursor(cursor, query)

@@ -23,6 +23,7 @@ from distributor.store import rows
 from distributor.store.exchanges import MAX_ITEMS_PER_CALL, Exchanges
 from distributor.store.functions import Functions
 from distributor.store.policy import StorePolicy
+from distributor.store.stored_form import read_claims
 from distributor.store.valkey_connection import Argument
 
 
@@ -42,7 +43,7 @@ class ValkeyCommandStore:
         return self._enqueues.submit(commands)
 
     def claim(self, requests: Sequence[ClaimRequest]) -> Awaitable[list[Claim]]:
-        return self._claims.submit(requests)
+        return read_claims(self._claims.submit(requests))
 
     def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
         return self._progress.submit(items)

@@ -10,6 +10,7 @@ from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CommandStatus
+from distributor.store.stored_form import plain_data
 from distributor.wire.documents import milliseconds_of
 
 Row = Sequence[bytes | None]
@@ -55,13 +56,15 @@ def text_row(row: Row) -> list[str]:
 def result_members(completion: Completion) -> str:
     """Members of the result's JSON that only the agent knows, each followed by a comma."""
     exit_code = "null" if completion.exit_code is None else completion.exit_code
+    if completion.data_gzip:
+        return f'"exitCode":{exit_code},"data":null,"dataGzip":"{completion.data_gzip}",'
     return f'"exitCode":{exit_code},"data":{completion.data_json or "null"},'
 
 
 def command_result(text: bytes) -> CommandResult:
-    """Parse a result from its JSON."""
+    """Parse a result from its JSON. Raises DistributorError if its data is compressed and cannot be decompressed."""
     document: dict[str, Any] = json.loads(text)
-    reason = document["reason"]
+    reason, packed = document["reason"], document.get("dataGzip")
     return CommandResult(
         command_id=document["commandId"],
         agent_id=document["agentId"],
@@ -70,7 +73,7 @@ def command_result(text: bytes) -> CommandResult:
         attempt=document["attempt"],
         reason=Reason(reason["code"], reason["message"]) if reason is not None else Reason(),
         exit_code=document["exitCode"],
-        data=document["data"],
+        data=plain_data(packed) if packed else document["data"],
         output_bytes=document["outputBytes"],
         output_dropped_bytes=document["outputDroppedBytes"],
         finished_ms=milliseconds_of(document["finishTime"]),

@@ -44,6 +44,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "max_agents": "test_agents_beyond_the_limit",
         "compression": "test_a_server_with_compression_off_neither_compresses_nor_asks_for_it",
         "compression_threshold": "test_compression_threshold_is_where_it_begins",
+        "stored_compression": "test_params_result_and_output_lie_compressed_and_marked",
         "drain_timeout": "test_a_drain_ends_within_its_timeout",
         "loop_stall_threshold": "test_loop_stall_threshold_is_how_long_the_loop_may_be_blocked",
         "log_format": "test_content_is_withheld",
