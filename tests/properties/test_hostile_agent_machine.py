@@ -298,6 +298,20 @@ class HostileMachine(RuleBasedStateMachine):
             self.say([Said("results", lease, then)], self.printed)
 
     @precondition(lambda self: self.model.flights)
+    @rule(
+        number=st.integers(0, 9),
+        then=st.sampled_from([("refused", "busy"), ("refused", "duplicate"), ("cancel_reports", "unknown")]),
+        together=st.booleans(),
+    )
+    def contradict(self, number: int, then: tuple[str, str], together: bool) -> None:
+        """What is rare by chance: a start, and what denies it before its receipt is stored."""
+        lease = self.lease(number, "current")
+        said = [Said("started", lease), Said(then[0], lease, then[1])]
+        for some in [said] if together else [said[:1], said[1:]]:
+            self.say(some, self.printed)
+        self.settle()
+
+    @precondition(lambda self: self.model.flights)
     @rule(number=st.integers(0, 9), kind=st.sampled_from(list(REFUSALS)), together=st.booleans())
     def refuse_and_end(self, number: int, kind: str, together: bool) -> None:
         """What is rare by chance: a refused command that has a result."""
