@@ -96,12 +96,15 @@ def merged(state: CommandState | None, change: CommandChanged) -> CommandState |
         return change.whole
     if state is None or change.revision != state.revision + 1:
         return None
-    times = {name: value for name, value in change.changes.items() if name in _RECEIPTS}
-    others = {name: value for name, value in change.changes.items() if name not in _RECEIPTS}
+    changes = change.changes
+    times = {name: value for name, value in changes.items() if name in _RECEIPTS}
+    others = (
+        {name: value for name, value in changes.items() if name not in _RECEIPTS} if len(times) < len(changes) else {}
+    )
     return state._replace(
         revision=change.revision,
         status=change.status,
         attempt=change.attempt,
-        receipts=state.receipts._replace(**times),
+        receipts=state.receipts._replace(**times) if times else state.receipts,
         **others,
     )

@@ -41,7 +41,11 @@ class KnownStates:
 
     def after(self, change: CommandChanged) -> CommandState | None:
         """The state after a change that is not old; None if it must be reread."""
-        state = merged(self._states.get(change.command_id), change)
-        if state is not None:
+        command_id = change.command_id
+        known = self._states.get(command_id)
+        state = merged(known, change)
+        if known is None and state is not None:
             self.learn(state)
+        elif state is not None:
+            self._states[command_id] = state
         return state

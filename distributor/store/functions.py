@@ -17,7 +17,7 @@ from distributor.errors import DistributorError
 from distributor.model.event import EventBatch
 from distributor.model.lifecycle import TRANSITIONS, CommandStatus
 from distributor.store import keys
-from distributor.store.event_entries import EventEntries
+from distributor.store.event_entries import own_events
 from distributor.store.keys import lua_prelude
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.policy import StorePolicy
@@ -82,7 +82,6 @@ class Functions:
         )
         self._observe = observe
         self._failed = failed
-        self._entries = EventEntries()
         self._source, self._version = library_source()
 
     async def load(self) -> None:
@@ -142,7 +141,7 @@ class Functions:
             position, events, reply = one
             if events:
                 text = position.decode()
-                self.on_changes(EventBatch(text, self._replica, self._entries.events(text, events)))
+                self.on_changes(EventBatch(text, self._replica, own_events(events)))
             if self._observe is not None:
                 self._observe(call.name, call.items, seconds)
             replies.append(reply)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.event import AgentChanged, CommandChanged, CommandReady, EventKind, OutputArrived, merged
 from distributor.model.lifecycle import CommandStatus
-from distributor.store.event_entries import EventEntries
+from distributor.store.event_entries import EventEntries, own_events
 from tests.support.own_logs import own_logs
 
 QUEUED: dict[str, Any] = {
@@ -79,7 +79,9 @@ def test_a_malformed_event_is_left_out_and_the_others_stay(document: bytes) -> N
         batches = [
             entries.batch(b"%d-0" % n, [b"origin", b"r1", b"c1", encoded(ASSIGNED), b"c2", document]) for n in (1, 2)
         ]
-    assert [(one.position, one.origin, len(one.events)) for one in batches] == [("1-0", "r1", 1), ("2-0", "r1", 1)]
+        assert logs == [], "nothing is parsed before somebody looks"
+        found = [(one.position, one.origin, len(one.events), len(one.events)) for one in batches]
+    assert found == [("1-0", "r1", 1, 1), ("2-0", "r1", 1, 1)]
     (line,) = logs
     assert (line["log_level"], line["first"]) == ("warning", "1-0")
 
@@ -94,6 +96,12 @@ def test_what_a_later_version_writes_is_ignored_silently() -> None:
         )
     assert found == [AgentChanged("c1", 7, 2, connected=False), *events(ASSIGNED)]
     assert logs == []
+
+
+def test_a_reply_of_a_function_is_parsed_alike() -> None:
+    documents = (QUEUED, ASSIGNED, OUTPUT, READY, AGENT, {**ASSIGNED, "code": "busy", "message": "later"})
+    fields = [part for document in documents for part in (b"c1", encoded(document))]
+    assert own_events(fields) == events(*documents)
 
 
 def test_an_entry_that_is_not_ours_has_no_events() -> None:
