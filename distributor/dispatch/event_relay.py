@@ -28,9 +28,8 @@ from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 logger = get_logger()
 
-BUSY_BATCHES_PER_SECOND = 200
-BUSY_PAUSE_SECONDS = 0.005
-"""Under load, events of other replicas are read together."""
+LOST_REPLY_SECONDS = 1.0
+"""How long an own change that was read from the stream waits for its reply, which follows within milliseconds."""
 
 
 class EventRelay:
@@ -59,6 +58,9 @@ class EventRelay:
         self._position = ""
         self._relayed: deque[str] = deque()
         """Positions of own changes that were relayed and not read yet, in order."""
+        self._early: dict[str, EventBatch] = {}
+        """Own changes that were read before their replies, by position."""
+        self.lost_reply_seconds = LOST_REPLY_SECONDS
         self._outage = Outage("read events")
         self.missed = asyncio.Event()
         """Set when events were missed; the waiter clears it."""
@@ -79,8 +81,10 @@ class EventRelay:
                     self._position = batch.position
                     if batch.missed:
                         self._resync()
-                    if not self._was_relayed(batch):
+                    if batch.origin != self._replica:
                         self.relay(batch)
+                    elif not self._was_relayed(batch):
+                        self._await_reply(batch)
                     self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
             except DistributorError as error:
                 unbroken = False
@@ -101,12 +105,21 @@ class EventRelay:
 
     def relay_own(self, batch: EventBatch) -> None:
         """Relay a change that this replica has just made."""
-        self._relayed.append(batch.position)
+        if self._early.pop(batch.position, None) is None:
+            self._relayed.append(batch.position)
         self.relay(batch)
 
+    def _await_reply(self, batch: EventBatch) -> None:
+        """Relay an own change only if its reply is lost: each is counted once."""
+        self._early[batch.position] = batch
+        asyncio.get_running_loop().call_later(self.lost_reply_seconds, self._relay_unanswered, batch.position)
+
+    def _relay_unanswered(self, position: str) -> None:
+        batch = self._early.pop(position, None)
+        if batch is not None:
+            self.relay(batch)
+
     def _was_relayed(self, batch: EventBatch) -> bool:
-        if batch.origin != self._replica:
-            return False
         order = order_of(batch.position)
         while self._relayed and order_of(self._relayed[0]) < order:
             self._relayed.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Final
@@ -15,6 +16,9 @@ from distributor.store.valkey_connection import ValkeyConnection
 
 EVENTS_KEY: Final = keys.in_shard(keys.EVENTS)
 MAX_ENTRIES_PER_READ: Final = 200
+BUSY_INTERVAL_SECONDS: Final = 0.02
+"""Reads that follow each other faster than this are a sign of load."""
+BUSY_PAUSE_SECONDS: Final = 0.005
 SECONDS_BETWEEN_CHECKS: Final = 1.0
 
 
@@ -30,11 +34,17 @@ class ValkeyEventLog:
 
     async def tail(self, position: str) -> AsyncIterator[EventBatch]:
         """Yield batches after `position`, and mark where some were missed. Raises Unavailable if Valkey is away."""
-        next_check = 0.0
+        next_check = last_read = 0.0
         while True:
             reply = await self._connection.call(
                 "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", EVENT_BLOCK_MS, "STREAMS", EVENTS_KEY, position
             )
+            if reply:
+                # Under load, entries are read together.
+                now = time.monotonic()
+                if now - last_read < BUSY_INTERVAL_SECONDS:
+                    await asyncio.sleep(BUSY_PAUSE_SECONDS)
+                last_read = time.monotonic()
             # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
