@@ -1,0 +1,1396 @@
+#!lua name=distributor_6b5d9b53
+local VERSION = '6b5d9b53'
+local SHARD = ''
+local EVENTS = 'events'
+local function command_key(command_id) return 'command:queue:' .. command_id end
+local function status_key(command_id) return 'command:status:' .. command_id end
+local function agent_command_key(agent_id, command_id) return 'agent:' .. agent_id .. ':command:list:' .. command_id end
+local function result_key(command_id) return 'cmd:result:' .. command_id end
+local function late_result_key(command_id) return 'cmd:late:' .. command_id end
+local function output_key(command_id) return 'command:output:' .. command_id end
+local function idempotency_key(key) return SHARD .. 'command:idempotency:' .. key end
+local function ready_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':ready' end
+local function control_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':control' end
+local function delayed_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':delayed' end
+local function assigned_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':assigned' end
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
+local function session_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':session' end
+local function agents_key() return SHARD .. 'agents' end
+local function by_status_key(status) return SHARD .. 'commands:status:' .. status end
+local function deadlines_key() return SHARD .. 'commands:deadlines' end
+local function ended_key() return SHARD .. 'commands:ended' end
+local function events_key() return SHARD .. 'events' end
+local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'given_up', 'instance_id'}
+local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
+local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message'}
+local F_RARE_END = 25
+local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
+local INSTANCE_TYPES = {['STOP'] = true}
+local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
+local F_STATUS = 1
+local F_REVISION = 2
+local F_AGENT_ID = 3
+local F_TYPE = 4
+local F_LEASE_ID = 5
+local F_ATTEMPT = 6
+local F_QUEUED_US = 7
+local F_ASSIGNED_MS = 8
+local F_SENT_MS = 9
+local F_ACKNOWLEDGED_MS = 10
+local F_STARTED_MS = 11
+local F_RARE = 12
+local F_PRIORITY = 13
+local F_PARAMS_SUMMARY = 14
+local F_CANCEL_MS = 15
+local F_CODE = 16
+local F_MESSAGE = 17
+local F_RUNS = 18
+local F_COUNTED_LEASE = 19
+local F_UNCOUNTED = 20
+local F_OUTPUT_BYTES = 21
+local F_OUTPUT_BASE = 22
+local F_OUTPUT_DROPPED = 23
+local F_GIVEN_UP = 24
+local F_INSTANCE_ID = 25
+local F_EXPIRES_MS = 26
+local F_RANK = 27
+local F_TIME_LIMIT_MS = 28
+local F_MAX_RUNS = 29
+local ROW_AGENT_ID = 1
+local ROW_TYPE = 2
+local ROW_STATUS = 4
+
+local TRANSITIONS = {queued = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, assigned = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, completed = {}, failed = {}, timeout = {}, cancelled = {}}
+
+-- Purpose: code shared by the functions: reading a command, changing it, and collecting the writes of a batch.
+-- Included once before the functions; not a function itself.
+--
+-- A function first reads and validates everything, then writes: Valkey has no rollback. Writes to a command's own
+-- keys happen immediately; writes to shared indexes are collected in a batch and made together, one call per index.
+
+-- `math` is not available while a library is loading.
+local function floor(x) return x - x % 1 end
+
+-- The state of one call. `now` and `now_us` are Valkey's time, the only clock.
+local function new_batch()
+  local time = server.call('TIME')
+  local now_us = time[1] * 1000000 + time[2]
+  return {
+    now = floor(now_us / 1000), now_us = now_us,
+    -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
+    stamp = string.format('%.0f', floor(now_us / 1000)),
+    strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {},
+  }
+end
+
+local function append(lists, key, value)
+  local list = lists[key]
+  if list then list[#list + 1] = value else lists[key] = {value} end
+end
+
+local function index(batch, key, score, id)
+  append(batch.additions, key, score)
+  append(batch.additions, key, id)
+end
+
+local function unindex(batch, key, id)
+  append(batch.removals, key, id)
+end
+
+-- Whole numbers beyond this are not exact.
+local MAX_EXACT = 2 ^ 53
+
+-- Microseconds have 16 digits, more than Lua prints by default.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Makes the collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
+-- by `trim`: 'MAXLEN' keeps `kept` entries, 'MINID' those of the last `kept` milliseconds.
+local function commit(batch, replica, trim, kept)
+  if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
+  for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
+  for key, pairs_of_score_and_id in pairs(batch.additions) do
+    server.call('ZADD', key, unpack(pairs_of_score_and_id))
+  end
+  for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
+  for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
+  if #batch.ended > 0 then server.call('RPUSH', ended_key(), unpack(batch.ended)) end
+  if #batch.events == 0 then return '' end
+  if trim == 'MINID' then kept = whole(batch.now - kept) end
+  return server.call('XADD', events_key(), trim, '~', kept, '*', 'origin', replica, unpack(batch.events))
+end
+
+-- Names include the version of this source, so that servers of two versions can share a Valkey during an upgrade.
+-- KEYS[1] is the event stream of a shard; its prefix names the shard.
+local function register_reader(name, read)
+  local function call(keys, args)
+    SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
+    return read(args)
+  end
+  server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = {'no-writes'}}
+end
+
+-- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
+-- position of the event entry, its events (see `announce`), and what `work` returns.
+local function register(name, work, flags)
+  local function call(keys, args)
+    SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
+    local batch = new_batch()
+    local reply = work(batch, args)
+    return {commit(batch, args[1], args[2], args[3]), batch.events, reply}
+  end
+  server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = flags}
+end
+
+local function blank(fields, first, last)
+  for i = first, last do
+    if not fields[i] then fields[i] = '' end
+  end
+end
+
+-- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
+-- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
+local function read(id)
+  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
+  if not fields[F_STATUS] then return nil end
+  if fields[F_RARE] then
+    local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
+    for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
+  end
+  blank(fields, 1, #FIELDS + #RARE_FIELDS)
+  return fields
+end
+
+-- Adds the fields that were fixed when the command was queued.
+local function read_request(id, fields)
+  local request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  for i = 1, #REQUEST_FIELDS do fields[F_RARE_END + i] = request[i] or '' end
+end
+
+-- Writes fields that few commands have.
+local function set_rare(id, ...)
+  server.call('HSET', status_key(id), 'rare', '1', ...)
+end
+
+local function number(fields, field)
+  return tonumber(fields[field]) or 0
+end
+
+-- Whether a comma-separated list of states, as built from model/lifecycle.py, contains this one.
+local function among(states, state)
+  return string.find(',' .. states .. ',', ',' .. state .. ',', 1, true) ~= nil
+end
+
+-- Counts a change of a command. Every change writes the new revision and announces it.
+local function revise(fields)
+  local revision = string.format('%d', fields[F_REVISION] + 1)
+  fields[F_REVISION] = revision
+  return revision
+end
+
+-- Adds an event: what changed, as members of a JSON object, each preceded by a comma. Names are those of the status
+-- hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
+local function announce(batch, event, id, fields, changed)
+  local events = batch.events
+  local n = #events
+  events[n + 1] = id
+  events[n + 2] = table.concat({'{"event":"', event, '","revision":', fields[F_REVISION], ',"agent_id":"',
+    fields[F_AGENT_ID], '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], changed, '}'})
+end
+
+local function reason_members(fields)
+  return ',"code":"' .. fields[F_CODE] .. '","message":' .. cjson.encode(fields[F_MESSAGE])
+end
+
+local function or_zero(text)
+  return text == '' and '0' or text
+end
+
+local function receipt_members(fields)
+  return ',"sent_ms":' .. or_zero(fields[F_SENT_MS]) .. ',"acknowledged_ms":' .. or_zero(fields[F_ACKNOWLEDGED_MS])
+    .. ',"started_ms":' .. or_zero(fields[F_STARTED_MS])
+end
+
+-- All that is shown of a command, but for what `announce` adds.
+local function whole_members(fields)
+  local rest = receipt_members(fields)
+  if fields[F_CODE] ~= '' then rest = rest .. reason_members(fields) end
+  if fields[F_CANCEL_MS] ~= '' then rest = rest .. ',"cancel_ms":' .. fields[F_CANCEL_MS] end
+  if fields[F_PARAMS_SUMMARY] ~= '' then
+    rest = rest .. ',"params_summary":' .. cjson.encode(fields[F_PARAMS_SUMMARY])
+  end
+  -- Microseconds have three digits more than milliseconds.
+  return ',"type":"' .. fields[F_TYPE] .. '","priority":' .. fields[F_PRIORITY]
+    .. ',"queued_ms":' .. string.sub(fields[F_QUEUED_US], 1, -4) .. ',"assigned_ms":' .. or_zero(fields[F_ASSIGNED_MS])
+    .. rest
+end
+
+-- Moves a command to another state in the index of states. The only way to change a state, and only as permitted by
+-- the table in model/lifecycle.py: anything else is a bug and aborts the call.
+local function move_from(batch, id, from, to, queued_us)
+  if not TRANSITIONS[from][to] then
+    error('no operation permits the change from ' .. from .. ' to ' .. to)
+  end
+  unindex(batch, by_status_key(from), id)
+  index(batch, by_status_key(to), queued_us, id)
+end
+
+local function move(batch, id, fields, to)
+  move_from(batch, id, fields[F_STATUS], to, fields[F_QUEUED_US])
+  fields[F_STATUS] = to
+end
+
+-- Formats milliseconds as RFC 3339 in UTC (days to date after H. Hinnant, "chrono-compatible low-level date
+-- algorithms").
+local function rfc3339(ms)
+  local seconds = floor(ms / 1000)
+  local days = floor(seconds / 86400)
+  local rest = seconds - days * 86400
+  local z = days + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local day = doy - floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    floor(rest / 3600), floor(rest / 60) % 60, rest % 60, ms - seconds * 1000)
+end
+
+-- The result as JSON, in the form of result_document in wire/documents.py. `members` is the JSON text of the members
+-- that only the agent knows, each followed by a comma, or '' if no agent reported a result.
+local function result_json(id, fields, members, output_bytes, finish_time)
+  local reason = 'null'
+  if fields[F_CODE] ~= '' then
+    reason = '{"code":"' .. fields[F_CODE] .. '","message":' .. cjson.encode(fields[F_MESSAGE]) .. '}'
+  end
+  if members == '' then members = '"exitCode":null,"data":null,' end
+  return table.concat({
+    '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
+    '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], ',"reason":', reason, ',', members,
+    '"outputBytes":', output_bytes == 0 and '0' or whole(output_bytes),
+    ',"outputDroppedBytes":', or_zero(fields[F_OUTPUT_DROPPED]), ',"finishTime":"', finish_time, '"}',
+  })
+end
+
+-- The queue that this command belongs to.
+local function queue_key(fields)
+  return (CONTROL_TYPES[fields[F_TYPE]] and control_key or ready_key)(fields[F_AGENT_ID])
+end
+
+-- Removes a queued command from its queue, whether ready or delayed.
+local function leave_queue(batch, id, fields)
+  unindex(batch, queue_key(fields), id)
+  append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
+end
+
+-- Ends a command: status, result, indexes, event. The caller has checked the transition and set code and message in
+-- `fields`. `members` as in result_json. Everything but the result is deleted by `forget`, in batches.
+local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
+  local agent_id = fields[F_AGENT_ID]
+  if fields[F_STATUS] == 'queued' then
+    leave_queue(batch, id, fields)
+  else
+    append(batch.freed, assigned_key(agent_id), id)
+  end
+  move(batch, id, fields, to)
+  if fields[F_ACKNOWLEDGED_MS] ~= '' then
+    server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp,
+      'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
+  else
+    server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp)
+  end
+  if fields[F_CODE] ~= '' or fields[F_RARE] ~= '' then
+    set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  end
+  -- The command is retained as long as its state, under the name that its agent has it: the other names are live.
+  server.pcall('RENAME', command_key(id), agent_command_key(agent_id, id))
+  batch.finish_time = batch.finish_time or rfc3339(batch.now)
+  server.call('SET', result_key(id), result_json(id, fields, members, output_bytes, batch.finish_time),
+    'PX', retention_ms)
+  unindex(batch, deadlines_key(), id)
+  batch.ended[#batch.ended + 1] = id
+  announce(batch, 'finished', id, fields, whole_members(fields) .. ',"finished_ms":' .. batch.stamp)
+end
+
+-- Returns an assigned command to its original place in the queue, claimable after delay_ms. Code and message in
+-- `fields` give the reason.
+local function release_command(batch, id, fields, delay_ms)
+  append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
+  move(batch, id, fields, 'queued')
+  fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
+  set_rare(id, 'status', 'queued', 'revision', revise(fields), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms')
+  read_request(id, fields)
+  if delay_ms > 0 then
+    append(batch.taken, delayed_key(fields[F_AGENT_ID]), id)
+    index(batch, deadlines_key(), math.min(batch.now + delay_ms, number(fields, F_EXPIRES_MS)), id)
+  else
+    index(batch, queue_key(fields), fields[F_RANK], id)
+    index(batch, deadlines_key(), fields[F_EXPIRES_MS], id)
+  end
+  announce(batch, 'released', id, fields, ',"assigned_ms":0' .. receipt_members(fields) .. reason_members(fields))
+end
+
+-- Remembers the lease of a given-up attempt that its agent may have run, and where its output began:
+-- `lease=base ` for each of the latest eight.
+local function remember_given_up(id, fields)
+  local known = fields[F_GIVEN_UP] .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
+  local _, leases = string.gsub(known, ' ', '')
+  if leases > 8 then known = string.match(known, ' (.*)$') end
+  fields[F_GIVEN_UP] = known
+  set_rare(id, 'given_up', known)
+end
+
+-- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
+-- where its output began, else nil.
+local function base_of_given_up(fields, lease_id)
+  if lease_id == '' or fields[F_STARTED_MS] ~= '' then return nil end
+  local known = ' ' .. fields[F_GIVEN_UP]
+  local _, last = string.find(known, ' ' .. lease_id .. '=', 1, true)
+  return last and tonumber(string.match(known, '^%d+', last + 1))
+end
+
+-- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
+-- Deliveries that led to a run do not count against `attempts`. `may_run`: the agent may have the command, and its
+-- reports about this attempt still count.
+local function release_or_give_up(batch, id, fields, reason, delay_ms, attempts, retention_ms, may_run)
+  if fields[F_CANCEL_MS] ~= '' then
+    -- The message is that of the caller who cancelled.
+    fields[F_CODE] = 'cancelled'
+    finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+    return 'cancelled'
+  end
+  fields[F_CODE], fields[F_MESSAGE] = reason.code, reason.message
+  if number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= attempts then
+    finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+    return 'failed'
+  end
+  if may_run then remember_given_up(id, fields) end
+  release_command(batch, id, fields, delay_ms)
+  return 'queued'
+end
+
+local function seconds(ms)
+  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
+end
+
+-- Ends a command that has waited in the queue for as long as it may.
+local function expire(batch, id, fields, retention_ms)
+  fields[F_CODE] = 'expired'
+  fields[F_MESSAGE] = 'waited ' .. seconds(batch.now - floor(fields[F_QUEUED_US] / 1000)) .. ' in the queue, its limit'
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'timeout'
+end
+
+-- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.
+local function run_limit(batch, id, fields, slack_ms)
+  read_request(id, fields)
+  return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
+end
+
+-- Fills receipts that are still unset from milliseconds since the claim; '' if unknown. A start implies an
+-- acknowledgement: a command without one may be requeued, and a started command must not be.
+local function fill_receipts(fields, sent, acknowledged, started)
+  if acknowledged == '' then acknowledged = started end
+  local assigned = number(fields, F_ASSIGNED_MS)
+  if sent ~= '' and fields[F_SENT_MS] == '' then fields[F_SENT_MS] = whole(assigned + sent) end
+  if acknowledged ~= '' and fields[F_ACKNOWLEDGED_MS] == '' then
+    fields[F_ACKNOWLEDGED_MS] = whole(assigned + acknowledged)
+  end
+  if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = whole(assigned + started) end
+end
+
+-- Whether an agent is attached and was seen recently.
+local function is_present(connected, last_seen_ms, now, offline_after_ms)
+  return connected == '1' and now - (tonumber(last_seen_ms) or 0) < offline_after_ms
+end
+
+-- Adds an event about an agent's session.
+local function announce_agent(batch, agent_id, epoch, revision, connected)
+  local events = batch.events
+  events[#events + 1] = agent_id
+  events[#events + 1] = table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
+    ',"revision":', revision, ',"connected":', connected, '}'})
+end
+
+do
+-- Purpose: store output of running commands.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, sources of finish, terminal
+--          states;
+--          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data,
+--          plain size of data if it is gzip or ''
+-- Returns  for each piece: the offset up to which the agent may discard output; or -1 if the command is alive under
+--          another lease, -2 if it has ended, -3 if it is unknown or another agent's
+-- Invariants: no byte is stored twice, except that gzip is stored whole: readers skip what they have; the oldest bytes
+--          are dropped first, and OUTPUT then begins after them; a piece that ends beyond what can be counted over all
+--          attempts is dropped, and may be discarded.
+
+local HEADER, ITEM = 6, 7
+
+-- An agent's offsets start at 0 in each attempt; `output_base` is where this attempt began.
+local function append_output(batch, args)
+  local max_bytes = tonumber(args[4])
+  local outcomes, arrived, order = {}, {}, {}
+  for i = HEADER + 1, #args, ITEM do
+    local id, offset, data, unpacked = args[i], tonumber(args[i + 4]), args[i + 5], args[i + 6]
+    local size = tonumber(unpacked) or #data
+    local fields = server.call('HMGET', status_key(id), 'agent_id', 'lease_id', 'status', 'output_bytes', 'output_base')
+    local stored, base = tonumber(fields[4]) or 0, tonumber(fields[5]) or 0
+    local first = base + offset
+    local last = first + size
+    if fields[1] ~= args[i + 1] then
+      outcomes[#outcomes + 1] = -3
+    elseif among(args[6], fields[3]) then
+      outcomes[#outcomes + 1] = -2
+    elseif fields[2] ~= args[i + 2] or not among(args[5], fields[3]) then
+      outcomes[#outcomes + 1] = -1
+    elseif first > MAX_EXACT - size then
+      outcomes[#outcomes + 1] = offset + size
+    else
+      if last > stored then
+        local entry = {'s', args[i + 3], 't', batch.stamp, 'd', data}
+        if unpacked ~= '' then
+          entry[7], entry[8] = 'z', unpacked
+        elseif first < stored then
+          entry[6] = string.sub(data, stored - first + 1)
+        end
+        server.call('XADD', output_key(id), whole(last) .. '-0', unpack(entry))
+        set_rare(id, 'output_bytes', whole(last))
+        if last > max_bytes then
+          server.call('XTRIM', output_key(id), 'MINID', '=', whole(last - max_bytes + 1) .. '-0')
+          local oldest = server.call('XRANGE', output_key(id), '-', '+', 'COUNT', 1)[1]
+          local kept_from = tonumber(string.match(oldest[1], '%d+')) - (tonumber(oldest[2][8]) or #oldest[2][6])
+          server.call('HSET', status_key(id), 'output_dropped', whole(kept_from))
+        end
+        if not arrived[id] then order[#order + 1] = id end
+        arrived[id] = '{"event":"output","agent_id":"' .. args[i + 1] .. '","end_offset":' .. whole(last) .. '}'
+        stored = last
+      end
+      outcomes[#outcomes + 1] = stored - base
+    end
+  end
+  for _, id in ipairs(order) do
+    batch.events[#batch.events + 1] = id
+    batch.events[#batch.events + 1] = arrived[id]
+  end
+  return outcomes
+end
+
+register('append_output', append_output, {})
+
+end
+
+do
+-- Purpose: open a session for an agent and decide which held commands it keeps.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
+--          labels (JSON), version, offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts,
+--          retention_ms, sources of adopt, sources of release;
+--          then for each command the agent holds: id, lease id
+-- Returns  {'taken', ms since the other instance was last seen}, or
+--          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
+--          another run is due, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
+--          output that are stored, cancel_ms, message of the cancel, '1' for a control command}}
+-- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
+--          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
+
+local HEADER, ITEM = 16, 2
+
+local function adopt(batch, id, fields, slack_ms)
+  if fields[F_STATUS] == 'queued' then
+    leave_queue(batch, id, fields)
+    append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
+    move(batch, id, fields, 'assigned')
+    fields[F_ASSIGNED_MS] = batch.stamp
+  end
+  local cancelled = fields[F_CANCEL_MS] ~= ''
+  if not cancelled then fields[F_CODE], fields[F_MESSAGE] = '', '' end
+  if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
+  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
+    'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  index(batch, deadlines_key(), run_limit(batch, id, fields, slack_ms), id)
+  announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields, ',"assigned_ms":'
+    .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
+    .. reason_members(fields))
+  return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
+    fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
+    cancelled and fields[F_MESSAGE] or '', CONTROL_TYPES[fields[F_TYPE]] and '1' or ''}
+end
+
+-- Decides about a command that the agent holds under this lease.
+local function settle_held(batch, id, lease_id, args, held)
+  local fields = read(id)
+  if not fields or fields[F_AGENT_ID] ~= args[4] or number(fields, F_ATTEMPT) == 0
+    or not among(args[15], fields[F_STATUS]) then
+    return false
+  end
+  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
+  if held[id] then return false end
+  if fields[F_LEASE_ID] ~= lease_id then
+    -- An attempt given up while the agent had it: it continues, and the later one has not started.
+    local base = base_of_given_up(fields, lease_id)
+    if not base then return false end
+    fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
+    set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
+  end
+  held[id] = true
+  return adopt(batch, id, fields, tonumber(args[12]))
+end
+
+local NOT_DELIVERED = {code = 'not_delivered', message = 'the connection ended before the agent had the command'}
+
+local function settle_missing(batch, id, args)
+  local fields = read(id)
+  if not fields or not among(args[16], fields[F_STATUS]) then
+    append(batch.freed, assigned_key(args[4]), id)
+  elseif fields[F_ACKNOWLEDGED_MS] == '' then
+    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), tonumber(args[14]), true)
+  else
+    fields[F_CODE] = 'outcome_unknown'
+    fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
+    finish_command(batch, id, fields, 'failed', tonumber(args[14]), '', number(fields, F_OUTPUT_BYTES))
+  end
+end
+
+local function attach(batch, args)
+  local agent_id, instance_id = args[4], args[5]
+  local key = session_key(agent_id)
+  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms')
+  if session[2] and session[2] ~= instance_id
+    and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
+    return {'taken', batch.now - tonumber(session[4])}
+  end
+  local epoch = (tonumber(session[1]) or 0) + 1
+  local reply, held = {'ok', epoch, batch.now}, {}
+  for i = HEADER + 1, #args, ITEM do
+    reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
+  end
+  for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
+    if not held[id] then settle_missing(batch, id, args) end
+  end
+  server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
+    'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
+    'labels', args[8], 'version', args[9])
+  server.call('HDEL', key, 'away_since_ms')
+  server.call('PEXPIRE', key, args[11])
+  index(batch, agents_key(), 0, agent_id)
+  announce_agent(batch, agent_id, epoch, '1', 'true')
+  return reply
+end
+
+register('attach', attach, {'allow-oom'})
+
+end
+
+do
+-- Purpose: end queued commands; request the end of assigned ones.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
+--          then for each command: id, reason message
+-- Returns  for each command: false if unknown, else its row after the call
+-- Invariants: a cancel is requested once; a command that has ended is not changed.
+
+local HEADER, ITEM = 6, 2
+
+local function cancel(batch, args)
+  local rows = {}
+  for i = HEADER + 1, #args, ITEM do
+    local id = args[i]
+    local fields = read(id)
+    if fields and among(args[5], fields[F_STATUS]) then
+      fields[F_CANCEL_MS] = batch.stamp
+      server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
+      fields[F_CODE], fields[F_MESSAGE] = 'cancelled', args[i + 1]
+      finish_command(batch, id, fields, 'cancelled', tonumber(args[4]), '', number(fields, F_OUTPUT_BYTES))
+    elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
+      fields[F_CANCEL_MS], fields[F_CODE], fields[F_MESSAGE] = batch.stamp, 'cancel_requested', args[i + 1]
+      set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'code', 'cancel_requested',
+        'message', args[i + 1])
+      announce(batch, 'cancel_requested', id, fields, ',"cancel_ms":' .. batch.stamp .. reason_members(fields))
+    end
+    rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
+  end
+  return rows
+end
+
+register('cancel', cancel, {'allow-oom'})
+
+end
+
+do
+-- Purpose: assign queued commands to attached agents, by rank, each under a lease; control commands first.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, ack_deadline_ms, maximum total bytes of commands, sources of
+--          claim, sources of outdate, sources of expire, retention_ms;
+--          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands
+-- Returns  {now_ms, then for each agent {'superseded'} or {'ok', number of control commands, which come first,
+--          then for each command: id, attempt, command}}
+-- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
+--          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
+--          but ends as failed, an expired one as timeout.
+
+local HEADER, ITEM = 9, 5
+local MAX_ENDED = 100
+
+local function read_commands(popped)
+  local names = {}
+  for n = 1, #popped, 2 do names[#names + 1] = command_key(popped[n]) end
+  return server.call('MGET', unpack(names))
+end
+
+local function assign(batch, id, facts, session)
+  local attempt, revision = facts[3] + 1, string.format('%d', facts[2] + 1)
+  move_from(batch, id, facts[1], 'assigned', facts[4])
+  append(batch.taken, assigned_key(session.agent_id), id)
+  index(batch, deadlines_key(), session.acknowledge_by, id)
+  local events = batch.events
+  local n = #events
+  events[n + 1] = id
+  local cleared = ''
+  if attempt == 1 then
+    server.call('HSET', status_key(id), 'status', 'assigned', 'revision', revision, 'attempt', '1',
+      'lease_id', session.lease_id, 'assigned_ms', batch.stamp)
+  else
+    local output_bytes = server.call('HGET', status_key(id), 'output_bytes') or '0'
+    set_rare(id, 'status', 'assigned', 'revision', revision, 'attempt', attempt, 'lease_id', session.lease_id,
+      'assigned_ms', batch.stamp, 'code', '', 'message', '', 'output_base', output_bytes)
+    cleared = ',"code":"","message":""'
+  end
+  events[n + 2] = table.concat({'{"event":"assigned","revision":', revision, ',"agent_id":"', session.agent_id,
+    '","status":"assigned","attempt":', attempt, ',"assigned_ms":', batch.stamp, cleared, '}'})
+  return attempt
+end
+
+-- Ends a command meant for an agent instance that is gone.
+local function outdate(batch, id, fields, retention_ms)
+  fields[F_CODE] = 'instance_gone'
+  fields[F_MESSAGE] = fields[F_INSTANCE_ID] == ''
+    and 'it was queued before this instance of the agent started'
+    or 'the instance of the agent that it was queued for is gone'
+  finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+end
+
+-- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
+local function end_unassignable(batch, id, facts, command, session)
+  if not facts[1] or not command or not among(session.sources, facts[1]) then return true end
+  if session.control then
+    local fields = read(id)
+    if INSTANCE_TYPES[fields[F_TYPE]] and fields[F_INSTANCE_ID] ~= session.instance_id
+      and among(session.outdate_sources, facts[1]) then
+      outdate(batch, id, fields, session.retention_ms)
+      return true
+    end
+  end
+  if tonumber(facts[5]) > batch.now or not among(session.expire_sources, facts[1]) then return false end
+  expire(batch, id, read(id), session.retention_ms)
+  return true
+end
+
+-- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
+-- commands that it finds unassignable, up to a bound.
+local function claim_from(batch, queue, limit, session, claimed, bytes_left)
+  local count, popped_before = 0, 0
+  while count < limit and popped_before < limit + MAX_ENDED do
+    local popped = server.call('ZPOPMIN', queue, limit - count)
+    if #popped == 0 then break end
+    popped_before = popped_before + #popped / 2
+    local commands = read_commands(popped)
+    for n = 1, #popped, 2 do
+      local id, command = popped[n], commands[(n + 1) / 2]
+      local facts = server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms')
+      if bytes_left < 0 then
+        index(batch, queue, popped[n + 1], id)
+      elseif not end_unassignable(batch, id, facts, command, session) then
+        -- The first is always taken, so that a large command cannot block its queue.
+        if #claimed > 2 and #command > bytes_left then
+          index(batch, queue, popped[n + 1], id)
+          bytes_left = -1
+        else
+          bytes_left = math.max(0, bytes_left - #command)
+          count = count + 1
+          local place = #claimed
+          claimed[place + 1], claimed[place + 3] = id, command
+          claimed[place + 2] = assign(batch, id, facts, session)
+        end
+      end
+    end
+    if bytes_left < 0 then return count, 0 end
+  end
+  return count, bytes_left
+end
+
+local function claim(batch, args)
+  local bytes_left = tonumber(args[5])
+  local replies = {batch.now}
+  local acknowledge_by = whole(batch.now + args[4])
+  for i = HEADER + 1, #args, ITEM do
+    local agent_id, epoch = args[i], args[i + 1]
+    local facts = server.call('HMGET', session_key(agent_id), 'epoch', 'connected', 'instance_id')
+    if facts[1] ~= epoch or facts[2] ~= '1' then
+      replies[#replies + 1] = {'superseded'}
+    else
+      local claimed = {'ok', 0}
+      local session = {
+        agent_id = agent_id, lease_id = args[i + 3], acknowledge_by = acknowledge_by, sources = args[6],
+        outdate_sources = args[7], expire_sources = args[8], retention_ms = tonumber(args[9]),
+        instance_id = facts[3] or '', control = true,
+      }
+      local max_control = tonumber(args[i + 4])
+      if max_control > 0 then
+        claimed[2], bytes_left = claim_from(batch, control_key(agent_id), max_control, session, claimed, bytes_left)
+      end
+      session.control = false
+      local _
+      _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
+      replies[#replies + 1] = claimed
+    end
+  end
+  return replies
+end
+
+register('claim', claim, {'allow-oom'})
+
+end
+
+do
+-- Purpose: record that agents are away.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep;
+--          then for each agent: agent_id, epoch
+-- Returns  for each agent: 1, or 0 if the session was no longer the latest
+-- Invariants: a late end of an old session does not affect a newer one.
+
+local HEADER, ITEM = 3, 2
+
+local function detach(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local agent_id, epoch = args[i], args[i + 1]
+    local key = session_key(agent_id)
+    local session = server.call('HMGET', key, 'epoch', 'connected')
+    if session[1] == epoch and session[2] == '1' then
+      server.call('HSET', key, 'connected', '0', 'away_since_ms', batch.stamp)
+      announce_agent(batch, agent_id, epoch, server.call('HINCRBY', key, 'revision', 1), 'false')
+      outcomes[#outcomes + 1] = 1
+    else
+      outcomes[#outcomes + 1] = 0
+    end
+  end
+  return outcomes
+end
+
+register('detach', detach, {'allow-oom'})
+
+end
+
+do
+-- Purpose: act on passed deadlines of live commands.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, delivery attempts, retention_ms,
+--          offline_after_ms, sources of expire, sources of release;
+--          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
+-- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
+-- Invariants: a passed deadline is acted on once, even if several replicas try.
+
+local HEADER = 9
+
+-- Ends an acknowledged command that its agent has neither finished nor stopped in time.
+local function overrun(batch, id, fields, retention_ms, offline_after_ms)
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'connected', 'last_seen_ms')
+  read_request(id, fields)
+  local limit = seconds(number(fields, F_TIME_LIMIT_MS))
+  if is_present(session[1], session[2], batch.now, offline_after_ms) then
+    fields[F_CODE] = 'time_limit'
+    fields[F_MESSAGE] = 'the agent did not report the end within the time limit of ' .. limit
+  else
+    fields[F_CODE] = 'agent_lost'
+    fields[F_MESSAGE] = 'the agent went away and did not come back within the time limit of ' .. limit
+  end
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'timeout'
+end
+
+-- Ends the delay of a released command. Nothing that is shown changes, so its revision stays.
+local function make_ready(batch, id, fields)
+  append(batch.freed, delayed_key(fields[F_AGENT_ID]), id)
+  index(batch, queue_key(fields), fields[F_RANK], id)
+  index(batch, deadlines_key(), fields[F_EXPIRES_MS], id)
+  announce(batch, 'ready', id, fields, ',"type":"' .. fields[F_TYPE] .. '"')
+  return 'queued'
+end
+
+local function act(batch, id, fields, args)
+  local retention_ms = tonumber(args[6])
+  if among(args[8], fields[F_STATUS]) then
+    read_request(id, fields)
+    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end
+    return make_ready(batch, id, fields)
+  end
+  if not among(args[9], fields[F_STATUS]) then
+    unindex(batch, deadlines_key(), id)
+    return fields[F_STATUS]
+  end
+  if fields[F_ACKNOWLEDGED_MS] ~= '' then
+    return overrun(batch, id, fields, retention_ms, tonumber(args[7]))
+  end
+  local attempt = number(fields, F_ATTEMPT)
+  local reason = {code = 'not_acknowledged', message = 'the agent did not acknowledge attempt ' .. attempt}
+  local delay_ms = tonumber(args[HEADER + attempt] or args[#args])
+  return release_or_give_up(batch, id, fields, reason, delay_ms, tonumber(args[5]), retention_ms, true)
+end
+
+local function due(batch, args)
+  local reply = {-1}
+  local ids = server.call('ZRANGEBYSCORE', deadlines_key(), '-inf', batch.now, 'LIMIT', 0, args[4])
+  for _, id in ipairs(ids) do
+    local fields = read(id)
+    if fields then
+      reply[#reply + 1] = id
+      reply[#reply + 1] = fields[F_AGENT_ID]
+      reply[#reply + 1] = act(batch, id, fields, args)
+    else
+      unindex(batch, deadlines_key(), id)
+    end
+  end
+  local upcoming = server.call('ZRANGE', deadlines_key(), #ids, #ids, 'WITHSCORES')
+  local first = tonumber(upcoming[2])
+  -- Those acted on may have a deadline again, which the batch has not written yet.
+  local added = batch.additions[deadlines_key()] or {}
+  for i = 1, #added, 2 do
+    local again = tonumber(added[i])
+    if not first or again < first then first = again end
+  end
+  if first then reply[1] = math.max(0, floor(first - batch.now)) end
+  return reply
+end
+
+register('due', due, {'allow-oom'})
+
+end
+
+do
+-- Purpose: store commands and make them ready for their agents.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
+--          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
+--          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
+--          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest
+-- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}};
+--          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
+--          unsupported_type
+-- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
+--          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
+--          records the instance that it is for.
+
+local HEADER, ITEM = 10, 12
+
+local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
+  local agent = agents[agent_id]
+  if agent then return agent end
+  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'types', 'away_since_ms',
+    'instance_id')
+  local present = is_present(session[1], session[2], now, offline_after_ms)
+  agent = {
+    known = session[1] and 1 or 0,
+    present = present and 1 or 0,
+    types = session[3] or '',
+    away_since = not present and (session[4] or session[2]) or '',
+    queued = server.call('ZCARD', ready_key(agent_id)) + server.call('SCARD', delayed_key(agent_id)),
+    control_queued = server.call('ZCARD', control_key(agent_id)),
+    instance_id = session[5] or '',
+  }
+  agents[agent_id] = agent
+  return agent
+end
+
+-- The ids in a queue, the oldest of the lowest priority last. Read once per call, as a queue may be long.
+local function droppable(agent_id)
+  local queue = {}
+  local function add(ids)
+    for _, id in ipairs(ids) do
+      local fields = server.call('HMGET', status_key(id), 'priority', 'queued_us')
+      queue[#queue + 1] = {id = id, priority = tonumber(fields[1]) or 0, queued_us = tonumber(fields[2]) or 0}
+    end
+  end
+  add(server.call('ZRANGE', ready_key(agent_id), 0, -1))
+  add(server.call('SMEMBERS', delayed_key(agent_id)))
+  table.sort(queue, function(one, other)
+    if one.priority ~= other.priority then return one.priority > other.priority end
+    if one.queued_us ~= other.queued_us then return one.queued_us > other.queued_us end
+    return one.id > other.id
+  end)
+  return queue
+end
+
+-- Ends the lowest-ranking command of a full queue, unless all have a higher priority than the given one. Commands
+-- queued by this call are not in the index yet, so it never drops them.
+local function drop_one(batch, agent, agent_id, priority, cancel_sources, retention_ms)
+  agent.droppable = agent.droppable or droppable(agent_id)
+  local least = agent.droppable[#agent.droppable]
+  if not least or least.priority > priority then return false end
+  agent.droppable[#agent.droppable] = nil
+  local fields = read(least.id)
+  if not fields or not among(cancel_sources, fields[F_STATUS]) then return false end
+  fields[F_CODE] = 'queue_overflow'
+  fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
+  finish_command(batch, least.id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  agent.queued = agent.queued - 1
+  return true
+end
+
+-- Writes an accepted command. `place` is its place among those of this call.
+local function store(batch, args, i, agent, place)
+  local id, agent_id, kind, priority, summary = args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 5]
+  -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
+  local queued_us = math.min(batch.now_us + place, batch.now * 1000 + 999)
+  local arrival, rank = whole(queued_us), whole(queued_us - priority * args[6])
+  local expires = whole(batch.now + args[i + 7])
+  local strings = batch.strings
+  local n = #strings
+  strings[n + 1], strings[n + 2] = command_key(id), args[i + 4]
+  strings[n + 3], strings[n + 4] = agent_command_key(agent_id, id), '1'
+  -- What almost every change reads comes first: Valkey searches a small hash from its beginning.
+  server.call('HSET', status_key(id), 'status', 'queued', 'revision', '1', 'agent_id', agent_id, 'type', kind,
+    'attempt', '0', 'queued_us', arrival, 'expires_ms', expires, 'priority', priority, 'queued_ms', batch.stamp,
+    'rank', rank, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
+  if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
+  local key = args[i + 10]
+  if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
+  index(batch, agent_commands_key(agent_id), arrival, id)
+  index(batch, by_status_key('queued'), arrival, id)
+  index(batch, deadlines_key(), expires, id)
+  index(batch, (CONTROL_TYPES[kind] and control_key or ready_key)(agent_id), rank, id)
+  local events = batch.events
+  n = #events
+  events[n + 1] = id
+  events[n + 2] = table.concat({'{"event":"queued","revision":1,"agent_id":"', agent_id,
+    '","status":"queued","attempt":0,"type":"', kind, '","priority":', priority, ',"queued_ms":', batch.stamp,
+    summary == '' and '}' or ',"params_summary":' .. cjson.encode(summary) .. '}'})
+end
+
+-- Decides about a command. Returns the outcome, and the id that the idempotency key names.
+local function decide(batch, args, i, agent)
+  local agent_id, kind, key, digest = args[i + 1], args[i + 2], args[i + 10], args[i + 11]
+  local known = key ~= '' and server.call('GET', idempotency_key(key))
+  if known then
+    local outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
+    return outcome, string.sub(known, 1, -#digest - 2)
+  end
+  -- An absent agent may come back with other types, and refuses what it cannot run.
+  if agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then return 'unsupported_type' end
+  if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
+  local queue_limit = tonumber(args[4])
+  if CONTROL_TYPES[kind] then
+    if agent.control_queued >= queue_limit then return 'queue_full' end
+    agent.control_queued = agent.control_queued + 1
+    return 'queued'
+  end
+  if agent.queued >= queue_limit and not (args[5] == 'drop'
+    and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], tonumber(args[9]))) then
+    return 'queue_full'
+  end
+  agent.queued = agent.queued + 1
+  return 'queued'
+end
+
+local function enqueue(batch, args)
+  local agents, outcomes = {}, {batch.now}
+  local place = 0
+  for i = HEADER + 1, #args, ITEM do
+    local agent = agent_for_queueing(agents, args[i + 1], batch.now, tonumber(args[8]))
+    local outcome, kept_id = decide(batch, args, i, agent)
+    if outcome == 'queued' then
+      store(batch, args, i, agent, place)
+      place = place + 1
+    end
+    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since}
+  end
+  return outcomes
+end
+
+register('enqueue', enqueue, {})
+
+end
+
+do
+-- Purpose: store the outcomes that agents report.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of finish, sources of settle;
+--          then for each command: id, agent_id, lease id, status, reason code, reason message, JSON members of the
+--          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
+--          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and whether the handler ran
+--          ('1'; '' if the agent refused the command or does not have it)
+-- Returns  for each command: stored, run_again, late (already ended; stored as LATE_RESULT), unknown, foreign (another
+--          agent's), stale (of an earlier attempt)
+-- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
+--          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
+--          run is counted once, however often it is reported.
+
+local HEADER, ITEM = 6, 13
+
+local function keep_late(batch, id, fields, args, i, retention_ms)
+  local late = {}
+  for f = 1, #fields do late[f] = fields[f] end
+  late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
+  server.call('SET', late_result_key(id),
+    result_json(id, late, args[i + 6], tonumber(args[i + 7]), rfc3339(batch.now)), 'PX', retention_ms)
+end
+
+-- Bytes of output over all attempts. The agent counts those of its own attempt; dropped ones are included, so that
+-- readers see the gap.
+local function output_bytes_of(fields, said)
+  if fields[F_RARE] == '' and said == '0' then return 0 end
+  return math.max(number(fields, F_OUTPUT_BYTES), math.min(number(fields, F_OUTPUT_BASE) + said, MAX_EXACT))
+end
+
+-- Requeues a command whose run failed transiently. Returns false if it must not run again.
+local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
+  if delay_ms == '' or fields[F_CANCEL_MS] ~= '' then return false end
+  read_request(id, fields)
+  local runs = number(fields, F_RUNS) + 1
+  if runs >= number(fields, F_MAX_RUNS) then return false end
+  set_rare(id, 'runs', runs, 'counted_lease', lease_id, 'output_bytes', whole(output_bytes))
+  if fields[F_STATUS] == 'queued' then leave_queue(batch, id, fields) end
+  release_command(batch, id, fields, tonumber(delay_ms))
+  return true
+end
+
+local function accept(batch, id, fields, args, i, retention_ms)
+  fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
+  local output_bytes = output_bytes_of(fields, args[i + 7])
+  if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
+  finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
+  return 'stored'
+end
+
+local function finish_one(batch, args, i, retention_ms)
+  local id, lease_id = args[i], args[i + 2]
+  local fields = read(id)
+  if not fields then return 'unknown' end
+  if fields[F_AGENT_ID] ~= args[i + 1] then return 'foreign' end
+  if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
+    fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+    return accept(batch, id, fields, args, i, retention_ms)
+  end
+  if FINAL[fields[F_STATUS]] then
+    keep_late(batch, id, fields, args, i, retention_ms)
+    return 'late'
+  end
+  -- Reported again because the acknowledgement was lost.
+  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
+    return 'run_again'
+  end
+  local base = args[i + 12] == '1' and among(args[6], fields[F_STATUS])
+    and fields[F_COUNTED_LEASE] ~= lease_id and base_of_given_up(fields, lease_id)
+  if not base then return 'stale' end
+  fields[F_OUTPUT_BASE] = base
+  return accept(batch, id, fields, args, i, retention_ms)
+end
+
+local function finish(batch, args)
+  local retention_ms = tonumber(args[4])
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    outcomes[#outcomes + 1] = finish_one(batch, args, i, retention_ms)
+  end
+  return outcomes
+end
+
+register('finish', finish, {'allow-oom'})
+
+end
+
+do
+-- Purpose: delete commands past their retention, and remove agents with expired sessions from the index.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, maximum agents, agent id to continue after
+--          ('' to start), retention_ms
+-- Returns  {commands deleted, agents removed, agent id to continue after ('' at the end)}
+-- Invariants: only commands that have ended are deleted, in the order in which they ended, with all their keys.
+
+local function forget_commands(batch, limit, retention_ms)
+  local ids = server.call('LRANGE', ended_key(), 0, limit - 1)
+  local names, count = {}, 0
+  for _, id in ipairs(ids) do
+    local fields = server.call('HMGET', status_key(id), 'finished_ms', 'agent_id', 'status')
+    if fields[1] and fields[1] + retention_ms > batch.now then break end
+    count = count + 1
+    if fields[1] then
+      local n = #names
+      names[n + 1], names[n + 2] = status_key(id), agent_command_key(fields[2], id)
+      names[n + 3], names[n + 4], names[n + 5] = result_key(id), late_result_key(id), output_key(id)
+      unindex(batch, agent_commands_key(fields[2]), id)
+      unindex(batch, by_status_key(fields[3]), id)
+    end
+  end
+  if #names > 0 then server.call('UNLINK', unpack(names)) end
+  if count > 0 then server.call('LTRIM', ended_key(), count, -1) end
+  return count
+end
+
+local function forget_agents(batch, limit, after)
+  local agents = server.call('ZRANGEBYLEX', agents_key(), after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
+  local gone = 0
+  for _, agent_id in ipairs(agents) do
+    if server.call('EXISTS', session_key(agent_id), ready_key(agent_id), control_key(agent_id),
+      delayed_key(agent_id), assigned_key(agent_id)) == 0 then
+      unindex(batch, agents_key(), agent_id)
+      gone = gone + 1
+    end
+  end
+  return gone, #agents == limit and agents[#agents] or ''
+end
+
+local function forget(batch, args)
+  local count = forget_commands(batch, tonumber(args[4]), tonumber(args[7]))
+  local gone, next_after = forget_agents(batch, tonumber(args[5]), args[6])
+  return {count, gone, next_after}
+end
+
+register('forget', forget, {'allow-oom'})
+
+end
+
+do
+-- Purpose: read everything about one command, and the presence of its agent.
+-- KEYS     the event stream of the shard
+-- ARGV     id
+-- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
+--          {connected, last_seen_ms, away_since_ms} of its agent's session, row}
+-- Invariants: all parts are from the same moment.
+
+local function get_command(args)
+  local id = args[1]
+  local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
+  if not row[ROW_STATUS] then return false end
+  local agent_id = row[ROW_AGENT_ID]
+  local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
+  -- While the command is alive, the second name only marks that the agent has it.
+  local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
+  local output_bytes = tonumber(server.call('HGET', status_key(id), 'output_bytes')) or 0
+  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms')
+  return {new_batch().now, command, output_bytes, session, row}
+end
+
+register_reader('get_command', get_command)
+
+end
+
+do
+-- Purpose: renew the sessions of agents after a heartbeat.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, session_ttl_ms;
+--          then for each agent: agent_id, epoch
+-- Returns  for each agent: 1, or 0 if the session is no longer the latest
+-- Invariants: a superseded session is never renewed.
+
+local HEADER, ITEM = 4, 2
+
+local function heartbeat(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local key = session_key(args[i])
+    local session = server.call('HMGET', key, 'epoch', 'connected')
+    if session[1] == args[i + 1] and session[2] == '1' then
+      server.call('HSET', key, 'last_seen_ms', batch.stamp)
+      server.call('PEXPIRE', key, args[4])
+      outcomes[#outcomes + 1] = 1
+    else
+      outcomes[#outcomes + 1] = 0
+    end
+  end
+  return outcomes
+end
+
+register('heartbeat', heartbeat, {'allow-oom'})
+
+end
+
+do
+-- Purpose: one page of commands, newest first.
+-- KEYS     the event stream of the shard
+-- ARGV     agent_id or '', statuses (comma separated), type or '', queued from (us, inclusive) or '-inf', queued until
+--          (us, exclusive) or '+inf', last seen arrival (us) or '', last seen id or '', page size, maximum commands to
+--          scan
+-- Returns  {arrival and id to continue after ('' and '' at the end), then for each command {row..., id}}
+-- Invariants: scans a bounded number of commands, so a page may be short or empty and still have a next one.
+
+local READ_AT_ONCE = 200
+
+-- Commands of one index in order, read in parts.
+local function new_source(key, range)
+  return {key = key, range = range, read = 0, at = 1, found = {}}
+end
+
+-- Arrival and id of the first command of a source, nil at its end.
+local function head(source)
+  if source.at > #source.found and not source.at_end then
+    source.found = server.call('ZREVRANGEBYSCORE', source.key, source.range.upper, source.range.lower, 'WITHSCORES',
+      'LIMIT', source.read, READ_AT_ONCE)
+    source.read = source.read + READ_AT_ONCE
+    source.at_end = #source.found < 2 * READ_AT_ONCE
+    source.at = 1
+  end
+  local id = source.found[source.at]
+  if id then return tonumber(source.found[source.at + 1]), id end
+end
+
+-- Takes the newest command of all sources; nil at the end.
+local function take_newest(sources)
+  local newest, arrival, id
+  for _, source in ipairs(sources) do
+    local score, member = head(source)
+    if score and (not newest or score > arrival or (score == arrival and member > id)) then
+      newest, arrival, id = source, score, member
+    end
+  end
+  if newest then newest.at = newest.at + 2 end
+  return arrival, id
+end
+
+-- The smallest set of indexes that contains every match, each once.
+local function sources_for(agent_id, statuses, range)
+  if agent_id ~= '' then
+    local by_agent = agent_commands_key(agent_id)
+    local by_status = not string.find(statuses, ',', 1, true) and by_status_key(statuses)
+    if by_status and server.call('ZCARD', by_status) < server.call('ZCARD', by_agent) then
+      return {new_source(by_status, range)}
+    end
+    return {new_source(by_agent, range)}
+  end
+  local sources = {}
+  for status in string.gmatch(statuses, '[^,]+') do
+    sources[#sources + 1] = new_source(by_status_key(status), range)
+  end
+  return sources
+end
+
+local function list_commands(args)
+  local agent_id, statuses, kind, last_arrival, last_id = args[1], args[2], args[3], args[6], args[7]
+  local range = {lower = args[4], upper = args[5] == '+inf' and '+inf' or '(' .. args[5]}
+  if last_arrival ~= '' then range.upper = last_arrival end
+  local page_size, max_scanned = tonumber(args[8]), tonumber(args[9])
+  local sources = sources_for(agent_id, statuses, range)
+  local page, scanned = {'', ''}, 0
+  local arrival, id = take_newest(sources)
+  while arrival do
+    -- Commands that arrived in the same microsecond as the last one seen may have been seen.
+    if whole(arrival) ~= last_arrival or id < last_id then
+      local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
+      if row[ROW_STATUS] and (agent_id == '' or row[ROW_AGENT_ID] == agent_id)
+        and (kind == '' or row[ROW_TYPE] == kind) and among(statuses, row[ROW_STATUS]) then
+        row[#ROW_FIELDS + 1] = id
+        blank(row, 1, #ROW_FIELDS)
+        page[#page + 1] = row
+      end
+      page[1], page[2] = whole(arrival), id
+    end
+    scanned = scanned + 1
+    arrival, id = take_newest(sources)
+    if arrival and (#page - 2 == page_size or scanned == max_scanned) then return page end
+  end
+  page[1], page[2] = '', ''
+  return page
+end
+
+register_reader('list_commands', list_commands)
+
+end
+
+do
+-- Purpose: check whether Valkey accepts writes. Changes nothing.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep
+-- Returns  1; an error if Valkey rejects functions that write: it cannot save, or lacks required replicas
+-- Invariants: succeeds on a full Valkey, like every function that lets a command end.
+
+local function probe(batch, args)
+  return 1
+end
+
+register('probe', probe, {'allow-oom'})
+
+end
+
+do
+-- Purpose: record that an agent has acknowledged or started commands.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
+--          then for each command: id, agent_id, lease id, and milliseconds from the claim to: sent, acknowledged,
+--          started ('' if unknown)
+-- Returns  for each command: 'ok', or 'gone' if this lease no longer holds it
+-- Invariants: a receipt is written once; from then on the deadline is the run limit.
+
+local HEADER, ITEM = 5, 6
+
+local function progress(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local id = args[i]
+    local fields = read(id)
+    if fields and fields[F_AGENT_ID] == args[i + 1] and fields[F_LEASE_ID] == args[i + 2]
+      and among(args[5], fields[F_STATUS]) then
+      local acknowledged, started = fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS]
+      fill_receipts(fields, args[i + 3], args[i + 4], args[i + 5])
+      if fields[F_ACKNOWLEDGED_MS] ~= acknowledged or fields[F_STARTED_MS] ~= started then
+        server.call('HSET', status_key(id), 'revision', revise(fields), 'sent_ms', fields[F_SENT_MS],
+          'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
+        index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
+        announce(batch, fields[F_STARTED_MS] ~= started and 'started' or 'acknowledged', id, fields,
+          receipt_members(fields))
+      end
+      outcomes[#outcomes + 1] = 'ok'
+    else
+      outcomes[#outcomes + 1] = 'gone'
+    end
+  end
+  return outcomes
+end
+
+register('progress', progress, {'allow-oom'})
+
+end
+
+do
+-- Purpose: requeue commands that an agent did not start: refused as busy or stale, or never sent.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, delivery attempts, retention_ms, sources of release;
+--          then for each command: id, agent_id, lease id, delay_ms, reason code, reason message, counts ('0' if it must
+--          not count as a delivery attempt), refused ('1' if the agent said that it will not start it; '0' if it may
+--          have it)
+-- Returns  for each command: the new state (queued, failed, cancelled), or 'gone' if this lease no longer holds it, or
+--          its agent has started it
+-- Invariants: a released command keeps its place in the queue.
+
+local HEADER, ITEM = 6, 8
+
+local function release(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local id = args[i]
+    local fields = read(id)
+    if fields and fields[F_AGENT_ID] == args[i + 1] and fields[F_LEASE_ID] == args[i + 2]
+      and among(args[6], fields[F_STATUS]) and fields[F_STARTED_MS] == '' then
+      if args[i + 6] == '0' then
+        fields[F_UNCOUNTED] = number(fields, F_UNCOUNTED) + 1
+        set_rare(id, 'uncounted', fields[F_UNCOUNTED])
+      end
+      local reason = {code = args[i + 4], message = args[i + 5]}
+      outcomes[#outcomes + 1] = release_or_give_up(batch, id, fields, reason, tonumber(args[i + 3]),
+        tonumber(args[4]), tonumber(args[5]), args[i + 7] == '0')
+    else
+      outcomes[#outcomes + 1] = 'gone'
+    end
+  end
+  return outcomes
+end
+
+register('release', release, {'allow-oom'})
+
+end
