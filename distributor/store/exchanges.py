@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from distributor.errors import DistributorError
 from distributor.store.functions import FunctionCall, Functions, is_missing
 from distributor.store.valkey_connection import Argument
 
@@ -67,7 +66,7 @@ class CallQueue(Generic[Item, Reply]):
         return not self._waiting
 
     def take(self) -> Batch[Item, Reply] | None:
-        """Take the items of the next call, None if nothing waits."""
+        """Take the items of the next call, None if nothing waits. Items that cannot be encoded fail their callers."""
         items: list[Item] = []
         callers: list[tuple[int, asyncio.Future[list[Reply]]]] = []
         while self._waiting and len(items) + len(self._waiting[0][0]) <= self._max_items:
@@ -76,7 +75,12 @@ class CallQueue(Generic[Item, Reply]):
             callers.append((len(some), future))
         if not items:
             return None
-        return Batch(FunctionCall(self.name, self._encode(items), len(items)), items, callers, self._decode)
+        try:
+            arguments = self._encode(items)
+        except Exception as error:  # noqa: BLE001 - each caller gets it
+            Batch(FunctionCall(self.name, ()), items, callers, self._decode).resolve(error)
+            return self.take()
+        return Batch(FunctionCall(self.name, arguments, len(items)), items, callers, self._decode)
 
 
 class Batch(NamedTuple, Generic[Item, Reply]):
@@ -156,7 +160,7 @@ class Exchanges:
         self._in_flight += 1
         try:
             replies = self._functions.submit([batch.call for batch in batches])
-        except DistributorError as error:
+        except Exception as error:  # noqa: BLE001 - each caller gets it
             self._failed(batches, error)
         else:
             replies.add_done_callback(partial(self._replied, batches, time.perf_counter()))
@@ -165,28 +169,37 @@ class Exchanges:
         error = replies.exception()
         if error is not None:
             self._failed(batches, error)
-        elif is_missing(replies.result()):
-            reload = asyncio.create_task(self._load_and_send(batches), name="load the functions")
+            return
+        raw = replies.result()
+        # Another client may load or delete the library between two calls. What has run must not run again.
+        missing = [batch for batch, reply in zip(batches, raw, strict=True) if is_missing(reply)]
+        self._resolve([pair for pair in zip(batches, raw, strict=True) if not is_missing(pair[1])], begun)
+        if missing:
+            reload = asyncio.create_task(self._load_and_send(missing), name="load the functions")
             self._reloads.add(reload)
             reload.add_done_callback(self._reloads.discard)
         else:
-            self._resolve(batches, replies.result(), begun)
+            self._ended()
 
-    def _resolve(self, batches: list[Batch[Any, Any]], raw: list[Any], begun: float) -> None:
-        calls = [batch.call for batch in batches]
-        for batch, reply in zip(batches, self._functions.replies(calls, raw, time.perf_counter() - begun), strict=True):
+    def _resolve(self, replied: list[tuple[Batch[Any, Any], Any]], begun: float) -> None:
+        seconds = time.perf_counter() - begun
+        for batch, raw in replied:
+            try:
+                (reply,) = self._functions.replies([batch.call], [raw], seconds)
+            except Exception as error:  # noqa: BLE001 - each caller gets it
+                reply = error
             batch.resolve(reply)
-        self._ended()
 
     async def _load_and_send(self, batches: list[Batch[Any, Any]]) -> None:
         begun = time.perf_counter()
         try:
             await self._functions.load()
             raw = await self._functions.submit([batch.call for batch in batches])
-        except DistributorError as error:
+        except Exception as error:  # noqa: BLE001 - each caller gets it
             self._failed(batches, error)
         else:
-            self._resolve(batches, raw, begun)
+            self._resolve(list(zip(batches, raw, strict=True)), begun)
+            self._ended()
 
     def _failed(self, batches: list[Batch[Any, Any]], error: BaseException) -> None:
         for batch in batches:

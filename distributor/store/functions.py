@@ -99,7 +99,7 @@ class Functions:
         call = FunctionCall(name, arguments, items)
         begun = time.perf_counter()
         replies = await self.submit([call])
-        if is_missing(replies):
+        if is_missing(replies[0]):
             await self.load()
             replies = await self.submit([call])
         (reply,) = self.replies([call], replies, time.perf_counter() - begun)
@@ -112,7 +112,7 @@ class Functions:
         begun = time.perf_counter()
         packed = ("FCALL", f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
         (reply,) = await self._connection.exchange([packed])
-        if is_missing([reply]):
+        if is_missing(reply):
             await self.load()
             (reply,) = await self._connection.exchange([packed])
         if isinstance(reply, DistributorError):
@@ -124,7 +124,7 @@ class Functions:
         return reply
 
     def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
-        """Send calls together, to be executed in order. Pass the result to `is_missing`, then to `replies`."""
+        """Send calls together, to be executed in order. Pass each reply to `is_missing`, then to `replies`."""
         events_key = keys.in_shard(keys.EVENTS)
         return self._connection.submit(
             [("FCALL", f"{call.name}_{self._version}", 1, events_key, *self._head, *call.arguments) for call in calls]
@@ -153,9 +153,9 @@ class Functions:
             self._failed(name)
 
 
-def is_missing(replies: Sequence[Any]) -> bool:
-    """Whether Valkey lacks the library, as a replaced or flushed one does. Then nothing has run."""
-    return isinstance(replies[0], DistributorError) and "Function not found" in str(replies[0])
+def is_missing(reply: Any) -> bool:
+    """Whether Valkey lacked the library at a call, as a replaced or flushed one does. Then the call has not run."""
+    return isinstance(reply, DistributorError) and "Function not found" in str(reply)
 
 
 def _ignore(batch: EventBatch) -> None:

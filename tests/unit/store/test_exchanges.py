@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from distributor.errors import DistributorError, Unavailable
-from distributor.store.exchanges import MAX_IN_FLIGHT, ORDER, CallQueue, Exchanges
+from distributor.model.event import EventBatch
+from distributor.store.exchanges import MAX_IN_FLIGHT, MAX_ITEMS_PER_CALL, ORDER, CallQueue, Exchanges
 from distributor.store.functions import FunctionCall, Functions
 
 MISSING = DistributorError("Function not found", reason="STORE_ERROR")
@@ -24,6 +25,7 @@ class Wire(Functions):
         self.waiting: list[asyncio.Future[list[Any]]] = []
         self.loaded = 0
         self.errors: dict[str, DistributorError] = {}
+        self.events: dict[str, list[bytes]] = {}
         self.failures: list[str] = []
 
     @property
@@ -47,7 +49,11 @@ class Wire(Functions):
         future = self.waiting.pop(place)
         calls = self.sent[len(self.sent) - len(self.waiting) - 1 + place]
         future.set_result(
-            [self.errors.get(call.name) or [b"", [], [2 * int(one) for one in call.arguments]] for call in calls]
+            [
+                self.errors.get(call.name)
+                or [b"1-0", self.events.get(call.name, []), [2 * int(one) for one in call.arguments]]
+                for call in calls
+            ]
         )
 
     def fail(self, error: Exception) -> None:
@@ -162,6 +168,76 @@ async def test_a_missing_library_is_loaded_and_the_exchange_sent_again(world: Wo
     assert world.wire.items == 2 * [[("enqueue", [1]), ("claim", [2])]]
     world.wire.answer()
     assert await asyncio.gather(*replies) == [[2], [4]]
+
+
+@pytest.mark.parametrize(("missing", "ran"), [("enqueue", "claim"), ("claim", "enqueue")])
+async def test_only_what_has_not_run_is_sent_again(world: World, missing: str, ran: str) -> None:
+    """Another replica may load the library between two calls of an exchange, or somebody flush it."""
+    world.wire.errors = {missing: MISSING}
+    late, done = world.submit(missing, 1), world.submit(ran, 2)
+    await turns()
+    world.wire.answer()
+    world.wire.errors = {}
+    assert await done == [4]
+    await turns()
+    assert world.wire.items[1:] == [[(missing, [1])]]
+    world.wire.answer()
+    assert await late == [2]
+    await world.exchanges.idle()
+
+
+async def test_a_change_that_cannot_be_relayed_fails_its_callers_and_nobody_else(world: World) -> None:
+    def on_changes(batch: EventBatch) -> None:
+        raise ValueError("nonsense")
+
+    world.wire.on_changes = on_changes
+    world.wire.events["enqueue"] = [b"c1", b'{"event": "output", "agent_id": "a", "end_offset": 1}']
+    for _ in range(MAX_IN_FLIGHT + 1):
+        failing, claimed = world.submit("enqueue", 1), world.submit("claim", 2)
+        await turns()
+        world.wire.answer()
+        assert await claimed == [4]
+        with pytest.raises(ValueError, match="nonsense"):
+            await failing
+    await world.exchanges.idle()
+
+
+async def test_a_call_that_cannot_be_sent_fails_its_callers_and_the_next_one_goes_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.wire, "submit", submit)
+        for number in range(MAX_IN_FLIGHT + 1):
+            failing = world.submit("enqueue", number)
+            await turns()
+            with pytest.raises(UnicodeEncodeError):
+                await failing
+    later = world.submit("claim", 3)
+    await turns()
+    world.wire.answer()
+    assert await later == [6]
+    await world.exchanges.idle()
+
+
+async def test_items_that_cannot_be_encoded_fail_their_callers_and_others_go_out(world: World) -> None:
+    def encode(items: list[int]) -> list[Any]:
+        if 1 in items:
+            raise ValueError("nonsense")
+        return [*items]
+
+    exchanges = Exchanges(world.wire)
+    queue: CallQueue[int, int] = exchanges.queue("claim", encode, lambda items, reply: cast(list[int], reply))
+    failing = asyncio.ensure_future(queue.submit(range(MAX_ITEMS_PER_CALL)))
+    sent = asyncio.ensure_future(queue.submit([7]))
+    await turns()
+    with pytest.raises(ValueError, match="nonsense"):
+        await failing
+    world.wire.answer()
+    assert await sent == [14]
+    await exchanges.idle()
 
 
 async def test_a_library_that_cannot_be_loaded_fails_the_exchange(
