@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Final
 
 from valkey.asyncio import Valkey
 
@@ -17,6 +18,19 @@ from tests.support.launched_programs import launched_agent
 from tests.support.launched_server import LaunchedServer, descendants_of, launched_server, somewhere
 from tests.support.running_server import COMPLETED, running_server
 from tests.support.waiting import PATIENCE_SECONDS
+
+NONSENSE: Final = (
+    "garbage",
+    "finished\tagent123\tPING",
+    b"\xff",
+    "[]",
+    '{"event": "finished"}',
+    '{"event": "finished", "revision": 99, "agent_id": "agent123", "status": "completed", "attempt": "1"}',
+    '{"event": "started", "revision": -1, "agent_id": "agent123", "status": "assigned", "attempt": 1}',
+    '{"event": "started", "revision": 99, "agent_id": "agent123", "status": "paused", "attempt": 1}',
+    '{"event": "paused", "agent_id": "agent123"}',
+)
+"""Events that are malformed, or that only a later version would understand."""
 
 
 async def address_of(server: LaunchedServer) -> str:
@@ -62,21 +76,28 @@ async def test_one_that_does_not_stay_ends_the_server_with_one_clear_error(tmp_p
 
 
 async def test_nonsense_in_the_event_stream_ends_neither_the_server_nor_a_watch(valkey_url: str) -> None:
-    async with running_server(valkey_url) as server, server.agent() as agent, Valkey.from_url(valkey_url) as valkey:
+    """The watch is served by another replica than the agent, so that its end comes through the stream."""
+    async with (
+        running_server(valkey_url) as watching,
+        running_server(valkey_url) as server,
+        server.agent() as agent,
+        Valkey.from_url(valkey_url) as valkey,
+    ):
         command_id = await server.queue()
-        watch = server.commands.WatchCommands(pb.WatchCommandsRequest(command_ids=[command_id]))
+        watch = watching.commands.WatchCommands(pb.WatchCommandsRequest(command_ids=[command_id]))
         assignment = await agent.next_assignment(command_id)
         statuses = []
         async with asyncio.timeout(PATIENCE_SECONDS):
             async for update in watch:
                 statuses += [command.state.status for command in update.commands]
                 if len(statuses) == 1:
-                    for line in ("garbage", "finished\tagent123\tPING", "paused\tagent123", b"\xff"):
-                        await valkey.xadd(keys.EVENTS, {"origin": "x", command_id: line})
+                    for event in NONSENSE:
+                        await valkey.xadd(keys.EVENTS, {"origin": "x", command_id: event})
                     await valkey.xadd(keys.EVENTS, {"temperature": 21})
                     await agent.finish(assignment)
         assert statuses[-1] == COMPLETED
-        stopped = asyncio.ensure_future(server.process.run())
-        await asyncio.wait({stopped}, timeout=0)
-        assert not stopped.done()
-        stopped.cancel()
+        for one in (watching, server):
+            stopped = asyncio.ensure_future(one.process.run())
+            await asyncio.wait({stopped}, timeout=0)
+            assert not stopped.done()
+            stopped.cancel()
