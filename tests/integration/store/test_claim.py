@@ -156,3 +156,14 @@ async def test_another_attempt_forgets_why_the_last_one_failed(world: StoreWorld
     assert (state.attempt, state.reason) == (2, ("", ""))
     fields = await world.hash(command_id)
     assert (fields["lease_id"], fields["output_base"]) == ("lease2", "5")
+
+
+async def test_what_is_queued_in_the_same_turn_can_be_claimed(world: StoreWorld) -> None:
+    """The claim is submitted first, and yet runs behind the new command in the exchange that both share."""
+    attached = await world.attach()
+    new = world.new()
+    claiming = world.store.claim([ClaimRequest(AGENT, attached.epoch, 5, LEASE)])
+    queueing = world.store.enqueue([new])
+    (claim,), _ = await claiming, await queueing
+    assert [command.command_id for command in claim.commands] == [new.command_id]
+    assert (await world.state(new.command_id)).revision == 2

@@ -42,6 +42,22 @@ async def test_newest_first(world: StoreWorld) -> None:
     assert await listed(world, CommandFilter()) == ids[::-1]
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+async def test_all_statuses_are_merged_newest_first(world: StoreWorld, size: int) -> None:
+    """Also those that arrived in the same microsecond, of which each status has one."""
+    ids = [await world.command(status) for status in reversed(CommandStatus) for _ in range(2)]
+    earlier, same_time = ids[::2], ids[1::2]
+    for command_id in same_time:
+        key = keys.BY_STATUS.format(status=(await world.state(command_id)).status)
+        await world.connection.call("ZADD", key, 3_000_000_000_000_000, command_id)
+    newest_first = sorted(same_time, reverse=True) + sorted(earlier, reverse=True)
+    assert await listed(world, CommandFilter(), size) == newest_first
+    some = (CommandStatus.FAILED, CommandStatus.QUEUED, CommandStatus.ASSIGNED)
+    expected = [command_id for command_id in newest_first if (await world.state(command_id)).status in some]
+    assert len(expected) == 2 * len(some)
+    assert await listed(world, CommandFilter(statuses=some), size) == expected
+
+
 async def test_by_agent_type_and_both_with_a_status(world: StoreWorld) -> None:
     mine = await world.queued(kind="PING")
     mine_exec = await world.queued(kind="EXEC")

@@ -12,6 +12,8 @@ from distributor.model.agent import HeldCommand
 from distributor.model.command import Reason
 from distributor.model.control import STOP
 from distributor.model.delivery import ClaimRequest, Progress, Release
+from distributor.model.event import CommandChanged
+from distributor.model.known_states import KnownStates
 from distributor.model.lifecycle import TERMINAL, TRANSITIONS, CommandStatus, Operation, allowed
 from distributor.store import command_store, keys
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
@@ -199,6 +201,28 @@ async def test_each_function_goes_only_where_its_operations_lead(
 ) -> None:
     before, after = await outcome(world, step, status)
     assert after is before or any(allowed(operation, before, after) for operation in step.operations)
+
+
+@pytest.mark.parametrize("status", CommandStatus)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+async def test_the_events_of_each_function_give_the_state_that_is_read(
+    world: StoreWorld, step: Step, status: CommandStatus
+) -> None:
+    """Each change has one event and the next revision; whatever is shown differently has an event."""
+    await outcome(world, step, status)
+    known = KnownStates()
+    changes = [event for event in await world.events() if isinstance(event, CommandChanged)]
+    for change in changes:
+        before = known.latest(change.command_id)
+        assert change.revision == (before.revision + 1 if before else 1), change
+        assert known.after(change) is not None, change
+    for command_id in {change.command_id for change in changes}:
+        state = await world.state(command_id)
+        if step.act is outdate:
+            state = state._replace(type="PRINT")  # the step itself has written another
+        after = known.latest(command_id)
+        assert after is not None
+        assert (after._replace(type="PRINT") if step.act is outdate else after) == state
 
 
 async def test_every_way_in_the_table_is_gone_by_some_function(world: StoreWorld) -> None:
