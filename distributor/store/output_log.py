@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
-from distributor.model.lifecycle import TERMINAL, Operation, sources
+from distributor.model.lifecycle import Operation, sources
 from distributor.store import keys
 from distributor.store.exchanges import Exchanges
 from distributor.store.policy import StorePolicy
@@ -18,7 +18,6 @@ _MAX_CHUNKS_PER_READ: Final = 64
 _STREAMS: Final = {str(number).encode(): stream for number, stream in enumerate(OutputStream, start=1)}
 _REFUSALS: Final = {-1: OutputRefusal.STALE, -2: OutputRefusal.ENDED, -3: OutputRefusal.UNKNOWN}
 _FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
-_TERMINAL_STATES: Final = ",".join(sorted(TERMINAL))
 
 
 class ValkeyOutputLog:
@@ -33,7 +32,7 @@ class ValkeyOutputLog:
         return self._appends.submit(pieces)
 
     def _append_arguments(self, pieces: list[OutputPiece]) -> list[Argument]:
-        arguments: list[Argument] = [self._output_kept_bytes, _FINISH_SOURCES, _TERMINAL_STATES]
+        arguments: list[Argument] = [self._output_kept_bytes, _FINISH_SOURCES]
         for piece in pieces:
             arguments += _stored_form(piece)
         return arguments

@@ -125,14 +125,24 @@ local function revise(fields)
   return revision
 end
 
--- Adds an event: what changed, as members of a JSON object, each preceded by a comma. Names are those of the status
--- hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
-local function announce(batch, event, id, fields, changed)
+-- Adds an event, as the text of a JSON object, to the entry of this call.
+local function add_event(batch, subject, event)
   local events = batch.events
   local n = #events
-  events[n + 1] = id
-  events[n + 2] = table.concat({'{"event":"', event, '","revision":', fields[F_REVISION], ',"agent_id":"',
-    fields[F_AGENT_ID], '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], changed, '}'})
+  events[n + 1], events[n + 2] = subject, event
+end
+
+-- Adds the event of a change. `changed` is what changed besides, as members of a JSON object, each preceded by a comma.
+-- Names are those of the status hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
+local function announce_change(batch, event, id, agent_id, revision, status, attempt, changed)
+  add_event(batch, id, table.concat({'{"event":"', event, '","revision":', revision, ',"agent_id":"', agent_id,
+    '","status":"', status, '","attempt":', attempt, changed, '}'}))
+end
+
+-- Adds the event of a change of a command that was read.
+local function announce(batch, event, id, fields, changed)
+  announce_change(batch, event, id, fields[F_AGENT_ID], fields[F_REVISION], fields[F_STATUS], fields[F_ATTEMPT],
+    changed)
 end
 
 local function reason_members(fields)
@@ -347,8 +357,6 @@ end
 
 -- Adds an event about an agent's session.
 local function announce_agent(batch, agent_id, epoch, revision, connected)
-  local events = batch.events
-  events[#events + 1] = agent_id
-  events[#events + 1] = table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
-    ',"revision":', revision, ',"connected":', connected, '}'})
+  add_event(batch, agent_id, table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
+    ',"revision":', revision, ',"connected":', connected, '}'}))
 end

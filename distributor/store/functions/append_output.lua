@@ -1,7 +1,6 @@
 -- Purpose: store output of running commands.
 -- KEYS     the event stream of the shard
--- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, sources of finish, terminal
---          states;
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, sources of finish;
 --          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data,
 --          plain size of data if it is gzip or ''
 -- Returns  for each piece: the offset up to which the agent may discard output; or -1 if the command is alive under
@@ -10,7 +9,7 @@
 --          are dropped first, and OUTPUT then begins after them; a piece that ends beyond what can be counted over all
 --          attempts is dropped, and may be discarded.
 
-local HEADER, ITEM = 6, 7
+local HEADER, ITEM = 5, 7
 
 -- An agent's offsets start at 0 in each attempt; `output_base` is where this attempt began.
 local function append_output(batch, args)
@@ -25,7 +24,7 @@ local function append_output(batch, args)
     local last = first + size
     if fields[1] ~= args[i + 1] then
       outcomes[#outcomes + 1] = -3
-    elseif among(args[6], fields[3]) then
+    elseif FINAL[fields[3]] then
       outcomes[#outcomes + 1] = -2
     elseif fields[2] ~= args[i + 2] or not among(args[5], fields[3]) then
       outcomes[#outcomes + 1] = -1
@@ -55,8 +54,7 @@ local function append_output(batch, args)
     end
   end
   for _, id in ipairs(order) do
-    batch.events[#batch.events + 1] = id
-    batch.events[#batch.events + 1] = arrived[id]
+    add_event(batch, id, arrived[id])
   end
   return outcomes
 end

@@ -23,9 +23,6 @@ local function assign(batch, id, facts, session)
   move_from(batch, id, facts[1], 'assigned', facts[4])
   append(batch.taken, assigned_key(session.agent_id), id)
   index(batch, deadlines_key(), session.acknowledge_by, id)
-  local events = batch.events
-  local n = #events
-  events[n + 1] = id
   local cleared = ''
   if attempt == 1 then
     server.call('HSET', status_key(id), 'status', 'assigned', 'revision', revision, 'attempt', '1',
@@ -36,8 +33,8 @@ local function assign(batch, id, facts, session)
       'assigned_ms', batch.stamp, 'code', '', 'message', '', 'output_base', output_bytes)
     cleared = ',"code":"","message":""'
   end
-  events[n + 2] = table.concat({'{"event":"assigned","revision":', revision, ',"agent_id":"', session.agent_id,
-    '","status":"assigned","attempt":', attempt, ',"assigned_ms":', batch.stamp, cleared, '}'})
+  announce_change(batch, 'assigned', id, session.agent_id, revision, 'assigned', attempt,
+    ',"assigned_ms":' .. batch.stamp .. cleared)
   return attempt
 end
 

@@ -89,12 +89,9 @@ local function store(batch, args, i, agent, place)
   index(batch, by_status_key('queued'), arrival, id)
   index(batch, deadlines_key(), expires, id)
   index(batch, (CONTROL_TYPES[kind] and control_key or ready_key)(agent_id), rank, id)
-  local events = batch.events
-  n = #events
-  events[n + 1] = id
-  events[n + 2] = table.concat({'{"event":"queued","revision":1,"agent_id":"', agent_id,
-    '","status":"queued","attempt":0,"type":"', kind, '","priority":', priority, ',"queued_ms":', batch.stamp,
-    summary == '' and '}' or ',"params_summary":' .. cjson.encode(summary) .. '}'})
+  local changed = ',"type":"' .. kind .. '","priority":' .. priority .. ',"queued_ms":' .. batch.stamp
+  if summary ~= '' then changed = changed .. ',"params_summary":' .. cjson.encode(summary) end
+  announce_change(batch, 'queued', id, agent_id, '1', 'queued', '0', changed)
 end
 
 -- Decides about a command. Returns the outcome, and the id that the idempotency key names.

@@ -1,5 +1,5 @@
-#!lua name=distributor_6b5d9b53
-local VERSION = '6b5d9b53'
+#!lua name=distributor_87e0489c
+local VERSION = '87e0489c'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -190,14 +190,24 @@ local function revise(fields)
   return revision
 end
 
--- Adds an event: what changed, as members of a JSON object, each preceded by a comma. Names are those of the status
--- hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
-local function announce(batch, event, id, fields, changed)
+-- Adds an event, as the text of a JSON object, to the entry of this call.
+local function add_event(batch, subject, event)
   local events = batch.events
   local n = #events
-  events[n + 1] = id
-  events[n + 2] = table.concat({'{"event":"', event, '","revision":', fields[F_REVISION], ',"agent_id":"',
-    fields[F_AGENT_ID], '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], changed, '}'})
+  events[n + 1], events[n + 2] = subject, event
+end
+
+-- Adds the event of a change. `changed` is what changed besides, as members of a JSON object, each preceded by a comma.
+-- Names are those of the status hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
+local function announce_change(batch, event, id, agent_id, revision, status, attempt, changed)
+  add_event(batch, id, table.concat({'{"event":"', event, '","revision":', revision, ',"agent_id":"', agent_id,
+    '","status":"', status, '","attempt":', attempt, changed, '}'}))
+end
+
+-- Adds the event of a change of a command that was read.
+local function announce(batch, event, id, fields, changed)
+  announce_change(batch, event, id, fields[F_AGENT_ID], fields[F_REVISION], fields[F_STATUS], fields[F_ATTEMPT],
+    changed)
 end
 
 local function reason_members(fields)
@@ -412,17 +422,14 @@ end
 
 -- Adds an event about an agent's session.
 local function announce_agent(batch, agent_id, epoch, revision, connected)
-  local events = batch.events
-  events[#events + 1] = agent_id
-  events[#events + 1] = table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
-    ',"revision":', revision, ',"connected":', connected, '}'})
+  add_event(batch, agent_id, table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
+    ',"revision":', revision, ',"connected":', connected, '}'}))
 end
 
 do
 -- Purpose: store output of running commands.
 -- KEYS     the event stream of the shard
--- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, sources of finish, terminal
---          states;
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, sources of finish;
 --          then for each piece: id, agent_id, lease id, stream ('1' stdout, '2' stderr), offset, data,
 --          plain size of data if it is gzip or ''
 -- Returns  for each piece: the offset up to which the agent may discard output; or -1 if the command is alive under
@@ -431,7 +438,7 @@ do
 --          are dropped first, and OUTPUT then begins after them; a piece that ends beyond what can be counted over all
 --          attempts is dropped, and may be discarded.
 
-local HEADER, ITEM = 6, 7
+local HEADER, ITEM = 5, 7
 
 -- An agent's offsets start at 0 in each attempt; `output_base` is where this attempt began.
 local function append_output(batch, args)
@@ -446,7 +453,7 @@ local function append_output(batch, args)
     local last = first + size
     if fields[1] ~= args[i + 1] then
       outcomes[#outcomes + 1] = -3
-    elseif among(args[6], fields[3]) then
+    elseif FINAL[fields[3]] then
       outcomes[#outcomes + 1] = -2
     elseif fields[2] ~= args[i + 2] or not among(args[5], fields[3]) then
       outcomes[#outcomes + 1] = -1
@@ -476,8 +483,7 @@ local function append_output(batch, args)
     end
   end
   for _, id in ipairs(order) do
-    batch.events[#batch.events + 1] = id
-    batch.events[#batch.events + 1] = arrived[id]
+    add_event(batch, id, arrived[id])
   end
   return outcomes
 end
@@ -649,9 +655,6 @@ local function assign(batch, id, facts, session)
   move_from(batch, id, facts[1], 'assigned', facts[4])
   append(batch.taken, assigned_key(session.agent_id), id)
   index(batch, deadlines_key(), session.acknowledge_by, id)
-  local events = batch.events
-  local n = #events
-  events[n + 1] = id
   local cleared = ''
   if attempt == 1 then
     server.call('HSET', status_key(id), 'status', 'assigned', 'revision', revision, 'attempt', '1',
@@ -662,8 +665,8 @@ local function assign(batch, id, facts, session)
       'assigned_ms', batch.stamp, 'code', '', 'message', '', 'output_base', output_bytes)
     cleared = ',"code":"","message":""'
   end
-  events[n + 2] = table.concat({'{"event":"assigned","revision":', revision, ',"agent_id":"', session.agent_id,
-    '","status":"assigned","attempt":', attempt, ',"assigned_ms":', batch.stamp, cleared, '}'})
+  announce_change(batch, 'assigned', id, session.agent_id, revision, 'assigned', attempt,
+    ',"assigned_ms":' .. batch.stamp .. cleared)
   return attempt
 end
 
@@ -966,12 +969,9 @@ local function store(batch, args, i, agent, place)
   index(batch, by_status_key('queued'), arrival, id)
   index(batch, deadlines_key(), expires, id)
   index(batch, (CONTROL_TYPES[kind] and control_key or ready_key)(agent_id), rank, id)
-  local events = batch.events
-  n = #events
-  events[n + 1] = id
-  events[n + 2] = table.concat({'{"event":"queued","revision":1,"agent_id":"', agent_id,
-    '","status":"queued","attempt":0,"type":"', kind, '","priority":', priority, ',"queued_ms":', batch.stamp,
-    summary == '' and '}' or ',"params_summary":' .. cjson.encode(summary) .. '}'})
+  local changed = ',"type":"' .. kind .. '","priority":' .. priority .. ',"queued_ms":' .. batch.stamp
+  if summary ~= '' then changed = changed .. ',"params_summary":' .. cjson.encode(summary) end
+  announce_change(batch, 'queued', id, agent_id, '1', 'queued', '0', changed)
 end
 
 -- Decides about a command. Returns the outcome, and the id that the idempotency key names.
