@@ -185,7 +185,7 @@ class Exchanges:
         seconds = time.perf_counter() - begun
         for batch, raw in replied:
             try:
-                (reply,) = self._functions.replies([batch.call], [raw], seconds)
+                reply = self._functions.reply(batch.call, raw, seconds)
             except Exception as error:  # noqa: BLE001 - each caller gets it
                 reply = error
             batch.resolve(reply)

@@ -96,13 +96,9 @@ class Functions:
 
     async def call(self, name: str, arguments: Sequence[Argument], items: int = 1) -> Any:
         """Call a function that changes something and return its reply."""
-        call = FunctionCall(name, arguments, items)
         begun = time.perf_counter()
-        replies = await self.submit([call])
-        if is_missing(replies[0]):
-            await self.load()
-            replies = await self.submit([call])
-        (reply,) = self.replies([call], replies, time.perf_counter() - begun)
+        raw = await self._executed(self._packed(name, *self._head, *arguments))
+        reply = self.reply(FunctionCall(name, arguments, items), raw, time.perf_counter() - begun)
         if isinstance(reply, DistributorError):
             raise reply
         return reply
@@ -110,42 +106,39 @@ class Functions:
     async def read(self, name: str, arguments: Sequence[Argument]) -> Any:
         """Call a function that only reads and return its reply."""
         begun = time.perf_counter()
-        packed = ("FCALL", f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
-        (reply,) = await self._connection.exchange([packed])
-        if is_missing(reply):
-            await self.load()
-            (reply,) = await self._connection.exchange([packed])
+        reply = await self._executed(self._packed(name, *arguments))
         if isinstance(reply, DistributorError):
-            if self._failed is not None:
-                self._failed(name)
+            self.note_failure(name)
             raise reply
         if self._observe is not None:
             self._observe(name, 1, time.perf_counter() - begun)
         return reply
 
     def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
-        """Send calls together, to be executed in order. Pass each reply to `is_missing`, then to `replies`."""
-        events_key = keys.in_shard(keys.EVENTS)
-        return self._connection.submit(
-            [("FCALL", f"{call.name}_{self._version}", 1, events_key, *self._head, *call.arguments) for call in calls]
-        )
+        """Send calls together, to be executed in order. Pass each reply to `is_missing`, then to `reply`."""
+        return self._connection.submit([self._packed(call.name, *self._head, *call.arguments) for call in calls])
 
-    def replies(self, calls: Sequence[FunctionCall], raw: Sequence[Any], seconds: float) -> list[Any]:
-        """What the functions returned, or the error of each that failed; report what they changed."""
-        replies: list[Any] = []
-        for call, one in zip(calls, raw, strict=True):
-            if isinstance(one, DistributorError):
-                self.note_failure(call.name)
-                replies.append(one)
-                continue
-            position, events, reply = one
-            if events:
-                text = position.decode()
-                self.on_changes(EventBatch(text, self._replica, own_events(events)))
-            if self._observe is not None:
-                self._observe(call.name, call.items, seconds)
-            replies.append(reply)
-        return replies
+    def reply(self, call: FunctionCall, raw: Any, seconds: float) -> Any:
+        """What the function returned, or the error that it failed with; report what it changed."""
+        if isinstance(raw, DistributorError):
+            self.note_failure(call.name)
+            return raw
+        position, events, reply = raw
+        if events:
+            self.on_changes(EventBatch(position.decode(), self._replica, own_events(events)))
+        if self._observe is not None:
+            self._observe(call.name, call.items, seconds)
+        return reply
+
+    def _packed(self, name: str, *arguments: Argument) -> tuple[Argument, ...]:
+        return ("FCALL", f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
+
+    async def _executed(self, packed: tuple[Argument, ...]) -> Any:
+        (raw,) = await self._connection.submit([packed])
+        if is_missing(raw):
+            await self.load()
+            (raw,) = await self._connection.submit([packed])
+        return raw
 
     def note_failure(self, name: str) -> None:
         """Count a failed call of a function."""
