@@ -52,7 +52,14 @@ async def stored(client: CommandClient) -> list[str]:
 
 
 def batch_sizes(faults: RpcFaults) -> list[int]:
-    return [len(one.requests) for one in faults.requests if isinstance(one, wire.QueueCommandsRequest)]
+    """Commands in each call, in the order of sending: calls in flight at the same time may arrive in any."""
+    batches = [one for one in faults.requests if isinstance(one, wire.QueueCommandsRequest)]
+    return [len(one.requests) for one in sorted(batches, key=first_number)]
+
+
+def first_number(batch: wire.QueueCommandsRequest) -> float:
+    """The number `n` in the params of its first command, 0 without one."""
+    return batch.requests[0].command.params.fields["n"].number_value
 
 
 def keys_sent(faults: RpcFaults) -> list[str]:
@@ -104,7 +111,7 @@ async def test_callers_gather_while_a_call_is_in_flight(client: CommandClient, f
 
 
 async def test_large_commands_are_spread_over_calls(client: CommandClient, faults: RpcFaults) -> None:
-    wanted = [CommandRequest("a1", "PING", {"text": "x" * 200_000}) for _ in range(12)]
+    wanted = [CommandRequest("a1", "PING", {"n": n, "text": "x" * 200_000}) for n in range(12)]
 
     outcomes = await queue_together(client, wanted)
 
