@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from contextlib import AsyncExitStack
 from typing import Any
@@ -129,16 +130,23 @@ async def test_watch_many_marks_the_lines_of_commands_that_have_ended(server: st
 
 
 async def test_follow_as_json_lines_carries_bytes_in_base64(server: str, agent: DrivenAgent) -> None:
-    agent.finish_each(output=b"\xff", exit_code=0)
+    process = await start_sender(server, "--agent=a1", "--type=EXEC", "--follow", "-o", "jsonl")
+    assert process.stdout
+    # It ends only once its first state was shown: a command that ends sooner has no other than the last.
+    lines = [await process.stdout.readline()]
+    command_id = await agent.next_id()
+    await agent.start(command_id)
+    await agent.print(command_id, b"\xff")
+    await agent.finish(command_id, exit_code=0)
+    stdout, _ = await process.communicate()
 
-    finished = await run_sender(server, "--agent=a1", "--type=EXEC", "--follow", "-o", "jsonl")
-
-    kinds = [next(key for key in record if key != "commandId") for record in finished.records]
+    records = [json.loads(line) for line in [*lines, *stdout.splitlines()]]
+    kinds = [next(key for key in record if key != "commandId") for record in records]
     assert (kinds[0], kinds[-1]) == ("state", "result")
     assert (kinds.count("output"), kinds.count("result")) == (1, 1)
     assert set(kinds) == {"state", "output", "result"}
-    assert finished.records[kinds.index("output")]["output"]["data"] == "/w=="
-    assert finished.records[-1]["result"]["exitCode"] == 0
+    assert records[kinds.index("output")]["output"]["data"] == "/w=="
+    assert records[-1]["result"]["exitCode"] == 0
 
 
 async def test_a_hundred_commands_from_one_call_all_end(running: RunningServer, faults: RpcFaults) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from distributor.dispatch import watches
 from distributor.rpc import agent_stream
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import ValkeyConnection
@@ -81,6 +82,7 @@ async def test_two_exchanges_and_one_message_each_way(
 ) -> None:
     # No background loop may fall into the count, and no slow machine separate what travels together.
     monkeypatch.setattr(agent_stream, "ACK_DELAY_SECONDS", 600.0)
+    monkeypatch.setattr(watches, "SETTLE_SECONDS", 600.0)
     rare: dict[str, Any] = {"heartbeat_interval": 600, "start_within": 700, "ack_deadline": 800, "offline_after": 900}
     async with running_server(valkey_url, polling_interval=600, **rare) as server, server.agent() as agent:
         async with watching(server) as changes:
