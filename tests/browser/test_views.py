@@ -75,6 +75,7 @@ async def test_dark_follows_the_system_until_it_is_chosen(browser: Browser, worl
         await page.page.reload()
         await expect(root).to_have_attribute("data-theme", "light")
         await page.page.get_by_role("button", name="Switch to dark").click()
+        await expect(root).to_have_attribute("data-theme", "dark")
         await page.page.emulate_media(color_scheme="light")
         await expect(root).to_have_attribute("data-theme", "light")
 
