@@ -30,10 +30,6 @@ class KnownStates:
         self._states[state.command_id] = state
         return True
 
-    def latest(self, command_id: str) -> CommandState | None:
-        """The latest known state of a command."""
-        return self._states.get(command_id)
-
     def is_old(self, change: CommandChanged) -> bool:
         """Whether a state at least as new is known."""
         known = self._states.get(change.command_id)

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from distributor.model.agent import AgentHello, HeldCommand
-from distributor.model.command import Reason
+from distributor.model.command import CommandState, Reason
 from distributor.model.delivery import ClaimRequest, CompletionOutcome, OutputPiece, Progress, Release
 from distributor.model.event import CommandChanged
 from distributor.model.known_states import KnownStates
@@ -55,6 +55,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.world = StoreWorld(connections, POLICY)
         self.store, self.sessions, self.output = map(Inside, (self.world.store, self.world.sessions, self.world.output))
         self.known = KnownStates()
+        self.merged: dict[str, CommandState] = {}
         self.read = 0
         self.model = LifecycleModel(POLICY.queue_limit, POLICY.delivery_attempts)
         self.leases = (f"lease{number}" for number in itertools.count(1))
@@ -300,11 +301,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         ]
         self.read = len(self.world.told)
         for change in changes:
-            before = self.known.latest(change.command_id)
+            before = self.merged.get(change.command_id)
             assert change.revision == (before.revision + 1 if before else 1)
-            assert self.known.after(change) is not None
+            after = self.known.after(change)
+            assert after is not None
+            self.merged[change.command_id] = after
         states = self.run(self.world.reader.states(list(self.model.commands)))
-        assert states == [self.known.latest(command_id) for command_id in self.model.commands]
+        assert states == [self.merged.get(command_id) for command_id in self.model.commands]
 
     def teardown(self) -> None:
         """The stream has what the replies told."""

@@ -9,7 +9,7 @@ import pytest
 
 from distributor.errors import DistributorError
 from distributor.model.agent import HeldCommand
-from distributor.model.command import Reason
+from distributor.model.command import CommandState, Reason
 from distributor.model.control import STOP
 from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.event import CommandChanged
@@ -210,18 +210,18 @@ async def test_the_events_of_each_function_give_the_state_that_is_read(
 ) -> None:
     """Each change has one event and the next revision; whatever is shown differently has an event."""
     await outcome(world, step, status)
-    known = KnownStates()
+    known, states = KnownStates(), dict[str, CommandState]()
     changes = [event for event in await world.events() if isinstance(event, CommandChanged)]
     for change in changes:
-        before = known.latest(change.command_id)
+        before = states.get(change.command_id)
         assert change.revision == (before.revision + 1 if before else 1), change
-        assert known.after(change) is not None, change
-    for command_id in {change.command_id for change in changes}:
+        after = known.after(change)
+        assert after is not None, change
+        states[change.command_id] = after
+    for command_id, after in states.items():
         state = await world.state(command_id)
         if step.act is outdate:
             state = state._replace(type="PRINT")  # the step itself has written another
-        after = known.latest(command_id)
-        assert after is not None
         assert (after._replace(type="PRINT") if step.act is outdate else after) == state
 
 
