@@ -13,11 +13,9 @@ from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
 from distributor.model.assignment import Offer, Room, assign
 from distributor.model.delivery import NOT_DELIVERED, Claim, ClaimRequest, Release
-from distributor.model.pace import Pace
 from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
-BUSY_COMMANDS_PER_SECOND = 1_000
 BUSY_PAUSE_SECONDS = 0.003
 LARGE_CLAIM_BYTES = 1024 * 1024
 """The store also limits claims by bytes, so a claim this large may be incomplete: claim again."""
@@ -57,7 +55,6 @@ class CommandDistributor:
         self._batch_size = batch_size
         self.wait_after_failure_seconds = WAIT_AFTER_FAILURE_SECONDS
         self._turn = 0
-        self._pace = Pace(BUSY_COMMANDS_PER_SECOND)
         self._outage = Outage("claim commands")
         self._claiming: set[asyncio.Task[None]] = set()
         self._again: set[str] = set()
@@ -75,9 +72,9 @@ class CommandDistributor:
                 next_poll = loop.time() + self._polling_interval
                 woken = control = [agent.session.agent_id for agent in self._registry]
             try:
-                delivered = await self.run_once(woken, frozenset(control))
+                await self.run_once(woken, frozenset(control))
                 self._outage.recovered()
-                if self._pace.note(delivered, loop.time()):
+                if self._store.busy:
                     await asyncio.sleep(BUSY_PAUSE_SECONDS)
             except DistributorError as error:
                 self._outage.failed(error)
@@ -101,7 +98,7 @@ class CommandDistributor:
         attached = [agent_id for agent_id in agent_ids if self._registry.get(agent_id) is not None]
         if not attached:
             return
-        if self._pace.note(0, asyncio.get_running_loop().time()):
+        if self._store.busy:
             self._wake(attached, control)
             return
         offered = self._offer(attached, control)
@@ -117,7 +114,7 @@ class CommandDistributor:
 
     async def _claim_and_settle(self, offered: Sequence[_Offered], claims: Awaitable[Sequence[Claim]]) -> None:
         try:
-            self._pace.note(await self._settle(offered, claims), asyncio.get_running_loop().time())
+            await self._settle(offered, claims)
         except DistributorError:
             # The loop tries again, and reports the failure if it lasts.
             agent_ids = [one.offer.agent_id for one in offered]

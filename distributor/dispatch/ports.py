@@ -33,6 +33,10 @@ from distributor.model.queueing import Enqueued, NewCommand
 class CommandStore(Protocol):
     """Changes commands. Raises Unavailable if Valkey is away, ResourceExhausted if it is full."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether so many commands are in progress that calls gather for milliseconds before they are sent."""
+
     def enqueue(self, commands: Sequence[NewCommand]) -> Awaitable[list[Enqueued]]:
         """Store commands, each completely or not at all, and answer each."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -32,12 +33,17 @@ class ValkeyCommandStore:
 
     def __init__(self, functions: Functions, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._functions = functions
+        self._concurrency = exchanges.concurrency
         self._policy = policy
         self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued)
-        self._claims = exchanges.queue("claim", self._claim_arguments, _claims)
+        self._claims = exchanges.queue("claim", self._claim_arguments, self._claimed)
         self._progress = exchanges.queue("progress", self._progress_arguments, _progressed)
         self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes)
         self._releases = exchanges.queue("release", self._release_arguments, _released)
+
+    @property
+    def busy(self) -> bool:
+        return self._concurrency.high(time.monotonic())
 
     def enqueue(self, commands: Sequence[NewCommand]) -> Awaitable[list[Enqueued]]:
         return self._enqueues.submit(commands)
@@ -49,6 +55,7 @@ class ValkeyCommandStore:
         return self._progress.submit(items)
 
     def finish(self, completions: Sequence[Completion]) -> Awaitable[list[CompletionOutcome]]:
+        self._concurrency.ended(len(completions), time.monotonic())
         return self._completions.submit(completions)
 
     def release(self, releases: Sequence[Release]) -> Awaitable[list[CommandStatus | None]]:
@@ -94,6 +101,11 @@ class ValkeyCommandStore:
         for request in requests:
             arguments += (request.agent_id, request.epoch, request.max_commands, request.lease_id, request.max_control)
         return arguments
+
+    def _claimed(self, requests: list[ClaimRequest], reply: Any) -> list[Claim]:
+        claims = _claims(requests, reply)
+        self._concurrency.began(sum(len(claim.commands) for claim in claims), time.monotonic())
+        return claims
 
     def _progress_arguments(self, items: list[Progress]) -> list[Argument]:
         arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]

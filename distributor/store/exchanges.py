@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from distributor.model.concurrency import Concurrency
 from distributor.store.functions import FunctionCall, Functions, is_missing
 from distributor.store.valkey_connection import Argument
 
@@ -19,6 +20,10 @@ MAX_ITEMS_PER_CALL: Final = 250
 """Items per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 MAX_IN_FLIGHT: Final = 2
 """Exchanges in flight: while Valkey works on one, the next is on its way."""
+GATHER_SECONDS: Final = 0.003
+"""How long calls wait for others when many commands are in progress."""
+ENOUGH_ITEMS: Final = 100
+"""With this many items, an exchange is sent without waiting for more."""
 ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
 
@@ -31,7 +36,7 @@ class CallQueue(Generic[Item, Reply]):
         name: str,
         encode: Callable[[list[Item]], list[Argument]],
         decode: Callable[[list[Item], Any], Sequence[Reply]],
-        wake: Callable[[], None],
+        wake: Callable[[int], None],
         max_items: int = MAX_ITEMS_PER_CALL,
     ) -> None:
         self.name = name
@@ -40,6 +45,7 @@ class CallQueue(Generic[Item, Reply]):
         self._wake = wake
         self._max_items = max_items
         self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
+        self.waiting_items = 0
 
     def submit(self, items: Sequence[Item]) -> Awaitable[list[Reply]]:
         """The replies to `items`, in order. Raises the error of the call that carried them.
@@ -51,7 +57,8 @@ class CallQueue(Generic[Item, Reply]):
         future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         if items:
             self._waiting.append((items, future))
-            self._wake()
+            self.waiting_items += len(items)
+            self._wake(len(items))
         else:
             future.set_result([])
         return future
@@ -59,11 +66,6 @@ class CallQueue(Generic[Item, Reply]):
     def _submit_parts(self, items: Sequence[Item]) -> Awaitable[list[Reply]]:
         parts = [self.submit(items[first : first + self._max_items]) for first in range(0, len(items), self._max_items)]
         return _joined(parts)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing waits."""
-        return not self._waiting
 
     def take(self) -> Batch[Item, Reply] | None:
         """Take the items of the next call, None if nothing waits. Items that cannot be encoded fail their callers."""
@@ -75,6 +77,7 @@ class CallQueue(Generic[Item, Reply]):
             callers.append((len(some), future))
         if not items:
             return None
+        self.waiting_items -= len(items)
         try:
             arguments = self._encode(items)
         except Exception as error:  # noqa: BLE001 - each caller gets it
@@ -111,15 +114,19 @@ class Exchanges:
     """The exchanges of one replica over one connection, in order.
 
     What is submitted during one turn of the event loop travels together; while exchanges are in flight, more gathers
-    for the next. So an idle system adds no delay, and under load more callers share the cost of each round trip.
-    Lives as long as its loop; `idle()` waits until nothing is in progress.
+    for the next. So an idle system adds no delay. With many commands in progress, calls gather for milliseconds, so
+    that more callers share the cost of each round trip. Lives as long as its loop; `idle()` waits until nothing is in
+    progress.
     """
 
     def __init__(self, functions: Functions) -> None:
+        self.concurrency = Concurrency()
         self._functions = functions
         self._queues: list[CallQueue[Any, Any]] = []
         self._in_flight = 0
-        self._scheduled = False
+        self._waiting_items = 0
+        self._send_soon: asyncio.Handle | None = None
+        self._gathering = False
         self._reloads: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -140,19 +147,29 @@ class Exchanges:
         """Return once nothing is in progress."""
         await self._idle.wait()
 
-    def _wake(self) -> None:
+    def _wake(self, new_items: int) -> None:
         self._idle.clear()
-        if not self._scheduled and self._in_flight < MAX_IN_FLIGHT:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting_items += new_items
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._send_soon is not None:
+            if not (self._gathering and self._waiting_items >= ENOUGH_ITEMS):
+                return
+            self._send_soon.cancel()
+        elif self._in_flight >= MAX_IN_FLIGHT:
+            return
+        loop = asyncio.get_running_loop()
+        self._gathering = self._waiting_items < ENOUGH_ITEMS and self.concurrency.high(time.monotonic())
+        self._send_soon = loop.call_later(GATHER_SECONDS, self._send) if self._gathering else loop.call_soon(self._send)
 
     def _send(self) -> None:
-        self._scheduled = False
-        while self._in_flight < MAX_IN_FLIGHT:
-            batches = [batch for queue in self._queues if (batch := queue.take()) is not None]
-            if not batches:
-                break
-            self._exchange(batches)
+        self._send_soon = None
+        while self._waiting_items and self._in_flight < MAX_IN_FLIGHT:
+            batches = [batch for queue in self._queues if queue.waiting_items and (batch := queue.take()) is not None]
+            self._waiting_items = sum([queue.waiting_items for queue in self._queues])
+            if batches:
+                self._exchange(batches)
         if not self._in_flight:
             self._idle.set()
 
@@ -209,9 +226,9 @@ class Exchanges:
 
     def _ended(self) -> None:
         self._in_flight -= 1
-        if any(not queue.empty for queue in self._queues):
-            self._wake()
-        elif not self._in_flight and not self._scheduled:
+        if self._waiting_items:
+            self._schedule()
+        elif not self._in_flight:
             self._idle.set()
 
 

@@ -66,6 +66,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.away = False
+        self.busy = False
         self.failures = 0
         self.waiting: dict[str, deque[ClaimedCommand]] = defaultdict(deque)
         self.waiting_control: dict[str, deque[ClaimedCommand]] = defaultdict(deque)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -270,7 +269,6 @@ async def test_under_load_it_waits_for_more() -> None:
     agent = MemoryAgent(capacity=1_000)
     world = World(agent, batch_size=1_000)
     world.store.add("agent123", *(f"c{number}" for number in range(400)))
-    pace = world.distributor._pace
-    pace.busy, pace._window_began = True, asyncio.get_running_loop().time()
+    world.store.busy = True
     world.distributor.claim_now({"agent123"})
     assert (world.store.claims, world.wakeups.take()) == ([], {"agent123"})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 
 from distributor.errors import DistributorError, Unavailable
+from distributor.model.concurrency import HIGH
 from distributor.model.event import EventBatch
-from distributor.store.exchanges import MAX_IN_FLIGHT, MAX_ITEMS_PER_CALL, ORDER, CallQueue, Exchanges
+from distributor.store.exchanges import ENOUGH_ITEMS, MAX_IN_FLIGHT, MAX_ITEMS_PER_CALL, ORDER, CallQueue, Exchanges
 from distributor.store.functions import FunctionCall, Functions
+from tests.support.waiting import until
 
 MISSING = DistributorError("Function not found", reason="STORE_ERROR")
 
@@ -102,6 +105,30 @@ def test_a_claim_comes_behind_what_is_queued_and_what_makes_room() -> None:
 async def test_nothing_is_not_sent(world: World) -> None:
     assert await world.submit("claim") == []
     assert world.wire.sent == []
+
+
+async def test_with_many_commands_in_progress_calls_of_several_turns_travel_together(world: World) -> None:
+    world.exchanges.concurrency.began(HIGH, time.monotonic())
+    replies = []
+    for number in range(3):
+        replies.append(world.submit("enqueue", number))
+        await turns()
+    assert world.wire.sent == []
+    await until(lambda: bool(world.wire.sent))
+    world.wire.answer()
+    assert await asyncio.gather(*replies) == [[0], [2], [4]]
+    assert world.wire.items == [[("enqueue", [0, 1, 2])]]
+
+
+async def test_enough_calls_do_not_wait_for_more(world: World) -> None:
+    world.exchanges.concurrency.began(HIGH, time.monotonic())
+    first, second = list(range(ENOUGH_ITEMS - 1)), [ENOUGH_ITEMS]
+    world.submit("enqueue", *first)
+    await turns()
+    assert world.wire.sent == []
+    world.submit("finish", *second)
+    await turns()
+    assert world.wire.items == [[("finish", second), ("enqueue", first)]]
 
 
 async def test_while_exchanges_are_in_flight_more_gathers_for_the_next(world: World) -> None:
