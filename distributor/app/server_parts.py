@@ -30,12 +30,12 @@ from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.observability.metrics import Compressed, Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
-from distributor.rpc.interceptors.admission import AdmissionInterceptor
+from distributor.rpc.interceptors.admission import CallLimit
+from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
-from distributor.rpc.interceptors.errors import ErrorInterceptor
-from distributor.rpc.interceptors.metrics import MetricsInterceptor
+from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults
-from distributor.rpc.server import GrpcServer, Interceptor
+from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
@@ -108,7 +108,7 @@ def server_parts(
     interceptors: Sequence[Interceptor] = (),
     timing: ServerTiming = DEFAULT_TIMING,
 ) -> ServerParts:
-    """Assemble a server over these stores. `interceptors` run outside the one that maps errors to status."""
+    """Assemble a server over these stores. `interceptors` run outside our own."""
     wakeups, registry = Wakeups(), AgentRegistry(metrics)
     retry = retry_policy(settings)
     watches = Watches(metrics, settings.max_watchers)
@@ -160,8 +160,8 @@ def retry_policy(settings: ServerSettings) -> RetryPolicy:
 
 def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor]) -> GrpcServer:
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
-    ours = [ErrorInterceptor(), AdmissionInterceptor(settings.max_calls), CompressionInterceptor(packer)]
-    return GrpcServer([MetricsInterceptor(metrics), *more, *ours], settings.reflection)
+    ours = [CallInterceptor(metrics, CallLimit(settings.max_calls)), CompressionInterceptor(packer)]
+    return GrpcServer([*more, *ours], settings.reflection)
 
 
 def _packer(settings: ServerSettings, metrics: Metrics, sent: Compressed, received: Compressed) -> MessagePacker:

@@ -18,7 +18,7 @@ from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
-from distributor.rpc.server import Interceptor
+from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store.connections import StoreConnections
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey

@@ -7,11 +7,13 @@ from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from distributor.errors import ConfigurationError
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_servicer import CommandServicer
+from distributor.rpc.interceptors.wrapping import Interceptor
+from distributor.rpc.method_table import MethodTable
 from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
@@ -23,24 +25,24 @@ SERVICES: Final = (
     agent_gateway_pb2.DESCRIPTOR.services_by_name["AgentGatewayService"].full_name,
 )
 
-Interceptor = grpc.aio.ServerInterceptor
-
 
 class GrpcServer:
     """A grpc.aio server with health checks. Create, `start()` and `stop()` it on one event loop."""
 
     def __init__(self, interceptors: Sequence[Interceptor], with_reflection: bool = False) -> None:
-        self._server = grpc.aio.server(interceptors=list(interceptors), options=server_options())
+        self._methods = MethodTable(interceptors)
+        self._server = grpc.aio.server(handlers=[self._methods], options=server_options())
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._methods.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         if with_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            servicer = reflection.aio.ReflectionServicer(service_names=names)
+            self._methods.add(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer)
 
     def serve(self, gateway: AgentGateway, commands: CommandServicer) -> None:
         """Register the services."""
-        add_AgentGatewayServiceServicer_to_server(gateway, self._server)
-        add_CommandServiceServicer_to_server(commands, self._server)
+        self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)
+        self._methods.add(add_CommandServiceServicer_to_server, commands)
 
     async def start(self, address: str) -> int:
         """Listen and return the port. Raises ConfigurationError, naming the address, on failure."""

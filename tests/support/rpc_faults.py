@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 
-from distributor.rpc.interceptors.wrapping import Context, HandlerWrapper
+from distributor.rpc.interceptors.wrapping import Context, Interceptor
 from tests.support.answered_errors import Refusal, abort
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -20,14 +20,13 @@ AGENT_STREAM: Final = "Connect"
 GOING_AWAY: Final = Refusal(grpc.StatusCode.UNAVAILABLE, "going away")
 
 
-class RpcFaults(HandlerWrapper):
+class RpcFaults(Interceptor):
     """Records every call but those of agents, and injects the faults that a test asks for; none at first.
 
     Methods go by their short name, such as "QueueCommand". `clear` between the tests that share a server.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._changed = asyncio.Event()
         self.clear()
 

@@ -13,7 +13,7 @@ from valkey.asyncio import Valkey
 
 from distributor.app.server_process import ServerProcess, serving
 from distributor.app.timing import ServerTiming
-from distributor.rpc.server import Interceptor
+from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb

@@ -5,53 +5,22 @@ gRPC's own `maximum_concurrent_rpcs` is unreliable with asyncio (grpc#41531).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from distributor.errors import ResourceExhausted
-from distributor.rpc.interceptors.wrapping import Context, HandlerWrapper
 
 EXEMPT: Final = frozenset({"Connect", "Check"})
 """Agents are limited by `max_agents`; health checks must answer especially under overload."""
 
 
-class AdmissionInterceptor(HandlerWrapper):
-    """Counts calls; raises ResourceExhausted beyond `max_calls`. Runs inside the interceptor that converts errors."""
+class CallLimit:
+    """Counts the calls inside its `with` blocks. Raises ResourceExhausted beyond `max_calls`."""
 
     def __init__(self, max_calls: int) -> None:
-        super().__init__()
         self._max_calls = max_calls
         self._under_way = 0
 
-    def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        if method in EXEMPT:
-            return behaviour
-
-        async def call(request: Any, context: Context) -> Any:
-            self._admit()
-            try:
-                return await behaviour(request, context)
-            finally:
-                self._under_way -= 1
-
-        return call
-
-    def wrap_stream(
-        self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
-    ) -> Callable[..., AsyncGenerator[Any, None]]:
-        async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
-            self._admit()
-            try:
-                async with aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-            finally:
-                self._under_way -= 1
-
-        return call
-
-    def _admit(self) -> None:
+    def __enter__(self) -> None:
         if self._under_way >= self._max_calls:
             raise ResourceExhausted(
                 f"{self._max_calls:,} calls are already in progress, the limit (max_calls)",
@@ -59,3 +28,6 @@ class AdmissionInterceptor(HandlerWrapper):
                 retry_after_seconds=0.5,
             )
         self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._under_way -= 1

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
-from distributor.rpc.interceptors.wrapping import Context, HandlerWrapper
+from distributor.rpc.interceptors.wrapping import Context, Interceptor
 from distributor.rpc.unpacking import unpacked
 from distributor.wire.message_packer import MessagePacker
 
@@ -16,11 +16,10 @@ COMPRESSED_RESPONSES: Final = frozenset({"QueueCommand", "GetCommand", "GetResul
 """Calls whose responses may carry params, results or output."""
 
 
-class CompressionInterceptor(HandlerWrapper):
+class CompressionInterceptor(Interceptor):
     """Runs innermost: everything outside it sees plain requests, and errors of decompression."""
 
     def __init__(self, packer: MessagePacker) -> None:
-        super().__init__()
         self._packer = packer
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -29,7 +28,7 @@ class CompressionInterceptor(HandlerWrapper):
             return behaviour
 
         async def call(request: Any, context: Context) -> Any:
-            if unpacks:
+            if unpacks and request.gzip:
                 request = await unpacked(self._packer, request)
             response = await behaviour(request, context)
             if unpacks:

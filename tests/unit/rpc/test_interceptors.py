@@ -13,8 +13,9 @@ import structlog
 
 from distributor.errors import FailedPrecondition
 from distributor.observability.metrics import Metrics
-from distributor.rpc.interceptors.errors import ErrorInterceptor
-from distributor.rpc.interceptors.metrics import MetricsInterceptor
+from distributor.rpc.interceptors.admission import CallLimit
+from distributor.rpc.interceptors.calls import CallInterceptor
+from distributor.rpc.method_table import MethodTable
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import (
     CommandServiceServicer,
@@ -58,8 +59,9 @@ class Behaving(CommandServiceServicer):
 class Server:
     """The calls of a served Behaving, and what was measured."""
 
-    def __init__(self, stub: Any, behaving: Behaving, metrics: Metrics) -> None:
-        self.stub = stub
+    def __init__(self, channel: grpc.aio.Channel, behaving: Behaving, metrics: Metrics) -> None:
+        self.channel = channel
+        self.stub: Any = CommandServiceStub(channel)
         self.hanging = behaving.hanging
         self._metrics = metrics
 
@@ -81,13 +83,14 @@ class Server:
 @asynccontextmanager
 async def served() -> AsyncIterator[Server]:
     metrics = Metrics()
-    server = grpc.aio.server(interceptors=[MetricsInterceptor(metrics), ErrorInterceptor()])
+    methods = MethodTable([CallInterceptor(metrics, CallLimit(1))])
+    server = grpc.aio.server(handlers=[methods])
     behaving = Behaving()  # type: ignore[abstract]  # what it has not, gRPC refuses as unimplemented
-    add_CommandServiceServicer_to_server(behaving, server)
+    methods.add(add_CommandServiceServicer_to_server, behaving)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Server(CommandServiceStub(channel), behaving, metrics)
+        yield Server(channel, behaving, metrics)
     await server.stop(0)
 
 
@@ -147,14 +150,20 @@ async def test_a_call_that_its_caller_gave_up_is_counted_too(server: Server) -> 
     assert server.counted("GetCommand", "OK") == server.counted("WatchCommand", "OK") == 0
 
 
-async def test_methods_that_do_not_exist_leave_nothing_behind() -> None:
-    interceptor = ErrorInterceptor()
+async def test_a_call_beyond_the_limit_is_refused_and_a_later_one_is_not(server: Server) -> None:
+    getting = server.get("hang")
+    await server.hanging.wait()
+    for error in (await error_of(server.get("succeed")), await error_of_stream(server.watch("succeed"))):
+        assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
+    getting.cancel()
+    await server.counts("GetCommand", "CANCELLED")
+    assert await server.get("succeed") == pb.GetCommandResponse()
+    assert len([update async for update in server.watch("succeed")]) == 2
 
-    async def unknown(_: Any) -> None:
-        return None
 
-    class Details:
-        method = "/distributor.v1.CommandService/NoSuchMethod"
-
-    assert await interceptor.intercept_service(unknown, Details()) is None  # type: ignore[arg-type]
-    assert interceptor._wrapped == {}
+async def test_methods_that_do_not_exist_leave_nothing_behind(server: Server) -> None:
+    call: Any = server.channel.unary_unary("/distributor.v1.CommandService/NoSuchMethod")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert server.counted("NoSuchMethod", "UNIMPLEMENTED") == 0
