@@ -152,7 +152,7 @@ def _when_full(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if re.search(r"^register_reader\('\w+', \w+\)$", text, re.MULTILINE):
         return "reads only"
-    found = re.search(r"^register\('\w+', \w+, \{(.*)\}\)$", text, re.MULTILINE)
+    found = re.search(r"^register\('\w+', \w+, \{(.*)\}(?:, '\w+')?\)$", text, re.MULTILINE)
     if found is None:
         raise SystemExit(f"{path.name} must register its function")
     return _WHEN_FULL[found[1]]

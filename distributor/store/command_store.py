@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from distributor.model.agent import AgentPresence
@@ -23,6 +24,7 @@ from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import rows
 from distributor.store.exchanges import MAX_ITEMS_PER_CALL, Exchanges
 from distributor.store.functions import Functions
+from distributor.store.implied_events import assigned_events, finished_events, queued_events
 from distributor.store.policy import StorePolicy
 from distributor.store.stored_form import read_claims
 from distributor.store.valkey_connection import Argument
@@ -35,10 +37,10 @@ class ValkeyCommandStore:
         self._functions = functions
         self._concurrency = exchanges.concurrency
         self._policy = policy
-        self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued)
-        self._claims = exchanges.queue("claim", self._claim_arguments, self._claimed)
+        self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued, queued_events)
+        self._claims = exchanges.queue("claim", self._claim_arguments, self._claimed, assigned_events)
         self._progress = exchanges.queue("progress", self._progress_arguments, _progressed)
-        self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes)
+        self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes, finished_events)
         self._releases = exchanges.queue("release", self._release_arguments, _released)
 
     @property
@@ -202,7 +204,7 @@ def _claims(requests: list[ClaimRequest], reply: Any) -> list[Claim]:
             request.lease_id,
             now_ms,
             one[0] != b"ok",
-            [ClaimedCommand(one[i].decode(), one[i + 1], one[i + 2]) for i in range(2, len(one), 3)],
+            [ClaimedCommand(one[i].decode(), one[i + 1], one[i + 3]) for i in range(2, len(one), 4)],
             one[1] if len(one) > 1 else 0,
         )
         for request, one in zip(requests, replies, strict=True)
@@ -214,7 +216,10 @@ def _progressed(items: list[Progress], reply: Any) -> list[bool]:
 
 
 def _completion_outcomes(completions: list[Completion], reply: Any) -> list[CompletionOutcome]:
-    return [_COMPLETION_OUTCOMES[outcome] for outcome in reply]
+    return [
+        CompletionOutcome.STORED if type(outcome) is list else _COMPLETION_OUTCOMES[outcome]
+        for outcome in islice(reply, 1, None)
+    ]
 
 
 def _released(releases: list[Release], reply: Any) -> list[CommandStatus | None]:

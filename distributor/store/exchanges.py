@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from distributor.model.concurrency import Concurrency
+from distributor.model.event import Event
 from distributor.store.functions import FunctionCall, Functions, is_missing
 from distributor.store.valkey_connection import Argument
 
@@ -28,6 +29,10 @@ ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
 
 
+def _no_events(items: Sequence[Any], reply: Any) -> Sequence[Event]:
+    return ()
+
+
 class CallQueue(Generic[Item, Reply]):
     """Items that wait for the next exchange, and how one function is called for them."""
 
@@ -36,12 +41,14 @@ class CallQueue(Generic[Item, Reply]):
         name: str,
         encode: Callable[[list[Item]], list[Argument]],
         decode: Callable[[list[Item], Any], Sequence[Reply]],
+        implied: Callable[[list[Item], Any], Sequence[Event]],
         wake: Callable[[int], None],
         max_items: int = MAX_ITEMS_PER_CALL,
     ) -> None:
         self.name = name
         self._encode = encode
         self._decode = decode
+        self._implied = implied
         self._wake = wake
         self._max_items = max_items
         self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
@@ -81,9 +88,9 @@ class CallQueue(Generic[Item, Reply]):
         try:
             arguments = self._encode(items)
         except Exception as error:  # noqa: BLE001 - each caller gets it
-            Batch(FunctionCall(self.name, ()), items, callers, self._decode).resolve(error)
+            Batch(FunctionCall(self.name, ()), items, callers, self._decode, self._implied).resolve(error)
             return self.take()
-        return Batch(FunctionCall(self.name, arguments, len(items)), items, callers, self._decode)
+        return Batch(FunctionCall(self.name, arguments, len(items)), items, callers, self._decode, self._implied)
 
 
 class Batch(NamedTuple, Generic[Item, Reply]):
@@ -93,6 +100,7 @@ class Batch(NamedTuple, Generic[Item, Reply]):
     items: list[Item]
     callers: list[tuple[int, asyncio.Future[list[Reply]]]]
     decode: Callable[[list[Item], Any], Sequence[Reply]]
+    implied: Callable[[list[Item], Any], Sequence[Event]]
 
     def resolve(self, reply: Any) -> None:
         """Give each caller its replies, or the error that the call failed with."""
@@ -136,9 +144,10 @@ class Exchanges:
         name: str,
         encode: Callable[[list[Item]], list[Argument]],
         decode: Callable[[list[Item], Any], Sequence[Reply]],
+        implied: Callable[[list[Item], Any], Sequence[Event]] = _no_events,
     ) -> CallQueue[Item, Reply]:
-        """Open the queue of a function, one of ORDER."""
-        queue = CallQueue(name, encode, decode, self._wake)
+        """Open the queue of a function, one of ORDER. `implied` tells events that the function does not return."""
+        queue = CallQueue(name, encode, decode, implied, self._wake)
         self._queues.append(queue)
         self._queues.sort(key=lambda one: ORDER.index(one.name))
         return queue
@@ -202,7 +211,7 @@ class Exchanges:
         seconds = time.perf_counter() - begun
         for batch, raw in replied:
             try:
-                reply = self._functions.reply(batch.call, raw, seconds)
+                reply = self._functions.reply(batch.call, raw, seconds, partial(batch.implied, batch.items))
             except Exception as error:  # noqa: BLE001 - each caller gets it
                 reply = error
             batch.resolve(reply)

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from distributor.errors import DistributorError
-from distributor.model.event import EventBatch
+from distributor.model.event import Event, EventBatch
 from distributor.model.lifecycle import TRANSITIONS, CommandStatus
 from distributor.store import keys
 from distributor.store.event_entries import own_events
@@ -26,6 +26,8 @@ from distributor.store.valkey_connection import Argument
 FOLDER: Final = resources.files("distributor.store") / "functions"
 Observer = Callable[[str, int, float], None]
 """Receives each round trip: the function, the number of items, and the duration in seconds."""
+ImpliedEvents = Callable[[Any], Sequence[Event]]
+"""Returns the events that a reply implies."""
 
 
 def library_source() -> tuple[str, str]:
@@ -46,6 +48,11 @@ def lua_transitions() -> str:
         reached = {after for targets in TRANSITIONS.values() for after in targets.get(before, ())}
         lines.append(f"{before} = {{{', '.join(f'{after} = true' for after in CommandStatus if after in reached)}}}")
     return f"local TRANSITIONS = {{{', '.join(lines)}}}\n"
+
+
+def no_events(reply: Any) -> Sequence[Event]:
+    """The function returns all of its events."""
+    return ()
 
 
 class FunctionCall(NamedTuple):
@@ -118,14 +125,18 @@ class Functions:
         """Send calls together, to be executed in order. Pass each reply to `is_missing`, then to `reply`."""
         return self._connection.submit([self._packed(call.name, *self._head, *call.arguments) for call in calls])
 
-    def reply(self, call: FunctionCall, raw: Any, seconds: float) -> Any:
-        """What the function returned, or the error that it failed with; report what it changed."""
+    def reply(self, call: FunctionCall, raw: Any, seconds: float, implied: ImpliedEvents = no_events) -> Any:
+        """What the function returned, or the error that it failed with; report what it changed.
+
+        `implied` tells from the reply those events that the function does not return.
+        """
         if isinstance(raw, DistributorError):
             self.note_failure(call.name)
             return raw
         position, events, reply = raw
-        if events:
-            self.on_changes(EventBatch(position.decode(), self._replica, own_events(events)))
+        if position:
+            changes = [*own_events(events), *implied(reply)] if events else implied(reply)
+            self.on_changes(EventBatch(position.decode(), self._replica, changes))
         if self._observe is not None:
             self._observe(call.name, call.items, seconds)
         return reply

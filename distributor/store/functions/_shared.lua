@@ -14,9 +14,14 @@ local function new_batch()
   return {
     now = floor(now_us / 1000), now_us = now_us,
     -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
-    stamp = string.format('%.0f', floor(now_us / 1000)),
-    strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {},
+    stamp = string.format('%d', now_us / 1000),
+    strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {}, told = {},
   }
+end
+
+local function add(list, first, second)
+  local n = #list
+  list[n + 1], list[n + 2] = first, second
 end
 
 local function append(lists, key, value)
@@ -25,8 +30,8 @@ local function append(lists, key, value)
 end
 
 local function index(batch, key, score, id)
-  append(batch.additions, key, score)
-  append(batch.additions, key, id)
+  local list = batch.additions[key]
+  if list then add(list, score, id) else batch.additions[key] = {score, id} end
 end
 
 local function unindex(batch, key, id)
@@ -38,7 +43,7 @@ local MAX_EXACT = 2 ^ 53
 
 -- Microseconds have 16 digits, more than Lua prints by default.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- Makes the collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
@@ -68,13 +73,15 @@ local function register_reader(name, read)
 end
 
 -- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
--- position of the event entry, its events (see `announce`), and what `work` returns.
-local function register(name, work, flags)
+-- position of the event entry, events, and what `work` returns. Events of kind `implied` are not among those returned:
+-- the caller can tell them from its request and the reply.
+local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
     local batch = new_batch()
+    batch.implied = implied
     local reply = work(batch, args)
-    return {commit(batch, args[1], args[2], args[3]), batch.events, reply}
+    return {commit(batch, args[1], args[2], args[3]), batch.told, reply}
   end
   server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = flags}
 end
@@ -85,6 +92,9 @@ local function blank(fields, first, last)
   end
 end
 
+-- Fields that were not read are unset.
+local UNREAD = {__index = function() return '' end}
+
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
 -- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
@@ -92,10 +102,10 @@ local function read(id)
   if not fields[F_STATUS] then return nil end
   if fields[F_RARE] then
     local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
-    for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
+    for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] or '' end
   end
-  blank(fields, 1, #FIELDS + #RARE_FIELDS)
-  return fields
+  blank(fields, 1, #FIELDS)
+  return setmetatable(fields, UNREAD)
 end
 
 -- Adds the fields that were fixed when the command was queued.
@@ -113,9 +123,23 @@ local function number(fields, field)
   return tonumber(fields[field]) or 0
 end
 
--- Whether a comma-separated list of states, as built from model/lifecycle.py, contains this one.
+-- Whether a comma-separated list contains this word.
+local function listed(words, word)
+  return string.find(',' .. words .. ',', ',' .. word .. ',', 1, true) ~= nil
+end
+
+local KNOWN_STATES = {}
+
+-- Whether a comma-separated list of states contains this one. Such lists are built from model/lifecycle.py: they are
+-- few, so each is parsed once.
 local function among(states, state)
-  return string.find(',' .. states .. ',', ',' .. state .. ',', 1, true) ~= nil
+  local known = KNOWN_STATES[states]
+  if not known then
+    known = {}
+    for one in string.gmatch(states, '[^,]+') do known[one] = true end
+    KNOWN_STATES[states] = known
+  end
+  return known[state]
 end
 
 -- Counts a change of a command. Every change writes the new revision and announces it.
@@ -126,17 +150,16 @@ local function revise(fields)
 end
 
 -- Adds an event, as the text of a JSON object, to the entry of this call.
-local function add_event(batch, subject, event)
-  local events = batch.events
-  local n = #events
-  events[n + 1], events[n + 2] = subject, event
+local function add_event(batch, subject, event, kind)
+  add(batch.events, subject, event)
+  if kind ~= batch.implied then add(batch.told, subject, event) end
 end
 
 -- Adds the event of a change. `changed` is what changed besides, as members of a JSON object, each preceded by a comma.
 -- Names are those of the status hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
 local function announce_change(batch, event, id, agent_id, revision, status, attempt, changed)
-  add_event(batch, id, table.concat({'{"event":"', event, '","revision":', revision, ',"agent_id":"', agent_id,
-    '","status":"', status, '","attempt":', attempt, changed, '}'}))
+  add_event(batch, id, '{"event":"' .. event .. '","revision":' .. revision .. ',"agent_id":"' .. agent_id
+    .. '","status":"' .. status .. '","attempt":' .. attempt .. changed .. '}', event)
 end
 
 -- Adds the event of a change of a command that was read.
@@ -214,12 +237,10 @@ local function result_json(id, fields, members, output_bytes, finish_time)
     reason = '{"code":"' .. fields[F_CODE] .. '","message":' .. cjson.encode(fields[F_MESSAGE]) .. '}'
   end
   if members == '' then members = '"exitCode":null,"data":null,' end
-  return table.concat({
-    '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
-    '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], ',"reason":', reason, ',', members,
-    '"outputBytes":', output_bytes == 0 and '0' or whole(output_bytes),
-    ',"outputDroppedBytes":', or_zero(fields[F_OUTPUT_DROPPED]), ',"finishTime":"', finish_time, '"}',
-  })
+  return '{"commandId":"' .. id .. '","agentId":"' .. fields[F_AGENT_ID] .. '","type":"' .. fields[F_TYPE]
+    .. '","status":"' .. fields[F_STATUS] .. '","attempt":' .. fields[F_ATTEMPT] .. ',"reason":' .. reason .. ','
+    .. members .. '"outputBytes":' .. whole(output_bytes) .. ',"outputDroppedBytes":'
+    .. or_zero(fields[F_OUTPUT_DROPPED]) .. ',"finishTime":"' .. finish_time .. '"}'
 end
 
 -- The queue that this command belongs to.
@@ -357,6 +378,6 @@ end
 
 -- Adds an event about an agent's session.
 local function announce_agent(batch, agent_id, epoch, revision, connected)
-  add_event(batch, agent_id, table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
-    ',"revision":', revision, ',"connected":', connected, '}'}))
+  add_event(batch, agent_id, '{"event":"agent","agent_id":"' .. agent_id .. '","epoch":' .. epoch .. ',"revision":'
+    .. revision .. ',"connected":' .. connected .. '}', 'agent')
 end

@@ -54,7 +54,7 @@ local function append_output(batch, args)
     end
   end
   for _, id in ipairs(order) do
-    add_event(batch, id, arrived[id])
+    add_event(batch, id, arrived[id], 'output')
   end
   return outcomes
 end

@@ -61,11 +61,11 @@ local function settle_missing(batch, id, args)
   if not fields or not among(args[16], fields[F_STATUS]) then
     append(batch.freed, assigned_key(args[4]), id)
   elseif fields[F_ACKNOWLEDGED_MS] == '' then
-    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), tonumber(args[14]), true)
+    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), args[14], true)
   else
     fields[F_CODE] = 'outcome_unknown'
     fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
-    finish_command(batch, id, fields, 'failed', tonumber(args[14]), '', number(fields, F_OUTPUT_BYTES))
+    finish_command(batch, id, fields, 'failed', args[14], '', number(fields, F_OUTPUT_BYTES))
   end
 end
 

@@ -16,7 +16,7 @@ local function cancel(batch, args)
       fields[F_CANCEL_MS] = batch.stamp
       server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
       fields[F_CODE], fields[F_MESSAGE] = 'cancelled', args[i + 1]
-      finish_command(batch, id, fields, 'cancelled', tonumber(args[4]), '', number(fields, F_OUTPUT_BYTES))
+      finish_command(batch, id, fields, 'cancelled', args[4], '', number(fields, F_OUTPUT_BYTES))
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
       fields[F_CANCEL_MS], fields[F_CODE], fields[F_MESSAGE] = batch.stamp, 'cancel_requested', args[i + 1]
       set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'code', 'cancel_requested',

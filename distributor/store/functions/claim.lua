@@ -4,7 +4,7 @@
 --          claim, sources of outdate, sources of expire, retention_ms;
 --          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands
 -- Returns  {now_ms, then for each agent {'superseded'} or {'ok', number of control commands, which come first,
---          then for each command: id, attempt, command}}
+--          then for each command: id, attempt, revision, command}}
 -- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
 --          but ends as failed, an expired one as timeout.
@@ -35,7 +35,7 @@ local function assign(batch, id, facts, session)
   end
   announce_change(batch, 'assigned', id, session.agent_id, revision, 'assigned', attempt,
     ',"assigned_ms":' .. batch.stamp .. cleared)
-  return attempt
+  return attempt, revision
 end
 
 -- Ends a command meant for an agent instance that is gone.
@@ -86,8 +86,8 @@ local function claim_from(batch, queue, limit, session, claimed, bytes_left)
           bytes_left = math.max(0, bytes_left - #command)
           count = count + 1
           local place = #claimed
-          claimed[place + 1], claimed[place + 3] = id, command
-          claimed[place + 2] = assign(batch, id, facts, session)
+          claimed[place + 1], claimed[place + 4] = id, command
+          claimed[place + 2], claimed[place + 3] = assign(batch, id, facts, session)
         end
       end
     end
@@ -109,7 +109,7 @@ local function claim(batch, args)
       local claimed = {'ok', 0}
       local session = {
         agent_id = agent_id, lease_id = args[i + 3], acknowledge_by = acknowledge_by, sources = args[6],
-        outdate_sources = args[7], expire_sources = args[8], retention_ms = tonumber(args[9]),
+        outdate_sources = args[7], expire_sources = args[8], retention_ms = args[9],
         instance_id = facts[3] or '', control = true,
       }
       local max_control = tonumber(args[i + 4])
@@ -125,4 +125,4 @@ local function claim(batch, args)
   return replies
 end
 
-register('claim', claim, {'allow-oom'})
+register('claim', claim, {'allow-oom'}, 'assigned')

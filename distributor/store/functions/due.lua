@@ -34,7 +34,7 @@ local function make_ready(batch, id, fields)
 end
 
 local function act(batch, id, fields, args)
-  local retention_ms = tonumber(args[6])
+  local retention_ms = args[6]
   if among(args[8], fields[F_STATUS]) then
     read_request(id, fields)
     if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end

@@ -103,7 +103,7 @@ local function decide(batch, args, i, agent)
     return outcome, string.sub(known, 1, -#digest - 2)
   end
   -- An absent agent may come back with other types, and refuses what it cannot run.
-  if agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then return 'unsupported_type' end
+  if agent.present == 1 and agent.types ~= '' and not listed(agent.types, kind) then return 'unsupported_type' end
   if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
   local queue_limit = tonumber(args[4])
   if CONTROL_TYPES[kind] then
@@ -112,7 +112,7 @@ local function decide(batch, args, i, agent)
     return 'queued'
   end
   if agent.queued >= queue_limit and not (args[5] == 'drop'
-    and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], tonumber(args[9]))) then
+    and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], args[9])) then
     return 'queue_full'
   end
   agent.queued = agent.queued + 1
@@ -134,4 +134,4 @@ local function enqueue(batch, args)
   return outcomes
 end
 
-register('enqueue', enqueue, {})
+register('enqueue', enqueue, {}, 'queued')

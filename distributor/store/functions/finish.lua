@@ -5,8 +5,9 @@
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
 --          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and whether the handler ran
 --          ('1'; '' if the agent refused the command or does not have it)
--- Returns  for each command: stored, run_again, late (already ended; stored as LATE_RESULT), unknown, foreign (another
---          agent's), stale (of an earlier attempt)
+-- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), unknown, foreign
+--          (another agent's), stale (of an earlier attempt), or {stored, revision, type, priority, attempt, queued_us,
+--          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported.
@@ -15,7 +16,7 @@ local HEADER, ITEM = 6, 13
 
 local function keep_late(batch, id, fields, args, i, retention_ms)
   local late = {}
-  for f = 1, #fields do late[f] = fields[f] end
+  for f = 1, F_RARE_END do late[f] = fields[f] end
   late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
   server.call('SET', late_result_key(id),
     result_json(id, late, args[i + 6], tonumber(args[i + 7]), rfc3339(batch.now)), 'PX', retention_ms)
@@ -45,7 +46,9 @@ local function accept(batch, id, fields, args, i, retention_ms)
   local output_bytes = output_bytes_of(fields, args[i + 7])
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
   finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
-  return 'stored'
+  return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
+    fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
+    fields[F_PARAMS_SUMMARY]}
 end
 
 local function finish_one(batch, args, i, retention_ms)
@@ -73,12 +76,12 @@ local function finish_one(batch, args, i, retention_ms)
 end
 
 local function finish(batch, args)
-  local retention_ms = tonumber(args[4])
-  local outcomes = {}
+  local retention_ms = args[4]
+  local outcomes = {batch.now}
   for i = HEADER + 1, #args, ITEM do
     outcomes[#outcomes + 1] = finish_one(batch, args, i, retention_ms)
   end
   return outcomes
 end
 
-register('finish', finish, {'allow-oom'})
+register('finish', finish, {'allow-oom'}, 'finished')

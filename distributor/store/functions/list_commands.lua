@@ -69,7 +69,7 @@ local function list_commands(args)
     if whole(arrival) ~= last_arrival or id < last_id then
       local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
       if row[ROW_STATUS] and (agent_id == '' or row[ROW_AGENT_ID] == agent_id)
-        and (kind == '' or row[ROW_TYPE] == kind) and among(statuses, row[ROW_STATUS]) then
+        and (kind == '' or row[ROW_TYPE] == kind) and listed(statuses, row[ROW_STATUS]) then
         row[#ROW_FIELDS + 1] = id
         blank(row, 1, #ROW_FIELDS)
         page[#page + 1] = row

@@ -23,7 +23,7 @@ local function release(batch, args)
       end
       local reason = {code = args[i + 4], message = args[i + 5]}
       outcomes[#outcomes + 1] = release_or_give_up(batch, id, fields, reason, tonumber(args[i + 3]),
-        tonumber(args[4]), tonumber(args[5]), args[i + 7] == '0')
+        tonumber(args[4]), args[5], args[i + 7] == '0')
     else
       outcomes[#outcomes + 1] = 'gone'
     end

@@ -54,8 +54,9 @@ class Wire(Functions):
         future.set_result(
             [
                 self.errors.get(call.name)
-                or [b"1-0", self.events.get(call.name, []), [2 * int(one) for one in call.arguments]]
+                or [b"1-0" if events else b"", events, [2 * int(one) for one in call.arguments]]
                 for call in calls
+                for events in (self.events.get(call.name, []),)
             ]
         )
 

@@ -1,5 +1,5 @@
-#!lua name=distributor_87e0489c
-local VERSION = '87e0489c'
+#!lua name=distributor_cea5e59f
+local VERSION = 'cea5e59f'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -79,9 +79,14 @@ local function new_batch()
   return {
     now = floor(now_us / 1000), now_us = now_us,
     -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
-    stamp = string.format('%.0f', floor(now_us / 1000)),
-    strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {},
+    stamp = string.format('%d', now_us / 1000),
+    strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {}, told = {},
   }
+end
+
+local function add(list, first, second)
+  local n = #list
+  list[n + 1], list[n + 2] = first, second
 end
 
 local function append(lists, key, value)
@@ -90,8 +95,8 @@ local function append(lists, key, value)
 end
 
 local function index(batch, key, score, id)
-  append(batch.additions, key, score)
-  append(batch.additions, key, id)
+  local list = batch.additions[key]
+  if list then add(list, score, id) else batch.additions[key] = {score, id} end
 end
 
 local function unindex(batch, key, id)
@@ -103,7 +108,7 @@ local MAX_EXACT = 2 ^ 53
 
 -- Microseconds have 16 digits, more than Lua prints by default.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- Makes the collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
@@ -133,13 +138,15 @@ local function register_reader(name, read)
 end
 
 -- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
--- position of the event entry, its events (see `announce`), and what `work` returns.
-local function register(name, work, flags)
+-- position of the event entry, events, and what `work` returns. Events of kind `implied` are not among those returned:
+-- the caller can tell them from its request and the reply.
+local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
     local batch = new_batch()
+    batch.implied = implied
     local reply = work(batch, args)
-    return {commit(batch, args[1], args[2], args[3]), batch.events, reply}
+    return {commit(batch, args[1], args[2], args[3]), batch.told, reply}
   end
   server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = flags}
 end
@@ -150,6 +157,9 @@ local function blank(fields, first, last)
   end
 end
 
+-- Fields that were not read are unset.
+local UNREAD = {__index = function() return '' end}
+
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
 -- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
@@ -157,10 +167,10 @@ local function read(id)
   if not fields[F_STATUS] then return nil end
   if fields[F_RARE] then
     local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
-    for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
+    for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] or '' end
   end
-  blank(fields, 1, #FIELDS + #RARE_FIELDS)
-  return fields
+  blank(fields, 1, #FIELDS)
+  return setmetatable(fields, UNREAD)
 end
 
 -- Adds the fields that were fixed when the command was queued.
@@ -178,9 +188,23 @@ local function number(fields, field)
   return tonumber(fields[field]) or 0
 end
 
--- Whether a comma-separated list of states, as built from model/lifecycle.py, contains this one.
+-- Whether a comma-separated list contains this word.
+local function listed(words, word)
+  return string.find(',' .. words .. ',', ',' .. word .. ',', 1, true) ~= nil
+end
+
+local KNOWN_STATES = {}
+
+-- Whether a comma-separated list of states contains this one. Such lists are built from model/lifecycle.py: they are
+-- few, so each is parsed once.
 local function among(states, state)
-  return string.find(',' .. states .. ',', ',' .. state .. ',', 1, true) ~= nil
+  local known = KNOWN_STATES[states]
+  if not known then
+    known = {}
+    for one in string.gmatch(states, '[^,]+') do known[one] = true end
+    KNOWN_STATES[states] = known
+  end
+  return known[state]
 end
 
 -- Counts a change of a command. Every change writes the new revision and announces it.
@@ -191,17 +215,16 @@ local function revise(fields)
 end
 
 -- Adds an event, as the text of a JSON object, to the entry of this call.
-local function add_event(batch, subject, event)
-  local events = batch.events
-  local n = #events
-  events[n + 1], events[n + 2] = subject, event
+local function add_event(batch, subject, event, kind)
+  add(batch.events, subject, event)
+  if kind ~= batch.implied then add(batch.told, subject, event) end
 end
 
 -- Adds the event of a change. `changed` is what changed besides, as members of a JSON object, each preceded by a comma.
 -- Names are those of the status hash; numbers are plain, an unset time is 0. Ids, types and statuses need no escaping.
 local function announce_change(batch, event, id, agent_id, revision, status, attempt, changed)
-  add_event(batch, id, table.concat({'{"event":"', event, '","revision":', revision, ',"agent_id":"', agent_id,
-    '","status":"', status, '","attempt":', attempt, changed, '}'}))
+  add_event(batch, id, '{"event":"' .. event .. '","revision":' .. revision .. ',"agent_id":"' .. agent_id
+    .. '","status":"' .. status .. '","attempt":' .. attempt .. changed .. '}', event)
 end
 
 -- Adds the event of a change of a command that was read.
@@ -279,12 +302,10 @@ local function result_json(id, fields, members, output_bytes, finish_time)
     reason = '{"code":"' .. fields[F_CODE] .. '","message":' .. cjson.encode(fields[F_MESSAGE]) .. '}'
   end
   if members == '' then members = '"exitCode":null,"data":null,' end
-  return table.concat({
-    '{"commandId":"', id, '","agentId":"', fields[F_AGENT_ID], '","type":"', fields[F_TYPE],
-    '","status":"', fields[F_STATUS], '","attempt":', fields[F_ATTEMPT], ',"reason":', reason, ',', members,
-    '"outputBytes":', output_bytes == 0 and '0' or whole(output_bytes),
-    ',"outputDroppedBytes":', or_zero(fields[F_OUTPUT_DROPPED]), ',"finishTime":"', finish_time, '"}',
-  })
+  return '{"commandId":"' .. id .. '","agentId":"' .. fields[F_AGENT_ID] .. '","type":"' .. fields[F_TYPE]
+    .. '","status":"' .. fields[F_STATUS] .. '","attempt":' .. fields[F_ATTEMPT] .. ',"reason":' .. reason .. ','
+    .. members .. '"outputBytes":' .. whole(output_bytes) .. ',"outputDroppedBytes":'
+    .. or_zero(fields[F_OUTPUT_DROPPED]) .. ',"finishTime":"' .. finish_time .. '"}'
 end
 
 -- The queue that this command belongs to.
@@ -422,8 +443,8 @@ end
 
 -- Adds an event about an agent's session.
 local function announce_agent(batch, agent_id, epoch, revision, connected)
-  add_event(batch, agent_id, table.concat({'{"event":"agent","agent_id":"', agent_id, '","epoch":', epoch,
-    ',"revision":', revision, ',"connected":', connected, '}'}))
+  add_event(batch, agent_id, '{"event":"agent","agent_id":"' .. agent_id .. '","epoch":' .. epoch .. ',"revision":'
+    .. revision .. ',"connected":' .. connected .. '}', 'agent')
 end
 
 do
@@ -483,7 +504,7 @@ local function append_output(batch, args)
     end
   end
   for _, id in ipairs(order) do
-    add_event(batch, id, arrived[id])
+    add_event(batch, id, arrived[id], 'output')
   end
   return outcomes
 end
@@ -556,11 +577,11 @@ local function settle_missing(batch, id, args)
   if not fields or not among(args[16], fields[F_STATUS]) then
     append(batch.freed, assigned_key(args[4]), id)
   elseif fields[F_ACKNOWLEDGED_MS] == '' then
-    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), tonumber(args[14]), true)
+    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), args[14], true)
   else
     fields[F_CODE] = 'outcome_unknown'
     fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
-    finish_command(batch, id, fields, 'failed', tonumber(args[14]), '', number(fields, F_OUTPUT_BYTES))
+    finish_command(batch, id, fields, 'failed', args[14], '', number(fields, F_OUTPUT_BYTES))
   end
 end
 
@@ -613,7 +634,7 @@ local function cancel(batch, args)
       fields[F_CANCEL_MS] = batch.stamp
       server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
       fields[F_CODE], fields[F_MESSAGE] = 'cancelled', args[i + 1]
-      finish_command(batch, id, fields, 'cancelled', tonumber(args[4]), '', number(fields, F_OUTPUT_BYTES))
+      finish_command(batch, id, fields, 'cancelled', args[4], '', number(fields, F_OUTPUT_BYTES))
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
       fields[F_CANCEL_MS], fields[F_CODE], fields[F_MESSAGE] = batch.stamp, 'cancel_requested', args[i + 1]
       set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'code', 'cancel_requested',
@@ -636,7 +657,7 @@ do
 --          claim, sources of outdate, sources of expire, retention_ms;
 --          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands
 -- Returns  {now_ms, then for each agent {'superseded'} or {'ok', number of control commands, which come first,
---          then for each command: id, attempt, command}}
+--          then for each command: id, attempt, revision, command}}
 -- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
 --          but ends as failed, an expired one as timeout.
@@ -667,7 +688,7 @@ local function assign(batch, id, facts, session)
   end
   announce_change(batch, 'assigned', id, session.agent_id, revision, 'assigned', attempt,
     ',"assigned_ms":' .. batch.stamp .. cleared)
-  return attempt
+  return attempt, revision
 end
 
 -- Ends a command meant for an agent instance that is gone.
@@ -718,8 +739,8 @@ local function claim_from(batch, queue, limit, session, claimed, bytes_left)
           bytes_left = math.max(0, bytes_left - #command)
           count = count + 1
           local place = #claimed
-          claimed[place + 1], claimed[place + 3] = id, command
-          claimed[place + 2] = assign(batch, id, facts, session)
+          claimed[place + 1], claimed[place + 4] = id, command
+          claimed[place + 2], claimed[place + 3] = assign(batch, id, facts, session)
         end
       end
     end
@@ -741,7 +762,7 @@ local function claim(batch, args)
       local claimed = {'ok', 0}
       local session = {
         agent_id = agent_id, lease_id = args[i + 3], acknowledge_by = acknowledge_by, sources = args[6],
-        outdate_sources = args[7], expire_sources = args[8], retention_ms = tonumber(args[9]),
+        outdate_sources = args[7], expire_sources = args[8], retention_ms = args[9],
         instance_id = facts[3] or '', control = true,
       }
       local max_control = tonumber(args[i + 4])
@@ -757,7 +778,7 @@ local function claim(batch, args)
   return replies
 end
 
-register('claim', claim, {'allow-oom'})
+register('claim', claim, {'allow-oom'}, 'assigned')
 
 end
 
@@ -829,7 +850,7 @@ local function make_ready(batch, id, fields)
 end
 
 local function act(batch, id, fields, args)
-  local retention_ms = tonumber(args[6])
+  local retention_ms = args[6]
   if among(args[8], fields[F_STATUS]) then
     read_request(id, fields)
     if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end
@@ -983,7 +1004,7 @@ local function decide(batch, args, i, agent)
     return outcome, string.sub(known, 1, -#digest - 2)
   end
   -- An absent agent may come back with other types, and refuses what it cannot run.
-  if agent.present == 1 and agent.types ~= '' and not among(agent.types, kind) then return 'unsupported_type' end
+  if agent.present == 1 and agent.types ~= '' and not listed(agent.types, kind) then return 'unsupported_type' end
   if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
   local queue_limit = tonumber(args[4])
   if CONTROL_TYPES[kind] then
@@ -992,7 +1013,7 @@ local function decide(batch, args, i, agent)
     return 'queued'
   end
   if agent.queued >= queue_limit and not (args[5] == 'drop'
-    and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], tonumber(args[9]))) then
+    and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], args[9])) then
     return 'queue_full'
   end
   agent.queued = agent.queued + 1
@@ -1014,7 +1035,7 @@ local function enqueue(batch, args)
   return outcomes
 end
 
-register('enqueue', enqueue, {})
+register('enqueue', enqueue, {}, 'queued')
 
 end
 
@@ -1026,8 +1047,9 @@ do
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
 --          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and whether the handler ran
 --          ('1'; '' if the agent refused the command or does not have it)
--- Returns  for each command: stored, run_again, late (already ended; stored as LATE_RESULT), unknown, foreign (another
---          agent's), stale (of an earlier attempt)
+-- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), unknown, foreign
+--          (another agent's), stale (of an earlier attempt), or {stored, revision, type, priority, attempt, queued_us,
+--          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported.
@@ -1036,7 +1058,7 @@ local HEADER, ITEM = 6, 13
 
 local function keep_late(batch, id, fields, args, i, retention_ms)
   local late = {}
-  for f = 1, #fields do late[f] = fields[f] end
+  for f = 1, F_RARE_END do late[f] = fields[f] end
   late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
   server.call('SET', late_result_key(id),
     result_json(id, late, args[i + 6], tonumber(args[i + 7]), rfc3339(batch.now)), 'PX', retention_ms)
@@ -1066,7 +1088,9 @@ local function accept(batch, id, fields, args, i, retention_ms)
   local output_bytes = output_bytes_of(fields, args[i + 7])
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
   finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
-  return 'stored'
+  return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
+    fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
+    fields[F_PARAMS_SUMMARY]}
 end
 
 local function finish_one(batch, args, i, retention_ms)
@@ -1094,15 +1118,15 @@ local function finish_one(batch, args, i, retention_ms)
 end
 
 local function finish(batch, args)
-  local retention_ms = tonumber(args[4])
-  local outcomes = {}
+  local retention_ms = args[4]
+  local outcomes = {batch.now}
   for i = HEADER + 1, #args, ITEM do
     outcomes[#outcomes + 1] = finish_one(batch, args, i, retention_ms)
   end
   return outcomes
 end
 
-register('finish', finish, {'allow-oom'})
+register('finish', finish, {'allow-oom'}, 'finished')
 
 end
 
@@ -1284,7 +1308,7 @@ local function list_commands(args)
     if whole(arrival) ~= last_arrival or id < last_id then
       local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
       if row[ROW_STATUS] and (agent_id == '' or row[ROW_AGENT_ID] == agent_id)
-        and (kind == '' or row[ROW_TYPE] == kind) and among(statuses, row[ROW_STATUS]) then
+        and (kind == '' or row[ROW_TYPE] == kind) and listed(statuses, row[ROW_STATUS]) then
         row[#ROW_FIELDS + 1] = id
         blank(row, 1, #ROW_FIELDS)
         page[#page + 1] = row
@@ -1383,7 +1407,7 @@ local function release(batch, args)
       end
       local reason = {code = args[i + 4], message = args[i + 5]}
       outcomes[#outcomes + 1] = release_or_give_up(batch, id, fields, reason, tonumber(args[i + 3]),
-        tonumber(args[4]), tonumber(args[5]), args[i + 7] == '0')
+        tonumber(args[4]), args[5], args[i + 7] == '0')
     else
       outcomes[#outcomes + 1] = 'gone'
     end

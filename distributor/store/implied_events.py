@@ -1,0 +1,105 @@
+"""Events of this replica's own changes, told from a request and its reply.
+
+The functions write the same events to the stream for other replicas. That they do not return them, and nobody parses
+them here, saves a quarter of the cost of a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.delivery import ClaimRequest, Completion
+from distributor.model.event import CommandChanged, EventKind
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.queueing import NewCommand
+
+NO_REASON = Reason()
+_CLEARED_REASON = {"reason": NO_REASON}
+
+
+def queued_events(commands: Sequence[NewCommand], reply: Any) -> list[CommandChanged]:
+    """The event of each command that `enqueue` has stored."""
+    receipts = Receipts(reply[0])
+    return [
+        CommandChanged(
+            EventKind.QUEUED,
+            new.command_id,
+            new.agent_id,
+            1,
+            CommandStatus.QUEUED,
+            0,
+            NO_REASON,
+            CommandState(
+                new.command_id,
+                new.agent_id,
+                new.type,
+                new.priority,
+                CommandStatus.QUEUED,
+                0,
+                receipts,
+                0,
+                NO_REASON,
+                new.params_summary,
+                1,
+            ),
+        )
+        for place, new in enumerate(commands, start=1)
+        if reply[place][0] == b"queued"
+    ]
+
+
+def assigned_events(requests: Sequence[ClaimRequest], reply: Any) -> list[CommandChanged]:
+    """The event of each command that `claim` has assigned."""
+    first = {"assigned_ms": reply[0]}
+    # Another attempt begins without the reason why the one before has failed.
+    later = first | _CLEARED_REASON
+    return [
+        CommandChanged(
+            EventKind.ASSIGNED,
+            one[i].decode(),
+            request.agent_id,
+            int(one[i + 2]),
+            CommandStatus.ASSIGNED,
+            one[i + 1],
+            NO_REASON,
+            None,
+            first if one[i + 1] == 1 else later,
+        )
+        for place, request in enumerate(requests, start=1)
+        for one in (reply[place],)
+        for i in range(2, len(one), 4)
+    ]
+
+
+def finished_events(completions: Sequence[Completion], reply: Any) -> list[CommandChanged]:
+    """The event of each command that `finish` has ended."""
+    return [
+        _finished(completion, reply[0], reply[place])
+        for place, completion in enumerate(completions, start=1)
+        if type(reply[place]) is list
+    ]
+
+
+def _finished(completion: Completion, now_ms: int, row: Sequence[bytes]) -> CommandChanged:
+    _, revision, command_type, priority, attempt, queued_us, *passed_ms, cancel_ms, params_summary = row
+    command_id, agent_id = completion.progress.command_id, completion.progress.agent_id
+    reason = completion.reason if completion.reason.code else NO_REASON
+    times_ms = [int(queued_us) // 1000, *[int(one) if one else 0 for one in passed_ms], now_ms]
+    state = CommandState(
+        command_id,
+        agent_id,
+        command_type.decode(),
+        int(priority),
+        completion.status,
+        int(attempt),
+        Receipts(*times_ms),
+        int(cancel_ms or 0),
+        reason,
+        params_summary.decode(),
+        int(revision),
+    )
+    return CommandChanged(
+        EventKind.FINISHED, command_id, agent_id, state.revision, state.status, state.attempt, reason, state
+    )
