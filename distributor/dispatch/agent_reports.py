@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from distributor.dispatch.agent_output import AgentOutput
 from distributor.dispatch.output_holds import OutputHolds
-from distributor.dispatch.pending_receipts import PendingReceipts, progress_of
+from distributor.dispatch.pending_receipts import PendingReceipts, progress, progress_of
 from distributor.dispatch.ports import AttemptOutputLog, CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.model.agent_report import (
@@ -25,6 +25,7 @@ from distributor.model.agent_report import (
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
 from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Release
+from distributor.model.in_flight import InFlight
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 
@@ -63,13 +64,18 @@ class AgentReports:
         output with a gap, or beyond the window.
         """
         progressed = _note_progress(session, report, now)
+        rivals = _rivals(session, report.completions)
+        if not report.outputs and not rivals:
+            # Receipts of what ended in this message are stored with its result.
+            for completion in report.completions:
+                progressed.pop(completion.lease, None)
         if progressed:
             self._receipts.add(session, progressed)
         if report.refusals:
             await self._refused(session, report.refusals)
         outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
         ended = report.completions or report.not_found
-        results = await self._finish(session, report.completions, report.not_found) if ended else []
+        results = await self._finish(session, report, rivals) if ended else []
         if session.more_waiting and session.credit > 0:
             self._wakeups.wake(session.agent_id)
         if session.control_waiting and session.control_credit > 0:
@@ -97,24 +103,23 @@ class AgentReports:
         """Store everything noted of a session whose stream has ended. Raises Unavailable if Valkey is away."""
         await self._receipts.flush(session)
 
-    async def _finish(
-        self, session: AgentSession, reported: Sequence[ReportedCompletion], not_found: Sequence[LeaseRef]
-    ) -> list[ResultAnswer]:
+    async def _finish(self, session: AgentSession, report: Report, rivals: Sequence[LeaseRef]) -> list[ResultAnswer]:
         """Store results in one call: nothing may come between a result and its answer, as the command may run again."""
         # Ahead of the results, in the same exchange: a start decides between the results of two attempts.
-        rivals = [progress_of(session, lease) for lease in self._receipts.take(session, _rivals(session, reported))]
+        starts = [progress_of(session, lease) for lease in self._receipts.take(session, rivals)] if rivals else []
+        reported = report.completions
         faults = [self._fault(completion) for completion in reported]
-        completions = [
-            self._completion(session, completion, fault) for completion, fault in zip(reported, faults, strict=True)
-        ]
         # The agent has free room from now on, whatever the store does with the result.
-        for completion in reported:
-            session.ended(*completion.lease)
-        completions += _not_found(session, not_found)
+        completions = [
+            self._completion(session, completion, fault, session.ended(*completion.lease))
+            for completion, fault in zip(reported, faults, strict=True)
+        ]
+        if report.not_found:
+            completions += _not_found(session, report.not_found)
         # All other receipts are stored with the results.
-        self._receipts.take(session, [LeaseRef(one.progress.command_id, one.progress.lease_id) for one in completions])
-        if rivals:
-            _, outcomes = await asyncio.gather(self._store.progress(rivals), self._store.finish(completions))
+        self._receipts.take(session, (LeaseRef(one.progress.command_id, one.progress.lease_id) for one in completions))
+        if starts:
+            _, outcomes = await asyncio.gather(self._store.progress(starts), self._store.finish(completions))
         else:
             outcomes = await self._store.finish(completions)
         return [
@@ -122,11 +127,13 @@ class AgentReports:
             for completion, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
         ]
 
-    def _completion(self, session: AgentSession, reported: ReportedCompletion, fault: Reason | None) -> Completion:
-        progress = progress_of(session, reported.lease)
+    def _completion(
+        self, session: AgentSession, reported: ReportedCompletion, fault: Reason | None, item: InFlight | None
+    ) -> Completion:
+        reached = progress(session.agent_id, reported.lease, item)
         if fault is not None or reported.status is None:
             return Completion(
-                progress,
+                reached,
                 CommandStatus.FAILED,
                 fault or Reason(),
                 output_bytes=min(max(0, reported.output_bytes), MAX_OUTPUT_BYTES - 1),
@@ -134,9 +141,10 @@ class AgentReports:
             )
         rerun = reported.transient and reported.status is CommandStatus.FAILED
         # Never immediately: the agent must see this result acknowledged before it receives the next run.
-        rerun_delay_ms = max(1, self._delay_ms(session.attempt(reported.lease.command_id))) if rerun else None
+        attempt = item.attempt if item is not None else session.attempt(reported.lease.command_id)
+        rerun_delay_ms = max(1, self._delay_ms(attempt)) if rerun else None
         return Completion(
-            progress,
+            reached,
             reported.status,
             _storable(reported.reason),
             reported.exit_code,
@@ -165,7 +173,7 @@ class AgentReports:
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
         for lease, kind, reason in refusals:
-            attempt, progress = session.attempt(lease.command_id), progress_of(session, lease)
+            attempt, reached = session.attempt(lease.command_id), progress_of(session, lease)
             if not session.refused(*lease):
                 # Not in flight, or started: nothing takes back a started command.
                 continue
@@ -190,7 +198,7 @@ class AgentReports:
                 )
             else:
                 status = CommandStatus.TIMEOUT if kind is RefusalKind.EXPIRED else CommandStatus.FAILED
-                completions.append(Completion(progress, status, stated))
+                completions.append(Completion(reached, status, stated))
         await asyncio.gather(self._store.release(releases), self._store.finish(completions))
 
     def _delay_ms(self, attempt: int) -> int:
@@ -207,7 +215,8 @@ _FAULTS: Final = {
 def _note_progress(session: AgentSession, report: Report, now: float) -> dict[LeaseRef, None]:
     """Update the session. Return the commands that progressed, each once, in order of first mention."""
     progressed: dict[LeaseRef, None] = {}
-    for lease in report.received:
+    # A start implies the receipt, and an agent that starts at once reports both together.
+    for lease in report.received if report.received != report.started else ():
         if session.received(lease.command_id, lease.lease_id, now):
             progressed[lease] = None
     for lease in report.started:
@@ -216,13 +225,15 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Le
     return progressed
 
 
-def _rivals(session: AgentSession, reported: Sequence[ReportedCompletion]) -> Iterator[LeaseRef]:
+def _rivals(session: AgentSession, reported: Sequence[ReportedCompletion]) -> list[LeaseRef]:
     """Attempts in flight of commands that have a result of another attempt."""
+    rivals = []
     for completion in reported:
         command_id, lease_id = completion.lease
         item = session.in_flight.get(command_id)
         if item is not None and item.lease_id != lease_id:
-            yield LeaseRef(command_id, item.lease_id)
+            rivals.append(LeaseRef(command_id, item.lease_id))
+    return rivals
 
 
 def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Completion]:
@@ -245,6 +256,8 @@ def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Com
 def _storable(reason: Reason) -> Reason:
     """Make a reason storable: a valid code, a message of bounded length."""
     code, message = reason
+    if not code and not message:
+        return reason
     if code and not REASON_CODE_PATTERN.fullmatch(code):
         code = "unspecified"
     if len(message) > MAX_REASON_MESSAGE:

@@ -11,6 +11,7 @@ from distributor.errors import DistributorError
 from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import AgentSession
 from distributor.model.delivery import Progress
+from distributor.model.in_flight import InFlight
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 
 RECEIPT_DELAY_SECONDS: Final = 0.005
@@ -37,7 +38,10 @@ class PendingReceipts:
         self._schedule(self._delay_seconds)
 
     def take(self, session: AgentSession, leases: Iterable[LeaseRef]) -> list[LeaseRef]:
-        """Return and forget those of `leases` that wait: the caller stores their receipts."""
+        """Return and forget those of `leases` that wait: the caller stores their receipts.
+
+        Iterates `leases` only if something waits.
+        """
         pending = self._pending.get(session)
         if pending is None:
             return []
@@ -79,6 +83,12 @@ class PendingReceipts:
 
 def progress_of(session: AgentSession, lease: LeaseRef) -> Progress:
     """How far a session's agent has come with a command."""
-    return Progress(
-        lease.command_id, session.agent_id, lease.lease_id, *session.stages(lease.command_id, lease.lease_id)
-    )
+    return progress(session.agent_id, lease, session.held(*lease))
+
+
+def progress(agent_id: str, lease: LeaseRef, item: InFlight | None) -> Progress:
+    """How far an agent has come with a command; unknown if `item` is None."""
+    command_id, lease_id = lease
+    if item is None:
+        return Progress(command_id, agent_id, lease_id)
+    return Progress(command_id, agent_id, lease_id, item.sent, item.acknowledged, item.started)

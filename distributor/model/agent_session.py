@@ -9,10 +9,11 @@ Times are milliseconds of a monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from distributor.model.control import CONTROL_ROOM
-from distributor.model.in_flight import InFlight, StageOffsets
+from distributor.model.in_flight import InFlight
 from distributor.model.output_flow import OutputFlow
 from distributor.model.protocol_violation import ProtocolViolation
 
@@ -162,23 +163,33 @@ class AgentSession:
 
     def adopted(self, command_id: str, in_flight: InFlight) -> None:
         """The agent already held this command when it attached."""
-        self._drop(command_id)
+        if command_id in self.in_flight:
+            self._drop(command_id)
         self.in_flight[command_id] = in_flight
         self._control += in_flight.control
 
-    def sent(self, command_id: str, lease_id: str, now: float) -> None:
-        """The command was written to the stream. During a slow write another attempt may have replaced it."""
-        item = self._held(command_id, lease_id)
-        if item is not None and item.sent is None:
-            item.sent = int(now - item.claimed_at)
+    def sent(self, commands: Iterable[tuple[str, str]], now: float) -> None:
+        """These commands, as (command id, lease id), were written to the stream.
+
+        During a slow write, others may have replaced them.
+        """
+        for command_id, lease_id in commands:
+            item = self.in_flight.get(command_id)
+            if item is not None and item.sent is None and item.lease_id == lease_id:
+                item.sent = int(now - item.claimed_at)
 
     def holds(self, command_id: str, lease_id: str) -> bool:
         """Whether this lease is in flight."""
-        return self._held(command_id, lease_id) is not None
+        return self.held(command_id, lease_id) is not None
+
+    def held(self, command_id: str, lease_id: str) -> InFlight | None:
+        """What is in flight under this lease."""
+        item = self.in_flight.get(command_id)
+        return item if item is not None and item.lease_id == lease_id else None
 
     def received(self, command_id: str, lease_id: str, now: float) -> bool:
         """The agent has the command. Return False if this lease is not in flight or was already acknowledged."""
-        item = self._held(command_id, lease_id)
+        item = self.held(command_id, lease_id)
         if item is None or item.acknowledged is not None:
             return False
         item.acknowledge(int(now - item.claimed_at))
@@ -186,7 +197,7 @@ class AgentSession:
 
     def started(self, command_id: str, lease_id: str, now: float) -> bool:
         """The agent runs the command. Return False if this lease is not in flight or had already started."""
-        item = self._held(command_id, lease_id)
+        item = self.held(command_id, lease_id)
         if item is None or item.started is not None:
             return False
         item.started = int(now - item.claimed_at)
@@ -196,7 +207,7 @@ class AgentSession:
 
     def refused(self, command_id: str, lease_id: str) -> bool:
         """The agent will not start the command. Return False if this lease is not in flight or was started."""
-        item = self._held(command_id, lease_id)
+        item = self.held(command_id, lease_id)
         if item is None or item.started is not None:
             return False
         self._drop(command_id)
@@ -207,7 +218,7 @@ class AgentSession:
 
         Raises ProtocolViolation if bytes before it are missing, or if it exceeds the window.
         """
-        item = self._held(command_id, lease_id)
+        item = self.held(command_id, lease_id)
         if item is None:
             return False
         if item.output is None:
@@ -217,7 +228,7 @@ class AgentSession:
 
     def output_acknowledged(self, command_id: str, lease_id: str, offset: int) -> None:
         """The agent may discard its output before `offset`."""
-        item = self._held(command_id, lease_id)
+        item = self.held(command_id, lease_id)
         if item is not None and item.output is not None:
             item.output.acknowledge(offset)
 
@@ -231,17 +242,12 @@ class AgentSession:
 
     def cancel_reason(self, command_id: str, lease_id: str) -> str | None:
         """The caller's reason for cancelling this lease; None if it is not in flight or not being cancelled."""
-        item = self._held(command_id, lease_id)
+        item = self.held(command_id, lease_id)
         return item.cancel_reason if item is not None else None
 
     def unacknowledged(self) -> list[tuple[str, str]]:
         """Commands that the agent has not acknowledged, as (command id, lease id)."""
         return [(command_id, item.lease_id) for command_id, item in self.in_flight.items() if item.acknowledged is None]
-
-    def stages(self, command_id: str, lease_id: str) -> StageOffsets:
-        """Stages reached by a command; all None if this lease is not in flight."""
-        item = self._held(command_id, lease_id)
-        return item.stages() if item is not None else StageOffsets(None, None, None)
 
     def lost(self, command_id: str, attempt: int) -> str | None:
         """A deadline took this attempt away. Return its lease, or None if the attempt is not in flight."""
@@ -257,18 +263,16 @@ class AgentSession:
         """The agent still runs a command that it lost: reserve its room until it ends or fewer are running."""
         self._stopping[command_id] = lease_id
 
-    def ended(self, command_id: str, lease_id: str) -> None:
-        """Forget what was assigned under this lease, whatever its outcome."""
-        if self._held(command_id, lease_id) is not None:
-            self._drop(command_id)
-        if self._stopping.get(command_id) == lease_id:
+    def ended(self, command_id: str, lease_id: str) -> InFlight | None:
+        """Forget and return what was in flight under this lease, whatever its outcome."""
+        if self._stopping and self._stopping.get(command_id) == lease_id:
             del self._stopping[command_id]
+        item = self.held(command_id, lease_id)
+        if item is not None:
+            self._drop(command_id)
+        return item
 
     def _drop(self, command_id: str) -> None:
         item = self.in_flight.pop(command_id, None)
         if item is not None:
             self._control -= item.control
-
-    def _held(self, command_id: str, lease_id: str) -> InFlight | None:
-        item = self.in_flight.get(command_id)
-        return item if item is not None and item.lease_id == lease_id else None

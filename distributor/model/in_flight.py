@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from distributor.model.output_flow import OutputFlow
-
-
-class StageOffsets(NamedTuple):
-    """Milliseconds from the claim to each stage; None if not reached."""
-
-    sent: int | None
-    acknowledged: int | None
-    started: int | None
 
 
 class InFlight:
@@ -36,6 +26,7 @@ class InFlight:
         self.lease_id = lease_id
         self.attempt = attempt
         self.claimed_at = claimed_at
+        # Milliseconds from the claim to each stage; None if not reached.
         self.sent: int | None = None
         self.acknowledged: int | None = None
         self.started: int | None = None
@@ -49,7 +40,3 @@ class InFlight:
         self.acknowledged = at
         if self.sent is None:
             self.sent = at
-
-    def stages(self) -> StageOffsets:
-        """The stages reached so far."""
-        return StageOffsets(self.sent, self.acknowledged, self.started)

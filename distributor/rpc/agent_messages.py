@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Final
 
 from distributor.errors import InvalidArgument
@@ -35,6 +36,9 @@ _MAX_NAME: Final = 128
 _MAX_ID: Final = 64
 """Longer than any command id or lease id."""
 
+_NO_REASON: Final = Reason()
+_PARTS: Final = ("received", "started", "refused", "output", "results", "cancel_reports")
+"""The lists in a message."""
 _STREAM_NUMBERS: Final = {number: place for place, number in enumerate(STREAM_FROM_WIRE, start=1)}
 """Stream numbers as stored."""
 
@@ -110,19 +114,22 @@ def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = ST
 
     `at_rest` compresses results and output as they are to be stored.
     """
-    for field in ("received", "started", "refused", "output", "results", "cancel_reports"):
-        count = len(getattr(request, field))
-        if count > MAX_ITEMS_PER_MESSAGE:
-            raise ProtocolViolation(field, f"{field} has {count} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
-    cancels = [(item.finding, _cancelled(item)) for item in request.cancel_reports]
+    received, started, refused = request.received, request.started, request.refused
+    outputs, results, cancels = request.output, request.results, request.cancel_reports
+    parts: tuple[Sized, ...] = (received, started, refused, outputs, results, cancels)
+    for field, items in zip(_PARTS, parts, strict=True):
+        if len(items) > MAX_ITEMS_PER_MESSAGE:
+            raise ProtocolViolation(field, f"{field} has {len(items)} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
+    # Most messages have one to three of these parts.
+    findings = [(item.finding, _cancelled(item)) for item in cancels] if cancels else ()
     return Report(
-        received=[_lease_ref("received", item) for item in request.received],
-        started=[_lease_ref("started", item) for item in request.started],
-        refusals=[_refusal(item) for item in request.refused],
-        outputs=[_output(item, agent_id, at_rest) for item in request.output],
-        completions=[_completion(item, at_rest) for item in request.results],
-        not_found=[lease for finding, lease in cancels if finding == pb.CANCEL_FINDING_UNKNOWN],
-        stopping=[lease for finding, lease in cancels if finding == pb.CANCEL_FINDING_STOPPING],
+        received=[_lease_ref("received", item) for item in received] if received else (),
+        started=[_lease_ref("started", item) for item in started] if started else (),
+        refusals=[_refusal(item) for item in refused] if refused else (),
+        outputs=[_output(item, agent_id, at_rest) for item in outputs] if outputs else (),
+        completions=[_completion(item, at_rest) for item in results] if results else (),
+        not_found=[lease for finding, lease in findings if finding == pb.CANCEL_FINDING_UNKNOWN] if findings else (),
+        stopping=[lease for finding, lease in findings if finding == pb.CANCEL_FINDING_STOPPING] if findings else (),
     )
 
 
@@ -177,7 +184,7 @@ def _completion(item: pb.Result, at_rest: AtRestPacker) -> ReportedCompletion:
     return ReportedCompletion(
         _lease_ref("results", item),
         STATUS_FROM_WIRE.get(item.status),
-        Reason(item.reason.code, item.reason.message),
+        Reason(item.reason.code, item.reason.message) if item.HasField("reason") else _NO_REASON,
         item.exit_code if item.HasField("exit_code") else None,
         data_json,
         item.output_bytes,

@@ -85,6 +85,11 @@ class AgentOutbox:
         self._output_acks.update((answer.lease, answer) for answer in answers.outputs)
 
     @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._batches or self._result_acks or self._control or self._output_acks or self._cancels)
+
+    @property
     def waiting_acks(self) -> int:
         """Number of unsent acknowledgements."""
         return len(self._result_acks) + len(self._output_acks)
@@ -135,16 +140,19 @@ class AgentOutbox:
     def take(self) -> Outgoing:
         """Build the next message."""
         message, self._control = self._control or pb.ConnectResponse(), None
-        self._take_cancels(message)
-        for _ in range(min(len(self._result_acks), MAX_ITEMS_PER_MESSAGE)):
-            _fill_ack(message.result_acks.add(), self._result_acks.popleft())
-        for lease in list(self._output_acks)[:MAX_ITEMS_PER_MESSAGE]:
-            _fill_output_ack(message.output_acks.add(), self._output_acks.pop(lease))
+        if self._cancels:
+            self._take_cancels(message)
+        if self._result_acks:
+            self._take_result_acks(message)
+        if self._output_acks:
+            self._take_output_acks(message)
+        sent: list[tuple[str, str]] = []
+        unreadable: list[tuple[str, str]] = []
         # Send remaining cancels and result acks first: a cancel must not hit a later attempt, and an agent must not
         # start another run of a command before its previous result is acknowledged.
-        waits = bool(self._cancels or self._result_acks)
-        sent, unreadable = ([], []) if waits else self._take_commands(message)
-        return Outgoing(message if message.ByteSize() else None, sent, unreadable)
+        if self._batches and not self._cancels and not self._result_acks:
+            self._take_commands(message, sent, unreadable)
+        return Outgoing(message if sent or message.ByteSize() else None, sent, unreadable)
 
     def _is_unsent(self, command_id: str) -> bool:
         return any(command.command_id == command_id for batch in self._batches for command in batch.commands)
@@ -154,12 +162,27 @@ class AgentOutbox:
             lease_id, reason = self._cancels.pop(command_id)
             message.cancels.add(command_id=command_id, lease_id=lease_id, reason=reason)
 
-    def _take_commands(self, message: pb.ConnectResponse) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """Add commands to the message; return those added and those that are unreadable."""
-        sent: list[tuple[str, str]] = []
-        unreadable: list[tuple[str, str]] = []
-        if not self._batches:
-            return sent, unreadable
+    def _take_result_acks(self, message: pb.ConnectResponse) -> None:
+        acks = message.result_acks
+        for _ in range(min(len(self._result_acks), MAX_ITEMS_PER_MESSAGE)):
+            (command_id, lease_id), outcome, fault = self._result_acks.popleft()
+            if fault.code:
+                rejected = acks.add(command_id=command_id, lease_id=lease_id, verdict=pb.RESULT_VERDICT_REJECTED)
+                rejected.reason.code, rejected.reason.message = fault
+            else:
+                acks.add(command_id=command_id, lease_id=lease_id, verdict=_VERDICTS[outcome])
+
+    def _take_output_acks(self, message: pb.ConnectResponse) -> None:
+        for lease in list(self._output_acks)[:MAX_ITEMS_PER_MESSAGE]:
+            _, offset, fault = self._output_acks.pop(lease)
+            ack = message.output_acks.add(command_id=lease.command_id, lease_id=lease.lease_id, offset=offset)
+            if fault.code:
+                ack.reason.code, ack.reason.message = fault
+
+    def _take_commands(
+        self, message: pb.ConnectResponse, sent: list[tuple[str, str]], unreadable: list[tuple[str, str]]
+    ) -> None:
+        """Add commands to the message, and to the list of those sent or of those that are unreadable."""
         lease_id, after_heartbeat, commands = self._batches[0]
         assignments = message.commands.assignments
         bytes_left = MAX_COMMANDS_BYTES
@@ -183,7 +206,6 @@ class AgentOutbox:
             message.commands.after_heartbeat = after_heartbeat
         else:
             message.ClearField("commands")
-        return sent, unreadable
 
 
 def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:
@@ -193,17 +215,3 @@ def _read(assignment: pb.Assignment, claimed: ClaimedCommand) -> bool:
     except (DecodeError, UnicodeDecodeError):
         return False
     return assignment.command.command_id == claimed.command_id
-
-
-def _fill_ack(ack: pb.ResultAck, answer: ResultAnswer) -> None:
-    ack.command_id, ack.lease_id = answer.lease
-    ack.verdict = pb.RESULT_VERDICT_REJECTED if answer.fault.code else _VERDICTS[answer.outcome]
-    if answer.fault.code:
-        ack.reason.code, ack.reason.message = answer.fault
-
-
-def _fill_output_ack(ack: pb.OutputAck, answer: OutputAnswer) -> None:
-    ack.command_id, ack.lease_id = answer.lease
-    ack.offset = answer.offset
-    if answer.fault.code:
-        ack.reason.code, ack.reason.message = answer.fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import Any
 
@@ -26,7 +27,7 @@ from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.rpc.malformed import Malformed
 from distributor.rpc.status import to_grpc
 from distributor.rpc.unpacking import unpacked
-from distributor.tasks import off_loop
+from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.wire.at_rest_packer import STORED_PLAIN
 from distributor.wire.message_packer import PLAIN, MessagePacker
@@ -62,6 +63,7 @@ class AgentStream:
     __slots__ = (
         "_acks_due",
         "_context",
+        "_debugging",
         "_ending",
         "_handler",
         "_last_write_seconds",
@@ -98,10 +100,13 @@ class AgentStream:
         self._packer = packer
         self._outbox = AgentOutbox()
         self._writer: asyncio.Task[None] | None = None
-        self._written = asyncio.Event()
+        self._written: asyncio.Event | None = None
+        """Set by the next write; exists only while the reader waits for it."""
         self._ending: asyncio.Task[None] | None = None
         self._acks_due: asyncio.TimerHandle | None = None
         self._handler: asyncio.Task[Any] | None = None
+        # Asked once: asking a logger is not free, and the level does not change.
+        self._debugging = logger.is_enabled_for(logging.DEBUG)
 
     # The AttachedAgent port
 
@@ -175,13 +180,15 @@ class AgentStream:
         """
         self._handler = asyncio.current_task()
         while True:
-            await self._room_for_answers()
+            if self._outbox.waiting_acks > MAX_WAITING_ACKS:
+                await self._room_for_answers()
             request = await self._context.read()
             if request is grpc.aio.EOF:
                 return False
             if isinstance(request, Malformed):
                 raise request.error
-            request = await unpacked(self._packer, request)
+            if request.gzip:
+                request = await unpacked(self._packer, request)
             now = monotonic_ms()
             try:
                 await self._handle(request, now)
@@ -213,8 +220,9 @@ class AgentStream:
 
     async def _room_for_answers(self) -> None:
         while self._outbox.waiting_acks > MAX_WAITING_ACKS and self._writer is not None:
-            self._written.clear()
+            self._written = asyncio.Event()
             await self._written.wait()
+        self._written = None
 
     async def _handle(self, request: pb.ConnectRequest, now: float) -> None:
         session = self.session
@@ -228,10 +236,15 @@ class AgentStream:
             if alone and not (session.more_waiting and session.credit > 0):
                 return
         size = request.ByteSize() if request.results or self.at_rest.enabled else 0
-        reported = await off_loop(size, report, request, session.agent_id, self.at_rest)
-        log_ignored(session, reported)
+        if size > LARGE_BYTES:
+            reported = await off_loop(size, report, request, session.agent_id, self.at_rest)
+        else:
+            reported = report(request, session.agent_id, self.at_rest)
+        if self._debugging:
+            log_ignored(session, reported)
         answers = await self._reports.handle(session, reported, now)
-        log_rejected(session, answers)
+        if self._debugging:
+            log_rejected(session, answers)
         if answers.results or answers.outputs:
             self._outbox.answer(answers)
             if answers.outputs or session.draining or self._outbox.waiting_acks >= MAX_ITEMS_PER_MESSAGE:
@@ -264,29 +277,25 @@ class AgentStream:
 
     async def _write(self) -> None:
         try:
-            while self._ending is None:
+            while self._ending is None and self._outbox.waiting:
                 message, sent, unreadable = self._outbox.take()
                 if unreadable:
                     await self._give_up(unreadable)
                 if message is not None:
-                    await self._write_message(message, sent)
-                elif not unreadable:
-                    return
+                    if sent and self.accepts_gzip:
+                        message = await self._packer.pack(message, len(sent))
+                    await self._context.write(message)
+                    if sent:
+                        self.session.sent(sent, monotonic_ms())
+                    if self._written is not None:
+                        self._written.set()
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             # The stream broke. The reader notices too, and the deadlines cover commands already sent.
             logger.debug("cannot write to the agent", error=str(error), agent_id=self.session.agent_id)
         finally:
             self._writer = None
-            self._written.set()
-
-    async def _write_message(self, message: pb.ConnectResponse, sent: list[tuple[str, str]]) -> None:
-        if self.accepts_gzip and message.HasField("commands"):
-            message = await self._packer.pack(message, len(message.commands.assignments))
-        await self._context.write(message)
-        now = monotonic_ms()
-        for command_id, lease_id in sent:
-            self.session.sent(command_id, lease_id, now)
-        self._written.set()
+            if self._written is not None:
+                self._written.set()
 
     async def _give_up(self, unreadable: list[tuple[str, str]]) -> None:
         """Fail commands that cannot be decoded."""

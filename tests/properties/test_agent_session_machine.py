@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from distributor.model.agent_session import AgentSession
+from tests.support.session_stages import stages
 
 IDS = [str(number) for number in range(6)]
 """Few, so that most of what is said is about a command that is in flight."""
@@ -44,9 +45,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(command_id=COMMANDS, lease_id=LEASES)
     def send(self, command_id: str, lease_id: str) -> None:
-        before = self.session.stages(command_id, lease_id).sent
-        self.session.sent(command_id, lease_id, self.now)
-        after = self.session.stages(command_id, lease_id).sent
+        before = stages(self.session, command_id, lease_id).sent
+        self.session.sent([(command_id, lease_id)], self.now)
+        after = stages(self.session, command_id, lease_id).sent
         assert (after is not None) == (self.leases.get(command_id) == lease_id)
         assert before in (None, after)
 
@@ -122,7 +123,7 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def stages_come_in_their_order(self) -> None:
         for command_id, lease_id in self.leases.items():
-            _, acknowledged, started = self.session.stages(command_id, lease_id)
+            _, acknowledged, started = stages(self.session, command_id, lease_id)
             assert started is None or (acknowledged is not None and 0 <= acknowledged <= started)
 
 

@@ -39,7 +39,7 @@ class World:
         self.reports = AgentReports(self.store, self.output, self.wakeups, policy, max_result_bytes)
         self.session = AgentSession("agent123", 1, 5, 0.0)
         self.session.claimed("c1", "lease", 1, 100.0)
-        self.session.sent("c1", "lease", 101.0)
+        self.session.sent([("c1", "lease")], 101.0)
 
     async def say(self, now: float = 110.0, **report: Any) -> Answers:
         return await self.reports.handle(self.session, Report(**report), now)

@@ -6,10 +6,9 @@ import pytest
 
 from distributor.model.agent_session import AgentSession
 from distributor.model.control import CONTROL_ROOM
-from distributor.model.in_flight import InFlight, StageOffsets
+from distributor.model.in_flight import InFlight
 from distributor.model.protocol_violation import ProtocolViolation
-
-NOTHING = StageOffsets(None, None, None)
+from tests.support.session_stages import NOTHING, Stages, stages
 
 
 def session(capacity: int = 3) -> AgentSession:
@@ -26,8 +25,8 @@ def with_command(capacity: int = 3) -> AgentSession:
 def test_what_is_answered_before_its_write_is_known_to_be_done_was_sent(step: str) -> None:
     opened = with_command()
     assert getattr(opened, step)("c1", "lease1", 1_004.0)
-    opened.sent("c1", "lease1", 1_009.0)
-    assert opened.stages("c1", "lease1")[:2] == (4, 4)
+    opened.sent([("c1", "lease1")], 1_009.0)
+    assert stages(opened, "c1", "lease1")[:2] == (4, 4)
 
 
 def test_a_new_session() -> None:
@@ -198,18 +197,18 @@ def test_room_of_a_claim_is_reserved_until_it_ends() -> None:
 def test_stages_are_milliseconds_from_the_claim_and_written_once() -> None:
     opened = with_command()
     for offset in (0.0, 500.0):
-        opened.sent("c1", "lease1", 1_001.9 + offset)
+        opened.sent([("c1", "lease1")], 1_001.9 + offset)
     assert opened.received("c1", "lease1", 1_005.0)
     assert not opened.received("c1", "lease1", 1_500.0)
     assert opened.started("c1", "lease1", 1_007.0)
     assert not opened.started("c1", "lease1", 1_500.0)
-    assert opened.stages("c1", "lease1") == StageOffsets(1, 5, 7)
+    assert stages(opened, "c1", "lease1") == Stages(1, 5, 7)
 
 
 def test_what_has_started_has_been_received() -> None:
     opened = with_command()
     assert opened.started("c1", "lease1", 1_009.0)
-    assert opened.stages("c1", "lease1") == StageOffsets(9, 9, 9)
+    assert stages(opened, "c1", "lease1") == Stages(9, 9, 9)
     assert not opened.received("c1", "lease1", 1_010.0)
 
 
@@ -218,10 +217,10 @@ def test_what_is_not_in_flight_makes_no_progress(command_id: str, lease_id: str)
     opened = with_command()
     assert not opened.received(command_id, lease_id, 1_001.0)
     assert not opened.started(command_id, lease_id, 1_001.0)
-    assert opened.stages(command_id, lease_id) == NOTHING
+    assert stages(opened, command_id, lease_id) == NOTHING
     assert not opened.holds(command_id, lease_id)
-    opened.sent(command_id, lease_id, 1_001.0)
-    assert opened.stages("c1", "lease1") == NOTHING
+    opened.sent([(command_id, lease_id)], 1_001.0)
+    assert stages(opened, "c1", "lease1") == NOTHING
 
 
 def test_what_has_ended_leaves_room() -> None:
@@ -232,7 +231,7 @@ def test_what_has_ended_leaves_room() -> None:
     opened.ended("c1", "lease1")
     opened.ended("c1", "lease1")
     assert opened.credit == 1
-    assert opened.stages("c1", "lease1") == NOTHING
+    assert stages(opened, "c1", "lease1") == NOTHING
 
 
 def test_only_the_attempt_in_flight_is_lost() -> None:
@@ -254,7 +253,7 @@ def test_an_adopted_command_keeps_what_is_known_of_it() -> None:
     assert opened.credit == 2
     assert not opened.received("c1", "lease1", 1_000.0)
     assert opened.started("c1", "lease1", 1_000.0)
-    assert opened.stages("c1", "lease1") == StageOffsets(None, 20, 500)
+    assert stages(opened, "c1", "lease1") == Stages(None, 20, 500)
 
 
 def test_control_commands_take_up_no_room_and_have_a_bound_of_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -35,6 +36,32 @@ def taken(outbox: AgentOutbox) -> pb.ConnectResponse:
 
 def test_nothing_to_send() -> None:
     assert AgentOutbox().take() == NOTHING
+
+
+FILLED: Final[dict[str, Callable[[AgentOutbox], object]]] = {
+    "a heartbeat reply": lambda outbox: outbox.control().heartbeat_reply,
+    "a cancel": lambda outbox: outbox.cancel("c0", "lease", "enough"),
+    "a result ack": lambda outbox: outbox.answer(Answers([ResultAnswer(leased("c1"), CompletionOutcome.STORED)])),
+    "an output ack": lambda outbox: outbox.answer(Answers(outputs=[OutputAnswer(leased("c2"), 100)])),
+    "a command": lambda outbox: outbox.deliver(claim("c3"), after_heartbeat=6),
+}
+
+
+@pytest.mark.parametrize("fill", FILLED.values(), ids=FILLED)
+def test_something_waits_until_it_is_taken(fill: Callable[[AgentOutbox], object]) -> None:
+    outbox = AgentOutbox()
+    waiting = [outbox.waiting]
+    fill(outbox)
+    waiting.append(outbox.waiting)
+    outbox.take()
+    waiting.append(outbox.waiting)
+    assert waiting == [False, True, False]
+
+
+def test_a_cancel_of_a_command_that_never_came_waits_for_nothing_to_be_sent() -> None:
+    outbox = AgentOutbox()
+    outbox.cancel_early("c1", "enough")
+    assert not outbox.waiting
 
 
 def test_everything_that_fits_travels_together() -> None:

@@ -26,6 +26,7 @@ from tests.support.memory_sessions import MemorySessions
 from tests.support.memory_stores import MemoryOutputLog, MemoryStore
 from tests.support.scripted_context import ScriptedContext
 from tests.support.serving_agent import background
+from tests.support.session_stages import stages
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 
@@ -180,7 +181,7 @@ async def test_a_write_that_was_stuck_is_no_receipt_of_the_attempt_after_it(worl
     world.context.deaf = False
     await until(lambda: world.told == ["run c1"])
     await world.stream.close()
-    assert world.session.stages("c1", "lease-2").sent is None
+    assert stages(world.session, "c1", "lease-2").sent is None
 
 
 async def test_a_command_that_cannot_be_read_fails_and_the_stream_goes_on(world: World) -> None:
