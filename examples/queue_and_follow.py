@@ -19,7 +19,7 @@ async def main(agent_id: str, *argv: str) -> int:
     async with CommandClient(load_client_settings().server) as client:
         queued = await client.queue(CommandRequest(agent_id, "EXEC", {"argv": argv}, time_limit_seconds=60))
         # Resumes if the server is unavailable for a while: each byte arrives exactly once.
-        async for update in client.watch(queued.command.command_id):
+        async for update in client.watch(queued.command_id):
             match update:
                 case CommandState():
                     print(f"[{update.status}]", file=sys.stderr)

@@ -98,7 +98,7 @@ def _complete(delays: Delays, count: int) -> Delays:
 
 async def _queue(client: CommandClient, lines: int) -> str:
     request = CommandRequest(AGENT_ID, CLOCK, {"lines": lines, "pause": LINE_PAUSE_SECONDS})
-    return (await client.queue(request)).command.command_id
+    return (await client.queue(request)).command_id
 
 
 def _findings(name: str, delays: Delays) -> list[Finding]:

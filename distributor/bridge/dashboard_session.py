@@ -251,7 +251,7 @@ class DashboardSession:
     async def _queue(self, request: requests.Queue) -> None:
         self._snapshots.check_subscription_limit(self._dashboard)
         queued = await self._services.calls.queue(request)
-        command_id = queued.command.command_id
+        command_id = queued.command_id
         self._dashboard.send(
             messages.command_accepted(command_id, request.command.agent_id, queued.already_queued, request.request_id)
         )

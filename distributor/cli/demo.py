@@ -68,7 +68,7 @@ async def _run_one(server: HasAgent, address: str, offline_after: float) -> None
     async with CommandClient(address) as client:
         argv = ["sh", "-c", PROGRAM]
         queued = await client.queue(CommandRequest(AGENT_ID, "EXEC", {"argv": argv}))
-        command_id = queued.command.command_id
+        command_id = queued.command_id
         click.echo(f"\nQueued {command_id} for {AGENT_ID}: EXEC\n\n  $ {shlex.join(argv)}\n")
         receipts = Receipts()
         async for update in client.watch(command_id):

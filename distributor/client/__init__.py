@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Connectivity
-from distributor.client.values import (
-    Queued,
-    QueuedCommand,
-    QueueOutcome,
-)
+from distributor.client.queued_command import QueuedCommand
+from distributor.client.values import Queued, QueueOutcome
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -15,6 +15,7 @@ from distributor.client import values
 from distributor.client.options import ClientOptions
 from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
+from distributor.client.queued_command import QueuedCommand
 from distributor.client.reconnecting import Deadline
 from distributor.client.translation import (
     agent_of,
@@ -54,7 +55,7 @@ class CommandClient:
 
         async with CommandClient("127.0.0.1:50051") as client:
             queued = await client.queue(CommandRequest("agent123", "PING"))
-            result = await client.wait(queued.command.command_id, timeout_seconds=30)
+            result = await client.wait(queued.command_id, timeout_seconds=30)
 
     `async with` opens one connection, which any number of tasks of that event loop may share. Failed calls raise errors
     of `distributor.errors`. Calls are retried while the server is unavailable, within the bounds of `ClientOptions`;
@@ -86,7 +87,7 @@ class CommandClient:
             await self._channel.close()
         self._channel = self._opened_stub = self._opened_streams = self._opened_queueing = None
 
-    async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> values.QueuedCommand:
+    async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.
 
         Any number of tasks may call this at the same time: while one request is in flight, the commands of others
@@ -98,7 +99,7 @@ class CommandClient:
         answer = await self._calls.call(self._queueing.call, wired)
         # A minted key can only have been used by an earlier try of this call.
         already_queued = answer.already_queued and bool(request.idempotency_key)
-        return values.QueuedCommand(command_of(answer.command, answer.state), already_queued)
+        return QueuedCommand(wired, answer, already_queued)
 
     async def queue_many(self, requests: Iterable[CommandRequest]) -> list[values.QueueOutcome]:
         """Queue any number of commands, in order; one outcome for each, in the same order.
@@ -269,4 +270,4 @@ class CommandClient:
 
 
 def _minted_key() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

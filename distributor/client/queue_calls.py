@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
 
+from distributor.client.deadlines import Deadlines
 from distributor.client.gathering import DEFAULT_LIMITS, Gathering, GatheringLimits
+from distributor.client.queued_command import Answer
 from distributor.client.status import concerns_each, deadline_exceeded, error_of, error_of_outcome
 from distributor.tasks import stop_tasks
-from distributor.v1.command_service_pb2 import (
-    QueueCommandOutcome,
-    QueueCommandRequest,
-    QueueCommandResponse,
-    QueueCommandsRequest,
-)
+from distributor.v1.command_service_pb2 import QueueCommandOutcome, QueueCommandRequest, QueueCommandsRequest
 
 if TYPE_CHECKING:
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
 
-Answer: TypeAlias = QueueCommandResponse | QueueCommandOutcome
-"""Either has the command, its state, and whether it was queued before."""
 _Awaited: TypeAlias = "asyncio.Future[Answer | Exception | None]"
 
 _ENVELOPE_BYTES: Final = 8
@@ -74,16 +69,15 @@ class QueueCalls:
         self._loop = asyncio.get_running_loop()
         self._gathering: Gathering[_Call] = Gathering(limits)
         self._groups: set[_Group] = set()
-        self._unanswered: set[_Call] = set()
+        self._unanswered: Deadlines[_Call] = Deadlines(self._loop, _expire)
         self._next_look: asyncio.Handle | None = None
         self._looks_soon = False
 
     async def call(self, request: QueueCommandRequest, timeout: float) -> Answer:
         """Queue one command. Raises an error of `distributor.errors`; Unavailable after `timeout` seconds."""
         call = _Call(request, self._loop.time() + timeout, self._loop.create_future())
-        self._unanswered.add(call)
+        self._unanswered.add(call, call.deadline)
         self._wait(call)
-        timer = self._loop.call_at(call.deadline, _expire, call.answer)
         try:
             answer = await call.answer
             if answer is None:
@@ -92,7 +86,6 @@ class QueueCalls:
             self._leave(call)
             raise
         finally:
-            timer.cancel()
             self._unanswered.discard(call)
         if isinstance(answer, grpc.aio.AioRpcError):
             # An error for each caller, as callers may change theirs.
@@ -105,8 +98,9 @@ class QueueCalls:
 
     async def close(self) -> None:
         """Cancel all calls."""
-        for call in self._unanswered:
+        for call in self._unanswered.items:
             call.answer.cancel()
+        self._unanswered.close()
         if self._next_look is not None:
             self._next_look.cancel()
         await stop_tasks([group.task for group in self._groups if group.task is not None])
@@ -169,11 +163,7 @@ class QueueCalls:
         if len(calls) == 1:
             return [await self._stub.QueueCommand(calls[0].request, timeout=timeout)]
         batch = QueueCommandsRequest(requests=[call.request for call in calls], with_commands=True)
-        outcomes = (await self._stub.QueueCommands(batch, timeout=timeout)).outcomes
-        for call, outcome in zip(calls, outcomes, strict=True):
-            if outcome.command_id:
-                outcome.command.params.CopyFrom(call.request.command.params)
-        return outcomes
+        return (await self._stub.QueueCommands(batch, timeout=timeout)).outcomes
 
     def _fail(self, group: _Group, failure: Exception) -> None:
         """Answer each call with `failure`, or send each alone if one request may have made the batch fail."""
@@ -189,6 +179,6 @@ class QueueCalls:
                 self._wait(call, alone=True)
 
 
-def _expire(answer: _Awaited) -> None:
-    if not answer.done():
-        answer.set_result(None)
+def _expire(call: _Call) -> None:
+    if not call.answer.done():
+        call.answer.set_result(None)

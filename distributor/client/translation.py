@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.client import values
@@ -110,11 +111,12 @@ def wire_agent_status(status: AgentStatus) -> command_service_pb2.AgentStatus.Va
     return AGENT_STATUS_TO_WIRE[status]
 
 
-def command_of(wire: command_pb2.Command, state: command_pb2.CommandState) -> Command:
-    """A command and its state as one value."""
+def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, params: Struct | None = None) -> Command:
+    """A command and its state as one value; `params` if `wire` came without its own."""
+    params = wire.params if params is None else params
     return Command(
-        state=_state(wire, state, params_summary(wire.params)),
-        params=plain_struct(wire.params),
+        state=_state(wire, state, params_summary(params)),
+        params=plain_struct(params),
         time_limit_ms=wire.time_limit.ToMilliseconds(),
         queue_ttl_ms=wire.queue_ttl.ToMilliseconds(),
         offline=OFFLINE_FROM_WIRE.get(wire.offline_policy, OfflinePolicy.QUEUE),

@@ -9,15 +9,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from distributor.errors import DistributorError
-from distributor.model.command import Command
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedCommand:
-    """A queued command. `already_queued`: an earlier request with the caller's idempotency key had queued it."""
-
-    command: Command
-    already_queued: bool
 
 
 @dataclass(frozen=True, slots=True)

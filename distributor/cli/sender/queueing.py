@@ -33,10 +33,10 @@ async def _send_one(
     queued = await client.queue(request, hold_output=options.holds_output(1))
     if options.waits:
         screen.message(_queued_text(queued))
-        return await CommandWait(client, screen, [queued.command.command_id], options).run()
+        return await CommandWait(client, screen, [queued.command_id], options).run()
     if screen.for_people:
         screen.text(_queued_text(queued))
-        screen.message(f"watch it with: command-sender watch {queued.command.command_id}")
+        screen.message(f"watch it with: command-sender watch {queued.command_id}")
     else:
         form = command_document(queued.command) | {"alreadyQueued": queued.already_queued}
         (screen.document if screen.format == "json" else screen.record)(form)

@@ -12,13 +12,17 @@ import pytest
 from distributor import errors
 from distributor.client import (
     ClientOptions,
+    Command,
     CommandClient,
     CommandRequest,
     CommandStatus,
     OfflinePolicy,
     Queued,
     QueuedCommand,
+    queued_command,
 )
+from distributor.client.translation import command_of
+from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as wire
 from tests.integration.client.conftest import QUICK
 from tests.support.answered_errors import Refusal
@@ -97,6 +101,27 @@ async def test_callers_at_the_same_time_share_a_call(client: CommandClient, faul
         assert not outcome.already_queued
         assert (outcome.command.state.agent_id, outcome.command.params) == (request.agent_id, request.params)
     assert sorted(ids(outcomes)) == sorted(await stored(client))
+
+
+async def test_a_queued_command_tells_its_id_without_being_decoded(
+    client: CommandClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+
+    def counted(command: command_pb2.Command, *others: Any) -> Command:
+        decoded.append(command.command_id)
+        return command_of(command, *others)
+
+    monkeypatch.setattr(queued_command, "command_of", counted)
+
+    outcomes = await queue_together(client, requests(3))
+
+    queued = [outcome for outcome in outcomes if isinstance(outcome, QueuedCommand)]
+    assert sorted(one.command_id for one in queued) == sorted(await stored(client))
+    assert decoded == []
+    assert queued[0].command is queued[0].command
+    assert decoded == [queued[0].command_id]
+    assert queued[0].command_id in repr(queued[0])
 
 
 async def test_callers_gather_while_a_call_is_in_flight(client: CommandClient, faults: RpcFaults) -> None:
