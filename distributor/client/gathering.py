@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ Item = TypeVar("Item", bound=Hashable)
 class GatheringLimits:
     """Bounds on groups. A group has at most `items` items and about `size_bytes` bytes; one larger item goes alone.
 
-    At most `in_flight` groups are on their way. An item waits for the answer to another group for at most
-    `patience_seconds`, unless that many are on their way.
+    At most `in_flight` groups are on their way. While fewer are, an item waits for the answer to another group for at
+    most `patience_seconds`. With `enough` items, the cost of a call is small beside that of its items.
     """
 
     items: int = 250
+    enough: int = 25
     size_bytes: int = 1_048_576
     in_flight: int = 4
     patience_seconds: float = 0.005
@@ -37,7 +39,8 @@ class Gathering(Generic[Item]):
     """Gathers items into groups, in order, as Nagle's algorithm gathers bytes into segments (RFC 896).
 
     A group leaves at once if none is in flight or it is full; otherwise when one has been answered, or when its oldest
-    item has waited for long enough. Times are seconds of any monotonic clock.
+    item has waited for long enough. Two groups with enough items overlap: the server has one while callers work on the
+    answers to the other, and then queue again. Times are seconds of any monotonic clock.
     """
 
     def __init__(self, limits: GatheringLimits = DEFAULT_LIMITS) -> None:
@@ -65,8 +68,8 @@ class Gathering(Generic[Item]):
         if not self._may_leave(now):
             return []
         group: list[Item] = []
-        size_bytes = 0
-        while self._waiting and len(group) < self._limits.items:
+        size_bytes, most = 0, self._most_items()
+        while self._waiting and len(group) < most:
             item, waiting = next(iter(self._waiting.items()))
             if group and (waiting.alone or size_bytes + waiting.size_bytes > self._limits.size_bytes):
                 break
@@ -93,5 +96,14 @@ class Gathering(Generic[Item]):
         leaves_at = self.leaves_at
         if leaves_at is None:
             return False
-        full = len(self._waiting) >= self._limits.items or self._waiting_bytes >= self._limits.size_bytes
-        return not self._in_flight or full or now >= leaves_at
+        waiting = len(self._waiting)
+        full = waiting >= self._limits.items or self._waiting_bytes >= self._limits.size_bytes
+        overlaps = self._in_flight == 1 and waiting >= self._limits.enough
+        return not self._in_flight or overlaps or full or now >= leaves_at
+
+    def _most_items(self) -> int:
+        """The most items of the next group: half of those that wait, if they are enough for two groups."""
+        waiting = len(self._waiting)
+        if not self._in_flight and waiting >= 2 * self._limits.enough:
+            return min(self._limits.items, math.ceil(waiting / 2))
+        return self._limits.items

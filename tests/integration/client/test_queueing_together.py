@@ -95,12 +95,29 @@ async def test_callers_at_the_same_time_share_a_call(client: CommandClient, faul
     outcomes = await queue_together(client, wanted)
 
     assert faults.calls["QueueCommand"] == 0
-    assert batch_sizes(faults) == [250, 50]
+    assert batch_sizes(faults) == [150, 150]
     for request, outcome in zip(wanted, outcomes, strict=True):
         assert isinstance(outcome, QueuedCommand)
         assert not outcome.already_queued
         assert (outcome.command.state.agent_id, outcome.command.params) == (request.agent_id, request.params)
     assert sorted(ids(outcomes)) == sorted(await stored(client))
+
+
+async def test_callers_that_queue_again_keep_two_calls_in_flight(client: CommandClient, faults: RpcFaults) -> None:
+    async def caller(number: int) -> None:
+        for _ in range(4):
+            await client.queue(CommandRequest("a1", "PING", {"n": number}))
+
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        with faults.held("QueueCommands"):
+            for number in range(50):
+                group.create_task(caller(number))
+            await faults.until(lambda: faults.calls["QueueCommands"] == 2)
+            assert batch_sizes(faults) == [25, 25]
+
+    # Answers may arrive together, so the callers of two calls can divide differently.
+    assert sum(batch_sizes(faults)) + faults.calls["QueueCommand"] == 200
+    assert faults.calls.total() <= 16
 
 
 async def test_a_queued_command_tells_its_id_without_being_decoded(

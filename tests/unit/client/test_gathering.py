@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distributor.client.gathering import Gathering, GatheringLimits
 
-LIMITS = GatheringLimits(items=3, size_bytes=100, in_flight=2, patience_seconds=5)
+LIMITS = GatheringLimits(items=3, enough=3, size_bytes=100, in_flight=2, patience_seconds=5)
 
 
 def gathering(*items: str, size_bytes: int = 1, now: float = 0) -> Gathering[str]:
@@ -56,6 +58,45 @@ def test_a_group_full_of_bytes_does_not_wait() -> None:
     waiting.add("b", 60, 1)
     waiting.add("c", 60, 1)
     assert waiting.take_group(1) == ["b"]
+
+
+OVERLAPPING = GatheringLimits(items=50, enough=10)
+
+
+def overlapping(count: int) -> Gathering[int]:
+    waiting: Gathering[int] = Gathering(OVERLAPPING)
+    for item in range(count):
+        waiting.add(item, 1, 0)
+    return waiting
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(19, [19]), (20, [10, 10]), (41, [21, 20]), (130, [50, 50])])
+def test_those_that_are_enough_for_two_groups_leave_in_two(count: int, sizes: list[int]) -> None:
+    waiting = overlapping(count)
+    assert [len(group) for group in iter(lambda: waiting.take_group(0), [])] == sizes
+
+
+def test_two_groups_stay_in_flight_while_their_callers_queue_again() -> None:
+    waiting = overlapping(40)
+    in_flight = [waiting.take_group(0), waiting.take_group(0)]
+    for turn in range(10):
+        answered = in_flight.pop(0)
+        waiting.group_ended()
+        assert waiting.take_group(turn) == []
+        for item in answered:
+            waiting.add(item, 1, turn)
+        in_flight.append(waiting.take_group(turn))
+        assert [len(group) for group in in_flight] == [20, 20]
+
+
+def test_too_few_to_overlap_wait_for_the_answer() -> None:
+    waiting = overlapping(1)
+    waiting.take_group(0)
+    for item in range(9):
+        waiting.add(item, 1, 0)
+    assert waiting.take_group(0) == []
+    waiting.add(9, 1, 0)
+    assert len(waiting.take_group(0)) == 10
 
 
 def test_no_more_groups_are_in_flight_than_allowed() -> None:
