@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.command import CommandState, Reason
 from distributor.model.lifecycle import CommandStatus
 
 
@@ -29,8 +29,9 @@ class EventKind(StrEnum):
 class CommandChanged(NamedTuple):
     """A command changed to `revision`.
 
-    `whole` is its state if the event carries all of it, as those of kind QUEUED and FINISHED do. Otherwise `changes`
-    has the new value of each changed field besides status and attempt, named as in CommandState and Receipts.
+    `whole` is its state if the event carries all of it, as those of kind QUEUED and FINISHED do. Otherwise `receipts`
+    and `changes` have the new value of each changed field besides status and attempt, named as in Receipts and
+    CommandState.
     """
 
     kind: EventKind
@@ -41,6 +42,7 @@ class CommandChanged(NamedTuple):
     attempt: int
     reason: Reason = Reason()
     whole: CommandState | None = None
+    receipts: Mapping[str, int] = {}
     changes: Mapping[str, Any] = {}
 
 
@@ -85,9 +87,6 @@ class EventBatch(NamedTuple):
     """True if earlier events are missing because they are no longer retained."""
 
 
-_RECEIPTS: Final = frozenset(Receipts._fields)
-
-
 def merged(state: CommandState | None, change: CommandChanged) -> CommandState | None:
     """The newer of `state` and the state after `change`; None if `state` lacks changes before it: reread it."""
     if state is not None and change.revision <= state.revision:
@@ -96,15 +95,10 @@ def merged(state: CommandState | None, change: CommandChanged) -> CommandState |
         return change.whole
     if state is None or change.revision != state.revision + 1:
         return None
-    changes = change.changes
-    times = {name: value for name, value in changes.items() if name in _RECEIPTS}
-    others = (
-        {name: value for name, value in changes.items() if name not in _RECEIPTS} if len(times) < len(changes) else {}
-    )
     return state._replace(
         revision=change.revision,
         status=change.status,
         attempt=change.attempt,
-        receipts=state.receipts._replace(**times) if times else state.receipts,
-        **others,
+        receipts=state.receipts._replace(**change.receipts) if change.receipts else state.receipts,
+        **change.changes,
     )

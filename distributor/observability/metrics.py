@@ -90,10 +90,11 @@ class Metrics:
         """Count a command that reached a terminal status, and observe each stage that it passed."""
         self._finished[status].inc()
         previous_ms = receipts.queued_ms
-        for buckets, passed_ms in zip(self._stage_seconds.values(), _stage_ends(receipts), strict=True):
+        ends = (receipts.assigned_ms, receipts.acknowledged_ms, receipts.started_ms, receipts.finished_ms)
+        for buckets, passed_ms in zip(self._stage_seconds, ends, strict=True):
             if not passed_ms or not previous_ms:
                 return
-            buckets.observe(max(0, passed_ms - previous_ms) / 1_000)
+            buckets.observe((passed_ms - previous_ms) / 1_000 if passed_ms > previous_ms else 0.0)
             previous_ms = passed_ms
 
     def poll_batch(self, size: int) -> None:
@@ -149,7 +150,7 @@ class Metrics:
         stages = Histogram(
             self.registry, "distributor_stage_seconds", "Time commands spent in a stage.", _LATENCY_BOUNDS, ["stage"]
         )
-        self._stage_seconds = {stage: stages.child(stage.value) for stage in Stage}
+        self._stage_seconds = [stages.child(stage.value) for stage in Stage]
         self._poll_batch = Histogram(
             self.registry, "distributor_poll_batch_size", "Commands claimed for one agent at once.", _BATCH_BOUNDS
         ).child()
@@ -194,7 +195,3 @@ class Metrics:
             registry=self.registry,
         )
         self._compressed = {what: (plain.labels(what.value), packed.labels(what.value)) for what in Compressed}
-
-
-def _stage_ends(receipts: Receipts) -> tuple[int, int, int, int]:
-    return receipts.assigned_ms, receipts.acknowledged_ms, receipts.started_ms, receipts.finished_ms

@@ -29,7 +29,7 @@ _KINDS: Final = {kind.value: kind for kind in EventKind}
 _STATUSES: Final = {status.value: status for status in CommandStatus}
 _TEXTS: Final = frozenset({"agent_id", "type", "status", "params_summary", "code", "message"})
 _NUMBERS: Final = frozenset({"revision", "priority", "attempt", "cancel_ms", "epoch", "end_offset", *Receipts._fields})
-_CHANGES: Final = frozenset({"cancel_ms", *Receipts._fields})
+_RECEIPTS: Final = frozenset(Receipts._fields)
 NO_REASON: Final = Reason()
 _MAX_NUMBER: Final = 2**63
 
@@ -160,10 +160,11 @@ def _command_changed(kind: EventKind, command_id: str, document: Mapping[str, An
     if kind is EventKind.QUEUED or kind is EventKind.FINISHED:
         whole = _whole(command_id, status, reason, document)
         return CommandChanged(kind, command_id, agent_id, revision, status, attempt, reason, whole)
-    changes = {name: value for name, value in document.items() if name in _CHANGES}
-    if "code" in document:
-        changes["reason"] = reason
-    return CommandChanged(kind, command_id, agent_id, revision, status, attempt, reason, None, changes)
+    receipts = {name: value for name, value in document.items() if name in _RECEIPTS}
+    changes: dict[str, Any] = {"reason": reason} if "code" in document else {}
+    if "cancel_ms" in document:
+        changes["cancel_ms"] = document["cancel_ms"]
+    return CommandChanged(kind, command_id, agent_id, revision, status, attempt, reason, None, receipts, changes)
 
 
 def _whole(command_id: str, status: CommandStatus, reason: Reason, document: Mapping[str, Any]) -> CommandState:

@@ -6,8 +6,8 @@ them here, saves a quarter of the cost of a change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.delivery import ClaimRequest, Completion
@@ -15,8 +15,9 @@ from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand
 
-NO_REASON = Reason()
-_CLEARED_REASON = {"reason": NO_REASON}
+NO_REASON: Final = Reason()
+_NO_LONGER_A_REASON: Final = {"reason": NO_REASON}
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def queued_events(commands: Sequence[NewCommand], reply: Any) -> list[CommandChanged]:
@@ -52,9 +53,7 @@ def queued_events(commands: Sequence[NewCommand], reply: Any) -> list[CommandCha
 
 def assigned_events(requests: Sequence[ClaimRequest], reply: Any) -> list[CommandChanged]:
     """The event of each command that `claim` has assigned."""
-    first = {"assigned_ms": reply[0]}
-    # Another attempt begins without the reason why the one before has failed.
-    later = first | _CLEARED_REASON
+    receipts = {"assigned_ms": reply[0]}
     return [
         CommandChanged(
             EventKind.ASSIGNED,
@@ -65,7 +64,9 @@ def assigned_events(requests: Sequence[ClaimRequest], reply: Any) -> list[Comman
             one[i + 1],
             NO_REASON,
             None,
-            first if one[i + 1] == 1 else later,
+            receipts,
+            # Another attempt begins without the reason why the one before has failed.
+            _NOTHING if one[i + 1] == 1 else _NO_LONGER_A_REASON,
         )
         for place, request in enumerate(requests, start=1)
         for one in (reply[place],)

@@ -71,7 +71,7 @@ async def test_a_change_is_merged_into_the_state_before_it(watches: Watches) -> 
     watch = watches.open(["c1"])
     queued = state(status=CommandStatus.QUEUED, attempt=0)
     watches.note(changed(EventKind.QUEUED, queued))
-    watches.note(CommandChanged(EventKind.ASSIGNED, "c1", "agent123", 2, ASSIGNED, 1, changes={"assigned_ms": 7}))
+    watches.note(CommandChanged(EventKind.ASSIGNED, "c1", "agent123", 2, ASSIGNED, 1, receipts={"assigned_ms": 7}))
     receipts = queued.receipts._replace(assigned_ms=7)
     expected = queued._replace(status=ASSIGNED, attempt=1, revision=2, receipts=receipts)
     assert watch.take() == ([expected], [], False)
@@ -79,7 +79,7 @@ async def test_a_change_is_merged_into_the_state_before_it(watches: Watches) -> 
 
 async def test_a_state_must_be_read_where_changes_before_it_are_not_known(watches: Watches) -> None:
     watch = watches.open(["c1"])
-    started = CommandChanged(EventKind.STARTED, "c1", "agent123", 4, ASSIGNED, 1, changes={"started_ms": 9})
+    started = CommandChanged(EventKind.STARTED, "c1", "agent123", 4, ASSIGNED, 1, receipts={"started_ms": 9})
     watches.note(started)
     assert watch.take() == ([], ["c1"], False)
     watches.learn([state(revision=4)])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distributor.model.command import Reason
+from distributor.model.command import Reason, Receipts
 from distributor.model.event import CommandChanged, EventKind, merged
 from distributor.model.lifecycle import CommandStatus
 from tests.support.memory_stores import changed, state
@@ -12,7 +12,10 @@ QUEUED = state(status=CommandStatus.QUEUED, attempt=0, revision=1)
 
 def delta(revision: int, **changes: Any) -> CommandChanged:
     """A change that carries only what changed."""
-    return CommandChanged(EventKind.STARTED, "c1", "agent123", revision, CommandStatus.ASSIGNED, 1, changes=changes)
+    receipts = {name: changes.pop(name) for name in Receipts._fields if name in changes}
+    return CommandChanged(
+        EventKind.STARTED, "c1", "agent123", revision, CommandStatus.ASSIGNED, 1, receipts=receipts, changes=changes
+    )
 
 
 def test_an_older_change_changes_nothing() -> None:

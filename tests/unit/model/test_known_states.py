@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from distributor.model.command import Receipts
 from distributor.model.event import CommandChanged, EventKind
 from distributor.model.known_states import KnownStates
 from distributor.model.lifecycle import CommandStatus
@@ -10,7 +11,10 @@ QUEUED = state(status=CommandStatus.QUEUED, attempt=0, revision=1)
 
 def delta(revision: int, **changes: int) -> CommandChanged:
     """A change that carries only what changed."""
-    return CommandChanged(EventKind.STARTED, "c1", "agent123", revision, CommandStatus.ASSIGNED, 1, changes=changes)
+    receipts = {name: changes.pop(name) for name in Receipts._fields if name in changes}
+    return CommandChanged(
+        EventKind.STARTED, "c1", "agent123", revision, CommandStatus.ASSIGNED, 1, receipts=receipts, changes=changes
+    )
 
 
 def test_changes_are_merged_into_what_is_known() -> None:
