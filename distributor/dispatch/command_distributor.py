@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
-from typing import NamedTuple
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence, Set
+from functools import partial
+from typing import Any, NamedTuple
 
 from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent, CloseReason
 from distributor.dispatch.ports import CommandStore
+from distributor.dispatch.random_bits import RandomBits
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
 from distributor.model.assignment import Offer, Room, assign
@@ -56,7 +57,9 @@ class CommandDistributor:
         self.wait_after_failure_seconds = WAIT_AFTER_FAILURE_SECONDS
         self._turn = 0
         self._outage = Outage("claim commands")
-        self._claiming: set[asyncio.Task[None]] = set()
+        self._lease_bits = RandomBits()
+        self._in_progress: set[asyncio.Future[Any]] = set()
+        """Claims of `claim_now`, and releases of what they brought in vain."""
         self._again: set[str] = set()
         """Agents woken while claims under way had all their room: these may have missed what woke them."""
 
@@ -86,16 +89,26 @@ class CommandDistributor:
 
         An agent without credit is served only if it is in `control`.
         """
-        offered = self._offer(agent_ids, control)
-        return await self._settle(offered, self._claim(offered)) if offered else 0
+        offered = self._offer(self._attached(agent_ids), control)
+        if not offered:
+            return 0
+        claims: Sequence[Claim] = ()
+        try:
+            claims = await self._claim(offered)
+        finally:
+            self._end_claims(offered)
+        undelivered = self._deliver(claims, offered)
+        if undelivered:
+            await self._release(undelivered)
+        return sum([len(claim.commands) for claim in claims])
 
-    def claim_now(self, agent_ids: Collection[str], control: Set[str] = frozenset()) -> None:
+    def claim_now(self, agent_ids: Iterable[str], control: Set[str] = frozenset()) -> None:
         """Claim for those of these agents that are attached here, and return at once.
 
         The claim has its place in the exchange that is submitted now, behind the commands queued in it. Under load it
         waits for more.
         """
-        attached = [agent_id for agent_id in agent_ids if self._registry.get(agent_id) is not None]
+        attached = self._attached(agent_ids)
         if not attached:
             return
         if self._store.busy:
@@ -103,22 +116,49 @@ class CommandDistributor:
             return
         offered = self._offer(attached, control)
         if offered:
-            claiming = asyncio.create_task(self._claim_and_settle(offered, self._claim(offered)))
-            self._claiming.add(claiming)
-            claiming.add_done_callback(self._claiming.discard)
+            claiming = asyncio.ensure_future(self._claim(offered))
+            self._in_progress.add(claiming)
+            claiming.add_done_callback(partial(self._claimed, offered))
 
     async def idle(self) -> None:
         """Return once no claim of `claim_now` is under way."""
-        while self._claiming:
-            await asyncio.wait(self._claiming)
+        while self._in_progress:
+            await asyncio.wait(self._in_progress)
 
-    async def _claim_and_settle(self, offered: Sequence[_Offered], claims: Awaitable[Sequence[Claim]]) -> None:
+    def _claimed(self, offered: Sequence[_Offered], claiming: asyncio.Future[list[Claim]]) -> None:
+        """A claim of `claim_now` has ended. A callback, as nothing in it waits: a task would cost more than it does."""
+        self._in_progress.discard(claiming)
+        self._end_claims(offered)
+        if claiming.cancelled():
+            return
         try:
-            await self._settle(offered, claims)
+            claims = claiming.result()
         except DistributorError:
-            # The loop tries again, and reports the failure if it lasts.
-            agent_ids = [one.offer.agent_id for one in offered]
-            self._wake(agent_ids, frozenset(agent_ids))
+            self._failed(offered)
+            return
+        undelivered = self._deliver(claims, offered)
+        if undelivered:
+            releasing = asyncio.create_task(self._release_after(undelivered, offered), name="release commands")
+            self._in_progress.add(releasing)
+            releasing.add_done_callback(self._in_progress.discard)
+
+    async def _release_after(self, undelivered: Sequence[Claim], offered: Sequence[_Offered]) -> None:
+        try:
+            await self._release(undelivered)
+        except DistributorError:
+            self._failed(offered)
+
+    def _failed(self, offered: Sequence[_Offered]) -> None:
+        """Wake the agents: the loop tries again, and reports the failure if it lasts."""
+        agent_ids = [one.offer.agent_id for one in offered]
+        self._wake(agent_ids, frozenset(agent_ids))
+
+    def _end_claims(self, offered: Sequence[_Offered]) -> None:
+        """Free the room that was reserved; what the claims brought takes it."""
+        for one in offered:
+            one.agent.session.end_claim(one.offer.max_commands, one.offer.max_control)
+        if self._again:
+            self._wake_again(offered)
 
     def _wake_again(self, offered: Sequence[_Offered]) -> None:
         missed = {one.offer.agent_id for one in offered} & self._again
@@ -129,30 +169,30 @@ class CommandDistributor:
         for agent_id in agent_ids:
             self._wakeups.wake(agent_id, agent_id in control)
 
-    def _offer(self, agent_ids: Iterable[str], control: Set[str]) -> list[_Offered]:
+    def _attached(self, agent_ids: Iterable[str]) -> dict[str, AttachedAgent]:
+        """Those of these agents that are attached here."""
+        return {agent_id: agent for agent_id in agent_ids if (agent := self._registry.get(agent_id)) is not None}
+
+    def _offer(self, agents: Mapping[str, AttachedAgent], control: Set[str]) -> list[_Offered]:
         """Decide what to offer, and reserve the room for it."""
         rooms: list[Room] = []
-        agents: dict[str, AttachedAgent] = {}
-        for agent_id in agent_ids:
-            agent = self._registry.get(agent_id)
-            if agent is not None and agent_id not in agents:
-                agents[agent_id] = agent
-                # Commands that arrive while the agent has no room are found when its next result frees some.
-                agent.session.more_waiting = True
-                credit, control_credit = agent.session.credit, agent.session.control_credit
-                looks_for_control = credit > 0 or agent_id in control
-                agent.session.control_waiting |= looks_for_control
-                rooms.append(Room(agent_id, credit, control_credit if looks_for_control else 0))
-                if agent.session.claiming and not (credit and control_credit):
-                    self._again.add(agent_id)
-        offers = assign(rooms, self._batch_size, self._turn)
+        for agent_id, agent in agents.items():
+            session = agent.session
+            # Commands that arrive while the agent has no room are found when its next result frees some.
+            session.more_waiting = True
+            credit, control_credit = session.credit, session.control_credit
+            looks_for_control = credit > 0 or agent_id in control
+            session.control_waiting |= looks_for_control
+            rooms.append(Room(agent_id, credit, control_credit if looks_for_control else 0))
+            if not (credit and control_credit) and session.claiming:
+                self._again.add(agent_id)
+        offered = []
+        for offer in assign(rooms, self._batch_size, self._turn):
+            agent = agents[offer.agent_id]
+            agent.session.reserve(offer.max_commands, offer.max_control)
+            offered.append(_Offered(agent, offer, agent.session.answered_heartbeat))
         self._turn += 1
-        for offer in offers:
-            agents[offer.agent_id].session.reserve(offer.max_commands, offer.max_control)
-        return [
-            _Offered(agents[offer.agent_id], offer, agents[offer.agent_id].session.answered_heartbeat)
-            for offer in offers
-        ]
+        return offered
 
     def _claim(self, offered: Sequence[_Offered]) -> Awaitable[Sequence[Claim]]:
         return self._store.claim(
@@ -161,30 +201,22 @@ class CommandDistributor:
                     one.offer.agent_id,
                     one.agent.session.epoch,
                     one.offer.max_commands,
-                    secrets.token_hex(8),
+                    f"{self._lease_bits.take():016x}",
                     one.offer.max_control,
                 )
                 for one in offered
             ]
         )
 
-    async def _settle(self, offered: Sequence[_Offered], claiming: Awaitable[Sequence[Claim]]) -> int:
-        """Await a claim and deliver what it brought; return the number of commands delivered."""
-        claims: Sequence[Claim] = ()
-        try:
-            claims = await claiming
-        finally:
-            for one in offered:
-                one.agent.session.end_claim(one.offer.max_commands, one.offer.max_control)
-            self._wake_again(offered)
-        cut_short = sum(len(item.encoded) for claim in claims for item in claim.commands) >= LARGE_CLAIM_BYTES
-        undelivered = [
-            claim for claim, one in zip(claims, offered, strict=True) if not self._deliver(claim, one, cut_short)
+    def _deliver(self, claims: Sequence[Claim], offered: Sequence[_Offered]) -> list[Claim]:
+        """Pass what claims brought to their agents; return the claims whose streams are gone."""
+        claimed_bytes = sum([len(item.encoded) for claim in claims for item in claim.commands])
+        cut_short = claimed_bytes >= LARGE_CLAIM_BYTES
+        return [
+            claim for claim, one in zip(claims, offered, strict=True) if not self._deliver_one(claim, one, cut_short)
         ]
-        await self._release(undelivered)
-        return sum(len(claim.commands) for claim in claims)
 
-    def _deliver(self, claim: Claim, offered: _Offered, cut_short: bool) -> bool:
+    def _deliver_one(self, claim: Claim, offered: _Offered, cut_short: bool) -> bool:
         """Deliver a claim. Return False if its stream is gone.
 
         A claim that used the whole offer, or was `cut_short`, may have left commands in the queue.
@@ -212,8 +244,6 @@ class CommandDistributor:
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         """Release undelivered commands. If this fails, the ack deadline requeues them."""
-        if not claims:
-            return
         await self._store.release(
             [
                 Release(item.command_id, claim.agent_id, claim.lease_id, 0, NOT_DELIVERED, counts=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
 from typing import Final, Protocol
 
 from distributor.dispatch.ports import CommandReader, CommandStore
+from distributor.dispatch.random_bits import RandomBits
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
 from distributor.model.agent import AgentInfo, AgentPresence
@@ -28,7 +28,6 @@ from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandFilter, Page
 from distributor.model.queueing import Enqueued, NewCommand, check_new_command
 
-RANDOM_BYTES: Final = 512
 MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
 
@@ -55,21 +54,14 @@ class CommandService:
         self._claimer = claimer
         self._limits = limits or CommandLimits()
         self._mint = CommandIdMint()
-        self._randomness = b""
+        self._random_bits = RandomBits()
 
     # Queueing
 
     def new_ids(self, count: int) -> list[str]:
         """Ids for commands to queue, in ascending order."""
         now_ms = time.time_ns() // 1_000_000
-        return [self._mint.mint(now_ms, self._random_bits()) for _ in range(count)]
-
-    def _random_bits(self) -> int:
-        """64 random bits. The system is asked for many at once: each time costs a system call."""
-        if not self._randomness:
-            self._randomness = secrets.token_bytes(RANDOM_BYTES)
-        bits, self._randomness = self._randomness[-8:], self._randomness[:-8]
-        return int.from_bytes(bits, "big")
+        return [self._mint.mint(now_ms, self._random_bits.take()) for _ in range(count)]
 
     async def queue(self, new: NewCommand) -> Enqueued:
         """Store one command. Raises the error for an invalid or refused one."""

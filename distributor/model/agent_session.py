@@ -86,16 +86,13 @@ class AgentSession:
         """How many more commands the agent may receive now."""
         if self.draining:
             return 0
-        return max(0, min(self.capacity, self._ceiling) - self._working - len(self._stopping) - self._reserved)
+        working = len(self.in_flight) - self._control
+        return max(0, min(self.capacity, self._ceiling) - working - len(self._stopping) - self._reserved)
 
     @property
     def control_credit(self) -> int:
         """How many more control commands the agent may receive now, regardless of its other work."""
         return 0 if self.draining else max(0, CONTROL_ROOM - self._control - self._reserved_control)
-
-    @property
-    def _working(self) -> int:
-        return len(self.in_flight) - self._control
 
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """Record a heartbeat. Its credit and running count bound what is sent until the next heartbeat."""

@@ -265,6 +265,33 @@ async def test_a_claim_that_fails_is_left_to_the_loop_and_frees_its_room() -> No
     assert agent.session.credit == 5
 
 
+async def test_what_a_claim_brings_for_a_stream_that_has_gone_is_released() -> None:
+    agent = MemoryAgent()
+    world = World(agent)
+    world.store.add("agent123", "c1")
+    world.distributor.claim_now({"agent123"})
+    world.registry.remove(agent)
+    await world.distributor.idle()
+    assert agent.delivered == []
+    assert [release.command_id for release in world.store.released] == ["c1"]
+    assert world.wakeups.take() == set()
+
+
+async def test_a_release_that_fails_is_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = MemoryAgent()
+    world = World(agent)
+    world.store.add("agent123", "c1")
+
+    async def fail(_: object) -> None:
+        raise Unavailable("Valkey is away")
+
+    monkeypatch.setattr(world.store, "release", fail)
+    world.distributor.claim_now({"agent123"})
+    world.registry.remove(agent)
+    await world.distributor.idle()
+    assert world.wakeups.take() == {"agent123"}
+
+
 async def test_under_load_it_waits_for_more() -> None:
     agent = MemoryAgent(capacity=1_000)
     world = World(agent, batch_size=1_000)
