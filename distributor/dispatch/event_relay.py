@@ -8,6 +8,7 @@ import time
 from collections import deque
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
+from distributor.dispatch.given_up import stop_given_up
 from distributor.dispatch.ports import EventLog
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
@@ -158,6 +159,9 @@ class EventRelay:
                     agent.cancel(change.command_id, change.reason.message)
             case EventKind.FINISHED:
                 self._assignment_lost(change, position)
+                agent = self._registry.get(change.agent_id)
+                if agent is not None and agent.session.given_up:
+                    stop_given_up(agent, change.command_id, change.reason.message)
                 if ours and change.whole is not None:
                     self._metrics.command_finished(change.whole.status, change.whole.receipts)
             case _:

@@ -11,6 +11,7 @@ import contextlib
 from typing import Final
 
 from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent
+from distributor.dispatch.given_up import stop_given_up
 from distributor.dispatch.ports import CommandReader
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
@@ -23,6 +24,7 @@ logger = get_logger()
 
 RECONCILE_INTERVAL_SECONDS: Final = 30.0
 MAX_COMMANDS_PER_READ: Final = 1_000
+ENDED_UNSEEN: Final = "no longer this agent's"
 
 
 class Reconciler:
@@ -55,7 +57,15 @@ class Reconciler:
             flight = list(agent.session.in_flight.items())
             for first in range(0, len(flight), MAX_COMMANDS_PER_READ):
                 lost += await self._reconcile(agent, dict(flight[first : first + MAX_COMMANDS_PER_READ]))
+            if agent.session.given_up:
+                await self._reconcile_given_up(agent)
         return lost
+
+    async def _reconcile_given_up(self, agent: AttachedAgent) -> None:
+        command_ids = list(agent.session.given_up)
+        for command_id, state in zip(command_ids, await self._reader.states(command_ids), strict=True):
+            if state is None or state.status.terminal:
+                stop_given_up(agent, command_id, ENDED_UNSEEN)
 
     async def _reconcile(self, agent: AttachedAgent, flight: dict[str, InFlight]) -> int:
         lost = 0
@@ -67,7 +77,7 @@ class Reconciler:
             if state is None or not _holds(item, state):
                 agent.session.lost(command_id, item.attempt)
                 ended = state is None or state.status.terminal
-                agent.withdraw(command_id, item.lease_id, "no longer this agent's", stop=ended)
+                agent.withdraw(command_id, item.lease_id, ENDED_UNSEEN, stop=ended)
                 self._wakeups.wake(agent.session.agent_id)
                 lost += 1
             elif state.cancel_ms:

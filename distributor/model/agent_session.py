@@ -38,6 +38,7 @@ class AgentSession:
         "control_waiting",
         "draining",
         "epoch",
+        "given_up",
         "in_flight",
         "last_received_at",
         "more_waiting",
@@ -72,6 +73,8 @@ class AgentSession:
         """True if the store may have more commands than the agent had credit for."""
         self.control_waiting = False
         """True if the store may have more control commands than the agent had room for."""
+        self.given_up: dict[str, list[str]] = {}
+        """Commands sent on this stream and taken back, with the leases under which the agent may still run them."""
         self._ceiling = capacity
         self._control = 0
         """Number of control commands in flight."""
@@ -190,6 +193,9 @@ class AgentSession:
         if item is None or item.acknowledged is not None:
             return False
         item.acknowledge(int(now - item.claimed_at))
+        if self.given_up:
+            # The agent has it under this lease now.
+            self.given_up.pop(command_id, None)
         return True
 
     def started(self, command_id: str, lease_id: str, now: float) -> bool:
@@ -200,10 +206,13 @@ class AgentSession:
         item.started = int(now - item.claimed_at)
         if item.acknowledged is None:
             item.acknowledge(item.started)
+            if self.given_up:
+                self.given_up.pop(command_id, None)
         return True
 
     def refused(self, command_id: str, lease_id: str) -> bool:
         """The agent will not start the command. Return False if this lease is not in flight or was started."""
+        self._forget_given_up(command_id, lease_id)
         item = self.held(command_id, lease_id)
         if item is None or item.started is not None:
             return False
@@ -256,6 +265,10 @@ class AgentSession:
             self.stopping(command_id, item.lease_id)
         return item.lease_id
 
+    def gave_up(self, command_id: str, lease_id: str) -> None:
+        """An attempt that was sent is to be repeated: until its command ends, the agent may run it under this lease."""
+        self.given_up.setdefault(command_id, []).append(lease_id)
+
     def stopping(self, command_id: str, lease_id: str) -> None:
         """The agent still runs a command that it lost: reserve its room until it ends or fewer are running."""
         self._stopping[command_id] = lease_id
@@ -264,10 +277,19 @@ class AgentSession:
         """Forget and return what was in flight under this lease, whatever its outcome."""
         if self._stopping and self._stopping.get(command_id) == lease_id:
             del self._stopping[command_id]
+        if self.given_up:
+            self._forget_given_up(command_id, lease_id)
         item = self.held(command_id, lease_id)
         if item is not None:
             self._drop(command_id)
         return item
+
+    def _forget_given_up(self, command_id: str, lease_id: str) -> None:
+        leases = self.given_up.get(command_id)
+        if leases is not None and lease_id in leases:
+            leases.remove(lease_id)
+            if not leases:
+                del self.given_up[command_id]
 
     def _drop(self, command_id: str) -> None:
         item = self.in_flight.pop(command_id, None)

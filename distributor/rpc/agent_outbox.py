@@ -34,13 +34,6 @@ class _Batch(NamedTuple):
     commands: deque[ClaimedCommand]
 
 
-class _Cancel(NamedTuple):
-    """A cancel ready to send, with the lease of its attempt."""
-
-    lease_id: str
-    reason: str
-
-
 class Outgoing(NamedTuple):
     """The next message, or None, and the commands taken for it.
 
@@ -64,7 +57,8 @@ class AgentOutbox:
 
     def __init__(self) -> None:
         self._control: pb.ConnectResponse | None = None
-        self._cancels: dict[str, _Cancel] = {}
+        self._cancels: dict[LeaseRef, str] = {}
+        """Cancels ready to send, with their reasons."""
         self._later_cancels: dict[str, str] = {}
         """Cancels of commands that wait here unsent."""
         self._early_cancels: dict[str, str] = {}
@@ -96,10 +90,10 @@ class AgentOutbox:
 
     def cancel(self, command_id: str, lease_id: str, reason: str) -> None:
         """Cancel a command that the agent has or that waits here."""
-        if self._is_unsent(command_id):
+        if self._is_unsent(command_id, lease_id):
             self._later_cancels[command_id] = reason
         else:
-            self._cancels[command_id] = _Cancel(lease_id, reason)
+            self._cancels[LeaseRef(command_id, lease_id)] = reason
 
     def cancel_early(self, command_id: str, reason: str) -> None:
         """Cancel a command as soon as it has been sent, if ever. Only the latest 1,000 are retained."""
@@ -107,18 +101,24 @@ class AgentOutbox:
         if len(self._early_cancels) > MAX_EARLY_CANCELS:
             del self._early_cancels[next(iter(self._early_cancels))]
 
-    def withdraw(self, command_id: str, lease_id: str, reason: str | None) -> None:
-        """Do not send a command. If it was sent, cancel it with this reason; None lets it continue."""
-        if not self._is_unsent(command_id):
+    def withdraw(self, command_id: str, lease_id: str, reason: str | None) -> bool:
+        """Do not send a command. If it was sent, cancel it with this reason; None lets it continue.
+
+        Return whether it was sent.
+        """
+        if not self._is_unsent(command_id, lease_id):
             if reason is not None:
-                self._cancels[command_id] = _Cancel(lease_id, reason)
-            return
+                self._cancels[LeaseRef(command_id, lease_id)] = reason
+            return True
         self._later_cancels.pop(command_id, None)
         kept = [
             batch._replace(commands=deque(command for command in batch.commands if command.command_id != command_id))
+            if batch.lease_id == lease_id
+            else batch
             for batch in self._batches
         ]
         self._batches = deque(batch for batch in kept if batch.commands)
+        return False
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> list[tuple[str, str]]:
         """Queue the commands of a claim for sending. Return those cancelled early, as (command id, reason)."""
@@ -154,13 +154,17 @@ class AgentOutbox:
             self._take_commands(message, sent, unreadable)
         return Outgoing(message if sent or message.ByteSize() else None, sent, unreadable)
 
-    def _is_unsent(self, command_id: str) -> bool:
-        return any(command.command_id == command_id for batch in self._batches for command in batch.commands)
+    def _is_unsent(self, command_id: str, lease_id: str) -> bool:
+        return any(
+            command.command_id == command_id
+            for batch in self._batches
+            if batch.lease_id == lease_id
+            for command in batch.commands
+        )
 
     def _take_cancels(self, message: pb.ConnectResponse) -> None:
-        for command_id in list(self._cancels)[:MAX_ITEMS_PER_MESSAGE]:
-            lease_id, reason = self._cancels.pop(command_id)
-            message.cancels.add(command_id=command_id, lease_id=lease_id, reason=reason)
+        for lease in list(self._cancels)[:MAX_ITEMS_PER_MESSAGE]:
+            message.cancels.add(command_id=lease.command_id, lease_id=lease.lease_id, reason=self._cancels.pop(lease))
 
     def _take_result_acks(self, message: pb.ConnectResponse) -> None:
         acks = message.result_acks
@@ -199,7 +203,7 @@ class AgentOutbox:
                 continue
             sent.append((claimed.command_id, lease_id))
             if reason is not None:
-                self._cancels[claimed.command_id] = _Cancel(lease_id, reason)
+                self._cancels[LeaseRef(claimed.command_id, lease_id)] = reason
         if not commands:
             self._batches.popleft()
         if sent:

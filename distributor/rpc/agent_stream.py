@@ -135,7 +135,9 @@ class AgentStream:
 
     def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
         """Do not send a command that the agent lost; with `stop`, cancel it if it was sent."""
-        self._outbox.withdraw(command_id, lease_id, reason if stop else None)
+        was_sent = self._outbox.withdraw(command_id, lease_id, reason if stop else None)
+        if was_sent and not stop:
+            self.session.gave_up(command_id, lease_id)
         self._send()
 
     def acknowledge_output(self, lease: LeaseRef, offset: int) -> None:

@@ -7,7 +7,14 @@ import pytest
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.command_service_pb2 import CancelCommandRequest
-from tests.support.running_server import ASSIGNED, CANCELLED, COMPLETED, FAILED, RunningServer
+from tests.support.running_server import (
+    ASSIGNED,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    RunningServer,
+    running_server,
+)
 from tests.support.wire_agent import running
 
 
@@ -131,3 +138,29 @@ async def test_a_cancel_while_the_agent_is_away_is_told_when_it_comes_back(serve
         assert (await agent.until(lambda: agent.cancels))[0].command_id == command_id
         await agent.finish(assignment, status=CANCELLED)
         assert (await server.result(command_id)).status == CANCELLED
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+async def test_attempts_that_were_given_up_are_cancelled_once_their_command_ends_in_the_queue(
+    valkey_url: str, end: str, attempts: int
+) -> None:
+    """The agent has the command; only its acknowledgement was lost."""
+    quick = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 60}
+    async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
+        command_id = await server.queue(queue_ttl=1 if end == "expired" else 60)
+        for attempt in range(1, attempts + 1):
+            await agent.next_assignment(command_id, attempt)
+        await agent.heartbeat(credit=0)
+        await server.until_state(command_id, lambda state: state.status != ASSIGNED)
+        if end == "cancelled":
+            assert agent.cancels == []
+            await cancel(server, command_id, "enough")
+        kept = await server.result(command_id)
+        assert kept.reason.code == end
+        await agent.until(lambda: len(agent.cancels) >= len(agent.assignments))
+        assert [(told.command_id, told.lease_id, told.reason) for told in agent.cancels] == [
+            (command_id, assignment.lease_id, kept.reason.message) for assignment in agent.assignments
+        ]
+        (ack,) = await agent.finish(agent.assignments[0], status=CANCELLED)
+        assert ack.verdict == pb.RESULT_VERDICT_LATE

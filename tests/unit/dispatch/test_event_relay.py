@@ -122,6 +122,18 @@ async def test_an_older_attempt_that_was_taken_away_does_not_touch_the_newer(wor
     assert set(world.agent.session.in_flight) == {"c1"}
 
 
+@pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
+async def test_the_end_of_a_command_stops_its_given_up_attempts_whoever_ended_it(world: World, origin: str) -> None:
+    world.agent.session.gave_up("c1", "lease")
+    world.agent.session.gave_up("c2", "lease")
+    world.tell(RELEASED, origin=origin)
+    assert world.agent.stopped == []
+    for _ in range(2):
+        world.tell(changed(EventKind.FINISHED, state(status=CommandStatus.CANCELLED, reason="enough")), origin=origin)
+    assert (world.agent.stopped, world.agent.withdrawn) == (["c1"], [("c1", "enough")])
+    assert world.agent.session.given_up == {"c2": ["lease"]}
+
+
 async def test_only_our_own_endings_are_counted(world: World) -> None:
     ended = changed(EventKind.FINISHED, state(status=CommandStatus.COMPLETED))
     world.tell(ended, origin=ELSEWHERE)

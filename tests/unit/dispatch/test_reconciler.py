@@ -91,6 +91,17 @@ async def test_what_changes_while_the_store_is_asked_is_left_alone(world: World)
     assert world.session.attempt("c1") == 3
 
 
+async def test_a_given_up_attempt_whose_command_has_ended_unseen_is_stopped(world: World) -> None:
+    for command_id in ("c2", "c3", "c4"):
+        world.session.gave_up(command_id, "lease")
+    world.reader.known["c1"] = state(attempt=2)
+    world.reader.known["c2"] = state("c2", status=CommandStatus.QUEUED)
+    world.reader.known["c3"] = state("c3", status=CommandStatus.CANCELLED)
+    assert await world.audit.run_once() == 0
+    assert world.agent.stopped == ["c3", "c4"]
+    assert world.session.given_up == {"c2": ["lease"]}
+
+
 async def test_it_looks_when_asked(world: World) -> None:
     world.reader.known["c1"] = state(attempt=2)
     async with background(world.audit.run()):

@@ -337,3 +337,30 @@ def test_a_cancel_is_of_the_attempt_in_flight() -> None:
     assert opened.cancel_reason("c1", "another") is None
     opened.claimed("c1", "lease2", 2, 1_000.0)
     assert opened.cancel_reason("c1", "lease2") is None
+
+
+@pytest.mark.parametrize(
+    ("happens", "left"),
+    [
+        (lambda one: one.received("c1", "lease3", 1_000.0), {}),
+        (lambda one: one.started("c1", "lease3", 1_000.0), {}),
+        (lambda one: one.received("c1", "lease1", 1_000.0), {"c1": ["lease1", "lease2"]}),
+        (lambda one: one.refused("c1", "lease2"), {"c1": ["lease1"]}),
+        (lambda one: one.ended("c1", "lease1"), {"c1": ["lease2"]}),
+        (lambda one: one.ended("c1", "lease3"), {"c1": ["lease1", "lease2"]}),
+        (lambda one: one.lost("c1", 3), {"c1": ["lease1", "lease2"]}),
+    ],
+    ids=["received again", "started again", "received late", "refused late", "ended late", "ended again", "lost again"],
+)
+def test_what_was_given_up_may_run_until_the_agent_says_otherwise(
+    happens: Callable[[AgentSession], object], left: dict[str, list[str]]
+) -> None:
+    opened = session()
+    for lease_id in ("lease1", "lease2"):
+        opened.gave_up("c1", lease_id)
+    opened.claimed("c1", "lease3", 3, 1_000.0)
+    happens(opened)
+    assert opened.given_up == left
+    opened.refused("c1", "lease1")
+    opened.ended("c1", "lease2")
+    assert opened.given_up == {}

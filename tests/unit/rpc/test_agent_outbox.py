@@ -206,13 +206,25 @@ def test_what_is_withdrawn_before_it_was_sent_is_not_sent_and_not_cancelled() ->
     outbox = AgentOutbox()
     outbox.deliver(claim("c1", lease_id="one"), 0)
     outbox.deliver(claim("c2", "c3", lease_id="two"), 0)
-    outbox.cancel("c2", "lease", "enough")
-    outbox.withdraw("c1", "lease", "time_limit")
-    outbox.withdraw("c2", "lease", "time_limit")
+    outbox.cancel("c2", "two", "enough")
+    assert not outbox.withdraw("c1", "one", "time_limit")
+    assert not outbox.withdraw("c2", "two", "time_limit")
     message = taken(outbox)
     assert [(one.command.command_id, one.lease_id) for one in message.commands.assignments] == [("c3", "two")]
     assert list(message.cancels) == []
     assert outbox.take() == NOTHING
+
+
+def test_all_attempts_that_were_sent_are_cancelled_though_a_later_one_waits() -> None:
+    outbox = AgentOutbox()
+    for lease_id in ("one", "two"):
+        outbox.deliver(claim("c1", lease_id=lease_id), 0)
+        taken(outbox)
+    outbox.deliver(claim("c1", lease_id="three"), 0)
+    assert [outbox.withdraw("c1", one, "enough") for one in ("three", "one", "two")] == [False, True, True]
+    message = taken(outbox)
+    assert [(one.command_id, one.lease_id) for one in message.cancels] == [("c1", "one"), ("c1", "two")]
+    assert not message.HasField("commands")
 
 
 @pytest.mark.parametrize(
