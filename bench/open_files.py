@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-
 from bench.findings import BenchFailed
+from distributor.processes.open_files import raise_open_files_limit
 
 SPARE_FILES = 500
 """For everything but agents: connections to Valkey, logs, libraries."""
@@ -13,13 +12,11 @@ SPARE_FILES = 500
 def permit_open_files(agents: int) -> None:
     """Raise this process's limit, which its children inherit, as far as permitted.
 
-    Raises BenchFailed if the hard limit is too low for a server with this number of agents.
+    Raises BenchFailed if that is too low for a server with this number of agents.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = agents + SPARE_FILES
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    permitted, needed = raise_open_files_limit(), agents + SPARE_FILES
+    if permitted < needed:
         raise BenchFailed(
-            f"{agents:,} agents need {needed:,} open files and the hard limit is {hard:,}: raise it "
+            f"{agents:,} agents need {needed:,} open files and the hard limit is {permitted:,}: raise it "
             "(ulimit -Hn), or select scenarios with fewer agents (--only)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

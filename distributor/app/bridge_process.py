@@ -12,6 +12,7 @@ from distributor.app.signals import StopSignals
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.server import SHUTDOWN_SECONDS
 from distributor.observability.logging import get_logger
+from distributor.processes.open_files import open_files_limit
 from distributor.settings import BridgeSettings, is_loopback, split_address
 from distributor.store.valkey_check import check_server
 from distributor.tasks import first_of
@@ -71,7 +72,7 @@ async def bridge_until_stopped(settings: BridgeSettings) -> None:
     """Serve dashboards until SIGTERM or SIGINT. Raises the error of a background loop."""
     with StopSignals() as signals:
         async with serving_dashboards(settings) as bridge:
-            logger.info("serving dashboards", url=bridge.url, server=settings.server)
+            logger.info("serving dashboards", url=bridge.url, server=settings.server, open_files=open_files_limit())
             if not is_loopback(split_address(settings.listen)[0]):
                 logger.warning("listening beyond loopback without TLS: put a proxy in front", listen=settings.listen)
             await first_of(signals.wait(), bridge.run())

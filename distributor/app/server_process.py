@@ -18,6 +18,7 @@ from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
+from distributor.processes.open_files import open_files_limit
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store.connections import StoreConnections
@@ -187,6 +188,7 @@ def announce(server: ServerProcess, settings: ServerSettings) -> None:
         grpc=f"{host}:{server.port}",
         http=f"{split_address(settings.http_listen)[0]}:{server.http_port}",
         valkey="at valkey_url" if settings.valkey_url else f"embedded, in {settings.data_dir}",
+        open_files=open_files_limit(),
     )
     for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
         if not is_loopback(split_address(address)[0]):

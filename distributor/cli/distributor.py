@@ -156,7 +156,9 @@ def _run(settings: ServerSettings | BridgeSettings, program: Coroutine[Any, Any,
     import asyncio
 
     from distributor.observability.logging import configure_logging
+    from distributor.processes.open_files import raise_open_files_limit
 
+    raise_open_files_limit()
     configure_logging(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(program)
