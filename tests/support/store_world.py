@@ -175,6 +175,12 @@ class StoreWorld:
         seconds, microseconds = await self.connection.call("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    async def next_millisecond(self) -> None:
+        """Return in a later millisecond of Valkey's time."""
+        now_ms = await self.now_ms()
+        while await self.now_ms() == now_ms:
+            pass
+
     async def hash(self, command_id: str) -> dict[str, str]:
         """All of a command's status hash."""
         fields = [part.decode() for part in await self.connection.call("HGETALL", f"command:status:{command_id}")]
