@@ -1,5 +1,5 @@
-#!lua name=distributor_cea5e59f
-local VERSION = 'cea5e59f'
+#!lua name=distributor_525bf041
+local VERSION = '525bf041'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -982,7 +982,8 @@ local function store(batch, args, i, agent, place)
   -- What almost every change reads comes first: Valkey searches a small hash from its beginning.
   server.call('HSET', status_key(id), 'status', 'queued', 'revision', '1', 'agent_id', agent_id, 'type', kind,
     'attempt', '0', 'queued_us', arrival, 'expires_ms', expires, 'priority', priority, 'queued_ms', batch.stamp,
-    'rank', rank, 'time_limit_ms', args[i + 6], 'max_runs', args[i + 9], 'params_summary', summary)
+    'rank', rank, 'time_limit_ms', args[i + 6], 'params_summary', summary)
+  if args[i + 9] ~= '1' then server.call('HSET', status_key(id), 'max_runs', args[i + 9]) end
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
