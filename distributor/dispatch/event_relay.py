@@ -121,10 +121,16 @@ class EventRelay:
             self.relay(batch)
 
     def _was_relayed(self, batch: EventBatch) -> bool:
-        order = order_of(batch.position)
-        while self._relayed and order_of(self._relayed[0]) < order:
-            self._relayed.popleft()
-        return bool(self._relayed) and self._relayed[0] == batch.position
+        relayed = self._relayed
+        if relayed and relayed[0] != batch.position:
+            # Entries may be trimmed before they are read.
+            order = order_of(batch.position)
+            while relayed and order_of(relayed[0]) < order:
+                relayed.popleft()
+        if not relayed or relayed[0] != batch.position:
+            return False
+        relayed.popleft()
+        return True
 
     def relay(self, batch: EventBatch) -> None:
         """Notify everyone affected by one change."""
