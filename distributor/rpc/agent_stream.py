@@ -34,7 +34,7 @@ from distributor.wire.message_packer import PLAIN, MessagePacker
 
 logger = get_logger()
 
-ACK_DELAY_SECONDS = 0.01
+ACK_DELAY_SECONDS = 0.05
 """How long acknowledgements of results wait for another message. An agent only holds a result a little longer."""
 LAST_WRITE_SECONDS = 1.0
 MAX_WAITING_ACKS = 200
