@@ -100,10 +100,14 @@ def check_new_command(new: NewCommand, limits: CommandLimits) -> None:
             "PARAMS_TOO_LARGE",
             f"command.params is {new.params_bytes:,} bytes, the limit is {limits.max_params_bytes:,}",
         )
-    _check_range("command.priority", "PRIORITY_OUT_OF_RANGE", new.priority, 0, MAX_PRIORITY)
-    _check_range("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", new.time_limit_ms, 1, MAX_DURATION_MS, " ms")
-    _check_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", new.queue_ttl_ms, 1, MAX_DURATION_MS, " ms")
-    _check_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", new.max_runs, 1, MAX_RUNS)
+    if not 0 <= new.priority <= MAX_PRIORITY:
+        raise _out_of_range("command.priority", "PRIORITY_OUT_OF_RANGE", new.priority, 0, MAX_PRIORITY)
+    if not 1 <= new.time_limit_ms <= MAX_DURATION_MS:
+        raise _out_of_range("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", new.time_limit_ms, 1, MAX_DURATION_MS)
+    if not 1 <= new.queue_ttl_ms <= MAX_DURATION_MS:
+        raise _out_of_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", new.queue_ttl_ms, 1, MAX_DURATION_MS)
+    if not 1 <= new.max_runs <= MAX_RUNS:
+        raise _out_of_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", new.max_runs, 1, MAX_RUNS)
     if new.idempotency_key and not IDEMPOTENCY_KEY_PATTERN.fullmatch(new.idempotency_key):
         raise InvalidField(
             "idempotency_key",
@@ -112,6 +116,6 @@ def check_new_command(new: NewCommand, limits: CommandLimits) -> None:
         )
 
 
-def _check_range(field: str, reason: str, value: int, low: int, high: int, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise InvalidField(field, reason, f"{field} must be {low:,} to {high:,}{unit}, not {value:,}{unit}")
+def _out_of_range(field: str, reason: str, value: int, low: int, high: int) -> InvalidField:
+    unit = " ms" if high == MAX_DURATION_MS else ""
+    return InvalidField(field, reason, f"{field} must be {low:,} to {high:,}{unit}, not {value:,}{unit}")

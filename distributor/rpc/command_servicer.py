@@ -42,7 +42,9 @@ class CommandServicer(CommandServiceServicer):
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
         (command_id,) = self._service.new_ids(1)
-        queued = await self._service.queue(await self._new_command(request, command_id))
+        size = request.command.params.ByteSize()
+        new = await off_loop(size, new_command, request, command_id, self._defaults)
+        queued = await self._service.queue(new)
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
             await self._fill(response, queued.command_id)
@@ -51,9 +53,6 @@ class CommandServicer(CommandServiceServicer):
         if request.hold_output:
             self._watcher.reserve(queued.command_id)
         return response
-
-    async def _new_command(self, request: pb.QueueCommandRequest, command_id: str) -> NewCommand:
-        return await off_loop(request.command.params.ByteSize(), new_command, request, command_id, self._defaults)
 
     async def _fill(self, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str) -> None:
         """Write all of a stored command in its current state."""
@@ -75,12 +74,16 @@ class CommandServicer(CommandServiceServicer):
         since_pause = 0
         ids = self._service.new_ids(len(request.requests))
         for place, (item, command_id) in enumerate(zip(request.requests, ids, strict=True)):
+            size = item.command.params.ByteSize()
             try:
-                valid.append(await self._new_command(item, command_id))
-                since_pause += REQUEST_BYTES + valid[-1].params_bytes
+                if size > LARGE_BYTES:
+                    new = await off_loop(size, new_command, item, command_id, self._defaults)
+                else:
+                    new = new_command(item, command_id, self._defaults)
+                valid.append(new)
             except InvalidArgument as error:
                 errors[place] = error
-                since_pause += REQUEST_BYTES + item.command.params.ByteSize()
+            since_pause += REQUEST_BYTES + size
             if since_pause > LARGE_BYTES:
                 # Yield to other tasks.
                 await asyncio.sleep(0)
@@ -89,14 +92,15 @@ class CommandServicer(CommandServiceServicer):
         response = pb.QueueCommandsResponse()
         for place, item in enumerate(request.requests):
             answer = errors[place] if place in errors else next(answers)
-            outcome = response.outcomes.add()
             if isinstance(answer, DistributorError):
-                fill_queue_error(outcome.error, answer)
+                fill_queue_error(response.outcomes.add().error, answer)
                 continue
-            outcome.command_id = answer.command_id
-            outcome.already_queued = answer.already_queued
-            outcome.agent_connected = answer.agent.present
-            outcome.agent_known = answer.agent.known
+            outcome = response.outcomes.add(
+                command_id=answer.command_id,
+                already_queued=answer.already_queued,
+                agent_connected=answer.agent.present,
+                agent_known=answer.agent.known,
+            )
             if item.hold_output and not answer.already_queued:
                 self._watcher.reserve(answer.command_id)
             if request.with_commands:

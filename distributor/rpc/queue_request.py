@@ -29,6 +29,9 @@ class CommandDefaults:
         self.priority = NAMED_PRIORITIES["normal"]
         self.time_limit_ms = round(settings.time_limit * 1000)
         self.queue_ttl_ms = round(settings.queue_ttl * 1000)
+        self.time_limit, self.queue_ttl = Duration(), Duration()
+        self.time_limit.FromMilliseconds(self.time_limit_ms)
+        self.queue_ttl.FromMilliseconds(self.queue_ttl_ms)
 
 
 def new_command(
@@ -86,10 +89,16 @@ def _fill_defaults(command: command_pb2.Command, defaults: CommandDefaults) -> t
         command.max_runs = 1
     if not command.params.fields:
         command.ClearField("params")
-    return (
-        _defaulted(command, "time_limit", defaults.time_limit_ms),
-        _defaulted(command, "queue_ttl", defaults.queue_ttl_ms),
-    )
+    time_limit_ms, queue_ttl_ms = defaults.time_limit_ms, defaults.queue_ttl_ms
+    if command.HasField("time_limit"):
+        time_limit_ms = _milliseconds("command.time_limit", command.time_limit)
+    else:
+        command.time_limit.CopyFrom(defaults.time_limit)
+    if command.HasField("queue_ttl"):
+        queue_ttl_ms = _milliseconds("command.queue_ttl", command.queue_ttl)
+    else:
+        command.queue_ttl.CopyFrom(defaults.queue_ttl)
+    return time_limit_ms, queue_ttl_ms
 
 
 def _check_params(command: command_pb2.Command) -> None:
@@ -106,16 +115,11 @@ def _digest(command: command_pb2.Command) -> str:
     return hashlib.sha256(command.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _defaulted(command: command_pb2.Command, field: str, default_ms: int) -> int:
-    duration: Duration = getattr(command, field)
-    if command.HasField(field):  # type: ignore[arg-type]  # one of two names that the stubs do not know
-        if abs(duration.nanos) > _MAX_NANOS or duration.seconds * duration.nanos < 0:
-            raise InvalidArgument(
-                f"command.{field}.nanos must be within ±{_MAX_NANOS:,} and have the sign of seconds, "
-                f"not {duration.nanos:,}",
-                field=f"command.{field}",
-                reason="INVALID_DURATION",
-            )
-        return duration.seconds * 1000 + duration.nanos // 1_000_000
-    duration.seconds, duration.nanos = default_ms // 1000, default_ms % 1000 * 1_000_000
-    return default_ms
+def _milliseconds(field: str, duration: Duration) -> int:
+    if abs(duration.nanos) > _MAX_NANOS or duration.seconds * duration.nanos < 0:
+        raise InvalidArgument(
+            f"{field}.nanos must be within ±{_MAX_NANOS:,} and have the sign of seconds, not {duration.nanos:,}",
+            field=field,
+            reason="INVALID_DURATION",
+        )
+    return duration.seconds * 1000 + duration.nanos // 1_000_000

@@ -45,11 +45,13 @@ def _words(fields: Mapping[str, Value]) -> Iterable[str]:
 def _word(value: Value) -> str:
     kind = value.WhichOneof("kind")
     if kind == "string_value":
-        return shlex.quote(value.string_value[: MAX_PARAMS_SUMMARY_BYTES + 1])
+        text = value.string_value[: MAX_PARAMS_SUMMARY_BYTES + 1]
+        # Most words are plain, and quote takes longer to find that out.
+        return text if text.isalnum() and text.isascii() else shlex.quote(text)
     if kind == "number_value":
         number = value.number_value
         # All digits, as in JSON: rounding to fifteen digits could turn an id into another one.
-        digits = number.is_integer() and abs(number) < 1e21 and str(number) != "-0.0"
+        digits = number.is_integer() and abs(number) < 1e21 and (number != 0 or str(number) != "-0.0")
         return str(int(number)) if digits else repr(number)
     if kind == "bool_value":
         return "true" if value.bool_value else "false"

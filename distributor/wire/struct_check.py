@@ -6,7 +6,8 @@ check: parsers reject invalid UTF-8.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
@@ -36,8 +37,11 @@ def check_struct(struct: Struct, path: str) -> None:
 
 def check_value(value: Value, path: str) -> None:
     """Like check_struct, for any value. An object or list counts as the first level."""
+    check = _CHECKS.get(value.WhichOneof("kind"))
+    if check is None:
+        return
     try:
-        _check_value(value, MAX_DEPTH)
+        check(value, MAX_DEPTH)
     except _Fault as fault:
         raise _named(fault, path) from None
 
@@ -45,35 +49,43 @@ def check_value(value: Value, path: str) -> None:
 def _check_struct(struct: Struct, levels: int) -> None:
     if not levels:
         raise _too_deep()
-    for name, value in struct.fields.items():
-        try:
-            _check_value(value, levels - 1)
-        except _Fault as fault:
-            fault.steps.append(step(name))
-            raise
+    fields = struct.fields
+    for name in fields:
+        value = fields[name]
+        check = _CHECKS.get(value.WhichOneof("kind"))
+        if check is not None:
+            try:
+                check(value, levels - 1)
+            except _Fault as fault:
+                fault.steps.append(step(name))
+                raise
 
 
 def _check_list(values: ListValue, levels: int) -> None:
     if not levels:
         raise _too_deep()
     for index, value in enumerate(values.values):
-        try:
-            _check_value(value, levels - 1)
-        except _Fault as fault:
-            fault.steps.append(f"[{index}]")
-            raise
+        check = _CHECKS.get(value.WhichOneof("kind"))
+        if check is not None:
+            try:
+                check(value, levels - 1)
+            except _Fault as fault:
+                fault.steps.append(f"[{index}]")
+                raise
 
 
-def _check_value(value: Value, levels: int) -> None:
-    kind = value.WhichOneof("kind")
-    if kind == "number_value":
-        number = value.number_value
-        if number - number != 0:  # NaN unless finite
-            raise _Fault(NotJson, f"is {number}, which JSON cannot represent")
-    elif kind == "struct_value":
-        _check_struct(value.struct_value, levels)
-    elif kind == "list_value":
-        _check_list(value.list_value, levels)
+def _check_number(value: Value, _: int) -> None:
+    number = value.number_value
+    if number - number != 0:  # NaN unless finite
+        raise _Fault(NotJson, f"is {number}, which JSON cannot represent")
+
+
+_CHECKS: Final[dict[Any, Callable[[Value, int], None]]] = {
+    "number_value": _check_number,
+    "struct_value": lambda value, levels: _check_struct(value.struct_value, levels),
+    "list_value": lambda value, levels: _check_list(value.list_value, levels),
+}
+"""By kind of value. All others are JSON whatever they hold."""
 
 
 def _too_deep() -> _Fault:
