@@ -108,12 +108,18 @@ class Pair:
             await self.today.next_millisecond()
 
     async def _read_events(self) -> bool:
-        """Let both readers read new events. Return whether there were any."""
+        """Let both readers read new events. Compare those of today's server with its replies. Return if any came."""
         entries = await self.old.send(["XRANGE", self.old.recording.reader["stream"], self._position, "+"])
+        batches: dict[str, list[str]] = {}
         for entry_id, fields in entries:
             self._position = f"({entry_id.decode()}"
             self._old_reader.read(fields)
-            self._today_reader.read(entry_id, fields)
+            batch = self._today_reader.read(entry_id, fields)
+            batches[batch.position] = sorted(map(repr, batch.events))
+        for batch in self.today.told:
+            # The order of commands in a batch has no meaning.
+            assert batches[batch.position] == sorted(map(repr, batch.events))
+        self.today.told.clear()
         return bool(entries)
 
     async def _compare_states(self, step: str) -> None:
