@@ -165,14 +165,17 @@ class Watches:
 
     def note(self, change: CommandChanged) -> None:
         """Notify the watches of this command, of its agent, and of everything."""
-        by_command = self._by_command.get(change.command_id, ())
-        by_agent = self._by_agent.get(change.agent_id, ()) if self._by_agent else ()
-        if not (by_command or by_agent or self._of_all) or self._known.is_old(change):
+        command_id = change.command_id
+        watching = [
+            *self._by_command.get(command_id, ()),
+            *self._by_agent.get(change.agent_id, ()),
+            *self._of_all,
+        ]
+        if not watching or self._known.is_old(change):
             return
         state = self._known.after(change)
-        for watches in (by_command, by_agent, self._of_all):
-            for watch in watches:
-                watch.note(change.command_id, state)
+        for watch in watching:
+            watch.note(command_id, state)
 
     def note_output(self, output: OutputArrived) -> None:
         """Notify the watches of this command."""

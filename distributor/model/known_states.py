@@ -40,8 +40,11 @@ class KnownStates:
         command_id = change.command_id
         known = self._states.get(command_id)
         state = merged(known, change)
-        if known is None and state is not None:
+        if state is None:
+            # The change that is missing may still come. What it leads to would be older than what is reread.
+            self._states.pop(command_id, None)
+        elif known is None:
             self.learn(state)
-        elif state is not None:
+        else:
             self._states[command_id] = state
         return state

@@ -31,6 +31,15 @@ def test_changes_are_merged_into_what_is_known() -> None:
     assert not known.learn(after)
 
 
+def test_a_change_that_was_missing_does_not_hide_the_one_after_it() -> None:
+    known = KnownStates()
+    known.learn(QUEUED)
+    assert known.after(delta(3)) is None
+    assert known.after(delta(2)) is None, "revision 2 is not the latest: the state must be reread"
+    assert known.learn(state(revision=3))
+    assert known.is_old(delta(2))
+
+
 def test_memory_is_bounded_and_the_oldest_is_forgotten() -> None:
     known = KnownStates(max_states=2)
     for number in range(3):
