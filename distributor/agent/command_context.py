@@ -121,6 +121,8 @@ class CommandContext(_Context):
         super().__init__(assignment, window, session)
         self._loop = loop
         self._room = asyncio.Event()
+        self._writing = 0
+        """Calls of `output` that have not returned; changed only on the handler's loop."""
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
         """The handler will run on another loop; called by the runtime before it does."""
@@ -133,16 +135,23 @@ class CommandContext(_Context):
         handler has ended.
         """
         rest = _bytes(data)
-        while rest:
-            # Clear first, so that room made from here on is noticed.
-            self._room.clear()
-            written = self._write(rest, stream)
-            rest = rest[written:]
-            if not written:
-                await self._room.wait()
+        self._writing += 1
+        try:
+            while rest:
+                # Clear first, so that room made from here on is noticed.
+                self._room.clear()
+                written = self._write(rest, stream)
+                rest = rest[written:]
+                if not written:
+                    await self._room.wait()
+        finally:
+            self._writing -= 1
 
     def notify_room(self) -> None:
         """Wake a handler that waits for room for output; called by the runtime."""
+        if not self._writing:
+            # Nothing waits. A call from here on finds the room, or the end of the command.
+            return
         if self._loop is None:
             self._room.set()
         else:

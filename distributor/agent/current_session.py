@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
+from functools import partial
 
+from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.agent.session_state import DEFAULT_OUTPUT_LIMIT, SessionState
 
 
@@ -17,7 +18,7 @@ class CurrentSession:
     """
 
     def __init__(self) -> None:
-        self._home: asyncio.AbstractEventLoop | None = None
+        self._home: LoopMailbox | None = None
         self._home_thread = 0
         self._written: set[str] = set()
         """Commands with new output not yet reported to the connection. Adding and discarding are atomic."""
@@ -48,8 +49,15 @@ class CurrentSession:
 
     def open(self) -> None:
         """Begin to serve on the running loop."""
-        self._home = asyncio.get_running_loop()
+        self._home = LoopMailbox(asyncio.get_running_loop())
         self._home_thread = threading.get_ident()
+
+    @property
+    def home(self) -> LoopMailbox:
+        """Makes calls on the connection's loop. Raises RuntimeError before `open`."""
+        if self._home is None:
+            raise RuntimeError("the agent is not serving")
+        return self._home
 
     def attach(self, state: SessionState) -> None:
         """Set the session of a new stream."""
@@ -67,9 +75,7 @@ class CurrentSession:
             self._report_output(command_id)
         elif command_id not in self._written:
             self._written.add(command_id)
-            # The agent may have left without waiting for this handler.
-            with suppress(RuntimeError):
-                self._home.call_soon_threadsafe(self._report_output, command_id)
+            self._home.post(partial(self._report_output, command_id))
 
     def _report_output(self, command_id: str) -> None:
         self._written.discard(command_id)

@@ -10,12 +10,13 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from distributor.agent import result as results
 from distributor.agent.command_context import BlockingContext, BlockingHandler, CommandContext, CommandFailed, Handler
 from distributor.agent.handler_loop import HandlerLoop
+from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.agent.record import RecordedCommand
 from distributor.observability.logging import get_logger, log_context
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -133,16 +134,15 @@ class LoopCall:
         self._call_on(handlers)
 
     def _call_on(self, handlers: HandlerLoop) -> None:
-        home = asyncio.get_running_loop()
-        handlers.call(lambda: self._begin(handlers, lambda result: _post_result(home, self._done, result)))
+        handlers.call(partial(self._begin, handlers))
 
-    def _begin(self, handlers: HandlerLoop, done: Done) -> None:
-        asyncio.get_running_loop().create_task(self._run_on(handlers, done), name=self._name)
+    def _begin(self, handlers: HandlerLoop) -> None:
+        handlers.loop.create_task(self._run_on(handlers), name=self._name)
 
-    async def _run_on(self, handlers: HandlerLoop, done: Done) -> None:
+    async def _run_on(self, handlers: HandlerLoop) -> None:
         if self._take(handlers):
             self._task = asyncio.current_task()
-            await self._run(done)
+            await self._run(lambda result: handlers.home.post(partial(self._done, result)))
 
     def _take(self, handlers: HandlerLoop | None = None) -> bool:
         """Return whether nobody took it before, nor moved it away from `handlers`."""
@@ -176,19 +176,25 @@ class ThreadCall:
     stop_delivered = True
 
     def __init__(
-        self, handler: BlockingHandler, context: BlockingContext, held: RecordedCommand, max_result_bytes: int
+        self,
+        handler: BlockingHandler,
+        context: BlockingContext,
+        held: RecordedCommand,
+        max_result_bytes: int,
+        home: LoopMailbox,
     ) -> None:
+        """`home` makes calls on the connection's loop."""
         self._handler = handler
         self._context = context
+        self._home = home
         self._results = _ResultBuilder(held, context.attempt, max_result_bytes)
 
     def start(self, done: Done) -> None:
         """Call the handler."""
-        home = asyncio.get_running_loop()
         context = contextvars.copy_context()
         # A daemon thread, so that a function that never returns does not keep the process alive.
         threading.Thread(
-            target=context.run, args=(self._run, home, done), name=f"agent {self._context.type} handler", daemon=True
+            target=context.run, args=(self._run, done), name=f"agent {self._context.type} handler", daemon=True
         ).start()
 
     def stop(self) -> None:
@@ -196,7 +202,7 @@ class ThreadCall:
         self._results.stopped = True
         self._context.stop()
 
-    def _run(self, home: asyncio.AbstractEventLoop, done: Done) -> None:
+    def _run(self, done: Done) -> None:
         try:
             if self._results.stopped:
                 raise asyncio.CancelledError
@@ -204,13 +210,7 @@ class ThreadCall:
                 result = self._results.completed(_plain(self._handler(self._context)))
         except BaseException as error:  # noqa: BLE001  # as above
             result = self._results.failed(error)
-        _post_result(home, done, result)
-
-
-def _post_result(home: asyncio.AbstractEventLoop, done: Done, result: gateway.Result) -> None:
-    # The loop may be closed: the agent does not wait for handlers that do not stop.
-    with suppress(RuntimeError):
-        home.call_soon_threadsafe(done, result)
+        self._home.post(partial(done, result))
 
 
 def _plain(value: object) -> object:

@@ -10,11 +10,11 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from distributor.agent.daemon_threads import DaemonThreads
+from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.observability.logging import get_logger
 from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.tasks import finishes
@@ -26,11 +26,16 @@ CLOSE_SECONDS: Final = 1.0
 
 
 class HandlerLoop:
-    """Runs a loop in a thread, started by the first `call()`. Call `close()` from the connection's loop."""
+    """Runs a loop in a thread, started by the first `call()`. Call `close()` from the connection's loop.
 
-    def __init__(self) -> None:
+    `home` makes calls on the connection's loop.
+    """
+
+    def __init__(self, home: LoopMailbox) -> None:
+        self.home = home
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(DaemonThreads())
+        self._mailbox = LoopMailbox(self._loop)
         self._thread: threading.Thread | None = None
         self._closing = False
         self._watchdog: asyncio.Task[None] | None = None
@@ -41,26 +46,18 @@ class HandlerLoop:
         return self._loop
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Schedule `callback` on the loop. Does nothing once the loop is closed."""
+        """Call `callback` on the loop, soon and in order. Does nothing once the loop is closed."""
         if self._thread is None:
             # A daemon thread, so that a handler that never ends does not keep the process alive.
             serve = partial(contextvars.copy_context().run, self._serve)
             self._thread = threading.Thread(target=serve, name="agent handlers", daemon=True)
             self._thread.start()
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback)
+        self._mailbox.post(callback)
 
     async def answers(self, within: float) -> bool:
         """Return whether the loop runs a callback within `within` seconds: it does not while a handler blocks it."""
         answered = asyncio.Event()
-        home = asyncio.get_running_loop()
-
-        def answer() -> None:
-            # The agent may have left meanwhile.
-            with suppress(RuntimeError):
-                home.call_soon_threadsafe(answered.set)
-
-        self.call(answer)
+        self.call(lambda: self.home.post(answered.set))
         return await finishes(answered.wait(), within)
 
     async def close(self) -> bool:
@@ -69,8 +66,7 @@ class HandlerLoop:
             self._loop.close()
             return True
         ended = asyncio.Event()
-        home = asyncio.get_running_loop()
-        self.call(lambda: self._loop.create_task(self._wind_up(lambda: home.call_soon_threadsafe(ended.set))))
+        self.call(lambda: self._loop.create_task(self._wind_up(lambda: self.home.post(ended.set))))
         if not await finishes(ended.wait(), 2 * CLOSE_SECONDS):
             return False
         self._thread.join()

@@ -109,7 +109,8 @@ class Workload:
         grace = self._table.grace_of(command_type)
         if not is_coroutine_handler(handler):
             blocking = BlockingContext(assignment, held.window, self._session)
-            return CommandRun(held, blocking, ThreadCall(cast(BlockingHandler, handler), blocking, held, most), grace)
+            thread_call = ThreadCall(cast(BlockingHandler, handler), blocking, held, most, self._session.home)
+            return CommandRun(held, blocking, thread_call, grace)
         loop = None if command_type in self._table.inline else self._handler_loop()
         context = CommandContext(assignment, held.window, self._session, loop.loop if loop else None)
         call = LoopCall(cast(Handler, handler), context, held, most, loop)
@@ -119,7 +120,7 @@ class Workload:
 
     def _handler_loop(self) -> HandlerLoop:
         if self._loop is None:
-            self._loop = HandlerLoop()
+            self._loop = HandlerLoop(self._session.home)
         return self._loop
 
     def _others(self, excluded_types: Iterable[str]) -> list[CommandRun]:
