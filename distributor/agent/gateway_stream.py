@@ -87,6 +87,7 @@ class GatewayStream:
         self._welcomed = asyncio.Event()
         self._ended = False
         self._silent = False
+        self._gathered: asyncio.TimerHandle | None = None
 
     async def run(self) -> StreamEnd:
         """Run the stream to its end. Cancelling this drops the stream; no task remains when it returns."""
@@ -104,6 +105,8 @@ class GatewayStream:
             self._session.wakeup.set()
             self._call.cancel()
             ticker.cancel()
+            if self._gathered is not None:
+                self._gathered.cancel()
             await asyncio.wait({reader, writer, ticker})
         for task in (reader, writer):
             if not task.cancelled() and (error := task.exception()):
@@ -153,7 +156,7 @@ class GatewayStream:
         try:
             await self._call.write(self._state.hello(now()))
             while not self._ended:
-                message = self._state.take()
+                message = None if self._gathers() else self._state.take()
                 if message is not None:
                     await self._call.write(await self._packed(message))
                     for action in self._state.sent(message, now()):
@@ -168,6 +171,20 @@ class GatewayStream:
             return
         except asyncio.CancelledError:
             return
+
+    def _gathers(self) -> bool:
+        """Whether the next message waits for more. If so, the writer wakes when it has waited for long enough."""
+        moment = now()
+        until = self._state.gathers_until(moment)
+        if until is None:
+            return False
+        if self._gathered is None:
+            self._gathered = asyncio.get_running_loop().call_later(until - moment, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._gathered = None
+        self._session.wakeup.set()
 
     async def _packed(self, message: gateway.ConnectRequest) -> gateway.ConnectRequest:
         """Compress large output and results if the server accepts that."""

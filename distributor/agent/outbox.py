@@ -43,6 +43,13 @@ class Outbox:
         """Commands whose Received is still waiting."""
         return [received.command_id for received in self.received]
 
+    @property
+    def can_gather(self) -> bool:
+        """Whether what waits may wait a little longer: only Started, Output and Results, within one message."""
+        if self.heartbeat is not None or self.received or self.refused or self.cancel_reports:
+            return False
+        return 0 < max(len(self.started), len(self._results), len(self._with_output)) <= MAX_PARTS
+
     def add_output(self, command_id: str) -> None:
         """Note that the command has output to send."""
         self._with_output[command_id] = None

@@ -25,6 +25,7 @@ from distributor.agent.actions import (
     StopCause,
     StopCommand,
 )
+from distributor.agent.gathering import Gathering
 from distributor.agent.outbox import Outbox
 from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
 from distributor.model.command import Reason
@@ -79,6 +80,7 @@ class SessionState:
         self._profile = profile
         self._record = record
         self._outbox = Outbox(record)
+        self._gathering = Gathering()
         self._max_chunk_bytes = MAX_OUTPUT_CHUNK_BYTES
         self._start_within = 0.0
         self.confirmed = False
@@ -156,6 +158,7 @@ class SessionState:
 
     def finished(self, command_id: str, now: float) -> None:
         """Note that the command's result is in the record. Before the Welcome this does nothing, too."""
+        self._gathering.ended(command_id)
         if self._open:
             self._outbox.add_result(command_id)
             if not self.accepting or self._record.stuck or not self._record.get(command_id):
@@ -170,6 +173,8 @@ class SessionState:
 
     def sent(self, message: gateway.ConnectRequest, now: float) -> list[Action]:
         """Note that `message` is on the wire. Returns the handlers to call, of commands whose Received it contains."""
+        if message.results:
+            self._gathering.results_sent(now)
         actions: list[Action] = []
         for received in message.received:
             held = self._record.get(received.command_id)
@@ -187,8 +192,15 @@ class SessionState:
             self._record.drop(held.command_id)
             return [self._refuse(waiting.assignment, self._stale())]
         held.pending_start = None
+        self._gathering.called(held.command_id, now)
         self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
         return [StartCommand(waiting.assignment)]
+
+    def gathers_until(self, now: float) -> float | None:
+        """When to take the next message, if later than `now`: its parts wait for others. None to take it now."""
+        if not self._outbox.can_gather:
+            return None
+        return self._gathering.until(now, self._record.running > 0)
 
     def take(self) -> gateway.ConnectRequest | None:
         """Take the next message to send, or None if nothing waits. Goodbye is the last."""
