@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Collection, Coroutine, Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -95,6 +95,9 @@ class CommandDistributor:
         claims: Sequence[Claim] = ()
         try:
             claims = await self._claim(offered)
+            unpacking = self._store.unpack(claims)
+            if unpacking is not None:
+                claims = await unpacking
         finally:
             self._end_claims(offered)
         undelivered = self._deliver(claims, offered)
@@ -126,23 +129,43 @@ class CommandDistributor:
             await asyncio.wait(self._in_progress)
 
     def _claimed(self, offered: Sequence[_Offered], claiming: asyncio.Future[list[Claim]]) -> None:
-        """A claim of `claim_now` has ended. A callback, as nothing in it waits: a task would cost more than it does."""
+        """A claim of `claim_now` has ended. A callback: in most cases nothing waits, and a task would cost more."""
         self._in_progress.discard(claiming)
-        self._end_claims(offered)
         if claiming.cancelled():
+            self._end_claims(offered)
             return
-        try:
-            claims = claiming.result()
-        except DistributorError:
+        error = claiming.exception()
+        if error is not None:
+            self._end_claims(offered)
             self._failed(offered)
+            if not isinstance(error, DistributorError):
+                raise error
             return
+        claims = claiming.result()
+        unpacking = self._store.unpack(claims)
+        if unpacking is not None:
+            self._start(self._unpack_and_deliver(unpacking, offered))
+            return
+        self._end_claims(offered)
         undelivered = self._deliver(claims, offered)
         if undelivered:
-            releasing = asyncio.create_task(self._release_after(undelivered, offered), name="release commands")
-            self._in_progress.add(releasing)
-            releasing.add_done_callback(self._in_progress.discard)
+            self._start(self._release_or_wake(undelivered, offered))
 
-    async def _release_after(self, undelivered: Sequence[Claim], offered: Sequence[_Offered]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._in_progress.add(task)
+        task.add_done_callback(self._in_progress.discard)
+
+    async def _unpack_and_deliver(self, unpacking: Awaitable[list[Claim]], offered: Sequence[_Offered]) -> None:
+        try:
+            claims = await unpacking
+        finally:
+            self._end_claims(offered)
+        undelivered = self._deliver(claims, offered)
+        if undelivered:
+            await self._release_or_wake(undelivered, offered)
+
+    async def _release_or_wake(self, undelivered: Sequence[Claim], offered: Sequence[_Offered]) -> None:
         try:
             await self._release(undelivered)
         except DistributorError:

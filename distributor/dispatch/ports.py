@@ -41,7 +41,10 @@ class CommandStore(Protocol):
         """Store commands, each completely or not at all, and answer each."""
 
     def claim(self, requests: Sequence[ClaimRequest]) -> Awaitable[list[Claim]]:
-        """Assign queued commands, in order of rank, to the requesting sessions."""
+        """Assign queued commands, in order of rank, to the requesting sessions. Then `unpack` the claims."""
+
+    def unpack(self, claims: Sequence[Claim]) -> Awaitable[list[Claim]] | None:
+        """Decompress commands that are stored compressed; None if there are none, as in most claims."""
 
     def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
         """Record receipts; False if the lease no longer holds the command."""

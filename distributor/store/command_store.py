@@ -26,7 +26,7 @@ from distributor.store.exchanges import MAX_ITEMS_PER_CALL, Exchanges
 from distributor.store.functions import Functions
 from distributor.store.implied_events import assigned_events, finished_events, queued_events
 from distributor.store.policy import StorePolicy
-from distributor.store.stored_form import read_claims
+from distributor.store.stored_form import unpacked_claims
 from distributor.store.valkey_connection import Argument
 
 
@@ -51,7 +51,10 @@ class ValkeyCommandStore:
         return self._enqueues.submit(commands)
 
     def claim(self, requests: Sequence[ClaimRequest]) -> Awaitable[list[Claim]]:
-        return read_claims(self._claims.submit(requests))
+        return self._claims.submit(requests)
+
+    def unpack(self, claims: Sequence[Claim]) -> Awaitable[list[Claim]] | None:
+        return unpacked_claims(claims)
 
     def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
         return self._progress.submit(items)

@@ -26,11 +26,10 @@ async def read_command(stored: bytes) -> bytes:
     return await off_loop(len(stored) * INFLATION, plain_command, stored) if is_gzip(stored) else stored
 
 
-async def read_claims(claiming: Awaitable[list[Claim]]) -> list[Claim]:
-    """Await claims, and return them with their commands decompressed, large ones in a thread."""
-    claims = await claiming
-    packed = sum(len(one.encoded) for claim in claims for one in claim.commands if is_gzip(one.encoded))
-    return await off_loop(packed * INFLATION, _plain_claims, claims) if packed else claims
+def unpacked_claims(claims: Sequence[Claim]) -> Awaitable[list[Claim]] | None:
+    """Return claims with their commands decompressed, large ones in a thread; None if none is compressed."""
+    packed = sum([len(one.encoded) for claim in claims for one in claim.commands if is_gzip(one.encoded)])
+    return off_loop(packed * INFLATION, _plain_claims, claims) if packed else None
 
 
 def result_work(text: bytes) -> int:

@@ -67,6 +67,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.away = False
         self.busy = False
+        self.packed = False
+        """Whether claims bring compressed commands; unpacked, they begin with "plain "."""
         self.failures = 0
         self.waiting: dict[str, deque[ClaimedCommand]] = defaultdict(deque)
         self.waiting_control: dict[str, deque[ClaimedCommand]] = defaultdict(deque)
@@ -99,6 +101,15 @@ class MemoryStore:
         self._check()
         self.claims += requests
         return [self._claim(request) for request in requests]
+
+    def unpack(self, claims: Sequence[Claim]) -> Awaitable[list[Claim]] | None:
+        return self.unpacked(claims) if self.packed else None
+
+    async def unpacked(self, claims: Sequence[Claim]) -> list[Claim]:
+        return [
+            claim._replace(commands=[one._replace(encoded=b"plain " + one.encoded) for one in claim.commands])
+            for claim in claims
+        ]
 
     def _claim(self, request: ClaimRequest) -> Claim:
         superseded = request.epoch != self.epochs[request.agent_id]

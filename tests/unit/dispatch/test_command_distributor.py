@@ -265,6 +265,22 @@ async def test_a_claim_that_fails_is_left_to_the_loop_and_frees_its_room() -> No
     assert agent.session.credit == 5
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_compressed_commands_are_delivered_plain(at_once: bool) -> None:
+    agent = MemoryAgent()
+    world = World(agent)
+    world.store.packed = True
+    world.store.add("agent123", "c1", encoded=b"c1")
+    if at_once:
+        world.distributor.claim_now({"agent123"})
+        await world.distributor.idle()
+    else:
+        await world.look("agent123")
+    (claim,) = agent.delivered
+    assert [command.encoded for command in claim.commands] == [b"plain c1"]
+    assert agent.session.credit == 4
+
+
 async def test_what_a_claim_brings_for_a_stream_that_has_gone_is_released() -> None:
     agent = MemoryAgent()
     world = World(agent)

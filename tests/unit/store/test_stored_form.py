@@ -15,8 +15,8 @@ from distributor.store.stored_form import (
     plain_command,
     plain_data,
     plain_output,
-    read_claims,
     read_command,
+    unpacked_claims,
 )
 from distributor.wire import compression
 
@@ -58,13 +58,16 @@ def test_output_must_have_the_size_it_names() -> None:
     assert plain_output(BOMB, MAX_PLAIN_BYTES + 1) is None
 
 
-async def claiming(*encoded: bytes) -> list[Claim]:
+def claimed(*encoded: bytes) -> list[Claim]:
     return [Claim("agent", 1, "lease", 0, False, [ClaimedCommand("id", 1, one) for one in encoded], 0)]
 
 
 async def test_claims_are_read_in_both_forms() -> None:
-    (read,) = await read_claims(claiming(PLAIN, gzip.compress(PLAIN), BOMB))
+    unpacking = unpacked_claims(claimed(PLAIN, gzip.compress(PLAIN), BOMB))
+    assert unpacking is not None
+    (read,) = await unpacking
     assert [one.encoded for one in read.commands] == [PLAIN, PLAIN, BOMB]
+    assert unpacked_claims(claimed(PLAIN, PLAIN)) is None
 
 
 @pytest.mark.parametrize("data", [PLAIN, bytes(range(256)) * 400])
@@ -79,6 +82,8 @@ async def test_large_commands_are_decompressed_in_a_thread(monkeypatch: pytest.M
     monkeypatch.setattr(stored_form, "decompressed", noted)
     packed = gzip.compress(data, 0)
     assert await read_command(packed) == data
-    assert (await read_claims(claiming(packed)))[0].commands[0].encoded == data
+    unpacking = unpacked_claims(claimed(packed))
+    assert unpacking is not None
+    assert (await unpacking)[0].commands[0].encoded == data
     assert len(threads) == 2
     assert threading.get_ident() not in threads
