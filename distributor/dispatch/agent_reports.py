@@ -123,7 +123,7 @@ class AgentReports:
         else:
             outcomes = await self._store.finish(completions)
         return [
-            ResultAnswer(completion.lease, outcome, fault or _FAULTS.get(outcome, Reason()))
+            ResultAnswer(completion.lease, outcome, fault or _FAULTS.get(outcome, _NO_FAULT))
             for completion, outcome, fault in zip(reported, outcomes[: len(reported)], faults, strict=True)
         ]
 
@@ -205,6 +205,7 @@ class AgentReports:
         return self._retry_policy.delay_ms(attempt, self._random.random())
 
 
+_NO_FAULT: Final = Reason()
 _FAULTS: Final = {
     CompletionOutcome.UNKNOWN: Reason("unknown_command", "there is no such command, or it is no longer kept"),
     CompletionOutcome.FOREIGN: Reason("foreign_command", "the command is another agent's"),

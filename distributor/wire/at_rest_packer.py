@@ -24,12 +24,12 @@ class AtRestPacker:
 
     def __init__(self, compression: Compression, observers: AtRestObservers | None = None) -> None:
         self.enabled: Final = compression.enabled
-        self._threshold = compression.threshold_bytes
+        self._threshold = max(1, compression.threshold_bytes)
         self._observers = observers or AtRestObservers()
 
     def command(self, encoded: bytes) -> bytes:
         """Return an encoded command as it is stored: gzip, or as it is. gzip needs no mark (see `is_gzip`)."""
-        if not self._is_large(len(encoded)):
+        if not self.enabled or len(encoded) < self._threshold:
             return encoded
         packed = compressed(encoded) or encoded
         self._observers.commands(len(encoded), len(packed))
@@ -37,7 +37,7 @@ class AtRestPacker:
 
     def result_data(self, data_json: str) -> str:
         """Return the JSON text of a result's data as gzip in base64; empty if it is to be stored as it is."""
-        if not self._is_large(len(data_json)):
+        if not self.enabled or len(data_json) < self._threshold:
             return ""
         plain = data_json.encode()
         packed = compressed(plain)
@@ -50,14 +50,11 @@ class AtRestPacker:
 
     def output(self, data: bytes) -> bytes:
         """Return output as gzip; empty if it is to be stored as it is."""
-        if not self._is_large(len(data)):
+        if not self.enabled or len(data) < self._threshold:
             return b""
         packed = compressed(data) or b""
         self._observers.output(len(data), len(packed) or len(data))
         return packed
-
-    def _is_large(self, size: int) -> bool:
-        return self.enabled and size >= max(1, self._threshold)
 
 
 STORED_PLAIN: Final = AtRestPacker(Compression(enabled=False))
