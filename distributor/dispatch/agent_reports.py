@@ -136,7 +136,7 @@ class AgentReports:
                 reached,
                 CommandStatus.FAILED,
                 fault or Reason(),
-                output_bytes=min(max(0, reported.output_bytes), MAX_OUTPUT_BYTES - 1),
+                output_bytes=_output_bytes(reported, item),
                 ran=True,
             )
         rerun = reported.transient and reported.status is CommandStatus.FAILED
@@ -149,7 +149,7 @@ class AgentReports:
             _storable(reported.reason),
             reported.exit_code,
             reported.data_json,
-            reported.output_bytes,
+            _output_bytes(reported, item),
             rerun_delay_ms,
             ran=True,
             data_gzip=reported.data_gzip,
@@ -224,6 +224,15 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Le
         if session.started(lease.command_id, lease.lease_id, now):
             progressed[lease] = None
     return progressed
+
+
+def _output_bytes(reported: ReportedCompletion, item: InFlight | None) -> int:
+    """Bytes of output to count: none that the agent neither sent nor announced, or readers would see a gap for them.
+
+    Without the attempt in flight, the store decides.
+    """
+    most = item.output_end() if item is not None else MAX_OUTPUT_BYTES - 1
+    return max(0, min(reported.output_bytes, most))
 
 
 def _rivals(session: AgentSession, reported: Sequence[ReportedCompletion]) -> list[LeaseRef]:

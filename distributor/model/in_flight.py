@@ -40,3 +40,7 @@ class InFlight:
         self.acknowledged = at
         if self.sent is None:
             self.sent = at
+
+    def output_end(self) -> int:
+        """Bytes of output that the attempt has, as far as its server knows."""
+        return self.output.end if self.output is not None else 0

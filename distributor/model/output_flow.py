@@ -23,6 +23,11 @@ class OutputFlow:
         self.received = self.acknowledged = stored
         self._latest_start = max(stored, produced)
 
+    @property
+    def end(self) -> int:
+        """Where the output ends: by what arrived or, before the first piece, by the agent's account if that is more."""
+        return self._latest_start
+
     def receive(self, offset: int, size: int, window: int) -> None:
         """Count a piece of output. Raises ProtocolViolation for a gap, or more than `window` unacknowledged bytes."""
         if offset > self._latest_start:

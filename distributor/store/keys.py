@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES
 from distributor.model.control import CONTROL_TYPES, INSTANCE_TYPES
 from distributor.model.lifecycle import TERMINAL
 
@@ -159,6 +160,7 @@ def lua_prelude() -> str:
         _lua_list("RARE_FIELDS", RARE),
         _lua_list("REQUEST_FIELDS", REQUEST),
         _lua_list("ROW_FIELDS", ROW),
+        f"local OUTPUT_WINDOW = {MAX_UNACKNOWLEDGED_OUTPUT_BYTES}",
         f"local F_RARE_END = {len(OFTEN_READ) + len(RARE)}",
         f"local CONTROL_TYPES = {_lua_set(CONTROL_TYPES)}",
         f"local INSTANCE_TYPES = {_lua_set(INSTANCE_TYPES)}",

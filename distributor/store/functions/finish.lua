@@ -41,9 +41,9 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   return true
 end
 
-local function accept(batch, id, fields, args, i, retention_ms)
+local function accept(batch, id, fields, args, i, retention_ms, said)
   fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
-  local output_bytes = output_bytes_of(fields, args[i + 7])
+  local output_bytes = output_bytes_of(fields, said)
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
   finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
   return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
@@ -58,7 +58,7 @@ local function finish_one(batch, args, i, retention_ms)
   if fields[F_AGENT_ID] ~= args[i + 1] then return 'foreign' end
   if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
     fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
-    return accept(batch, id, fields, args, i, retention_ms)
+    return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
   end
   if FINAL[fields[F_STATUS]] then
     keep_late(batch, id, fields, args, i, retention_ms)
@@ -72,7 +72,9 @@ local function finish_one(batch, args, i, retention_ms)
     and fields[F_COUNTED_LEASE] ~= lease_id and base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
   fields[F_OUTPUT_BASE] = base
-  return accept(batch, id, fields, args, i, retention_ms)
+  -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
+  local most = number(fields, F_OUTPUT_BYTES) - base + OUTPUT_WINDOW
+  return accept(batch, id, fields, args, i, retention_ms, math.min(args[i + 7], most))
 end
 
 local function finish(batch, args)

@@ -22,7 +22,7 @@ from tests.support.running_server import (
     running_server,
 )
 from tests.support.waiting import PATIENCE_SECONDS
-from tests.support.wire_agent import WireAgent
+from tests.support.wire_agent import WireAgent, running
 
 
 class Viewer:
@@ -168,10 +168,23 @@ async def test_output_that_was_cut_is_told_as_a_gap(valkey_url: str) -> None:
         assert viewer.seen[-1].result.output_bytes == 100_000
 
 
-async def test_an_end_that_could_not_be_kept_is_told_as_a_gap(server: RunningServer, agent: WireAgent) -> None:
+async def test_output_that_was_never_sent_is_no_gap(server: RunningServer, agent: WireAgent) -> None:
     assignment = await started(server, agent)
     await agent.print(assignment, b"kept", 0)
     await agent.finish(assignment, output_bytes=10)
+    viewer = Viewer(server, assignment.command.command_id)
+    await viewer.rest()
+    assert viewer.kinds == ["output", "command", "result"]
+    assert viewer.seen[-1].result.output_bytes == 4
+
+
+async def test_an_end_that_could_not_be_kept_is_told_as_a_gap(server: RunningServer) -> None:
+    """The server has acknowledged all of it, by the account that the agent gives when it comes back."""
+    async with server.agent() as agent:
+        assignment = await started(server, agent)
+        await agent.print(assignment, b"kept", 0)
+    async with server.agent(running=[running(assignment, output_offset=10)]) as agent:
+        await agent.finish(assignment, output_bytes=10)
     viewer = Viewer(server, assignment.command.command_id)
     await viewer.rest()
     assert viewer.kinds == ["output", "gap", "command", "result"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from distributor.model.agent import HeldCommand
+from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES
 from distributor.model.command import Reason
 from distributor.model.delivery import CompletionOutcome, OutputRefusal, Progress, Release
 from distributor.model.lifecycle import CommandStatus
@@ -112,6 +113,21 @@ async def test_the_bytes_of_output_count_from_where_that_attempt_began(world: St
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 7
+
+
+async def test_no_more_output_is_counted_than_its_agent_can_have_held_back(world: StoreWorld) -> None:
+    """What it was not allowed to store under this lease, it may still have: at most a window of it."""
+    command_id = await world.assigned()
+    await world.print_output(command_id, 0, b"12345")
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.claim(lease_id="lease2")
+    assert await world.store.finish([completion(command_id, output_bytes=2**50, ran=True)]) == [
+        CompletionOutcome.STORED
+    ]
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.output_bytes == 5 + MAX_UNACKNOWLEDGED_OUTPUT_BYTES
 
 
 async def test_the_latest_eight_are_remembered(world: StoreWorld) -> None:

@@ -23,6 +23,7 @@ from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
 from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.output_flow import OutputFlow
 from distributor.model.protocol_violation import ProtocolViolation
 from distributor.model.retry_policy import RetryPolicy
 from tests.support.memory_stores import MemoryOutputLog, MemoryStore
@@ -72,6 +73,30 @@ async def test_receipts_are_stored_once(world: World) -> None:
         Progress("c1", "agent123", "lease", 1, 5, None),
         Progress("c1", "agent123", "lease", 1, 5, 6),
     ]
+
+
+@pytest.mark.parametrize("status", [CommandStatus.COMPLETED, None], ids=["completed", "invalid"])
+@pytest.mark.parametrize(
+    ("flow", "sent", "said", "counted"),
+    [
+        (None, b"", 9, 0),
+        (None, b"12345", 9, 5),
+        (None, b"12345", 3, 3),
+        (OutputFlow(2, 7), b"", 9, 7),
+        (OutputFlow(2, 7), b"12345", 9, 5),
+    ],
+    ids=["none sent", "more than sent", "less than sent", "announced", "announced, then sent"],
+)
+async def test_a_result_counts_no_output_that_was_neither_sent_nor_announced(
+    world: World, flow: OutputFlow | None, sent: bytes, said: int, counted: int, status: CommandStatus | None
+) -> None:
+    world.session.in_flight["c1"].output = flow
+    if sent:
+        await world.say(outputs=[OutputPiece("c1", "agent123", "lease", 1, 0, sent)])
+    fault = Reason("invalid_result", "not JSON") if status is None else None
+    await world.say(completions=[completion(status=status, output_bytes=said, fault=fault)])
+    (stored,) = world.store.completions
+    assert stored.output_bytes == counted
 
 
 async def test_receipts_travel_with_a_result_that_comes_at_once(world: World) -> None:
