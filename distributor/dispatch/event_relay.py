@@ -32,6 +32,9 @@ logger = get_logger()
 LOST_REPLY_SECONDS = 1.0
 """How long an own change that was read from the stream waits for its reply, which follows within milliseconds."""
 
+MAX_UNANSWERED = 1_000
+"""Far more than the calls in flight, whose replies may be late or lost."""
+
 
 class EventRelay:
     """One loop per replica. It changes nothing in the store, so relaying an event twice is harmless.
@@ -61,6 +64,8 @@ class EventRelay:
         """Positions of own changes that were relayed and not read yet, in order."""
         self._early: dict[str, EventBatch] = {}
         """Own changes that were read before their replies, by position."""
+        self._unanswered: dict[str, None] = {}
+        """Positions of the latest own changes that were relayed without a reply, as it is overdue."""
         self.lost_reply_seconds = LOST_REPLY_SECONDS
         self._outage = Outage("read events")
         self.missed = asyncio.Event()
@@ -106,6 +111,9 @@ class EventRelay:
 
     def relay_own(self, batch: EventBatch) -> None:
         """Relay a change that this replica has just made."""
+        if self._unanswered and batch.position in self._unanswered:
+            del self._unanswered[batch.position]
+            return
         if self._early.pop(batch.position, None) is None:
             self._relayed.append(batch.position)
         self.relay(batch)
@@ -118,6 +126,9 @@ class EventRelay:
     def _relay_unanswered(self, position: str) -> None:
         batch = self._early.pop(position, None)
         if batch is not None:
+            self._unanswered[position] = None
+            if len(self._unanswered) > MAX_UNANSWERED:
+                del self._unanswered[next(iter(self._unanswered))]
             self.relay(batch)
 
     def _was_relayed(self, batch: EventBatch) -> bool:

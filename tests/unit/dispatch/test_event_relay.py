@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
-from distributor.dispatch.event_relay import EventRelay
+from distributor.dispatch.event_relay import MAX_UNANSWERED, EventRelay
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.model.event import CommandReady, Event, EventBatch, EventKind
@@ -251,6 +253,38 @@ async def test_an_own_change_that_is_read_before_its_reply_is_relayed_once(world
         world.relay.lost_reply_seconds = 0.001
         world.log.put(unanswered)
         await until(lambda: world.finished("completed") == 2)
+
+
+async def test_an_own_change_whose_reply_comes_late_is_counted_and_logged_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    late, lost = ended_here("9-0", "c1"), ended_here("10-0", "c2")
+    world.relay.lost_reply_seconds = 0.001
+    await world.relay.catch_up()
+    with caplog.at_level(logging.DEBUG):
+        async with background(world.relay.run()):
+            world.log.put(late)
+            world.log.put(lost)
+            await until(lambda: world.finished("completed") == 2)
+            world.relay.relay_own(late)
+            world.relay.relay_own(ended_here("11-0", "c3"))
+    assert world.finished("completed") == 3
+    assert len([line for line in caplog.messages if line.startswith("command changed")]) == 3
+
+
+async def test_replies_that_never_come_are_forgotten(world: World) -> None:
+    world.relay.lost_reply_seconds = 0.0
+    await world.relay.catch_up()
+    lost = [ended_here(f"{number}-0", "c1") for number in range(10, 13 + MAX_UNANSWERED)]
+    async with background(world.relay.run()):
+        for batch in lost:
+            world.log.put(batch)
+        await until(lambda: world.finished("completed") == len(lost))
+    # Had the first not been forgotten, its reply would not be relayed.
+    world.relay.relay_own(lost[0])
+    assert world.finished("completed") == len(lost) + 1
+    world.relay.relay_own(lost[-1])
+    assert world.finished("completed") == len(lost) + 1
 
 
 def ended_here(position: str, command_id: str) -> EventBatch:
