@@ -11,6 +11,7 @@ from distributor.agent.command_context import BlockingContext, CommandContext
 from distributor.agent.handler_call import HandlerCall
 from distributor.agent.record import RecordedCommand
 from distributor.observability.logging import get_logger
+from distributor.timeouts import Timeouts
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
@@ -26,13 +27,20 @@ class CommandRun:
     """
 
     def __init__(
-        self, held: RecordedCommand, context: CommandContext | BlockingContext, call: HandlerCall, stop_grace: float
+        self,
+        held: RecordedCommand,
+        context: CommandContext | BlockingContext,
+        call: HandlerCall,
+        stop_grace: float,
+        time_limits: Timeouts[CommandRun],
     ) -> None:
+        """`time_limits` stops the runs that exceed theirs."""
         self.held = held
         self.context = context
         self.abandoned = False
         self._call = call
         self._stop_grace = stop_grace
+        self._time_limits = time_limits
         self._cause: StopCause | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
@@ -48,8 +56,7 @@ class CommandRun:
         """Call the handler."""
         self._on_end, self._on_release = on_end, on_release
         if self.context.time_limit is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.context.time_limit, self.stop, StopCause.TIME_LIMIT)
+            self._time_limits.add(self, asyncio.get_running_loop().time() + self.context.time_limit)
         self._call.start(self._done)
 
     def stop(self, cause: StopCause) -> None:
@@ -57,7 +64,8 @@ class CommandRun:
         if self._cause is not None or self._ended.is_set():
             return
         self._cause = cause
-        self._set_timer(asyncio.get_running_loop().call_later(self._stop_grace, self._abandon))
+        self._time_limits.discard(self)
+        self._timer = asyncio.get_running_loop().call_later(self._stop_grace, self._abandon)
         self._call.stop()
 
     async def ended(self) -> None:
@@ -85,13 +93,10 @@ class CommandRun:
         self._end(results.would_not_stop(self.held, cause, self._stop_grace))
 
     def _end(self, result: gateway.Result) -> None:
-        self._set_timer(None)
+        self._time_limits.discard(self)
+        if self._timer:
+            self._timer.cancel()
         self.context.end()
         result.output_bytes = self.held.output_bytes
         self._ended.set()
         self._on_end(self, result)
-
-    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = timer

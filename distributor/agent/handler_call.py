@@ -18,7 +18,7 @@ from distributor.agent.command_context import BlockingContext, BlockingHandler, 
 from distributor.agent.handler_loop import HandlerLoop
 from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.agent.record import RecordedCommand
-from distributor.observability.logging import get_logger, log_context
+from distributor.observability.logging import bind_log_context, get_logger, log_context
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
@@ -163,8 +163,8 @@ class LoopCall:
         try:
             if self._results.stopped:
                 raise asyncio.CancelledError
-            with log_context(command_id=self._context.command_id, attempt=self._context.attempt):
-                result = self._results.completed(await self._handler(self._context))
+            bind_log_context(command_id=self._context.command_id, attempt=self._context.attempt)
+            result = self._results.completed(await self._handler(self._context))
         except BaseException as error:  # noqa: BLE001  # even SystemExit ends only the command
             result = self._results.failed(error)
         done(result)
@@ -206,8 +206,8 @@ class ThreadCall:
         try:
             if self._results.stopped:
                 raise asyncio.CancelledError
-            with log_context(command_id=self._context.command_id, attempt=self._context.attempt):
-                result = self._results.completed(_plain(self._handler(self._context)))
+            bind_log_context(command_id=self._context.command_id, attempt=self._context.attempt)
+            result = self._results.completed(_plain(self._handler(self._context)))
         except BaseException as error:  # noqa: BLE001  # as above
             result = self._results.failed(error)
         self._home.post(partial(done, result))

@@ -99,6 +99,11 @@ class CommandRecord:
         return self._unacknowledged
 
     @property
+    def size(self) -> int:
+        """Number of commands that are running or unacknowledged."""
+        return len(self._held)
+
+    @property
     def held(self) -> list[RecordedCommand]:
         """Commands that are running or unacknowledged, oldest first."""
         return list(self._held.values())

@@ -98,7 +98,7 @@ class SessionState:
         if not self.accepting:
             return 0
         room = self._profile.capacity - self._record.running - self._record.stuck
-        return max(0, min(room, MAX_HELD - len(self._record.held)))
+        return max(0, min(room, MAX_HELD - self._record.size))
 
     @property
     def _open(self) -> bool:
@@ -402,7 +402,7 @@ class SessionState:
             return self._stale()
         if command.type in CONTROL_TYPES:
             # Control commands have slots of their own, also while the agent leaves.
-            if self._record.control < CONTROL_ROOM and len(self._record.held) < MAX_HELD:
+            if self._record.control < CONTROL_ROOM and self._record.size < MAX_HELD:
                 return None
             return _refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")
         if not self.accepting:

@@ -18,6 +18,7 @@ from distributor.agent.handler_loop import HandlerLoop
 from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.observability.logging import get_logger
 from distributor.tasks import stop_tasks
+from distributor.timeouts import Timeouts
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
@@ -60,6 +61,11 @@ class Workload:
         self._blocked: list[HandlerLoop] = []
         self._loop_calls: dict[str, LoopCall] = {}
         self._watching: dict[CommandRun, asyncio.Task[None]] = {}
+        self._time_limits: Timeouts[CommandRun] = Timeouts(asyncio.get_running_loop(), _exceeded)
+        self._is_coroutine: dict[str, bool] = {}
+        """By command type, for those called so far."""
+        # Bound once: the logger of a module looks up its configuration for each line.
+        self._logger = logger.bind()
 
     def start(self, assignment: gateway.Assignment) -> None:
         """Call the handler of a command in the record."""
@@ -69,7 +75,7 @@ class Workload:
             raise RuntimeError(f"command {command.command_id} is not in the record")
         run = self._runs[command.command_id] = self._run(assignment, held)
         run.start(self._ended, self._released)
-        logger.debug("started", command_id=held.command_id, attempt=assignment.attempt, type=command.type)
+        self._logger.debug("started", command_id=held.command_id, attempt=assignment.attempt, type=command.type)
 
     def stop(self, command_id: str, cause: StopCause) -> None:
         """Ask the command to end, if it runs."""
@@ -98,6 +104,7 @@ class Workload:
         """End the handlers' loops. A blocked one is abandoned in its daemon thread."""
         await stop_tasks(self._watching.values())
         self._watching.clear()
+        self._time_limits.close()
         loops = [*self._blocked, *([self._loop] if self._loop else [])]
         self._loop, self._blocked = None, []
         if not all(await asyncio.gather(*(loop.close() for loop in loops))):
@@ -107,16 +114,18 @@ class Workload:
         command_type = assignment.command.type
         handler, most = self._table.handlers[command_type], self._session.max_result_bytes
         grace = self._table.grace_of(command_type)
-        if not is_coroutine_handler(handler):
+        if command_type not in self._is_coroutine:
+            self._is_coroutine[command_type] = is_coroutine_handler(handler)
+        if not self._is_coroutine[command_type]:
             blocking = BlockingContext(assignment, held.window, self._session)
             thread_call = ThreadCall(cast(BlockingHandler, handler), blocking, held, most, self._session.home)
-            return CommandRun(held, blocking, thread_call, grace)
+            return CommandRun(held, blocking, thread_call, grace, self._time_limits)
         loop = None if command_type in self._table.inline else self._handler_loop()
         context = CommandContext(assignment, held.window, self._session, loop.loop if loop else None)
         call = LoopCall(cast(Handler, handler), context, held, most, loop)
         if loop:
             self._loop_calls[held.command_id] = call
-        return CommandRun(held, context, call, grace)
+        return CommandRun(held, context, call, grace, self._time_limits)
 
     def _handler_loop(self) -> HandlerLoop:
         if self._loop is None:
@@ -165,6 +174,10 @@ class Workload:
             watch.cancel()
         self._record.stuck -= not run.held.control
         self._session.room_changed(now())
+
+
+def _exceeded(run: CommandRun) -> None:
+    run.stop(StopCause.TIME_LIMIT)
 
 
 def is_coroutine_handler(handler: AnyHandler) -> bool:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
 
-from distributor.client.deadlines import Deadlines
 from distributor.client.gathering import DEFAULT_LIMITS, Gathering, GatheringLimits
 from distributor.client.queued_command import Answer
 from distributor.client.status import concerns_each, deadline_exceeded, error_of, error_of_outcome
 from distributor.tasks import stop_tasks
+from distributor.timeouts import Timeouts
 from distributor.v1.command_service_pb2 import QueueCommandOutcome, QueueCommandRequest, QueueCommandsRequest
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class QueueCalls:
         self._loop = asyncio.get_running_loop()
         self._gathering: Gathering[_Call] = Gathering(limits)
         self._groups: set[_Group] = set()
-        self._unanswered: Deadlines[_Call] = Deadlines(self._loop, _expire)
+        self._unanswered: Timeouts[_Call] = Timeouts(self._loop, _expire)
         self._next_look: asyncio.Handle | None = None
         self._looks_soon = False
 

@@ -93,6 +93,14 @@ def log_context(
     return structlog.contextvars.bound_contextvars(**{key: value for key, value in given.items() if value is not None})
 
 
+def bind_log_context(*, command_id: str, attempt: int) -> None:
+    """Add these fields to every line that the current task, and the tasks it starts, log from now on.
+
+    Cheaper than `log_context`. In a thread, call it in a context of its own.
+    """
+    structlog.contextvars.bind_contextvars(command_id=command_id, attempt=attempt)
+
+
 def withhold_content(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """A structlog processor that replaces the values of fields with content or secrets."""
     for key in WITHHELD.intersection(event):

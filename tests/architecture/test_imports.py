@@ -26,7 +26,7 @@ FOLDERS = (
     "store",
     "wire",
 )
-FILES = ("__init__", "errors", "settings", "tasks")
+FILES = ("__init__", "errors", "settings", "tasks", "timeouts")
 
 WRONG = {
     "model/a.py": "import distributor.errors",

@@ -14,6 +14,7 @@ from distributor.agent.command_run import CommandRun
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.handler_call import LoopCall
 from distributor.agent.record import RecordedCommand
+from distributor.timeouts import Timeouts
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import assignment
@@ -38,7 +39,8 @@ class Run:
             assignment("a", time_limit=time_limit), self.held.window, session or CurrentSession()
         )
         call = LoopCall(handler, self.context, self.held, 1_000, None)
-        self.run = CommandRun(self.held, self.context, call, stop_grace)
+        limits: Timeouts[CommandRun] = Timeouts(asyncio.get_running_loop(), lambda run: run.stop(StopCause.TIME_LIMIT))
+        self.run = CommandRun(self.held, self.context, call, stop_grace, limits)
         self.released = asyncio.Event()
         self.run.start(lambda _, result: self.results.append(result), lambda _: self.released.set())
 

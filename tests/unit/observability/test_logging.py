@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 
 import pytest
 
-from distributor.observability.logging import configure_logging, get_logger, log_context
+from distributor.observability.logging import bind_log_context, configure_logging, get_logger, log_context
 
 
 def test_a_json_line_carries_its_context() -> None:
@@ -34,6 +35,28 @@ def test_context_ends_with_its_block() -> None:
         pass
     get_logger().info("later")
     assert "agent_id" not in json.loads(stream.getvalue())
+
+
+async def test_bound_context_is_that_of_the_task_and_those_it_starts() -> None:
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+
+    async def started() -> None:
+        get_logger().info("started")
+
+    async def task() -> None:
+        bind_log_context(command_id="c1", attempt=2)
+        get_logger().info("in the task")
+        await asyncio.create_task(started())
+
+    await asyncio.create_task(task())
+    get_logger().info("outside")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line.get("command_id"), line.get("attempt")) for line in lines] == [
+        ("in the task", "c1", 2),
+        ("started", "c1", 2),
+        ("outside", None, None),
+    ]
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

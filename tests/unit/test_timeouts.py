@@ -1,4 +1,4 @@
-"""The deadlines of many calls, with one timer."""
+"""Many deadlines, with one timer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distributor.client.deadlines import Deadlines
+from distributor.timeouts import Timeouts
 
 
 class Clock:
@@ -49,44 +49,58 @@ def expired() -> list[str]:
 
 
 @pytest.fixture
-def deadlines(clock: Clock, expired: list[str]) -> Deadlines[str]:
+def timeouts(clock: Clock, expired: list[str]) -> Timeouts[str]:
     loop: Any = clock
-    return Deadlines(loop, expired.append)
+    return Timeouts(loop, expired.append)
 
 
-def test_each_expires_at_its_own_deadline(clock: Clock, deadlines: Deadlines[str], expired: list[str]) -> None:
+def test_each_expires_at_its_own_deadline(clock: Clock, timeouts: Timeouts[str], expired: list[str]) -> None:
     for item, deadline in (("b", 2.0), ("a", 1.0), ("c", 3.0), ("a too", 1.0)):
-        deadlines.add(item, deadline)
+        timeouts.add(item, deadline)
     seen = []
     for now in (0.9, 1.0, 1.9, 2.0, 3.0):
         clock.advance(now)
         seen.append(list(expired))
     assert seen == [[], ["a", "a too"], ["a", "a too"], ["a", "a too", "b"], ["a", "a too", "b", "c"]]
     assert not clock.running()
-    assert not deadlines.items
+    assert not timeouts.items
 
 
-def test_one_that_was_discarded_does_not_expire(clock: Clock, deadlines: Deadlines[str], expired: list[str]) -> None:
-    deadlines.add("a", 1.0)
-    deadlines.add("b", 2.0)
-    deadlines.discard("a")
-    deadlines.discard("unknown")
+def test_one_that_was_discarded_does_not_expire(clock: Clock, timeouts: Timeouts[str], expired: list[str]) -> None:
+    timeouts.add("a", 1.0)
+    timeouts.add("b", 2.0)
+    timeouts.discard("a")
+    timeouts.discard("unknown")
     clock.advance(5.0)
     assert expired == ["b"]
 
 
-def test_calls_that_are_answered_share_a_timer(clock: Clock, deadlines: Deadlines[str]) -> None:
+def test_one_that_another_discards_as_it_expires_does_not_expire(clock: Clock, expired: list[str]) -> None:
+    loop: Any = clock
+
+    def expire(item: str) -> None:
+        expired.append(item)
+        two.discard("b")
+
+    two: Timeouts[str] = Timeouts(loop, expire)
+    two.add("a", 1.0)
+    two.add("b", 1.0)
+    clock.advance(2.0)
+    assert expired == ["a"]
+
+
+def test_items_that_end_in_time_share_a_timer(clock: Clock, timeouts: Timeouts[str]) -> None:
     for number in range(1_000):
-        deadlines.add(str(number), 20 + number / 100)
-        deadlines.discard(str(number))
+        timeouts.add(str(number), 20 + number / 100)
+        timeouts.discard(str(number))
     assert len(clock.timers) == 1
     clock.advance(25.0)
-    assert not clock.running(), "an idle client needs no timer"
+    assert not clock.running(), "nothing waits"
 
 
-def test_nothing_expires_after_the_close(clock: Clock, deadlines: Deadlines[str], expired: list[str]) -> None:
-    deadlines.add("a", 1.0)
-    deadlines.close()
+def test_nothing_expires_after_the_close(clock: Clock, timeouts: Timeouts[str], expired: list[str]) -> None:
+    timeouts.add("a", 1.0)
+    timeouts.close()
     clock.advance(5.0)
     assert expired == []
     assert not clock.running()
@@ -95,10 +109,10 @@ def test_nothing_expires_after_the_close(clock: Clock, deadlines: Deadlines[str]
 async def test_on_a_real_loop() -> None:
     expired: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    deadlines = Deadlines(loop, expired.put_nowait)
-    deadlines.add("late", loop.time() + 600)
-    deadlines.add("soon", loop.time() + 0.001)
+    timeouts = Timeouts(loop, expired.put_nowait)
+    timeouts.add("late", loop.time() + 600)
+    timeouts.add("soon", loop.time() + 0.001)
     async with asyncio.timeout(5):
         assert await expired.get() == "soon"
-    assert list(deadlines.items) == ["late"]
-    deadlines.close()
+    assert list(timeouts.items) == ["late"]
+    timeouts.close()

@@ -1,4 +1,4 @@
-"""The deadlines of many calls with one timer: most calls are answered long before theirs."""
+"""Many deadlines with one timer: most work ends long before its deadline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item", bound=Hashable)
 
 
-class Deadlines(Generic[Item]):
+class Timeouts(Generic[Item]):
     """Calls `expire` with each item whose deadline passes before it is discarded, once and without delay.
 
     Deadlines are times of `loop`. The timer runs until the earliest deadline since it last fired, even if that item has
@@ -56,8 +56,11 @@ class Deadlines(Generic[Item]):
 
     def _look(self, now: float) -> None:
         self._stop_timer()
-        for item in [item for item, deadline in self._deadlines.items() if deadline <= now]:
-            del self._deadlines[item]
-            self._expire(item)
-        if self._deadlines:
-            self._fire_at(min(self._deadlines.values()))
+        passed = [item for item, deadline in self._deadlines.items() if deadline <= now]
+        later = [deadline for deadline in self._deadlines.values() if deadline > now]
+        if later:
+            self._fire_at(min(later))
+        for item in passed:
+            # Unless an item before it has discarded it.
+            if self._deadlines.pop(item, None) is not None:
+                self._expire(item)
