@@ -21,7 +21,7 @@ MAX_ITEMS_PER_CALL: Final = 250
 """Items per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 MAX_IN_FLIGHT: Final = 2
 """Exchanges in flight: while Valkey works on one, the next is on its way."""
-GATHER_SECONDS: Final = 0.003
+GATHER_SECONDS: Final = 0.005
 """How long calls wait for others when many commands are in progress."""
 ENOUGH_ITEMS: Final = 100
 """With this many items, an exchange is sent without waiting for more."""
