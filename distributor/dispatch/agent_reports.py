@@ -100,7 +100,10 @@ class AgentReports:
             await progressing
 
     async def settle(self, session: AgentSession) -> None:
-        """Store everything noted of a session whose stream has ended. Raises Unavailable if Valkey is away."""
+        """Store everything noted of a session, whose stream has ended or is to be superseded.
+
+        Raises Unavailable if Valkey is away; it is then stored later.
+        """
         await self._receipts.flush(session)
 
     async def _finish(self, session: AgentSession, report: Report, rivals: Sequence[LeaseRef]) -> list[ResultAnswer]:

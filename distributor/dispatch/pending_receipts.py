@@ -22,7 +22,8 @@ class PendingReceipts:
     """Leases whose receipts are noted in their session but not in the store. One event loop.
 
     Bounded by what is in flight. If storing fails, it is tried again: a receipt is written once, and only under the
-    current lease, so a second attempt changes nothing. When a stream ends, its owner calls `flush`.
+    current lease, so a second attempt changes nothing. When a stream ends, or another of its agent is to be opened, its
+    owner calls `flush`.
     """
 
     def __init__(self, store: CommandStore, delay_seconds: float = RECEIPT_DELAY_SECONDS) -> None:
@@ -53,10 +54,19 @@ class PendingReceipts:
         return taken
 
     async def flush(self, session: AgentSession) -> None:
-        """Store what waits of a session now. Raises Unavailable if Valkey is away."""
+        """Return once all receipts of a session are stored.
+
+        Raises Unavailable if Valkey is away; they are then stored later.
+        """
+        if self._storing:
+            await asyncio.wait(self._storing)
         leases = self._pending.pop(session, {})
         if leases:
-            await self._store.progress([progress_of(session, lease) for lease in leases])
+            try:
+                await self._store.progress([progress_of(session, lease) for lease in leases])
+            except DistributorError:
+                self._store_again({session: leases})
+                raise
 
     def _schedule(self, seconds: float) -> None:
         if self._timer is None:
@@ -76,9 +86,12 @@ class PendingReceipts:
                 [progress_of(session, lease) for session, leases in pending.items() for lease in leases]
             )
         except DistributorError:
-            for session, leases in pending.items():
-                self._pending.setdefault(session, {}).update(leases)
-            self._schedule(WAIT_AFTER_FAILURE_SECONDS)
+            self._store_again(pending)
+
+    def _store_again(self, pending: dict[AgentSession, dict[LeaseRef, None]]) -> None:
+        for session, leases in pending.items():
+            self._pending.setdefault(session, {}).update(leases)
+        self._schedule(WAIT_AFTER_FAILURE_SECONDS)
 
 
 def progress_of(session: AgentSession, lease: LeaseRef) -> Progress:

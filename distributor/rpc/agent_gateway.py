@@ -114,6 +114,10 @@ class AgentGateway(AgentGatewayServiceServicer):
         return cleanup
 
     async def _attach(self, hello: AgentHello) -> Attached:
+        present = self._registry.get(hello.agent_id)
+        if present is not None:
+            # Attaching requeues what was never acknowledged: not a command whose start waits to be stored.
+            await self._reports.settle(present.session)
         attaching = asyncio.create_task(self._sessions.attach(hello))
         try:
             return await asyncio.shield(attaching)

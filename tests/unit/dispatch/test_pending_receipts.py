@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from distributor.dispatch import pending_receipts
@@ -70,3 +73,39 @@ async def test_the_owner_of_a_stream_learns_that_they_cannot_be_stored() -> None
     receipts.add(opened, [C1])
     with pytest.raises(Unavailable):
         await receipts.flush(opened)
+
+
+async def test_what_a_stream_leaves_unstored_is_stored_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose start was forgotten could run again."""
+    monkeypatch.setattr(pending_receipts, "WAIT_AFTER_FAILURE_SECONDS", 0.001)
+    store, opened = MemoryStore(), session()
+    store.away = True
+    receipts = PendingReceipts(store, 0.001)
+    receipts.add(opened, [C1])
+    with pytest.raises(Unavailable):
+        await receipts.flush(opened)
+    store.away = False
+    await until(lambda: store.progressed)
+    assert store.progressed == [progress(C1)]
+
+
+async def test_a_flush_ends_once_what_is_being_stored_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, opened, begun, answer = MemoryStore(), session(), asyncio.Event(), asyncio.Event()
+    stored: list[Progress] = []
+
+    async def store_slowly(items: Sequence[Progress]) -> list[bool]:
+        begun.set()
+        await answer.wait()
+        stored.extend(items)
+        return [True] * len(items)
+
+    monkeypatch.setattr(store, "progress", store_slowly)
+    receipts = PendingReceipts(store, 0.0)
+    receipts.add(opened, [C1])
+    await begun.wait()
+    flushing = asyncio.create_task(receipts.flush(opened))
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    answer.set()
+    await flushing
+    assert stored == [progress(C1)]
