@@ -7,11 +7,14 @@ together.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import MutableSequence
+from typing import Final, TypeVar
 
 from distributor.agent.output_window import Chunk
 from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
+
+P = TypeVar("P")
 
 MAX_PARTS: Final = 20
 """Limit of parts of each kind in one message, set by the protocol."""
@@ -28,10 +31,10 @@ class Outbox:
 
     def __init__(self, record: CommandRecord) -> None:
         self.heartbeat: gateway.Heartbeat | None = None
-        self.received: deque[gateway.Received] = deque()
-        self.started: deque[gateway.Started] = deque()
-        self.refused: deque[gateway.Refused] = deque()
-        self.cancel_reports: deque[gateway.CancelReport] = deque()
+        self.received: list[gateway.Received] = []
+        self.started: list[gateway.Started] = []
+        self.refused: list[gateway.Refused] = []
+        self.cancel_reports: list[gateway.CancelReport] = []
         self._record = record
         self._results: deque[str] = deque()
         self.sent_results: dict[str, None] = {}
@@ -68,17 +71,13 @@ class Outbox:
         if self.heartbeat is not None:
             message.heartbeat.CopyFrom(self.heartbeat)
             self.heartbeat = None
-        for _ in range(min(MAX_PARTS, len(self.cancel_reports))):
-            message.cancel_reports.append(self.cancel_reports.popleft())
-        for _ in range(min(MAX_PARTS, len(self.received))):
-            message.received.append(self.received.popleft())
-        for _ in range(min(MAX_PARTS, len(self.refused))):
-            message.refused.append(self.refused.popleft())
+        _move(self.cancel_reports, message.cancel_reports)
+        _move(self.received, message.received)
+        _move(self.refused, message.refused)
         # A Started or a Result must not overtake its own Received: the parts of a message are read in order, so
         # they may share one, but while more than one message of Received waits, the rest waits behind it.
         if not self.received:
-            for _ in range(min(MAX_PARTS, len(self.started))):
-                message.started.append(self.started.popleft())
+            _move(self.started, message.started)
         if not self.received and not self.started:
             self._take_output(message, max_chunk_bytes, output_limit)
             self._take_results(message)
@@ -121,6 +120,13 @@ class Outbox:
             budget -= size
             message.results.append(held.result)
             self.sent_results[command_id] = None
+
+
+def _move(waiting: list[P], into: MutableSequence[P]) -> None:
+    """Move parts of one kind, as many as a message may have, in one go."""
+    if waiting:
+        into.extend(waiting[:MAX_PARTS])
+        del waiting[:MAX_PARTS]
 
 
 def _output(held: RecordedCommand, chunk: Chunk) -> gateway.Output:

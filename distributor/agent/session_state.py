@@ -335,8 +335,13 @@ class SessionState:
 
     def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
         command_id, lease_id = assignment.command.command_id, assignment.lease_id
-        if self._record.was_started(command_id) and self._answer_redelivery(command_id, lease_id):
-            return []
+        if self._record.was_started(command_id):
+            if self._answer_redelivery(command_id, lease_id):
+                return []
+            duplicate = _refused(
+                gateway.REFUSAL_CODE_DUPLICATE, "duplicate", "this agent has started the command before"
+            )
+            return [self._refuse(assignment, duplicate)]
         refusal = self._refusal(assignment, after_heartbeat, now)
         if refusal:
             return [self._refuse(assignment, refusal)]
@@ -386,8 +391,6 @@ class SessionState:
 
     def _refusal(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> gateway.Refused | None:
         command = assignment.command
-        if self._record.was_started(command.command_id):
-            return _refused(gateway.REFUSAL_CODE_DUPLICATE, "duplicate", "this agent has started the command before")
         denied = self._profile.denied.get(command.type)
         if denied:
             return _refused(gateway.REFUSAL_CODE_UNSUPPORTED, *denied)
