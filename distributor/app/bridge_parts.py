@@ -22,6 +22,7 @@ from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Scope, TokenVerifier, mint
 from distributor.client import ClientOptions, CommandClient
+from distributor.dispatch.event_backlog import EventBacklog
 from distributor.errors import ConfigurationError
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
@@ -66,7 +67,8 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     output = ValkeyOutputLog(connections.reads, Exchanges(functions), StorePolicy())
     pumps = OutputPumps(output)
     agents = AgentWatch(view, Subscriptions(), AgentWatchTimes(sweep=settings.agent_sweep))
-    events = EventSource(ValkeyEventLog(connections.events), ValkeyEventHistory(connections.reads))
+    log = ValkeyEventLog(connections.events, connections.reads)
+    events = EventSource(log, ValkeyEventHistory(connections.reads))
     hub = EventHub(events, view, pumps, agents, metrics)
     client = CommandClient(settings.server, CALLS)
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
@@ -94,6 +96,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         ),
         {
             "event hub": hub.run,
+            "event backlog": EventBacklog(log.behind, metrics.events_behind).run,
             "agent watch": agents.run,
             "server check": check.run,
             "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,

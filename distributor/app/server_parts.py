@@ -15,6 +15,7 @@ from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.deadlines import Deadlines
+from distributor.dispatch.event_backlog import EventBacklog
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.gauges import Gauges
 from distributor.dispatch.liveness import Liveness
@@ -97,7 +98,7 @@ def stores_on(connections: StoreConnections, settings: ServerSettings, replica: 
         ValkeySessionStore(functions, exchanges, policy),
         ValkeyOutputLog(connections.reads, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
-        ValkeyEventLog(connections.events),
+        ValkeyEventLog(connections.events, connections.reads),
     )
 
 
@@ -134,6 +135,7 @@ def server_parts(
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
     loops: dict[str, Loop] = {
         "event relay": relay.run,
+        "event backlog": EventBacklog(stores.event_log.behind, metrics.events_behind, timing.gauges).run,
         "command distributor": distributor.run,
         "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,

@@ -19,6 +19,7 @@ class BridgeMetrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self._dashboards = self._gauge("dashboards", "Dashboards connected.")
         self._events_lag = self._gauge("events_lag_seconds", "Age of the latest event when this bridge read it.")
+        self._events_behind = self._gauge("events_lag_entries", "Entries of the event stream that are not read yet.")
         self._sent = self._counter("messages_sent", "Messages sent to dashboards.")
         self._cut = self._counter("output_cut_bytes", "Bytes of output cut because a dashboard was slow.")
         self._resyncs = self._counter(
@@ -41,6 +42,10 @@ class BridgeMetrics:
     def events_lag(self, seconds: float) -> None:
         """Set the age of the latest event when it was read."""
         self._events_lag.set(seconds)
+
+    def events_behind(self, entries: int) -> None:
+        """Set the number of entries in the event stream that the bridge has yet to read."""
+        self._events_behind.set(entries)
 
     def sent(self, waited_seconds: float) -> None:
         """Count a message handed to its connection, and its time in the queue."""

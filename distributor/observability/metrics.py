@@ -84,6 +84,10 @@ class Metrics:
         """Set the age in seconds of the latest event at the time it was read."""
         self._events_lag.set(seconds)
 
+    def events_behind(self, entries: int) -> None:
+        """Set the number of entries in the event stream that this process has yet to read."""
+        self._events_behind.set(entries)
+
     # Counters and histograms, on hot paths.
 
     def command_finished(self, status: CommandStatus, receipts: Receipts) -> None:
@@ -139,6 +143,7 @@ class Metrics:
         self._queue_oldest = gauge("queue_oldest_age_seconds", "Age of the oldest queued command.")
         self._watchers = gauge("watchers", "Open watch calls.")
         self._events_lag = gauge("events_lag_seconds", "Age of the latest event when this process read it.")
+        self._events_behind = gauge("events_lag_entries", "Entries of the event stream that are not read yet.")
 
     def _create_command_metrics(self) -> None:
         commands = Gauge("distributor_commands", "Stored commands by status.", ["status"], registry=self.registry)

@@ -20,21 +20,32 @@ BUSY_INTERVAL_SECONDS: Final = 0.02
 """Reads that follow each other faster than this are a sign of load."""
 BUSY_PAUSE_SECONDS: Final = 0.005
 SECONDS_BETWEEN_CHECKS: Final = 1.0
+MAX_ENTRIES_COUNTED: Final = 1_000
+"""Entries that are counted by reading them, where Valkey's own count does not help."""
 
 
 class ValkeyEventLog:
     """The EventLog port on Valkey.
 
-    `connection` must not be shared: a blocking read occupies it for up to EVENT_BLOCK_MS.
+    `connection` must not be shared: a blocking read occupies it for up to EVENT_BLOCK_MS. `counting` is another one,
+    for `behind`.
     """
 
-    def __init__(self, connection: ValkeyConnection) -> None:
+    def __init__(self, connection: ValkeyConnection, counting: ValkeyConnection | None = None) -> None:
         self._connection = connection
+        self._counting = counting or connection
         self._entries = EventEntries()
+        self._position = ""
+        """Where `tail` is; empty before it begins."""
+        self._read = 0
+        """Entries that `tail` has yielded."""
+        self._added_before: int | None = None
+        """Entries that were added to the stream before the first yielded one; None until known."""
 
     async def tail(self, position: str) -> AsyncIterator[EventBatch]:
         """Yield batches after `position`, and mark where some were missed. Raises Unavailable if Valkey is away."""
         next_check = last_read = 0.0
+        self._position, self._added_before = position, None
         while True:
             reply = await self._connection.call(
                 "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", EVENT_BLOCK_MS, "STREAMS", EVENTS_KEY, position
@@ -51,11 +62,40 @@ class ValkeyEventLog:
                 kept_from = await self._kept_from()
                 if position != BEGINNING and (kept_from is None or order_of(kept_from) > order_of(position)):
                     position = position if reply else await self.last_position()
+                    self._position, self._added_before = position, None
                     yield EventBatch(position, "", (), missed=True)
             for entry_id, fields in reply[0][1] if reply else ():
                 batch = self._entries.batch(entry_id, fields)
-                position = batch.position
+                position = self._position = batch.position
+                self._read += 1
                 yield batch
+
+    async def behind(self) -> int:
+        """How many entries `tail` has yet to yield; 0 before it begins. Raises Unavailable if Valkey is away.
+
+        A reader that has not been seen up to date since it began is shown at most MAX_ENTRIES_COUNTED behind, unless
+        all retained entries are ahead of it.
+        """
+        if not self._position or not await self._counting.call("EXISTS", EVENTS_KEY):
+            return 0
+        reply = await self._counting.call("XINFO", "STREAM", EVENTS_KEY)
+        info = dict(zip(reply[::2], reply[1::2], strict=True))
+        # The tail continues meanwhile: compare with where it is now.
+        position, newest = order_of(self._position), order_of(info[b"last-generated-id"].decode())
+        if position == newest:
+            self._added_before = info[b"entries-added"] - self._read
+        oldest = info[b"first-entry"]
+        if position >= newest or not oldest:
+            return 0
+        if order_of(oldest[0].decode()) > position:
+            return int(info[b"length"])
+        if self._added_before is not None:
+            return max(0, int(info[b"entries-added"]) - self._added_before - self._read)
+        until = info[b"last-generated-id"]
+        ahead = await self._counting.call(
+            "XRANGE", EVENTS_KEY, f"({self._position}", until, "COUNT", MAX_ENTRIES_COUNTED
+        )
+        return len(ahead)
 
     async def _kept_from(self) -> str | None:
         oldest = await self._connection.call("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1)

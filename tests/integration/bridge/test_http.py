@@ -113,6 +113,8 @@ async def test_operators_can_look_without_one(bridge: RunningBridge) -> None:
         await dashboard.settled()
         metrics = (await bridge.get("/metrics", token=None)).body.decode()
     assert "\ndistributor_bridge_dashboards 1.0\n" in metrics
+    assert "\ndistributor_bridge_events_lag_entries 0.0\n" in metrics
+    assert "\ndistributor_bridge_events_lag_seconds " in metrics
     assert (await bridge.get("/healthz", token=None)).status == 200
     ready = (await bridge.get("/readyz", token=None)).json()
     assert set(ready["checks"]) == {"valkey", "server"}

@@ -24,12 +24,14 @@ def test_gauges(metrics: Metrics) -> None:
     metrics.commands(CommandStatus.ASSIGNED, 4)
     metrics.watchers(2)
     metrics.events_lag(0.25)
+    metrics.events_behind(6)
     assert sample(metrics, "agents_connected") == 3
     assert sample(metrics, "queue_depth") == 7
     assert sample(metrics, "queue_oldest_age_seconds") == 1.5
     assert sample(metrics, "commands", status="assigned") == 4
     assert sample(metrics, "watchers") == 2
     assert sample(metrics, "events_lag_seconds") == 0.25
+    assert sample(metrics, "events_lag_entries") == 6
 
 
 def test_a_finished_command_is_counted_and_each_stage_observed(metrics: Metrics) -> None:
