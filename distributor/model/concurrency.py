@@ -1,16 +1,14 @@
-"""Detects load at which waiting a moment pays: a message or an exchange costs about the same whatever it carries."""
+"""Estimates how many short commands are in progress at a time."""
 
 from __future__ import annotations
 
 from typing import Final
 
 WINDOW_SECONDS: Final = 0.05
-HIGH: Final = 16
-"""With this many commands in progress, one that waits a few milliseconds for others does not slow its caller down."""
 
 
 class Concurrency:
-    """Counts the short commands in progress: those assigned in this window or the one before, and not ended yet.
+    """Counts the commands assigned in this window or the one before that have not ended.
 
     A command that runs longer is not counted: however many of them there are, the next one finds an idle system. The
     count is an estimate, as an end does not say which command it ends. Times are arguments, in seconds.
@@ -32,10 +30,10 @@ class Concurrency:
         self._before -= from_before
         self._now = max(0, self._now - (count - from_before))
 
-    def high(self, now: float) -> bool:
-        """Whether so many are in progress that calls should be gathered."""
+    def in_progress(self, now: float) -> int:
+        """About how many short commands are in progress."""
         self._roll(now)
-        return self._now + self._before >= HIGH
+        return self._now + self._before
 
     def _roll(self, now: float) -> None:
         windows = (now - self._window_began) // WINDOW_SECONDS

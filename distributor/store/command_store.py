@@ -35,6 +35,7 @@ class ValkeyCommandStore:
 
     def __init__(self, functions: Functions, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._functions = functions
+        self._exchanges = exchanges
         self._concurrency = exchanges.concurrency
         self._policy = policy
         self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued, queued_events)
@@ -45,7 +46,7 @@ class ValkeyCommandStore:
 
     @property
     def busy(self) -> bool:
-        return self._concurrency.high(time.monotonic())
+        return self._exchanges.busy
 
     def enqueue(self, commands: Sequence[NewCommand]) -> Awaitable[list[Enqueued]]:
         return self._enqueues.submit(commands)

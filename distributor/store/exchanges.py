@@ -21,8 +21,10 @@ MAX_ITEMS_PER_CALL: Final = 250
 """Items per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 MAX_IN_FLIGHT: Final = 2
 """Exchanges in flight: while Valkey works on one, the next is on its way."""
+BUSY: Final = 16
+"""With this many calls and short commands in progress, one that waits for others does not slow its caller down."""
 GATHER_SECONDS: Final = 0.005
-"""How long calls wait for others when many commands are in progress."""
+"""How long calls wait for others when busy."""
 ENOUGH_ITEMS: Final = 100
 """With this many items, an exchange is sent without waiting for more."""
 ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
@@ -46,13 +48,15 @@ class CallQueue(Generic[Item, Reply]):
         max_items: int = MAX_ITEMS_PER_CALL,
     ) -> None:
         self.name = name
+        self.decode = decode
+        self.implied = implied
+        self.waiting_items = 0
+        self.unanswered = 0
+        """Calls that wait, or whose answer has not come."""
         self._encode = encode
-        self._decode = decode
-        self._implied = implied
         self._wake = wake
         self._max_items = max_items
         self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
-        self.waiting_items = 0
 
     def submit(self, items: Sequence[Item]) -> Awaitable[list[Reply]]:
         """The replies to `items`, in order. Raises the error of the call that carried them.
@@ -65,6 +69,7 @@ class CallQueue(Generic[Item, Reply]):
         if items:
             self._waiting.append((items, future))
             self.waiting_items += len(items)
+            self.unanswered += 1
             self._wake(len(items))
         else:
             future.set_result([])
@@ -88,24 +93,24 @@ class CallQueue(Generic[Item, Reply]):
         try:
             arguments = self._encode(items)
         except Exception as error:  # noqa: BLE001 - each caller gets it
-            Batch(FunctionCall(self.name, ()), items, callers, self._decode, self._implied).resolve(error)
+            Batch(self, FunctionCall(self.name, ()), items, callers).resolve(error)
             return self.take()
-        return Batch(FunctionCall(self.name, arguments, len(items)), items, callers, self._decode, self._implied)
+        return Batch(self, FunctionCall(self.name, arguments, len(items)), items, callers)
 
 
 class Batch(NamedTuple, Generic[Item, Reply]):
     """The items of one call, and the callers who wait for its replies."""
 
+    queue: CallQueue[Item, Reply]
     call: FunctionCall
     items: list[Item]
     callers: list[tuple[int, asyncio.Future[list[Reply]]]]
-    decode: Callable[[list[Item], Any], Sequence[Reply]]
-    implied: Callable[[list[Item], Any], Sequence[Event]]
 
     def resolve(self, reply: Any) -> None:
         """Give each caller its replies, or the error that the call failed with."""
+        self.queue.unanswered -= len(self.callers)
         try:
-            replies = self.decode(self.items, reply) if not isinstance(reply, Exception) else ()
+            replies = self.queue.decode(self.items, reply) if not isinstance(reply, Exception) else ()
         except Exception as error:  # noqa: BLE001 - each caller gets it
             reply = error
         first = 0
@@ -122,9 +127,8 @@ class Exchanges:
     """The exchanges of one replica over one connection, in order.
 
     What is submitted during one turn of the event loop travels together; while exchanges are in flight, more gathers
-    for the next. So an idle system adds no delay. With many commands in progress, calls gather for milliseconds, so
-    that more callers share the cost of each round trip. Lives as long as its loop; `idle()` waits until nothing is in
-    progress.
+    for the next. So an idle system adds no delay. When busy, calls gather for milliseconds, so that more callers share
+    the cost of each round trip. Lives as long as its loop; `idle()` waits until nothing is in progress.
     """
 
     def __init__(self, functions: Functions) -> None:
@@ -152,6 +156,12 @@ class Exchanges:
         self._queues.sort(key=lambda one: ORDER.index(one.name))
         return queue
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls gather. The rate does not show it: one caller may queue one command after another."""
+        calls = sum([queue.unanswered for queue in self._queues])
+        return calls + self.concurrency.in_progress(time.monotonic()) >= BUSY
+
     async def idle(self) -> None:
         """Return once nothing is in progress."""
         await self._idle.wait()
@@ -169,7 +179,7 @@ class Exchanges:
         elif self._in_flight >= MAX_IN_FLIGHT:
             return
         loop = asyncio.get_running_loop()
-        self._gathering = self._waiting_items < ENOUGH_ITEMS and self.concurrency.high(time.monotonic())
+        self._gathering = self._waiting_items < ENOUGH_ITEMS and self.busy
         self._send_soon = loop.call_later(GATHER_SECONDS, self._send) if self._gathering else loop.call_soon(self._send)
 
     def _send(self) -> None:
@@ -211,7 +221,7 @@ class Exchanges:
         seconds = time.perf_counter() - begun
         for batch, raw in replied:
             try:
-                reply = self._functions.reply(batch.call, raw, seconds, partial(batch.implied, batch.items))
+                reply = self._functions.reply(batch.call, raw, seconds, partial(batch.queue.implied, batch.items))
             except Exception as error:  # noqa: BLE001 - each caller gets it
                 reply = error
             batch.resolve(reply)

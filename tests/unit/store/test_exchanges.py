@@ -10,9 +10,16 @@ from typing import Any, cast
 import pytest
 
 from distributor.errors import DistributorError, Unavailable
-from distributor.model.concurrency import HIGH
 from distributor.model.event import EventBatch
-from distributor.store.exchanges import ENOUGH_ITEMS, MAX_IN_FLIGHT, MAX_ITEMS_PER_CALL, ORDER, CallQueue, Exchanges
+from distributor.store.exchanges import (
+    BUSY,
+    ENOUGH_ITEMS,
+    MAX_IN_FLIGHT,
+    MAX_ITEMS_PER_CALL,
+    ORDER,
+    CallQueue,
+    Exchanges,
+)
 from distributor.store.functions import FunctionCall, Functions
 from tests.support.waiting import until
 
@@ -109,7 +116,7 @@ async def test_nothing_is_not_sent(world: World) -> None:
 
 
 async def test_with_many_commands_in_progress_calls_of_several_turns_travel_together(world: World) -> None:
-    world.exchanges.concurrency.began(HIGH, time.monotonic())
+    world.exchanges.concurrency.began(BUSY, time.monotonic())
     replies = []
     for number in range(3):
         replies.append(world.submit("enqueue", number))
@@ -121,8 +128,31 @@ async def test_with_many_commands_in_progress_calls_of_several_turns_travel_toge
     assert world.wire.items == [[("enqueue", [0, 1, 2])]]
 
 
+async def test_calls_that_wait_for_answers_make_it_busy_and_batches_count_once(world: World) -> None:
+    replies = [world.submit("enqueue", number, number) for number in range(BUSY - 1)]
+    await turns()
+    seen = [world.exchanges.busy]
+    replies.append(world.submit("finish", BUSY))
+    await turns()
+    seen.append(world.exchanges.busy)
+    for _ in range(2):
+        await until(lambda: bool(world.wire.waiting))
+        world.wire.answer()
+    await asyncio.gather(*replies)
+    seen.append(world.exchanges.busy)
+    assert seen == [False, True, False]
+
+
+async def test_failed_calls_leave_it_idle(world: World) -> None:
+    replies = [world.submit("enqueue", number) for number in range(BUSY)]
+    await turns()
+    world.wire.fail(Unavailable("Valkey is away"))
+    assert all(isinstance(one, Unavailable) for one in await asyncio.gather(*replies, return_exceptions=True))
+    assert not world.exchanges.busy
+
+
 async def test_enough_calls_do_not_wait_for_more(world: World) -> None:
-    world.exchanges.concurrency.began(HIGH, time.monotonic())
+    world.exchanges.concurrency.began(BUSY, time.monotonic())
     first, second = list(range(ENOUGH_ITEMS - 1)), [ENOUGH_ITEMS]
     world.submit("enqueue", *first)
     await turns()
