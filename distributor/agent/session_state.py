@@ -292,6 +292,9 @@ class SessionState:
 
     def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
         command_id, held = cancel.command_id, self._record.get(cancel.command_id)
+        if held and cancel.lease_id not in ("", held.lease_id):
+            # Of an attempt that was given up: the command was delivered again meanwhile.
+            held = None
         # With a result in transit, report "stopping": after "unknown", the server would drop the result.
         if held and held.pending_start:
             # Its handler has not been called, and will not be.

@@ -334,6 +334,18 @@ def test_one_that_is_cancelled_before_its_handler_was_called_is_not_there() -> N
     assert record.empty
 
 
+@pytest.mark.parametrize("type_", ["PRINT", "SLOW"], ids=["running", "not started"])
+def test_a_cancel_of_another_attempt_stops_nothing(type_: str) -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a", type_)), 0.0)
+    cancel = gateway.Cancel(command_id="a", lease_id="another")
+    assert state.receive(gateway.ConnectResponse(cancels=[cancel]), 0.0) == []
+    (report,) = taken(state).cancel_reports
+    assert (report.finding, report.lease_id) == (gateway.CANCEL_FINDING_UNKNOWN, "another")
+    assert [held.command_id for held in record.held] == ["a"]
+
+
 # Control commands
 
 

@@ -25,11 +25,11 @@ from tests.support.session_script import OUT, PROFILE, acknowledged, commands, f
 def test_a_cancel_stops_what_runs_and_says_so() -> None:
     state = opened()
     state.receive(commands(work("a")), 0.0)
-    cancels = [gateway.Cancel(command_id="a", lease_id="l1"), gateway.Cancel(command_id="b", lease_id="l2")]
+    cancels = [gateway.Cancel(command_id="a", lease_id="lease-a-1"), gateway.Cancel(command_id="b", lease_id="l2")]
     cancel = gateway.ConnectResponse(cancels=cancels)
     assert state.receive(cancel, 0.0) == [StopCommand("a", StopCause.CANCELLED)]
     assert [(r.command_id, r.lease_id, r.finding) for r in taken(state).cancel_reports] == [
-        ("a", "l1", gateway.CANCEL_FINDING_STOPPING),
+        ("a", "lease-a-1", gateway.CANCEL_FINDING_STOPPING),
         ("b", "l2", gateway.CANCEL_FINDING_UNKNOWN),
     ]
 
