@@ -21,8 +21,8 @@ MAX_ITEMS_PER_CALL: Final = 250
 """Items per function call: enough to share its cost, few enough to block Valkey only for milliseconds."""
 MAX_IN_FLIGHT: Final = 2
 """Exchanges in flight: while Valkey works on one, the next is on its way."""
-BUSY: Final = 16
-"""With this many calls and short commands in progress, one that waits for others does not slow its caller down."""
+BUSY: Final = 6
+"""With this many calls and short commands in progress, waiting for others costs less than the exchanges it saves."""
 GATHER_SECONDS: Final = 0.005
 """How long calls wait for others when busy."""
 ENOUGH_ITEMS: Final = 100
@@ -159,7 +159,8 @@ class Exchanges:
     @property
     def busy(self) -> bool:
         """Whether calls gather. The rate does not show it: one caller may queue one command after another."""
-        calls = sum([queue.unanswered for queue in self._queues])
+        # A claim comes with the commands that it is for.
+        calls = sum([queue.unanswered for queue in self._queues if queue.name != "claim"])
         return calls + self.concurrency.in_progress(time.monotonic()) >= BUSY
 
     async def idle(self) -> None:
