@@ -1,4 +1,4 @@
-"""Events of this replica's own changes, told from a request and its reply.
+"""Events of this replica's own changes, derived from a request and its reply.
 
 The functions write the same events to the stream for other replicas. That they do not return them, and nobody parses
 them here, saves a quarter of the cost of a change.

@@ -82,7 +82,7 @@ ROW: Final = (
     "code",
     "message",
 )
-"""Fields of the status hash visible to callers, in the order used by events and lists."""
+"""Fields of the status hash visible to callers, in the order of the rows that functions return."""
 
 OFTEN_READ: Final = (
     "status",
