@@ -264,7 +264,8 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
     append(batch.freed, assigned_key(agent_id), id)
   end
   move(batch, id, fields, to)
-  if fields[F_ACKNOWLEDGED_MS] ~= '' then
+  -- A refused command was sent but not acknowledged.
+  if fields[F_SENT_MS] ~= '' or fields[F_ACKNOWLEDGED_MS] ~= '' then
     server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp,
       'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
   else

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from distributor.model.command import Reason
-from distributor.model.delivery import Progress, Release
+from distributor.model.delivery import Completion, Progress, Release
 from distributor.model.event import (
     AgentChanged,
     CommandChanged,
@@ -34,6 +34,12 @@ async def give_back(world: StoreWorld, command_id: str) -> None:
     await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason("busy", "no\troom\nnow"))])
 
 
+async def refuse(world: StoreWorld, command_id: str) -> None:
+    """The command was sent, and the agent ends it without acknowledging or starting it."""
+    sent = Progress(command_id, AGENT, LEASE, 5)
+    await world.store.finish([Completion(sent, CommandStatus.FAILED, Reason("unsupported"))])
+
+
 async def start(world: StoreWorld, command_id: str) -> None:
     await world.store.progress([Progress(command_id, AGENT, LEASE, 1, 2, 3)])
 
@@ -47,6 +53,7 @@ CHANGES: dict[str, tuple[CommandStatus, Callable[[StoreWorld, str], Awaitable[ob
         EventKind.FINISHED,
         CommandStatus.COMPLETED,
     ),
+    "refuse": (CommandStatus.ASSIGNED, refuse, EventKind.FINISHED, CommandStatus.FAILED),
     "release": (CommandStatus.ASSIGNED, give_back, EventKind.RELEASED, CommandStatus.QUEUED),
     "cancel queued": (
         CommandStatus.QUEUED,

@@ -1,5 +1,5 @@
-#!lua name=distributor_525bf041
-local VERSION = '525bf041'
+#!lua name=distributor_8be3bec2
+local VERSION = '8be3bec2'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -24,6 +24,7 @@ local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt',
 local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'given_up', 'instance_id'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
 local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message'}
+local OUTPUT_WINDOW = 262144
 local F_RARE_END = 25
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
@@ -329,7 +330,8 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
     append(batch.freed, assigned_key(agent_id), id)
   end
   move(batch, id, fields, to)
-  if fields[F_ACKNOWLEDGED_MS] ~= '' then
+  -- A refused command was sent but not acknowledged.
+  if fields[F_SENT_MS] ~= '' or fields[F_ACKNOWLEDGED_MS] ~= '' then
     server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp,
       'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
   else
@@ -1084,9 +1086,9 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   return true
 end
 
-local function accept(batch, id, fields, args, i, retention_ms)
+local function accept(batch, id, fields, args, i, retention_ms, said)
   fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
-  local output_bytes = output_bytes_of(fields, args[i + 7])
+  local output_bytes = output_bytes_of(fields, said)
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
   finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
   return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
@@ -1101,7 +1103,7 @@ local function finish_one(batch, args, i, retention_ms)
   if fields[F_AGENT_ID] ~= args[i + 1] then return 'foreign' end
   if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
     fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
-    return accept(batch, id, fields, args, i, retention_ms)
+    return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
   end
   if FINAL[fields[F_STATUS]] then
     keep_late(batch, id, fields, args, i, retention_ms)
@@ -1115,7 +1117,9 @@ local function finish_one(batch, args, i, retention_ms)
     and fields[F_COUNTED_LEASE] ~= lease_id and base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
   fields[F_OUTPUT_BASE] = base
-  return accept(batch, id, fields, args, i, retention_ms)
+  -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
+  local most = number(fields, F_OUTPUT_BYTES) - base + OUTPUT_WINDOW
+  return accept(batch, id, fields, args, i, retention_ms, math.min(args[i + 7], most))
 end
 
 local function finish(batch, args)
