@@ -18,6 +18,8 @@ from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 BUSY_PAUSE_SECONDS = 0.003
+MAX_OFFERS = 250
+"""Agents per claim: at most what the store takes in one step, so that each claim succeeds or fails as a whole."""
 LARGE_CLAIM_BYTES = 1024 * 1024
 """The store also limits claims by bytes, so a claim this large may be incomplete: claim again."""
 
@@ -87,14 +89,27 @@ class CommandDistributor:
     async def run_once(self, agent_ids: Iterable[str], control: Set[str] = frozenset()) -> int:
         """Claim for these agents and deliver; return the number of commands delivered.
 
-        An agent without credit is served only if it is in `control`.
+        An agent without credit is served only if it is in `control`. If some claims fail, the others are delivered
+        before the error is raised.
         """
         offered = self._offer(self._attached(agent_ids), control)
-        if not offered:
-            return 0
+        parts = [offered[first : first + MAX_OFFERS] for first in range(0, len(offered), MAX_OFFERS)]
+        claiming = [self._claim(part) for part in parts]
+        delivered, failure = 0, None
+        for part, claims in zip(parts, claiming, strict=True):
+            try:
+                delivered += await self._settle(part, claims)
+            except DistributorError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return delivered
+
+    async def _settle(self, offered: Sequence[_Offered], claiming: Awaitable[Sequence[Claim]]) -> int:
+        """Await a claim and deliver what it brought; return the number of commands."""
         claims: Sequence[Claim] = ()
         try:
-            claims = await self._claim(offered)
+            claims = await claiming
             unpacking = self._store.unpack(claims)
             if unpacking is not None:
                 claims = await unpacking

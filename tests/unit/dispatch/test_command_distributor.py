@@ -9,7 +9,7 @@ import pytest
 
 from distributor.dispatch import command_distributor
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
-from distributor.dispatch.command_distributor import CommandDistributor
+from distributor.dispatch.command_distributor import MAX_OFFERS, CommandDistributor
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
 from distributor.model.delivery import Claim, ClaimRequest
@@ -315,3 +315,25 @@ async def test_under_load_it_waits_for_more() -> None:
     world.store.busy = True
     world.distributor.claim_now({"agent123"})
     assert (world.store.claims, world.wakeups.take()) == ([], {"agent123"})
+
+
+async def test_a_claim_that_fails_keeps_nothing_from_the_agents_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    agents = [MemoryAgent(f"agent{number}") for number in range(MAX_OFFERS + 1)]
+    world = World(*agents)
+    for agent in agents:
+        world.store.add(agent.session.agent_id, f"c-{agent.session.agent_id}")
+    claim = world.store.claim
+
+    async def fail_if_large(requests: Sequence[ClaimRequest]) -> list[Claim]:
+        if len(requests) == MAX_OFFERS:
+            raise Unavailable("Valkey is away")
+        return await claim(requests)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "claim", fail_if_large)
+        with pytest.raises(Unavailable):
+            await world.look(*(agent.session.agent_id for agent in agents))
+    served = [agent for agent in agents if agent.delivered]
+    assert len(served) == 1
+    assert all(agent.session.credit == 5 for agent in agents if agent not in served)
+    assert await world.look(*(agent.session.agent_id for agent in agents)) == MAX_OFFERS
