@@ -16,12 +16,15 @@ from typing import Any, Final, NamedTuple
 from distributor.errors import DistributorError
 from distributor.model.event import Event, EventBatch
 from distributor.model.lifecycle import TRANSITIONS, CommandStatus
+from distributor.observability.logging import get_logger
 from distributor.store import keys
 from distributor.store.event_entries import own_events
 from distributor.store.keys import lua_prelude
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument
+
+logger = get_logger()
 
 FOLDER: Final = resources.files("distributor.store") / "functions"
 Observer = Callable[[str, int, float], None]
@@ -89,6 +92,7 @@ class Functions:
         )
         self._observe = observe
         self._failed = failed
+        self._calling: set[asyncio.Future[Any]] = set()
         self._source, self._version = library_source()
 
     async def load(self) -> None:
@@ -103,9 +107,16 @@ class Functions:
 
     async def call(self, name: str, arguments: Sequence[Argument], items: int = 1) -> Any:
         """Call a function that changes something and return its reply."""
+        # A change whose caller has gone is reported like any other.
+        calling = asyncio.ensure_future(self._call(FunctionCall(name, arguments, items)))
+        self._calling.add(calling)
+        calling.add_done_callback(self._calling.discard)
+        return await asyncio.shield(calling)
+
+    async def _call(self, call: FunctionCall) -> Any:
         begun = time.perf_counter()
-        raw = await self._executed(self._packed(name, *self._head, *arguments))
-        reply = self.reply(FunctionCall(name, arguments, items), raw, time.perf_counter() - begun)
+        raw = await self._executed(self._packed(call.name, *self._head, *call.arguments))
+        reply = self.reply(call, raw, time.perf_counter() - begun)
         if isinstance(reply, DistributorError):
             raise reply
         return reply
@@ -128,15 +139,19 @@ class Functions:
     def reply(self, call: FunctionCall, raw: Any, seconds: float, implied: ImpliedEvents = no_events) -> Any:
         """What the function returned, or the error that it failed with; report what it changed.
 
-        `implied` tells from the reply those events that the function does not return.
+        `implied` derives from the reply those events that the function does not return. If a change cannot be reported,
+        its caller still gets the reply: the change has happened.
         """
         if isinstance(raw, DistributorError):
             self.note_failure(call.name)
             return raw
         position, events, reply = raw
         if position:
-            changes = [*own_events(events), *implied(reply)] if events else implied(reply)
-            self.on_changes(EventBatch(position.decode(), self._replica, changes))
+            try:
+                changes = [*own_events(events), *implied(reply)] if events else implied(reply)
+                self.on_changes(EventBatch(position.decode(), self._replica, changes))
+            except Exception:
+                logger.exception("a change could not be reported", function=call.name)
         if self._observe is not None:
             self._observe(call.name, call.items, seconds)
         return reply

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from distributor.errors import DistributorError, ResourceExhausted
+from distributor.model.event import CommandChanged
+from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.functions import FOLDER, Functions, library_source
 from distributor.store.keys import lua_prelude
 from distributor.store.pipelined_connection import PipelinedConnection
 from tests.support.store_world import StoreWorld
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +101,18 @@ async def test_dates_that_the_functions_write(world: StoreWorld) -> None:
     dates = await world.connection.call("FCALL", "date_dates", 1, keys.EVENTS, *arguments)
     expected = [moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments]
     assert [date.decode() for date in dates] == expected
+
+
+async def test_what_a_caller_has_changed_is_reported_although_it_does_not_wait(world: StoreWorld) -> None:
+    await world.functions.load()
+    command_id = await world.queued()
+    reported = len(world.told)
+    cancelling = asyncio.ensure_future(world.store.cancel(command_id, "changed my mind"))
+    await asyncio.sleep(0)
+    cancelling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelling
+    await until(lambda: len(world.told) > reported)
+    (event,) = world.told[-1].events
+    assert isinstance(event, CommandChanged)
+    assert (event.command_id, event.status) == (command_id, CommandStatus.CANCELLED)
