@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from distributor.model.concurrency import Concurrency
@@ -29,6 +31,8 @@ ENOUGH_ITEMS: Final = 100
 """With this many items, an exchange is sent without waiting for more."""
 ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
+UNCOUNTED: Final = frozenset({"heartbeat", "detach", "claim"})
+"""Calls that are no sign of load: sessions come and go without commands, and a claim comes with what it is for."""
 
 
 def _no_events(items: Sequence[Any], reply: Any) -> Sequence[Event]:
@@ -44,9 +48,10 @@ class CallQueue(Generic[Item, Reply]):
         encode: Callable[[list[Item]], list[Argument]],
         decode: Callable[[list[Item], Any], Sequence[Reply]],
         implied: Callable[[list[Item], Any], Sequence[Event]],
-        wake: Callable[[int], None],
+        admit: Callable[[int], int],
         max_items: int = MAX_ITEMS_PER_CALL,
     ) -> None:
+        """`admit` receives the number of new items and returns their place among all that are submitted."""
         self.name = name
         self.decode = decode
         self.implied = implied
@@ -54,9 +59,9 @@ class CallQueue(Generic[Item, Reply]):
         self.unanswered = 0
         """Calls that wait, or whose answer has not come."""
         self._encode = encode
-        self._wake = wake
+        self._admit = admit
         self._max_items = max_items
-        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
+        self._waiting: deque[tuple[int, Sequence[Item], asyncio.Future[list[Reply]]]] = deque()
 
     def submit(self, items: Sequence[Item]) -> Awaitable[list[Reply]]:
         """The replies to `items`, in order. Raises the error of the call that carried them.
@@ -67,10 +72,9 @@ class CallQueue(Generic[Item, Reply]):
             return self._submit_parts(items)
         future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         if items:
-            self._waiting.append((items, future))
             self.waiting_items += len(items)
             self.unanswered += 1
-            self._wake(len(items))
+            self._waiting.append((self._admit(len(items)), items, future))
         else:
             future.set_result([])
         return future
@@ -79,12 +83,20 @@ class CallQueue(Generic[Item, Reply]):
         parts = [self.submit(items[first : first + self._max_items]) for first in range(0, len(items), self._max_items)]
         return _joined(parts)
 
-    def take(self) -> Batch[Item, Reply] | None:
-        """Take the items of the next call, None if nothing waits. Items that cannot be encoded fail their callers."""
+    @property
+    def first_place(self) -> float:
+        """The place of the items that wait longest, infinity if nothing waits."""
+        return self._waiting[0][0] if self._waiting else inf
+
+    def take(self, before: float = inf) -> Batch[Item, Reply] | None:
+        """Take the items of the next call, but none from the place `before` on. None if there are none.
+
+        Items that cannot be encoded fail their callers.
+        """
         items: list[Item] = []
         callers: list[tuple[int, asyncio.Future[list[Reply]]]] = []
-        while self._waiting and len(items) + len(self._waiting[0][0]) <= self._max_items:
-            some, future = self._waiting.popleft()
+        while self.first_place < before and len(items) + len(self._waiting[0][1]) <= self._max_items:
+            _, some, future = self._waiting.popleft()
             items += some
             callers.append((len(some), future))
         if not items:
@@ -94,7 +106,7 @@ class CallQueue(Generic[Item, Reply]):
             arguments = self._encode(items)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             Batch(self, FunctionCall(self.name, ()), items, callers).resolve(error)
-            return self.take()
+            return self.take(before)
         return Batch(self, FunctionCall(self.name, arguments, len(items)), items, callers)
 
 
@@ -127,8 +139,10 @@ class Exchanges:
     """The exchanges of one replica over one connection, in order.
 
     What is submitted during one turn of the event loop travels together; while exchanges are in flight, more gathers
-    for the next. So an idle system adds no delay. When busy, calls gather for milliseconds, so that more callers share
-    the cost of each round trip. Lives as long as its loop; `idle()` waits until nothing is in progress.
+    for the next. What does not fit waits for the next exchange, and nothing submitted later overtakes it, unless its
+    function comes earlier in ORDER. So an idle system adds no delay. When busy, calls gather for milliseconds, so that
+    more callers share the cost of each round trip. Lives as long as its loop; `idle()` waits until nothing is in
+    progress.
     """
 
     def __init__(self, functions: Functions) -> None:
@@ -137,6 +151,7 @@ class Exchanges:
         self._queues: list[CallQueue[Any, Any]] = []
         self._in_flight = 0
         self._waiting_items = 0
+        self._places = itertools.count()
         self._send_soon: asyncio.Handle | None = None
         self._gathering = False
         self._reloads: set[asyncio.Task[None]] = set()
@@ -150,8 +165,8 @@ class Exchanges:
         decode: Callable[[list[Item], Any], Sequence[Reply]],
         implied: Callable[[list[Item], Any], Sequence[Event]] = _no_events,
     ) -> CallQueue[Item, Reply]:
-        """Open the queue of a function, one of ORDER. `implied` tells events that the function does not return."""
-        queue = CallQueue(name, encode, decode, implied, self._wake)
+        """Open the queue of a function, one of ORDER. `implied` derives the events that it does not return."""
+        queue = CallQueue(name, encode, decode, implied, self._admit)
         self._queues.append(queue)
         self._queues.sort(key=lambda one: ORDER.index(one.name))
         return queue
@@ -159,18 +174,18 @@ class Exchanges:
     @property
     def busy(self) -> bool:
         """Whether calls gather. The rate does not show it: one caller may queue one command after another."""
-        # A claim comes with the commands that it is for.
-        calls = sum([queue.unanswered for queue in self._queues if queue.name != "claim"])
+        calls = sum([queue.unanswered for queue in self._queues if queue.name not in UNCOUNTED])
         return calls + self.concurrency.in_progress(time.monotonic()) >= BUSY
 
     async def idle(self) -> None:
         """Return once nothing is in progress."""
         await self._idle.wait()
 
-    def _wake(self, new_items: int) -> None:
+    def _admit(self, new_items: int) -> int:
         self._idle.clear()
         self._waiting_items += new_items
         self._schedule()
+        return next(self._places)
 
     def _schedule(self) -> None:
         if self._send_soon is not None:
@@ -186,12 +201,24 @@ class Exchanges:
     def _send(self) -> None:
         self._send_soon = None
         while self._waiting_items and self._in_flight < MAX_IN_FLIGHT:
-            batches = [batch for queue in self._queues if queue.waiting_items and (batch := queue.take()) is not None]
+            batches = self._take()
             self._waiting_items = sum([queue.waiting_items for queue in self._queues])
             if batches:
                 self._exchange(batches)
         if not self._in_flight:
             self._idle.set()
+
+    def _take(self) -> list[Batch[Any, Any]]:
+        batches: list[Batch[Any, Any]] = []
+        before = inf
+        for queue in self._queues:
+            if queue.waiting_items:
+                batch = queue.take(before)
+                if batch is not None:
+                    batches.append(batch)
+                # A claim, say, must not go ahead of commands left over that were queued before it.
+                before = min(before, queue.first_place)
+        return batches
 
     def _exchange(self, batches: list[Batch[Any, Any]]) -> None:
         self._in_flight += 1

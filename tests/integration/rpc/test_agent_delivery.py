@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable
+from contextlib import AsyncExitStack
 
 import pytest
 from valkey.asyncio import Valkey
@@ -19,7 +21,7 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.support.wire_agent import result, running
 
 
@@ -339,3 +341,17 @@ async def test_large_commands_come_without_waiting_for_the_poll_although_a_claim
         assert agent.command_ids == ids
         # Clients receive 4 MiB unless told otherwise; acknowledgements and cancels travel beside commands.
         assert max(message.ByteSize() for message in agent.messages) < 3.5 * 1024 * 1024
+
+
+async def test_batches_of_several_callers_reach_all_agents_without_a_poll(valkey_url: str) -> None:
+    """Together they are more than one exchange with Valkey takes."""
+    names = [f"agent-{number}" for number in range(8)]
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running_server(valkey_url, polling_interval=600))
+        agents = [await stack.enter_async_context(server.agent(name)) for name in names]
+        batches = [
+            command_service_pb2.QueueCommandsRequest(requests=[queue_request(name) for _ in range(250)])
+            for name in names
+        ]
+        await asyncio.gather(*map(server.commands.QueueCommands, batches))
+        await until(lambda: all(any(message.commands.assignments for message in agent.messages) for agent in agents))

@@ -21,6 +21,7 @@ from distributor.store.exchanges import (
     Exchanges,
 )
 from distributor.store.functions import FunctionCall, Functions
+from tests.support.own_logs import own_logs
 from tests.support.waiting import until
 
 MISSING = DistributorError("Function not found", reason="STORE_ERROR")
@@ -244,20 +245,48 @@ async def test_only_what_has_not_run_is_sent_again(world: World, missing: str, r
     await world.exchanges.idle()
 
 
-async def test_a_change_that_cannot_be_relayed_fails_its_callers_and_nobody_else(world: World) -> None:
+async def test_a_change_that_cannot_be_reported_is_logged_and_fails_nobody(world: World) -> None:
     def on_changes(batch: EventBatch) -> None:
         raise ValueError("nonsense")
 
     world.wire.on_changes = on_changes
     world.wire.events["enqueue"] = [b"c1", b'{"event": "output", "agent_id": "a", "end_offset": 1}']
-    for _ in range(MAX_IN_FLIGHT + 1):
-        failing, claimed = world.submit("enqueue", 1), world.submit("claim", 2)
+    with own_logs() as logs:
+        queued, claimed = world.submit("enqueue", 1), world.submit("claim", 2)
         await turns()
         world.wire.answer()
-        assert await claimed == [4]
-        with pytest.raises(ValueError, match="nonsense"):
-            await failing
-    await world.exchanges.idle()
+        assert (await queued, await claimed) == ([2], [4])
+    assert [(log["event"], log["function"]) for log in logs] == [("a change could not be reported", "enqueue")]
+
+
+async def test_a_claim_does_not_overtake_what_was_queued_before_it(world: World) -> None:
+    for caller in range(3):
+        world.submit("enqueue", *[caller] * (MAX_ITEMS_PER_CALL - 1), caller)
+        world.submit("claim", caller)
+    await turns()
+    full = [[number] * MAX_ITEMS_PER_CALL for number in range(3)]
+    assert world.wire.items == [[("enqueue", full[number]), ("claim", [number])] for number in range(MAX_IN_FLIGHT)]
+    world.wire.answer()
+    await turns()
+    assert world.wire.items[-1] == [("enqueue", full[2]), ("claim", [2])]
+
+
+async def test_what_makes_room_goes_ahead_of_what_is_left_over(world: World) -> None:
+    world.submit("enqueue", *range(MAX_ITEMS_PER_CALL + 1))
+    world.submit("claim", 1)
+    world.submit("finish", 2)
+    await turns()
+    first, second = world.wire.items
+    assert first == [("finish", [2]), ("enqueue", list(range(MAX_ITEMS_PER_CALL)))]
+    assert second == [("enqueue", [MAX_ITEMS_PER_CALL]), ("claim", [1])]
+
+
+async def test_sessions_are_no_sign_of_load(world: World) -> None:
+    for number in range(BUSY):
+        world.submit("heartbeat", number)
+        world.submit("detach", number)
+        world.submit("claim", number)
+    assert not world.exchanges.busy
 
 
 async def test_a_call_that_cannot_be_sent_fails_its_callers_and_the_next_one_goes_out(
