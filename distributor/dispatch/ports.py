@@ -7,7 +7,7 @@ result is awaited.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Protocol
 
 from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
@@ -112,7 +112,7 @@ class CommandReader(Protocol):
 class EventLog(Protocol):
     """All events, in order."""
 
-    def tail(self, position: str) -> AsyncIterator[EventBatch]:
+    def tail(self, position: str) -> AsyncGenerator[EventBatch, None]:
         """Yield batches after `position` as they are written; never ends."""
 
     async def last_position(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from distributor.model.event import EventBatch
@@ -42,7 +42,7 @@ class ValkeyEventLog:
         self._added_before: int | None = None
         """Entries that were added to the stream before the first yielded one; None until known."""
 
-    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
+    async def tail(self, position: str) -> AsyncGenerator[EventBatch, None]:
         """Yield batches after `position`, and mark where some were missed. Raises Unavailable if Valkey is away."""
         next_check = last_read = 0.0
         self._position, self._added_before = position, None
@@ -59,8 +59,7 @@ class ValkeyEventLog:
             # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
-                kept_from = await self._kept_from()
-                if position != BEGINNING and (kept_from is None or order_of(kept_from) > order_of(position)):
+                if position != BEGINNING and not await self._retains(position):
                     position = position if reply else await self.last_position()
                     self._position, self._added_before = position, None
                     yield EventBatch(position, "", (), missed=True)
@@ -97,9 +96,17 @@ class ValkeyEventLog:
         )
         return len(ahead)
 
-    async def _kept_from(self) -> str | None:
-        oldest = await self._connection.call("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1)
-        return oldest[0][0].decode() if oldest else None
+    async def _retains(self, position: str) -> bool:
+        """Whether the stream continues at `position`: nothing after it is trimmed, and it does not end before it.
+
+        An emptied or restored Valkey may have an earlier clock. Its events would not be read.
+        """
+        oldest, newest = await self._connection.calls(
+            [("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1), ("XREVRANGE", EVENTS_KEY, "+", "-", "COUNT", 1)]
+        )
+        return bool(oldest) and (
+            order_of(oldest[0][0].decode()) <= order_of(position) <= order_of(newest[0][0].decode())
+        )
 
     async def last_position(self) -> str:
         """The position of the newest event, or BEGINNING if there is none."""

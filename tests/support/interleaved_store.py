@@ -6,7 +6,7 @@ Every read waits once before it looks and once after, so anything may happen bef
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from distributor.model.agent import AgentInfo
@@ -154,7 +154,7 @@ class InterleavedLog:
         self._lost = True
         self._wake.set()
 
-    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
+    async def tail(self, position: str) -> AsyncGenerator[EventBatch, None]:
         while True:
             if self._lost:
                 self._lost, self._place = False, len(self._store.events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence, Set
 from typing import Any, Final, ParamSpec, TypeVar
 
 from distributor.dispatch.agent_registry import AttachedAgent, CloseReason
@@ -36,6 +36,7 @@ from distributor.model.event import (
     OutputArrived,
 )
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.position import order_of
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 
 P = ParamSpec("P")
@@ -202,6 +203,7 @@ class MemoryEventLog:
     """The EventLog port: events that a test puts in. `fail()` breaks the tail as a lost connection would."""
 
     def __init__(self) -> None:
+        self.newest = "7-0"
         self.positions_read: list[str] = []
         self._batch: asyncio.Queue[EventBatch | None] = asyncio.Queue()
         self.tailing = asyncio.Event()
@@ -212,7 +214,7 @@ class MemoryEventLog:
     def fail(self) -> None:
         self._batch.put_nowait(None)
 
-    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
+    async def tail(self, position: str) -> AsyncGenerator[EventBatch, None]:
         self.positions_read.append(position)
         self.tailing.set()
         while True:
@@ -220,10 +222,11 @@ class MemoryEventLog:
             if batch is None:
                 self.tailing.clear()
                 raise Unavailable("Valkey is away")
-            yield batch
+            if batch.missed or order_of(batch.position) > order_of(position):
+                yield batch
 
     async def last_position(self) -> str:
-        return "7-0"
+        return self.newest
 
 
 class MemoryAgent:

@@ -171,7 +171,7 @@ async def test_positions_of_an_empty_log(world: StoreWorld) -> None:
 async def tailed(log: ValkeyEventLog, position: str, count: int) -> list[EventBatch]:
     """The first few batches of a tail."""
     tail = log.tail(position)
-    async with aclosing(tail), asyncio.timeout(PATIENCE_SECONDS):  # type: ignore[type-var]
+    async with aclosing(tail), asyncio.timeout(PATIENCE_SECONDS):
         return [await anext(tail) for _ in range(count)]
 
 
@@ -207,3 +207,13 @@ async def test_an_emptied_valkey_is_noticed(world: StoreWorld) -> None:
     missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
     assert missed.missed
     assert first.events
+
+
+async def test_an_emptied_valkey_with_an_earlier_clock_is_noticed(world: StoreWorld) -> None:
+    await world.queued()
+    position = await world.position()
+    await world.connection.call("FLUSHALL")
+    await world.connection.call("XADD", keys.EVENTS, "5-0", "origin", "r")
+    await world.connection.call("XADD", keys.EVENTS, "6-0", "origin", "r")
+    (missed,) = await tailed(ValkeyEventLog(world.connection), position, 1)
+    assert (missed.missed, missed.position) == (True, "6-0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -36,7 +36,7 @@ class Stream:
         self.pages: deque[bool] = deque()
         """For each page of the past, whether nothing before it was trimmed once it is read."""
 
-    async def tail(self, position: str) -> AsyncIterator[EventBatch]:
+    async def tail(self, position: str) -> AsyncGenerator[EventBatch, None]:
         self.tailed_from.append(position)
         while True:
             batch = await self.upcoming.get()
