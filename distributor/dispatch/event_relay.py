@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from contextlib import aclosing
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.given_up import stop_given_up
@@ -22,7 +22,7 @@ from distributor.model.event import (
     EventKind,
     OutputArrived,
 )
-from distributor.model.position import milliseconds_of, order_of
+from distributor.model.position import milliseconds_of
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
@@ -34,6 +34,9 @@ LOST_REPLY_SECONDS = 1.0
 
 MAX_UNANSWERED = 1_000
 """Far more than the calls in flight, whose replies may be late or lost."""
+
+MAX_UNREAD = 10_000
+"""Own changes that were relayed and not read yet. They accumulate while the stream cannot be read."""
 
 
 class EventRelay:
@@ -60,8 +63,10 @@ class EventRelay:
         self._watches = watches
         self._metrics = metrics
         self._position = ""
-        self._relayed: deque[str] = deque()
-        """Positions of own changes that were relayed and not read yet, in order."""
+        self._relayed: dict[str, None] = {}
+        """Positions of own changes that were relayed and not read yet."""
+        self._skip = False
+        """Continue at the newest event, not after the last one read."""
         self._early: dict[str, EventBatch] = {}
         """Own changes that were read before their replies, by position."""
         self._unanswered: dict[str, None] = {}
@@ -76,22 +81,14 @@ class EventRelay:
         unbroken = bool(self._position)
         while True:
             try:
-                # Ask every time: on an idle system, only this call shows that events are readable again.
-                newest = await self._log.last_position()
-                self._outage.recovered()
-                self._position = self._position or newest
-                if not unbroken:
-                    # Events may have been trimmed during the outage, so watchers reread states.
-                    self._watches.resync()
-                async for batch in self._log.tail(self._position):
-                    self._position = batch.position
-                    if batch.missed:
-                        self._resync()
-                    if batch.origin != self._replica:
-                        self.relay(batch)
-                    elif not self._was_relayed(batch):
-                        self._await_reply(batch)
-                    self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
+                await self._begin(unbroken)
+                unbroken = False
+                async with aclosing(self._log.tail(self._position)) as batches:
+                    async for batch in batches:
+                        if batch.missed or self._skip:
+                            break
+                        self._read(batch)
+                self._skip = True
             except DistributorError as error:
                 unbroken = False
                 self._outage.failed(error)
@@ -101,13 +98,40 @@ class EventRelay:
         """Start at the newest event. Called before serving, so that no event is missed."""
         self._position = await self._log.last_position()
 
+    async def _begin(self, unbroken: bool) -> None:
+        """Find where to continue. What depends on skipped events is resynced afterwards, so that there is no gap."""
+        if self._skip:
+            # Before the call: they are not newer than the newest event.
+            self._relayed.clear()
+        # Ask every time: on an idle system, only this call shows that events are readable again.
+        newest = await self._log.last_position()
+        self._outage.recovered()
+        if self._skip:
+            self._skip = False
+            self._position = newest
+            self._resync()
+        elif not unbroken:
+            self._position = self._position or newest
+            # Events may have been trimmed during the outage, so watchers reread states.
+            self._watches.resync()
+
     def _resync(self) -> None:
-        """Events were trimmed before they were read: resync everything that depends on them."""
+        """Events are skipped: resync everything that depends on them."""
         logger.warning("events were missed, rereading states")
         self._watches.resync()
         self.missed.set()
         for agent in self._registry:
             self._wakeups.wake(agent.session.agent_id, control=True)
+
+    def _read(self, batch: EventBatch) -> None:
+        self._position = batch.position
+        if batch.origin != self._replica:
+            self.relay(batch)
+        elif batch.position in self._relayed:
+            del self._relayed[batch.position]
+        else:
+            self._await_reply(batch)
+        self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
 
     def relay_own(self, batch: EventBatch) -> None:
         """Relay a change that this replica has just made."""
@@ -115,8 +139,14 @@ class EventRelay:
             del self._unanswered[batch.position]
             return
         if self._early.pop(batch.position, None) is None:
-            self._relayed.append(batch.position)
+            self._note_relayed(batch.position)
         self.relay(batch)
+
+    def _note_relayed(self, position: str) -> None:
+        if len(self._relayed) < MAX_UNREAD:
+            self._relayed[position] = None
+        else:
+            self._skip = True
 
     def _await_reply(self, batch: EventBatch) -> None:
         """Relay an own change only if its reply is lost: each is counted once."""
@@ -130,18 +160,6 @@ class EventRelay:
             if len(self._unanswered) > MAX_UNANSWERED:
                 del self._unanswered[next(iter(self._unanswered))]
             self.relay(batch)
-
-    def _was_relayed(self, batch: EventBatch) -> bool:
-        relayed = self._relayed
-        if relayed and relayed[0] != batch.position:
-            # Entries may be trimmed before they are read.
-            order = order_of(batch.position)
-            while relayed and order_of(relayed[0]) < order:
-                relayed.popleft()
-        if not relayed or relayed[0] != batch.position:
-            return False
-        relayed.popleft()
-        return True
 
     def relay(self, batch: EventBatch) -> None:
         """Notify everyone affected by one change."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
-from distributor.dispatch.event_relay import MAX_UNANSWERED, EventRelay
+from distributor.dispatch.event_relay import MAX_UNANSWERED, MAX_UNREAD, EventRelay
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.model.event import CommandReady, Event, EventBatch, EventKind
@@ -285,6 +286,72 @@ async def test_replies_that_never_come_are_forgotten(world: World) -> None:
     assert world.finished("completed") == len(lost) + 1
     world.relay.relay_own(lost[-1])
     assert world.finished("completed") == len(lost) + 1
+
+
+async def test_an_own_change_that_was_never_read_does_not_have_others_relayed_twice(world: World) -> None:
+    """A Valkey that was emptied may have an earlier clock, so that its events have earlier positions."""
+    world.relay.lost_reply_seconds = 0.0
+    await world.relay.catch_up()
+    world.relay.relay_own(ended_here("900-0", "c1"))
+    own = [ended_here(f"{number}-0", f"c{number}") for number in (8, 9)]
+    for batch in own:
+        world.relay.relay_own(batch)
+    async with background(world.relay.run()):
+        for batch in [*own, EventBatch("10-0", ELSEWHERE, [QUEUED])]:
+            world.log.put(batch)
+        await until(lambda: world.wakeups.take() == {"agent123"})
+        await loop_turns()
+    assert world.finished("completed") == 3
+
+
+async def test_own_changes_that_cannot_be_read_are_bounded_and_counted_once(world: World) -> None:
+    world.relay.wait_after_failure_seconds = world.relay.lost_reply_seconds = 0.0
+    await world.relay.catch_up()
+    watch = world.watches.open(["c1"])
+    own = [ended_here(f"{number}-0", f"c{number}") for number in range(8, 10 + MAX_UNREAD)]
+    async with background(world.relay.run()):
+        await world.log.tailing.wait()
+        for batch in own:
+            world.relay.relay_own(batch)
+        assert len(world.relay._relayed) == MAX_UNREAD
+        world.log.newest = own[-1].position
+        world.log.fail()
+        await until(world.relay.missed.is_set)
+        assert (watch.stale, world.wakeups.take()) == (True, {"agent123"})
+        for batch in [*own, ended_here("90000-0", "c1"), EventBatch("90001-0", ELSEWHERE, [QUEUED])]:
+            world.log.put(batch)
+        await until(lambda: world.wakeups.take() == {"agent123"})
+        await loop_turns()
+    assert world.log.positions_read == ["7-0", own[-1].position]
+    assert world.finished("completed") == len(own) + 1, "only that whose reply was lost came from the stream"
+
+
+async def test_after_missed_events_the_rest_of_an_old_read_is_not_relayed(world: World) -> None:
+    await world.relay.catch_up()
+    world.log.newest = "20-0"
+    async with background(world.relay.run()):
+        world.log.put(EventBatch("8-0", "", (), missed=True))
+        world.log.put(EventBatch("9-0", ELSEWHERE, [agent_changed(epoch=9)]))
+        await until(world.relay.missed.is_set)
+        world.wakeups.take()
+        world.log.put(EventBatch("21-0", ELSEWHERE, [QUEUED]))
+        await until(lambda: world.wakeups.take() == {"agent123"})
+    assert world.agent.farewells == []
+
+
+async def test_missed_events_are_no_lag(world: World) -> None:
+    """An emptied Valkey has the position 0-0, which is no time."""
+    world.log.newest = "0-0"
+    async with background(world.relay.run()):
+        world.log.put(EventBatch("0-0", "", (), missed=True))
+        await until(world.relay.missed.is_set)
+    assert world.metrics.registry.get_sample_value("distributor_events_lag_seconds") == 0.0
+
+
+async def loop_turns() -> None:
+    """Let what is due now happen."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def ended_here(position: str, command_id: str) -> EventBatch:
