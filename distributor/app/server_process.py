@@ -19,6 +19,7 @@ from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.processes.open_files import open_files_limit
+from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store.connections import StoreConnections
@@ -42,6 +43,7 @@ class ServerProcess:
         self._lifespan = lifespan
         self._replica = secrets.token_hex(6)
         self._registry: AgentRegistry | None = None
+        self._gateway: AgentGateway | None = None
         self._draining = False
         self.metrics = Metrics()
         self.port = 0
@@ -55,6 +57,11 @@ class ServerProcess:
     def has_agent(self, agent_id: str) -> bool:
         """Return whether this agent is attached to this server."""
         return self._registry is not None and self._registry.get(agent_id) is not None
+
+    @property
+    def streams(self) -> int:
+        """Number of agents' streams that are open, or that the store does not know to have ended."""
+        return self._gateway.streams if self._gateway is not None else 0
 
     async def stop(self) -> None:
         """Drain, then stop every part. Bounded by `drain_timeout` and the limit of each step."""
@@ -78,7 +85,7 @@ class ServerProcess:
         await load_functions(connections.reads, stores.functions)
         parts = server_parts(stores, settings, self.metrics, interceptors, self._timing)
         lifespan.on_stop("claims", parts.distributor.idle)
-        self._registry = parts.registry
+        self._registry, self._gateway = parts.registry, parts.gateway
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()

@@ -102,6 +102,11 @@ class AgentGateway(AgentGatewayServiceServicer):
             # Clean up even if the handler is cancelled.
             await asyncio.shield(self._start_cleanup(self._clean_up(stream, goodbye)))
 
+    @property
+    def streams(self) -> int:
+        """Number of agents' streams that are open, or that the store does not know to have ended."""
+        return len(self._registry) + len(self._cleanups)
+
     async def idle(self) -> None:
         """Return once all cleanup after streams is complete."""
         while self._cleanups:

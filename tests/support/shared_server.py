@@ -12,6 +12,7 @@ import pytest
 
 from distributor.store.embedded import EmbeddedValkey
 from tests.support.running_server import RunningServer, running_server
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,9 @@ async def shared_server(shared_valkey_url: str) -> AsyncIterator[RunningServer]:
 
 
 @pytest.fixture
-async def server(shared_server: RunningServer, valkey_url: str) -> RunningServer:
+async def server(shared_server: RunningServer, valkey_url: str) -> AsyncIterator[RunningServer]:
     """A served ServerProcess on an empty Valkey. Tests that stop it, or want other settings, start their own."""
     assert shared_server.settings.valkey_url == valkey_url
-    return shared_server
+    yield shared_server
+    # On the Valkey that the next test empties, the end of a stream would be that of another session of this epoch.
+    await until(lambda: not shared_server.process.streams)
