@@ -170,21 +170,21 @@ class EventRelay:
             match event:
                 case CommandChanged():
                     self._watches.note(event)
-                    self._command_changed(event, batch.position, ours)
+                    self._command_changed(event, ours)
                 case OutputArrived():
                     self._watches.note_output(event)
                 case CommandReady():
                     self._queued(event.agent_id, event.type)
                 case AgentChanged():
-                    self._agent_changed(event, batch.position)
+                    self._agent_changed(event)
 
-    def _command_changed(self, change: CommandChanged, position: str, ours: bool) -> None:
+    def _command_changed(self, change: CommandChanged, ours: bool) -> None:
         match change.kind:
             case EventKind.QUEUED:
                 if not ours and change.whole is not None:
                     self._queued(change.agent_id, change.whole.type)
             case EventKind.RELEASED:
-                self._assignment_lost(change, position)
+                self._assignment_lost(change)
                 # Also for our own: a release without delay should be claimed again at once.
                 if self._registry.get(change.agent_id) is not None:
                     self._wakeups.wake(change.agent_id, control=True)
@@ -193,7 +193,7 @@ class EventRelay:
                 if agent is not None:
                     agent.cancel(change.command_id, change.reason.message)
             case EventKind.FINISHED:
-                self._assignment_lost(change, position)
+                self._assignment_lost(change)
                 agent = self._registry.get(change.agent_id)
                 if agent is not None and agent.session.given_up:
                     stop_given_up(agent, change.command_id, change.reason.message)
@@ -206,16 +206,17 @@ class EventRelay:
         if self._registry.get(agent_id) is not None:
             self._wakeups.wake(agent_id, control=command_type in CONTROL_TYPES)
 
-    def _assignment_lost(self, change: CommandChanged, position: str) -> None:
+    def _assignment_lost(self, change: CommandChanged) -> None:
         """Remove a command from the session if a deadline ended or released it. If it ended, the agent must stop it.
 
         Changes that the agent reported have left the session before they reach the store.
         """
         agent = self._registry.get(change.agent_id)
-        if agent is None or change.command_id not in agent.session.in_flight:
+        if agent is None:
             return
-        if milliseconds_of(position) <= agent.session.opened_ms:
-            # Attaching has already accounted for earlier events.
+        item = agent.session.in_flight.get(change.command_id)
+        if item is None or change.revision <= item.revision:
+            # An agent that attached again may have kept an attempt that had been taken away.
             return
         lease_id = agent.session.lost(change.command_id, change.attempt)
         if lease_id is not None:
@@ -223,12 +224,10 @@ class EventRelay:
             agent.withdraw(change.command_id, lease_id, change.reason.message, stop=change.status.terminal)
             self._wakeups.wake(change.agent_id)
 
-    def _agent_changed(self, change: AgentChanged, position: str) -> None:
+    def _agent_changed(self, change: AgentChanged) -> None:
         agent = self._registry.get(change.agent_id)
-        if agent is None or milliseconds_of(position) < agent.session.opened_ms:
-            # From before this session: a greater epoch is then one that the store has lost.
-            return
-        if change.epoch > agent.session.epoch:
+        # Events of a store that was emptied since, whose epochs may be greater, are skipped as soon as that is noticed.
+        if agent is not None and change.epoch > agent.session.epoch:
             agent.end(CloseReason.SUPERSEDED)
 
 

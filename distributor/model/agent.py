@@ -49,6 +49,8 @@ class AdoptedCommand(NamedTuple):
     """The message of the caller who cancelled it, None if nobody did."""
     control: bool = False
     """True if it uses none of the agent's capacity."""
+    revision: int = 0
+    """The revision that made it the session's; earlier changes are of the past."""
 
 
 class AgentHello(NamedTuple):

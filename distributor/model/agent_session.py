@@ -42,7 +42,6 @@ class AgentSession:
         "in_flight",
         "last_received_at",
         "more_waiting",
-        "opened_ms",
         "output_window",
     )
 
@@ -52,15 +51,10 @@ class AgentSession:
         epoch: int,
         capacity: int,
         now: float,
-        opened_ms: int = 0,
         output_window: int = MAX_UNACKNOWLEDGED_OUTPUT_BYTES,
     ) -> None:
-        """`opened_ms` is when the store opened the session, by Valkey's clock; earlier events are already reflected.
-
-        `output_window` is the maximum unacknowledged output of a command, in bytes.
-        """
+        """`output_window` is the maximum unacknowledged output of a command, in bytes."""
         self.agent_id = agent_id
-        self.opened_ms = opened_ms
         self.output_window = output_window
         self.epoch = epoch
         self.capacity = capacity

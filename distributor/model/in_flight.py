@@ -16,6 +16,7 @@ class InFlight:
         "control",
         "lease_id",
         "output",
+        "revision",
         "sent",
         "started",
     )
@@ -25,6 +26,8 @@ class InFlight:
         """True if it uses none of the agent's capacity."""
         self.lease_id = lease_id
         self.attempt = attempt
+        self.revision = 0
+        """The command's revision when an attaching agent kept it; 0 if this session claimed it."""
         self.claimed_at = claimed_at
         # Milliseconds from the claim to each stage; None if not reached.
         self.sent: int | None = None

@@ -220,12 +220,13 @@ class AgentGateway(AgentGatewayServiceServicer):
 
 def _session(hello: AgentHello, attached: Attached, output_window: int) -> AgentSession:
     now = monotonic_ms()
-    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, attached.now_ms, output_window)
+    session = AgentSession(hello.agent_id, attached.epoch, hello.capacity, now, output_window)
     produced = {(held.command_id, held.lease_id): held.output_bytes for held in hello.held}
     for adopted in attached.adopted.values():
         # Earlier stages are measured from the claim by Valkey's clock, later ones by ours.
         claimed_at = now - (attached.now_ms - adopted.assigned_ms)
         item = InFlight(adopted.lease_id, adopted.attempt, claimed_at, adopted.control)
+        item.revision = adopted.revision
         item.sent, item.acknowledged, item.started = (
             adopted.sent_after_ms,
             adopted.acknowledged_after_ms,

@@ -76,7 +76,7 @@ def _outcomes(sessions: list[tuple[str, int]], reply: Any) -> list[bool]:
 
 
 def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedCommand:
-    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, message, control = verdict
+    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, message, control, revision = verdict
     assigned_ms = int(assigned)
 
     def after(receipt: str) -> int | None:
@@ -93,6 +93,7 @@ def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedComma
         int(output_bytes),
         message if cancel else None,
         bool(control),
+        int(revision),
     )
 
 

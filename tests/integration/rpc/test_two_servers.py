@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from valkey.asyncio import Valkey
 
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1.command_service_pb2 import (
@@ -103,3 +104,20 @@ async def test_one_key_at_both(server: RunningServer, another: RunningServer) ->
     key = {"idempotency_key": "key-1"}
     ids = await asyncio.gather(*(one.queue(**key) for one in (server, another) * 10))
     assert len(set(ids)) == 1
+
+
+async def test_an_agent_goes_to_another_server_after_valkey_was_emptied(
+    server: RunningServer, another: RunningServer
+) -> None:
+    """Its epochs start again, so that the new session has a smaller one than those before."""
+    for _ in range(2):
+        async with server.agent():
+            pass
+    async with server.agent() as before:
+        async with Valkey.from_url(server.settings.valkey_url) as valkey:
+            await valkey.flushall()
+        async with another.agent() as agent:
+            assert agent.welcome.epoch < before.welcome.epoch
+            command_id = await another.queue()
+            await agent.finish(await agent.next_assignment(command_id))
+            assert (await server.result(command_id)).status == COMPLETED

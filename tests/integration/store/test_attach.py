@@ -44,7 +44,16 @@ async def test_what_becomes_of_a_held_command_in_each_status(world: StoreWorld, 
         return
     adopted = attached.adopted[command_id]
     assert adopted == AdoptedCommand(
-        command_id, LEASE, 1, state.receipts.assigned_ms, None, adopted.acknowledged_after_ms, None, 0, None
+        command_id,
+        LEASE,
+        1,
+        state.receipts.assigned_ms,
+        None,
+        adopted.acknowledged_after_ms,
+        None,
+        0,
+        None,
+        revision=state_before.revision + 1,
     )
     assert (state.status, state.attempt, state.reason) == (CommandStatus.ASSIGNED, 1, Reason())
     assert state.receipts.acknowledged_ms >= state.receipts.assigned_ms > 0
@@ -74,8 +83,9 @@ async def test_what_is_known_of_a_held_command_comes_back(world: StoreWorld) -> 
     await world.store.cancel(command_id, "stop it")
     assigned_ms = (await world.state(command_id)).receipts.assigned_ms
     attached = await world.attach(held=held(command_id))
-    assert attached.adopted == {command_id: AdoptedCommand(command_id, LEASE, 1, assigned_ms, 1, 2, 3, 5, "stop it")}
     state = await world.state(command_id)
+    known = AdoptedCommand(command_id, LEASE, 1, assigned_ms, 1, 2, 3, 5, "stop it", revision=state.revision)
+    assert attached.adopted == {command_id: known}
     assert state.reason == Reason("cancel_requested", "stop it"), "who comes back learns why, and so do readers"
 
 

@@ -12,6 +12,7 @@ from distributor.dispatch.event_relay import MAX_UNANSWERED, MAX_UNREAD, EventRe
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.model.event import CommandReady, Event, EventBatch, EventKind
+from distributor.model.in_flight import InFlight
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
 from tests.support.memory_stores import (
@@ -194,15 +195,17 @@ async def test_the_end_of_an_outage_is_told_where_nothing_happens(world: World) 
     assert [line["event"] for line in logs] == ["cannot read events", "can read events again"]
 
 
-async def test_what_happened_before_a_session_was_opened_does_not_touch_it(world: World) -> None:
+async def test_what_happened_before_an_agent_kept_a_command_does_not_touch_it(world: World) -> None:
     """The agent came back and holds the command still, under the same attempt, after a deadline had released it."""
-    world.agent.session.opened_ms = 1_000
-    world.agent.session.claimed("c1", "lease", 1, 0.0)
-    world.tell(RELEASED, position="999-0")
-    world.tell(RELEASED, position="1000-3")
+    kept = InFlight("lease", 1, 0.0)
+    kept.revision = 5
+    world.agent.session.adopted("c1", kept)
+    released = changed(EventKind.RELEASED, state(status=CommandStatus.QUEUED, revision=4))
+    world.tell(released)
+    world.tell(released._replace(revision=5))
     assert "c1" in world.agent.session.in_flight
     assert (world.agent.cancelled, world.agent.withdrawn) == ([], [])
-    world.tell(RELEASED, position="1001-0")
+    world.tell(released._replace(revision=6))
     assert world.agent.session.in_flight == {}
 
 
@@ -217,14 +220,6 @@ async def test_missed_events_send_everybody_to_look_for_himself(world: World) ->
         await until(world.relay.missed.is_set)
     assert watch.stale
     assert world.wakeups.take() == {"agent123"}
-
-
-async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(world: World) -> None:
-    world.agent.session.opened_ms = 1_000
-    world.tell(agent_changed(epoch=9), position="999-0")
-    assert world.agent.farewells == []
-    world.tell(agent_changed(epoch=9), position="1001-0")
-    assert world.agent.farewells == [CloseReason.SUPERSEDED]
 
 
 async def test_own_changes_are_relayed_from_the_reply_and_skipped_when_they_are_read(world: World) -> None:
@@ -326,7 +321,8 @@ async def test_own_changes_that_cannot_be_read_are_bounded_and_counted_once(worl
     assert world.finished("completed") == len(own) + 1, "only that whose reply was lost came from the stream"
 
 
-async def test_after_missed_events_the_rest_of_an_old_read_is_not_relayed(world: World) -> None:
+async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(world: World) -> None:
+    """What was read before the loss was noticed is not relayed after it."""
     await world.relay.catch_up()
     world.log.newest = "20-0"
     async with background(world.relay.run()):

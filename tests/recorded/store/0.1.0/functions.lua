@@ -1,5 +1,5 @@
-#!lua name=distributor_8be3bec2
-local VERSION = '8be3bec2'
+#!lua name=distributor_867b0c52
+local VERSION = '867b0c52'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -525,7 +525,7 @@ do
 -- Returns  {'taken', ms since the other instance was last seen}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
 --          another run is due, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
---          output that are stored, cancel_ms, message of the cancel, '1' for a control command}}
+--          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision}}
 -- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
 --          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
@@ -549,7 +549,7 @@ local function adopt(batch, id, fields, slack_ms)
     .. reason_members(fields))
   return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
     fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
-    cancelled and fields[F_MESSAGE] or '', CONTROL_TYPES[fields[F_TYPE]] and '1' or ''}
+    cancelled and fields[F_MESSAGE] or '', CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
 end
 
 -- Decides about a command that the agent holds under this lease.
