@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import ValkeyConnection
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.running_server import RunningServer, running_server
+from tests.support.running_server import EAGER, RunningServer, running_server
 from tests.support.wire_agent import result
 
 BACKGROUND = (["due"], ["probe"], ["forget"])
@@ -84,7 +85,11 @@ async def test_two_exchanges_and_one_message_each_way(
     monkeypatch.setattr(agent_stream, "ACK_DELAY_SECONDS", 600.0)
     monkeypatch.setattr(watches, "SETTLE_SECONDS", 600.0)
     rare: dict[str, Any] = {"heartbeat_interval": 600, "start_within": 700, "ack_deadline": 800, "offline_after": 900}
-    async with running_server(valkey_url, polling_interval=600, **rare) as server, server.agent() as agent:
+    timing = replace(EAGER, gauges=600.0)
+    async with (
+        running_server(valkey_url, polling_interval=600, timing=timing, **rare) as server,
+        server.agent() as agent,
+    ):
         async with watching(server) as changes:
             first = await agent.next_assignment(await server.queue())
             received = len(agent.messages)
