@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from distributor.processes.child_process import ChildProcess
+from distributor.processes.open_files import original_open_files_limit
 from distributor.processes.supervisor import Supervisor
 
 FINISH_SECONDS: Final = 3.0
@@ -20,6 +21,9 @@ class AgentProcess:
 
     The agent dies with this process, even on SIGKILL: an agent that may EXEC must not outlive it. On exit, running
     commands have FINISH_SECONDS to finish and are then cancelled.
+
+    It has the soft limit of open files that this process was started with, and so have the programs that it starts:
+    with a far higher one, `select` fails on some descriptors, and closing all possible ones takes long.
     """
 
     def __init__(self, program: Sequence[str]) -> None:
@@ -32,20 +36,23 @@ class AgentProcess:
 
     async def restart(self) -> None:
         """Start the agent again after it ended."""
-        self._process = ChildProcess(self._program)
+        self._process = self._start()
 
     def supervisor(self) -> Supervisor:
         """Return the loop that restarts the agent when it ends."""
         return Supervisor("the agent", self, reason="AGENT_FAILED", hint="see the log lines above")
 
     async def __aenter__(self) -> Self:
-        self._process = ChildProcess(self._program)
+        self._process = self._start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._running().stop(FINISH_SECONDS, CANCEL_SECONDS)
+
+    def _start(self) -> ChildProcess:
+        return ChildProcess(self._program, open_files=original_open_files_limit())
 
     def _running(self) -> ChildProcess:
         if self._process is None:

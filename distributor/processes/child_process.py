@@ -20,7 +20,8 @@ class ChildProcess:
     """A child in its own session, so that Ctrl-C in the terminal does not reach it.
 
     It dies with this process, even on SIGKILL. Start it on a thread that outlives it: Linux treats the end of the
-    starting thread as the end of the parent. `output` receives stdout and stderr; None inherits ours.
+    starting thread as the end of the parent. `output` receives stdout and stderr, and `open_files` is the soft limit of
+    open files; None inherits ours.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class ChildProcess:
         output: IO[bytes] | None = None,
         environment: dict[str, str] | None = None,
         pass_fds: Sequence[int] = (),
+        open_files: int | None = None,
     ) -> None:
         self._process = subprocess.Popen(
-            tied_to_parent(*program),
+            tied_to_parent(*program, open_files=open_files),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import re
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from distributor.client import CommandClient, CommandRequest, CommandStatus
-from tests.support.launched_server import LaunchedServer, descendants_of, end, gone, launched_server, somewhere
+from tests.support.launched_server import (
+    LaunchedServer,
+    address_of,
+    agent_of,
+    command_line,
+    descendants_of,
+    end,
+    gone,
+    launched_server,
+    somewhere,
+)
 from tests.support.waiting import until
 
 RECEIPTS = ("queued", "assigned", "sent", "acknowledged", "started", "finished")
@@ -118,28 +127,9 @@ async def test_a_killed_agent_is_started_again_with_a_line_that_says_so(tmp_path
         assert agent_of(demo) != agent
 
 
-def agent_of(server: LaunchedServer) -> int:
-    """The process id of the agent that a server started."""
-    (agent,) = [pid for pid in descendants_of(server.process.pid) if b"command_agent" in command_line(pid)]
-    return agent
-
-
 def runs_sleep(server: LaunchedServer) -> bool:
     """Whether the program of the command has begun."""
     return any(command_line(pid).startswith(b"sleep\0") for pid in descendants_of(server.process.pid))
-
-
-def address_of(server: LaunchedServer) -> str:
-    """Where it says that it serves."""
-    (line,) = [line for line in server.stdout if "(gRPC)" in line]
-    return line.split()[1]
-
-
-def command_line(pid: int) -> bytes:
-    """Empty where the process has ended meanwhile."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
 
 
 @pytest.mark.parametrize("option", ["listen", "http-listen", "bridge-listen"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Final
 
 import pytest
 
-from tests.support.launched_server import LAUNCHER, ROOT, launched_program, somewhere
+from tests.support.launched_sender import run_sender
+from tests.support.launched_server import LAUNCHER, ROOT, address_of, agent_of, launched_program, somewhere
 
 SOFT, HARD = 512, 4_096
 LOCAL: Final = "127.0.0.1:0"
+ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def server(data_dir: Path, valkey_url: str) -> list[str]:
@@ -40,11 +43,25 @@ def dev(data_dir: Path, valkey_url: str) -> list[str]:
 async def test_the_soft_limit_of_open_files_is_raised_to_the_hard_limit(
     arguments: Callable[[Path, str], list[str]], line: str, tmp_path: Path, valkey_url: str
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    environment["DISTRIBUTOR_BRIDGE_TOKEN_KEY"] = "a key for nothing but tests, of 32 bytes at least"
-    command = ["prlimit", f"--nofile={SOFT}:{HARD}", sys.executable, str(LAUNCHER), *arguments(tmp_path, valkey_url)]
-    async with launched_program(*command, environment=environment) as program:
+    environment = {**ENVIRONMENT, "DISTRIBUTOR_BRIDGE_TOKEN_KEY": "a key for nothing but tests, of 32 bytes at least"}
+    async with launched_program(*limited(*arguments(tmp_path, valkey_url)), environment=environment) as program:
         await program.line(line)
         limits = Path(f"/proc/{program.process.pid}/limits").read_text().splitlines()
         (limit,) = [one.split()[3:5] for one in limits if one.startswith("Max open files")]
         assert limit == [str(HARD), str(HARD)]
+
+
+async def test_programs_that_the_agent_of_dev_runs_have_the_original_soft_limit(tmp_path: Path) -> None:
+    """Also those of an agent that was started again."""
+    async with launched_program(*limited(*dev(tmp_path, ""), "--log-level=info"), environment=ENVIRONMENT) as program:
+        for epoch in (1, 2):
+            await program.line(f"epoch={epoch}")
+            exec_ = ("send", "--agent=dev-agent", "--follow", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn")
+            shown = await run_sender(address_of(program), *exec_)
+            assert (shown.code, shown.stdout) == (0, f"{SOFT}\n{HARD}\n".encode())
+            os.kill(agent_of(program), signal.SIGKILL)
+
+
+def limited(*arguments: str) -> list[str]:
+    """`distributor ...`, started with few open files permitted."""
+    return ["prlimit", f"--nofile={SOFT}:{HARD}", sys.executable, str(LAUNCHER), *arguments]

@@ -103,6 +103,25 @@ def descendants_of(pid: int) -> set[int]:
     return found - {pid}
 
 
+def agent_of(server: LaunchedServer) -> int:
+    """The process id of the agent that a server started."""
+    (agent,) = [pid for pid in descendants_of(server.process.pid) if b"command_agent" in command_line(pid)]
+    return agent
+
+
+def address_of(server: LaunchedServer) -> str:
+    """Where it says that it serves."""
+    (line,) = [line for line in server.stdout if "(gRPC)" in line]
+    return line.split()[1]
+
+
+def command_line(pid: int) -> bytes:
+    """Empty where the process has ended meanwhile."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def end(pids: set[int]) -> None:
     """Kill these processes, those that still run."""
     for pid in pids:
