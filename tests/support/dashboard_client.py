@@ -138,7 +138,7 @@ def data_of(piece: Message) -> bytes:
 @asynccontextmanager
 async def dashboard_client(url: str, *, checked: bool = True, **options: Any) -> AsyncIterator[DashboardClient]:
     """Open a connection to ws://…/ws; closed at the end."""
-    async with connect(url, max_size=None, compression=None, ping_interval=None, **options) as socket:
+    async with connect(url, **{"max_size": None, "compression": None, "ping_interval": None, **options}) as socket:
         client = DashboardClient(socket, checked=checked)
         yield client
         await socket.close()
