@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,12 @@ def quick_run(scenario: str, folder: Path) -> Any:
     )
     assert finished.returncode == 0, finished.stderr
     assert scenario in finished.stdout
-    return json.loads(output.read_text(encoding="utf-8"))
+    document = json.loads(output.read_text(encoding="utf-8"))
+    # Figures without the allocator of their Valkey could not be compared.
+    valkey = document["versions"]["valkey-server"]
+    assert re.fullmatch(rf"\d+\.\d+\.\d+ with mimalloc-{re.escape(metadata.version('cmeel-mimalloc'))}", valkey)
+    assert f"valkey-server {valkey}" in finished.stdout
+    return document
 
 
 def test_a_quick_run_writes_its_figures(tmp_path: Path) -> None:
