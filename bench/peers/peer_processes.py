@@ -17,7 +17,7 @@ TURN_TIMEOUT_SECONDS = 240.0
 
 @dataclass(frozen=True)
 class PeerProcesses:
-    """A peer whose broker, worker and caller run. The caller takes turns as its stdin tells."""
+    """A peer whose broker, worker and caller run. The caller reads its turns from stdin."""
 
     name: str
     broker: Mapping[str, int]
