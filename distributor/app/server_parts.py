@@ -133,13 +133,15 @@ def server_parts(
     at_rest = _at_rest_packer(settings, metrics)
     gateway.at_rest = at_rest
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
+    reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
     loops: dict[str, Loop] = {
         "event relay": relay.run,
         "event backlog": EventBacklog(stores.event_log.behind, metrics.events_behind, timing.gauges).run,
         "command distributor": distributor.run,
         "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,
-        "reconciler": Reconciler(stores.reader, registry, wakeups, relay.missed).run,
+        "reconciler": reconciler.run,
+        "returned agents": reconciler.run_returned,
         "liveness": Liveness(registry, settings.offline_after, timing.liveness).run,
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,

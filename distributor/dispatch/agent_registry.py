@@ -57,6 +57,8 @@ class AgentRegistry:
         self._agents: dict[str, AttachedAgent] = {}
         self._metrics = metrics
         self._left = asyncio.Event()
+        self._returned: list[AttachedAgent] = []
+        self._has_returned = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._agents)
@@ -75,6 +77,9 @@ class AgentRegistry:
         if present is not None and present.session.epoch > agent.session.epoch:
             return agent
         self._agents[agent_id] = agent
+        if agent.session.in_flight:
+            self._returned.append(agent)
+            self._has_returned.set()
         self._metrics.agents_connected(len(self._agents))
         return present
 
@@ -85,6 +90,13 @@ class AgentRegistry:
             del self._agents[agent_id]
             self._left.set()
             self._metrics.agents_connected(len(self._agents))
+
+    async def returned(self) -> list[AttachedAgent]:
+        """Return the agents that were added with commands in flight since the last call, once there is one."""
+        await self._has_returned.wait()
+        self._has_returned.clear()
+        returned, self._returned = self._returned, []
+        return returned
 
     async def changed(self) -> None:
         """Return once an agent has left since the last call."""

@@ -1,4 +1,4 @@
-"""Periodically compares what agents are believed to have with the store.
+"""Compares what agents are believed to have with the store: periodically, and when an agent returns with commands.
 
 Events report every change made without the agent. If some were missed, or Valkey lost data, this detects room that
 was never freed, commands that no longer belong to their agent, and cancels that never reached it.
@@ -28,7 +28,7 @@ ENDED_UNSEEN: Final = "no longer this agent's"
 
 
 class Reconciler:
-    """One loop per replica, every 30 s and whenever `requested` is set."""
+    """Two loops per replica: all agents every 30 s and whenever `requested` is set, returning agents at once."""
 
     def __init__(
         self, reader: CommandReader, registry: AgentRegistry, wakeups: Wakeups, requested: asyncio.Event
@@ -50,15 +50,32 @@ class Reconciler:
             except DistributorError as error:
                 logger.debug("cannot reconcile commands in flight", error=str(error))
 
+    async def run_returned(self) -> None:
+        """Reconcile each agent that attaches with commands, until cancelled.
+
+        Between the reply to `attach` and its entry in the registry, changes of its commands find no session here.
+        """
+        while True:
+            for agent in await self._registry.returned():
+                try:
+                    await self._reconcile_agent(agent)
+                except DistributorError as error:
+                    logger.debug("cannot reconcile commands of a returned agent", error=str(error))
+
     async def run_once(self) -> int:
         """Reconcile everything in flight; return how many commands no longer belonged to their agent."""
         lost = 0
         for agent in self._registry:
-            flight = list(agent.session.in_flight.items())
-            for first in range(0, len(flight), MAX_COMMANDS_PER_READ):
-                lost += await self._reconcile(agent, dict(flight[first : first + MAX_COMMANDS_PER_READ]))
+            lost += await self._reconcile_agent(agent)
             if agent.session.given_up:
                 await self._reconcile_given_up(agent)
+        return lost
+
+    async def _reconcile_agent(self, agent: AttachedAgent) -> int:
+        lost = 0
+        flight = list(agent.session.in_flight.items())
+        for first in range(0, len(flight), MAX_COMMANDS_PER_READ):
+            lost += await self._reconcile(agent, dict(flight[first : first + MAX_COMMANDS_PER_READ]))
         return lost
 
     async def _reconcile_given_up(self, agent: AttachedAgent) -> None:
@@ -80,7 +97,7 @@ class Reconciler:
                 agent.withdraw(command_id, item.lease_id, ENDED_UNSEEN, stop=ended)
                 self._wakeups.wake(agent.session.agent_id)
                 lost += 1
-            elif state.cancel_ms:
+            elif state.cancel_ms and item.cancel_reason is None:
                 agent.cancel(command_id, state.reason.message)
         if lost:
             logger.warning("commands no longer belonged to their agent", agent_id=agent.session.agent_id, commands=lost)

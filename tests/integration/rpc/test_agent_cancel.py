@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from distributor.dispatch.reconciler import RECONCILE_INTERVAL_SECONDS
+from distributor.model.agent import AgentHello, Attached
+from distributor.store.session_store import ValkeySessionStore
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.command_service_pb2 import CancelCommandRequest
@@ -164,3 +169,24 @@ async def test_attempts_that_were_given_up_are_cancelled_once_their_command_ends
         ]
         (ack,) = await agent.finish(agent.assignments[0], status=CANCELLED)
         assert ack.verdict == pb.RESULT_VERDICT_LATE
+
+
+async def test_a_cancel_while_the_agent_attaches_reaches_it_at_once(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has opened the session, which the server does not know yet."""
+    async with server.agent() as agent:
+        assignment = await agent.next_assignment(await server.queue())
+        await agent.start(assignment)
+    command_id = assignment.command.command_id
+    attach = ValkeySessionStore.attach
+
+    async def attach_and_cancel(store: ValkeySessionStore, hello: AgentHello) -> Attached:
+        attached = await attach(store, hello)
+        await cancel(server, command_id, "enough")
+        return attached
+
+    monkeypatch.setattr(ValkeySessionStore, "attach", attach_and_cancel)
+    async with server.agent(running=[running(assignment)]) as agent, asyncio.timeout(RECONCILE_INTERVAL_SECONDS / 3):
+        (told,) = await agent.until(lambda: agent.cancels)
+        assert (told.command_id, told.reason, told.lease_id) == (command_id, "enough", assignment.lease_id)

@@ -10,6 +10,7 @@ import pytest
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.wakeups import Wakeups
+from distributor.errors import Unavailable
 from distributor.model.command import CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
@@ -36,11 +37,11 @@ class Reader(MemoryReader):
 class World:
     def __init__(self) -> None:
         self.reader, self.wakeups, self.asked = Reader(), Wakeups(), asyncio.Event()
-        registry = AgentRegistry(Metrics())
+        self.registry = AgentRegistry(Metrics())
         self.agent = MemoryAgent()
         self.session = self.agent.session
-        registry.add(self.agent)
-        self.audit = Reconciler(self.reader, registry, self.wakeups, self.asked)
+        self.registry.add(self.agent)
+        self.audit = Reconciler(self.reader, self.registry, self.wakeups, self.asked)
         self.session.claimed("c1", "lease", 2, 0.0)
 
 
@@ -107,3 +108,38 @@ async def test_it_looks_when_asked(world: World) -> None:
     async with background(world.audit.run()):
         world.asked.set()
         await until(lambda: world.reader.reads == 1)
+
+
+async def test_a_cancel_that_is_on_its_way_is_not_sent_again(world: World) -> None:
+    world.reader.known["c1"] = state(attempt=2)._replace(cancel_ms=5)
+    world.session.cancelling("c1", "enough")
+    assert await world.audit.run_once() == 0
+    assert world.agent.cancelled == []
+
+
+async def test_an_agent_that_returns_with_commands_is_looked_at_at_once(world: World) -> None:
+    world.reader.known["c1"] = state()._replace(cancel_ms=5)
+    idle, returned = MemoryAgent("idle"), MemoryAgent("returned")
+    returned.session.claimed("c1", "lease", 1, 0.0)
+    returned.session.claimed("c2", "lease", 1, 0.0)
+    async with background(world.audit.run_returned()):
+        world.registry.add(idle)
+        world.registry.add(returned)
+        await until(lambda: returned.withdrawn)
+    assert [command_id for command_id, _ in returned.cancelled] == ["c1"]
+    assert [command_id for command_id, _ in returned.withdrawn] == ["c2"]
+    assert (world.reader.reads, world.agent.withdrawn) == (1, [])
+
+
+async def test_agents_that_return_are_looked_at_although_the_store_was_away(world: World) -> None:
+    def fail() -> None:
+        world.reader.asking = lambda: None
+        raise Unavailable("Valkey is away")
+
+    world.reader.asking = fail
+    async with background(world.audit.run_returned()):
+        for name in ("first", "second"):
+            agent = MemoryAgent(name)
+            agent.session.claimed("c1", "lease", 1, 0.0)
+            world.registry.add(agent)
+        await until(lambda: agent.withdrawn)
