@@ -105,8 +105,8 @@ class CommandWatcher:
                 states, unread, _ = watch.take()
                 if watch.stale:
                     watch.stale = False
-                    states, unread = [], [one for one in command_ids if one in alive]
-                states += await self._states(unread)
+                    states, unread = [], dict.fromkeys((one for one in command_ids if one in alive), 0)
+                states += await self._states(list(unread))
                 # Skip events that are older than the states read.
                 states = [state for state in states if not _known(sent, state)]
                 sent.update((state.command_id, state) for state in states)
@@ -123,13 +123,24 @@ class CommandWatcher:
         while True:
             await watch.wait()
             states, unread, _ = watch.take()
-            # One that is forgotten meanwhile has nothing to show.
-            states += [state for state in await self._reader.states(unread) if state is not None]
+            if unread:
+                states += await self._announced(unread)
             if states:
                 yield states
             await _pause_if_busy(states)
             if watch.stale:
                 raise Unavailable("changes may have been missed; watch again", reason="EVENTS_MISSED")
+
+    async def _announced(self, revisions: Mapping[str, int]) -> list[CommandState]:
+        """Read commands at these revisions. Omit those that have a newer state, which comes with its own change.
+
+        Shown now, it would be followed by the older states that were announced meanwhile.
+        """
+        read = await self._reader.states(list(revisions))
+        # One that is forgotten meanwhile has nothing to show.
+        found = [state for state in read if state is not None]
+        self._watches.learn(found)
+        return [state for state in found if state.revision <= revisions[state.command_id]]
 
     async def _next_state(self, watch: Watch, state: CommandState) -> CommandState:
         """Wait for an event and return the latest state, unchanged if there was only output."""

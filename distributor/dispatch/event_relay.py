@@ -166,10 +166,11 @@ class EventRelay:
         ours = batch.origin == self._replica
         if ours:
             log_transitions(batch)
+        at_ms = milliseconds_of(batch.position)
         for event in batch.events:
             match event:
                 case CommandChanged():
-                    self._watches.note(event)
+                    self._watches.note(event, at_ms)
                     self._command_changed(event, ours)
                 case OutputArrived():
                     self._watches.note_output(event)

@@ -6,13 +6,13 @@ Pure bookkeeping: the event relay feeds it, the callers' streams drain it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from distributor.errors import ResourceExhausted
+from distributor.model.announcements import MAX_COMMANDS, Announcements
 from distributor.model.command import CommandState
 from distributor.model.event import CommandChanged, OutputArrived
-from distributor.model.known_states import KnownStates
 from distributor.observability.metrics import Metrics
 
 MAX_PENDING = 10_000
@@ -21,10 +21,11 @@ SETTLE_SECONDS = 0.005
 
 
 class Changes(NamedTuple):
-    """What a watcher has not received: states, commands whose state must be reread, and whether there was output."""
+    """What a watcher has not received: states, the revisions whose state must be read, and whether there was output."""
 
     states: list[CommandState]
-    unread: list[str]
+    unread: Mapping[str, int]
+    """By command id. If the state read is newer, its change was announced before or will be."""
     output: bool
 
 
@@ -37,8 +38,8 @@ class Watch:
 
     def __init__(self, max_pending: int = MAX_PENDING) -> None:
         self._max_pending = max_pending
-        self._pending: dict[str, CommandState | None] = {}
-        """None if the state must be reread."""
+        self._pending: dict[str, CommandState | CommandChanged] = {}
+        """The change if the state after it must be read."""
         self._output = False
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -47,9 +48,12 @@ class Watch:
         self.stale = False
         """Events may have been missed: reread the states."""
 
-    def note(self, command_id: str, state: CommandState | None) -> None:
-        """Record a newer state of a watched command, None if it must be reread."""
-        self._pending[command_id] = state
+    def note(self, news: CommandState | CommandChanged) -> None:
+        """Record the newer state of a watched command, or the change if the state after it must be read."""
+        pending = self._pending.get(news.command_id)
+        if pending is not None and pending.revision > news.revision:
+            return
+        self._pending[news.command_id] = news
         if len(self._pending) > self._max_pending:
             self.fail(
                 ResourceExhausted(
@@ -58,7 +62,7 @@ class Watch:
                 )
             )
             self._pending.clear()
-        elif state is not None and state.status.terminal:
+        elif news.status.terminal:
             self._wake()
         elif not self._ready and self._settling is None:
             # Intermediate states are soon superseded by the final one: deliver both together.
@@ -96,8 +100,14 @@ class Watch:
         output, self._output = self._output, False
         self._ready = self._failure is not None
         self._settled()
-        states = [state for state in pending.values() if state is not None]
-        return Changes(states, [command_id for command_id, state in pending.items() if state is None], output)
+        states: list[CommandState] = []
+        unread: dict[str, int] = {}
+        for news in pending.values():
+            if isinstance(news, CommandState):
+                states.append(news)
+            else:
+                unread[news.command_id] = news.revision
+        return Changes(states, unread, output)
 
     def close(self) -> None:
         """Drop everything."""
@@ -119,11 +129,20 @@ class Watch:
 class Watches:
     """All watches of this replica: by command, by agent, and of everything. Each record costs one look-up."""
 
-    def __init__(self, metrics: Metrics, max_watches: int = 1_000, max_pending: int = MAX_PENDING) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        max_watches: int = 1_000,
+        max_pending: int = MAX_PENDING,
+        max_remembered: int = MAX_COMMANDS,
+    ) -> None:
+        """`max_remembered` limits the commands whose announced revision is remembered."""
         self._max_pending = max_pending
         self._metrics = metrics
         self._max_watches = max_watches
-        self._known = KnownStates()
+        self._announcements = Announcements(max_remembered)
+        self._newest_ms = -1
+        """When the newest change happened, watched or not, by Valkey's clock."""
         self._by_command: dict[str, set[Watch]] = {}
         self._by_agent: dict[str, set[Watch]] = {}
         self._of_all: set[Watch] = set()
@@ -147,10 +166,13 @@ class Watches:
         self._open.add(watch)
         if command_ids:
             _subscribe(self._by_command, command_ids, watch)
-        elif agent_ids:
-            _subscribe(self._by_agent, agent_ids, watch)
         else:
-            self._of_all.add(watch)
+            # It reads nothing at first, and changes that nobody watched so far were not announced.
+            self._announcements.forget_until(self._newest_ms)
+            if agent_ids:
+                _subscribe(self._by_agent, agent_ids, watch)
+            else:
+                self._of_all.add(watch)
         self._metrics.watchers(len(self._open))
         return watch
 
@@ -163,19 +185,24 @@ class Watches:
         _unsubscribe(self._by_agent, agent_ids, watch)
         self._metrics.watchers(len(self._open))
 
-    def note(self, change: CommandChanged) -> None:
-        """Notify the watches of this command, of its agent, and of everything."""
-        command_id = change.command_id
+    def note(self, change: CommandChanged, at_ms: int) -> None:
+        """Notify the watches of this command, of its agent, and of everything. Changes may come late or twice.
+
+        `at_ms` is when the command changed, by Valkey's clock.
+        """
+        if at_ms > self._newest_ms:
+            self._newest_ms = at_ms
         watching = [
-            *self._by_command.get(command_id, ()),
+            *self._by_command.get(change.command_id, ()),
             *self._by_agent.get(change.agent_id, ()),
             *self._of_all,
         ]
-        if not watching or self._known.is_old(change):
+        if not watching:
             return
-        state = self._known.after(change)
-        for watch in watching:
-            watch.note(command_id, state)
+        news = self._announcements.announce(change, at_ms)
+        if news is not None:
+            for watch in watching:
+                watch.note(news)
 
     def note_output(self, output: OutputArrived) -> None:
         """Notify the watches of this command."""
@@ -185,7 +212,7 @@ class Watches:
     def learn(self, states: Iterable[CommandState]) -> None:
         """Note states that a watcher has read, so that later changes can be merged into them."""
         for state in states:
-            self._known.learn(state)
+            self._announcements.learn(state)
 
     def resync(self) -> None:
         """All watches may have missed events."""

@@ -14,7 +14,7 @@ from distributor.dispatch.watches import Watches
 from distributor.errors import NotFound, Unavailable
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.delivery import OutputGap, Update
-from distributor.model.event import EventKind
+from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.metrics import Metrics
 from tests.support.memory_reader import MemoryReader
@@ -61,7 +61,7 @@ class World:
         """A change is stored and told."""
         self.reader.known[what.command_id] = what
         ended = what.status.terminal
-        self.watches.note(changed(EventKind.FINISHED if ended else EventKind.STARTED, what))
+        self.watches.note(changed(EventKind.FINISHED if ended else EventKind.STARTED, what), at_ms=1)
 
     def ends(self, *command_ids: str) -> None:
         for command_id in command_ids:
@@ -123,7 +123,7 @@ async def test_an_older_state_is_not_shown_after_a_newer_one(world: World) -> No
     """An event of before the read comes after it."""
     older, newer = state(ONE, attempt=1), state(ONE, attempt=2)
     world.reader.known[ONE] = newer
-    world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older))
+    world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older), at_ms=1)
     updates = world.watcher.watch(ONE, 0, with_output=False)
     async with asyncio.timeout(SECONDS):
         assert await anext(updates) == newer
@@ -137,7 +137,7 @@ async def test_an_older_state_is_not_shown_after_a_newer_one(world: World) -> No
 async def test_an_older_state_of_one_of_many_is_not_shown_after_a_newer_one(world: World) -> None:
     older, newer = state(ONE, attempt=1), state(ONE, attempt=2)
     world.reader.known[ONE] = newer
-    world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older))
+    world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older), at_ms=1)
     watch = world.watcher.watch_many([ONE], ())
     async with asyncio.timeout(SECONDS):
         assert await anext(watch) == [newer]
@@ -145,6 +145,58 @@ async def test_an_older_state_of_one_of_many_is_not_shown_after_a_newer_one(worl
         await world.news_taken()
         world.ends(ONE)
         assert [one.status for one in await following] == [COMPLETED]
+    await watch.aclose()
+
+
+async def test_an_end_that_another_watcher_has_read_is_shown_to_all(world: World) -> None:
+    """It is read before its event comes."""
+    one = world.watcher.watch(ONE, 0, with_output=False)
+    of_agent, of_all = world.watcher.watch_many((), ["agent123"]), world.watcher.watch_many((), ())
+    async with asyncio.timeout(SECONDS):
+        assert statuses([await anext(one)]) == [ASSIGNED]
+        assert await anext(of_agent) == await anext(of_all) == []
+        following = [asyncio.ensure_future(anext(watch)) for watch in (of_agent, of_all)]
+        ending = asyncio.ensure_future(anext(one))
+        ended = state(ONE, COMPLETED)
+        world.reader.known[ONE] = ended
+        assert statuses(await world.one()) == [COMPLETED]
+        world.happens(ended)
+        assert await ending == ended
+        assert await asyncio.gather(*following) == [[ended], [ended]]
+    for watch in (one, of_agent, of_all):
+        await watch.aclose()
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["shown", "pending"])
+async def test_a_change_that_comes_late_is_not_shown(world: World, taken: bool) -> None:
+    watch = world.watcher.watch_many((), ["agent123"])
+    running = world.reader.known[ONE] = state(ONE, revision=2)
+    queued = state(ONE, CommandStatus.QUEUED, revision=1, attempt=0)
+    ended = state(OTHER, COMPLETED)
+    async with asyncio.timeout(SECONDS):
+        assert await anext(watch) == []
+        world.watches.note(CommandChanged(EventKind.ASSIGNED, ONE, "agent123", 2, ASSIGNED, 1), at_ms=2)
+        if taken:
+            assert await anext(watch) == [running]
+        world.watches.note(changed(EventKind.QUEUED, queued), at_ms=1)
+        world.happens(ended)
+        assert await anext(watch) == ([ended] if taken else [ended, running])
+    await watch.aclose()
+
+
+async def test_a_state_that_was_read_ahead_of_its_change_is_shown_with_it(world: World) -> None:
+    """Else it would be shown twice, or before an older one."""
+    watch = world.watcher.watch_many((), ())
+    changes = [CommandChanged(EventKind.STARTED, ONE, "agent123", revision, ASSIGNED, 1) for revision in (2, 3, 4)]
+    newest = world.reader.known[ONE] = state(ONE, revision=4)
+    async with asyncio.timeout(SECONDS):
+        assert await anext(watch) == []
+        following = asyncio.ensure_future(anext(watch))
+        world.watches.note(changes[0], at_ms=1)
+        await world.news_taken()
+        for change in changes[1:]:
+            world.watches.note(change, at_ms=1)
+        assert await following == [newest]
     await watch.aclose()
 
 

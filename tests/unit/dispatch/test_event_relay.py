@@ -158,7 +158,17 @@ async def test_watchers_are_told_of_each_fact(world: World) -> None:
     watch = world.watches.open(["c1", "c2"])
     world.tell(QUEUED, changed(EventKind.ASSIGNED, state("c2")), output_arrived())
     states, unread, output = watch.take()
-    assert ([one.command_id for one in states], unread, output) == (["c1", "c2"], [], True)
+    assert ([one.command_id for one in states], unread, output) == (["c1", "c2"], {}, True)
+
+
+async def test_a_change_as_old_as_the_last_before_a_watch_must_be_read(world: World) -> None:
+    """A later one may have come before the watch opened."""
+    world.tell(changed(EventKind.STARTED, state("c2")), position="5-0")
+    watch = world.watches.open()
+    world.tell(QUEUED, position="5-1")
+    assert list(watch.take().unread) == ["c1"]
+    world.tell(changed(EventKind.QUEUED, state("c3", CommandStatus.QUEUED)), position="6-0")
+    assert [one.command_id for one in watch.take().states] == ["c3"]
 
 
 async def test_the_loop_begins_at_the_newest_event_and_goes_on_where_it_was(world: World) -> None:

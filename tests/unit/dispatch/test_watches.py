@@ -38,7 +38,7 @@ def watches() -> Watches:
 async def test_a_watch_of_commands_is_told_of_these_only(watches: Watches) -> None:
     watch = watches.open(["c1", "c2"])
     for command_id in ("c1", "c2", "c3"):
-        watches.note(finished(command_id))
+        watches.note(finished(command_id), at_ms=1)
     await watch.wait()
     assert taken(watch) == [("c1", CommandStatus.COMPLETED), ("c2", CommandStatus.COMPLETED)]
     assert taken(watch) == []
@@ -46,16 +46,16 @@ async def test_a_watch_of_commands_is_told_of_these_only(watches: Watches) -> No
 
 async def test_a_watch_of_agents_and_one_of_everything(watches: Watches) -> None:
     of_agent, of_all = watches.open(agent_ids=["a"]), watches.open()
-    watches.note(finished("c1", "a"))
-    watches.note(finished("c2", "b"))
+    watches.note(finished("c1", "a"), at_ms=1)
+    watches.note(finished("c2", "b"), at_ms=1)
     assert [command_id for command_id, _ in taken(of_agent)] == ["c1"]
     assert [command_id for command_id, _ in taken(of_all)] == ["c1", "c2"]
 
 
 async def test_only_the_latest_state_is_kept(watches: Watches) -> None:
     watch = watches.open(["c1"])
-    watches.note(assigned())
-    watches.note(finished())
+    watches.note(assigned(), at_ms=1)
+    watches.note(finished(), at_ms=1)
     assert taken(watch) == [("c1", CommandStatus.COMPLETED)]
 
 
@@ -63,49 +63,58 @@ async def test_output_wakes_the_watch_of_its_command_only(watches: Watches) -> N
     of_command, of_agent, of_all = watches.open(["c1"]), watches.open(agent_ids=["agent123"]), watches.open()
     watches.note_output(output_arrived())
     await of_command.wait()
-    assert of_command.take() == ([], [], True)
-    assert of_agent.take() == of_all.take() == ([], [], False)
+    assert of_command.take() == ([], {}, True)
+    assert of_agent.take() == of_all.take() == ([], {}, False)
 
 
 async def test_a_change_is_merged_into_the_state_before_it(watches: Watches) -> None:
     watch = watches.open(["c1"])
     queued = state(status=CommandStatus.QUEUED, attempt=0)
-    watches.note(changed(EventKind.QUEUED, queued))
-    watches.note(CommandChanged(EventKind.ASSIGNED, "c1", "agent123", 2, ASSIGNED, 1, receipts={"assigned_ms": 7}))
+    watches.note(changed(EventKind.QUEUED, queued), at_ms=1)
+    watches.note(
+        CommandChanged(EventKind.ASSIGNED, "c1", "agent123", 2, ASSIGNED, 1, receipts={"assigned_ms": 7}), at_ms=1
+    )
     receipts = queued.receipts._replace(assigned_ms=7)
     expected = queued._replace(status=ASSIGNED, attempt=1, revision=2, receipts=receipts)
-    assert watch.take() == ([expected], [], False)
+    assert watch.take() == ([expected], {}, False)
 
 
 async def test_a_state_must_be_read_where_changes_before_it_are_not_known(watches: Watches) -> None:
     watch = watches.open(["c1"])
     started = CommandChanged(EventKind.STARTED, "c1", "agent123", 4, ASSIGNED, 1, receipts={"started_ms": 9})
-    watches.note(started)
-    assert watch.take() == ([], ["c1"], False)
+    watches.note(started, at_ms=1)
+    assert watch.take() == ([], {"c1": 4}, False)
     watches.learn([state(revision=4)])
-    watches.note(started)
-    watches.note(started._replace(revision=3))
-    assert watch.take() == ([], [], False)
-    watches.note(started._replace(revision=5))
+    watches.note(started, at_ms=1)
+    watches.note(started._replace(revision=3), at_ms=1)
+    assert watch.take() == ([], {}, False)
+    watches.note(started._replace(revision=5), at_ms=1)
     states, unread, _ = watch.take()
-    assert ([(one.revision, one.receipts.started_ms) for one in states], unread) == ([(5, 9)], [])
+    assert ([(one.revision, one.receipts.started_ms) for one in states], unread) == ([(5, 9)], {})
+
+
+async def test_a_lower_revision_does_not_replace_a_pending_one() -> None:
+    watch = Watch()
+    watch.note(changed(EventKind.STARTED, state(revision=3)))
+    watch.note(state(revision=2))
+    assert watch.take() == ([], {"c1": 3}, False)
 
 
 async def test_states_that_follow_soon_come_together_and_an_ending_at_once(watches: Watches) -> None:
     watch = watches.open(["c1"])
     waiting = asyncio.create_task(watch.wait())
-    watches.note(assigned())
+    watches.note(assigned(), at_ms=1)
     await asyncio.sleep(0)
     assert not waiting.done()
-    watches.note(finished())
+    watches.note(finished(), at_ms=1)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert waiting.done()
     assert taken(watch) == [("c1", CommandStatus.COMPLETED)]
-    watches.note(assigned("c1"))
+    watches.note(assigned("c1"), at_ms=1)
     watch.take()
     other = watches.open(["c2"])
-    watches.note(assigned("c2"))
+    watches.note(assigned("c2"), at_ms=1)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await other.wait()
 
@@ -114,14 +123,14 @@ async def test_a_closed_watch_is_forgotten(watches: Watches) -> None:
     for arguments in (({"c1", "c2"}, ()), ((), {"agent123"}), ((), ())):
         watch = watches.open(*arguments)
         watches.close(watch, *arguments)
-        watches.note(finished())
+        watches.note(finished(), at_ms=1)
         assert taken(watch) == []
 
 
 async def test_one_watcher_of_several_leaves(watches: Watches) -> None:
     first, second = watches.open(["c1"]), watches.open(["c1"])
     watches.close(first, ["c1"])
-    watches.note(finished())
+    watches.note(finished(), at_ms=1)
     assert taken(second) == [("c1", CommandStatus.COMPLETED)]
 
 
@@ -140,7 +149,7 @@ async def test_a_watcher_that_falls_too_far_behind_is_told_and_holds_no_memory()
     watches = Watches(Metrics(), max_pending=10)
     slow = watches.open()
     for number in range(11):
-        watches.note(finished(f"c{number}"))
+        watches.note(finished(f"c{number}"), at_ms=1)
     with pytest.raises(ResourceExhausted, match="more than 10 commands behind"):
         await slow.wait()
     assert taken(slow) == []
