@@ -206,7 +206,7 @@ class EventHub:
                     self._agents.schedule(event.agent_id)
                 case CommandChanged():
                     self._agents.schedule(event.agent_id)
-                    if self._audience(event) and not self._known.is_old(event):
+                    if self._audience(event):
                         watched.append(event)
                 case _:
                     pass
@@ -218,7 +218,7 @@ class EventHub:
     async def _changes(
         self, before: str, position: str, events: Sequence[CommandChanged], known: KnownStates
     ) -> list[Change]:
-        states = await self._states(events, known)
+        states = await self._states([event for event in events if not known.is_superseded(event)], known)
         ended = [state for state, _ in states if state.status.terminal]
         results = await self._view.results(ended) if ended else {}
         # A dashboard with part of an entry must not resume after it: only the last change has its position.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -15,11 +15,15 @@ from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub, EventSource
+from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
+from distributor.model.command import CommandResult
 from distributor.model.event import EventBatch, EventKind
+from distributor.model.lifecycle import CommandStatus
 from distributor.tasks import stop_tasks
+from tests.support.memory_reader import MemoryReader
 from tests.support.memory_stores import changed, state
 from tests.support.own_logs import own_logs
 from tests.support.waiting import until
@@ -60,12 +64,19 @@ class Stream:
         )
 
 
+def new_dashboard() -> Dashboard:
+    return Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+
+
 @asynccontextmanager
-async def running_hub(stream: Stream, catch_up_seconds: float = 5.0) -> AsyncIterator[tuple[EventHub, Dashboard]]:
+async def running_hub(
+    stream: Stream, catch_up_seconds: float = 5.0, reader: MemoryReader | None = None
+) -> AsyncIterator[tuple[EventHub, Dashboard]]:
     agents, log = AgentWatch(cast(Any, None), Subscriptions()), cast(Any, stream)
-    hub = EventHub(EventSource(log, log), cast(Any, None), cast(Any, None), agents, BridgeMetrics(), catch_up_seconds)
+    view = StoreView(reader or MemoryReader())
+    hub = EventHub(EventSource(log, log), view, cast(Any, None), agents, BridgeMetrics(), catch_up_seconds)
     await hub.catch_up()
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    dashboard = new_dashboard()
     hub.dashboards.add(dashboard)
     running = asyncio.create_task(hub.run())
     try:
@@ -111,6 +122,51 @@ async def test_changes_of_one_event_carry_its_place_and_where_to_resume() -> Non
         batch = [changed(EventKind.STARTED, state(command_id)) for command_id in ("c1", "c2")]
         await hub.relay(EventBatch("2000-0", "replica", batch))
     assert [(one.position, one.event) for one in dashboard.release()] == [("1000-0", "2000-0"), ("2000-0", "2000-0")]
+
+
+class FailingReader(MemoryReader):
+    """Valkey is away when results are first read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = [Unavailable("Valkey is away")]
+
+    async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
+        if self.failures:
+            raise self.failures.pop()
+        return await super().results(command_ids)
+
+
+async def test_an_ending_whose_result_could_not_be_read_is_delivered_when_it_is_read_again() -> None:
+    ended = state("c", CommandStatus.COMPLETED)
+    batch = EventBatch("2000-0", "replica", [changed(EventKind.FINISHED, ended)])
+    async with running_hub(Stream(), reader=FailingReader()) as (hub, dashboard):
+        hub.subscriptions.add_all_commands(dashboard)
+        dashboard.hold()
+        with pytest.raises(Unavailable):
+            await hub.relay(batch)
+        assert hub.delivered_until == "1000-0"
+        await hub.relay(batch)
+    assert [change.state for change in dashboard.release()] == [ended]
+
+
+async def test_a_state_read_ahead_of_its_event_is_delivered_to_those_who_come_in_between() -> None:
+    """They resume after the event for which it was read."""
+    reader = MemoryReader()
+    ended = reader.known["c"] = state("c", CommandStatus.COMPLETED, revision=5)
+    started = changed(EventKind.STARTED, state("c", revision=3))._replace(whole=None)
+    async with running_hub(Stream(), reader=reader) as (hub, dashboard):
+        hub.subscriptions.add_all_commands(dashboard)
+        dashboard.hold()
+        await hub.relay(EventBatch("2000-0", "replica", [started]))
+        assert [change.state for change in dashboard.release()] == [ended]
+        late = new_dashboard()
+        hub.subscriptions.add_all_commands(late)
+        late.hold()
+        dashboard.hold()
+        await hub.relay(EventBatch("3000-0", "replica", [started._replace(revision=4)]))
+        await hub.relay(EventBatch("4000-0", "replica", [changed(EventKind.FINISHED, ended)]))
+    assert [(change.state, change.event) for change in late.release()] == [(ended, "4000-0")]
 
 
 @pytest.mark.parametrize(

@@ -19,29 +19,31 @@ def delta(revision: int, **changes: int) -> CommandChanged:
 
 def test_changes_are_merged_into_what_is_known() -> None:
     known = KnownStates()
-    assert known.learn(QUEUED)
-    assert not known.learn(QUEUED)
-    after = known.after(delta(2, assigned_ms=7))
-    assert after is not None
-    assert known.is_old(delta(2))
-    assert not known.is_old(delta(3))
-    assert known.after(delta(4)) is None
-    assert known.learn(state(revision=4))
-    assert known.after(delta(5)) is not None
-    assert not known.learn(after)
-
-
-def test_a_change_that_was_missing_does_not_hide_the_one_after_it() -> None:
-    known = KnownStates()
     known.learn(QUEUED)
-    assert known.after(delta(3)) is None
-    assert known.after(delta(2)) is None, "revision 2 is not the latest: the state must be reread"
-    assert known.learn(state(revision=3))
-    assert known.is_old(delta(2))
+    after = known.after(delta(2, assigned_ms=7))
+    assert after == QUEUED._replace(
+        revision=2, status=CommandStatus.ASSIGNED, attempt=1, receipts=QUEUED.receipts._replace(assigned_ms=7)
+    )
+    assert known.after(delta(4)) is None, "revision 3 is missing"
+    known.learn(state(revision=4))
+    known.learn(after)
+    assert known.after(delta(5)) == state(revision=5)
+
+
+def test_a_state_that_was_read_ahead_of_its_change_supersedes_those_before_it_only() -> None:
+    known = KnownStates()
+    assert not known.is_superseded(delta(3))
+    known.learn(state(revision=4))
+    assert [known.is_superseded(delta(revision)) for revision in (3, 4, 5)] == [True, False, False]
+    assert known.after(delta(4)) == state(revision=4)
 
 
 def test_memory_is_bounded_and_the_oldest_is_forgotten() -> None:
     known = KnownStates(max_states=2)
     for number in range(3):
-        known.learn(state(f"c{number}", revision=1))
-    assert [known.is_old(delta(1)._replace(command_id=f"c{number}")) for number in range(3)] == [False, True, True]
+        known.learn(state(f"c{number}", revision=2))
+    assert [known.is_superseded(delta(1)._replace(command_id=f"c{number}")) for number in range(3)] == [
+        False,
+        True,
+        True,
+    ]
