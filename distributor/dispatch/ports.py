@@ -3,6 +3,17 @@
 Times are milliseconds. The store is the sole authority on command states; every method that changes one is atomic
 per command. Methods that return an awaitable take their place among all changes when they are called, not when the
 result is awaited.
+
+`attach`, `cancel` and `due` are sent at once, and may overtake such calls while these gather. That is harmless, as each
+call names what it is about, and the store compares:
+
+- claim, heartbeat, detach: the epoch. After a newer `attach` they change nothing.
+- progress, append, release: the lease. Once `attach` or `due` has requeued or ended the attempt, they change nothing.
+  If `attach` has kept the attempt, they count under the same lease as before.
+- finish: the lease. The outcome of a requeued attempt counts until a later one has started; after an end it is stored
+  as late.
+- `cancel` only marks an assigned command: reports on it still count. A release ends it as cancelled in either order.
+- enqueue: no caller knows the id of a command before its reply.
 """
 
 from __future__ import annotations
