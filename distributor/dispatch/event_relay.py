@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import aclosing
 
-from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
+from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.given_up import stop_given_up
 from distributor.dispatch.ports import EventLog
 from distributor.dispatch.wakeups import Wakeups
@@ -227,9 +227,10 @@ class EventRelay:
 
     def _agent_changed(self, change: AgentChanged) -> None:
         agent = self._registry.get(change.agent_id)
-        # Events of a store that was emptied since, whose epochs may be greater, are skipped as soon as that is noticed.
         if agent is not None and change.epoch > agent.session.epoch:
-            agent.end(CloseReason.SUPERSEDED)
+            # Epochs start again when Valkey is emptied, so the event may be older than the session. A claim asks the
+            # store, and ends the session if there is a newer one.
+            self._wakeups.wake(change.agent_id, control=True)
 
 
 def log_transitions(batch: EventBatch) -> None:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
+from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.event_relay import MAX_UNANSWERED, MAX_UNREAD, EventRelay
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
@@ -146,12 +146,14 @@ async def test_only_our_own_endings_are_counted(world: World) -> None:
     assert world.finished("completed") == 1
 
 
-async def test_a_newer_session_elsewhere_ends_ours(world: World) -> None:
+async def test_a_newer_session_elsewhere_has_ours_claim_and_so_ask_the_store(world: World) -> None:
+    """The event alone ends nothing: it may be from before the store was emptied, and the epochs started again."""
     world.tell(agent_changed(epoch=1))
     world.tell(agent_changed(agent_id="another", epoch=9))
-    assert world.agent.farewells == []
+    assert world.wakeups.take() == set()
     world.tell(agent_changed(epoch=2))
-    assert world.agent.farewells == [CloseReason.SUPERSEDED]
+    assert (world.wakeups.take(), world.wakeups.take_control()) == ({"agent123"}, {"agent123"})
+    assert world.agent.farewells == []
 
 
 async def test_watchers_are_told_of_each_fact(world: World) -> None:
@@ -331,18 +333,17 @@ async def test_own_changes_that_cannot_be_read_are_bounded_and_counted_once(worl
     assert world.finished("completed") == len(own) + 1, "only that whose reply was lost came from the stream"
 
 
-async def test_an_epoch_from_before_the_store_was_emptied_supersedes_nothing(world: World) -> None:
-    """What was read before the loss was noticed is not relayed after it."""
+async def test_the_rest_of_an_old_read_is_not_relayed_after_missed_events(world: World) -> None:
     await world.relay.catch_up()
     world.log.newest = "20-0"
     async with background(world.relay.run()):
         world.log.put(EventBatch("8-0", "", (), missed=True))
-        world.log.put(EventBatch("9-0", ELSEWHERE, [agent_changed(epoch=9)]))
+        world.log.put(EventBatch("9-0", ELSEWHERE, [changed(EventKind.CANCEL_REQUESTED, state())]))
         await until(world.relay.missed.is_set)
         world.wakeups.take()
         world.log.put(EventBatch("21-0", ELSEWHERE, [QUEUED]))
         await until(lambda: world.wakeups.take() == {"agent123"})
-    assert world.agent.farewells == []
+    assert world.agent.cancelled == []
 
 
 async def test_missed_events_are_no_lag(world: World) -> None:
