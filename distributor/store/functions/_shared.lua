@@ -46,9 +46,8 @@ local function whole(number)
   return string.format('%d', number)
 end
 
--- Makes the collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
--- by `trim`: 'MAXLEN' keeps `kept` entries, 'MINID' those of the last `kept` milliseconds.
-local function commit(batch, replica, trim, kept)
+-- Makes the collected writes to strings and indexes: removals first, so that an id can move within an index.
+local function write(batch)
   if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
   for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
   for key, pairs_of_score_and_id in pairs(batch.additions) do
@@ -57,6 +56,13 @@ local function commit(batch, replica, trim, kept)
   for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
   for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
   if #batch.ended > 0 then server.call('RPUSH', ended_key(), unpack(batch.ended)) end
+  batch.strings, batch.removals, batch.additions, batch.freed, batch.taken, batch.ended = {}, {}, {}, {}, {}, {}
+end
+
+-- Makes all collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
+-- by `trim`: 'MAXLEN' keeps `kept` entries, 'MINID' those of the last `kept` milliseconds.
+local function commit(batch, replica, trim, kept)
+  write(batch)
   if #batch.events == 0 then return '' end
   if trim == 'MINID' then kept = whole(batch.now - kept) end
   return server.call('XADD', events_key(), trim, '~', kept, '*', 'origin', replica, unpack(batch.events))
@@ -340,6 +346,11 @@ local function release_or_give_up(batch, id, fields, reason, delay_ms, attempts,
   if may_run then remember_given_up(id, fields) end
   release_command(batch, id, fields, delay_ms)
   return 'queued'
+end
+
+-- Whether the run under this lease has been counted.
+local function is_counted(fields, lease_id)
+  return lease_id ~= '' and string.find(' ' .. fields[F_COUNTED_LEASE] .. ' ', ' ' .. lease_id .. ' ', 1, true) ~= nil
 end
 
 local function seconds(ms)

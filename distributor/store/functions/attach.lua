@@ -41,7 +41,7 @@ local function settle_held(batch, id, lease_id, args, held)
     or not among(args[15], fields[F_STATUS]) then
     return false
   end
-  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
+  if is_counted(fields, lease_id) then return 'counted' end
   if held[id] then return false end
   if fields[F_LEASE_ID] ~= lease_id then
     -- An attempt given up while the agent had it: it continues, and the later one has not started.

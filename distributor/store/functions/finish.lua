@@ -35,7 +35,9 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   read_request(id, fields)
   local runs = number(fields, F_RUNS) + 1
   if runs >= number(fields, F_MAX_RUNS) then return false end
-  set_rare(id, 'runs', runs, 'counted_lease', lease_id, 'output_bytes', whole(output_bytes))
+  -- An agent that was given the command again while it ran has the same run under the later lease.
+  local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
+  set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
   if fields[F_STATUS] == 'queued' then leave_queue(batch, id, fields) end
   release_command(batch, id, fields, tonumber(delay_ms))
   return true
@@ -65,11 +67,11 @@ local function finish_one(batch, args, i, retention_ms)
     return 'late'
   end
   -- Reported again because the acknowledgement was lost.
-  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
+  if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
     return 'run_again'
   end
   local base = args[i + 12] == '1' and among(args[6], fields[F_STATUS])
-    and fields[F_COUNTED_LEASE] ~= lease_id and base_of_given_up(fields, lease_id)
+    and not is_counted(fields, lease_id) and base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
   fields[F_OUTPUT_BASE] = base
   -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
@@ -79,8 +81,11 @@ end
 
 local function finish(batch, args)
   local retention_ms = args[4]
-  local outcomes = {batch.now}
+  local outcomes, seen = {batch.now}, {}
   for i = HEADER + 1, #args, ITEM do
+    -- A second report of a command finds the indexes as the first has left them.
+    if seen[args[i]] then write(batch) end
+    seen[args[i]] = true
     outcomes[#outcomes + 1] = finish_one(batch, args, i, retention_ms)
   end
   return outcomes

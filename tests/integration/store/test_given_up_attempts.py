@@ -11,6 +11,7 @@ from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES
 from distributor.model.command import Reason
 from distributor.model.delivery import CompletionOutcome, OutputRefusal, Progress, Release
 from distributor.model.lifecycle import CommandStatus
+from distributor.store import keys
 from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, completion
 
 
@@ -138,3 +139,29 @@ async def test_the_latest_eight_are_remembered(world: StoreWorld) -> None:
     assert len((await world.hash(command_id))["given_up"].split()) == 8
     assert await world.store.finish([completion(command_id, lease_id="old1", ran=True)]) == [CompletionOutcome.STALE]
     assert await world.store.finish([completion(command_id, lease_id="old2", ran=True)]) == [CompletionOutcome.STORED]
+
+
+async def test_two_attempts_reported_in_one_call_leave_nothing_in_the_queue(world: StoreWorld) -> None:
+    command_id = await given_up(world, assigned_again=True, max_runs=3)
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.claim(lease_id="lease3")
+    failed = completion(command_id, CommandStatus.FAILED, rerun_delay_ms=5_000, ran=True)
+    completed = completion(command_id, lease_id="lease2", ran=True)
+    outcomes = await world.store.finish([failed, completed])
+    assert outcomes == [CompletionOutcome.RUN_AGAIN, CompletionOutcome.STORED]
+    dump = await world.dump()
+    indexes = {name for name, (kind, content, _) in dump.items() if kind != "string" and command_id in content}
+    assert indexes == {
+        keys.in_shard(keys.AGENT_COMMANDS.format(agent_id=AGENT)),
+        keys.in_shard(keys.BY_STATUS.format(status=CommandStatus.COMPLETED)),
+        keys.in_shard(keys.ENDED),
+    }
+
+
+async def test_a_run_reported_under_both_of_its_leases_is_counted_once(world: StoreWorld) -> None:
+    command_id = await given_up(world, assigned_again=True, max_runs=2)
+    for lease_id in (LEASE, "lease2", LEASE):
+        report = completion(command_id, CommandStatus.FAILED, lease_id=lease_id, rerun_delay_ms=5, ran=True)
+        assert await world.store.finish([report]) == [CompletionOutcome.RUN_AGAIN], lease_id
+    assert (await world.state(command_id)).status is CommandStatus.QUEUED

@@ -1,5 +1,5 @@
-#!lua name=distributor_867b0c52
-local VERSION = '867b0c52'
+#!lua name=distributor_757ad404
+local VERSION = '757ad404'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -112,9 +112,8 @@ local function whole(number)
   return string.format('%d', number)
 end
 
--- Makes the collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
--- by `trim`: 'MAXLEN' keeps `kept` entries, 'MINID' those of the last `kept` milliseconds.
-local function commit(batch, replica, trim, kept)
+-- Makes the collected writes to strings and indexes: removals first, so that an id can move within an index.
+local function write(batch)
   if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
   for key, members in pairs(batch.removals) do server.call('ZREM', key, unpack(members)) end
   for key, pairs_of_score_and_id in pairs(batch.additions) do
@@ -123,6 +122,13 @@ local function commit(batch, replica, trim, kept)
   for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
   for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
   if #batch.ended > 0 then server.call('RPUSH', ended_key(), unpack(batch.ended)) end
+  batch.strings, batch.removals, batch.additions, batch.freed, batch.taken, batch.ended = {}, {}, {}, {}, {}, {}
+end
+
+-- Makes all collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
+-- by `trim`: 'MAXLEN' keeps `kept` entries, 'MINID' those of the last `kept` milliseconds.
+local function commit(batch, replica, trim, kept)
+  write(batch)
   if #batch.events == 0 then return '' end
   if trim == 'MINID' then kept = whole(batch.now - kept) end
   return server.call('XADD', events_key(), trim, '~', kept, '*', 'origin', replica, unpack(batch.events))
@@ -408,6 +414,11 @@ local function release_or_give_up(batch, id, fields, reason, delay_ms, attempts,
   return 'queued'
 end
 
+-- Whether the run under this lease has been counted.
+local function is_counted(fields, lease_id)
+  return lease_id ~= '' and string.find(' ' .. fields[F_COUNTED_LEASE] .. ' ', ' ' .. lease_id .. ' ', 1, true) ~= nil
+end
+
 local function seconds(ms)
   return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
 end
@@ -559,7 +570,7 @@ local function settle_held(batch, id, lease_id, args, held)
     or not among(args[15], fields[F_STATUS]) then
     return false
   end
-  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id then return 'counted' end
+  if is_counted(fields, lease_id) then return 'counted' end
   if held[id] then return false end
   if fields[F_LEASE_ID] ~= lease_id then
     -- An attempt given up while the agent had it: it continues, and the later one has not started.
@@ -1080,7 +1091,9 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   read_request(id, fields)
   local runs = number(fields, F_RUNS) + 1
   if runs >= number(fields, F_MAX_RUNS) then return false end
-  set_rare(id, 'runs', runs, 'counted_lease', lease_id, 'output_bytes', whole(output_bytes))
+  -- An agent that was given the command again while it ran has the same run under the later lease.
+  local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
+  set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
   if fields[F_STATUS] == 'queued' then leave_queue(batch, id, fields) end
   release_command(batch, id, fields, tonumber(delay_ms))
   return true
@@ -1110,11 +1123,11 @@ local function finish_one(batch, args, i, retention_ms)
     return 'late'
   end
   -- Reported again because the acknowledgement was lost.
-  if lease_id ~= '' and fields[F_COUNTED_LEASE] == lease_id and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
+  if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
     return 'run_again'
   end
   local base = args[i + 12] == '1' and among(args[6], fields[F_STATUS])
-    and fields[F_COUNTED_LEASE] ~= lease_id and base_of_given_up(fields, lease_id)
+    and not is_counted(fields, lease_id) and base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
   fields[F_OUTPUT_BASE] = base
   -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
@@ -1124,8 +1137,11 @@ end
 
 local function finish(batch, args)
   local retention_ms = args[4]
-  local outcomes = {batch.now}
+  local outcomes, seen = {batch.now}, {}
   for i = HEADER + 1, #args, ITEM do
+    -- A second report of a command finds the indexes as the first has left them.
+    if seen[args[i]] then write(batch) end
+    seen[args[i]] = true
     outcomes[#outcomes + 1] = finish_one(batch, args, i, retention_ms)
   end
   return outcomes
