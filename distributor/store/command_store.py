@@ -36,7 +36,6 @@ class ValkeyCommandStore:
     def __init__(self, functions: Functions, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._functions = functions
         self._exchanges = exchanges
-        self._concurrency = exchanges.concurrency
         self._policy = policy
         self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued, queued_events)
         self._claims = exchanges.queue("claim", self._claim_arguments, self._claimed, assigned_events)
@@ -61,7 +60,7 @@ class ValkeyCommandStore:
         return self._progress.submit(items)
 
     def finish(self, completions: Sequence[Completion]) -> Awaitable[list[CompletionOutcome]]:
-        self._concurrency.ended(len(completions), time.monotonic())
+        self._exchanges.concurrency.ended(len(completions), time.monotonic())
         return self._completions.submit(completions)
 
     def release(self, releases: Sequence[Release]) -> Awaitable[list[CommandStatus | None]]:
@@ -110,7 +109,7 @@ class ValkeyCommandStore:
 
     def _claimed(self, requests: list[ClaimRequest], reply: Any) -> list[Claim]:
         claims = _claims(requests, reply)
-        self._concurrency.began(sum(len(claim.commands) for claim in claims), time.monotonic())
+        self._exchanges.concurrency.began(sum(len(claim.commands) for claim in claims), time.monotonic())
         return claims
 
     def _progress_arguments(self, items: list[Progress]) -> list[Argument]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from distributor.model.concurrency import Concurrency
 from distributor.model.event import Event
-from distributor.store.functions import FunctionCall, Functions, is_missing
+from distributor.store.functions import FunctionCall, Functions, is_missing, no_events
 from distributor.store.valkey_connection import Argument
 
 Item = TypeVar("Item")
@@ -33,10 +33,6 @@ ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
 UNCOUNTED: Final = frozenset({"heartbeat", "detach", "claim"})
 """Calls that are no sign of load: sessions come and go without commands, and a claim comes with what it is for."""
-
-
-def _no_events(items: Sequence[Any], reply: Any) -> Sequence[Event]:
-    return ()
 
 
 class CallQueue(Generic[Item, Reply]):
@@ -163,7 +159,7 @@ class Exchanges:
         name: str,
         encode: Callable[[list[Item]], list[Argument]],
         decode: Callable[[list[Item], Any], Sequence[Reply]],
-        implied: Callable[[list[Item], Any], Sequence[Event]] = _no_events,
+        implied: Callable[[list[Item], Any], Sequence[Event]] = no_events,
     ) -> CallQueue[Item, Reply]:
         """Open the queue of a function, one of ORDER. `implied` derives the events that it does not return."""
         queue = CallQueue(name, encode, decode, implied, self._admit)

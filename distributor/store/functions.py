@@ -53,7 +53,7 @@ def lua_transitions() -> str:
     return f"local TRANSITIONS = {{{', '.join(lines)}}}\n"
 
 
-def no_events(reply: Any) -> Sequence[Event]:
+def no_events(*_: Any) -> Sequence[Event]:
     """The function returns all of its events."""
     return ()
 

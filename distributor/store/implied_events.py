@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from distributor.model.command import CommandState, Reason, Receipts
+from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import ClaimRequest, Completion
 from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand
+from distributor.store.event_entries import NO_REASON
 
-NO_REASON: Final = Reason()
 _NO_LONGER_A_REASON: Final = {"reason": NO_REASON}
 _NOTHING: Final[Mapping[str, Any]] = {}
 
