@@ -66,7 +66,9 @@ class _CancelFindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelF
     CANCEL_FINDING_STOPPING: _CancelFinding.ValueType  # 1
     """It is running and is being stopped; a Result follows."""
     CANCEL_FINDING_UNKNOWN: _CancelFinding.ValueType  # 2
-    """The agent does not have it."""
+    """The agent does not have it: it has not started it and will not."""
+    CANCEL_FINDING_COULD_NOT_STOP: _CancelFinding.ValueType  # 3
+    """It did not stop although it was killed; a Result follows once it has ended."""
 
 class CancelFinding(_CancelFinding, metaclass=_CancelFindingEnumTypeWrapper):
     """What a cancel found."""
@@ -75,7 +77,9 @@ CANCEL_FINDING_UNSPECIFIED: CancelFinding.ValueType  # 0
 CANCEL_FINDING_STOPPING: CancelFinding.ValueType  # 1
 """It is running and is being stopped; a Result follows."""
 CANCEL_FINDING_UNKNOWN: CancelFinding.ValueType  # 2
-"""The agent does not have it."""
+"""The agent does not have it: it has not started it and will not."""
+CANCEL_FINDING_COULD_NOT_STOP: CancelFinding.ValueType  # 3
+"""It did not stop although it was killed; a Result follows once it has ended."""
 Global___CancelFinding: _TypeAlias = CancelFinding  # noqa: Y015
 
 class _Verdict:
@@ -136,7 +140,9 @@ Global___ResultVerdict: _TypeAlias = ResultVerdict  # noqa: Y015
 
 @_typing.final
 class ConnectRequest(_message.Message):
-    """Agent to server. Parts may be combined freely; the server reads them in order of field number."""
+    """Agent to server. Parts may be combined freely; the server reads extensions before results, all others in order of
+    field number.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -149,6 +155,7 @@ class ConnectRequest(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     CANCEL_REPORTS_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bytes
     """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
@@ -176,6 +183,10 @@ class ConnectRequest(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """Last message only."""
 
+    @_builtins.property
+    def extensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Extension]:
+        """At most 20."""
+
     def __init__(
         self,
         *,
@@ -188,11 +199,12 @@ class ConnectRequest(_message.Message):
         results: _abc.Iterable[Global___Result] | None = ...,
         cancel_reports: _abc.Iterable[Global___CancelReport] | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        extensions: _abc.Iterable[Global___Extension] | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "goodbye", b"goodbye", "gzip", b"gzip", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "extensions", b"extensions", "goodbye", b"goodbye", "gzip", b"gzip", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,7 +247,7 @@ class ConnectResponse(_message.Message):
 
     @_builtins.property
     def drain(self) -> Global___Drain:
-        """Finish running commands, then reconnect."""
+        """Move to another server."""
 
     @_builtins.property
     def stop(self) -> Global___Stop:
@@ -297,13 +309,14 @@ class Hello(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     UNACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    ORPHAN_AFTER_FIELD_NUMBER: _builtins.int
     ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """[A-Za-z0-9._-]{1,128}"""
     instance_id: _builtins.str
     """Random, new at each start of the agent process: distinguishes a reconnect from a second instance."""
     journal_id: _builtins.str
-    """Name of the agent's durable record; empty if it keeps none."""
+    """Name of the agent's durable record, new if the record was lost; empty if it keeps none."""
     capacity: _builtins.int
     """Maximum number of concurrent commands, 1 to 1,000."""
     agent_version: _builtins.str
@@ -324,6 +337,10 @@ class Hello(_message.Message):
     def unacknowledged(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningCommand]:
         """Unacknowledged results; the agent sends them after the Welcome unless a verdict says otherwise."""
 
+    @_builtins.property
+    def orphan_after(self) -> _duration_pb2.Duration:
+        """The agent stops all work once it has reached no server for so long. Unset if it goes on until the time limits."""
+
     def __init__(
         self,
         *,
@@ -336,11 +353,12 @@ class Hello(_message.Message):
         running: _abc.Iterable[Global___RunningCommand] | None = ...,
         unacknowledged: _abc.Iterable[Global___RunningCommand] | None = ...,
         agent_version: _builtins.str = ...,
+        orphan_after: _duration_pb2.Duration | None = ...,
         accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["orphan_after", b"orphan_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "orphan_after", b"orphan_after", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -384,6 +402,10 @@ class Heartbeat(_message.Message):
     CREDIT_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    HANDLER_LAG_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3, ... within a stream. The Hello counts as 0."""
     credit: _builtins.int
@@ -394,6 +416,20 @@ class Heartbeat(_message.Message):
     """Number running now, of those acknowledged with Received before this, and of those it no longer owns."""
     load: _builtins.float
     """One-minute load average of the host, if available."""
+    draining: _builtins.bool
+    """The agent takes no more work, and leaves once what is running has ended."""
+    @_builtins.property
+    def handler_lag(self) -> _duration_pb2.Duration:
+        """How late the loop that runs the handlers is."""
+
+    @_builtins.property
+    def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommandProgress]:
+        """Of the commands that are running, at most 1,000."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[_command_pb2.Reason]:
+        """What keeps the agent from working well, such as journal_full or handler_lag; at most 8."""
+
     def __init__(
         self,
         *,
@@ -401,14 +437,75 @@ class Heartbeat(_message.Message):
         credit: _builtins.int = ...,
         running: _builtins.int = ...,
         load: _builtins.float = ...,
+        handler_lag: _duration_pb2.Duration | None = ...,
+        progress: _abc.Iterable[Global___CommandProgress] | None = ...,
+        draining: _builtins.bool = ...,
+        problems: _abc.Iterable[_command_pb2.Reason] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["handler_lag", b"handler_lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "load", b"load", "running", b"running", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "draining", b"draining", "handler_lag", b"handler_lag", "load", b"load", "problems", b"problems", "progress", b"progress", "running", b"running", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class CommandProgress(_message.Message):
+    """When a running command last gave a sign of life: output, or progress that its handler reported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    SILENCE_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    @_builtins.property
+    def silence(self) -> _duration_pb2.Duration:
+        """Age of the last sign of life; of the start, before the first."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        silence: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["silence", b"silence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "silence", b"silence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandProgress: _TypeAlias = CommandProgress  # noqa: Y015
+
+@_typing.final
+class Extension(_message.Message):
+    """The handler needs more time: the run limit is now this long, counted from the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    lease_id: _builtins.str
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """At most 30 days. A shorter limit than the present one has no effect."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        lease_id: _builtins.str = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "lease_id", b"lease_id", "time_limit", b"time_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Extension: _TypeAlias = Extension  # noqa: Y015
 
 @_typing.final
 class Received(_message.Message):
@@ -542,6 +639,7 @@ class Result(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     TRANSIENT_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     lease_id: _builtins.str
     status: _command_pb2.CommandStatus.ValueType
@@ -557,6 +655,10 @@ class Result(_message.Message):
     def data(self) -> _struct_pb2.Value:
         """At most 256 KiB as JSON."""
 
+    @_builtins.property
+    def survivors(self) -> _containers.RepeatedCompositeFieldContainer[Global___SurvivingProcess]:
+        """Processes of the command that could not be ended; at most 20. They still run."""
+
     def __init__(
         self,
         *,
@@ -568,16 +670,42 @@ class Result(_message.Message):
         data: _struct_pb2.Value | None = ...,
         output_bytes: _builtins.int = ...,
         transient: _builtins.bool = ...,
+        survivors: _abc.Iterable[Global___SurvivingProcess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "data", b"data", "exit_code", b"exit_code", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "command_id", b"command_id", "data", b"data", "exit_code", b"exit_code", "lease_id", b"lease_id", "output_bytes", b"output_bytes", "reason", b"reason", "status", b"status", "transient", b"transient"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "command_id", b"command_id", "data", b"data", "exit_code", b"exit_code", "lease_id", b"lease_id", "output_bytes", b"output_bytes", "reason", b"reason", "status", b"status", "survivors", b"survivors", "transient", b"transient"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
 
 Global___Result: _TypeAlias = Result  # noqa: Y015
+
+@_typing.final
+class SurvivingProcess(_message.Message):
+    """A process that outlived the attempt to end it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    name: _builtins.str
+    """Command line or name, at most 128 bytes."""
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SurvivingProcess: _TypeAlias = SurvivingProcess  # noqa: Y015
 
 @_typing.final
 class CancelReport(_message.Message):
@@ -588,22 +716,28 @@ class CancelReport(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     FINDING_FIELD_NUMBER: _builtins.int
     LEASE_ID_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     finding: Global___CancelFinding.ValueType
     lease_id: _builtins.str
     """The lease of the Cancel, which identifies the attempt. Required for UNKNOWN; a report without it, or without a
     Cancel, has no effect.
     """
+    @_builtins.property
+    def survivors(self) -> _containers.RepeatedCompositeFieldContainer[Global___SurvivingProcess]:
+        """For COULD_NOT_STOP: the processes that still run, at most 20."""
+
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         finding: Global___CancelFinding.ValueType = ...,
         lease_id: _builtins.str = ...,
+        survivors: _abc.Iterable[Global___SurvivingProcess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "finding", b"finding", "lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "finding", b"finding", "lease_id", b"lease_id", "survivors", b"survivors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -907,13 +1041,17 @@ Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
 
 @_typing.final
 class Drain(_message.Message):
-    """The server is shutting down: finish running commands, then reconnect after the given time."""
+    """The server is shutting down. The agent keeps working on this stream until it has connected to a server that is ready,
+    at any of its addresses; then it says Goodbye here and Hello there, with what it is running.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECONNECT_AFTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def reconnect_after(self) -> _duration_pb2.Duration: ...
+    def reconnect_after(self) -> _duration_pb2.Duration:
+        """When to begin trying. Servers spread it, so that not all agents come at once."""
+
     def __init__(
         self,
         *,

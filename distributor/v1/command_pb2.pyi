@@ -3,11 +3,13 @@
 isort:skip_file
 Messages shared by agents, services and dashboards: commands, their state, output and result."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -100,11 +102,71 @@ OUTPUT_STREAM_STDOUT: OutputStream.ValueType  # 1
 OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
 
+class _CancelStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CancelStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANCEL_STAGE_UNSPECIFIED: _CancelStage.ValueType  # 0
+    """No cancel was requested."""
+    CANCEL_STAGE_REQUESTED: _CancelStage.ValueType  # 1
+    """Stored; its agent has not got it yet."""
+    CANCEL_STAGE_DELIVERED: _CancelStage.ValueType  # 2
+    """Sent to its agent."""
+    CANCEL_STAGE_STOPPING: _CancelStage.ValueType  # 3
+    """Its agent is stopping the command."""
+    CANCEL_STAGE_COULD_NOT_STOP: _CancelStage.ValueType  # 4
+    """Its agent could not stop it; the reason names the processes that still run."""
+    CANCEL_STAGE_UNCONFIRMED: _CancelStage.ValueType  # 5
+    """Its agent cannot be reached: whether the command runs is not known."""
+    CANCEL_STAGE_STOPPED: _CancelStage.ValueType  # 6
+    """Nothing of the command is running."""
+
+class CancelStage(_CancelStage, metaclass=_CancelStageEnumTypeWrapper):
+    """How far a cancel has got."""
+
+CANCEL_STAGE_UNSPECIFIED: CancelStage.ValueType  # 0
+"""No cancel was requested."""
+CANCEL_STAGE_REQUESTED: CancelStage.ValueType  # 1
+"""Stored; its agent has not got it yet."""
+CANCEL_STAGE_DELIVERED: CancelStage.ValueType  # 2
+"""Sent to its agent."""
+CANCEL_STAGE_STOPPING: CancelStage.ValueType  # 3
+"""Its agent is stopping the command."""
+CANCEL_STAGE_COULD_NOT_STOP: CancelStage.ValueType  # 4
+"""Its agent could not stop it; the reason names the processes that still run."""
+CANCEL_STAGE_UNCONFIRMED: CancelStage.ValueType  # 5
+"""Its agent cannot be reached: whether the command runs is not known."""
+CANCEL_STAGE_STOPPED: CancelStage.ValueType  # 6
+"""Nothing of the command is running."""
+Global___CancelStage: _TypeAlias = CancelStage  # noqa: Y015
+
 @_typing.final
 class Command(_message.Message):
     """One task for one agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MaxRunsByReasonEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
@@ -115,6 +177,10 @@ class Command(_message.Message):
     QUEUE_TTL_FIELD_NUMBER: _builtins.int
     OFFLINE_POLICY_FIELD_NUMBER: _builtins.int
     MAX_RUNS_FIELD_NUMBER: _builtins.int
+    IDLE_LIMIT_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    MAX_RUNS_BY_REASON_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Assigned by the server, a UUIDv7. Output only."""
     agent_id: _builtins.str
@@ -127,6 +193,10 @@ class Command(_message.Message):
     """What to do if the agent is offline."""
     max_runs: _builtins.int
     """Maximum number of runs if the handler reports transient failures; unset means 1."""
+    slots: _builtins.int
+    """How much of its agent's capacity it uses; unset means 1."""
+    retry_of: _builtins.str
+    """The command that this one repeats. Output only."""
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:
         """Arguments for the handler; at most 256 KiB serialised."""
@@ -138,6 +208,16 @@ class Command(_message.Message):
     @_builtins.property
     def queue_ttl(self) -> _duration_pb2.Duration:
         """Maximum time in the queue; unset means 24 hours."""
+
+    @_builtins.property
+    def idle_limit(self) -> _duration_pb2.Duration:
+        """Maximum time that a running command may give no sign of life (output, or progress); unset means no limit."""
+
+    @_builtins.property
+    def max_runs_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Maximum number of runs by reason of the failure, such as exit_nonzero; at most 16 entries. Other failures follow
+        max_runs.
+        """
 
     def __init__(
         self,
@@ -151,10 +231,14 @@ class Command(_message.Message):
         queue_ttl: _duration_pb2.Duration | None = ...,
         offline_policy: Global___OfflinePolicy.ValueType = ...,
         max_runs: _builtins.int = ...,
+        idle_limit: _duration_pb2.Duration | None = ...,
+        slots: _builtins.int = ...,
+        max_runs_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        retry_of: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "time_limit", b"time_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "idle_limit", b"idle_limit", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "agent_id", b"agent_id", "command_id", b"command_id", "max_runs", b"max_runs", "offline_policy", b"offline_policy", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "time_limit", b"time_limit", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "agent_id", b"agent_id", "command_id", b"command_id", "idle_limit", b"idle_limit", "max_runs", b"max_runs", "max_runs_by_reason", b"max_runs_by_reason", "offline_policy", b"offline_policy", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "retry_of", b"retry_of", "slots", b"slots", "time_limit", b"time_limit", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -205,6 +289,47 @@ class Receipts(_message.Message):
 Global___Receipts: _TypeAlias = Receipts  # noqa: Y015
 
 @_typing.final
+class Attempt(_message.Message):
+    """One attempt that has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1."""
+    agent_id: _builtins.str
+    started: _builtins.bool
+    """Whether its handler was called, as far as is known."""
+    @_builtins.property
+    def receipts(self) -> Global___Receipts:
+        """When it reached each stage; queue_time is unset, finish_time is its end."""
+
+    @_builtins.property
+    def reason(self) -> Global___Reason:
+        """Why it ended."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        agent_id: _builtins.str = ...,
+        receipts: Global___Receipts | None = ...,
+        reason: Global___Reason | None = ...,
+        started: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "receipts", b"receipts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "number", b"number", "reason", b"reason", "receipts", b"receipts", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
 class Reason(_message.Message):
     """Why a command is in its state."""
 
@@ -245,6 +370,9 @@ class CommandState(_message.Message):
     AGENT_KNOWN_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CANCEL_STAGE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_TIME_FIELD_NUMBER: _builtins.int
     status: Global___CommandStatus.ValueType
     attempt: _builtins.int
     """Number of the latest delivery attempt, from 1; 0 before the first."""
@@ -258,6 +386,8 @@ class CommandState(_message.Message):
     """Counts the changes of the command, 1 when it is queued. The only order between two states of a command: keep the
     highest, drop the rest.
     """
+    cancel_stage: Global___CancelStage.ValueType
+    """How far the cancel has got."""
     @_builtins.property
     def receipts(self) -> Global___Receipts: ...
     @_builtins.property
@@ -272,6 +402,14 @@ class CommandState(_message.Message):
         agent_known is unset.
         """
 
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """The attempts that have ended, oldest first; at most the latest 20. Set only by GetCommand."""
+
+    @_builtins.property
+    def progress_time(self) -> _timestamp_pb2.Timestamp:
+        """When the running command last gave a sign of life, as its agent reported. Set only by GetCommand."""
+
     def __init__(
         self,
         *,
@@ -284,10 +422,13 @@ class CommandState(_message.Message):
         agent_known: _builtins.bool | None = ...,
         output_bytes: _builtins.int | None = ...,
         revision: _builtins.int = ...,
+        cancel_stage: Global___CancelStage.ValueType = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        progress_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "progress_time", b"progress_time", "reason", b"reason", "receipts", b"receipts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "attempt", b"attempt", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "reason", b"reason", "receipts", b"receipts", "revision", b"revision", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known", "_output_bytes", b"_output_bytes", "agent_away_since", b"agent_away_since", "agent_known", b"agent_known", "attempt", b"attempt", "attempts", b"attempts", "cancel_stage", b"cancel_stage", "cancel_time", b"cancel_time", "output_bytes", b"output_bytes", "progress_time", b"progress_time", "reason", b"reason", "receipts", b"receipts", "revision", b"revision", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agent_known: _TypeAlias = _typing.Literal["agent_known"]  # noqa: Y015
     _WhichOneofArgType__agent_known: _TypeAlias = _typing.Literal["_agent_known", b"_agent_known"]  # noqa: Y015
@@ -354,6 +495,7 @@ class CommandResult(_message.Message):
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     OUTPUT_DROPPED_BYTES_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     agent_id: _builtins.str
     type: _builtins.str
@@ -374,6 +516,10 @@ class CommandResult(_message.Message):
 
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """The attempts before the last, oldest first; at most the latest 20."""
+
     def __init__(
         self,
         *,
@@ -388,10 +534,11 @@ class CommandResult(_message.Message):
         output_bytes: _builtins.int = ...,
         output_dropped_bytes: _builtins.int = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "data", b"data", "exit_code", b"exit_code", "finish_time", b"finish_time", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "attempt", b"attempt", "command_id", b"command_id", "data", b"data", "exit_code", b"exit_code", "finish_time", b"finish_time", "output_bytes", b"output_bytes", "output_dropped_bytes", b"output_dropped_bytes", "reason", b"reason", "status", b"status", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "attempt", b"attempt", "attempts", b"attempts", "command_id", b"command_id", "data", b"data", "exit_code", b"exit_code", "finish_time", b"finish_time", "output_bytes", b"output_bytes", "output_dropped_bytes", b"output_dropped_bytes", "reason", b"reason", "status", b"status", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

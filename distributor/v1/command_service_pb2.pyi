@@ -771,6 +771,9 @@ class Agent(_message.Message):
     AWAY_SINCE_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    HANDLER_LAG_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    JOURNAL_ID_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     status: Global___AgentStatus.ValueType
     epoch: _builtins.int
@@ -785,6 +788,8 @@ class Agent(_message.Message):
     """Counts the changes of its session: attach and detach. Of two states of an agent, the one with the higher epoch,
     then the higher revision, is newer.
     """
+    journal_id: _builtins.str
+    """Name of its durable record; empty if it keeps none."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -798,6 +803,14 @@ class Agent(_message.Message):
     @_builtins.property
     def away_since(self) -> _timestamp_pb2.Timestamp:
         """Since when it has been away; unset while connected."""
+
+    @_builtins.property
+    def handler_lag(self) -> _duration_pb2.Duration:
+        """How late the loop that runs its handlers was at the last heartbeat."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[_command_pb2.Reason]:
+        """Why it is degraded; another live instance under this agent id (duplicate_identity) is listed, too."""
 
     def __init__(
         self,
@@ -815,10 +828,13 @@ class Agent(_message.Message):
         away_since: _timestamp_pb2.Timestamp | None = ...,
         agent_version: _builtins.str = ...,
         revision: _builtins.int = ...,
+        handler_lag: _duration_pb2.Duration | None = ...,
+        problems: _abc.Iterable[_command_pb2.Reason] | None = ...,
+        journal_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["away_since", b"away_since", "connect_time", b"connect_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["away_since", b"away_since", "connect_time", b"connect_time", "handler_lag", b"handler_lag", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "away_since", b"away_since", "capacity", b"capacity", "connect_time", b"connect_time", "epoch", b"epoch", "labels", b"labels", "last_seen_time", b"last_seen_time", "queued", b"queued", "revision", b"revision", "running", b"running", "status", b"status", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "away_since", b"away_since", "capacity", b"capacity", "connect_time", b"connect_time", "epoch", b"epoch", "handler_lag", b"handler_lag", "journal_id", b"journal_id", "labels", b"labels", "last_seen_time", b"last_seen_time", "problems", b"problems", "queued", b"queued", "revision", b"revision", "running", b"running", "status", b"status", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
