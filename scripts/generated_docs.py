@@ -35,6 +35,7 @@ LAYERS: Final = (
     "client",
     "agent",
     "bridge",
+    "conformance",
     "app",
     "cli",
     "wire",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.source_tree import PACKAGE, ROOT, imported_names, layer, modules
 
-MAY_USE_GENERATED = {"rpc", "client", "agent", "wire"}
+MAY_USE_GENERATED = {"rpc", "client", "agent", "conformance", "wire"}
 """`wire` maps the enums of the protocol, once for both ends of a connection."""
 FOLDERS = (
     "agent",
@@ -18,6 +18,7 @@ FOLDERS = (
     "bridge",
     "cli",
     "client",
+    "conformance",
     "dispatch",
     "model",
     "observability",
@@ -42,6 +43,7 @@ WRONG = {
     "bridge/a.py": "import distributor.agent",
     "bridge/b.py": "import distributor.store",
     "agent/a.py": "import distributor.cli",
+    "conformance/a.py": "import distributor.agent",
 }
 
 

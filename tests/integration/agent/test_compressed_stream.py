@@ -34,7 +34,7 @@ async def said(session: ScriptedSession, command_id: str) -> list[pb.ConnectRequ
         return pb.ConnectRequest.FromString(gzip.decompress(message.gzip)) if message.gzip else message
 
     await session.until(lambda seen: any(r.command_id == command_id for m in seen for r in plain(m).results))
-    return session.seen
+    return session.as_sent
 
 
 async def test_large_output_and_results_are_compressed_for_a_server_that_accepts_it(
@@ -56,14 +56,14 @@ async def test_small_results_stay_plain(gateway: ScriptedGateway, agent: Agent) 
     async with serving(agent, gateway, accepts_gzip=True) as served:
         await served.session.command(*(assignment(str(number)) for number in range(4)))
         assert (await served.session.result("0")).data.struct_value["pong"] is True
-        assert not any(message.gzip for message in served.session.seen)
+        assert not any(message.gzip for message in served.session.as_sent)
 
 
 async def test_a_server_that_does_not_accept_it_gets_plain_messages(gateway: ScriptedGateway, reporter: Agent) -> None:
     async with serving(reporter, gateway) as served:
         await served.session.command(assignment("a", "REPORT"))
         assert (await served.session.result("a")).data.struct_value["report"] == REPORT
-        assert not any(message.gzip for message in served.session.seen)
+        assert not any(message.gzip for message in served.session.as_sent)
 
 
 async def test_an_agent_with_compression_off_neither_compresses_nor_asks_for_it(
@@ -74,7 +74,7 @@ async def test_an_agent_with_compression_off_neither_compresses_nor_asks_for_it(
         assert not served.session.hello.accepts_gzip
         await served.session.command(assignment("a", "REPORT"))
         assert (await served.session.result("a")).data.struct_value["report"] == REPORT
-        assert not any(message.gzip for message in served.session.seen)
+        assert not any(message.gzip for message in served.session.as_sent)
 
 
 async def test_compressed_commands_are_run(gateway: ScriptedGateway, reporter: Agent) -> None:

@@ -1,0 +1,51 @@
+"""Messages of an agent in short text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+
+SHOWN: Final = 12
+"""Maximum number of messages shown, the last ones."""
+
+
+def texts(messages: Sequence[gateway.ConnectRequest]) -> str:
+    """The last messages, separated by bars; "nothing" if there are none."""
+    shown = [text(message) for message in messages[-SHOWN:]]
+    return " | ".join(["…", *shown] if len(messages) > SHOWN else shown) or "nothing"
+
+
+def text(message: gateway.ConnectRequest) -> str:
+    """The parts of a message, in order."""
+    return ", ".join(_parts(message)) or "an empty message"
+
+
+def _parts(message: gateway.ConnectRequest) -> Iterator[str]:
+    if message.HasField("hello"):
+        hello = message.hello
+        yield f"Hello with {len(hello.running)} running and {len(hello.unacknowledged)} unacknowledged"
+    if message.HasField("heartbeat"):
+        beat = message.heartbeat
+        yield f"Heartbeat {beat.sequence} (credit {beat.credit}, running {beat.running})"
+    yield from (f"Received {_short(part.command_id)}" for part in message.received)
+    yield from (f"Started {_short(part.command_id)}" for part in message.started)
+    for refused in message.refused:
+        code = gateway.RefusalCode.Name(refused.code).removeprefix("REFUSAL_CODE_")
+        yield f"Refused {_short(refused.command_id)} {code}"
+    for output in message.output:
+        yield f"Output {_short(output.command_id)} {output.offset}–{output.offset + len(output.data)}"
+    for result in message.results:
+        status = command_pb2.CommandStatus.Name(result.status).removeprefix("COMMAND_STATUS_")
+        yield f"Result {_short(result.command_id)} {status} {result.reason.code}".rstrip()
+    for report in message.cancel_reports:
+        finding = gateway.CancelFinding.Name(report.finding).removeprefix("CANCEL_FINDING_")
+        yield f"CancelReport {_short(report.command_id)} {finding}"
+    if message.HasField("goodbye"):
+        yield "Goodbye"
+
+
+def _short(command_id: str) -> str:
+    return command_id[-6:]

@@ -1,0 +1,40 @@
+"""Builds messages as a server sends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+
+
+def welcome(
+    *,
+    heartbeat_interval: float = 10.0,
+    start_within: float = 15.0,
+    max_output: int = 262_144,
+    verdicts: tuple[gateway.HeldCommandVerdict, ...] = (),
+    accepts_gzip: bool = False,
+) -> gateway.ConnectResponse:
+    """A Welcome with the defaults of a real server. Times are in seconds, `max_output` in bytes."""
+    message = gateway.ConnectResponse()
+    message.welcome.epoch = 1
+    message.welcome.heartbeat_interval.FromNanoseconds(int(heartbeat_interval * 1e9))
+    message.welcome.start_within.FromNanoseconds(int(start_within * 1e9))
+    message.welcome.limits.max_result_bytes = 262_144
+    message.welcome.limits.max_output_chunk_bytes = 65_536
+    message.welcome.limits.max_unacknowledged_output_bytes = max_output
+    message.welcome.verdicts.extend(verdicts)
+    message.welcome.accepts_gzip = accepts_gzip
+    return message
+
+
+def assignment(
+    command_id: str, command_type: str = "PING", *, time_limit: float | None = 300.0, attempt: int = 1, **params: Any
+) -> gateway.Assignment:
+    """A command as a server assigns it, under the lease `lease-<id>-<attempt>`. `time_limit` is in seconds."""
+    command = command_pb2.Command(command_id=command_id, agent_id="agent123", type=command_type)
+    command.params.update(params)
+    if time_limit is not None:
+        command.time_limit.FromNanoseconds(int(time_limit * 1e9))
+    return gateway.Assignment(command=command, attempt=attempt, lease_id=f"lease-{command_id}-{attempt}")
