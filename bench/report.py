@@ -73,7 +73,7 @@ class Report:
             "versions": {**versions(), "valkey-server": self._valkey_version()},
             "settings": {
                 **asdict(self.scale),
-                "valkey": "appendonly yes, appendfsync everysec, Unix socket",
+                "valkey": "append-only file, written before each answer and fsynced every second, Unix socket",
                 "server": "defaults, one process",
                 "server_on_uvloop": versions()["uvloop"] != "none" and not self.variant.without_uvloop,
                 "server_profiled": self.variant.profile_folder is not None,

@@ -101,7 +101,9 @@ class ServerProcess:
         self.valkey_url = self._settings.valkey_url
         if self.valkey_url:
             return {}
-        embedded = EmbeddedValkey(self._settings.data_dir, started=self.metrics.embedded_valkey)
+        embedded = EmbeddedValkey(
+            self._settings.data_dir, started=self.metrics.embedded_valkey, synced=self.metrics.embedded_valkey_synced
+        )
         await self._lifespan.enter("embedded Valkey", embedded, STOP_TIMEOUT_SECONDS)
         self.valkey_url = embedded.url
         return {"embedded Valkey": embedded.supervisor().run}

@@ -21,8 +21,11 @@ from distributor.observability.logging import get_logger
 from distributor.processes.child_process import ChildProcess
 from distributor.processes.supervisor import RestartBudget, Supervisor
 from distributor.store.allocator import Allocator, find_allocator
+from distributor.store.append_only_files import AppendOnlyFiles
 from distributor.store.data_dir_lock import DataDirLock
+from distributor.store.fsync_cadence import FsyncCadence, SyncObserver
 from distributor.store.server_binary import ServerBinary, find_server_binary
+from distributor.store.valkey_connection import ValkeyConnection
 
 logger = get_logger()
 
@@ -54,7 +57,7 @@ unixsocketperm 700
 requirepass {password}
 dir "{data_dir}"
 appendonly yes
-appendfsync everysec
+appendfsync no
 auto-aof-rewrite-min-size 256mb
 save ""
 maxmemory-policy noeviction
@@ -79,6 +82,9 @@ class EmbeddedValkey:
     Valkey. If this process is killed, Valkey ends too. The thread that calls `start` must outlive the server: Linux
     treats the end of that thread as the death of the parent. `start` may be called again after `stop`, with the same
     data and url. The bundled server runs with the allocator of the `embedded` extra if it is there and works.
+
+    Valkey writes each change to its append-only file before it answers, and this process fsyncs that file once a
+    second: with `everysec`, Valkey would answer up to two seconds before it writes while its disk is slow.
     """
 
     def __init__(
@@ -87,11 +93,13 @@ class EmbeddedValkey:
         lock_patience_seconds: float = LOCK_PATIENCE_SECONDS,
         *,
         started: Callable[[str, str], None] | None = None,
+        synced: SyncObserver | None = None,
         find_allocator: Callable[[], Allocator | None] = find_allocator,
     ) -> None:
         """`lock_patience_seconds` bounds the wait for a previous server to release the folder.
 
-        `started` receives the version and the allocator of the server each time it has started.
+        `started` receives the version and the allocator of the server each time it has started, `synced` how long each
+        fsync took and whether it failed.
         """
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
@@ -105,6 +113,10 @@ class EmbeddedValkey:
         self._find_allocator = find_allocator
         self._allocator: Allocator | None = None
         """What to run the bundled server with, until it turns out not to work."""
+        self.cadence = FsyncCadence(
+            AppendOnlyFiles(self._data_dir / "appendonlydir"), self._rewrite, synced or _unobserved
+        )
+        """Writes its data through to the disk while it runs."""
         self.version = ""
         """The version of the server that was started last."""
         self.allocator = ""
@@ -153,6 +165,7 @@ class EmbeddedValkey:
         """Let the server save its data and end; kill it if it does not. Does nothing if it is not running."""
         process, self._process = self._process, None
         try:
+            await self.cadence.stop()
             if process is not None:
                 await process.stop(STOP_TIMEOUT_SECONDS)
         finally:
@@ -175,6 +188,7 @@ class EmbeddedValkey:
         except BaseException:
             await self.stop()
             raise
+        self.cadence.start()
         if self._started is not None:
             self._started(self.version, self.allocator)
 
@@ -251,6 +265,13 @@ class EmbeddedValkey:
         finally:
             ended.cancel()
 
+    async def _rewrite(self) -> None:
+        connection = ValkeyConnection(self.url)
+        try:
+            await connection.call("BGREWRITEAOF")
+        finally:
+            await connection.close()
+
     def _failure(self, what: str) -> ConfigurationError:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         last = " | ".join(line.strip() for line in lines[-_LOG_LINES_SHOWN:]) or "empty"
@@ -271,6 +292,10 @@ def _data_dir_errors(data_dir: Path) -> Iterator[None]:
             field="data_dir",
             reason="DATA_DIR_UNUSABLE",
         ) from error
+
+
+def _unobserved(seconds: float, error: OSError | None) -> None:
+    pass
 
 
 async def _info(client: Valkey) -> dict[str, object] | None:

@@ -38,7 +38,7 @@ async def test_settings_that_promises_rest_on(tmp_path: Path) -> None:
             config.update(await client.config_get(name))
     assert config == {
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "no",
         "maxmemory-policy": "noeviction",
         "port": "0",
         "save": "",
