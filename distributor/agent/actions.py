@@ -13,6 +13,8 @@ class StopCause(Enum):
 
     CANCELLED = "cancelled"
     TIME_LIMIT = "time_limit"
+    IDLE_LIMIT = "idle_limit"
+    ORPHANED = "orphaned"
     AGENT_STOPPED = "agent_stopped"
     DISOWNED = "disowned"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.agent.session_state import DEFAULT_OUTPUT_LIMIT, SessionState
+from distributor.agent.vitals import Vitals
+from distributor.v1 import agent_gateway_pb2 as gateway
 
 
 class CurrentSession:
@@ -26,6 +30,9 @@ class CurrentSession:
         self._state: SessionState | None = None
         self._output_limit = DEFAULT_OUTPUT_LIMIT
         self._max_result_bytes = DEFAULT_OUTPUT_LIMIT
+        self._answered_at = 0.0
+        self.vitals: Callable[[], Awaitable[Vitals]] = _without_work
+        """Measures the vitals for a heartbeat, in at most a fraction of a second."""
 
     @property
     def state(self) -> SessionState | None:
@@ -47,6 +54,13 @@ class CurrentSession:
             self._max_result_bytes = self._state.max_result_bytes
         return self._max_result_bytes
 
+    @property
+    def answered_at(self) -> float:
+        """When the latest heartbeat that a server has answered was sent; 0 if none was."""
+        if self._state:
+            self._answered_at = max(self._answered_at, self._state.answered_at)
+        return self._answered_at
+
     def open(self) -> None:
         """Begin to serve on the running loop."""
         self._home = LoopMailbox(asyncio.get_running_loop())
@@ -66,7 +80,7 @@ class CurrentSession:
 
     def detach(self) -> None:
         """Note that the stream ended. Commands continue; the record keeps their results."""
-        _ = self.output_limit, self.max_result_bytes
+        _ = self.output_limit, self.max_result_bytes, self.answered_at
         self._state = None
 
     def output_written(self, command_id: str) -> None:
@@ -89,8 +103,29 @@ class CurrentSession:
             self._state.room_changed(now)
             self.wakeup.set()
 
+    def extended(self, command_id: str) -> None:
+        """Report that the command's time limit was extended."""
+        if self._state:
+            self._state.extended(command_id)
+            self.wakeup.set()
+
+    def could_not_stop(self, command_id: str, survivors: Sequence[gateway.SurvivingProcess]) -> None:
+        """Report that a cancelled command did not stop."""
+        if self._state:
+            self._state.could_not_stop(command_id, survivors)
+            self.wakeup.set()
+
     def finished(self, command_id: str, now: float) -> None:
         """Report that the command has a result to send."""
         if self._state:
             self._state.finished(command_id, now)
             self.wakeup.set()
+
+
+async def _without_work() -> Vitals:
+    return Vitals(load=host_load())
+
+
+def host_load() -> float:
+    """The one-minute load average of the host; 0 if the system does not know it."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

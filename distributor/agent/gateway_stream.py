@@ -7,7 +7,6 @@ leaks native memory. To drop a stream, the whole call is cancelled, which ends b
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -202,13 +201,10 @@ class GatewayStream:
                 await asyncio.sleep(self._state.heartbeat_interval)
                 if self._state.silent(now()):
                     break
-                self._state.heartbeat(now(), _load())
+                vitals = await self._session.vitals()
+                self._state.heartbeat(now(), vitals)
                 self._session.wakeup.set()
         except TimeoutError:
             logger.debug("the server sent no Welcome in time", seconds=WELCOME_SECONDS)
         self._silent = True
         self._call.cancel()
-
-
-def _load() -> float:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

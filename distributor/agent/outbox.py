@@ -40,6 +40,7 @@ class Outbox:
         self.sent_results: dict[str, None] = {}
         """Results sent on this stream and not acknowledged yet."""
         self._with_output: dict[str, None] = {}
+        self._extended: dict[str, None] = {}
 
     @property
     def pending_received(self) -> list[str]:
@@ -49,13 +50,17 @@ class Outbox:
     @property
     def can_gather(self) -> bool:
         """Whether what waits may wait a little longer: only Started, Output and Results, within one message."""
-        if self.heartbeat is not None or self.received or self.refused or self.cancel_reports:
+        if self.heartbeat is not None or self.received or self.refused or self.cancel_reports or self._extended:
             return False
         return 0 < max(len(self.started), len(self._results), len(self._with_output)) <= MAX_PARTS
 
     def add_output(self, command_id: str) -> None:
         """Note that the command has output to send."""
         self._with_output[command_id] = None
+
+    def add_extension(self, command_id: str) -> None:
+        """Note that the command's time limit was extended. It is sent before the command's result."""
+        self._extended[command_id] = None
 
     def has_result(self, command_id: str) -> bool:
         """Whether the command's result waits to be sent."""
@@ -79,9 +84,20 @@ class Outbox:
         if not self.received:
             _move(self.started, message.started)
         if not self.received and not self.started:
+            self._take_extensions(message)
             self._take_output(message, max_chunk_bytes, output_limit)
-            self._take_results(message)
+            if not self._extended:
+                self._take_results(message)
         return message if message.ListFields() else None
+
+    def _take_extensions(self, message: gateway.ConnectRequest) -> None:
+        while self._extended and len(message.extensions) < MAX_PARTS:
+            command_id = next(iter(self._extended))
+            del self._extended[command_id]
+            held = self._record.get(command_id)
+            if held and not held.disowned:
+                extension = message.extensions.add(command_id=command_id, lease_id=held.lease_id)
+                extension.time_limit.FromNanoseconds(int(held.extended_limit * 1e9))
 
     def _take_output(self, message: gateway.ConnectRequest, max_chunk_bytes: int, output_limit: int) -> None:
         budget = MAX_OUTPUT_BYTES

@@ -41,6 +41,8 @@ class RecordedCommand:
     """Offset at which the output under this lease begins, after that of earlier leases."""
     pending_start: PendingStart | None = None
     result: gateway.Result | None = None
+    extended_limit: float = 0.0
+    """Time limit of the run in seconds, as its handler extended it; 0 if it did not."""
     disowned: bool = False
     """The server gave the command up: stop it, and report nothing more about it."""
 

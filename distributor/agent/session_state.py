@@ -9,7 +9,7 @@ seconds of a monotonic clock that also counts while the host sleeps: the freshne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -28,12 +28,15 @@ from distributor.agent.actions import (
 from distributor.agent.gathering import Gathering
 from distributor.agent.outbox import Outbox
 from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
+from distributor.agent.vitals import Silence, Vitals
 from distributor.model.command import Reason
 from distributor.model.control import CONTROL_ROOM, CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 
 SILENT_INTERVALS: Final = 3
+MAX_PROBLEMS: Final = 8
+"""Problems in one heartbeat, set by the protocol."""
 DEFAULT_HEARTBEAT_INTERVAL: Final = 10.0
 DEFAULT_OUTPUT_LIMIT: Final = 262_144
 OUTPUT_SUSPENDED: Final = "stale_lease"
@@ -66,6 +69,8 @@ class AgentProfile:
     """Known types that the host does not allow, with the reason."""
     accepts_gzip: bool = False
     """Whether the server may send compressed messages."""
+    orphan_after: float = 0.0
+    """Seconds without an answered heartbeat after which the agent stops all work; 0 for never."""
 
 
 class SessionState:
@@ -91,6 +96,9 @@ class SessionState:
         self._goodbye = ""
         self.server_accepts_gzip = False
         """Whether the server accepts compressed messages."""
+        self.answered_at = 0.0
+        """When the latest answered heartbeat, or Hello, was sent; 0 if the server has answered none."""
+        self._vitals = Vitals()
 
     @property
     def credit(self) -> int:
@@ -122,10 +130,16 @@ class SessionState:
             agent_version=self._profile.agent_version,
             accepts_gzip=self._profile.accepts_gzip,
         )
+        if self._profile.orphan_after:
+            hello.orphan_after.FromNanoseconds(int(self._profile.orphan_after * 1e9))
         return gateway.ConnectRequest(hello=hello)
 
-    def heartbeat(self, now: float, load: float = 0.0) -> None:
-        """Put a heartbeat into the next message, replacing one not sent yet under the same sequence number."""
+    def heartbeat(self, now: float, vitals: Vitals | None = None) -> None:
+        """Put a heartbeat into the next message, replacing one not sent yet under the same sequence number.
+
+        Without `vitals` it repeats the latest but for the silences, which are no longer true.
+        """
+        silences, self._vitals = (vitals.silences, vitals) if vitals else ((), self._vitals)
         if self._outbox.heartbeat is None:
             self._sequence += 1
         oldest = now - self._start_within
@@ -135,7 +149,8 @@ class SessionState:
         pending = map(self._record.get, self._outbox.pending_received)
         later = sum(bool(held and held.running and not held.control) for held in pending)
         credit, running = self.credit + later if self.accepting else 0, self._record.running - later
-        self._outbox.heartbeat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, load=load)
+        beat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, draining=not self.accepting)
+        self._outbox.heartbeat = _with_vitals(beat, self._vitals, silences)
 
     def stop_accepting(self, now: float) -> None:
         """Refuse further commands, and ask the server not to send any."""
@@ -155,6 +170,24 @@ class SessionState:
         """Note that the command has new output. Before the Welcome this does nothing: `_reconcile` covers it."""
         if self._open:
             self._outbox.add_output(command_id)
+
+    def extended(self, command_id: str) -> None:
+        """Note that the command's time limit was extended. Before the Welcome this does nothing, too."""
+        if self._open:
+            self._outbox.add_extension(command_id)
+
+    def could_not_stop(self, command_id: str, survivors: Sequence[gateway.SurvivingProcess]) -> None:
+        """Report that a command runs on although a cancel should have ended it."""
+        held = self._record.get(command_id)
+        if held and self._open:
+            self._outbox.cancel_reports.append(
+                gateway.CancelReport(
+                    command_id=command_id,
+                    lease_id=held.lease_id,
+                    finding=gateway.CANCEL_FINDING_COULD_NOT_STOP,
+                    survivors=survivors,
+                )
+            )
 
     def finished(self, command_id: str, now: float) -> None:
         """Note that the command's result is in the record. Before the Welcome this does nothing, too."""
@@ -226,6 +259,7 @@ class SessionState:
         if message.HasField("heartbeat_reply"):
             self._heard_at = now
             self.confirmed = True
+            self.answered_at = max(self.answered_at, self._sent_at.get(message.heartbeat_reply.sequence, 0.0))
         for cancel in message.cancels:
             actions += self._cancel(cancel)
         for ack in message.result_acks:
@@ -244,6 +278,7 @@ class SessionState:
         if self.phase is not Phase.GREETED:
             return []
         self._heard_at = now
+        self.answered_at = self._sent_at[0]
         self._apply_limits(welcome)
         self.server_accepts_gzip = welcome.accepts_gzip
         verdicts = {verdict.command_id: verdict for verdict in welcome.verdicts}
@@ -284,11 +319,17 @@ class SessionState:
             return self._call_handler(held, held.pending_start._replace(fresh_until=math.inf), 0.0)
         safe = held.output_base + verdict.output_offset if verdict else held.window.acknowledged
         held.window.rewind(safe)
-        if held.window.unsent:
-            self._outbox.add_output(held.command_id)
+        self._resume(held)
         if not held.running:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
+
+    def _resume(self, held: RecordedCommand) -> None:
+        """Send what the server lacks under the lease that holds now."""
+        if held.window.unsent:
+            self._outbox.add_output(held.command_id)
+        if held.extended_limit:
+            self._outbox.add_extension(held.command_id)
 
     def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
         command_id, held = cancel.command_id, self._record.get(cancel.command_id)
@@ -378,8 +419,7 @@ class SessionState:
                         lease_id=lease_id,
                     )
                 )
-            if held.window.unsent:
-                self._outbox.add_output(command_id)
+            self._resume(held)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
         if held is None or not held.pending_start:
             self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))
@@ -427,6 +467,16 @@ def _refused(code: gateway.RefusalCode.ValueType, reason: str, message: str) -> 
     refused = gateway.Refused(code=code)
     refused.reason.code, refused.reason.message = reason, message[:1024]
     return refused
+
+
+def _with_vitals(beat: gateway.Heartbeat, vitals: Vitals, silences: Sequence[Silence]) -> gateway.Heartbeat:
+    beat.load = vitals.load
+    beat.handler_lag.FromNanoseconds(int(vitals.handler_lag * 1e9))
+    for silence in silences[:MAX_HELD]:
+        beat.progress.add(command_id=silence.command_id).silence.FromNanoseconds(int(silence.seconds * 1e9))
+    for problem in vitals.problems[:MAX_PROBLEMS]:
+        beat.problems.add(code=problem.code, message=problem.message)
+    return beat
 
 
 def _listed(held: RecordedCommand) -> gateway.RunningCommand:

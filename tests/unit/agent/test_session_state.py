@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from distributor.agent.actions import (
@@ -15,7 +17,9 @@ from distributor.agent.actions import (
 from distributor.agent.output_window import OutputWindow
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import SessionState
+from distributor.agent.vitals import Silence, Vitals
 from distributor.model.agent_session import AgentSession
+from distributor.model.command import Reason
 from distributor.model.control import CONTROL_ROOM
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.wire.limits import MAX_HELD
@@ -445,9 +449,47 @@ def test_a_heartbeat_tells_credit_and_load() -> None:
     state = opened()
     state.receive(commands(work("a")), 0.0)
     taken(state)
-    state.heartbeat(1.0, load=0.5)
+    state.heartbeat(1.0, Vitals(load=0.5))
     beat = taken(state).heartbeat
     assert (beat.sequence, beat.credit, beat.running, beat.load) == (1, 1, 1, 0.5)
+
+
+def test_a_heartbeat_reports_lag_silences_and_problems() -> None:
+    state = opened()
+    state.heartbeat(1.0, Vitals(0.5, 0.25, [Silence("a", 2.5)], [Reason("journal_full", "no room")] * 9))
+    beat = taken(state).heartbeat
+    assert beat.handler_lag.ToMilliseconds() == 250
+    assert [(one.command_id, one.silence.ToMilliseconds()) for one in beat.progress] == [("a", 2_500)]
+    assert [(one.code, one.message) for one in beat.problems] == [("journal_full", "no room")] * 8
+    assert not beat.draining
+
+
+def test_a_heartbeat_out_of_turn_repeats_all_vitals_but_the_silences() -> None:
+    state = opened()
+    state.heartbeat(1.0, Vitals(0.5, 0.25, [Silence("a", 2.5)], [Reason("journal_full")]))
+    taken(state)
+    state.stop_accepting(5.0)
+    beat = taken(state).heartbeat
+    assert (beat.load, beat.handler_lag.ToMilliseconds(), len(beat.problems)) == (0.5, 250, 1)
+    assert not beat.progress
+    assert beat.draining
+
+
+def test_an_answer_dates_from_when_its_heartbeat_was_sent() -> None:
+    state = SessionState(PROFILE, CommandRecord())
+    state.hello(3.0)
+    assert state.answered_at == 0.0
+    state.receive(welcome(), 4.0)
+    assert state.answered_at == 3.0
+    state.heartbeat(10.0)
+    state.receive(gateway.ConnectResponse(heartbeat_reply=gateway.HeartbeatReply(sequence=1)), 11.0)
+    assert state.answered_at == 10.0
+
+
+def test_hello_says_when_the_agent_stops_as_an_orphan() -> None:
+    state = SessionState(replace(PROFILE, orphan_after=60.0), CommandRecord())
+    assert state.hello(0.0).hello.orphan_after.ToSeconds() == 60
+    assert not SessionState(PROFILE, CommandRecord()).hello(0.0).hello.HasField("orphan_after")
 
 
 def test_a_heartbeat_leaves_out_what_was_not_said_to_be_received_before_it() -> None:

@@ -34,6 +34,40 @@ def test_a_cancel_stops_what_runs_and_says_so() -> None:
     ]
 
 
+def test_a_command_that_did_not_stop_is_reported_with_its_survivors() -> None:
+    state = opened()
+    state.receive(commands(work("a")), 0.0)
+    taken(state)
+    state.could_not_stop("a", [gateway.SurvivingProcess(pid=7, name="sleep 60")])
+    (report,) = taken(state).cancel_reports
+    assert (report.command_id, report.lease_id) == ("a", "lease-a-1")
+    assert report.finding == gateway.CANCEL_FINDING_COULD_NOT_STOP
+    assert [(one.pid, one.name) for one in report.survivors] == [(7, "sleep 60")]
+
+
+def test_an_extension_is_sent_before_the_result_and_again_on_a_new_stream() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a")), 0.0)
+    held = record.get("a")
+    assert held
+    held.extended_limit = 90.0
+    state.extended("a")
+    message = taken(state)
+    assert [(one.command_id, one.lease_id, one.time_limit.ToSeconds()) for one in message.extensions] == [
+        ("a", "lease-a-1", 90)
+    ]
+    assert state.take() is None
+
+    second = SessionState(PROFILE, record)
+    second.hello(1.0)
+    second.receive(welcome(verdicts=(gateway.HeldCommandVerdict(command_id="a", verdict=gateway.VERDICT_KEEP),)), 1.0)
+    finish(second, record, "a")
+    message = taken(second)
+    assert [one.time_limit.ToSeconds() for one in message.extensions] == [90]
+    assert [one.command_id for one in message.results] == ["a"]
+
+
 def test_a_cancel_of_a_command_whose_result_is_under_way_promises_that_result() -> None:
     record = CommandRecord()
     state = opened(record)
