@@ -1,0 +1,75 @@
+"""What passes between the agent's record and its journal: values without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Stage(IntEnum):
+    """How far a command has got. Stored as numbers: never change them."""
+
+    RECEIVED = 1
+    STARTED = 2
+    FINISHED = 3
+    """Its result is not acknowledged."""
+    ENDED = 4
+    """Its result is acknowledged, or will never be sent. Remembered so that it is not started again."""
+
+
+class ProcessMark(NamedTuple):
+    """A program's process group, and when its leader started (clock ticks since boot): group ids are reused."""
+
+    pgid: int
+    leader_started: int
+
+
+class CommandEntry(NamedTuple):
+    """The state of one command. Each entry replaces the command's previous one."""
+
+    command_id: str
+    lease_id: str
+    stage: Stage
+    output_base: int = 0
+    """Offset at which the output under the lease begins."""
+    result: bytes | None = None
+    """A serialised Result."""
+    may_run_again: bool = False
+    """Its transient failure was stored: the server may assign it again for another run."""
+    process: ProcessMark | None = None
+
+
+class OutputEntry(NamedTuple):
+    """A piece of unacknowledged output; `offset` counts over all leases."""
+
+    command_id: str
+    offset: int
+    stream: int
+    data: bytes
+
+
+class JournalBatch(NamedTuple):
+    """The changes of one commit."""
+
+    commands: Sequence[CommandEntry] = ()
+    forgotten: Sequence[str] = ()
+    """Commands to remove, with their output."""
+    output: Sequence[OutputEntry] = ()
+    trimmed: Sequence[tuple[str, int]] = ()
+    """Output to remove: that of a command before an offset."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not any(self)
+
+
+class JournalContents(NamedTuple):
+    """What a journal holds when it is opened, commands in the order received, pieces of output in the order read."""
+
+    journal_id: str
+    commands: Sequence[CommandEntry] = ()
+    output: Sequence[OutputEntry] = ()
+    same_boot: bool = True
+    """Whether the host has not been restarted since the journal was last open, so that processes may be left."""
