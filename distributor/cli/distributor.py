@@ -1,4 +1,4 @@
-"""`distributor`: the server, the bridge, tokens, and everything in one process for development.
+"""`distributor`: the server, the bridge, tokens, the conformance kit, and everything in one process for development.
 
 Imports what a command needs only to run it, so that `--version`, `--help` and usage errors do not wait for gRPC and
 pydantic.
@@ -139,6 +139,55 @@ def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: 
     from distributor.cli.demo import demonstrate
 
     _run(settings, demonstrate(settings, bridge_settings, once=once))
+
+
+@main.command(short_help="Test an agent in any language against the protocol.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:50051",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to play a server. With AGENT and port 0, each scenario has a port of its own.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="Play only this scenario. Repeatable.")
+@click.option("--list", "listed", is_flag=True, help="List the scenarios and exit.")
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", help="Form of the scores."
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the agent each time.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Scenarios played at once, with AGENT and port 0.",
+)
+@click.argument("agent", nargs=-1, metavar="[-- AGENT [ARGUMENT]...]")
+def conformance(
+    listen: str, only: tuple[str, ...], listed: bool, form: str, agent: tuple[str, ...], **options: Any
+) -> None:
+    """Play a server against an agent, and score how it keeps to docs/protocol.md.
+
+    AGENT is the command line of the agent, which is then started for each scenario: {address} in it stands for the
+    address to connect to, {journal} for a path where it may keep its journal. Without it, start the agent yourself.
+
+    The agent must handle PING and the type CONFORMANCE, which docs/agents.md describes.
+    """
+    from distributor.cli.conformance import play_scenarios, scenario_table
+    from distributor.conformance.scenario_run import KitOptions
+
+    if listed:
+        click.echo(scenario_table())
+    else:
+        play_scenarios(listen, agent, only, form, KitOptions(**options))
 
 
 def _both_settings(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 
 SHOWN: Final = 12
 """Maximum number of messages shown, the last ones."""
+
+_PREFIX: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def texts(messages: Sequence[gateway.ConnectRequest]) -> str:
@@ -33,18 +36,26 @@ def _parts(message: gateway.ConnectRequest) -> Iterator[str]:
     yield from (f"Received {_short(part.command_id)}" for part in message.received)
     yield from (f"Started {_short(part.command_id)}" for part in message.started)
     for refused in message.refused:
-        code = gateway.RefusalCode.Name(refused.code).removeprefix("REFUSAL_CODE_")
+        code = _name(gateway.RefusalCode, refused.code)
         yield f"Refused {_short(refused.command_id)} {code}"
     for output in message.output:
         yield f"Output {_short(output.command_id)} {output.offset}–{output.offset + len(output.data)}"
     for result in message.results:
-        status = command_pb2.CommandStatus.Name(result.status).removeprefix("COMMAND_STATUS_")
+        status = _name(command_pb2.CommandStatus, result.status)
         yield f"Result {_short(result.command_id)} {status} {result.reason.code}".rstrip()
     for report in message.cancel_reports:
-        finding = gateway.CancelFinding.Name(report.finding).removeprefix("CANCEL_FINDING_")
+        finding = _name(gateway.CancelFinding, report.finding)
         yield f"CancelReport {_short(report.command_id)} {finding}"
     if message.HasField("goodbye"):
         yield "Goodbye"
+
+
+def _name(enum: Any, number: int) -> str:
+    """The last word of the name of an enum's value; the number if it has no name."""
+    value = enum.DESCRIPTOR.values_by_number.get(number)
+    if value is None:
+        return str(number)
+    return str(value.name).removeprefix(_PREFIX.sub("_", enum.DESCRIPTOR.name).upper() + "_")
 
 
 def _short(command_id: str) -> str:

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
+
+CONFORMANCE: Final = "CONFORMANCE"
+"""The command type that an agent under test offers besides PING."""
 
 
 def welcome(
     *,
     heartbeat_interval: float = 10.0,
     start_within: float = 15.0,
-    max_output: int = 262_144,
     verdicts: tuple[gateway.HeldCommandVerdict, ...] = (),
     accepts_gzip: bool = False,
+    epoch: int = 1,
+    **limits: int,
 ) -> gateway.ConnectResponse:
-    """A Welcome with the defaults of a real server. Times are in seconds, `max_output` in bytes."""
+    """A Welcome with the defaults of a real server.
+
+    Times are in seconds. `limits` are `max_output`, `max_chunk` and `max_result`, in bytes.
+    """
     message = gateway.ConnectResponse()
-    message.welcome.epoch = 1
+    message.welcome.epoch = epoch
     message.welcome.heartbeat_interval.FromNanoseconds(int(heartbeat_interval * 1e9))
     message.welcome.start_within.FromNanoseconds(int(start_within * 1e9))
-    message.welcome.limits.max_result_bytes = 262_144
-    message.welcome.limits.max_output_chunk_bytes = 65_536
-    message.welcome.limits.max_unacknowledged_output_bytes = max_output
+    message.welcome.limits.max_result_bytes = limits.pop("max_result", 262_144)
+    message.welcome.limits.max_output_chunk_bytes = limits.pop("max_chunk", 65_536)
+    message.welcome.limits.max_unacknowledged_output_bytes = limits.pop("max_output", 262_144)
+    if limits:
+        raise TypeError(f"there are no limits {', '.join(limits)}")
     message.welcome.verdicts.extend(verdicts)
     message.welcome.accepts_gzip = accepts_gzip
     return message
+
+
+def verdict(command_id: str, decision: gateway.Verdict.ValueType, output_offset: int = 0) -> gateway.HeldCommandVerdict:
+    """What becomes of a command that a Hello lists."""
+    return gateway.HeldCommandVerdict(command_id=command_id, verdict=decision, output_offset=output_offset)
 
 
 def assignment(

@@ -102,6 +102,8 @@ class ScriptedSession:
             if message is None:
                 # So that a later wait does not wait in vain.
                 self.received.put_nowait(None)
+                if wanted(self.seen):
+                    return
                 raise Unmet(f"{texts(self.seen)}; then the end of the stream", expected)
 
     async def result(self, command_id: str) -> gateway.Result:
@@ -151,6 +153,15 @@ class ScriptedSession:
                 await self.context.abort(*self._abort)
 
     async def _read(self) -> None:
+        try:
+            # The stream ends by an error if it is dropped by either side.
+            with suppress(aio.BaseError, asyncio.InvalidStateError):
+                await self._hear()
+        finally:
+            self.ended = True
+            self.received.put_nowait(None)
+
+    async def _hear(self) -> None:
         while (message := await self.context.read()) is not aio.EOF:
             plain = message
             if message.gzip:
@@ -161,11 +172,8 @@ class ScriptedSession:
             await self._answer(plain)
             self.received.put_nowait(plain)
         # A half-closed stream still takes messages; a dropped one does not.
-        with suppress(aio.BaseError, asyncio.InvalidStateError):
-            await self.send(gateway.ConnectResponse())
-            self.half_closed = True
-        self.ended = True
-        self.received.put_nowait(None)
+        await self.send(gateway.ConnectResponse())
+        self.half_closed = True
 
     async def _answer(self, message: gateway.ConnectRequest) -> None:
         answer = gateway.ConnectResponse()

@@ -1,0 +1,89 @@
+"""`distributor conformance`: test an agent in any language against the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from distributor.cli.exit_codes import ExitCode
+from distributor.cli.one_line import one_line
+from distributor.cli.sender.columns import format_table
+from distributor.conformance.catalogue import SCENARIOS
+from distributor.conformance.scenario import Scenario
+from distributor.conformance.scenario_run import KitOptions, Score, Verdict, run_scenarios
+from distributor.errors import ConfigurationError
+from distributor.settings import split_address
+
+PROTOCOL_PAGE: Final = "docs/protocol.md"
+
+
+def play_scenarios(listen: str, program: Sequence[str], only: Sequence[str], form: str, options: KitOptions) -> None:
+    """Play scenarios against an agent and print how it did. Raises Exit with ExitCode.FAILED if it failed one."""
+    host, port = split_address(listen)
+    chosen = _chosen(only)
+    options = KitOptions(host, port, program, options.patience, options.jobs)
+    if not program:
+        click.echo(f"Listening on {listen}. Start the agent now; see docs/agents.md.", err=True)
+    scores = asyncio.run(run_scenarios(chosen, options, _show if form == "table" else _show_nothing))
+    click.echo(_json(scores) if form == "json" else _summary(scores))
+    if any(score.verdict is Verdict.FAILED for score in scores):
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def scenario_table() -> str:
+    """All scenarios, with the rule that each tests."""
+    return format_table(
+        {
+            "scenario": [one.name for one in SCENARIOS],
+            "rule": [one.rule for one in SCENARIOS],
+            "expected": [one.expected for one in SCENARIOS],
+        }
+    )
+
+
+def _chosen(only: Sequence[str]) -> list[Scenario]:
+    unknown = set(only) - {one.name for one in SCENARIOS}
+    if unknown:
+        raise ConfigurationError(f"there is no scenario {', '.join(sorted(unknown))}; --list shows them")
+    return [one for one in SCENARIOS if not only or one.name in only]
+
+
+def _show(score: Score) -> None:
+    colour = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.SKIPPED: "yellow"}[score.verdict]
+    verdict = click.style(f"{score.verdict:8}", fg=colour)
+    click.echo(f"{verdict}{score.scenario.name} ({PROTOCOL_PAGE}, {score.scenario.rule})")
+    if score.verdict is not Verdict.PASSED:
+        click.echo(f"        expected: {one_line(score.expected)}")
+        click.echo(f"        came: {one_line(score.came)}")
+
+
+def _show_nothing(score: Score) -> None:
+    pass
+
+
+def _summary(scores: Sequence[Score]) -> str:
+    counts = Counter(score.verdict for score in scores)
+    return f"{len(scores)} scenarios: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+
+
+def _json(scores: Sequence[Score]) -> str:
+    return json.dumps(
+        [
+            {
+                "scenario": score.scenario.name,
+                "rule": score.scenario.rule,
+                "verdict": score.verdict,
+                "expected": score.expected,
+                "came": score.came,
+                "seconds": round(score.seconds, 3),
+            }
+            for score in scores
+        ],
+        indent=1,
+        ensure_ascii=False,
+    )

@@ -1,0 +1,1 @@
+"""The scenarios, one file per chapter of docs/protocol.md."""

@@ -1,0 +1,51 @@
+"""Drain, stop and leaving in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Final
+
+from distributor.conformance.scenario import LAUNCH, scenario
+from distributor.conformance.trial import COMPLETED, Trial
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+STAY_AWAY_SECONDS: Final = 2.0
+
+
+@scenario("Leaving", LAUNCH)
+async def leave_on_stop(trial: Trial) -> None:
+    """After Stop the agent lets its command end, says Goodbye, half-closes, and does not come back."""
+    session = await trial.session()
+    command = trial.command(seconds=0.5)
+    await trial.give(command)
+    await trial.started(command)
+    await session.send(gateway.ConnectResponse(stop=gateway.Stop(reason="conformance")))
+    trial.require((await trial.result(command)).status == COMPLETED)
+    await _left(trial)
+
+
+@scenario("Leaving", LAUNCH)
+async def leave_on_signal(trial: Trial) -> None:
+    """After SIGTERM the agent refuses commands as BUSY, lets its command end, says Goodbye and half-closes."""
+    await trial.session(heartbeat_interval=60.0, start_within=90.0)
+    command = trial.command(seconds=1.0)
+    await trial.give(command)
+    await trial.started(command)
+    trial.agent.send_signal(signal.SIGTERM)
+    await trial.heartbeat(lambda beat: beat.credit == 0, "a heartbeat with credit 0")
+    another = trial.command()
+    await trial.give(another)
+    trial.require((await trial.refused(another)).code == gateway.REFUSAL_CODE_BUSY)
+    trial.require((await trial.result(command)).status == COMPLETED)
+    await _left(trial)
+
+
+async def _left(trial: Trial) -> None:
+    session = trial.current
+    await trial.until(session.said_goodbye, "Goodbye")
+    await trial.until(lambda: session.ended, "the end of the stream")
+    trial.require(session.half_closed, "a cut stream", "a half-close")
+    before = trial.gateway.hellos
+    await asyncio.sleep(STAY_AWAY_SECONDS)
+    trial.require(trial.gateway.hellos == before, "another Hello", "no further Hello")

@@ -1,0 +1,20 @@
+"""Our own agent, as a process, keeps to every rule that the conformance kit tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributor.conformance.catalogue import CHAPTERS
+from distributor.conformance.scenario import Scenario
+from tests.support.conformance import PYTHON_AGENT, scores, shortcomings
+
+
+@pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name != "journal"])
+async def test_the_agent_passes_every_scenario(chapter: str) -> None:
+    scenarios: tuple[Scenario, ...] = CHAPTERS[chapter]
+    assert not shortcomings(await scores(scenarios, *PYTHON_AGENT))
+
+
+async def test_an_agent_without_a_journal_skips_what_needs_one() -> None:
+    scored = await scores(CHAPTERS["journal"], *PYTHON_AGENT)
+    assert {(score.verdict, score.came) for score in scored} == {("skipped", "no journal")}

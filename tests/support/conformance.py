@@ -1,0 +1,29 @@
+"""Plays scenarios of the conformance kit against an agent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from distributor.conformance.scenario import Scenario
+from distributor.conformance.scenario_run import KitOptions, Score, Verdict, run_scenarios
+from tests.support.source_tree import ROOT
+from tests.support.waiting import PATIENCE_SECONDS
+
+PYTHON_AGENT: Final = (sys.executable, str(ROOT / "examples" / "conformance_agent.py"), "--server={address}")
+
+
+async def scores(scenarios: Sequence[Scenario], *program: str, patience: float = PATIENCE_SECONDS) -> list[Score]:
+    """The scores of an agent, started for each scenario."""
+    options = KitOptions(program=program, patience=patience)
+    return await run_scenarios(scenarios, options, lambda score: None)
+
+
+def shortcomings(scored: Sequence[Score]) -> list[str]:
+    """What was not passed, in words."""
+    return [
+        f"{score.scenario.name} {score.verdict}: expected {score.expected} came: {score.came}"
+        for score in scored
+        if score.verdict is not Verdict.PASSED
+    ]
