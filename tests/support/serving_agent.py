@@ -39,9 +39,13 @@ async def background(coroutine: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio
 
 @asynccontextmanager
 async def serving(agent: Agent, gateway: ScriptedGateway, **welcome_changes: Any) -> AsyncIterator[Serving]:
-    """Serve `agent` and welcome its first session."""
+    """Serve `agent`, welcome its first session, and read its first heartbeat."""
     async with background(agent.serve()) as task:
-        yield Serving(agent, task, await gateway.session(**welcome_changes))
+        session = await gateway.session(**welcome_changes)
+        first = await session.next()
+        assert first is not None
+        assert first.heartbeat.sequence == 1
+        yield Serving(agent, task, session)
 
 
 @contextmanager
