@@ -223,7 +223,7 @@ class SessionState:
     def _call_handler(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
         if now >= waiting.fresh_until:
             self._record.drop(held.command_id)
-            return [self._refuse(waiting.assignment, self._stale(), now)]
+            return [self._refuse(waiting.assignment, self._stale())]
         held.pending_start = None
         self._gathering.called(held.command_id, now)
         self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
@@ -287,8 +287,9 @@ class SessionState:
             if not held.disowned:
                 actions += self._reconcile(held, verdicts.get(held.command_id))
         self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN
-        # The Hello counts as heartbeat 0: after a late Welcome, commands would come too late to start until the next.
-        self.heartbeat(now)
+        if not self.accepting:
+            # Until a heartbeat, the server assumes that all capacity is free.
+            self.heartbeat(now)
         return actions
 
     def _apply_limits(self, welcome: gateway.Welcome) -> None:
@@ -384,10 +385,10 @@ class SessionState:
             duplicate = _refused(
                 gateway.REFUSAL_CODE_DUPLICATE, "duplicate", "this agent has started the command before"
             )
-            return [self._refuse(assignment, duplicate, now)]
+            return [self._refuse(assignment, duplicate)]
         refusal = self._refusal(assignment, after_heartbeat, now)
         if refusal:
-            return [self._refuse(assignment, refusal, now)]
+            return [self._refuse(assignment, refusal)]
         command_type = assignment.command.type
         held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
@@ -395,11 +396,8 @@ class SessionState:
         # Call inline handlers at once, so that a short command needs only one message.
         return self._call_handler(held, waiting, now) if command_type in self._profile.inline_types else []
 
-    def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused, now: float) -> RefusedCommand:
+    def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused) -> RefusedCommand:
         refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
-        if refusal.code == gateway.REFUSAL_CODE_STALE:
-            # The server sends nothing more before it has answered a later heartbeat.
-            self.heartbeat(now)
         self._outbox.refused.append(refusal)
         return RefusedCommand(refusal.command_id, assignment.attempt, refusal.reason.code)
 

@@ -176,19 +176,18 @@ class AgentReports:
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
         for lease, kind, reason in refusals:
-            reached = progress_of(session, lease)
-            if kind is RefusalKind.STALE:
-                session.refused_as_stale(*lease)
+            attempt, reached = session.attempt(lease.command_id), progress_of(session, lease)
             if not session.refused(*lease):
                 # Not in flight, or started: nothing takes back a started command.
                 continue
             self._receipts.take(session, [lease])
             stated = _storable(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _RETRYABLE:
-                if kind is RefusalKind.BUSY:
+                busy = kind is RefusalKind.BUSY
+                if busy:
                     session.refused_as_busy()
-                # Neither is a failed delivery, so repeated refusals do not increase the delay.
-                delay_ms = self._delay_ms(1)
+                # Busy is not a failure, so repeated refusals do not increase the delay.
+                delay_ms = self._delay_ms(1 if busy else attempt)
                 releases.append(
                     Release(
                         lease.command_id,
@@ -196,7 +195,7 @@ class AgentReports:
                         lease.lease_id,
                         delay_ms,
                         stated,
-                        counts=False,
+                        counts=not busy,
                         refused=True,
                     )
                 )

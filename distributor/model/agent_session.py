@@ -10,7 +10,6 @@ Times are milliseconds of a monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf
 from typing import Final
 
 from distributor.model.control import CONTROL_ROOM
@@ -32,7 +31,6 @@ class AgentSession:
         "_control",
         "_reserved",
         "_reserved_control",
-        "_stale_after",
         "_stopping",
         "agent_id",
         "answered_heartbeat",
@@ -40,9 +38,7 @@ class AgentSession:
         "control_waiting",
         "draining",
         "epoch",
-        "fresh_for_ms",
         "given_up",
-        "heartbeat_received_at",
         "in_flight",
         "last_received_at",
         "more_waiting",
@@ -65,10 +61,6 @@ class AgentSession:
         self.in_flight: dict[str, InFlight] = {}
         self.answered_heartbeat = 0
         """The Hello counts as heartbeat 0, answered by the Welcome."""
-        self.heartbeat_received_at = now
-        """When the server read the heartbeat answered last: `now` is when it read the Hello."""
-        self.fresh_for_ms = inf
-        """How long after a heartbeat is read commands may be claimed: the agent starts none that comes later."""
         self.last_received_at = now
         self.draining = False
         self.more_waiting = False
@@ -78,8 +70,6 @@ class AgentSession:
         self.given_up: dict[str, list[str]] = {}
         """Commands sent on this stream and taken back, with the leases under which the agent may still run them."""
         self._ceiling = capacity
-        self._stale_after = -1
-        """The latest heartbeat after which a command was claimed that the agent refused as stale."""
         self._control = 0
         """Number of control commands in flight."""
         self._reserved = 0
@@ -101,11 +91,6 @@ class AgentSession:
         """How many more control commands the agent may receive now, regardless of its other work."""
         return 0 if self.draining else max(0, CONTROL_ROOM - self._control - self._reserved_control)
 
-    @property
-    def takes_waiting(self) -> bool:
-        """Whether commands that had to wait for room or for a heartbeat may be claimed now."""
-        return (self.more_waiting and self.credit > 0) or (self.control_waiting and self.control_credit > 0)
-
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """Record a heartbeat. Its credit and running count bound what is sent until the next heartbeat."""
         if sequence != self.answered_heartbeat + 1:
@@ -116,7 +101,7 @@ class AgentSession:
         if credit < 0 or running < 0:
             raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
         self.answered_heartbeat = sequence
-        self.heartbeat_received_at = self.last_received_at = now
+        self.last_received_at = now
         self._ceiling = self._room(credit, running)
 
     def _room(self, credit: int, running: int) -> int:
@@ -137,19 +122,6 @@ class AgentSession:
     def refused_as_busy(self) -> None:
         """The agent has less room than assumed: send nothing until a heartbeat reports credit."""
         self._ceiling = 0
-
-    def refused_as_stale(self, command_id: str, lease_id: str) -> None:
-        """A command came too late to start: claim nothing until a later heartbeat than before its claim is answered."""
-        item = self.held(command_id, lease_id)
-        if item is not None:
-            self._stale_after = max(self._stale_after, item.after_heartbeat)
-
-    def fresh(self, now: float) -> bool:
-        """Whether the agent would start a command claimed now: its last heartbeat is young enough, and none was stale.
-
-        Claiming for any other agent only uses up attempts.
-        """
-        return self.answered_heartbeat > self._stale_after and now - self.heartbeat_received_at < self.fresh_for_ms
 
     def attempt(self, command_id: str) -> int:
         """Attempt number of the command in flight; 1 if it is not in flight."""
@@ -179,13 +151,9 @@ class AgentSession:
         self._reserved -= commands
         self._reserved_control -= control
 
-    def claimed(
-        self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False, after_heartbeat: int = 0
-    ) -> None:
-        """The store assigned this command to this session, after `after_heartbeat` was answered."""
-        item = InFlight(lease_id, attempt, now, control)
-        item.after_heartbeat = after_heartbeat
-        self.adopted(command_id, item)
+    def claimed(self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False) -> None:
+        """The store assigned this command to this session."""
+        self.adopted(command_id, InFlight(lease_id, attempt, now, control))
 
     def adopted(self, command_id: str, in_flight: InFlight) -> None:
         """The agent already held this command when it attached."""

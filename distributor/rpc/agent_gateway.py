@@ -80,12 +80,8 @@ class AgentGateway(AgentGatewayServiceServicer):
                 await self._serve(hello, context)
 
     async def _serve(self, hello: AgentHello, context: Context) -> None:
-        hello_read_at = monotonic_ms()
         attached = await self._attach(hello)
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
-        # Not the Welcome: the agent counts from when it sent its Hello, and Valkey may have taken long to answer.
-        session.heartbeat_received_at = hello_read_at
-        session.fresh_for_ms = fresh_for_ms(self._settings)
         stream = AgentStream(context, session, self._reports, self._sessions, packer=self.packer)
         stream.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest
@@ -242,11 +238,6 @@ def _session(hello: AgentHello, attached: Attached, output_window: int) -> Agent
         if held.running and held.command_id not in attached.adopted:
             session.stopping(held.command_id, held.lease_id)
     return session
-
-
-def fresh_for_ms(settings: ServerSettings) -> float:
-    """How long after reading a heartbeat to claim commands: half of what exceeds the interval is left for transit."""
-    return (settings.heartbeat_interval + settings.start_within) / 2 * 1000
 
 
 def unacknowledged_output_bytes(settings: ServerSettings) -> int:

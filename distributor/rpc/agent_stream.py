@@ -118,8 +118,7 @@ class AgentStream:
             return True
         now = monotonic_ms()
         for place, command in enumerate(claim.commands):
-            control = place < claim.control
-            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, control, after_heartbeat)
+            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, place < claim.control)
         for command_id, reason in self._outbox.deliver(claim, after_heartbeat):
             self.session.cancelling(command_id, reason)
         self._send()
@@ -236,7 +235,7 @@ class AgentStream:
             await self._heartbeat(request.heartbeat, now)
             # Most heartbeats come alone and make no room for waiting commands.
             alone = len(request.ListFields()) == 1
-            if alone and not session.takes_waiting:
+            if alone and not (session.more_waiting and session.credit > 0):
                 return
         size = request.ByteSize() if request.results or self.at_rest.enabled else 0
         if size > LARGE_BYTES:

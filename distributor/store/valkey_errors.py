@@ -22,11 +22,17 @@ _GENERIC: Final = "ERR"
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the driver's errors as ours."""
+    """Raise the driver's errors as ours.
+
+    Only calls of the driver belong inside: a RuntimeError is that of uvloop, which has noticed the end of a connection
+    before the driver uses it. The driver passes it on.
+    """
     try:
         yield
     except (driver.ValkeyError, OSError) as error:
         raise converted(error) from error
+    except RuntimeError as error:
+        raise away(str(error)) from error
 
 
 def converted(error: driver.ValkeyError | OSError) -> DistributorError:
