@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: help demo test test-fast check bench format proto docs upgrade clean env env-dev browser \
+.PHONY: help demo test test-fast check bench faults format proto docs upgrade clean env env-dev browser \
         check-format check-lint check-types check-layers check-proto check-docs check-commits
 
 help: ## List the targets
@@ -28,6 +28,9 @@ check: check-format check-lint check-types check-layers check-proto check-docs c
 bench: env ## Measure throughput, latency and memory, and compare with peers
 	@$(if $(or $(findstring peers,$(BENCH_ARGS)),$(if $(findstring --only,$(BENCH_ARGS)),,all)),scripts/setup_peers.sh)
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+faults: env-dev ## Inject faults into real processes and check every promise; SEED=... repeats, ONLY=... selects
+	@$(BIN)/python -m tests.faults.campaign $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 format: env-dev ## Format Python and proto files
 	@$(BIN)/ruff check --select I --fix --quiet .

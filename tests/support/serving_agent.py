@@ -39,13 +39,9 @@ async def background(coroutine: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio
 
 @asynccontextmanager
 async def serving(agent: Agent, gateway: ScriptedGateway, **welcome_changes: Any) -> AsyncIterator[Serving]:
-    """Serve `agent`, welcome its first session, and read its first heartbeat."""
+    """Serve `agent` and welcome its first session."""
     async with background(agent.serve()) as task:
-        session = await gateway.session(**welcome_changes)
-        first = await session.next()
-        assert first is not None
-        assert first.heartbeat.sequence == 1
-        yield Serving(agent, task, session)
+        yield Serving(agent, task, await gateway.session(**welcome_changes))
 
 
 @contextmanager

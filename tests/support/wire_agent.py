@@ -55,12 +55,6 @@ class WireAgent:
         await self.send(heartbeat=pb.Heartbeat(sequence=self._sequence, credit=credit, running=running))
         await self.until(lambda: self.answered_heartbeat == self._sequence)
 
-    async def beat(self, seconds: float, credit: int) -> None:
-        """Send heartbeats at this interval until cancelled."""
-        while True:
-            await self.heartbeat(credit)
-            await asyncio.sleep(seconds)
-
     async def start(self, *assignments: pb.Assignment) -> None:
         """Say that these are received and started."""
         held = [{"command_id": one.command.command_id, "lease_id": one.lease_id} for one in assignments]

@@ -20,7 +20,6 @@ from tests.support.running_server import (
     RunningServer,
     running_server,
 )
-from tests.support.serving_agent import background
 from tests.support.wire_agent import running
 
 
@@ -155,9 +154,8 @@ async def test_attempts_that_were_given_up_are_cancelled_once_their_command_ends
     quick = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 60}
     async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue(queue_ttl=1 if end == "expired" else 60)
-        async with background(agent.beat(0.02, credit=1)):
-            for attempt in range(1, attempts + 1):
-                await agent.next_assignment(command_id, attempt)
+        for attempt in range(1, attempts + 1):
+            await agent.next_assignment(command_id, attempt)
         await agent.heartbeat(credit=0)
         await server.until_state(command_id, lambda state: state.status != ASSIGNED)
         if end == "cancelled":

@@ -21,7 +21,6 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
-from tests.support.serving_agent import background
 from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.support.wire_agent import result, running
 
@@ -193,33 +192,27 @@ async def test_a_refusal_may_have_a_finer_reason(server: RunningServer) -> None:
         assert (kept.reason.code, kept.reason.message) == ("exec_not_allowed", "not here")
 
 
-@pytest.mark.parametrize("code", [pb.REFUSAL_CODE_BUSY, pb.REFUSAL_CODE_STALE])
-async def test_an_agent_that_is_busy_or_finds_a_command_stale_takes_it_later(
-    server: RunningServer, code: pb.RefusalCode.ValueType
-) -> None:
+async def test_a_stale_command_is_tried_again_until_the_attempts_are_over(server: RunningServer) -> None:
     async with server.agent() as agent:
         command_id = await server.queue()
-        # As often as it refuses: this is no attempt of which there are only so many.
+        for attempt in (1, 2, 3):
+            assignment = await agent.next_assignment(command_id, attempt)
+            await agent.refuse(assignment, pb.REFUSAL_CODE_STALE)
+        kept = await server.result(command_id)
+        assert (kept.status, kept.attempt, kept.reason.code) == (FAILED, 3, "stale")
+        assert len({one.lease_id for one in agent.assignments}) == 3
+
+
+async def test_a_busy_agent_takes_it_later(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        # As often as it is busy: a delivery that it had no room for is no attempt of which there are only so many.
         for attempt in (1, 2, 3, 4):
-            await agent.refuse(await agent.next_assignment(command_id, attempt), code)
+            await agent.refuse(await agent.next_assignment(command_id, attempt), pb.REFUSAL_CODE_BUSY)
             await agent.heartbeat()
         await agent.finish(await agent.next_assignment(command_id, attempt=5))
         kept = await server.result(command_id)
         assert (kept.status, kept.attempt) == (COMPLETED, 5)
-
-
-async def test_nothing_follows_a_stale_refusal_before_a_heartbeat(server: RunningServer) -> None:
-    async with server.agent() as agent:
-        command_id = await server.queue()
-        await agent.refuse(await agent.next_assignment(command_id), pb.REFUSAL_CODE_STALE)
-        await server.until_state(command_id, lambda state: state.reason.code == "stale")
-        other = await server.queue()
-        # Were it claimed, it would be in the answer's message or in one before.
-        await agent.heartbeat()
-        first = agent.messages[[message.HasField("heartbeat_reply") for message in agent.messages].index(True)]
-        assert agent.command_ids[:1] == [command_id]
-        assert not first.commands.assignments or first.commands.after_heartbeat == 1
-        await agent.next_assignment(other)
 
 
 async def test_what_crosses_with_a_goodbye_is_given_out_again_and_was_no_failure(server: RunningServer) -> None:
@@ -253,13 +246,12 @@ async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_fails_i
     # With room for one only: what was not acknowledged must not take up the room of what comes next.
     async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue()
-        async with background(agent.beat(0.02, credit=1)):
-            for attempt in (1, 2, 3):
-                await agent.next_assignment(command_id, attempt)
-            kept = await server.result(command_id)
-            assert (kept.status, kept.reason.code, kept.attempt) == (FAILED, "not_acknowledged", 3)
-            following = await server.queue()
-            await agent.next_assignment(following)
+        for attempt in (1, 2, 3):
+            await agent.next_assignment(command_id, attempt)
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code, kept.attempt) == (FAILED, "not_acknowledged", 3)
+        following = await server.queue()
+        await agent.next_assignment(following)
         (ack,) = await agent.report(result(agent.assignments[0]))
         assert ack.verdict == pb.RESULT_VERDICT_LATE
 
@@ -304,7 +296,7 @@ async def test_output_of_a_second_run_follows_that_of_the_first(server: RunningS
 
 
 async def test_a_command_outlives_its_time_limit_only_by_the_grace(valkey_url: str) -> None:
-    settings = {"heartbeat_interval": 0.1, "start_within": 15.0, "stop_grace": 0.0, "offline_after": 60}
+    settings = {"heartbeat_interval": 0.1, "start_within": 0.2, "stop_grace": 0.0, "offline_after": 60}
     async with running_server(valkey_url, **settings) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue(time_limit=0.05)
         assignment = await agent.next_assignment(command_id)

@@ -81,10 +81,9 @@ def test_a_command_is_received_and_started_in_one_message_with_its_result() -> N
     [
         (0, 14.9, True),  # the Hello was sent at 0, and commands start within 15 s
         (0, 15.0, False),
-        (1, 14.9, True),  # the first heartbeat was sent with the Welcome
-        (2, 24.9, True),  # the second at 10
-        (2, 25.0, False),
-        (3, 11.0, False),  # never sent
+        (1, 24.9, True),  # the first heartbeat was sent at 10
+        (1, 25.0, False),
+        (2, 11.0, False),  # never sent
     ],
 )
 def test_a_command_starts_only_while_its_heartbeat_is_fresh(after_heartbeat: int, now: float, starts: bool) -> None:
@@ -131,25 +130,8 @@ def test_a_command_refused_as_stale_or_busy_may_be_started_later() -> None:
     record = CommandRecord()
     state = opened(record)
     assert refusal(state, commands(work("a")), now=15.0).code == gateway.REFUSAL_CODE_STALE
-    # The refusal came with a heartbeat, 2.
-    assert len(state.receive(commands(work("a", attempt=2), after_heartbeat=2), 16.0)) == 1
-
-
-def test_a_heartbeat_follows_the_welcome_and_comes_with_every_stale_refusal() -> None:
-    state = SessionState(PROFILE, CommandRecord())
-    state.hello(0.0)
-    assert state.take() is None
-    state.receive(welcome(), 14.0)
-    beat = taken(state).heartbeat
-    assert (beat.sequence, beat.credit, beat.running) == (1, 2, 0)
-    # What the Hello was too old for starts under the heartbeat.
-    assert len(state.receive(commands(work("a"), after_heartbeat=1), 15.0)) == 1
-    taken(state)
-    state.receive(commands(work("b"), work("c")), 15.0)
-    message = taken(state)
-    assert ([one.command_id for one in message.refused], message.heartbeat.sequence) == (["b", "c"], 2)
-    state.receive(commands(work("d", "UNKNOWN"), after_heartbeat=2), 15.0)
-    assert not taken(state).HasField("heartbeat")
+    state.heartbeat(16.0)
+    assert len(state.receive(commands(work("a", attempt=2), after_heartbeat=1), 16.0)) == 1
 
 
 @pytest.mark.parametrize("stage", ["running", "unacknowledged", "acknowledged", "rejected transient"])
@@ -395,7 +377,6 @@ def test_a_handler_that_does_not_stop_takes_up_room_until_it_ends() -> None:
     record = CommandRecord()
     state = opened(record)
     server = AgentSession("agent123", 1, capacity=2, now=0.0)
-    server.heartbeat(1, 2, 0, 0.0)
     for command_id in ("a", "b"):
         server.claimed(command_id, f"lease-{command_id}-1", 1, 0.0)
         server.received(command_id, f"lease-{command_id}-1", 0.0)
@@ -470,7 +451,7 @@ def test_a_heartbeat_tells_credit_and_load() -> None:
     taken(state)
     state.heartbeat(1.0, Vitals(load=0.5))
     beat = taken(state).heartbeat
-    assert (beat.sequence, beat.credit, beat.running, beat.load) == (2, 1, 1, 0.5)
+    assert (beat.sequence, beat.credit, beat.running, beat.load) == (1, 1, 1, 0.5)
 
 
 def test_a_heartbeat_reports_lag_silences_and_problems() -> None:
@@ -537,9 +518,9 @@ def test_the_sequence_has_no_gaps_when_a_heartbeat_waits_to_be_sent() -> None:
     state = opened()
     state.heartbeat(10.0)
     state.heartbeat(20.0)
-    assert taken(state).heartbeat.sequence == 2
+    assert taken(state).heartbeat.sequence == 1
     state.heartbeat(30.0)
-    assert taken(state).heartbeat.sequence == 3
+    assert taken(state).heartbeat.sequence == 2
 
 
 def test_silence_is_three_intervals_without_an_answer() -> None:

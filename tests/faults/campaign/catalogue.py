@@ -1,0 +1,37 @@
+"""All faults by name."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.faults.agents import AgentKilledAt
+from tests.faults.campaign.faults.network import Cut, Held, Slow, agent_links, both, valkey_links
+from tests.faults.campaign.faults.servers import ServerKilledAt, ServerPausedAt
+from tests.faults.campaign.faults.store import ValkeyEnded, ValkeyPaused
+from tests.faults.campaign.hooks import AGENT_POINTS, SERVER_POINTS
+
+
+def all_faults() -> Sequence[Fault]:
+    """Every fault of the campaign, in the order of its table."""
+    return (
+        *(ServerKilledAt(point) for point in SERVER_POINTS),
+        *(ServerPausedAt(point) for point in SERVER_POINTS),
+        *(AgentKilledAt(point) for point in AGENT_POINTS),
+        Held("agents to servers held", lambda world: [link.up for link in agent_links(world)], 5.0),
+        Held("servers to agents held", lambda world: [link.down for link in agent_links(world)], 5.0),
+        Held(
+            "agents black-holed",
+            lambda world: both(agent_links(world)),
+            6.0,
+        ),
+        Held("servers to Valkey held", lambda world: [link.up for link in valkey_links(world)], 4.0),
+        Held("Valkey to servers held", lambda world: [link.down for link in valkey_links(world)], 4.0),
+        Slow("slow links", delay_seconds=0.4, bytes_per_second=20_000, seconds=4.0),
+        Cut("agents cut off", agent_links),
+        Cut("Valkey cut off", valkey_links),
+        ValkeyEnded("Valkey restarted", signal.SIGTERM, 0.5),
+        ValkeyEnded("Valkey killed", signal.SIGKILL, 1.0),
+        ValkeyPaused(4.0),
+    )

@@ -1,0 +1,36 @@
+"""Agents that die at a named point."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+from tests.faults.campaign import hooks
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.load import Load
+from tests.faults.campaign.world import Agent, World
+from tests.support.waiting import until
+
+
+async def bitten(world: World, point: str, number: signal.Signals) -> Agent:
+    """Arm a point, and wait for the agent that gets there."""
+    before = len(hooks.bites(world.agent_hooks))
+    pids = {agent.program.pid: agent for agent in world.agents}
+    hooks.arm(world.agent_hooks, point, number)
+    await until(lambda: len(hooks.bites(world.agent_hooks)) > before)
+    return pids[hooks.bites(world.agent_hooks)[-1][1]]
+
+
+class AgentKilledAt(Fault):
+    """kill -9 of an agent when it gets to a point; its supervisor starts it again."""
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+        self.name = f"agent killed {point.replace('_', ' ')}"
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        agent = await bitten(world, self.point, signal.SIGKILL)
+        starts = agent.program.starts
+        await until(lambda: agent.program.starts > starts)
+        await agent.program.said("connected", times=agent.program.starts)
+        return f"{agent.agent_id} was started again"

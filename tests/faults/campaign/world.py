@@ -1,0 +1,211 @@
+"""Everything that one run needs: Valkey, servers, agents, the proxies between them, clients, history and ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from distributor.client import ClientOptions, CommandClient, CommandRequest
+from distributor.errors import DistributorError
+from distributor.model.retry_policy import RetryPolicy
+from tests.faults.campaign import hooks
+from tests.faults.campaign.history import History, Kind
+from tests.faults.campaign.ledger import Ledger, now
+from tests.faults.campaign.processes import Program, Supervised, python
+from tests.faults.campaign.proxy import Proxy
+from tests.faults.campaign.valkey_server import ValkeyProgram
+from tests.support.free_port import free_port
+from tests.support.waiting import eventually
+
+QUICK: Final[Mapping[str, str]] = {
+    "heartbeat_interval": "0.5",
+    "start_within": "2",
+    "ack_deadline": "3",
+    "offline_after": "3",
+    "retry_first": "0.2",
+    "retry_most": "1",
+    "polling_interval": "1",
+    "drain_timeout": "5",
+    "stop_grace": "2",
+}
+"""Settings with which a fault shows in seconds. The machine may be busy: no bound is below two seconds."""
+
+DEFAULTS: Final[Mapping[str, str]] = {}
+"""The settings of a server as it is installed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a world consists of."""
+
+    servers: int = 2
+    agents: int = 3
+    capacity: int = 1
+    settings: Mapping[str, str] = field(default_factory=lambda: QUICK)
+    agent_environment: Mapping[str, str] = field(default_factory=dict)
+    server_environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Server:
+    """One server, the proxy that agents and clients reach it by, and the proxy by which it reaches Valkey."""
+
+    def __init__(self, name: str, program: Program, address: str, valkey: Proxy) -> None:
+        self.name = name
+        self.program = program
+        self.address = address
+        self.valkey = valkey
+
+    async def ready(self) -> None:
+        """Wait until the latest start serves."""
+        await self.program.said(" serving ", times=self.program.starts)
+
+
+class Agent:
+    """One agent under its supervisor, and the proxy by which it reaches the servers."""
+
+    def __init__(self, agent_id: str, supervised: Supervised, link: Proxy, folder: Path) -> None:
+        self.agent_id = agent_id
+        self.supervised = supervised
+        self.link = link
+        self.folder = folder
+
+    @property
+    def program(self) -> Program:
+        """Its process."""
+        return self.supervised.program
+
+
+class World:
+    """The parts, all running. Faults reach into it."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.history = History(folder / "history.jsonl")
+        self.ledger = Ledger(folder / "ledger")
+        self.server_hooks, self.agent_hooks = folder / "server-hooks", folder / "agent-hooks"
+        self.valkey: ValkeyProgram
+        self.valkey_supervised: Supervised
+        self.servers: list[Server] = []
+        self.agents: list[Agent] = []
+        self.clients: list[CommandClient] = []
+
+    def live_servers(self) -> Sequence[str]:
+        """Addresses of servers whose process runs; a load balancer in front of them would know no more."""
+        return [server.address for server in self.servers if server.program.running]
+
+    def agent(self, agent_id: str) -> Agent:
+        """The agent of this id."""
+        return next(agent for agent in self.agents if agent.agent_id == agent_id)
+
+    async def start_server(self, server: Server) -> None:
+        """Start it, and wait until it serves."""
+        server.program.start()
+        await server.ready()
+
+    async def all_attached(self) -> None:
+        """Wait until every agent is connected."""
+
+        async def attached() -> bool:
+            try:
+                return {agent.agent_id async for agent in self.clients[0].agents() if not agent.away_since_ms} >= {
+                    agent.agent_id for agent in self.agents
+                }
+            except DistributorError:
+                return False
+
+        await eventually(attached)
+
+    async def recovery(self) -> float:
+        """Seconds until every agent has run a command that is queued now."""
+        begun = now()
+
+        async def probe(agent: Agent, place: int) -> None:
+            while True:
+                client = self.clients[place % len(self.clients)]
+                try:
+                    queued = await client.queue(CommandRequest(agent.agent_id, "PING"))
+                    await client.wait(queued.command_id, timeout_seconds=60)
+                    return
+                except DistributorError:
+                    await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(probe(agent, place) for place, agent in enumerate(self.agents)))
+        return now() - begun
+
+
+@asynccontextmanager
+async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
+    """A world with everything running and attached."""
+    made = World(plan, folder)
+    made.server_hooks.mkdir()
+    made.agent_hooks.mkdir()
+    async with AsyncExitStack() as stack:
+        stack.callback(made.history.close)
+        await _start_valkey(made, stack)
+        for number in range(plan.servers):
+            await _add_server(made, stack, number)
+        await asyncio.gather(*(server.ready() for server in made.servers))
+        for number in range(plan.agents):
+            await _add_agent(made, stack, number)
+        await made.all_attached()
+        yield made
+
+
+async def _start_valkey(made: World, stack: AsyncExitStack) -> None:
+    folder = made.folder / "valkey"
+    folder.mkdir()
+    made.valkey = ValkeyProgram(folder, stack.enter_context(free_port()))
+    made.valkey_supervised = Supervised(made.valkey)
+    made.valkey_supervised.start()
+    stack.push_async_callback(made.valkey_supervised.stop)
+    await made.valkey.ready()
+
+
+async def _add_server(made: World, stack: AsyncExitStack, number: int) -> None:
+    link = await stack.enter_async_context(Proxy(lambda: [made.valkey.address]))
+    address = f"127.0.0.1:{stack.enter_context(free_port())}"
+    settings = {f"DISTRIBUTOR_{name.upper()}": value for name, value in made.plan.settings.items()}
+    program = Program(
+        python(
+            "hooked_server.py",
+            "serve",
+            f"--listen={address}",
+            "--http-listen=127.0.0.1:0",
+            f"--valkey-url=valkey://{link.address}/0",
+        ),
+        made.folder / f"server{number}.log",
+        {**settings, hooks.FOLDER: str(made.server_hooks), **made.plan.server_environment},
+    )
+    server = Server(f"server{number}", program, address, link)
+    program.start()
+    stack.push_async_callback(program.stop)
+    made.servers.append(server)
+    options = ClientOptions(call_timeout_seconds=20.0, calls=RetryPolicy(attempts=8, first_ms=100, max_ms=1_000))
+    made.clients.append(await stack.enter_async_context(CommandClient(address, options)))
+
+
+async def _add_agent(made: World, stack: AsyncExitStack, number: int) -> None:
+    agent_id = f"agent{number}"
+    folder = made.folder / agent_id
+    folder.mkdir()
+    link = await stack.enter_async_context(Proxy(made.live_servers))
+    program = Program(
+        python(
+            "hooked_agent.py",
+            f"--agent={agent_id}",
+            f"--server={link.address}",
+            f"--capacity={made.plan.capacity}",
+            "--allow-exec",
+        ),
+        made.folder / f"{agent_id}.log",
+        {hooks.FOLDER: str(made.agent_hooks), "XDG_STATE_HOME": str(folder), **made.plan.agent_environment},
+    )
+    supervised = Supervised(program, lambda: made.history.note(Kind.AGENT_DIED, agent_id))
+    supervised.start()
+    stack.push_async_callback(supervised.stop)
+    made.agents.append(Agent(agent_id, supervised, link, folder))
