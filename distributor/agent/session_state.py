@@ -8,7 +8,6 @@ seconds of a monotonic clock that also counts while the host sleeps: the freshne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -146,7 +145,7 @@ class SessionState:
         self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
         self._sent_at[self._sequence] = now
         # Parts count in order: to the server, commands whose Received is not sent are still in transit.
-        pending = map(self._record.get, self._outbox.pending_received)
+        pending = map(self._record.get, set(self._outbox.pending_received))
         later = sum(bool(held and held.running and not held.control) for held in pending)
         credit, running = self.credit + later if self.accepting else 0, self._record.running - later
         beat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, draining=not self.accepting)
@@ -223,7 +222,7 @@ class SessionState:
     def _call_handler(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
         if now >= waiting.fresh_until:
             self._record.drop(held.command_id)
-            return [self._refuse(waiting.assignment, self._stale())]
+            return [self._refuse(waiting.assignment, self._stale(), now)]
         held.pending_start = None
         self._gathering.called(held.command_id, now)
         self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
@@ -285,11 +284,11 @@ class SessionState:
         actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version)]
         for held in self._record.held:
             if not held.disowned:
-                actions += self._reconcile(held, verdicts.get(held.command_id))
+                actions += self._reconcile(held, verdicts.get(held.command_id), now)
         self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN
-        if not self.accepting:
-            # Until a heartbeat, the server assumes that all capacity is free.
-            self.heartbeat(now)
+        # Commands are as fresh as the latest answered heartbeat, and a late Welcome leaves little of that. Also, the
+        # server assumes until a heartbeat that all capacity is free.
+        self.heartbeat(now)
         return actions
 
     def _apply_limits(self, welcome: gateway.Welcome) -> None:
@@ -302,7 +301,7 @@ class SessionState:
         self.max_result_bytes = limits.max_result_bytes or self.max_result_bytes
         self._max_chunk_bytes = limits.max_output_chunk_bytes or self._max_chunk_bytes
 
-    def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None) -> list[Action]:
+    def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None, now: float) -> list[Action]:
         """Apply the server's verdict on one listed command; keep a command without a verdict."""
         if verdict and verdict.verdict in (gateway.VERDICT_STOP, gateway.VERDICT_STORED):
             if not held.running:
@@ -315,8 +314,9 @@ class SessionState:
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
         if held.pending_start:
-            # The server has just confirmed it, so it is fresh.
-            return self._call_handler(held, held.pending_start._replace(fresh_until=math.inf), 0.0)
+            # The server confirmed it after it had read the Hello.
+            fresh_until = self._sent_at[0] + self._start_within
+            return self._call_handler(held, held.pending_start._replace(fresh_until=fresh_until), now)
         safe = held.output_base + verdict.output_offset if verdict else held.window.acknowledged
         held.window.rewind(safe)
         self._resume(held)
@@ -385,10 +385,10 @@ class SessionState:
             duplicate = _refused(
                 gateway.REFUSAL_CODE_DUPLICATE, "duplicate", "this agent has started the command before"
             )
-            return [self._refuse(assignment, duplicate)]
+            return [self._refuse(assignment, duplicate, now)]
         refusal = self._refusal(assignment, after_heartbeat, now)
         if refusal:
-            return [self._refuse(assignment, refusal)]
+            return [self._refuse(assignment, refusal, now)]
         command_type = assignment.command.type
         held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
@@ -396,9 +396,12 @@ class SessionState:
         # Call inline handlers at once, so that a short command needs only one message.
         return self._call_handler(held, waiting, now) if command_type in self._profile.inline_types else []
 
-    def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused) -> RefusedCommand:
+    def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused, now: float) -> RefusedCommand:
         refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
         self._outbox.refused.append(refusal)
+        if refusal.code == gateway.REFUSAL_CODE_STALE:
+            # Its answer makes the commands that follow fresh.
+            self.heartbeat(now)
         return RefusedCommand(refusal.command_id, assignment.attempt, refusal.reason.code)
 
     def _answer_redelivery(self, command_id: str, lease_id: str) -> bool:

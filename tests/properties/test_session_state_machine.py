@@ -39,8 +39,8 @@ class SessionMachine(RuleBasedStateMachine):
         assert {held.command_id for held in hello.running} == self.running
         assert {held.command_id for held in hello.unacknowledged} == self.unacknowledged
         self.state.receive(welcome(start_within=START_WITHIN), self.now)
-        self.sent_at = [self.now]
-        self.heartbeat_waits = False
+        self.sent_at = [self.now, self.now]
+        self.heartbeat_waits = True
         self.received_now: set[str] = set()
         self.results_now: list[str] = []
 
@@ -53,6 +53,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.unacknowledged |= set(ids) & self.starts.keys() - self.running
         for action in self.state.receive(message, self.now):
             if isinstance(action, RefusedCommand):
+                if action.code == "stale":
+                    self.note_heartbeat()
                 continue
             assert isinstance(action, StartCommand)
             command_id = action.assignment.command.command_id
@@ -104,6 +106,9 @@ class SessionMachine(RuleBasedStateMachine):
     def heartbeat(self, seconds: float) -> None:
         self.now += seconds
         self.state.heartbeat(self.now)
+        self.note_heartbeat()
+
+    def note_heartbeat(self) -> None:
         if self.heartbeat_waits:
             self.sent_at[-1] = self.now
         else:

@@ -39,9 +39,11 @@ async def background(coroutine: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio
 
 @asynccontextmanager
 async def serving(agent: Agent, gateway: ScriptedGateway, **welcome_changes: Any) -> AsyncIterator[Serving]:
-    """Serve `agent` and welcome its first session."""
+    """Serve `agent`, welcome its first session, and wait for the heartbeat that follows."""
     async with background(agent.serve()) as task:
-        yield Serving(agent, task, await gateway.session(**welcome_changes))
+        session = await gateway.session(**welcome_changes)
+        await session.until(lambda seen: seen)
+        yield Serving(agent, task, session)
 
 
 @contextmanager

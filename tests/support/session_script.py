@@ -26,10 +26,13 @@ PROFILE = AgentProfile(
 
 
 def opened(record: CommandRecord | None = None, now: float = 0.0) -> SessionState:
-    """A session whose Hello was sent and welcomed at `now`."""
+    """A session whose Hello was sent and welcomed at `now`, and which has sent its first heartbeat."""
     state = SessionState(PROFILE, record or CommandRecord())
     state.hello(now)
     state.receive(welcome(), now)
+    message = state.take()
+    assert message
+    assert message.heartbeat.sequence == 1
     return state
 
 

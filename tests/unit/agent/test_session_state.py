@@ -81,9 +81,9 @@ def test_a_command_is_received_and_started_in_one_message_with_its_result() -> N
     [
         (0, 14.9, True),  # the Hello was sent at 0, and commands start within 15 s
         (0, 15.0, False),
-        (1, 24.9, True),  # the first heartbeat was sent at 10
-        (1, 25.0, False),
-        (2, 11.0, False),  # never sent
+        (2, 24.9, True),  # the second heartbeat was sent at 10
+        (2, 25.0, False),
+        (3, 11.0, False),  # never sent
     ],
 )
 def test_a_command_starts_only_while_its_heartbeat_is_fresh(after_heartbeat: int, now: float, starts: bool) -> None:
@@ -377,6 +377,7 @@ def test_a_handler_that_does_not_stop_takes_up_room_until_it_ends() -> None:
     record = CommandRecord()
     state = opened(record)
     server = AgentSession("agent123", 1, capacity=2, now=0.0)
+    server.heartbeat(1, 2, 0, 0.0)
     for command_id in ("a", "b"):
         server.claimed(command_id, f"lease-{command_id}-1", 1, 0.0)
         server.received(command_id, f"lease-{command_id}-1", 0.0)
@@ -413,7 +414,9 @@ def test_suspects_are_sent_one_by_one() -> None:
     assert len(taken(state).results) == 2
     assert state.unanswered_results == ["a", "b"]
     record.suspects = {"a", "b"}
-    again = opened(record)
+    again = SessionState(PROFILE, record)
+    again.hello(0.0)
+    again.receive(welcome(), 0.0)
     assert [result.command_id for result in taken(again).results] == ["a"]
     assert (again.take(), again.unanswered_results) == (None, ["a"])
     again.receive(acknowledged("a"), 0.0)
@@ -451,7 +454,7 @@ def test_a_heartbeat_tells_credit_and_load() -> None:
     taken(state)
     state.heartbeat(1.0, Vitals(load=0.5))
     beat = taken(state).heartbeat
-    assert (beat.sequence, beat.credit, beat.running, beat.load) == (1, 1, 1, 0.5)
+    assert (beat.sequence, beat.credit, beat.running, beat.load) == (2, 1, 1, 0.5)
 
 
 def test_a_heartbeat_reports_lag_silences_and_problems() -> None:
@@ -518,9 +521,9 @@ def test_the_sequence_has_no_gaps_when_a_heartbeat_waits_to_be_sent() -> None:
     state = opened()
     state.heartbeat(10.0)
     state.heartbeat(20.0)
-    assert taken(state).heartbeat.sequence == 1
-    state.heartbeat(30.0)
     assert taken(state).heartbeat.sequence == 2
+    state.heartbeat(30.0)
+    assert taken(state).heartbeat.sequence == 3
 
 
 def test_silence_is_three_intervals_without_an_answer() -> None:

@@ -6,9 +6,11 @@ import pytest
 
 from distributor.agent.actions import (
     OutputRoom,
+    RefusedCommand,
     ServerDrains,
     ServerStops,
     SessionOpened,
+    StartCommand,
     StopCause,
     StopCommand,
 )
@@ -148,7 +150,7 @@ def test_a_result_that_is_stored_is_forgotten_and_its_command_runs_again_if_it_w
     stored = gateway.HeldCommandVerdict(command_id="a", verdict=gateway.VERDICT_STORED)
     assert state.receive(welcome(verdicts=(stored,)), 0.0) == [SessionOpened(1, "")]
     assert record.empty
-    assert state.take() is None
+    assert not taken(state).results
     assert bool(state.receive(commands(work("a")), 0.0)) == transient
     assert bool(taken(state).results) != transient
 
@@ -191,6 +193,7 @@ def test_what_ends_while_a_full_agent_leaves_makes_no_room_for_more() -> None:
     """At first it looks like any full agent, whose results make room."""
     record, server = CommandRecord(), AgentSession("agent123", 1, capacity=2, now=0.0)
     state = opened(record)
+    server.heartbeat(1, 2, 0, 0.0)
     for command_id in ("a", "b"):
         server.claimed(command_id, "lease", 1, 0.0)
         server.received(command_id, "lease", 0.0)
@@ -233,3 +236,44 @@ def test_drain_and_stop_are_for_the_runtime() -> None:
     message = gateway.ConnectResponse(stop=gateway.Stop(reason="end of life"))
     message.drain.reconnect_after.FromNanoseconds(1_500_000_000)
     assert opened().receive(message, 0.0) == [ServerDrains(1.5), ServerStops("end of life")]
+
+
+# Freshness after a late Welcome
+
+
+@pytest.mark.parametrize(("welcomed", "starts"), [(14.9, True), (15.0, False)])
+def test_a_command_that_waited_for_its_start_is_as_fresh_as_the_hello(welcomed: float, starts: bool) -> None:
+    record = CommandRecord()
+    opened(record).receive(commands(work("a", "SLOW")), 0.0)
+    state = SessionState(PROFILE, record)
+    state.hello(0.0)
+    _, action = state.receive(welcome(), welcomed)
+    assert isinstance(action, StartCommand if starts else RefusedCommand)
+    message = taken(state)
+    assert [refused.code for refused in message.refused] == ([] if starts else [gateway.REFUSAL_CODE_STALE])
+    assert (record.get("a") is not None) == starts
+
+
+def test_a_heartbeat_follows_the_welcome_and_each_stale_refusal() -> None:
+    """Only its answer makes the next commands fresh."""
+    state = SessionState(PROFILE, CommandRecord())
+    state.hello(0.0)
+    state.receive(welcome(), 20.0)
+    assert taken(state).heartbeat.sequence == 1
+    state.receive(commands(work("a")), 20.0)
+    message = taken(state)
+    assert ([refused.code for refused in message.refused], message.heartbeat.sequence) == (
+        [gateway.REFUSAL_CODE_STALE],
+        2,
+    )
+    state.receive(commands(work("b"), after_heartbeat=1), 20.0)
+    assert len(taken(state).started) == 1
+
+
+def test_a_command_received_under_two_leases_is_in_transit_once() -> None:
+    state = opened()
+    state.receive(commands(work("a")), 0.0)
+    state.receive(commands(work("a", attempt=2)), 0.0)
+    state.heartbeat(1.0)
+    beat = taken(state).heartbeat
+    assert (beat.credit, beat.running) == (2, 0)
