@@ -57,8 +57,8 @@ class Agent:
 
     At most `capacity` handlers run at once, never on the event loop of the connection: `async def` handlers share a
     loop in a thread of their own, each `def` handler has a worker thread and receives a BlockingContext. A handler that
-    does not stop within `stop_grace` seconds of a request fails as `would_not_stop`, and occupies its slot until it
-    ends.
+    does not stop within `stop_grace` seconds of a request occupies its slot until it ends; its command fails as
+    `would_not_stop`, or stays running if a cancel was the request.
 
     Raises InvalidField for an invalid agent id, and ConfigurationError for a capacity outside 1 to 1,000, a negative
     `stop_grace`, or an allowed program that is not on this host.
@@ -85,6 +85,12 @@ class Agent:
         self.labels = dict(labels or {})
         self.compression = Compression()
         """Compression of messages from and to the server. Changes take effect when the agent starts to serve."""
+        self.orphan_after = 0.0
+        """If no server has answered a heartbeat for so many seconds, the agent stops all work; 0 means never.
+
+        The commands end as `timeout`, reason `orphaned`, reported once a server is reachable. Changes take effect when
+        the agent starts to serve.
+        """
         self._table = HandlerTable({PING: ping_handler(agent_id)}, {PING}, stop_grace)
         self._exec = ExecHandler(exec_policy) if exec_policy else None
         if self._exec and exec_policy:
@@ -181,6 +187,7 @@ class Agent:
             labels=self.labels,
             agent_version=f"distributor/{__version__}",
             accepts_gzip=self.compression.enabled,
+            orphan_after=self.orphan_after,
             denied={} if EXEC in self._table.handlers else {EXEC: _EXEC_DENIED},
         )
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
 
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.output_window import OutputWindow
-from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN
+from distributor.model.command import MAX_DURATION_MS, MAX_REASON_MESSAGE, REASON_CODE_PATTERN
 from distributor.model.delivery import OutputStream
 from distributor.model.json_value import JsonValue
 from distributor.v1 import agent_gateway_pb2 as gateway
-from distributor.v1 import command_pb2
 from distributor.wire.enums import STREAM_TO_WIRE
 from distributor.wire.json_values import plain_struct
 
 OutputStreamName = Literal["stdout", "stderr"]
+
+MAX_TIME_LIMIT_SECONDS: Final = MAX_DURATION_MS / 1_000
 
 
 class CommandFailed(Exception):
@@ -71,8 +75,17 @@ class _Context(ABC):
         self.command_id: str = command.command_id
         self.type: str = command.type
         self.attempt: int = assignment.attempt
-        self.time_limit: float | None = _seconds(command)
-        """Time limit of the run in seconds; None for no limit."""
+        self.time_limit: float | None = _seconds(command.time_limit) if command.HasField("time_limit") else None
+        """Time limit of the run in seconds, including extensions; None for no limit."""
+        self.idle_limit: float | None = _seconds(command.idle_limit) if command.HasField("idle_limit") else None
+        """Maximum time without output or `progress()`, in seconds; None for no limit."""
+        self.survivors: Callable[[], Sequence[gateway.SurvivingProcess]] = tuple
+        """Lists what still runs of a command that does not stop; set by handlers that start processes."""
+        self.on_extend: Callable[[str, float], None] = lambda command_id, limit: None
+        """Called on any thread with the command id and its new time limit in seconds; set by the runtime."""
+        self.finished_at: float | None = None
+        """When the handler's work was done, by `time.monotonic`; None before that."""
+        self.started_at = self._last_sign = time.monotonic()
         self._params = command.params
         self._window = window
         self._session = session
@@ -81,6 +94,36 @@ class _Context(ABC):
     def params(self) -> Mapping[str, JsonValue]:
         """The command's params. Decoded where the handler runs, because large ones take time."""
         return plain_struct(self._params)
+
+    def progress(self) -> None:
+        """Report a sign of life, as output does: the command's `idle_limit` counts from the latest. Thread-safe."""
+        self._last_sign = time.monotonic()
+
+    def extend(self, seconds: float) -> None:
+        """Allow the run at least `seconds` more from now, at most 30 days from its start. Thread-safe.
+
+        Never shortens the time limit. Has no effect once the limit has passed. Raises ValueError unless `seconds` is
+        positive.
+        """
+        if not seconds > 0:
+            raise ValueError(f"a run is extended by more than 0 seconds, not {seconds:g}")
+        limit = min(time.monotonic() - self.started_at + seconds, MAX_TIME_LIMIT_SECONDS)
+        if self.time_limit is not None and limit > self.time_limit:
+            self.time_limit = limit
+            self.on_extend(self.command_id, limit)
+
+    def finished(self) -> None:
+        """Note that the work is done and only its report remains: a later request to stop does not change its outcome.
+
+        Still return, or raise CommandFailed, when such a request interrupts the report.
+        """
+        self.finished_at = time.monotonic()
+
+    def silence(self) -> float:
+        """Seconds since the last sign of life, or the start. A handler whose output waits for room is not silent."""
+        if not self._window.room(self._session.output_limit):
+            self._last_sign = time.monotonic()
+        return time.monotonic() - self._last_sign
 
     @abstractmethod
     def notify_room(self) -> None:
@@ -93,6 +136,7 @@ class _Context(ABC):
 
     def _write(self, data: memoryview, stream: OutputStreamName) -> int:
         """Write as much as there is room for; return how much."""
+        self._last_sign = time.monotonic()
         try:
             written = self._window.write(STREAM_TO_WIRE[OutputStream(stream)], data, self._session.output_limit)
         except ValueError as error:
@@ -106,8 +150,9 @@ class CommandContext(_Context):
     """The context of an `async def` handler.
 
     To stop a handler (time limit, cancel, the agent leaves), its task is cancelled: clean up and let `CancelledError`
-    propagate. The command counts as running until the handler has ended; one that takes longer than the agent's
-    `stop_grace` fails as `would_not_stop`.
+    propagate. The command counts as running until the handler has ended. If that takes longer than the agent's
+    `stop_grace`, a cancel is reported as one that could not stop it; after any other request the command fails as
+    `would_not_stop`.
     """
 
     def __init__(
@@ -165,30 +210,36 @@ class BlockingContext(_Context):
 
     A thread cannot be stopped from outside. When the command must stop, `stopping` is true and `output()` and `sleep()`
     raise CommandStopped; use one of them regularly. A handler that takes longer than the agent's `stop_grace` to stop
-    fails as `would_not_stop`.
+    is treated like a coroutine that does.
     """
 
     def __init__(self, assignment: gateway.Assignment, window: OutputWindow, session: CurrentSession) -> None:
         super().__init__(assignment, window, session)
         self._stopped = threading.Event()
         self._room = threading.Event()
+        self.noticed_stop = False
+        """Whether the handler has learnt that the command must stop."""
 
     @property
     def stopping(self) -> bool:
         """Whether the command must stop."""
-        return self._stopped.is_set()
+        self.noticed_stop = self._stopped.is_set()
+        return self.noticed_stop
 
     def sleep(self, seconds: float) -> None:
         """Wait. Raises CommandStopped as soon as the command must stop."""
-        if self._stopped.wait(seconds):
+        self._stopped.wait(seconds)
+        self._raise_if_stopped()
+
+    def _raise_if_stopped(self) -> None:
+        if self.stopping:
             raise CommandStopped
 
     def output(self, data: str | bytes, stream: OutputStreamName = "stdout") -> None:
         """Send output like `CommandContext.output`. Raises CommandStopped when the command must stop."""
         rest = _bytes(data)
         while rest:
-            if self._stopped.is_set():
-                raise CommandStopped
+            self._raise_if_stopped()
             self._room.clear()
             written = self._write(rest, stream)
             rest = rest[written:]
@@ -218,6 +269,5 @@ def _bytes(data: str | bytes) -> memoryview:
     return memoryview(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
 
-def _seconds(command: command_pb2.Command) -> float | None:
-    limit = command.time_limit
-    return limit.seconds + limit.nanos / 1e9 if command.HasField("time_limit") else None
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

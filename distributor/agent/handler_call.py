@@ -1,6 +1,6 @@
 """Calls a handler on the handlers' loop, on the connection's loop, or in a thread.
 
-All of them call `done(result)` on the connection's loop exactly once, whatever the handler raises.
+All of them call `done(ending)` on the connection's loop exactly once, whatever the handler raises.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import asyncio
 import contextvars
 import inspect
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from distributor.agent import result as results
 from distributor.agent.command_context import BlockingContext, BlockingHandler, CommandContext, CommandFailed, Handler
@@ -23,14 +24,26 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 
 logger = get_logger()
 
-Done = Callable[[gateway.Result], None]
+
+class HandlerEnding(NamedTuple):
+    """How a handler ended: its own result, whether it had noticed a request to stop, and when its work was done.
+
+    `at` is a time of `time.monotonic`.
+    """
+
+    result: gateway.Result
+    stopped: bool
+    at: float
+
+
+Done = Callable[[HandlerEnding], None]
 
 
 class HandlerCall(Protocol):
     """A call of a handler. Its methods belong to the connection's loop."""
 
     def start(self, done: Done) -> None:
-        """Call the handler; `done` receives the result when it has ended."""
+        """Call the handler; `done` receives its ending."""
 
     def stop(self) -> None:
         """Ask the handler to stop, once; `done` is called when it has."""
@@ -38,6 +51,10 @@ class HandlerCall(Protocol):
     @property
     def stop_delivered(self) -> bool:
         """Whether the request to stop has reached the handler; False while the handler blocks its loop."""
+
+    @property
+    def name(self) -> str:
+        """A name for a handler that does not stop, for people."""
 
 
 class _ResultBuilder:
@@ -87,12 +104,13 @@ class LoopCall:
         self._context = context
         self._results = _ResultBuilder(held, context.attempt, max_result_bytes)
         self._handlers = handlers
-        self._name = f"command {held.command_id}"
+        self.name = f"{context.type} handler on the agent's event loop"
+        self._task_name = f"command {held.command_id}"
         self._task: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
         self._taken = False
         """Whether its loop has reached it. Until then it can move to another loop, or end without a call."""
-        self._done: Done = lambda result: None
+        self._done: Done = lambda ending: None
         self._begun = False
         self._stop_delivered = False
 
@@ -110,7 +128,7 @@ class LoopCall:
         """Call the handler."""
         self._done = done
         if self._handlers is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(done), name=self._name)
+            self._task = asyncio.get_running_loop().create_task(self._run(done), name=self._task_name)
         else:
             self._call_on(self._handlers)
 
@@ -120,7 +138,8 @@ class LoopCall:
             self._cancel()
         elif self._take():
             self._stop_delivered = self._results.stopped = True
-            asyncio.get_running_loop().call_soon(self._done, self._results.failed(asyncio.CancelledError()))
+            result = self._results.failed(asyncio.CancelledError())
+            asyncio.get_running_loop().call_soon(self._done, HandlerEnding(result, True, time.monotonic()))
         else:
             self._handlers.call(self._cancel)
 
@@ -137,12 +156,12 @@ class LoopCall:
         handlers.call(partial(self._begin, handlers))
 
     def _begin(self, handlers: HandlerLoop) -> None:
-        handlers.loop.create_task(self._run_on(handlers), name=self._name)
+        handlers.loop.create_task(self._run_on(handlers), name=self._task_name)
 
     async def _run_on(self, handlers: HandlerLoop) -> None:
         if self._take(handlers):
             self._task = asyncio.current_task()
-            await self._run(lambda result: handlers.home.post(partial(self._done, result)))
+            await self._run(lambda ending: handlers.home.post(partial(self._done, ending)))
 
     def _take(self, handlers: HandlerLoop | None = None) -> bool:
         """Return whether nobody took it before, nor moved it away from `handlers`."""
@@ -167,7 +186,7 @@ class LoopCall:
             result = self._results.completed(await self._handler(self._context))
         except BaseException as error:  # noqa: BLE001  # even SystemExit ends only the command
             result = self._results.failed(error)
-        done(result)
+        done(HandlerEnding(result, self._results.stopped, self._context.finished_at or time.monotonic()))
 
 
 class ThreadCall:
@@ -184,6 +203,7 @@ class ThreadCall:
         home: LoopMailbox,
     ) -> None:
         """`home` makes calls on the connection's loop."""
+        self.name = f"agent {context.type} handler"
         self._handler = handler
         self._context = context
         self._home = home
@@ -193,9 +213,7 @@ class ThreadCall:
         """Call the handler."""
         context = contextvars.copy_context()
         # A daemon thread, so that a function that never returns does not keep the process alive.
-        threading.Thread(
-            target=context.run, args=(self._run, done), name=f"agent {self._context.type} handler", daemon=True
-        ).start()
+        threading.Thread(target=context.run, args=(self._run, done), name=self.name, daemon=True).start()
 
     def stop(self) -> None:
         """Ask the handler to stop, through its context."""
@@ -203,14 +221,18 @@ class ThreadCall:
         self._context.stop()
 
     def _run(self, done: Done) -> None:
+        called = False
         try:
             if self._results.stopped:
                 raise asyncio.CancelledError
+            called = True
             bind_log_context(command_id=self._context.command_id, attempt=self._context.attempt)
             result = self._results.completed(_plain(self._handler(self._context)))
         except BaseException as error:  # noqa: BLE001  # as above
             result = self._results.failed(error)
-        self._home.post(partial(done, result))
+        stopped = self._context.noticed_stop or not called
+        ended_at = self._context.finished_at or time.monotonic()
+        self._home.post(partial(done, HandlerEnding(result, stopped, ended_at)))
 
 
 def _plain(value: object) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -39,6 +40,9 @@ class HandlerLoop:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._watchdog: asyncio.Task[None] | None = None
+        self._probe: asyncio.Event | None = None
+        self._probed_at = 0.0
+        self._worst_lag = 0.0
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -59,6 +63,23 @@ class HandlerLoop:
         answered = asyncio.Event()
         self.call(lambda: self.home.post(answered.set))
         return await finishes(answered.wait(), within)
+
+    async def lag(self, within: float) -> float:
+        """How late the loop has been since the last call, in seconds. Waits for at most `within` seconds."""
+        if self._thread is None:
+            return 0.0
+        if self._probe is None or self._probe.is_set():
+            self._probe, self._probed_at = asyncio.Event(), time.monotonic()
+            self.call(lambda: self.home.post(partial(self._probe_answered, time.monotonic())))
+        answered = await finishes(self._probe.wait(), within)
+        lag = self._worst_lag if answered else max(self._worst_lag, time.monotonic() - self._probed_at)
+        self._worst_lag = 0.0
+        return lag
+
+    def _probe_answered(self, at: float) -> None:
+        self._worst_lag = max(self._worst_lag, at - self._probed_at)
+        if self._probe:
+            self._probe.set()
 
     async def close(self) -> bool:
         """Cancel the tasks on the loop and end it; return False if a handler blocks it and it is abandoned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from distributor.agent.actions import StopCause
@@ -16,6 +17,12 @@ _STOPPED: Final = {
     StopCause.CANCELLED: (command_pb2.COMMAND_STATUS_CANCELLED, "cancelled", "stopped as asked"),
     StopCause.AGENT_STOPPED: (command_pb2.COMMAND_STATUS_CANCELLED, "agent_stopped", "the agent was stopped"),
     StopCause.TIME_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "time_limit", "it ran longer than its time limit"),
+    StopCause.IDLE_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "idle_limit", "it was silent for its idle limit"),
+    StopCause.ORPHANED: (
+        command_pb2.COMMAND_STATUS_TIMEOUT,
+        "orphaned",
+        "its agent stopped it after reaching no server for its orphan_after",
+    ),
     # Never sent: the server gave the command up.
     StopCause.DISOWNED: (command_pb2.COMMAND_STATUS_CANCELLED, "disowned", "the server gave it up"),
 }
@@ -65,14 +72,19 @@ def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
     return result
 
 
-def would_not_stop(held: RecordedCommand, cause: StopCause, seconds: float) -> gateway.Result:
-    """The result of a handler that did not stop within `seconds` of a request."""
+def would_not_stop(
+    held: RecordedCommand, cause: StopCause, seconds: float, survivors: Sequence[gateway.SurvivingProcess]
+) -> gateway.Result:
+    """The result of a handler that did not stop within `seconds` of a request, with what still runs."""
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
+    running = ", ".join(f"{survivor.name} ({survivor.pid})" for survivor in survivors)
     _set_reason(
         result,
         "would_not_stop",
-        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may still be running",
+        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may still be running: "
+        + running,
     )
+    result.survivors.extend(survivors)
     return result
 
 

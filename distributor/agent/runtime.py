@@ -22,6 +22,7 @@ from distributor.agent.actions import (
 from distributor.agent.command_context import Handler
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
+from distributor.agent.orphan_watch import OrphanWatch
 from distributor.agent.record import CommandRecord
 from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import AgentProfile, SessionState
@@ -50,6 +51,7 @@ class AgentRuntime:
         self._session = CurrentSession()
         self._table = table
         self._workload = Workload(table, self._record, self._session)
+        self._session.vitals = self._workload.vitals
         self._connection = ServerConnection(server, self._session, self._open_session, self._act, self._plan)
         self._connection.packer = packer
         self._leaving = ""
@@ -71,7 +73,10 @@ class AgentRuntime:
         self._session.open()
         connecting = asyncio.create_task(self._connection.run(), name="agent connection")
         leaver = asyncio.create_task(self._settle(), name="agent leaving")
-        watchdog = asyncio.create_task(LoopWatchdog().run(), name="loop watchdog")
+        watching = {asyncio.create_task(LoopWatchdog().run(), name="loop watchdog")}
+        if self._profile.orphan_after:
+            orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned)
+            watching.add(asyncio.create_task(orphans.run(), name="orphan watch"))
         try:
             done, _ = await asyncio.wait({connecting, leaver}, return_when=asyncio.FIRST_COMPLETED)
             if connecting in done:
@@ -83,10 +88,11 @@ class AgentRuntime:
                 self._workload.stop_all(StopCause.AGENT_STOPPED)
                 await self._workload.ended()
             finally:
-                connecting.cancel()
-                leaver.cancel()
-                watchdog.cancel()
-                await asyncio.wait({connecting, leaver, watchdog})
+                tasks = {connecting, leaver, *watching}
+                for task in tasks:
+                    task.cancel()
+                # Cancelled once: a second cancel would interrupt a stream that is being dropped.
+                await asyncio.wait(tasks)
                 await self._workload.close()
                 self._report_lost()
 
@@ -110,6 +116,9 @@ class AgentRuntime:
     async def other_work_ended(self) -> None:
         """Wait until only STOP commands run."""
         await self._workload.ended(excluded_types={STOP})
+
+    def _orphaned(self) -> None:
+        self._workload.stop_all(StopCause.ORPHANED, excluded_types={STOP})
 
     def _cancel_work(self) -> None:
         self._cancelling = True

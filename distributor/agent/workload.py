@@ -6,16 +6,19 @@ import asyncio
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, cast
 
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import AnyHandler, BlockingContext, BlockingHandler, CommandContext, Handler
-from distributor.agent.command_run import CommandRun
-from distributor.agent.current_session import CurrentSession
+from distributor.agent.command_run import CommandRun, RunLimits
+from distributor.agent.current_session import CurrentSession, host_load
 from distributor.agent.gateway_stream import now
 from distributor.agent.handler_call import LoopCall, ThreadCall
 from distributor.agent.handler_loop import HandlerLoop
 from distributor.agent.record import CommandRecord, RecordedCommand
+from distributor.agent.vitals import Silence, Vitals
+from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
 from distributor.tasks import stop_tasks
 from distributor.timeouts import Timeouts
@@ -28,6 +31,12 @@ STOP_GRACE_SECONDS = 5.0
 
 WATCH_SECONDS: Final = 0.05
 """Shortest time between two looks at a loop on which a handler did not stop."""
+
+LAG_WAIT_SECONDS: Final = 0.1
+"""How long a heartbeat waits for the handlers' loop to answer."""
+
+LAG_PROBLEM_SECONDS: Final = 1.0
+"""Lag of the handlers' loop that makes the agent degraded."""
 
 
 @dataclass(slots=True)
@@ -61,7 +70,8 @@ class Workload:
         self._blocked: list[HandlerLoop] = []
         self._loop_calls: dict[str, LoopCall] = {}
         self._watching: dict[CommandRun, asyncio.Task[None]] = {}
-        self._time_limits: Timeouts[CommandRun] = Timeouts(asyncio.get_running_loop(), _exceeded)
+        loop = asyncio.get_running_loop()
+        self._limits = RunLimits(Timeouts(loop, _exceeded), Timeouts(loop, CommandRun.check_idle))
         self._is_coroutine: dict[str, bool] = {}
         """By command type, for those called so far."""
         # Bound once: the logger of a module looks up its configuration for each line.
@@ -74,7 +84,8 @@ class Workload:
         if held is None:
             raise RuntimeError(f"command {command.command_id} is not in the record")
         run = self._runs[command.command_id] = self._run(assignment, held)
-        run.start(self._ended, self._released)
+        run.context.on_extend = self._extend_soon
+        run.start(self._ended, self._released, self._overdue)
         self._logger.debug("started", command_id=held.command_id, attempt=assignment.attempt, type=command.type)
 
     def stop(self, command_id: str, cause: StopCause) -> None:
@@ -83,6 +94,21 @@ class Workload:
         if run:
             logger.info("stopping", command_id=command_id, attempt=run.context.attempt, cause=cause.value)
             run.stop(cause)
+
+    async def vitals(self) -> Vitals:
+        """Measure how the agent is doing; takes at most LAG_WAIT_SECONDS."""
+        lag = await self._loop.lag(LAG_WAIT_SECONDS) if self._loop else 0.0
+        silences = [Silence(command_id, run.context.silence()) for command_id, run in self._runs.items()]
+        return Vitals(host_load(), lag, silences, self._problems(lag))
+
+    def _problems(self, lag: float) -> list[Reason]:
+        problems = []
+        if lag >= LAG_PROBLEM_SECONDS:
+            problems.append(Reason("handler_lag", f"the event loop of the handlers was {lag:.1f} s late"))
+        stuck = self._record.stuck + sum(run.overdue for run in self._runs.values())
+        if stuck:
+            problems.append(Reason("would_not_stop", f"handlers that do not stop: {stuck}"))
+        return problems
 
     def stop_all(self, cause: StopCause, excluded_types: Iterable[str] = ()) -> None:
         """Ask every command to end but those of `excluded_types`."""
@@ -104,7 +130,8 @@ class Workload:
         """End the handlers' loops. A blocked one is abandoned in its daemon thread."""
         await stop_tasks(self._watching.values())
         self._watching.clear()
-        self._time_limits.close()
+        self._limits.time.close()
+        self._limits.idle.close()
         loops = [*self._blocked, *([self._loop] if self._loop else [])]
         self._loop, self._blocked = None, []
         if not all(await asyncio.gather(*(loop.close() for loop in loops))):
@@ -119,13 +146,13 @@ class Workload:
         if not self._is_coroutine[command_type]:
             blocking = BlockingContext(assignment, held.window, self._session)
             thread_call = ThreadCall(cast(BlockingHandler, handler), blocking, held, most, self._session.home)
-            return CommandRun(held, blocking, thread_call, grace, self._time_limits)
+            return CommandRun(held, blocking, thread_call, grace, self._limits)
         loop = None if command_type in self._table.inline else self._handler_loop()
         context = CommandContext(assignment, held.window, self._session, loop.loop if loop else None)
         call = LoopCall(cast(Handler, handler), context, held, most, loop)
         if loop:
             self._loop_calls[held.command_id] = call
-        return CommandRun(held, context, call, grace, self._time_limits)
+        return CommandRun(held, context, call, grace, self._limits)
 
     def _handler_loop(self) -> HandlerLoop:
         if self._loop is None:
@@ -138,18 +165,45 @@ class Workload:
 
     def _ended(self, run: CommandRun, result: gateway.Result) -> None:
         command_id = run.held.command_id
-        del self._runs[command_id]
-        call = self._loop_calls.pop(command_id, None)
         if run.abandoned:
             self._record.stuck += not run.held.control
-            if call is not None and call.handlers is self._loop:
-                if run.blocks_its_loop:
-                    self._replace_loop(command_id)
-                else:
-                    grace = self._table.grace_of(run.context.type)
-                    self._watching[run] = asyncio.create_task(self._watch(command_id, max(grace, WATCH_SECONDS)))
+            self._keep_loop_free(run)
+        else:
+            self._stop_watching(run)
+        del self._runs[command_id]
+        self._loop_calls.pop(command_id, None)
         self._record.finish(result)
         self._session.finished(command_id, now())
+
+    def _overdue(self, run: CommandRun) -> None:
+        self._keep_loop_free(run)
+        self._session.could_not_stop(run.held.command_id, run.survivors)
+
+    def _keep_loop_free(self, run: CommandRun) -> None:
+        """Let new commands run although a handler on the loop does not stop."""
+        command_id = run.held.command_id
+        call = self._loop_calls.get(command_id)
+        if call is None or call.handlers is not self._loop or run in self._watching:
+            return
+        if run.blocks_its_loop:
+            self._replace_loop(command_id)
+        else:
+            grace = self._table.grace_of(run.context.type)
+            self._watching[run] = asyncio.create_task(self._watch(command_id, max(grace, WATCH_SECONDS)))
+
+    def _stop_watching(self, run: CommandRun) -> None:
+        watch = self._watching.pop(run, None)
+        if watch:
+            watch.cancel()
+
+    def _extend_soon(self, command_id: str, time_limit: float) -> None:
+        """Extend a run; called on any thread."""
+        self._session.home.post(partial(self._extend, command_id, time_limit))
+
+    def _extend(self, command_id: str, time_limit: float) -> None:
+        run = self._runs.get(command_id)
+        if run and run.extend(time_limit):
+            self._session.extended(command_id)
 
     async def _watch(self, command_id: str, seconds: float) -> None:
         """Replace the handlers' loop should a handler that did not stop block it later."""
@@ -169,9 +223,7 @@ class Workload:
                 call.move(self._handler_loop())
 
     def _released(self, run: CommandRun) -> None:
-        watch = self._watching.pop(run, None)
-        if watch:
-            watch.cancel()
+        self._stop_watching(run)
         self._record.stuck -= not run.held.control
         self._session.room_changed(now())
 

@@ -36,6 +36,9 @@ NAME: Final = "command-agent"
     help="Allow EXEC to start only the programs given. Repeatable.",
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of this agent. Repeatable.")
+@click.option(
+    "--orphan-after", type=float, metavar="SECONDS", help="Stop all work once no server has answered for so long."
+)
 @LOG_FORMAT
 @LOG_LEVEL
 @config_option("an [agent] table")
@@ -68,6 +71,7 @@ def build_agent(settings: AgentSettings) -> Agent:
         labels=settings.labels,
         exec_policy=policy,
     )
+    agent.orphan_after = settings.orphan_after
     agent.compression = Compression(settings.compression == "gzip", settings.compression_threshold)
     return agent
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from distributor.model.command import AGENT_ID_PATTERN
+from distributor.model.command import AGENT_ID_PATTERN, MAX_DURATION_MS
 from distributor.settings.values import (
     Address,
     CompressionMethod,
@@ -22,6 +22,9 @@ from distributor.settings.values import (
     ThresholdBytes,
 )
 
+MIN_ORPHAN_AFTER: Final = 30.0
+"""Three heartbeat intervals: less would take an agent for an orphan between two answers."""
+
 
 def hostname_as_agent_id() -> str:
     """Return the host name, with hyphens in place of characters that agent ids must not contain."""
@@ -32,6 +35,12 @@ def _check_agent_id(agent_id: str) -> str:
     if not AGENT_ID_PATTERN.fullmatch(agent_id):
         raise ValueError("must be 1 to 128 of A-Z a-z 0-9 . _ -")
     return agent_id
+
+
+def _check_orphan_after(seconds: float) -> float:
+    if 0 < seconds < MIN_ORPHAN_AFTER:
+        raise ValueError(f"must be 0, or at least {MIN_ORPHAN_AFTER:g}: a server answers every heartbeat interval")
+    return seconds
 
 
 class AgentSettings(SettingsGroup):
@@ -59,6 +68,13 @@ class AgentSettings(SettingsGroup):
         json_schema_extra={"shown_default": "empty"},
     )
     stop_grace: Grace = Field(5.0, description="Seconds between SIGTERM and SIGKILL when a command is stopped.")
+    orphan_after: Annotated[float, AfterValidator(_check_orphan_after)] = Field(
+        0.0,
+        ge=0,
+        le=MAX_DURATION_MS / 1_000,
+        allow_inf_nan=False,
+        description="Seconds without an answer from a server until all work is stopped: 0 for never, or 30 or more.",
+    )
     compression: CompressionMethod = Field(
         "gzip",
         description="Compress messages with params, results or output: `gzip` if the server accepts it, or `off`.",

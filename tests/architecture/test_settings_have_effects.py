@@ -85,6 +85,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "allowed_programs": "test_only_allowed_programs_run",
         "labels": "test_what_it_says_of_itself_comes_from_its_settings",
         "stop_grace": "test_nothing_is_left_running_when_the_agent_is_cancelled",
+        "orphan_after": "test_an_agent_without_a_server_stops_its_work_and_reports_it_later",
         "compression": "test_compression_of_the_agent_comes_from_its_settings",
         "compression_threshold": "test_compression_of_the_agent_comes_from_its_settings",
         "log_format": "test_content_is_withheld",

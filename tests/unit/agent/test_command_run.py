@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn, cast
 
 import pytest
 
+from distributor.agent import result as results
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import CommandContext, CommandFailed, Handler
-from distributor.agent.command_run import CommandRun
+from distributor.agent.command_run import CommandRun, RunLimits
 from distributor.agent.current_session import CurrentSession
-from distributor.agent.handler_call import LoopCall
+from distributor.agent.handler_call import HandlerEnding, LoopCall
 from distributor.agent.record import RecordedCommand
 from distributor.timeouts import Timeouts
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -32,17 +35,28 @@ class Run:
         time_limit: float | None = None,
         session: CurrentSession | None = None,
         stop_grace: float = 3_600.0,
+        idle_limit: float | None = None,
     ) -> None:
         self.results: list[gateway.Result] = []
         self.held = RecordedCommand("a", "lease")
-        self.context = CommandContext(
-            assignment("a", time_limit=time_limit), self.held.window, session or CurrentSession()
-        )
+        given = assignment("a", time_limit=time_limit)
+        if idle_limit is not None:
+            given.command.idle_limit.FromNanoseconds(int(idle_limit * 1e9))
+        self.context = CommandContext(given, self.held.window, session or CurrentSession())
         call = LoopCall(handler, self.context, self.held, 1_000, None)
-        limits: Timeouts[CommandRun] = Timeouts(asyncio.get_running_loop(), lambda run: run.stop(StopCause.TIME_LIMIT))
+        loop = asyncio.get_running_loop()
+        limits = RunLimits(
+            Timeouts(loop, lambda run: run.stop(StopCause.TIME_LIMIT)), Timeouts(loop, CommandRun.check_idle)
+        )
         self.run = CommandRun(self.held, self.context, call, stop_grace, limits)
-        self.released = asyncio.Event()
-        self.run.start(lambda _, result: self.results.append(result), lambda _: self.released.set())
+        self.context.on_extend = lambda _, limit: self.extensions.append(limit)
+        self.extensions: list[float] = []
+        self.released, self.overdue = asyncio.Event(), asyncio.Event()
+        self.run.start(
+            lambda _, result: self.results.append(result),
+            lambda _: self.released.set(),
+            lambda _: self.overdue.set(),
+        )
 
     async def ended(self) -> tuple[str, str]:
         """Status and reason code of the only result."""
@@ -271,3 +285,176 @@ async def test_a_handler_that_swallows_its_cancel_fails_after_the_grace_and_is_r
     release.set()
     await run.released.wait()
     assert len(run.results) == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "stopped", "after", "ends_as"),
+    [
+        (StopCause.CANCELLED, False, False, ("COMPLETED", "")),
+        (StopCause.CANCELLED, False, True, ("COMPLETED", "")),  # it never noticed the request
+        (StopCause.CANCELLED, True, True, ("CANCELLED", "cancelled")),
+        (StopCause.CANCELLED, True, False, ("COMPLETED", "")),  # its work was done, the report was interrupted
+        (StopCause.AGENT_STOPPED, False, True, ("COMPLETED", "")),
+        (StopCause.TIME_LIMIT, False, False, ("COMPLETED", "")),
+        (StopCause.TIME_LIMIT, False, True, ("TIMEOUT", "time_limit")),
+        (StopCause.IDLE_LIMIT, True, True, ("TIMEOUT", "idle_limit")),
+        (StopCause.ORPHANED, True, True, ("TIMEOUT", "orphaned")),
+    ],
+)
+async def test_who_was_first_decides_between_a_result_and_a_request_to_stop(
+    cause: StopCause, stopped: bool, after: bool, ends_as: tuple[str, str]
+) -> None:
+    async def handler(command: CommandContext) -> object:
+        await asyncio.Event().wait()
+        return None
+
+    run = Run(handler)
+    before = time.monotonic()
+    run.run.stop(cause)
+    run.run._done(HandlerEnding(results.completed(run.held, 1, 1_000), stopped, time.monotonic() if after else before))
+    assert await run.ended() == ends_as
+
+
+async def test_a_handler_whose_work_was_done_keeps_its_outcome() -> None:
+    reporting = asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        command.finished()
+        with contextlib.suppress(asyncio.CancelledError):
+            reporting.set()
+            await asyncio.Event().wait()
+        return "done"
+
+    run = Run(handler)
+    await reporting.wait()
+    run.run.stop(StopCause.CANCELLED)
+    assert await run.ended() == ("COMPLETED", "")
+
+
+async def test_silence_beyond_the_idle_limit_is_a_timeout() -> None:
+    async def handler(command: CommandContext) -> object:
+        await asyncio.Event().wait()
+        return None
+
+    began = time.monotonic()
+    assert await Run(handler, idle_limit=0.2).ended() == ("TIMEOUT", "idle_limit")
+    assert time.monotonic() - began >= 0.2
+
+
+@pytest.mark.parametrize("sign", ["output", "progress"])
+async def test_output_and_progress_are_signs_of_life(sign: str) -> None:
+    async def handler(command: CommandContext) -> object:
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            if sign == "output":
+                await command.output(b".")
+            else:
+                command.progress()
+        return None
+
+    assert await Run(handler, idle_limit=0.4).ended() == ("COMPLETED", "")
+
+
+async def test_a_handler_whose_output_waits_for_room_is_not_silent() -> None:
+    session = CurrentSession()
+
+    async def handler(command: CommandContext) -> object:
+        await command.output(b"x" * (session.output_limit + 1))
+        return None
+
+    run = Run(handler, session=session, idle_limit=0.05)
+    await asyncio.sleep(0.2)
+    assert run.results == []
+    run.held.window.acknowledge(session.output_limit)
+    run.context.notify_room()
+    assert await run.ended() == ("COMPLETED", "")
+
+
+async def test_an_extended_run_goes_on_past_its_first_limit_and_ends_at_the_new_one() -> None:
+    entered = asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        entered.set()
+        await asyncio.Event().wait()
+        return None
+
+    run = Run(handler, time_limit=0.1)
+    await entered.wait()
+    began = time.monotonic()
+    run.context.extend(0.3)
+    (limit,) = run.extensions
+    assert run.context.time_limit == limit
+    assert run.run.extend(limit)
+    assert run.held.extended_limit == limit
+    assert await run.ended() == ("TIMEOUT", "time_limit")
+    assert time.monotonic() - began >= 0.3
+    assert not run.run.extend(60.0)
+
+
+async def test_an_extension_never_shortens_and_has_a_bound() -> None:
+    async def handler(command: CommandContext) -> object:
+        command.extend(1.0)
+        command.extend(1e9)
+        return None
+
+    run = Run(handler, time_limit=60.0)
+    await run.ended()
+    assert run.extensions == [30 * 86_400]
+    with pytest.raises(ValueError, match="more than 0 seconds"):
+        run.context.extend(0)
+
+
+async def test_a_run_without_a_time_limit_stays_without_one() -> None:
+    async def handler(command: CommandContext) -> object:
+        command.extend(1.0)
+        return None
+
+    run = Run(handler)
+    await run.ended()
+    assert (run.extensions, run.context.time_limit) == ([], None)
+
+
+async def test_a_cancelled_handler_that_does_not_stop_runs_until_it_does() -> None:
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        entered.set()
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        return "late"
+
+    run = Run(handler, stop_grace=0.01)
+    await entered.wait()
+    run.run.stop(StopCause.CANCELLED)
+    await run.overdue.wait()
+    assert run.results == []
+    (survivor,) = run.run.survivors
+    assert (survivor.pid, survivor.name) == (os.getpid(), "PING handler on the agent's event loop")
+    run.overdue.clear()
+    run.run.stop(StopCause.CANCELLED)
+    assert run.overdue.is_set(), "a repeated cancel is answered again"
+    release.set()
+    assert await run.ended() == ("CANCELLED", "cancelled")
+    assert not run.run.abandoned
+
+
+async def test_an_overdue_handler_is_abandoned_when_the_agent_leaves() -> None:
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        entered.set()
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        return "late"
+
+    run = Run(handler, stop_grace=0.01)
+    await entered.wait()
+    run.run.stop(StopCause.CANCELLED)
+    await run.overdue.wait()
+    run.run.stop(StopCause.AGENT_STOPPED)
+    assert await run.ended() == ("FAILED", "would_not_stop")
+    assert [survivor.pid for survivor in run.results[0].survivors] == [os.getpid()]
+    release.set()
+    await run.released.wait()

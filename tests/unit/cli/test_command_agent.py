@@ -31,12 +31,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[AgentSettings]:
 
 def test_arguments_become_settings(built: list[AgentSettings]) -> None:
     arguments = (
-        "--agent-id=a1 --server=10.0.0.1:5 --capacity=3 --allow-exec --allow-program=ls --allow-program=/bin/cat"
+        "--agent-id=a1 --server=10.0.0.1:5 --capacity=3 --allow-exec --allow-program=ls --allow-program=/bin/cat "
+        "--orphan-after=90"
     )
     outcome = CliRunner().invoke(command_agent.main, [*arguments.split(), "--label=a=1,2", "--label=b=2"])
     assert outcome.exit_code == 0, outcome.output
     (settings,) = built
     assert (settings.agent_id, settings.server, settings.capacity) == ("a1", "10.0.0.1:5", 3)
+    assert settings.orphan_after == 90
     assert (settings.allow_exec, settings.allowed_programs) == (True, ("ls", "/bin/cat"))
     assert settings.labels == {"a": "1,2", "b": "2"}
 
@@ -57,6 +59,7 @@ def test_what_is_not_given_is_left_to_the_other_sources(
     [
         ("--agent=bad id", "must be 1 to 128 of A-Z a-z 0-9 . _ -"),
         ("--capacity=0", "--capacity must be greater than or equal to 1"),
+        ("--orphan-after=29", "--orphan-after must be 0, or at least 30: a server answers every heartbeat interval"),
         ("--server=nowhere", "must be host:port"),
         ("--label=nothing", "--label must be name=value, not 'nothing'"),
         ("--agent=", "--agent must be 1 to 128"),
@@ -84,3 +87,7 @@ def test_compression_of_the_agent_comes_from_its_settings() -> None:
     settings = AgentSettings(agent_id="a1", compression="off", compression_threshold=5_000)
     assert command_agent.build_agent(settings).compression == Compression(enabled=False, threshold_bytes=5_000)
     assert command_agent.build_agent(AgentSettings(agent_id="a1")).compression == Compression()
+
+
+def test_orphan_after_reaches_the_agent() -> None:
+    assert command_agent.build_agent(AgentSettings(agent_id="a1", orphan_after=90)).orphan_after == 90

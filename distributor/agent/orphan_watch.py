@@ -1,0 +1,45 @@
+"""Stops all work of an agent that has reached no server for too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.gateway_stream import now
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+
+class OrphanWatch:
+    """A background loop. The time counts from when the latest answered heartbeat was *sent*.
+
+    The server counts from when it received the heartbeat, so it never believes that the agent has stopped earlier than
+    it has.
+    """
+
+    def __init__(self, after: float, session: CurrentSession, orphaned: Callable[[], None]) -> None:
+        """Call `orphaned` after `after` seconds without a server, and again after each further time."""
+        self._after = after
+        self._session = session
+        self._orphaned = orphaned
+        self._counts_from = now()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await asyncio.sleep(max(0.0, self.due() - now()))
+            self.run_once()
+
+    def due(self) -> float:
+        """When the agent is an orphan unless a heartbeat is answered before, by the agent's clock."""
+        return max(self._counts_from, self._session.answered_at) + self._after
+
+    def run_once(self) -> None:
+        """Report the agent as orphaned if it is."""
+        moment = now()
+        if moment >= self.due():
+            self._counts_from = moment
+            logger.error("no server was reachable for too long, stopping all work", seconds=self._after)
+            self._orphaned()
