@@ -18,6 +18,7 @@ _FIELDS: Final = {
     "type": "commandType",
     "priority": "priority",
     "time_limit": "timeLimitSeconds",
+    "idle_limit": "idleLimitSeconds",
     "queue_ttl": "queueTtlSeconds",
     "command_id": "commandId",
     "idempotency_key": "idempotencyKey",

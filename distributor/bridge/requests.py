@@ -192,6 +192,7 @@ def _queue(fields: Fields) -> Queue:
         params,
         priority=read.priority(fields.get("priority", "normal")),
         time_limit_seconds=read.seconds(fields, "timeLimitSeconds", "TIME_LIMIT_OUT_OF_RANGE"),
+        idle_limit_seconds=read.seconds(fields, "idleLimitSeconds", "IDLE_LIMIT_OUT_OF_RANGE"),
         queue_ttl_seconds=read.seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
         offline=OfflinePolicy(offline),
         idempotency_key=read.text(fields, "idempotencyKey"),

@@ -67,6 +67,8 @@ def wire_request(request: CommandRequest, idempotency_key: str) -> command_servi
         command.priority = _int32(request.priority, "command.priority")
     if request.time_limit_seconds is not None:
         command.time_limit.CopyFrom(_duration(request.time_limit_seconds, "command.time_limit"))
+    if request.idle_limit_seconds is not None:
+        command.idle_limit.CopyFrom(_duration(request.idle_limit_seconds, "command.idle_limit"))
     if request.queue_ttl_seconds is not None:
         command.queue_ttl.CopyFrom(_duration(request.queue_ttl_seconds, "command.queue_ttl"))
     wire = command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
@@ -121,6 +123,7 @@ def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, param
         queue_ttl_ms=wire.queue_ttl.ToMilliseconds(),
         offline=OFFLINE_FROM_WIRE.get(wire.offline_policy, OfflinePolicy.QUEUE),
         max_runs=wire.max_runs,
+        idle_limit_ms=wire.idle_limit.ToMilliseconds(),
     )
 
 

@@ -86,7 +86,10 @@ class CommandState(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: its state and the original request. `params` are retained as long as the result."""
+    """A command: its state and the original request. `params` are retained as long as the result.
+
+    `idle_limit_ms` is 0 for no limit.
+    """
 
     state: CommandState
     params: Mapping[str, JsonValue]
@@ -94,6 +97,7 @@ class Command(NamedTuple):
     queue_ttl_ms: int
     offline: OfflinePolicy
     max_runs: int
+    idle_limit_ms: int = 0
 
     @property
     def command_id(self) -> str:

@@ -38,8 +38,9 @@ class QueueOutcome(StrEnum):
 class CommandRequest:
     """One command to queue for one agent. None means the server's default.
 
-    `params` go to the handler. `time_limit_seconds` bounds the run, `queue_ttl_seconds` the time in the queue. The same
-    `idempotency_key` with the same command queues once; without one the client mints a key for its own retries.
+    `params` go to the handler. `time_limit_seconds` bounds the run, `idle_limit_seconds` the time that it may give no
+    sign of life (there is no default), `queue_ttl_seconds` the time in the queue. The same `idempotency_key` with the
+    same command queues once; without one the client mints a key for its own retries.
     """
 
     agent_id: str
@@ -51,6 +52,7 @@ class CommandRequest:
     offline: OfflinePolicy = OfflinePolicy.QUEUE
     max_runs: int | None = None
     idempotency_key: str = ""
+    idle_limit_seconds: float | None = None
 
 
 class NewCommand(NamedTuple):
@@ -74,6 +76,7 @@ class NewCommand(NamedTuple):
     max_runs: int = 1
     idempotency_key: str = ""
     digest: str = ""
+    idle_limit_ms: int | None = None
 
 
 class Enqueued(NamedTuple):
@@ -104,6 +107,8 @@ def check_new_command(new: NewCommand, limits: CommandLimits) -> None:
         raise _out_of_range("command.priority", "PRIORITY_OUT_OF_RANGE", new.priority, 0, MAX_PRIORITY)
     if not 1 <= new.time_limit_ms <= MAX_DURATION_MS:
         raise _out_of_range("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", new.time_limit_ms, 1, MAX_DURATION_MS)
+    if new.idle_limit_ms is not None and not 1 <= new.idle_limit_ms <= MAX_DURATION_MS:
+        raise _out_of_range("command.idle_limit", "IDLE_LIMIT_OUT_OF_RANGE", new.idle_limit_ms, 1, MAX_DURATION_MS)
     if not 1 <= new.queue_ttl_ms <= MAX_DURATION_MS:
         raise _out_of_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", new.queue_ttl_ms, 1, MAX_DURATION_MS)
     if not 1 <= new.max_runs <= MAX_RUNS:

@@ -76,6 +76,7 @@ def new_command(
         command.max_runs,
         message.idempotency_key,
         digest,
+        _milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
     )
 
 

@@ -61,6 +61,7 @@ def command_document(command: Command) -> Document:
     return state_document(command.state) | {
         "params": command.params,
         "timeLimitSeconds": seconds_of(command.time_limit_ms),
+        "idleLimitSeconds": seconds_of(command.idle_limit_ms) if command.idle_limit_ms else None,
         "queueTtlSeconds": seconds_of(command.queue_ttl_ms),
         "offline": command.offline.value,
         "maxRuns": command.max_runs,

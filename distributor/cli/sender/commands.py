@@ -156,14 +156,15 @@ class SendCommand(click.Command):
 @click.option(
     "--input",
     type=arguments.INPUT_FILE,
-    help="Queue a command per line: JSON with agentId, type, params, priority, timeLimitSeconds, queueTtlSeconds, "
-    "offline, maxRuns, idempotencyKey. Options apply to what a line leaves out. - is standard input.",
+    help="Queue a command per line: JSON with agentId, type, params, priority, timeLimitSeconds, idleLimitSeconds, "
+    "queueTtlSeconds, offline, maxRuns, idempotencyKey. Options apply to what a line leaves out. - is standard input.",
 )
 @click.option(
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"
 )
 @click.option("--priority", type=arguments.PRIORITY, help="0 to 100, low, normal or high; higher goes first.")
 @click.option("--time-limit", type=arguments.DURATION, help="Time limit of each run.")
+@click.option("--idle-limit", type=arguments.DURATION, help="Maximum time without output or progress. [default: none]")
 @click.option("--queue-ttl", type=arguments.DURATION, help="Maximum time in the queue.")
 @click.option("--offline", type=_one_of(OfflinePolicy), help="What to do if the agent is not connected.")
 @click.option(

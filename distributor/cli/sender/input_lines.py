@@ -87,6 +87,11 @@ def _seconds(value: object) -> float:
     return value
 
 
+def _seconds_or_null(value: object) -> float | None:
+    """Documents have null for no limit."""
+    return None if value is None else _seconds(value)
+
+
 def _max_runs(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"must be a whole number, not {json.dumps(value)}")
@@ -107,6 +112,7 @@ _NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
     "params": ("params", _params),
     "priority": ("priority", _text_or_number(arguments.parse_priority)),
     "timeLimitSeconds": ("time_limit_seconds", _seconds),
+    "idleLimitSeconds": ("idle_limit_seconds", _seconds_or_null),
     "queueTtlSeconds": ("queue_ttl_seconds", _seconds),
     "offline": ("offline", _text(_offline)),
     "maxRuns": ("max_runs", _max_runs),

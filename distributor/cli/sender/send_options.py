@@ -69,6 +69,7 @@ class SendOptions:
     repeat: int
     priority: int | None
     time_limit: float | None
+    idle_limit: float | None
     queue_ttl: float | None
     offline: str | None
     idempotency_key: str | None
@@ -115,6 +116,7 @@ class SendOptions:
             "type": self.type or ("EXEC" if self.argv else None),
             "priority": self.priority,
             "time_limit_seconds": self.time_limit,
+            "idle_limit_seconds": self.idle_limit,
             "queue_ttl_seconds": self.queue_ttl,
             "offline": OfflinePolicy(self.offline) if self.offline else None,
             "idempotency_key": self.idempotency_key,

@@ -146,6 +146,7 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("priority", str(state.priority)),
         ("attempt", str(state.attempt)),
         ("time limit", span_text(command.time_limit_ms)),
+        ("idle limit", span_text(command.idle_limit_ms) if command.idle_limit_ms else ""),
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("leftovers", leftovers_text(result) if result else ""),

@@ -48,11 +48,11 @@ export class Api {
    */
   async command(commandId, signal) {
     const { command, result } = await this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
-    const { params, timeLimitSeconds, queueTtlSeconds, offline } = command;
+    const { params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline } = command;
     return {
       command: commandOf(command),
       params,
-      ...(params && { timeLimitSeconds, queueTtlSeconds, offline }),
+      ...(params && { timeLimitSeconds, idleLimitSeconds: idleLimitSeconds ?? undefined, queueTtlSeconds, offline }),
       result: result && resultOf(result),
     };
   }

@@ -9,12 +9,13 @@
  * @property {string} priority
  * @property {string} offline
  * @property {string} timeLimitSeconds
+ * @property {string} idleLimitSeconds
  * @property {string} queueTtlSeconds
  * @typedef {Record<string, string>} Problems  by field; `""` for problems of no single field
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
- *   queueTtlSeconds?: number, offline?: string}} Sent
+ *   idleLimitSeconds?: number, queueTtlSeconds?: number, offline?: string}} Sent
  *   a command as read from `/api`; params are null while the server is unavailable
  */
 
@@ -33,10 +34,11 @@ const DEFAULTS = {
   priority: "normal",
   offline: "queue",
   timeLimitSeconds: "",
+  idleLimitSeconds: "",
   queueTtlSeconds: "",
 };
 
-const LIMITS = /** @type {const} */ (["timeLimitSeconds", "queueTtlSeconds"]);
+const LIMITS = /** @type {const} */ (["timeLimitSeconds", "idleLimitSeconds", "queueTtlSeconds"]);
 
 export class SendForm {
   /** @param {Partial<Draft>} initial */
@@ -133,7 +135,7 @@ export class SendForm {
 }
 
 /** The fields of a `command:request` that repeats a command. @param {Sent} sent  with its params */
-export function repeatRequest({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
+export function repeatRequest({ command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline }) {
   const { agentId, type, priority } = command;
   return {
     agentId,
@@ -142,6 +144,7 @@ export function repeatRequest({ command, params, timeLimitSeconds, queueTtlSecon
     priority,
     ...(offline && { offline }),
     ...(timeLimitSeconds && { timeLimitSeconds }),
+    ...(idleLimitSeconds && { idleLimitSeconds }),
     ...(queueTtlSeconds && { queueTtlSeconds }),
   };
 }
@@ -152,7 +155,7 @@ export function repeatRequest({ command, params, timeLimitSeconds, queueTtlSecon
  * @returns {Partial<Draft>}
  * @throws {Error} if its params are unknown
  */
-export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, offline }) {
+export function draftOf({ command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline }) {
   if (!params) throw new Error("the server is unavailable");
   const { line, rest } = draftParams(command.type, params);
   return {
@@ -163,6 +166,7 @@ export function draftOf({ command, params, timeLimitSeconds, queueTtlSeconds, of
     priority: PRIORITY_NAMES.get(command.priority) ?? String(command.priority),
     ...(offline && { offline }),
     timeLimitSeconds: String(timeLimitSeconds ?? ""),
+    idleLimitSeconds: String(idleLimitSeconds ?? ""),
     queueTtlSeconds: String(queueTtlSeconds ?? ""),
   };
 }

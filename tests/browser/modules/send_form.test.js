@@ -95,10 +95,11 @@ export const tests = {
       command: { commandId: "1", agentId: "a", type: "PING", priority: 75, state: "timeout" },
       params: { x: 1 },
       timeLimitSeconds: 7200,
+      idleLimitSeconds: 30,
       queueTtlSeconds: 60,
       offline: "fail",
     };
-    const limits = { timeLimitSeconds: 7200, queueTtlSeconds: 60 };
+    const limits = { timeLimitSeconds: 7200, idleLimitSeconds: 30, queueTtlSeconds: 60 };
     same(repeatRequest(sent), {
       ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: 75 },
       offline: "fail",

@@ -48,6 +48,7 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
         {"argv": ["echo", "hi"], "env": {"A": "1"}, "count": 3, "ratio": 0.5, "on": True, "none": None},
         priority=0,
         time_limit_seconds=1.5,
+        idle_limit_seconds=0.5,
         queue_ttl_seconds=60,
         offline=OfflinePolicy.FAIL,
         max_runs=2,
@@ -60,7 +61,7 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
     assert command.params == request.params
     assert isinstance(command.params["count"], int)
     assert (state.agent_id, state.type, state.priority, command.max_runs) == ("a1", "EXEC", 0, 2)
-    assert (command.time_limit_ms, command.queue_ttl_ms) == (1_500, 60_000)
+    assert (command.time_limit_ms, command.idle_limit_ms, command.queue_ttl_ms) == (1_500, 500, 60_000)
     assert command.offline is OfflinePolicy.FAIL
     assert state.status is CommandStatus.QUEUED
     assert begun_ms <= state.receipts.queued_ms <= now_ms()

@@ -82,6 +82,7 @@ AGENT_ID = ("command.agent_id", "INVALID_AGENT_ID", "1 to 128 of A-Z a-z 0-9 . _
 TYPE = ("command.type", "INVALID_TYPE", "a letter and up to 63 of A-Z a-z 0-9 . _ -")
 PRIORITY = ("command.priority", "PRIORITY_OUT_OF_RANGE", "0 to 100")
 TIME_LIMIT = ("command.time_limit", "TIME_LIMIT_OUT_OF_RANGE", "1 to 2,592,000,000 ms")
+IDLE_LIMIT = ("command.idle_limit", "IDLE_LIMIT_OUT_OF_RANGE", "1 to 2,592,000,000 ms")
 QUEUE_TTL = ("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", "1 to 2,592,000,000 ms")
 DURATION = ("INVALID_DURATION", "nanos must be within ±999,999,999 and have the sign of seconds")
 TIME = ("INVALID_TIMESTAMP", "a time in the years 1 to 9999")
@@ -161,6 +162,8 @@ MISTAKES = [
     asking("negative time limit", "QueueCommand", with_duration("time_limit", seconds=-1), *TIME_LIMIT),
     asking("no time at all", "QueueCommand", with_duration("time_limit"), *TIME_LIMIT),
     asking("huge time limit", "QueueCommand", with_duration("time_limit", seconds=315_576_000_000), *TIME_LIMIT),
+    asking("zero idle limit", "QueueCommand", with_duration("idle_limit"), *IDLE_LIMIT),
+    asking("huge idle limit", "QueueCommand", with_duration("idle_limit", seconds=2_592_001), *IDLE_LIMIT),
     asking("negative queue TTL", "QueueCommand", with_duration("queue_ttl", nanos=-1_000_000), *QUEUE_TTL),
     asking("huge queue TTL", "QueueCommand", with_duration("queue_ttl", seconds=2_592_001), *QUEUE_TTL),
     queueing("too many runs", *MAX_RUNS, max_runs=101),

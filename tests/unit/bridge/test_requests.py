@@ -156,7 +156,7 @@ def test_offsets_that_are_none(offset: object) -> None:
     assert caught.value.field == "output[0].offset"
 
 
-@pytest.mark.parametrize("name", ["timeLimitSeconds", "queueTtlSeconds"])
+@pytest.mark.parametrize("name", ["timeLimitSeconds", "idleLimitSeconds", "queueTtlSeconds"])
 @pytest.mark.parametrize("given", [0, -1, 1e-12, 2_592_001, 1e400, int("9" * 400), True, "60", []])
 def test_seconds_that_are_none(name: str, given: object) -> None:
     with pytest.raises(InvalidArgument, match=f"^{name} must be 0.001 to 2,592,000 seconds, not ") as caught:
@@ -166,8 +166,8 @@ def test_seconds_that_are_none(name: str, given: object) -> None:
 
 @pytest.mark.parametrize("given", [0.001, 1, 2_592_000])
 def test_seconds(given: float) -> None:
-    request = parsed("command:request", agentId="a", commandType="PING", timeLimitSeconds=given)
-    assert request.command.time_limit_seconds == given
+    request = parsed("command:request", agentId="a", commandType="PING", timeLimitSeconds=given, idleLimitSeconds=given)
+    assert request.command.time_limit_seconds == request.command.idle_limit_seconds == given
 
 
 @pytest.mark.parametrize("field", ["priority", "timeLimitSeconds", "agentId", "params"])

@@ -278,7 +278,7 @@ function facts(app, command) {
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? plural(command.attempt, "delivery", "deliveries") : "not delivered yet"),
       command.cancelRequested && fact("Cancel", `requested at ${localTime(command.cancelRequested, app.now)}`),
-      limits(app.detail?.sent?.timeLimitSeconds, app.detail?.sent?.queueTtlSeconds),
+      limits(app.detail?.sent),
       params && paramsDetails(command.commandId, params),
     ),
   );
@@ -299,10 +299,12 @@ function paramsDetails(commandId, params) {
   ];
 }
 
-/** @param {number | undefined} run  in seconds @param {number | undefined} wait */
-function limits(run, wait) {
+/** @param {import("../send_form.js").Sent | undefined} sent */
+function limits(sent) {
+  const { timeLimitSeconds: run, idleLimitSeconds: idle, queueTtlSeconds: wait } = sent ?? {};
   return [
     run !== undefined && fact("Time limit", duration(run * 1000)),
+    idle !== undefined && fact("Idle limit", duration(idle * 1000)),
     wait !== undefined && fact("Queue limit", duration(wait * 1000)),
   ];
 }

@@ -51,6 +51,7 @@ export function sendView(app) {
         "div",
         { class: "form-row" },
         text(app, "timeLimitSeconds", "Time limit (seconds)", { placeholder: "300", inputmode: "decimal" }),
+        text(app, "idleLimitSeconds", "Idle limit (seconds)", { placeholder: "none", inputmode: "decimal" }),
         text(app, "queueTtlSeconds", "Queue limit (seconds)", { placeholder: "86400", inputmode: "decimal" }),
       ),
       h(

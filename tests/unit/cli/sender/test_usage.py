@@ -57,6 +57,7 @@ def _something_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*SEND, "--priority=urgent"], "not 'urgent'"),
         ([*SEND, "--priority=٣"], "must be 0 to 100"),
         ([*SEND, "--time-limit=0"], "'--time-limit': must be 1ms to 30d, not '0'"),
+        ([*SEND, "--idle-limit=0"], "'--idle-limit': must be 1ms to 30d, not '0'"),
         ([*SEND, "--time-limit=-5s"], "must be a duration such as 500ms, 30s, 5m, 2h or 1d, not '-5s'"),
         ([*SEND, "--time-limit=31d"], "must be 1ms to 30d, not '31d'"),
         ([*SEND, "--time-limit=1e9"], "must be a duration"),
