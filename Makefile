@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: help demo test test-fast check bench faults format proto docs upgrade clean env env-dev browser \
+.PHONY: help demo test test-fast check bench faults format proto docs upgrade clean env env-dev browser node-agent \
         check-format check-lint check-types check-layers check-proto check-docs check-commits
 
 help: ## List the targets
@@ -16,7 +16,7 @@ help: ## List the targets
 demo: env ## Run Valkey, a server, an agent and one command; ONCE=1 exits afterwards
 	@exec $(BIN)/distributor demo $(if $(ONCE),--once)
 
-test: env-dev browser ## Run all tests in parallel; PYTEST_ARGS=... selects some
+test: env-dev browser node-agent ## Run all tests in parallel; PYTEST_ARGS=... selects some
 	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: env-dev ## Run unit and property tests, in under 30 s
@@ -59,6 +59,9 @@ env-dev:
 
 browser: ## Install Chromium for the browser tests
 	@scripts/setup_browser.sh
+
+node-agent: ## Install the packages of the agent in Node for the conformance tests
+	@scripts/setup_node_agent.sh
 
 check-format: env-dev
 	@echo "check: format"

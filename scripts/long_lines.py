@@ -1,4 +1,4 @@
-"""Finds overlong lines in the page's modules, which no formatter wraps."""
+"""Finds overlong lines in the modules of the page and of the agent in Node, which no formatter wraps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def main() -> int:
 
 
 def modules() -> list[Path]:
-    """Return the page's modules."""
-    return sorted((ROOT / "distributor" / "page" / "js").rglob("*.js"))
+    """Return the modules of the page and of the agent."""
+    agent = (ROOT / "examples" / "node-agent").glob("*.js")
+    return sorted([*(ROOT / "distributor" / "page" / "js").rglob("*.js"), *agent])
 
 
 def long_lines(text: str) -> Iterator[tuple[int, int]]:

@@ -39,6 +39,17 @@ async def late_welcome(trial: Trial) -> None:
     trial.require((await trial.run(trial.again(stale))).status == COMPLETED)
 
 
+@scenario("Heartbeats and credit")
+async def heartbeat_after_welcome(trial: Trial) -> None:
+    """A heartbeat comes right after the Welcome, and with each STALE refusal, not only when the next is due."""
+    session = await trial.session(heartbeat_interval=60.0)
+    await trial.until(lambda: session.answered_heartbeat == 1, "a heartbeat after the Welcome")
+    stale = trial.command()
+    await session.command(stale, after_heartbeat=1_000_000)
+    trial.require((await trial.refused(stale)).code == gateway.REFUSAL_CODE_STALE)
+    await trial.until(lambda: session.answered_heartbeat == 2, "a heartbeat with the refusal")
+
+
 @scenario("Freshness")
 async def unknown_heartbeat(trial: Trial) -> None:
     """A command that names a heartbeat that was never sent is STALE."""

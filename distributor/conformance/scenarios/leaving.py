@@ -7,7 +7,7 @@ import signal
 from typing import Final
 
 from distributor.conformance.scenario import LAUNCH, scenario
-from distributor.conformance.trial import COMPLETED, Trial
+from distributor.conformance.trial import CANCELLED, COMPLETED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 STAY_AWAY_SECONDS: Final = 2.0
@@ -27,9 +27,9 @@ async def leave_on_stop(trial: Trial) -> None:
 
 @scenario("Leaving", LAUNCH)
 async def leave_on_signal(trial: Trial) -> None:
-    """After SIGTERM the agent refuses commands as BUSY, lets its command end, says Goodbye and half-closes."""
+    """After SIGTERM the agent announces credit 0, refuses commands as BUSY, lets its own end, and leaves in order."""
     await trial.session(heartbeat_interval=60.0, start_within=90.0)
-    command = trial.command(seconds=1.0)
+    (command,) = trial.sleepers(1)
     await trial.give(command)
     await trial.started(command)
     trial.agent.send_signal(signal.SIGTERM)
@@ -37,7 +37,8 @@ async def leave_on_signal(trial: Trial) -> None:
     another = trial.command()
     await trial.give(another)
     trial.require((await trial.refused(another)).code == gateway.REFUSAL_CODE_BUSY)
-    trial.require((await trial.result(command)).status == COMPLETED)
+    await trial.cancel(command)
+    trial.require((await trial.result(command)).status == CANCELLED)
     await _left(trial)
 
 

@@ -1,0 +1,13 @@
+"""An agent that shares no code with ours keeps to every rule, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributor.conformance.catalogue import CHAPTERS
+from tests.support.conformance import scores, shortcomings
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+async def test_the_agent_passes_every_scenario(chapter: str, node_agent: tuple[str, ...]) -> None:
+    assert not shortcomings(await scores(CHAPTERS[chapter], *node_agent))
