@@ -11,12 +11,16 @@ import pytest
 
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.faults.agents import AgentKilledAt
+from tests.faults.campaign.faults.clocks import ClocksOff
+from tests.faults.campaign.faults.crowds import Crowd
 from tests.faults.campaign.faults.network import Cut, Held, agent_links, valkey_links
+from tests.faults.campaign.faults.races import CancelRacesResult, SameKey
+from tests.faults.campaign.faults.readers import OutputFlood
 from tests.faults.campaign.faults.servers import ServerKilledAt, ServerPausedAt
-from tests.faults.campaign.faults.store import ValkeyEnded, ValkeyPaused
+from tests.faults.campaign.faults.store import EmbeddedValkeyKilled, ValkeyEnded, ValkeyFull, ValkeyPaused
 from tests.faults.campaign.nemesis import run_fault
 from tests.faults.campaign.report import details
-from tests.faults.campaign.world import Plan, world
+from tests.faults.campaign.world import world
 
 SEED: Final = 1
 
@@ -27,14 +31,19 @@ LINKS: Final = (
     Held("servers to agents held", lambda world: [link.down for link in agent_links(world)], 4.0),
     Cut("Valkey cut off", valkey_links),
 )
-VALKEY: Final = (ValkeyEnded("Valkey killed", signal.SIGKILL, 0.5), ValkeyPaused(2.0))
+CALLERS: Final = (OutputFlood(20_000), CancelRacesResult(), SameKey(), Crowd(300))
+CLOCKS: Final = (ClocksOff(2.0),)
+SLOW_DISK: Final = (EmbeddedValkeyKilled(1_000),)
+VALKEY: Final = (ValkeyEnded("Valkey killed", signal.SIGKILL, 0.5), ValkeyPaused(2.0), ValkeyFull(1.0))
 
 
 @pytest.mark.parametrize(
-    "faults", [SERVERS, AGENTS, LINKS, VALKEY], ids=["servers die", "agents die", "links fail", "Valkey fails"]
+    "faults",
+    [SERVERS, AGENTS, LINKS, VALKEY, CALLERS, CLOCKS, SLOW_DISK],
+    ids=["servers die", "agents die", "links fail", "Valkey fails", "callers race", "clocks are off", "slow disk"],
 )
 async def test_no_promise_is_broken(faults: Sequence[Fault], tmp_path: Path) -> None:
-    async with world(Plan(), tmp_path) as made:
+    async with world(faults[0].plan, tmp_path) as made:
         for fault in faults:
             outcome = await run_fault(made, fault, SEED, times=1)
             assert outcome.passed, f"{fault.name}: {outcome.invalid}\n{details(outcome)}"

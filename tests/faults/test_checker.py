@@ -177,6 +177,14 @@ def test_no_order_is_promised_between_agents_priorities_redeliveries_and_calls_a
     assert both_ran(together, "c2", "c1").found() == set()
 
 
+def test_a_command_that_waited_too_long_for_its_start() -> None:
+    story = Story().asked()
+    story.time += 10
+    story.ran(Mark.START, Mark.END).state("completed")
+    assert story.found(Rules(most_wait_seconds=5)) == {Broken.WAITED}
+    assert story.found(Rules(most_wait_seconds=15)) == set()
+
+
 @pytest.mark.parametrize(
     "pieces",
     [

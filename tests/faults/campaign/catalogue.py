@@ -6,10 +6,15 @@ import signal
 from collections.abc import Sequence
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.faults.agents import AgentKilledAt
+from tests.faults.campaign.faults.agents import AgentKilledAt, AgentPausedAt
+from tests.faults.campaign.faults.clocks import ClocksOff
+from tests.faults.campaign.faults.crowds import Crowd
 from tests.faults.campaign.faults.network import Cut, Held, Slow, agent_links, both, valkey_links
+from tests.faults.campaign.faults.races import CancelRacesResult, SameKey
+from tests.faults.campaign.faults.readers import OutputFlood, SlowReader
+from tests.faults.campaign.faults.restarts import RollingRestart
 from tests.faults.campaign.faults.servers import ServerKilledAt, ServerPausedAt
-from tests.faults.campaign.faults.store import ValkeyEnded, ValkeyPaused
+from tests.faults.campaign.faults.store import EmbeddedValkeyKilled, ValkeyEnded, ValkeyFull, ValkeyPaused
 from tests.faults.campaign.hooks import AGENT_POINTS, SERVER_POINTS
 
 
@@ -19,6 +24,7 @@ def all_faults() -> Sequence[Fault]:
         *(ServerKilledAt(point) for point in SERVER_POINTS),
         *(ServerPausedAt(point) for point in SERVER_POINTS),
         *(AgentKilledAt(point) for point in AGENT_POINTS),
+        *(AgentPausedAt(point) for point in ("before_receiving", "before_starting", "after_finishing")),
         Held("agents to servers held", lambda world: [link.up for link in agent_links(world)], 5.0),
         Held("servers to agents held", lambda world: [link.down for link in agent_links(world)], 5.0),
         Held(
@@ -34,4 +40,13 @@ def all_faults() -> Sequence[Fault]:
         ValkeyEnded("Valkey restarted", signal.SIGTERM, 0.5),
         ValkeyEnded("Valkey killed", signal.SIGKILL, 1.0),
         ValkeyPaused(4.0),
+        ValkeyFull(),
+        OutputFlood(),
+        SlowReader(),
+        CancelRacesResult(),
+        SameKey(),
+        Crowd(2_000),
+        ClocksOff(),
+        EmbeddedValkeyKilled(),
+        RollingRestart("rolling restart, one address", several_addresses=False),
     )

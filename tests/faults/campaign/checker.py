@@ -28,6 +28,7 @@ class Broken(StrEnum):
     UNTRUE_RESULT = "a completed command did not run to its end"
     REFUSED_FOR_NOTHING = "a command was refused that could have been stored"
     FAILED_FOR_NOTHING = "a command failed although its agent could run it"
+    WAITED = "a command waited too long for its start"
     OUT_OF_ORDER = "commands of equal priority started out of order"
     OUTPUT_WRONG = "output is missing, repeated or altered without a mark"
 
@@ -51,6 +52,8 @@ class Rules:
     excused: frozenset[str] = field(default_factory=frozenset)
     refusals: frozenset[str] = frozenset()
     """Codes of errors with which a command may be refused."""
+    most_wait_seconds: float = float("inf")
+    """How long a command may wait for its start once it is acknowledged."""
     in_order: bool = True
     """Whether each agent runs one command at a time, so that starts show the order of delivery."""
     whole_output: bool = True
@@ -135,6 +138,13 @@ def _untrue_result(account: Account, rules: Rules) -> Iterator[tuple[Broken, str
         yield Broken.UNTRUE_RESULT, f"completed, but its program noted {[line.mark.value for line in account.lines]}"
 
 
+def _waited(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:
+    if account.starts and account.acknowledged:
+        seconds = account.starts[0].time - account.acknowledged[0].time
+        if seconds > rules.most_wait_seconds:
+            yield Broken.WAITED, f"started {seconds:.1f} s after it was acknowledged"
+
+
 def _output_wrong(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:
     expected = account.work.output(account.token) if account.readings else b""
     completed = account.end is not None and account.end.status == "completed"
@@ -173,6 +183,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _ran_after_cancelled,
     _unreadable,
     _untrue_result,
+    _waited,
     _output_wrong,
 )
 

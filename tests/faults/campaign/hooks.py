@@ -88,6 +88,12 @@ def install(points: Mapping[str, Point]) -> None:
         )
 
 
+def owner_of(point: Point) -> Any:
+    """The class that has the method."""
+    module, _, name = point.owner.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def arm(folder: Path, point: str, number: signal.Signals) -> None:
     """Have the next process that gets to `point` send itself a signal."""
     (folder / f"{point}.{number.name}").touch()

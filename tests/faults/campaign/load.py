@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,6 +46,7 @@ class Load:
         self._prefix = prefix
         self._number = 0
         self._following: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._queueing: asyncio.Task[None] | None = None
 
     @property
@@ -77,6 +78,10 @@ class Load:
             if not task.cancelled():
                 task.result()
 
+    async def ended_of(self, tokens: Sequence[str]) -> None:
+        """Wait until these commands have ended."""
+        await asyncio.wait([self._tasks[token] for token in tokens])
+
     def add(self, agent_id: str, work: Work, **options: Any) -> str:
         """Queue one more command now; return its token."""
         self._number += 1
@@ -84,6 +89,7 @@ class Load:
         follower = Follower(self._world, token, self._random.randrange(1_000))
         task = asyncio.create_task(follower.run(agent_id, work, self._mix.time_limit_seconds, **options))
         self._following.add(task)
+        self._tasks[token] = task
         return token
 
     async def _queue_all(self) -> None:
@@ -119,8 +125,14 @@ class Follower:
         time_limit_seconds: float,
         cancel_after: float | None = None,
         priority: int = 50,
+        rivals: Sequence[CommandClient] = (),
+        reader: CommandClient | None = None,
     ) -> None:
-        """Follow the command to its end."""
+        """Follow the command to its end.
+
+        `rivals` queue it at the same time under its key. A `reader` watches it in place of the client that queued
+        it, and does not hold the program back.
+        """
         request = CommandRequest(
             agent_id,
             "EXEC",
@@ -130,23 +142,24 @@ class Follower:
             idempotency_key=self._token,
         )
         self._history.note(Kind.ASKED, self._token, agent=agent_id, priority=priority, work=asdict(work))
-        command_id = await self._queue(request)
+        ids = await asyncio.gather(*(self._queue(client, request) for client in (self._client, *rivals)))
+        command_id = ids[0]
         if command_id is None:
             return
         cancelling = None if cancel_after is None else asyncio.create_task(self._cancel(command_id, cancel_after))
         try:
-            await self._watch(command_id)
+            await self._watch(reader or self._client, command_id, hold_output=reader is None)
             await self._read(self._other, command_id)
         finally:
             if cancelling is not None:
                 cancelling.cancel()
                 await asyncio.wait([cancelling])
 
-    async def _queue(self, request: CommandRequest) -> str | None:
+    async def _queue(self, client: CommandClient, request: CommandRequest) -> str | None:
         """Queue it under its key until somebody says what became of it."""
         while True:
             try:
-                queued = await self._client.queue(request)
+                queued = await client.queue(request)
             except Unavailable as error:
                 self._history.note(Kind.UNANSWERED, self._token, error=str(error))
                 await asyncio.sleep(0.2)
@@ -170,11 +183,12 @@ class Follower:
                 self._history.note(Kind.UNREADABLE, self._token, error=f"cancel: {error}")
                 return
 
-    async def _watch(self, command_id: str) -> None:
+    async def _watch(self, client: CommandClient, command_id: str, hold_output: bool) -> None:
         offset = 0
         while True:
             try:
-                async with aclosing(self._client.watch(command_id, output_offset=offset, hold_output=True)) as updates:
+                watch = client.watch(command_id, output_offset=offset, hold_output=hold_output)
+                async with aclosing(watch) as updates:
                     async for update in updates:
                         offset = max(offset, self._note(update))
                         if isinstance(update, CommandResult):

@@ -60,7 +60,7 @@ async def run_fault(world: World, fault: Fault, seed: int, times: int) -> Outcom
     for token in {violation.token for violation in outcome.violations}:
         noted = [f"{line.time:.2f} ledger {line.mark} pid {line.pid}" for line in lines if line.token == token]
         outcome.histories[token] = [entry.line() for entry in about(entries, token)] + noted
-    outcome.commands = sum(entry.kind is Kind.ACKNOWLEDGED for entry in entries)
+    outcome.commands = sum(entry.kind is Kind.ASKED for entry in entries)
     outcome.exposed = _exposed(entries)
     _validate(outcome, fault)
     return outcome

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final, Self
 
 CHUNK_BYTES: Final = 65_536
-CHUNKS_IN_TRANSIT: Final = 64
+CHUNKS_IN_TRANSIT: Final = 4
 """Per connection and direction. Beyond, the sender is no longer read, as with a full socket buffer."""
 
 _END: Final = b""

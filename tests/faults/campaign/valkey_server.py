@@ -18,7 +18,7 @@ bind 127.0.0.1
 port {port}
 dir "{folder}"
 appendonly yes
-appendfsync everysec
+appendfsync no
 save ""
 maxmemory-policy noeviction
 daemonize no
@@ -26,7 +26,7 @@ daemonize no
 
 
 class ValkeyProgram(Program):
-    """A `valkey-server` with an append-only file. Every start has the same port and data."""
+    """A `valkey-server` that writes to its file before it answers. Every start has the same port and data."""
 
     def __init__(self, folder: Path, port: int, environment: Mapping[str, str] | None = None) -> None:
         self.port = port

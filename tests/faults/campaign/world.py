@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bench.slow_disk import SlowDisk
 from distributor.client import ClientOptions, CommandClient, CommandRequest
 from distributor.errors import DistributorError
 from distributor.model.retry_policy import RetryPolicy
+from distributor.store.server_binary import find_server_binary
 from tests.faults.campaign import hooks
+from tests.faults.campaign.clock_shift import ClockShift, compiled
 from tests.faults.campaign.history import History, Kind
 from tests.faults.campaign.ledger import Ledger, now
 from tests.faults.campaign.processes import Program, Supervised, python
@@ -46,14 +50,19 @@ class Plan:
     agents: int = 3
     capacity: int = 1
     settings: Mapping[str, str] = field(default_factory=lambda: QUICK)
-    agent_environment: Mapping[str, str] = field(default_factory=dict)
-    server_environment: Mapping[str, str] = field(default_factory=dict)
+    several_addresses: bool = False
+    """Whether agents know each server by an address of its own, instead of one address for all."""
+    clocks: bool = False
+    """Whether each server and agent has a wall clock of its own, which faults may set."""
+    embedded: bool = False
+    """Whether the only server embeds its Valkey, on a disk that faults may slow down."""
 
 
 class Server:
     """One server, the proxy that agents and clients reach it by, and the proxy by which it reaches Valkey."""
 
-    def __init__(self, name: str, program: Program, address: str, valkey: Proxy) -> None:
+    def __init__(self, name: str, program: Program, address: str, valkey: Proxy | None) -> None:
+        """`valkey` is None if it embeds its own."""
         self.name = name
         self.program = program
         self.address = address
@@ -93,6 +102,11 @@ class World:
         self.servers: list[Server] = []
         self.agents: list[Agent] = []
         self.clients: list[CommandClient] = []
+        self.clocks: dict[str, ClockShift] = {}
+        """By server and agent, if the plan has clocks."""
+        self.disk: SlowDisk | None = None
+        """Of the embedded Valkey."""
+        self._clock_library: Path | None = None
 
     def live_servers(self) -> Sequence[str]:
         """Addresses of servers whose process runs; a load balancer in front of them would know no more."""
@@ -101,6 +115,15 @@ class World:
     def agent(self, agent_id: str) -> Agent:
         """The agent of this id."""
         return next(agent for agent in self.agents if agent.agent_id == agent_id)
+
+    def clock_environment(self, name: str) -> Mapping[str, str]:
+        """The variables that give a program a clock of its own, if the plan has clocks."""
+        if not self.plan.clocks:
+            return {}
+        if self._clock_library is None:
+            self._clock_library = compiled(self.folder)
+        self.clocks[name] = ClockShift(self._clock_library, name)
+        return self.clocks[name].environment
 
     async def start_server(self, server: Server) -> None:
         """Start it, and wait until it serves."""
@@ -146,7 +169,8 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
     made.agent_hooks.mkdir()
     async with AsyncExitStack() as stack:
         stack.callback(made.history.close)
-        await _start_valkey(made, stack)
+        if not plan.embedded:
+            await _start_valkey(made, stack)
         for number in range(plan.servers):
             await _add_server(made, stack, number)
         await asyncio.gather(*(server.ready() for server in made.servers))
@@ -167,21 +191,31 @@ async def _start_valkey(made: World, stack: AsyncExitStack) -> None:
 
 
 async def _add_server(made: World, stack: AsyncExitStack, number: int) -> None:
-    link = await stack.enter_async_context(Proxy(lambda: [made.valkey.address]))
+    name = f"server{number}"
     address = f"127.0.0.1:{stack.enter_context(free_port())}"
-    settings = {f"DISTRIBUTOR_{name.upper()}": value for name, value in made.plan.settings.items()}
+    link: Proxy | None = None
+    environment = {f"DISTRIBUTOR_{setting.upper()}": value for setting, value in made.plan.settings.items()}
+    environment |= {hooks.FOLDER: str(made.server_hooks), **made.clock_environment(name)}
+    if made.plan.embedded:
+        made.disk = SlowDisk(made.folder / "disk")
+        path = made.disk.server_on_path(find_server_binary().path)
+        environment |= {"PATH": f"{path}:{os.environ['PATH']}"}
+        storage = f"--data-dir={made.folder / 'data'}"
+    else:
+        link = await stack.enter_async_context(Proxy(lambda: [made.valkey.address]))
+        storage = f"--valkey-url=valkey://{link.address}/0"
     program = Program(
         python(
             "hooked_server.py",
             "serve",
             f"--listen={address}",
             "--http-listen=127.0.0.1:0",
-            f"--valkey-url=valkey://{link.address}/0",
+            storage,
         ),
-        made.folder / f"server{number}.log",
-        {**settings, hooks.FOLDER: str(made.server_hooks), **made.plan.server_environment},
+        made.folder / f"{name}.log",
+        environment,
     )
-    server = Server(f"server{number}", program, address, link)
+    server = Server(name, program, address, link)
     program.start()
     stack.push_async_callback(program.stop)
     made.servers.append(server)
@@ -203,7 +237,7 @@ async def _add_agent(made: World, stack: AsyncExitStack, number: int) -> None:
             "--allow-exec",
         ),
         made.folder / f"{agent_id}.log",
-        {hooks.FOLDER: str(made.agent_hooks), "XDG_STATE_HOME": str(folder), **made.plan.agent_environment},
+        {hooks.FOLDER: str(made.agent_hooks), "XDG_STATE_HOME": str(folder), **made.clock_environment(agent_id)},
     )
     supervised = Supervised(program, lambda: made.history.note(Kind.AGENT_DIED, agent_id))
     supervised.start()

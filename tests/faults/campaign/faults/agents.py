@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 
@@ -34,3 +35,18 @@ class AgentKilledAt(Fault):
         await until(lambda: agent.program.starts > starts)
         await agent.program.said("connected", times=agent.program.starts)
         return f"{agent.agent_id} was started again"
+
+
+class AgentPausedAt(Fault):
+    """SIGSTOP of an agent when it gets to a point, for longer than the server waits; then SIGCONT."""
+
+    def __init__(self, point: str, seconds: float = 5.0) -> None:
+        self.point = point
+        self.seconds = seconds
+        self.name = f"agent paused {point.replace('_', ' ')}"
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        agent = await bitten(world, self.point, signal.SIGSTOP)
+        await asyncio.sleep(self.seconds)
+        agent.program.send(signal.SIGCONT)
+        return f"{agent.agent_id} stood still for {self.seconds:g} s"

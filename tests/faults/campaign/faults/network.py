@@ -19,7 +19,7 @@ def agent_links(world: World) -> list[Proxy]:
 
 def valkey_links(world: World) -> list[Proxy]:
     """Between servers and Valkey."""
-    return [server.valkey for server in world.servers]
+    return [server.valkey for server in world.servers if server.valkey is not None]
 
 
 def both(links: Sequence[Proxy]) -> list[Lane]:

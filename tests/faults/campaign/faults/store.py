@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 
+from tests.faults.campaign.checker import Rules
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.history import Kind
 from tests.faults.campaign.load import Load
-from tests.faults.campaign.world import World
+from tests.faults.campaign.world import Plan, World
+from tests.support.launched_server import command_line, descendants_of
 from tests.support.waiting import until
 
 
@@ -45,3 +49,57 @@ class ValkeyPaused(Fault):
         await asyncio.sleep(self.seconds * draw.uniform(0.8, 1.2))
         world.valkey.send(signal.SIGCONT)
         return f"Valkey stood still for about {self.seconds:g} s"
+
+
+class ValkeyFull(Fault):
+    """Valkey has no memory left: it refuses new commands, and those that it has still end."""
+
+    name = "Valkey out of memory"
+    rules = Rules(refusals=frozenset({"RESOURCE_EXHAUSTED"}), whole_output=False)
+
+    def __init__(self, seconds: float = 3.0) -> None:
+        self.seconds = seconds
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        before = refusals(world)
+        async with world.valkey.client() as valkey:
+            await valkey.config_set("maxmemory", "1")
+            try:
+                await asyncio.sleep(self.seconds)
+                await until(lambda: refusals(world) > before)
+            finally:
+                await valkey.config_set("maxmemory", "0")
+        return f"{refusals(world) - before} commands refused"
+
+
+def refusals(world: World) -> int:
+    """How many commands were refused so far."""
+    return sum(entry.kind is Kind.REFUSED for entry in world.history.entries)
+
+
+class EmbeddedValkeyKilled(Fault):
+    """kill -9 of the Valkey that a server embeds, while each fsync of its disk takes long. Its server restarts it."""
+
+    name = "embedded Valkey killed, slow disk"
+    plan = Plan(servers=1, embedded=True)
+    times = 2
+
+    def __init__(self, fsync_ms: int = 1_500) -> None:
+        self.fsync_ms = fsync_ms
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        (server,) = world.servers
+        assert world.disk is not None
+        world.disk.set(self.fsync_ms)
+        # Two fsyncs: what is written meanwhile is in no file of a Valkey that waits for them.
+        await asyncio.sleep(2 * self.fsync_ms / 1000 + draw.uniform(0.0, 1.0))
+        log = server.program.log
+        times = log.read_text(errors="replace").count(_BACK)
+        (valkey,) = [pid for pid in descendants_of(server.program.pid) if b"valkey-server" in command_line(pid)]
+        os.kill(valkey, signal.SIGKILL)
+        await server.program.said(_BACK, times=times + 1)
+        world.disk.set()
+        return f"Valkey {valkey} was killed with fsyncs of {self.fsync_ms} ms"
+
+
+_BACK = "the embedded Valkey is running again"
