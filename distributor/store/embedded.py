@@ -50,6 +50,9 @@ _EXIT_FAILURE: Final = 1
 _PING_INTERVAL_SECONDS: Final = 0.01
 _LOG_LINES_SHOWN: Final = 5
 
+# With a larger `stream-node-max-bytes`, Valkey up to 9.1.2 preallocates 4 KiB for the last node of a stream, and
+# shrinks it before it adds another. If that moves it, the new node may end up at its old address, and Valkey then keeps
+# a pointer to freed memory (https://github.com/valkey-io/valkey/issues/4705): it aborts, hangs or loses events.
 _CONFIG: Final = """\
 port 0
 unixsocket "{socket}"
@@ -58,6 +61,7 @@ requirepass {password}
 dir "{data_dir}"
 appendonly yes
 appendfsync no
+stream-node-max-bytes 1
 auto-aof-rewrite-min-size 256mb
 save ""
 maxmemory-policy noeviction

@@ -34,7 +34,7 @@ async def test_data_survives_a_restart_and_the_url_stays(tmp_path: Path) -> None
 async def test_settings_that_promises_rest_on(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as server, Valkey.from_url(server.url) as client:
         config = {}
-        for name in ("appendonly", "appendfsync", "maxmemory-policy", "port", "save"):
+        for name in ("appendonly", "appendfsync", "maxmemory-policy", "port", "save", "stream-node-max-bytes"):
             config.update(await client.config_get(name))
     assert config == {
         "appendonly": "yes",
@@ -42,6 +42,7 @@ async def test_settings_that_promises_rest_on(tmp_path: Path) -> None:
         "maxmemory-policy": "noeviction",
         "port": "0",
         "save": "",
+        "stream-node-max-bytes": "1",
     }
 
 
