@@ -12,7 +12,7 @@ from bench.findings import BenchFailed
 from bench.load import queue_request
 from distributor.app.server_parts import Stores, stores_on
 from distributor.model.agent import AgentHello
-from distributor.model.delivery import ClaimRequest, Completion, CompletionOutcome, Progress
+from distributor.model.delivery import ClaimRequest, Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.ids import CommandIdMint
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand, QueueOutcome
@@ -27,8 +27,10 @@ CONCURRENT = 4
 """Agents filled at once."""
 
 
-async def fill(valkey_url: str, agent_ids: Sequence[str], commands: int) -> None:
+async def fill(valkey_url: str, agent_ids: Sequence[str], commands: int, output: bytes = b"") -> None:
     """Queue, assign and complete `commands` small commands in all for these agents, which must not be attached.
+
+    Each prints `output`, in one piece.
 
     Does nothing for a negative number. Raises BenchFailed if a command does not complete.
     """
@@ -40,7 +42,7 @@ async def fill(valkey_url: str, agent_ids: Sequence[str], commands: int) -> None
 
         async def fill_one(agent_id: str, count: int) -> None:
             async with some:
-                await _AgentFill(stores, mint, agent_id).run(count)
+                await _AgentFill(stores, mint, agent_id, output).run(count)
 
         for agent_id, share in zip(agent_ids, shares, strict=True):
             group.create_task(fill_one(agent_id, share))
@@ -55,10 +57,11 @@ async def finished_commands(valkey_url: str) -> int:
 class _AgentFill:
     """Completes commands of one agent, over a session of its own."""
 
-    def __init__(self, stores: Stores, mint: CommandIdMint, agent_id: str) -> None:
+    def __init__(self, stores: Stores, mint: CommandIdMint, agent_id: str, output: bytes) -> None:
         self._stores = stores
         self._mint = mint
         self._agent_id = agent_id
+        self._output = output
         self._request = queue_request(agent_id)
         self._new = new_command(self._request, "", CommandDefaults(ServerSettings()))
 
@@ -75,11 +78,19 @@ class _AgentFill:
             if enqueued.outcome is not QueueOutcome.QUEUED:
                 raise BenchFailed(f"a command could not be queued: {enqueued.outcome}")
         (claim,) = await store.claim([ClaimRequest(self._agent_id, epoch, count, lease_id)])
+        if self._output:
+            await self._stores.output_log.append(
+                [
+                    OutputPiece(command.command_id, self._agent_id, lease_id, 1, 0, self._output)
+                    for command in claim.commands
+                ]
+            )
         completions = [
             Completion(
                 Progress(command.command_id, self._agent_id, lease_id, 1, 1, 1),
                 CommandStatus.COMPLETED,
                 exit_code=0,
+                output_bytes=len(self._output),
                 ran=True,
             )
             for command in claim.commands

@@ -96,7 +96,7 @@ def stores_on(connections: StoreConnections, settings: ServerSettings, replica: 
         exchanges,
         ValkeyCommandStore(functions, exchanges, policy),
         ValkeySessionStore(functions, exchanges, policy),
-        ValkeyOutputLog(connections.reads, exchanges, policy),
+        ValkeyOutputLog(connections.reads, functions, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
         ValkeyEventLog(connections.events, connections.reads),
     )

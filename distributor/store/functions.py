@@ -22,7 +22,7 @@ from distributor.store.event_entries import own_events
 from distributor.store.keys import lua_prelude
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.policy import StorePolicy
-from distributor.store.valkey_connection import Argument
+from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 logger = get_logger()
 
@@ -121,10 +121,11 @@ class Functions:
             raise reply
         return reply
 
-    async def read(self, name: str, arguments: Sequence[Argument]) -> Any:
-        """Call a function that only reads and return its reply."""
+    async def read(self, name: str, arguments: Sequence[Argument], connection: ValkeyConnection | None = None) -> Any:
+        """Call a function that only reads and return its reply. Large replies need a `connection` of their own."""
         begun = time.perf_counter()
-        reply = await self._executed(self._packed(name, *arguments))
+        packed = self._packed(name, *arguments)
+        reply = await (self._executed(packed) if connection is None else self._executed_over(connection, packed))
         if isinstance(reply, DistributorError):
             self.note_failure(name)
             raise reply
@@ -165,6 +166,15 @@ class Functions:
             await self.load()
             (raw,) = await self._connection.submit([packed])
         return raw
+
+    async def _executed_over(self, connection: ValkeyConnection, packed: tuple[Argument, ...]) -> Any:
+        try:
+            return await connection.call(*packed)
+        except DistributorError as error:
+            if not is_missing(error):
+                return error
+        await self.load()
+        return await connection.call(*packed)
 
     def note_failure(self, name: str) -> None:
         """Count a failed call of a function."""

@@ -36,7 +36,7 @@ RESULT: Final = "cmd:result:{command_id}"
 LATE_RESULT: Final = "cmd:late:{command_id}"
 """string: a result reported after the command had ended, as JSON; TTL."""
 OUTPUT: Final = "command:output:{command_id}"
-"""stream: chunks; an entry's id is the offset after its last byte, so a reader can seek by offset."""
+"""list: pieces in order; each begins with the offset after its last byte, so a reader can seek by offset."""
 IDEMPOTENCY: Final = "command:idempotency:{key}"
 """string: command id and request digest; TTL."""
 

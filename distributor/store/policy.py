@@ -24,5 +24,7 @@ class StorePolicy:
     events_kept_ms: int = 0
     """Age of the oldest entry of the event stream; 0 to limit their number instead."""
     output_kept_bytes: int = 1_048_576
+    output_kept_pieces: int = 65_536
+    """Bounds what the headers of tiny pieces take: about 2 MiB of Valkey's memory per command."""
     max_claimed_bytes: int = 3 * 1_048_576
     """Limit for the commands of one claim: with overhead, they fit the 4 MiB that gRPC clients accept by default."""

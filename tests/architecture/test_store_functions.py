@@ -23,6 +23,7 @@ from distributor.store.functions import FunctionCall, Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
+from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.source_tree import PACKAGE
 
 LUA: Final = sorted(path for path in (PACKAGE / "store" / "functions").glob("*.lua") if path.name != "_shared.lua")
@@ -54,7 +55,7 @@ class Recorder(Functions):
     async def call(self, name: str, arguments: Sequence[Any], items: int = 1) -> Any:
         raise Recorded(name, [*self._head, *arguments])
 
-    async def read(self, name: str, arguments: Sequence[Any]) -> Any:
+    async def read(self, name: str, arguments: Sequence[Any], connection: ValkeyConnection | None = None) -> Any:
         raise Recorded(name, list(arguments))
 
     def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
@@ -81,7 +82,7 @@ async def call_of(name: str, items: int) -> Recorded:
     exchanges, policy = Exchanges(functions), StorePolicy()
     store = ValkeyCommandStore(functions, exchanges, policy)
     sessions = ValkeySessionStore(functions, exchanges, policy)
-    output = ValkeyOutputLog(cast(Any, None), exchanges, policy)
+    output = ValkeyOutputLog(cast(Any, None), functions, exchanges, policy)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
@@ -98,6 +99,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "heartbeat": lambda: sessions.heartbeat([("agent", 1)] * items),
         "detach": lambda: sessions.detach([("agent", 1)] * items),
         "append_output": lambda: output.append([OutputPiece("id", "agent", "lease", 1, 0, b"")] * items),
+        "read_output": lambda: output.read("id", 0, 1),
         "get_command": lambda: reader.details("id"),
         "list_commands": lambda: reader.page(CommandFilter(), "", 1),
         "probe": lambda: Functions.check_writable(functions),

@@ -20,7 +20,8 @@ async def output_log(valkey_url: str, kept: int) -> AsyncIterator[ValkeyOutputLo
     connections = StoreConnections.to(valkey_url)
     policy = StorePolicy(output_kept_bytes=kept)
     try:
-        yield ValkeyOutputLog(connections.reads, Exchanges(Functions(connections.functions, "test", policy)), policy)
+        functions = Functions(connections.functions, "test", policy)
+        yield ValkeyOutputLog(connections.reads, functions, Exchanges(functions), policy)
     finally:
         await connections.close()
 

@@ -59,7 +59,7 @@ class StoreWorld:
         exchanges = Exchanges(self.functions)
         self.store = ValkeyCommandStore(self.functions, exchanges, self.policy)
         self.sessions = ValkeySessionStore(self.functions, exchanges, self.policy)
-        self.output = ValkeyOutputLog(connections.reads, exchanges, self.policy)
+        self.output = ValkeyOutputLog(connections.reads, self.functions, exchanges, self.policy)
         self.reader = ValkeyCommandReader(connections.reads, self.functions, self.policy.offline_after_ms)
         self.epochs: dict[str, int] = {}
         self._event_log = ValkeyEventLog(connections.events)

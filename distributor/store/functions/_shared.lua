@@ -393,3 +393,23 @@ local function announce_agent(batch, agent_id, epoch, revision, connected)
   add_event(batch, agent_id, '{"event":"agent","agent_id":"' .. agent_id .. '","epoch":' .. epoch .. ',"revision":'
     .. revision .. ',"connected":' .. connected .. '}', 'agent')
 end
+
+-- OUTPUT has two elements for each piece of output: a head, `end stream received_ms[ plain size if the data is gzip]`,
+-- and the data. `end` is the offset after its last byte. So a search reads no data. Pieces are counted from 0.
+local function head_of_output(key, place)
+  return server.call('LINDEX', key, 2 * place)
+end
+
+-- The offset after the last byte of a stored piece; 0 if another program has put it there.
+local function output_end(key, place)
+  return tonumber(string.match(head_of_output(key, place), '^%d+') or 0)
+end
+
+-- The place of the first piece between `low` and `high` that ends beyond an offset; `high` if none before it does.
+local function first_output_beyond(key, low, high, offset)
+  while low < high do
+    local middle = floor((low + high) / 2)
+    if output_end(key, middle) > offset then high = middle else low = middle + 1 end
+  end
+  return low
+end

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+from random import Random
+
 import pytest
 
 from distributor.model.delivery import OutputPiece, OutputRefusal, OutputStream
@@ -137,6 +140,66 @@ async def test_a_piece_around_the_cap(world: StoreWorld, size: int) -> None:
     await world.print_output(command_id, size, b"y" * 10)
     assert await kept(world, command_id) == [(STDOUT, size, b"y" * 10)]
     assert (await world.hash(command_id))["output_dropped"] == str(size)
+
+
+async def test_the_oldest_of_too_many_pieces_goes(world: StoreWorld) -> None:
+    world = world.under(output_kept_pieces=3)
+    command_id = await world.assigned()
+    await world.output.append([piece(command_id, place, b"%d" % place) for place in range(5)])
+    assert await kept(world, command_id) == [(STDOUT, 2, b"2"), (STDOUT, 3, b"3"), (STDOUT, 4, b"4")]
+    assert (await world.hash(command_id))["output_dropped"] == "2"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_kept_and_read_is_exact(world: StoreWorld, seed: int) -> None:
+    """Pieces of any size, sent again, overlapping, compressed, and with gaps, against a list of bytes."""
+    rng = Random(seed)
+    source = rng.randbytes(10_000)
+    kept_bytes, kept_pieces = rng.choice([(40, 1_000), (300, 1_000), (300, 7), (100_000, 1_000)])
+    world = world.under(output_kept_bytes=kept_bytes, output_kept_pieces=kept_pieces)
+    command_id = await world.assigned()
+    end, printed, ends = 0, set[int](), list[int]()
+    for _ in range(60):
+        pieces = []
+        for _ in range(rng.randint(1, 4)):
+            gap = 3 if rng.random() < 0.1 else 0
+            offset = end + gap if gap else max(ends[-2] if len(ends) > 1 else 0, end - rng.choice([0, 0, 0, 1, 5]))
+            data = source[offset : offset + rng.choice([1, 1, 2, 5, 20, 60])]
+            packed = gzip.compress(data) if rng.random() < 0.2 else b""
+            pieces.append(OutputPiece(command_id, AGENT, LEASE, rng.choice([STDOUT, STDERR]), offset, data, packed))
+            printed.update(range(offset, offset + len(data)))
+            if offset + len(data) > end:
+                end = offset + len(data)
+                ends += [offset, end] if gap else [end]
+        await world.output.append(pieces)
+    dropped = int((await world.hash(command_id)).get("output_dropped", 0))
+    stored = await world.output.read(command_id, 0, 1 << 30)
+    assert stored[0].offset == dropped or not dropped
+    assert end - dropped >= min(kept_bytes, end) or kept_pieces < 100
+    for offset in [0, dropped, end, *rng.sample(range(end), 60)]:
+        position, read = offset, dict[int, int]()
+        while chunks := await world.output.read(command_id, position, rng.choice([1, 10, 1_000])):
+            for chunk in chunks:
+                assert chunk.offset >= position
+                read.update(enumerate(chunk.data, start=chunk.offset))
+                position = chunk.offset + len(chunk.data)
+        assert read == {place: source[place] for place in printed if place >= max(offset, dropped)}
+
+
+@pytest.mark.parametrize("head", [b"4 1", b"4 9 1", b"4 1 1 many", b"4 1 1 2 3"])
+async def test_a_piece_that_another_program_has_spoiled_is_a_gap(world: StoreWorld, head: bytes) -> None:
+    command_id = await world.assigned()
+    await world.output.append([piece(command_id, 4 * place, b"%d234" % place) for place in range(3)])
+    await world.connection.call("LSET", keys.OUTPUT.format(command_id=command_id), 0, head)
+    chunks = await world.output.read(command_id, 0, 1)
+    assert [(chunk.offset, chunk.data) for chunk in chunks] == [(4, b"1234")]
+
+
+async def test_what_is_no_output_at_all_is_none(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.connection.call("RPUSH", keys.OUTPUT.format(command_id=command_id), "no head", "data", "more")
+    assert await kept(world, command_id) == []
+    assert await world.print_output(command_id, 0, b"12") == 2
 
 
 async def test_offsets_of_another_attempt_begin_where_the_last_one_ended(world: StoreWorld) -> None:
