@@ -55,9 +55,8 @@ def test_every_point_is_a_method_of_the_product(
 async def test_a_point_is_used_once_and_only_for_calls_that_count(
     method: str, when: When, sent: list[signal.Signals], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await bites_once(
-        Point(f"{__name__}:Product", method, when, lambda _, value: value > 1), sent, tmp_path, monkeypatch
-    )
+    point = Point("", method, when, lambda _, value: value > 1)
+    await bites_once(point, sent, tmp_path, monkeypatch)
 
 
 async def test_a_point_behind_an_awaitable(

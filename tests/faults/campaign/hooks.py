@@ -81,11 +81,9 @@ def install(points: Mapping[str, Point]) -> None:
     """Wrap the methods of `points`. Raises AttributeError or ImportError if one is no longer there."""
     folder = Path(os.environ[FOLDER])
     for name, point in points.items():
-        module, _, owner_name = point.owner.partition(":")
-        owner = getattr(importlib.import_module(module), owner_name)
-        setattr(
-            owner, point.method, _wrapped(getattr(owner, point.method), point, functools.partial(_bite, folder, name))
-        )
+        owner = owner_of(point)
+        bite = functools.partial(_bite, folder, name)
+        setattr(owner, point.method, _wrapped(getattr(owner, point.method), point, bite))
 
 
 def owner_of(point: Point) -> Any:
