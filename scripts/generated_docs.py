@@ -38,6 +38,7 @@ LAYERS: Final = (
     "conformance",
     "app",
     "cli",
+    "testing",
     "wire",
     "processes",
     "observability",

@@ -25,6 +25,7 @@ FOLDERS = (
     "processes",
     "rpc",
     "store",
+    "testing",
     "wire",
 )
 FILES = ("__init__", "errors", "settings", "tasks", "timeouts")
@@ -44,6 +45,7 @@ WRONG = {
     "bridge/b.py": "import distributor.store",
     "agent/a.py": "import distributor.cli",
     "conformance/a.py": "import distributor.agent",
+    "app/a.py": "import distributor.testing",
 }
 
 
