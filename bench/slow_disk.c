@@ -34,7 +34,8 @@ static int open_in_folder(const char *name, int flags) {
 }
 
 __attribute__((constructor)) static void begin(void) {
-  folder = getenv("SLOW_DISK");
+  // Copied, as Valkey overwrites its environment with its title.
+  folder = getenv("SLOW_DISK") ? strdup(getenv("SLOW_DISK")) : NULL;
   int file = folder ? open_in_folder("control", O_RDONLY) : -1;
   if (file < 0) return;
   void *mapped = mmap(NULL, sizeof *control, PROT_READ, MAP_SHARED, file, 0);

@@ -76,14 +76,19 @@ class SlowDisk:
         """Number of successful fsyncs so far."""
         return len(self._synced())
 
-    def after_power_loss(self, data_dir: Path, target: Path) -> None:
+    def after_power_loss(self, data_dir: Path, target: Path, synced: Mapping[str, int] | None = None) -> None:
         """Copy a data folder as a loss of power might leave it now: without anything that was not fsynced.
 
+        `synced` is the size of each file that is certain to be on disk, if another program than Valkey fsyncs them.
         Valkey itself fsyncs base files and manifests before it uses them.
         """
         target.mkdir()
         source = data_dir / "appendonlydir"
-        synced = {file.name: self.synced_bytes(file) for file in source.glob("*.incr.aof")}
+        files = list(source.glob("*.incr.aof"))
+        if synced is None:
+            synced = {file.name: self.synced_bytes(file) for file in files}
+        else:
+            synced = {file.name: synced.get(file.name, 0) for file in files}
         shutil.copytree(source, target / "appendonlydir")
         for name, size in synced.items():
             os.truncate(target / "appendonlydir" / name, size)

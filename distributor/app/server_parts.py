@@ -41,6 +41,7 @@ from distributor.settings import ServerSettings
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
+from distributor.store.durability import Durability
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
@@ -85,10 +86,18 @@ class ServerParts:
     loops: Mapping[str, Loop]
 
 
-def stores_on(connections: StoreConnections, settings: ServerSettings, replica: str, metrics: Metrics) -> Stores:
+def stores_on(
+    connections: StoreConnections,
+    settings: ServerSettings,
+    replica: str,
+    metrics: Metrics,
+    durability: Durability | None = None,
+) -> Stores:
     """The stores of a replica."""
     policy = store_policy(settings)
-    functions = Functions(connections.functions, replica, policy, metrics.valkey_round_trip, metrics.valkey_failed)
+    functions = Functions(
+        connections.functions, replica, policy, metrics.valkey_round_trip, metrics.valkey_failed, durability
+    )
     exchanges = Exchanges(functions)
     return Stores(
         replica,
@@ -98,7 +107,7 @@ def stores_on(connections: StoreConnections, settings: ServerSettings, replica: 
         ValkeySessionStore(functions, exchanges, policy),
         ValkeyOutputLog(connections.reads, functions, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
-        ValkeyEventLog(connections.events, connections.reads),
+        ValkeyEventLog(connections.events, connections.reads, durability),
     )
 
 

@@ -23,6 +23,7 @@ from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store.connections import StoreConnections
+from distributor.store.durability_check import WantedDurability, durability_of
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
 from distributor.store.valkey_check import check_server, load_functions
 from distributor.tasks import first_of
@@ -44,6 +45,7 @@ class ServerProcess:
         self._replica = secrets.token_hex(6)
         self._registry: AgentRegistry | None = None
         self._gateway: AgentGateway | None = None
+        self._embedded: EmbeddedValkey | None = None
         self._draining = False
         self.metrics = Metrics()
         self.port = 0
@@ -80,7 +82,9 @@ class ServerProcess:
         connections = StoreConnections.to(self.valkey_url)
         lifespan.on_stop("connections to Valkey", connections.close)
         await check_server(connections.reads)
-        stores = stores_on(connections, settings, self._replica, self.metrics)
+        wanted = WantedDurability(settings.durability, settings.replicas_acked)
+        durability = await durability_of(connections, wanted, self._embedded)
+        stores = stores_on(connections, settings, self._replica, self.metrics, durability)
         lifespan.on_stop("calls to Valkey", stores.exchanges.idle)
         await load_functions(connections.reads, stores.functions)
         parts = server_parts(stores, settings, self.metrics, interceptors, self._timing)
@@ -101,7 +105,7 @@ class ServerProcess:
         self.valkey_url = self._settings.valkey_url
         if self.valkey_url:
             return {}
-        embedded = EmbeddedValkey(
+        self._embedded = embedded = EmbeddedValkey(
             self._settings.data_dir, started=self.metrics.embedded_valkey, synced=self.metrics.embedded_valkey_synced
         )
         await self._lifespan.enter("embedded Valkey", embedded, STOP_TIMEOUT_SECONDS)

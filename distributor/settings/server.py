@@ -58,6 +58,15 @@ class ServerSettings(SettingsGroup):
         json_schema_extra={"shown_default": "`$XDG_STATE_HOME/distributor`, or `~/.local/state/distributor`"},
     )
 
+    durability: Literal["process", "disk", "replicated"] = Field(
+        "process",
+        description="What an acknowledged change survives: the end of any `process`, Valkey included; a power failure "
+        "(`disk`); or the loss of the primary Valkey (`replicated`).",
+    )
+    replicas_acked: int = Field(
+        1, ge=1, le=100, description="Replicas that must have a change before it is acknowledged, if `replicated`."
+    )
+
     polling_interval: Seconds = Field(
         5.0, description="Seconds between polls for queued commands. A safety net: new commands are claimed at once."
     )
@@ -168,6 +177,8 @@ class ServerSettings(SettingsGroup):
         yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent goes offline")
         if self.listen == self.http_listen and split_address(self.listen)[1]:
             yield f"listen and http_listen must differ, not both be {self.listen}"
+        if self.durability == "replicated" and not self.valkey_url:
+            yield "durability replicated needs a valkey_url: the embedded Valkey has no replicas"
         if self.retry_most < self.retry_first:
             yield f"retry_most ({self.retry_most:g} s) must not be less than retry_first ({self.retry_first:g} s)"
         if self.queue_full == "drop" and self.queue_limit > MAX_DROP_SCAN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any, Final
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
 from distributor.model.delivery import (
+    NOT_DELIVERED,
     Claim,
     ClaimedCommand,
     ClaimRequest,
@@ -29,6 +31,8 @@ from distributor.store.policy import StorePolicy
 from distributor.store.stored_form import unpacked_claims
 from distributor.store.valkey_connection import Argument
 
+UNCLAIM_DELAY_MS: Final = 1_000
+
 
 class ValkeyCommandStore:
     """The CommandStore port on Valkey. Safe for concurrent use on one event loop."""
@@ -39,6 +43,7 @@ class ValkeyCommandStore:
         self._policy = policy
         self._enqueues = exchanges.queue("enqueue", self._enqueue_arguments, _enqueued, queued_events)
         self._claims = exchanges.queue("claim", self._claim_arguments, self._claimed, assigned_events)
+        self._claims.undo = self._unclaim
         self._progress = exchanges.queue("progress", self._progress_arguments, _progressed)
         self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes, finished_events)
         self._releases = exchanges.queue("release", self._release_arguments, _released)
@@ -111,6 +116,19 @@ class ValkeyCommandStore:
         claims = _claims(requests, reply)
         self._exchanges.concurrency.began(sum(len(claim.commands) for claim in claims), time.monotonic())
         return claims
+
+    def _unclaim(self, requests: list[ClaimRequest], claims: Sequence[Claim]) -> None:
+        """Release what was claimed but cannot be delivered, because the claim may not survive.
+
+        If this fails, the ack deadline requeues it. The delay keeps a failing Valkey from being claimed from at once.
+        """
+        releases = [
+            Release(item.command_id, claim.agent_id, claim.lease_id, UNCLAIM_DELAY_MS, NOT_DELIVERED, counts=False)
+            for claim in claims
+            for item in claim.commands
+        ]
+        # Consume the exception: it will probably fail as the claim did.
+        asyncio.ensure_future(self.release(releases)).add_done_callback(asyncio.Future.exception)
 
     def _progress_arguments(self, items: list[Progress]) -> list[Argument]:
         arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]

@@ -12,11 +12,12 @@ EVENT_BLOCK_MS: Final = 5_000
 
 
 class StoreConnections(NamedTuple):
-    """One ordered connection for functions, a pool for reads, and one for the event log alone, whose reads block."""
+    """One ordered connection for functions, a pool for reads, and one each for two that block: events and replicas."""
 
     functions: PipelinedConnection
     reads: ValkeyConnection
     events: ValkeyConnection
+    replicas: PipelinedConnection
 
     @classmethod
     def to(cls, url: str) -> StoreConnections:
@@ -25,10 +26,12 @@ class StoreConnections(NamedTuple):
             PipelinedConnection(url),
             ValkeyConnection(url),
             ValkeyConnection(url, reply_timeout_seconds=EVENT_BLOCK_MS / 1000 + REPLY_TIMEOUT_SECONDS),
+            PipelinedConnection(url),
         )
 
     async def close(self) -> None:
         """Close all connections."""
         await self.functions.close()
+        await self.replicas.close()
         await self.events.close()
         await self.reads.close()

@@ -11,6 +11,7 @@ from distributor.model.event import EventBatch
 from distributor.model.position import BEGINNING, order_of
 from distributor.store import keys
 from distributor.store.connections import EVENT_BLOCK_MS
+from distributor.store.durability import Durability
 from distributor.store.event_entries import EventEntries
 from distributor.store.valkey_connection import ValkeyConnection
 
@@ -28,12 +29,18 @@ class ValkeyEventLog:
     """The EventLog port on Valkey.
 
     `connection` must not be shared: a blocking read occupies it for up to EVENT_BLOCK_MS. `counting` is another one,
-    for `behind`.
+    for `behind`. Events are yielded once `durability` knows them to be durable.
     """
 
-    def __init__(self, connection: ValkeyConnection, counting: ValkeyConnection | None = None) -> None:
+    def __init__(
+        self,
+        connection: ValkeyConnection,
+        counting: ValkeyConnection | None = None,
+        durability: Durability | None = None,
+    ) -> None:
         self._connection = connection
         self._counting = counting or connection
+        self._durability = durability or Durability()
         self._entries = EventEntries()
         self._position = ""
         """Where `tail` is; empty before it begins."""
@@ -56,6 +63,7 @@ class ValkeyEventLog:
                 if now - last_read < BUSY_INTERVAL_SECONDS:
                     await asyncio.sleep(BUSY_PAUSE_SECONDS)
                 last_read = time.monotonic()
+                await self._durability.settled()
             # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS

@@ -33,6 +33,8 @@ ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
 UNCOUNTED: Final = frozenset({"heartbeat", "detach", "claim"})
 """Calls that are no sign of load: sessions come and go without commands, and a claim comes with what it is for."""
+TRANSIENT: Final = frozenset({"heartbeat"})
+"""Calls whose changes matter only while they are fresh, so that an answer need not wait for them to be durable."""
 
 
 class CallQueue(Generic[Item, Reply]):
@@ -51,6 +53,8 @@ class CallQueue(Generic[Item, Reply]):
         self.name = name
         self.decode = decode
         self.implied = implied
+        self.undo: Callable[[list[Item], Sequence[Reply]], None] | None = None
+        """Receives items and replies whose callers get an error, because the changes may not be durable."""
         self.waiting_items = 0
         self.unanswered = 0
         """Calls that wait, or whose answer has not come."""
@@ -137,8 +141,8 @@ class Exchanges:
     What is submitted during one turn of the event loop travels together; while exchanges are in flight, more gathers
     for the next. What does not fit waits for the next exchange, and nothing submitted later overtakes it, unless its
     function comes earlier in ORDER. So an idle system adds no delay. When busy, calls gather for milliseconds, so that
-    more callers share the cost of each round trip. Lives as long as its loop; `idle()` waits until nothing is in
-    progress.
+    more callers share the cost of each round trip. Replies are passed on once what they report is durable; meanwhile
+    the next exchanges go on. Lives as long as its loop; `idle()` waits until nothing is in progress.
     """
 
     def __init__(self, functions: Functions) -> None:
@@ -146,6 +150,8 @@ class Exchanges:
         self._functions = functions
         self._queues: list[CallQueue[Any, Any]] = []
         self._in_flight = 0
+        self._uncovered = 0
+        """Exchanges that were answered and wait to be durable."""
         self._waiting_items = 0
         self._places = itertools.count()
         self._send_soon: asyncio.Handle | None = None
@@ -201,7 +207,10 @@ class Exchanges:
             self._waiting_items = sum([queue.waiting_items for queue in self._queues])
             if batches:
                 self._exchange(batches)
-        if not self._in_flight:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._in_flight and not self._uncovered:
             self._idle.set()
 
     def _take(self) -> list[Batch[Any, Any]]:
@@ -231,6 +240,34 @@ class Exchanges:
             self._failed(batches, error)
             return
         raw = replies.result()
+        matters = any(batch.queue.name not in TRANSIENT for batch in batches)
+        covered = self._functions.covered(raw, wait=matters)
+        if covered is None:
+            self._resolve_or_load(batches, raw, begun)
+            return
+        self._uncovered += 1
+        self._ended()
+        covered.add_done_callback(partial(self._covered, batches, raw, begun))
+
+    def _covered(
+        self, batches: list[Batch[Any, Any]], raw: list[Any], begun: float, covered: asyncio.Future[None]
+    ) -> None:
+        self._uncovered -= 1
+        self._in_flight += 1
+        error = covered.exception()
+        if error is None:
+            self._resolve_or_load(batches, raw, begun)
+        else:
+            self._undo(list(zip(batches, raw, strict=True)))
+            self._failed(batches, error)
+
+    def _undo(self, replied: list[tuple[Batch[Any, Any], Any]]) -> None:
+        for batch, raw in replied:
+            if batch.queue.undo is not None and not isinstance(raw, Exception):
+                _, _, reply = raw
+                batch.queue.undo(batch.items, batch.queue.decode(batch.items, reply))
+
+    def _resolve_or_load(self, batches: list[Batch[Any, Any]], raw: list[Any], begun: float) -> None:
         # Another client may load or delete the library between two calls. What has run must not run again.
         missing = [batch for batch, reply in zip(batches, raw, strict=True) if is_missing(reply)]
         self._resolve([pair for pair in zip(batches, raw, strict=True) if not is_missing(pair[1])], begun)
@@ -255,6 +292,9 @@ class Exchanges:
         try:
             await self._functions.load()
             raw = await self._functions.submit([batch.call for batch in batches])
+            covered = self._functions.covered(raw)
+            if covered is not None:
+                await asyncio.shield(covered)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             self._failed(batches, error)
         else:
@@ -271,8 +311,8 @@ class Exchanges:
         self._in_flight -= 1
         if self._waiting_items:
             self._schedule()
-        elif not self._in_flight:
-            self._idle.set()
+        else:
+            self._note_idle()
 
 
 async def _joined(parts: Sequence[Awaitable[list[Reply]]]) -> list[Reply]:

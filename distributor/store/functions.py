@@ -18,6 +18,7 @@ from distributor.model.event import Event, EventBatch
 from distributor.model.lifecycle import TRANSITIONS, CommandStatus
 from distributor.observability.logging import get_logger
 from distributor.store import keys
+from distributor.store.durability import Durability
 from distributor.store.event_entries import own_events
 from distributor.store.keys import lua_prelude
 from distributor.store.pipelined_connection import PipelinedConnection
@@ -69,7 +70,7 @@ class FunctionCall(NamedTuple):
 class Functions:
     """Calls the functions by their short names. Loads the library if Valkey lacks it.
 
-    `on_changes` receives what each call has changed, before its caller receives the reply.
+    `on_changes` receives what each call has changed, before its caller receives the reply, and once that is durable.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Functions:
         policy: StorePolicy | None = None,
         observe: Observer | None = None,
         failed: Callable[[str], None] | None = None,
+        durability: Durability | None = None,
     ) -> None:
         """`observe` receives each round trip, `failed` the name of each function whose call failed."""
+        self._durability = durability or Durability()
         policy = policy or StorePolicy()
         self.on_changes: Callable[[EventBatch], None] = _ignore
         self._connection = connection
@@ -115,8 +118,15 @@ class Functions:
 
     async def _call(self, call: FunctionCall) -> Any:
         begun = time.perf_counter()
-        raw = await self._executed(self._packed(call.name, *self._head, *call.arguments))
-        reply = self.reply(call, raw, time.perf_counter() - begun)
+        packed = self._packed(call.name, *self._head, *call.arguments)
+        replies = await self._send([packed])
+        if is_missing(replies[0]):
+            await self.load()
+            replies = await self._send([packed])
+        covered = self.covered(replies)
+        if covered is not None:
+            await self._wait(call.name, covered)
+        reply = self.reply(call, replies[0], time.perf_counter() - begun)
         if isinstance(reply, DistributorError):
             raise reply
         return reply
@@ -134,8 +144,19 @@ class Functions:
         return reply
 
     def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
-        """Send calls together, to be executed in order. Pass each reply to `is_missing`, then to `reply`."""
-        return self._connection.submit([self._packed(call.name, *self._head, *call.arguments) for call in calls])
+        """Send calls together, to be executed in order.
+
+        Pass the replies to `covered`, wait for that, and then pass each to `is_missing` and `reply`.
+        """
+        return self._send([self._packed(call.name, *self._head, *call.arguments) for call in calls])
+
+    def covered(self, replies: list[Any], *, wait: bool = True) -> asyncio.Future[None] | None:
+        """Reduce what `submit` returned to the replies of its calls. None if what they report is durable.
+
+        Otherwise a future of when it is, as that of `Durability.covered`. None as well unless it is to `wait`.
+        """
+        proof = replies.pop() if self._durability.proof else None
+        return self._durability.covered(proof) if wait else None
 
     def reply(self, call: FunctionCall, raw: Any, seconds: float, implied: ImpliedEvents = no_events) -> Any:
         """What the function returned, or the error that it failed with; report what it changed.
@@ -159,6 +180,18 @@ class Functions:
 
     def _packed(self, name: str, *arguments: Argument) -> tuple[Argument, ...]:
         return ("FCALL", f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
+
+    def _send(self, packed: list[tuple[Argument, ...]]) -> asyncio.Future[list[Any]]:
+        if self._durability.proof:
+            packed.append(self._durability.proof)
+        return self._connection.submit(packed)
+
+    async def _wait(self, name: str, covered: asyncio.Future[None]) -> None:
+        try:
+            await asyncio.shield(covered)
+        except DistributorError:
+            self.note_failure(name)
+            raise
 
     async def _executed(self, packed: tuple[Argument, ...]) -> Any:
         (raw,) = await self._connection.submit([packed])

@@ -42,6 +42,8 @@ class PipelinedConnection:
     def __init__(self, url: str, *, reply_timeout_seconds: float = REPLY_TIMEOUT_SECONDS) -> None:
         """Does not connect yet. Raises ConfigurationError if `url` is not a valid Valkey URL."""
         self.shown_url = without_password(url)
+        self.number = 0
+        """The ordinal number of the latest connection: replies that came over it name the same Valkey process."""
         self._factory = connection_factory(url, reply_timeout_seconds)
         self._reply_timeout_seconds = reply_timeout_seconds
         self._pipeline: ReplyPipeline | None = None
@@ -117,6 +119,7 @@ class PipelinedConnection:
     async def _connect_and_send(self) -> None:
         try:
             self._pipeline = await self._connected()
+            self.number += 1
         except (driver.ValkeyError, OSError) as error:
             self._fail_unsent(partial(converted, error))
         except Exception as error:

@@ -16,6 +16,8 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "http_listen": "test_a_second_server_on_the_same_http_port",
         "valkey_url": "test_a_valkey_that_is_not_there",
         "data_dir": "test_a_second_server_on_the_same_data_folder",
+        "durability": "test_durability_is_what_an_acknowledgement_waits_for",
+        "replicas_acked": "test_replicas_acked_is_how_many_replicas_there_must_be",
         "polling_interval": "test_polling_interval_finds_what_nothing_announced",
         "cleanup_interval": "test_cleanup_interval_sets_the_pace_of_sweeping",
         "batch_size": "test_batch_size_bounds_what_is_given_out_at_once",

@@ -17,7 +17,9 @@ Log: TypeAlias = list[tuple[Sequence[Argument], Any]]
 
 def recording_connections(url: str, log: Log) -> StoreConnections:
     """Connections to the Valkey at `url` that append to `log`; the one for the event log does not."""
-    return StoreConnections(_RecordingPipeline(url, log), _RecordingConnection(url, log), ValkeyConnection(url))
+    return StoreConnections(
+        _RecordingPipeline(url, log), _RecordingConnection(url, log), ValkeyConnection(url), PipelinedConnection(url)
+    )
 
 
 class _RecordingPipeline(PipelinedConnection):

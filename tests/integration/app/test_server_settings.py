@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Final
 
+import pytest
 from google.protobuf.struct_pb2 import Value
 from valkey.asyncio import Valkey
 
+from distributor.errors import ConfigurationError
 from distributor.store import keys
 from distributor.v1 import agent_gateway_pb2 as pb
 from tests.support.own_logs import own_logs
 from tests.support.received_errors import error_of
-from tests.support.running_server import CANCELLED, FAILED, queue_request, running_server
+from tests.support.running_server import (
+    CANCELLED,
+    FAILED,
+    intercepted_server,
+    queue_request,
+    quick_settings,
+    running_server,
+)
 from tests.support.waiting import eventually
 
 STALL_SECONDS: Final = 0.3
@@ -145,3 +155,29 @@ async def test_loop_stall_threshold_is_how_long_the_loop_may_be_blocked(valkey_u
         async with running_server(valkey_url, loop_stall_threshold=STALL_SECONDS / 10):
             stall()
     assert "the event loop is blocked" in [line["event"] for line in logs]
+
+
+async def test_durability_is_what_an_acknowledgement_waits_for(tmp_path: Path) -> None:
+    settings = quick_settings("", data_dir=tmp_path, durability="disk")
+    async with intercepted_server(settings) as server:
+        embedded = server.process._embedded
+        assert embedded is not None
+        loop, began, released = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def hold(descriptor: int) -> None:
+            loop.call_soon_threadsafe(began.set)
+            asyncio.run_coroutine_threadsafe(released.wait(), loop).result()
+
+        embedded.cadence._files._fdatasync = hold
+        queueing = asyncio.ensure_future(server.queue())
+        await began.wait()
+        (command_id,) = await eventually(server.ids)
+        assert not queueing.done()
+        released.set()
+        assert await queueing == command_id
+
+
+async def test_replicas_acked_is_how_many_replicas_there_must_be(valkey_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="0 replicas are connected, and replicas_acked is 3"):
+        async with running_server(valkey_url, durability="replicated", replicas_acked=3):
+            pass

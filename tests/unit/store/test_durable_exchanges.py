@@ -1,0 +1,151 @@
+"""Replies that wait until what they report is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from distributor.errors import Unavailable
+from distributor.model.event import EventBatch
+from distributor.store.durability import Durability
+from distributor.store.exchanges import MAX_IN_FLIGHT, CallQueue, Exchanges
+from distributor.store.functions import Functions
+from distributor.store.group_commit import not_durable
+from distributor.store.pipelined_connection import PipelinedConnection
+from tests.support.waiting import until
+
+PROOF = ("PROVE",)
+
+
+class Slow(Durability):
+    """Everything is durable once the test says so."""
+
+    proof = PROOF
+
+    def __init__(self) -> None:
+        self.proofs: list[Any] = []
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def covered(self, proof: Any) -> asyncio.Future[None] | None:
+        self.proofs.append(proof)
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        return self.waiting[-1]
+
+
+class Connection:
+    """Answers calls with their items, at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[tuple[Any, ...]]] = []
+
+    def submit(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
+        self.sent.append(list(commands))
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        # The replica and how to trim events precede the items.
+        future.set_result(
+            [b"proof" if command == PROOF else [b"%d-0" % len(self.sent), [], [*command[7:]]] for command in commands]
+        )
+        return future
+
+
+class World:
+    def __init__(self) -> None:
+        self.durability = Slow()
+        self.connection = Connection()
+        self.functions = Functions(cast(PipelinedConnection, self.connection), durability=self.durability)
+        self.announced: list[EventBatch] = []
+        self.functions.on_changes = self.announced.append
+        self.exchanges = Exchanges(self.functions)
+        self.queues: dict[str, CallQueue[int, int]] = {
+            name: self.exchanges.queue(name, lambda items: [*items], lambda items, reply: cast(list[int], reply))
+            for name in ("finish", "heartbeat", "claim")
+        }
+
+    def submit(self, name: str, *items: int) -> asyncio.Future[list[int]]:
+        return asyncio.ensure_future(self.queues[name].submit(items))
+
+    async def waiting(self, count: int) -> None:
+        await until(lambda: len(self.durability.waiting) == count)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_nothing_is_answered_or_announced_before_it_is_durable(world: World) -> None:
+    reply = world.submit("finish", 1)
+    await world.waiting(1)
+    assert world.durability.proofs == [b"proof"]
+    assert not reply.done()
+    assert not world.announced
+    idle = asyncio.ensure_future(world.exchanges.idle())
+    await asyncio.sleep(0)
+    assert not idle.done()
+    world.durability.waiting[0].set_result(None)
+    assert await reply == [1]
+    assert [batch.position for batch in world.announced] == ["1-0"]
+    await idle
+
+
+async def test_the_next_exchanges_do_not_wait(world: World) -> None:
+    replies = []
+    for number in range(MAX_IN_FLIGHT + 2):
+        replies.append(world.submit("finish", number))
+        await world.waiting(number + 1)
+    assert len(world.connection.sent) == MAX_IN_FLIGHT + 2
+    for waiting in world.durability.waiting:
+        waiting.set_result(None)
+    assert await asyncio.gather(*replies) == [[number] for number in range(MAX_IN_FLIGHT + 2)]
+    assert [batch.position for batch in world.announced] == ["1-0", "2-0", "3-0", "4-0"]
+
+
+async def test_a_heartbeat_alone_is_answered_at_once(world: World) -> None:
+    assert await world.submit("heartbeat", 1) == [1]
+    assert not world.durability.proofs
+
+
+async def test_what_may_be_lost_fails_its_callers_and_is_undone(world: World) -> None:
+    undone: list[tuple[list[int], Sequence[int]]] = []
+    world.queues["claim"].undo = lambda items, replies: undone.append((items, replies))
+    claim, finish = world.submit("claim", 1, 2), world.submit("finish", 3)
+    await world.waiting(1)
+    world.durability.waiting[0].set_exception(not_durable("the disk is broken"))
+    for reply in (claim, finish):
+        with pytest.raises(Unavailable, match="may or may not survive"):
+            await reply
+    assert undone == [([1, 2], [1, 2])]
+    assert not world.announced
+    await world.exchanges.idle()
+
+
+async def test_single_calls_wait_as_well(world: World) -> None:
+    call = asyncio.ensure_future(world.functions.call("cancel", ["7"]))
+    await world.waiting(1)
+    assert not call.done()
+    world.durability.waiting[0].set_result(None)
+    assert await call == ["7"]
+    call = asyncio.ensure_future(world.functions.call("cancel", ["8"]))
+    await world.waiting(2)
+    world.durability.waiting[1].set_exception(not_durable("no replica"))
+    with pytest.raises(Unavailable, match="no replica"):
+        await call
+    assert [batch.position for batch in world.announced] == ["1-0"]
+
+
+async def test_a_caller_who_leaves_disturbs_no_other(world: World) -> None:
+    leaving = asyncio.ensure_future(world.functions.call("cancel", ["1"]))
+    await world.waiting(1)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert not world.durability.waiting[0].cancelled()
+    world.durability.waiting[0].set_result(None)
+    await until(lambda: len(world.announced) == 1)
+
+
+async def test_reads_do_not_wait(world: World) -> None:
+    assert await world.functions.read("get_command", ["7"])
+    assert world.connection.sent[-1][-1] != PROOF
