@@ -33,8 +33,8 @@ H = TypeVar("H", bound=AnyHandler)
 
 MAX_TYPES: Final = 100
 
-KILLED_SECONDS: Final = 15.0
-"""Limit for a killed program to disappear and its last output to be read."""
+KILLED_SECONDS: Final = 5.0
+"""How long a killed program may take to disappear, and its last output to be read, before it counts as a survivor."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _EXEC_DENIED: Final = Reason("exec_not_allowed", "this host does not allow EXEC; its operator can, with --allow-exec")

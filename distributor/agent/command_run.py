@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from distributor.agent import result as results
 from distributor.agent.actions import StopCause
-from distributor.agent.command_context import BlockingContext, CommandContext
+from distributor.agent.command_context import MAX_SURVIVORS, BlockingContext, CommandContext
 from distributor.agent.handler_call import HandlerCall, HandlerEnding
 from distributor.agent.record import RecordedCommand
 from distributor.observability.logging import get_logger
@@ -28,7 +28,6 @@ logger = get_logger()
 OnEnd = Callable[["CommandRun", gateway.Result], None]
 OnRun = Callable[["CommandRun"], None]
 
-MAX_SURVIVORS: Final = 20
 _MAY_COME_TOO_LATE: Final = (StopCause.CANCELLED, StopCause.AGENT_STOPPED)
 """Causes without effect on a handler that ends before it notices the request. A limit was exceeded all the same."""
 
@@ -178,6 +177,8 @@ class CommandRun:
             self._timer.cancel()
         self.context.end()
         result.output_bytes = self.held.output_bytes
+        if not result.survivors:
+            result.survivors.extend(self.context.survivors()[:MAX_SURVIVORS])
         self._ended.set()
         self._on_end(self, result)
 

@@ -1,8 +1,8 @@
 """A program and its descendants in a session and process group of their own.
 
-This has two limits. A descendant that starts a session of its own (a daemon) leaves the group and is not stopped with
-it. If the agent is killed by SIGKILL, nothing stops the group: run the agent under a supervisor that ends its control
-group, as systemd does by default.
+Stopping it also ends descendants that have left the group, as far as `process_tree` finds them. If the agent is killed
+by SIGKILL, nothing stops the group: run the agent under a supervisor that ends its control group, as systemd does by
+default.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from distributor.agent.process_output import ProcessOutput
+from distributor.agent.process_tree import Process, ProcessTree, running, send_signal
 from distributor.tasks import finishes
 
 POLL_FIRST_SECONDS: Final = 0.005
@@ -26,7 +28,10 @@ ESCAPED_SECONDS: Final = 0.5
 
 
 class Program(NamedTuple):
-    """A program to start. `executable` is an absolute path; `stdin` None means /dev/null."""
+    """A program to start. `executable` is an absolute path; `stdin` None means /dev/null.
+
+    The markers of `process_tree` in `env` help to find descendants that leave the group.
+    """
 
     executable: str
     argv: tuple[str, ...]
@@ -40,6 +45,9 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     def __init__(self) -> None:
         self.output = ProcessOutput()
+        self._tree: ProcessTree | None = None
+        self._targets: tuple[Process, ...] = ()
+        """What is being stopped, or has outlived the program, as last found."""
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = asyncio.Event()
         self._pipes_open = {1, 2}
@@ -59,6 +67,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
             cwd=program.cwd,
             start_new_session=True,
         )
+        group._tree = ProcessTree(group.pid, program.env)
         stdin = cast("asyncio.WriteTransport | None", transport.get_pipe_transport(0))
         if stdin and program.stdin is not None:
             stdin.write(program.stdin)
@@ -80,24 +89,41 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         await self._exited.wait()
 
     async def gone(self, within: float | None = None) -> bool:
-        """Wait until the whole group has ended; return False if it has not after `within` seconds."""
+        """Wait until the whole group, and what is being stopped, has ended; return False if it takes longer."""
         return await finishes(self._nothing_runs(), within)
 
-    async def stop(self, grace: float) -> None:
-        """Send TERM to the group, and KILL after `grace` seconds; return when the whole group has ended."""
+    async def stop(self, grace: float, with_escaped: bool = True) -> None:
+        """Send TERM to all, and KILL after `grace` seconds, repeatedly; return when all have ended.
+
+        `with_escaped` includes descendants outside the group. Meanwhile `survivors` has what still runs.
+        """
+        # Looked for before the signal: what loses its parents is harder to find.
+        await self._look(with_escaped)
         self._signal(signal.SIGTERM)
         # A stopped process handles TERM only when it is continued.
         self._signal(signal.SIGCONT)
-        if await self.gone(within=grace):
-            return
-        self.kill()
-        while not await self.gone(within=KILL_AGAIN_SECONDS):
-            # Again, for processes forked while the first KILL was delivered.
-            self.kill()
+        await self.gone(within=grace)
+        # Again and again, for processes forked while the signal was delivered.
+        while await self._look(with_escaped) or group_runs(self.pid):
+            self._signal(signal.SIGKILL)
+            await self.gone(within=KILL_AGAIN_SECONDS)
+        await self._exited.wait()
 
     def kill(self) -> None:
-        """Send KILL to the group, without waiting."""
+        """Send KILL to all, without waiting."""
+        self._targets = self._tree.find() if self._tree else ()
         self._signal(signal.SIGKILL)
+
+    async def escaped(self) -> Sequence[Process]:
+        """Look for descendants that outlive the group, such as daemons."""
+        if self._tree and self._tree.anything_younger():
+            await self._look(with_escaped=True)
+        return self.survivors
+
+    @property
+    def survivors(self) -> Sequence[Process]:
+        """Those of the processes last found that still run."""
+        return _alive(self._targets)
 
     async def drained(self) -> None:
         """Wait until all output of the ended group is in `output`, then close `output`."""
@@ -111,9 +137,21 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         self.output.close()
         self._started.close()
 
+    async def _look(self, with_escaped: bool) -> bool:
+        """Note in `_targets` which processes run; return whether any does."""
+        if self._tree:
+            # In a thread, because a host may have many processes.
+            found = await asyncio.to_thread(self._tree.find)
+            self._targets = found if with_escaped else tuple(one for one in found if one.group == self.pid)
+        return bool(self._targets)
+
     async def _nothing_runs(self) -> None:
         await self._exited.wait()
         await group_gone(self.pid)
+        pause = POLL_FIRST_SECONDS
+        while _alive(self._targets):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, POLL_MOST_SECONDS)
 
     # Called by asyncio
 
@@ -143,17 +181,23 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         return self._transport
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        # It may have ended, or belong to another user now; the caller waits for its end anyway.
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            # It has ended, or belongs to another user now; the caller waits for its end anyway.
-            return
+        for process in self._targets:
+            if process.group != self.pid:
+                send_signal(process, number)
 
     def _pause(self, paused: bool) -> None:
         for fd in self._pipes_open:
             pipe = cast("asyncio.ReadTransport | None", self._started.get_pipe_transport(fd))
             if pipe and not pipe.is_closing():
                 (pipe.pause_reading if paused else pipe.resume_reading)()
+
+
+def _alive(processes: Sequence[Process]) -> Sequence[Process]:
+    now_running = {process.pid: process.started for process in running(process.pid for process in processes)}
+    return [process for process in processes if now_running.get(process.pid) == process.started]
 
 
 async def group_gone(pgid: int) -> None:

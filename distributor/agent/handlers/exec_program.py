@@ -6,16 +6,19 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from distributor.agent.command_context import CommandContext, CommandFailed, Completed
+from distributor.agent.command_context import MAX_SURVIVORS, CommandContext, CommandFailed, Completed
 from distributor.agent.handlers.allowed_programs import AllowedPrograms
 from distributor.agent.handlers.exec_params import INHERITED, read_params
 from distributor.agent.handlers.start_failure import why_not_found, why_not_started
 from distributor.agent.process_group import ProcessGroup, Program
+from distributor.agent.process_tree import ATTEMPT_MARKER, COMMAND_MARKER, Process
+from distributor.model.json_value import JsonValue
 from distributor.tasks import finishes
+from distributor.v1 import agent_gateway_pb2 as gateway
 
 EXEC: Final = "EXEC"
 
@@ -46,6 +49,8 @@ class ExecHandler:
     """Runs programs, each in its own process group, with the params argv, env, cwd and stdin (see `exec_params`).
 
     Exit code 0 completes the command, any other fails it as `exit_nonzero`, and a signal as `killed_by_signal`.
+    A command that is stopped ends with all its processes. One that ends by itself leaves daemons alone: descendants
+    outside its group run on, and the result lists them.
     """
 
     def __init__(self, policy: ExecPolicy) -> None:
@@ -57,12 +62,17 @@ class ExecHandler:
         """Run the program of `command` to its end."""
         group = await self._start(self._program(command))
         self._groups.add(group)
+        command.survivors = lambda: _surviving(group.survivors)
+        data: dict[str, JsonValue] = {}
         copying = asyncio.create_task(_copy_output(group, command))
         try:
             await group.exited()
-            left_running = not await group.gone(within=LEFTOVER_SECONDS)
-            if left_running:
-                await group.stop(self._policy.stop_grace)
+            command.finished()
+            if not await group.gone(within=LEFTOVER_SECONDS):
+                await group.stop(self._policy.stop_grace, with_escaped=False)
+                data["killed_leftover_processes"] = True
+            if escaped := await group.escaped():
+                data["surviving_processes"] = [{"pid": one.pid, "name": one.name} for one in _surviving(escaped)]
             await group.drained()
             # `asyncio.wait`, because a cancel of this handler must not cancel the copying.
             await asyncio.wait({copying})
@@ -70,12 +80,13 @@ class ExecHandler:
             await group.stop(self._policy.stop_grace)
             # The result says how much output was delivered in time.
             await finishes(_last_output(group, copying), LAST_OUTPUT_SECONDS)
-            raise
+            if command.finished_at is None:
+                raise
         finally:
             copying.cancel()
             self._groups.remove(group)
             group.close()
-        return _outcome(group.returncode, {"killed_leftover_processes": True} if left_running else None)
+        return _outcome(group.returncode, data or None)
 
     def kill_all(self) -> None:
         """Kill all programs without waiting, for an agent that ends at once."""
@@ -84,7 +95,8 @@ class ExecHandler:
 
     def _program(self, command: CommandContext) -> Program:
         asked = read_params(command.params, guarded=bool(self._allowed))
-        env = _inherited_environment() | asked.env
+        marks = {COMMAND_MARKER: command.command_id, ATTEMPT_MARKER: str(command.attempt)}
+        env = _inherited_environment() | asked.env | marks
         name = asked.argv[0]
         found = shutil.which(os.path.join(asked.cwd or "", name) if "/" in name else name, path=env.get("PATH"))
         if found is None:
@@ -119,7 +131,11 @@ async def _copy_output(group: ProcessGroup, command: CommandContext) -> None:
             await command.output(piece.data, piece.stream)
 
 
-def _outcome(returncode: int, data: Mapping[str, bool] | None) -> Completed:
+def _surviving(processes: Sequence[Process]) -> Sequence[gateway.SurvivingProcess]:
+    return [gateway.SurvivingProcess(pid=one.pid, name=one.name) for one in processes[:MAX_SURVIVORS]]
+
+
+def _outcome(returncode: int, data: Mapping[str, JsonValue] | None) -> Completed:
     if returncode == 0:
         return Completed(data, exit_code=0)
     if returncode > 0:

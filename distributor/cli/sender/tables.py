@@ -197,10 +197,13 @@ def outcome_text(result: CommandResult) -> str:
 
 
 def leftovers_text(result: CommandResult) -> str:
-    """A note if the agent killed leftover processes of the program, otherwise ""."""
-    data = result.data
-    killed = isinstance(data, dict) and data.get("killed_leftover_processes") is True
-    return "leftover processes killed" if killed else ""
+    """A note if processes outlived the program: killed, or still running; otherwise ""."""
+    data = result.data if isinstance(result.data, dict) else {}
+    surviving = data.get("surviving_processes")
+    notes = ["leftover processes killed"] if data.get("killed_leftover_processes") is True else []
+    if isinstance(surviving, list) and surviving:
+        notes.append(f"processes still running: {len(surviving)}")
+    return ", ".join(notes)
 
 
 def agent_absence(state: CommandState) -> str:

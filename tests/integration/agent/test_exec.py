@@ -15,6 +15,7 @@ import pytest
 
 from distributor.agent import Agent, ExecPolicy
 from distributor.agent.process_group import ProcessGroup, Program, group_runs
+from distributor.agent.process_tree import running
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
@@ -205,14 +206,15 @@ async def test_the_kill_is_repeated_for_what_the_first_one_missed(monkeypatch: p
     group = await ProcessGroup.start(Program(sys.executable, (sys.executable, "-c", IGNORES_TERM), {}))
     try:
         assert (await group.output.next())[0].data
-        kill, kills = group.kill, []
+        send, kills = group._signal, []
 
-        def miss_once() -> None:
-            kills.append("kill")
-            if len(kills) > 1:
-                kill()
+        def miss_once(number: signal.Signals) -> None:
+            if number is signal.SIGKILL:
+                kills.append("kill")
+            if len(kills) != 1:
+                send(number)
 
-        monkeypatch.setattr(group, "kill", miss_once)
+        monkeypatch.setattr(group, "_signal", miss_once)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await group.stop(grace=0.05)
         assert len(kills) > 1
@@ -259,12 +261,122 @@ async def test_a_grandchild_that_outlives_the_program_does_not_hang_the_command(
     assert not group_runs(await printed_pid(session))
 
 
-async def test_a_daemon_that_escaped_does_not_hang_the_command(session: ScriptedSession, tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    script = f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 60' & while ! [ -s {pid_file} ]; do sleep 0.01; done"
-    result = await run(session, "sh", "-c", script)
-    assert result.status == COMPLETED
-    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+def daemon(pid_file: Path, *, clean: bool = False) -> str:
+    """Shell words that start a process in a session of its own, and wait until it runs."""
+    setsid = "env -i setsid" if clean else "setsid"
+    return f"{setsid} sh -c 'echo $$ > {pid_file}; exec sleep 600' & while ! [ -s {pid_file} ]; do sleep 0.01; done"
+
+
+def runs(pid: int) -> bool:
+    return any(running([pid]))
+
+
+async def test_a_daemon_that_escaped_does_not_hang_the_command_and_is_reported(
+    session: ScriptedSession, tmp_path: Path
+) -> None:
+    result = await run(session, "sh", "-c", daemon(tmp_path / "pid"))
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        assert result.status == COMPLETED
+        assert [(one.pid, one.name) for one in result.survivors] == [(pid, "sleep 600")]
+        (survivor,) = result.data.struct_value.fields["surviving_processes"].list_value.values
+        assert dict(survivor.struct_value) == {"pid": pid, "name": "sleep 600"}
+        assert runs(pid), "a program may start a daemon"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("clean", [False, True], ids=["marked", "with a parent"])
+async def test_a_cancel_also_ends_what_has_left_the_group(
+    session: ScriptedSession, tmp_path: Path, clean: bool
+) -> None:
+    script = daemon(tmp_path / "pid", clean=clean) + "; echo ready; " + ("sleep 600" if clean else "exec sleep 600")
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+    await session.until(lambda _: session.output("a") == b"ready\n")
+    pid = int((tmp_path / "pid").read_text())
+    await session.cancel("a")
+    result = await session.result("a")
+    assert (result.status, list(result.survivors)) == (CANCELLED, [])
+    assert not runs(pid)
+
+
+async def test_an_orphaned_daemon_is_found_by_its_environment(session: ScriptedSession, tmp_path: Path) -> None:
+    script = f"({daemon(tmp_path / 'pid')}); echo ready; exec sleep 600"
+    await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+    await session.until(lambda _: session.output("a") == b"ready\n")
+    pid = int((tmp_path / "pid").read_text())
+    (process,) = running([pid])
+    assert process.group == pid
+    await session.cancel("a")
+    assert (await session.result("a")).status == CANCELLED
+    assert not runs(pid)
+
+
+async def test_a_process_that_survives_the_kill_is_reported_and_the_command_runs_until_it_has_ended(
+    gateway: ScriptedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another user would, or one in an uninterruptible call."""
+    monkeypatch.setattr("distributor.agent.agent.KILLED_SECONDS", 0.3)
+    monkeypatch.setattr("distributor.agent.process_group.KILL_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("distributor.agent.process_group.send_signal", lambda process, number: None)
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.1)), gateway, heartbeat_interval=0.2) as served:
+        session = served.session
+        script = daemon(tmp_path / "pid") + "; echo ready; exec sleep 600"
+        await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+        await session.until(lambda _: session.output("a") == b"ready\n")
+        pid = int((tmp_path / "pid").read_text())
+        try:
+            await session.cancel("a")
+            await session.until(lambda seen: sum(len(message.cancel_reports) for message in seen) == 2)
+            reports = [report for message in session.seen for report in message.cancel_reports]
+            assert [report.finding for report in reports] == [
+                pb.CANCEL_FINDING_STOPPING,
+                pb.CANCEL_FINDING_COULD_NOT_STOP,
+            ]
+            assert [(one.pid, one.name) for one in reports[1].survivors] == [(pid, "sleep 600")]
+            beats = sum(message.HasField("heartbeat") for message in session.seen)
+            await session.until(lambda seen: sum(message.HasField("heartbeat") for message in seen) > beats)
+            assert (session.seen[-1].heartbeat.running, session.seen[-1].heartbeat.credit) == (1, 3)
+            assert not any(message.results for message in session.seen)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+        assert (await session.result("a")).status == CANCELLED
+
+
+async def test_a_survivor_of_a_time_limit_is_named_in_the_failure(
+    gateway: ScriptedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distributor.agent.agent.KILLED_SECONDS", 0.3)
+    monkeypatch.setattr("distributor.agent.process_group.KILL_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("distributor.agent.process_group.send_signal", lambda process, number: None)
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.1)), gateway) as served:
+        session = served.session
+        script = daemon(tmp_path / "pid") + "; exec sleep 600"
+        await session.command(assignment("a", "EXEC", time_limit=1, argv=["sh", "-c", script]))
+        result = await session.result("a")
+        pid = int((tmp_path / "pid").read_text())
+        try:
+            assert (result.status, result.reason.code) == (FAILED, "would_not_stop")
+            assert f"sleep 600 ({pid})" in result.reason.message
+            assert [(one.pid, one.name) for one in result.survivors] == [(pid, "sleep 600")]
+        finally:
+            os.kill(pid, signal.SIGKILL)
+        await session.until(lambda seen: seen[-1].heartbeat.credit == 4)
+
+
+async def test_a_program_that_ended_before_a_cancel_keeps_its_outcome(gateway: ScriptedGateway) -> None:
+    """Its last output still waits for room, so the handler has not returned."""
+    async with serving(agent_for(gateway, ExecPolicy(stop_grace=0.3)), gateway, max_output=1_000) as served:
+        session = served.session
+        session.ack_output = False
+        script = "echo $$; head -c 5000 /dev/zero; exit 3"
+        await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
+        await session.until(lambda _: len(session.output("a")) == 1_000)
+        pid = await printed_pid(session)
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+        await session.cancel("a")
+        result = await session.result("a")
+        assert (result.status, result.reason.code, result.exit_code) == (FAILED, "exit_nonzero", 3)
 
 
 async def test_a_program_that_prints_to_nobody_can_be_cancelled(gateway: ScriptedGateway) -> None:

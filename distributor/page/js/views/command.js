@@ -250,6 +250,8 @@ function resultSummary(result) {
     `${bytes(result.outputBytes)} of output`,
   ];
   if (killedLeftovers(result)) parts.push("leftover processes killed");
+  const surviving = survivors(result);
+  if (surviving) parts.push(`${plural(surviving, "process", "processes")} still running`);
   if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer stored`);
   return parts.filter(Boolean).join(", ");
 }
@@ -257,6 +259,12 @@ function resultSummary(result) {
 /** Whether `EXEC` reported in its data that it killed leftover processes. @param {Result} result */
 const killedLeftovers = ({ data }) =>
   isObject(data) && /** @type {Record<string, unknown>} */ (data).killed_leftover_processes === true;
+
+/** How many processes `EXEC` reported in its data that outlived the program. @param {Result} result */
+function survivors({ data }) {
+  const found = isObject(data) && /** @type {Record<string, unknown>} */ (data).surviving_processes;
+  return Array.isArray(found) ? found.length : 0;
+}
 
 /** @param {App} app @param {Command} command */
 function facts(app, command) {

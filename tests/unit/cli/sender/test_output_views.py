@@ -19,6 +19,7 @@ from distributor.client import (
     Reason,
     Receipts,
 )
+from distributor.model.json_value import JsonValue
 from tests.support.waiting import PATIENCE_SECONDS
 
 AWAY = CommandState(
@@ -107,9 +108,12 @@ async def test_what_is_held_back_is_shown_when_the_view_is_closed(capfdbinary: p
 
 def test_killed_leftovers_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     view = RawView(Screen("table"))
-    view.show(RESULT._replace(data={"killed_leftover_processes": True}))
+    data: JsonValue = {"killed_leftover_processes": True, "surviving_processes": [{"pid": 7, "name": "sleep 600"}]}
+    view.show(RESULT._replace(data=data))
 
-    assert capfd.readouterr().err == ("c1 failed, exit code 3 (exit_nonzero: exit code 3); leftover processes killed\n")
+    assert capfd.readouterr().err == (
+        "c1 failed, exit code 3 (exit_nonzero: exit code 3); leftover processes killed, processes still running: 1\n"
+    )
 
 
 @pytest.mark.parametrize(("stream", "newline"), [(OutputStream.STDERR, "\n"), (OutputStream.STDOUT, "")])
