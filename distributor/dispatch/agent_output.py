@@ -56,7 +56,8 @@ class AgentOutput:
                 answers[lease] = OutputAnswer(lease, 0, _FAULTS[outcome])
                 continue
             answers[lease] = OutputAnswer(lease, outcome)
-            if self._holds is not None and self._holds.holds(piece.command_id):
+            # Output of an attempt that was given up is not slowed down: `base` is that of a later one.
+            if self._holds is not None and self._holds.holds(piece.command_id) and session.holds(*lease):
                 held[lease] = outcome
         for lease, stored in held.items():
             answers[lease] = OutputAnswer(lease, await self._acknowledgeable(session, lease, stored))

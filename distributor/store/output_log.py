@@ -17,7 +17,7 @@ from distributor.tasks import off_loop
 
 _STREAMS: Final = {str(number).encode(): stream for number, stream in enumerate(OutputStream, start=1)}
 _REFUSALS: Final = {-1: OutputRefusal.STALE, -2: OutputRefusal.ENDED, -3: OutputRefusal.UNKNOWN}
-_FINISH_SOURCES: Final = ",".join(sources(Operation.FINISH))
+_SOURCES: Final = [",".join(sources(operation)) for operation in (Operation.FINISH, Operation.SETTLE)]
 
 
 class ValkeyOutputLog:
@@ -38,7 +38,7 @@ class ValkeyOutputLog:
         return self._appends.submit(pieces)
 
     def _append_arguments(self, pieces: list[OutputPiece]) -> list[Argument]:
-        arguments: list[Argument] = [*self._kept, _FINISH_SOURCES]
+        arguments: list[Argument] = [*self._kept, *_SOURCES]
         for piece in pieces:
             arguments += _stored_form(piece)
         return arguments

@@ -222,12 +222,16 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule(
         number=COMMANDS,
         wrong=WRONG,
+        earlier=st.booleans(),
         back=st.integers(0, 3),
         size=st.integers(1, 5),
     )
-    def print_output(self, number: int, wrong: str, back: int, size: int) -> None:
+    def print_output(self, number: int, wrong: str, earlier: bool, back: int, size: int) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
-        offset = max(0, command.output_bytes - command.output_base - back)
+        base = command.output_base
+        if earlier and command.given_up:
+            lease_id, base = next(iter(command.given_up.items()))
+        offset = max(0, command.output_bytes - base - back)
         expected = self.model.append_output(command, agent_id, lease_id, offset, size)
         piece = OutputPiece(command.command_id, agent_id, lease_id, 1, offset, b"x" * size)
         assert self.run(self.output.append([piece])) == [expected]

@@ -180,13 +180,24 @@ class LifecycleModel:
         """Bytes of its output; the offset up to which its agent may forget them."""
         if command.agent_id != agent_id:
             return OutputRefusal.UNKNOWN
-        if not command.held_by(agent_id, lease_id):
-            return OutputRefusal.ENDED if command.status.terminal else OutputRefusal.STALE
-        if command.output_base + offset + size > 2**53:
+        if command.status.terminal:
+            return OutputRefusal.ENDED
+        held = command.held_by(agent_id, lease_id)
+        if not held and not self._output_counts(command, lease_id):
+            return OutputRefusal.STALE
+        base = command.output_base if held else command.given_up[lease_id]
+        if base + offset + size > 2**53:
             return offset + size
-        if size:
-            command.output_bytes = max(command.output_bytes, command.output_base + offset + size)
-        return command.output_bytes - command.output_base
+        if base + offset + size > command.output_bytes:
+            command.output_bytes = base + offset + size
+            if not held:
+                command.output_base = command.output_bytes
+        return command.output_bytes - base
+
+    def _output_counts(self, command: ModelCommand, lease_id: str) -> bool:
+        """Whether output of an attempt that was given up is kept: its run is not over, and no other has begun."""
+        begun = command.status is ASSIGNED and command.output_bytes > command.output_base
+        return command.earlier(lease_id) and lease_id != command.counted_lease and not begun
 
     def _release_or_give_up(self, command: ModelCommand, delayed: bool, refused: bool = False) -> None:
         if command.cancel_requested:

@@ -256,6 +256,21 @@ async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_fails_i
         assert ack.verdict == pb.RESULT_VERDICT_LATE
 
 
+async def test_output_of_an_attempt_whose_acknowledgement_was_lost_is_kept(valkey_url: str) -> None:
+    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
+    async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
+        command_id = await server.queue()
+        await agent.next_assignment(command_id, 2)
+        first = agent.assignments[0]
+        assert await agent.print(first, b"hello\n", 0) == 6
+        (ack,) = await agent.report(result(first, output_bytes=6))
+        assert ack.verdict == pb.RESULT_VERDICT_STORED
+        request = command_service_pb2.WatchCommandRequest(command_id=command_id)
+        updates = [update async for update in server.commands.WatchCommand(request)]
+        assert b"".join(update.output.data for update in updates) == b"hello\n"
+        assert not any(update.HasField("gap") for update in updates)
+
+
 async def test_a_transient_failure_is_run_again_as_often_as_asked(server: RunningServer) -> None:
     async with server.agent() as agent:
         command_id = await server.queue(max_runs=3)

@@ -104,6 +104,48 @@ async def test_an_agent_that_attaches_with_it_goes_on_with_it(world: StoreWorld,
     assert (result.output_bytes, result.output_dropped_bytes) == (8, 0)
 
 
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+async def test_its_output_is_the_commands_output(world: StoreWorld, assigned_again: bool) -> None:
+    command_id = await given_up(world, assigned_again)
+    assert await world.print_output(command_id, 0, b"12345") == 5
+    assert await world.print_output(command_id, 3, b"4567") == 7
+    assert await world.store.finish([completion(command_id, output_bytes=7, ran=True)]) == [CompletionOutcome.STORED]
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert (result.output_bytes, result.output_dropped_bytes) == (7, 0)
+    assert b"".join(chunk.data for chunk in await world.output.read(command_id, 0, 100)) == b"1234567"
+
+
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+async def test_output_of_a_later_attempt_follows_its_output(world: StoreWorld, assigned_again: bool) -> None:
+    command_id = await given_up(world, assigned_again)
+    assert await world.print_output(command_id, 0, b"first") == 5
+    if not assigned_again:
+        await world.claim(lease_id="lease2")
+    assert await world.print_output(command_id, 0, b"second", lease_id="lease2") == 6
+    assert await world.print_output(command_id, 5, b"late") is OutputRefusal.STALE, "the later one has begun"
+    assert b"".join(chunk.data for chunk in await world.output.read(command_id, 0, 100)) == b"firstsecond"
+
+
+@pytest.mark.parametrize("offset", [MAX_UNACKNOWLEDGED_OUTPUT_BYTES + 1, 2**50])
+async def test_its_output_has_no_larger_gap_than_its_agent_can_have_held_back(world: StoreWorld, offset: int) -> None:
+    command_id = await given_up(world, assigned_again=True)
+    before = await world.dump()
+    assert await world.print_output(command_id, offset, b"x") is OutputRefusal.STALE
+    assert await world.dump() == before
+    assert (
+        await world.print_output(command_id, MAX_UNACKNOWLEDGED_OUTPUT_BYTES, b"x")
+        == MAX_UNACKNOWLEDGED_OUTPUT_BYTES + 1
+    )
+
+
+async def test_its_output_does_not_count_after_its_run(world: StoreWorld) -> None:
+    command_id = await given_up(world, assigned_again=True, max_runs=2)
+    report = completion(command_id, CommandStatus.FAILED, rerun_delay_ms=0, ran=True)
+    assert await world.store.finish([report]) == [CompletionOutcome.RUN_AGAIN]
+    assert await world.print_output(command_id, 0, b"late") is OutputRefusal.STALE
+
+
 async def test_the_bytes_of_output_count_from_where_that_attempt_began(world: StoreWorld) -> None:
     command_id = await world.assigned()
     await world.print_output(command_id, 0, b"12345")
