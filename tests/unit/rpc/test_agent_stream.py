@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -16,10 +17,16 @@ from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Aborted
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
-from distributor.model.delivery import Claim, ClaimedCommand, CompletionOutcome
+from distributor.model.delivery import Claim, ClaimedCommand, Completion, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from distributor.rpc.agent_stream import LAST_WRITE_SECONDS, MAX_WAITING_ACKS, AgentStream, monotonic_ms
+from distributor.rpc.agent_stream import (
+    ACK_DELAY_SECONDS,
+    LAST_WRITE_SECONDS,
+    MAX_WAITING_ACKS,
+    AgentStream,
+    monotonic_ms,
+)
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.memory_sessions import MemorySessions
@@ -28,6 +35,9 @@ from tests.support.scripted_context import ScriptedContext
 from tests.support.serving_agent import background
 from tests.support.session_stages import stages
 from tests.support.waiting import PATIENCE_SECONDS, until
+
+TURNS = 50
+"""Turns of the event loop: more than anything in memory takes that is not held up."""
 
 
 class CountedReports(AgentReports):
@@ -256,6 +266,46 @@ async def test_a_session_that_the_store_does_not_renew_is_not_answered(world: Wo
         await stream.read()
     await stream.close()
     assert world.context.written == []
+
+
+@contextlib.asynccontextmanager
+async def stuck_store(world: World, then: pb.ConnectRequest | None = None) -> AsyncIterator[asyncio.Event]:
+    """The stream gets a result whose storing waits for the event, then another message; everything was tried."""
+    stored, finish = asyncio.Event(), world.store.finish
+
+    async def waiting(completions: Sequence[Completion]) -> list[CompletionOutcome]:
+        await stored.wait()
+        return await finish(completions)
+
+    world.store.finish = waiting  # type: ignore[method-assign]
+    world.deliver("c1")
+    await until(lambda: world.told)
+    result = pb.Result(command_id="c1", lease_id="lease", status=command_pb2.COMMAND_STATUS_COMPLETED)
+    world.context.say(pb.ConnectRequest(results=[result]))
+    if then is not None:
+        world.context.say(then)
+    async with background(world.stream.read()):
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        yield stored
+        world.context.half_close()
+
+
+async def test_a_result_is_acknowledged_once_it_is_stored(world: World) -> None:
+    async with stuck_store(world) as stored:
+        # Acknowledgements wait for other messages, but no longer than this.
+        await asyncio.sleep(2 * ACK_DELAY_SECONDS)
+        assert not any(message.result_acks for message in world.context.written)
+        stored.set()
+        await until(lambda: any(message.result_acks for message in world.context.written))
+
+
+async def test_a_heartbeat_is_not_answered_before_what_came_ahead_of_it_is_stored(world: World) -> None:
+    """It proves that the way the work takes is open, so it must not take another."""
+    async with stuck_store(world, pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1, credit=5))) as stored:
+        assert not any(message.HasField("heartbeat_reply") for message in world.context.written)
+        stored.set()
+        await until(lambda: any(message.HasField("heartbeat_reply") for message in world.context.written))
 
 
 async def test_an_agent_that_reads_no_answers_is_not_heard(world: World) -> None:

@@ -1,0 +1,107 @@
+"""The faults that would break a promise most quietly. Each must fail a test."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutation import Edit, Mutation
+
+MUTATIONS: Final = (
+    Mutation(
+        "ack before write",
+        (
+            Edit(
+                "distributor/dispatch/agent_reports.py",
+                "            outcomes = await self._store.finish(completions)\n",
+                "            asyncio.ensure_future(self._store.finish(completions))\n"
+                "            outcomes = [CompletionOutcome.STORED] * len(completions)\n",
+            ),
+        ),
+        "tests/unit/rpc/test_agent_stream.py::test_a_result_is_acknowledged_once_it_is_stored",
+    ),
+    Mutation(
+        "finish without the terminal check",
+        (
+            Edit(
+                "distributor/store/functions/finish.lua",
+                "if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then",
+                "if fields[F_LEASE_ID] == lease_id then",
+            ),
+        ),
+        "tests/integration/store/test_finish.py::test_only_an_assigned_command_takes_a_result",
+    ),
+    Mutation(
+        "release without the lease check",
+        (Edit("distributor/store/functions/release.lua", " and fields[F_LEASE_ID] == args[i + 2]", ""),),
+        "tests/integration/store/test_release.py::test_another_agent_or_lease_changes_nothing",
+    ),
+    Mutation(
+        "result overwritten",
+        (Edit("distributor/store/functions/finish.lua", "'SET', late_result_key(id)", "'SET', result_key(id)"),),
+        "tests/integration/store/test_finish.py::test_a_later_report_is_kept_beside_the_result",
+    ),
+    Mutation(
+        "no freshness check",
+        (
+            Edit(
+                "distributor/agent/session_state.py",
+                "if sent_at is None or now - sent_at >= self._start_within:",
+                "if sent_at is None:",
+            ),
+            Edit("distributor/agent/session_state.py", "if now >= waiting.fresh_until:", "if now == math.inf:"),
+        ),
+        "tests/unit/agent/test_session_state.py::test_a_command_starts_only_while_its_heartbeat_is_fresh",
+    ),
+    Mutation(
+        "unbounded writer queue",
+        (
+            Edit(
+                "distributor/rpc/agent_stream.py",
+                "            if self._outbox.waiting_acks > MAX_WAITING_ACKS:\n",
+                "            if self._outbox.waiting_acks > MAX_WAITING_ACKS * 1_000_000:\n",
+            ),
+        ),
+        "tests/unit/rpc/test_agent_stream.py::test_an_agent_that_reads_no_answers_is_not_heard",
+    ),
+    Mutation(
+        "pub/sub as the only wake-up",
+        (
+            Edit(
+                "distributor/dispatch/command_distributor.py",
+                "await self._wakeups.wait(max(0.0, next_poll - loop.time()))",
+                "await self._wakeups.wait(86_400.0)",
+            ),
+        ),
+        "tests/unit/dispatch/test_command_distributor.py::test_the_loop_polls_all_agents",
+    ),
+    Mutation(
+        "retry of a state-changing call",
+        (
+            Edit(
+                "distributor/store/exchanges.py",
+                "        error = replies.exception()\n        if error is not None:\n",
+                "        error = replies.exception()\n"
+                "        if error is not None and not hasattr(self, 'tried'):\n"
+                "            self.tried = True\n"
+                "            self._in_flight -= 1\n"
+                "            self._exchange(batches)\n"
+                "            return\n"
+                "        if error is not None:\n",
+            ),
+        ),
+        "tests/unit/store/test_exchanges.py::test_a_lost_connection_fails_the_exchange_and_the_next_one_goes_out",
+    ),
+    Mutation(
+        "heartbeat answered by another task than the reader",
+        (
+            Edit(
+                "distributor/rpc/agent_stream.py",
+                "                await self._handle(request, now)\n",
+                "                handling = asyncio.ensure_future(self._handle(request, now))\n"
+                "                handling.add_done_callback(_consume_exception)\n"
+                "                await asyncio.sleep(0)\n",
+            ),
+        ),
+        "tests/unit/rpc/test_agent_stream.py::test_a_heartbeat_is_not_answered_before_what_came_ahead_of_it_is_stored",
+    ),
+)
