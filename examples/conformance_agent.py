@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from pathlib import Path
 
 from distributor.agent import Agent, CommandContext, CommandFailed
@@ -25,10 +26,21 @@ async def conformance(command: CommandContext) -> object:
         piece = (ALPHABET * (PIECE_BYTES // len(ALPHABET)))[:left]
         await command.output(piece)
         left -= len(piece)
-    await asyncio.sleep(float(str(params.get("seconds", 0))))
+    await wait(float(str(params.get("seconds", 0))), bool(params.get("stubborn")))
     if "fail" in params:
         raise CommandFailed("conformance_failure", "as asked", transient=params["fail"] == "transient")
     return params.get("echo")
+
+
+async def wait(seconds: float, stubborn: bool) -> None:
+    """Wait; a stubborn handler ignores that it must stop."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            if not stubborn:
+                raise
 
 
 def mark(path: Path, command_id: str) -> None:
@@ -42,8 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--server", default="127.0.0.1:50051")
     parser.add_argument("--capacity", type=int, default=3)
+    parser.add_argument("--orphan-after", type=float, default=0.0)
     options = parser.parse_args()
     agent = Agent("conformance-python", server=options.server, capacity=options.capacity)
+    agent.orphan_after = options.orphan_after
     agent.add_handler("CONFORMANCE", conformance)
     agent.run()
 

@@ -24,7 +24,8 @@ class LaunchedAgent:
     """
 
     def __init__(self, program: Sequence[str], address: str, folder: Path) -> None:
-        values = {"{address}": address, "{journal}": str(folder / "journal")}
+        self._journal = folder / "journal"
+        values = {"{address}": address, "{journal}": str(self._journal)}
         self._program = [_filled(word, values) for word in program]
         self._program[0] = found(self._program[0])
         self._log = folder / "agent.log"
@@ -34,6 +35,14 @@ class LaunchedAgent:
         """Start the agent; what it prints goes to its log."""
         with self._log.open("ab") as log:
             self._process = ChildProcess(self._program, output=log)
+
+    def remove_journal(self) -> None:
+        """Remove what the agent keeps at its journal's path, and beside it under names that begin alike."""
+        for path in self._journal.parent.glob(f"{self._journal.name}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     async def kill(self) -> None:
         """End the agent and its process group with SIGKILL, and wait for that."""

@@ -44,11 +44,19 @@ def verdict(command_id: str, decision: gateway.Verdict.ValueType, output_offset:
 
 
 def assignment(
-    command_id: str, command_type: str = "PING", *, time_limit: float | None = 300.0, attempt: int = 1, **params: Any
+    command_id: str,
+    command_type: str = "PING",
+    *,
+    time_limit: float | None = 300.0,
+    idle_limit: float | None = None,
+    attempt: int = 1,
+    **params: Any,
 ) -> gateway.Assignment:
-    """A command as a server assigns it, under the lease `lease-<id>-<attempt>`. `time_limit` is in seconds."""
+    """A command as a server assigns it, under the lease `lease-<id>-<attempt>`. Limits are in seconds."""
     command = command_pb2.Command(command_id=command_id, agent_id="agent123", type=command_type)
     command.params.update(params)
     if time_limit is not None:
         command.time_limit.FromNanoseconds(int(time_limit * 1e9))
+    if idle_limit is not None:
+        command.idle_limit.FromNanoseconds(int(idle_limit * 1e9))
     return gateway.Assignment(command=command, attempt=attempt, lease_id=f"lease-{command_id}-{attempt}")

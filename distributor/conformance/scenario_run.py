@@ -124,7 +124,7 @@ async def _trial(options: KitOptions, served: ScriptedGateway) -> AsyncIterator[
             try:
                 yield trial
             finally:
-                trial.close()
+                await trial.close()
             return
         agent = LaunchedAgent(options.program, served.address, folder)
         agent.start()

@@ -43,6 +43,7 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         self.patience = patience
         self._host = host
         self._server: aio.Server | None = None
+        self._health = health.aio.HealthServicer()
 
     @property
     def hellos(self) -> int:
@@ -87,11 +88,16 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         """Listen; again on the same port after a stop. Raises RuntimeError if the port is taken."""
         self._server = aio.server(options=server_options())
         gateway_grpc.add_AgentGatewayServiceServicer_to_server(self, self._server)
-        healthy = health.aio.HealthServicer()
-        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(healthy, self._server)
+        self._health = health.aio.HealthServicer()
+        await self.set_serving(True)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """Set what health checks report."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set("", status)
 
     async def stop(self) -> None:
         """Stop listening, and cut every stream."""

@@ -55,9 +55,11 @@ class Trial:
             raise Skipped("the kit did not start the agent")
         return self._agent
 
-    async def restart(self) -> None:
-        """End the agent with SIGKILL and start it again."""
+    async def restart(self, *, with_journal: bool = True) -> None:
+        """End the agent with SIGKILL and start it again; without its journal if that is to be lost."""
         await self.agent.kill()
+        if not with_journal:
+            self.agent.remove_journal()
         self.agent.start()
 
     # Sessions
@@ -101,9 +103,10 @@ class Trial:
         if any(held.command_id not in self._ids for held in session.hello.running):
             await session.until(lambda seen: any(m.HasField("heartbeat") and not m.heartbeat.running for m in seen))
 
-    def close(self) -> None:
-        """Cut the current stream if it is open, and refuse nothing more."""
+    async def close(self) -> None:
+        """Cut the current stream if it is open, refuse nothing more, and be ready for the next scenario."""
         self.gateway.refuse.clear()
+        await self.gateway.set_serving(True)
         if self._sessions and not self.current.ended:
             self.current.drop()
 
@@ -124,15 +127,13 @@ class Trial:
 
     # Commands
 
-    def command(
-        self, command_type: str = CONFORMANCE, *, time_limit: float | None = 300.0, **params: Any
-    ) -> gateway.Assignment:
-        """A new command; `params` are those that docs/agents.md names for CONFORMANCE."""
+    def command(self, command_type: str = CONFORMANCE, **params: Any) -> gateway.Assignment:
+        """A new command; `params` are those that docs/agents.md names for CONFORMANCE, and the limits."""
         command_id = str(uuid.uuid4())
         self._ids.add(command_id)
         if self._agent is not None and command_type == CONFORMANCE:
             params["mark"] = str(self._marks)
-        made = assignment(command_id, command_type, time_limit=time_limit, **params)
+        made = assignment(command_id, command_type, **params)
         made.command.agent_id = self.current.hello.agent_id
         made.lease_id = uuid.uuid4().hex
         return made

@@ -20,7 +20,8 @@ async function conformance(params, command) {
   if (params.mark) fs.appendFileSync(params.mark, `${command.id}\n`);
   const length = params.output ?? 0;
   await command.output(ALPHABET.repeat(Math.ceil(length / ALPHABET.length)).slice(0, length));
-  if (params.seconds) await sleep(params.seconds * 1000, null, { signal: command.signal });
+  const signal = params.stubborn ? undefined : command.signal;
+  if (params.seconds) await sleep(params.seconds * 1000, null, { signal });
   if (params.fail) throw new Failure('conformance_failure', 'as asked', params.fail === 'transient');
   return params.echo;
 }
@@ -32,6 +33,7 @@ async function main() {
       agent: { type: 'string', default: 'node-agent' },
       capacity: { type: 'string', default: '4' },
       journal: { type: 'string', default: 'node-agent.journal' },
+      'orphan-after': { type: 'string', default: '0' },
     },
   });
   const agent = new Agent({
@@ -39,6 +41,7 @@ async function main() {
     server: values.server,
     capacity: Number(values.capacity),
     journal: values.journal,
+    orphanAfter: Number(values['orphan-after']),
     handlers: { GREET: greet, CONFORMANCE: conformance },
   });
   let signals = 0;

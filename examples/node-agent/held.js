@@ -9,7 +9,9 @@ class Held {
     this.disowned = false; // the server gave it to nobody or another: stop it, and say nothing more about it
     this.waiting = null; // its command and until when it is fresh, while its handler is not called
     this.stopping = new AbortController();
-    this.cause = ''; // why it is stopped: cancelled, time_limit or agent_stopped
+    this.cause = ''; // why it is stopped: cancelled, agent_stopped, time_limit, idle_limit or orphaned
+    this.idle = null; // the timer of its idle limit
+    this.blocked = false; // whether its output waits for acknowledgements
     // Output is kept from the first unacknowledged byte on. Offsets count over all leases; on the wire, from `base`.
     this.kept = Buffer.alloc(0);
     this.safe = 0;
@@ -41,9 +43,17 @@ class Held {
       const few = data.subarray(0, Math.max(0, limit() - this.kept.length));
       data = data.subarray(few.length);
       this.kept = Buffer.concat([this.kept, few]);
-      if (few.length > 0) written();
-      else await new Promise((resolve) => (this.room = resolve));
+      this.blocked = few.length === 0;
+      if (this.blocked) await new Promise((resolve) => (this.room = resolve));
+      else written();
+      this.idle?.refresh();
     }
+    this.blocked = false;
+  }
+
+  // Stops the command once it gives no sign of life for so long; one whose output waits is not silent.
+  watch(idleMs) {
+    this.idle = setTimeout(() => (this.blocked ? this.idle.refresh() : this.stop('idle_limit')), idleMs);
   }
 
   // The next pieces to send: whole, in order, at most `limit` bytes beyond what is acknowledged.

@@ -41,6 +41,7 @@ function toValue(json) {
 }
 
 const toSeconds = (duration) => (duration ? duration.seconds + duration.nanos / 1e9 : 0);
+const toDuration = (seconds) => ({ seconds: Math.floor(seconds), nanos: Math.round((seconds % 1) * 1e9) });
 
 // Errors: the reason of a status, and after how many seconds to retry, if the server says so.
 
@@ -64,4 +65,4 @@ function errorDetails(metadata) {
   return found;
 }
 
-module.exports = { Gateway, errorDetails, fromStruct, toSeconds, toValue };
+module.exports = { Gateway, errorDetails, fromStruct, toDuration, toSeconds, toValue };

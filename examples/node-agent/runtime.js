@@ -29,8 +29,9 @@ class Failure extends Error {
 
 class Agent {
   // `handlers` maps a type to a function of (params, {id, signal, output}) that returns the result's data.
-  constructor({ id, server, capacity, journal, handlers }) {
-    Object.assign(this, { id, server, capacity });
+  // `orphanAfter`: seconds without a server after which it stops all work; 0 for never.
+  constructor({ id, server, capacity, journal, orphanAfter = 0, handlers }) {
+    Object.assign(this, { id, server, capacity, orphanAfter });
     this.handlers = {
       PING: () => ({ pong: true }),
       STOP: (params) => this.leave(params.running === 'cancel'),
@@ -68,9 +69,20 @@ class Agent {
   // Takes no more commands; `run` returns once all have ended and their results are acknowledged.
   leave(cancel = false) {
     this.leaving = true;
-    for (const held of this.held.values()) if (cancel && held.type !== 'STOP') held.stop('agent_stopped');
+    if (cancel) this.#stopAll('agent_stopped');
     this.stream?.beat();
     return null;
+  }
+
+  // A server has answered what was sent `age` seconds ago.
+  proven(age) {
+    clearTimeout(this.orphanTimer);
+    if (this.orphanAfter === 0) return;
+    this.orphanTimer = setTimeout(() => this.#stopAll('orphaned'), (this.orphanAfter - age) * 1000);
+  }
+
+  #stopAll(cause) {
+    for (const held of this.held.values()) if (held.type !== 'STOP') held.stop(cause);
   }
 
   // A connection to a server that says it is ready, looked for from `after` seconds on while `wanted` says so.
@@ -101,10 +113,11 @@ class Agent {
   // Commands
 
   start(held, command, maxResultBytes) {
-    const limit = Math.min(toSeconds(command.time_limit) * 1000 || LONGEST_TIMER_MS, LONGEST_TIMER_MS);
-    const timer = setTimeout(() => held.stop('time_limit'), limit);
+    const timer = setTimeout(() => held.stop('time_limit'), timerMs(command.time_limit));
+    if (command.idle_limit) held.watch(timerMs(command.idle_limit));
     this.#outcome(held, command, maxResultBytes).then((outcome) => {
       clearTimeout(timer);
+      clearTimeout(held.idle);
       this.end(held, { ...held.names, ...outcome, output_bytes: held.end - held.base });
     });
   }
@@ -144,10 +157,16 @@ class Agent {
       return { status: 'COMMAND_STATUS_COMPLETED', data: toValue(data) };
     } catch (error) {
       if (!held.cause) return failed(error.code ?? 'handler_error', String(error.message), error.transient);
-      const status = held.cause === 'time_limit' ? 'COMMAND_STATUS_TIMEOUT' : 'COMMAND_STATUS_CANCELLED';
+      const limits = ['time_limit', 'idle_limit', 'orphaned'];
+      const status = limits.includes(held.cause) ? 'COMMAND_STATUS_TIMEOUT' : 'COMMAND_STATUS_CANCELLED';
       return { status, reason: { code: held.cause } };
     }
   }
+}
+
+// Milliseconds of a limit, as far as a timer goes; no limit is the longest.
+function timerMs(duration) {
+  return Math.min(toSeconds(duration) * 1000 || LONGEST_TIMER_MS, LONGEST_TIMER_MS);
 }
 
 function failed(code, message, transient = false) {

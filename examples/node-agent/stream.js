@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const zlib = require('node:zlib');
 const grpc = require('@grpc/grpc-js');
 const { Held } = require('./held');
-const { Gateway, errorDetails, toSeconds } = require('./protocol');
+const { Gateway, errorDetails, toDuration, toSeconds } = require('./protocol');
 
 const MOST_PARTS = 20; // of each kind in a message
 const CONTROL_ROOM = 4;
@@ -41,7 +41,7 @@ class Stream {
   }
 
   #hello() {
-    const { id, instance, journal, capacity, handlers, held } = this.agent;
+    const { id, instance, journal, capacity, orphanAfter, handlers, held } = this.agent;
     const mine = [...held.values()].filter((one) => !one.disowned);
     const listed = (some) => some.map((one) => ({ ...one.names, output_offset: one.end - one.base }));
     return {
@@ -53,6 +53,7 @@ class Stream {
       running: listed(mine.filter((one) => !one.result)),
       unacknowledged: listed(mine.filter((one) => one.result)),
       agent_version: 'node-agent/1',
+      orphan_after: orphanAfter > 0 ? toDuration(orphanAfter) : null,
       accepts_gzip: true,
     };
   }
@@ -89,8 +90,8 @@ class Stream {
   #receive(message) {
     if (message.welcome && !this.open) this.#welcome(message.welcome);
     if (message.heartbeat_reply) {
-      this.heardAt = now();
       this.confirmed = true;
+      this.#heard(message.heartbeat_reply.sequence);
     }
     message.cancels.forEach((cancel) => this.#cancel(cancel));
     message.result_acks.forEach((ack) => this.#resultAcknowledged(ack));
@@ -103,7 +104,7 @@ class Stream {
 
   #welcome({ heartbeat_interval: interval, start_within: startWithin, limits, verdicts }) {
     this.open = true;
-    this.heardAt = now();
+    this.#heard(0);
     this.interval = toSeconds(interval) || 10;
     this.startWithin = toSeconds(startWithin);
     this.maxResult = limits?.max_result_bytes || 262_144;
@@ -113,6 +114,12 @@ class Stream {
     for (const held of [...this.agent.held.values()]) if (!held.disowned) this.#reconcile(held, verdictOf.get(held.id));
     this.ticker = setInterval(() => this.#tick(), this.interval * 1000);
     this.beat(); // At once, as after a late Welcome nothing is fresh until a heartbeat is answered.
+  }
+
+  // The server has answered a heartbeat, or the Hello (0).
+  #heard(sequence) {
+    this.heardAt = now();
+    if (this.sentAt.has(sequence)) this.agent.proven(this.heardAt - this.sentAt.get(sequence));
   }
 
   #reconcile(held, verdict) {
@@ -274,7 +281,7 @@ class Stream {
     const later = this.parts.received.map((names) => agent.held.get(names.command_id));
     const pending = later.filter((held) => held?.waiting && !held.control).length;
     const credit = agent.leaving ? 0 : Math.max(0, agent.capacity - agent.busy + pending);
-    return { sequence: this.sequence, credit, running: agent.busy - pending };
+    return { sequence: this.sequence, credit, running: agent.busy - pending, draining: agent.leaving };
   }
 
   #takeOutput() {

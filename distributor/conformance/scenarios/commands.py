@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from distributor.conformance.messages import assignment
 from distributor.conformance.scenario import scenario
-from distributor.conformance.trial import COMPLETED, FAILED, TIMEOUT, Trial
+from distributor.conformance.trial import COMPLETED, FAILED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
-
-TIME_LIMIT_SECONDS: Final = 0.5
-STOP_SECONDS: Final = 6.0
-"""Time after a limit within which a command that stops at once must have ended."""
 
 UNKNOWN_FIELD: Final = b"\xa2\x06\x03new"
 """Field 100, of length 3."""
@@ -144,19 +139,6 @@ async def run_again_after_transient_failure(trial: Trial) -> None:
     del again.command.params.fields["fail"]
     trial.require((await trial.run(again)).status == COMPLETED)
     trial.require(trial.starts(command) in (None, 2), f"{trial.starts(command)} starts", "two starts")
-
-
-@scenario("Commands")
-async def time_limit(trial: Trial) -> None:
-    """A command that exceeds its time_limit is stopped and reported as TIMEOUT."""
-    await trial.session()
-    command = trial.command(time_limit=TIME_LIMIT_SECONDS, seconds=600)
-    began = time.monotonic()
-    result = await trial.run(command)
-    took = time.monotonic() - began
-    trial.require(result.status == TIMEOUT)
-    trial.require(took >= TIME_LIMIT_SECONDS, f"after {took:.2f} s")
-    trial.require(took < TIME_LIMIT_SECONDS + STOP_SECONDS, f"after {took:.1f} s")
 
 
 @scenario("Messages")

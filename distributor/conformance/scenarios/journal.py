@@ -24,6 +24,16 @@ async def journal_survives(trial: Trial) -> None:
 
 
 @scenario("Journal", LAUNCH)
+async def journal_lost(trial: Trial) -> None:
+    """journal_id is another once the journal is lost."""
+    await journalled(trial)
+    first = trial.current.hello.journal_id
+    await trial.restart(with_journal=False)
+    again = (await trial.session()).hello.journal_id
+    trial.require(again and again != first, f"{first}, then {again}")
+
+
+@scenario("Journal", LAUNCH)
 async def killed_while_running(trial: Trial) -> None:
     """A command that ran when the agent was killed is not started again; its result is FAILED, outcome_unknown."""
     await journalled(trial)

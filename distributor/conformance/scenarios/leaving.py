@@ -13,6 +13,22 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 STAY_AWAY_SECONDS: Final = 2.0
 
 
+@scenario("Leaving")
+async def drain_that_breaks(trial: Trial) -> None:
+    """An agent whose stream breaks after Drain reconnects as usual, with what it runs."""
+    await trial.session()
+    command = trial.command(seconds=1.0)
+    await trial.give(command)
+    await trial.started(command)
+    await trial.gateway.set_serving(False)
+    await _drain(trial, 60.0)
+    await trial.settled()
+    await trial.dropped()
+    await trial.welcome()
+    trial.require((await trial.result(command)).status == COMPLETED)
+    trial.started_once(command)
+
+
 @scenario("Leaving", LAUNCH)
 async def leave_on_stop(trial: Trial) -> None:
     """After Stop the agent lets its command end, says Goodbye, half-closes, and does not come back."""
@@ -40,6 +56,12 @@ async def leave_on_signal(trial: Trial) -> None:
     await trial.cancel(command)
     trial.require((await trial.result(command)).status == CANCELLED)
     await _left(trial)
+
+
+async def _drain(trial: Trial, reconnect_after: float) -> None:
+    message = gateway.ConnectResponse()
+    message.drain.reconnect_after.FromNanoseconds(int(reconnect_after * 1e9))
+    await trial.current.send(message)
 
 
 async def _left(trial: Trial) -> None:

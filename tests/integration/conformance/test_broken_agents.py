@@ -29,6 +29,9 @@ FAULTS: Final = [
     ("run-again-after-transient-failure", "journal.js", "if (!entry.again) this.done", "this.done"),
     ("time-limit", "runtime.js", "held.stop('time_limit')", "{}"),
     ("malformed-messages", "stream.js", "console.error('dropping the stream:', error);", "process.exit(3);"),
+    ("idle-limit", "runtime.js", "held.watch(timerMs(command.idle_limit))", "{}"),
+    ("idle-limit-while-output-waits", "held.js", "this.blocked ? this.idle.refresh() : this", "this"),
+    ("journal-lost", "journal.js", "this.id = crypto.randomUUID();", "this.id = 'always the same';"),
     ("output-window", "stream.js", "limits?.max_unacknowledged_output_bytes || 262_144", "262_144"),
     ("output-in-chunks", "stream.js", "limits?.max_output_chunk_bytes || 65_536", "65_536"),
     (

@@ -6,13 +6,17 @@ import pytest
 
 from distributor.conformance.catalogue import CHAPTERS
 from distributor.conformance.scenario import Scenario
-from tests.support.conformance import PYTHON_AGENT, scores, shortcomings
+from tests.support.conformance import NEEDS_OPTION, ORPHANED, PYTHON_AGENT, scores, shortcomings
 
 
 @pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name != "journal"])
 async def test_the_agent_passes_every_scenario(chapter: str) -> None:
     scenarios: tuple[Scenario, ...] = CHAPTERS[chapter]
-    assert not shortcomings(await scores(scenarios, *PYTHON_AGENT))
+    assert not shortcomings(await scores(scenarios, *PYTHON_AGENT), NEEDS_OPTION)
+
+
+async def test_the_agent_stops_its_work_when_orphaned() -> None:
+    assert not shortcomings(await scores([ORPHANED], *PYTHON_AGENT, "--orphan-after=1"))
 
 
 async def test_an_agent_without_a_journal_skips_what_needs_one() -> None:

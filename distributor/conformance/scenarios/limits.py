@@ -1,0 +1,98 @@
+"""Limits that the agent enforces, and commands that do not stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from distributor.conformance.scenario import scenario
+from distributor.conformance.trial import COMPLETED, TIMEOUT, Skipped, Trial
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+LIMIT_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 6.0
+"""Time after a limit within which a command that stops at once must have ended."""
+STUBBORN_SECONDS: Final = 1.5
+EARLY_SECONDS: Final = 0.1
+"""How much earlier than its timer the clock of the agent may be."""
+WINDOW_BYTES: Final = 1_000
+
+
+@scenario("Time limits")
+async def time_limit(trial: Trial) -> None:
+    """A command that exceeds its time_limit is stopped and reported as TIMEOUT, time_limit."""
+    await trial.session()
+    command = trial.command(time_limit=LIMIT_SECONDS, seconds=600)
+    began = time.monotonic()
+    result = await trial.run(command)
+    took = time.monotonic() - began
+    trial.require((result.status, result.reason.code) == (TIMEOUT, "time_limit"))
+    trial.require(LIMIT_SECONDS - EARLY_SECONDS <= took < LIMIT_SECONDS + STOP_SECONDS, f"after {took:.2f} s")
+
+
+@scenario("Time limits")
+async def idle_limit(trial: Trial) -> None:
+    """A command that gives no sign of life for longer than its idle_limit is stopped: TIMEOUT, idle_limit."""
+    await trial.session()
+    command = trial.command(idle_limit=LIMIT_SECONDS, output=10, seconds=600)
+    began = time.monotonic()
+    result = await trial.run(command)
+    took = time.monotonic() - began
+    trial.require((result.status, result.reason.code) == (TIMEOUT, "idle_limit"))
+    trial.require(LIMIT_SECONDS - EARLY_SECONDS <= took < LIMIT_SECONDS + STOP_SECONDS, f"after {took:.2f} s")
+
+
+@scenario("Time limits")
+async def idle_limit_while_output_waits(trial: Trial) -> None:
+    """A command whose output waits for acknowledgements is not silent."""
+    session = await trial.session(max_output=WINDOW_BYTES)
+    session.ack_output = False
+    command = trial.command(idle_limit=LIMIT_SECONDS, output=WINDOW_BYTES + 1)
+    await trial.give(command)
+    await trial.until(lambda: sum(len(part.data) for part in trial.parts("output", command)) == WINDOW_BYTES)
+    await asyncio.sleep(3 * LIMIT_SECONDS)
+    await trial.settled()
+    trial.require(not trial.parts("results", command))
+    session.ack_output = True
+    ack = gateway.OutputAck(command_id=command.command.command_id, lease_id=command.lease_id, offset=WINDOW_BYTES)
+    await session.send(gateway.ConnectResponse(output_acks=[ack]))
+    trial.require((await trial.result(command)).status == COMPLETED)
+
+
+@scenario("Time limits")
+async def orphaned(trial: Trial) -> None:
+    """An agent with orphan_after stops its commands once it has reached no server for so long: TIMEOUT, orphaned."""
+    session = await trial.session(heartbeat_interval=0.3)
+    after = session.hello.orphan_after.ToTimedelta().total_seconds()
+    if not after:
+        raise Skipped("no orphan_after")
+    (command,) = trial.sleepers(1)
+    await trial.give(command)
+    await trial.started(command)
+    await trial.gateway.stop()
+    # Its last proof is at most a heartbeat old, so that it has stopped by then.
+    await asyncio.sleep(after + LIMIT_SECONDS)
+    await trial.gateway.start()
+    await trial.session()
+    result = await trial.result(command)
+    trial.require((result.status, result.reason.code) == (TIMEOUT, "orphaned"))
+
+
+@scenario("Cancel")
+async def result_only_once_stopped(trial: Trial) -> None:
+    """A cancelled command that does not stop counts as running, and has no result until it has really ended."""
+    await trial.session(heartbeat_interval=0.3)
+    command = trial.command(seconds=STUBBORN_SECONDS, stubborn=True)
+    await trial.give(command)
+    await trial.started(command)
+    began = time.monotonic()
+    await trial.cancel(command)
+    trial.require((await trial.part("cancel_reports", command)).finding == gateway.CANCEL_FINDING_STOPPING)
+    trial.current.seen.clear()
+    await trial.heartbeat(lambda _: True, "a heartbeat")
+    beat = next(message.heartbeat for message in trial.current.seen if message.HasField("heartbeat"))
+    trial.require(beat.running == 1, f"running {beat.running}", "running 1")
+    await trial.result(command)
+    took = time.monotonic() - began
+    trial.require(took >= STUBBORN_SECONDS - 3 * EARLY_SECONDS, f"a result after {took:.1f} s")
