@@ -182,8 +182,9 @@ class Agent:
             instance_id=uuid.uuid4().hex,
             capacity=self.capacity,
             types=(*self._table.handlers, STOP),
-            # STOP is not inline: commands sent before it must start first, so that it finishes or cancels them.
-            inline_types=frozenset(self._table.inline),
+            # STOP is not among them: commands sent before it must start first, so that it finishes or cancels them.
+            # Nor is EXEC: a second start would do harm, so its Received goes first.
+            inline_types=frozenset({PING}),
             labels=self.labels,
             agent_version=f"distributor/{__version__}",
             accepts_gzip=self.compression.enabled,

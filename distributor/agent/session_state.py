@@ -63,7 +63,7 @@ class AgentProfile:
     labels: Mapping[str, str] = field(default_factory=dict)
     agent_version: str = ""
     inline_types: frozenset[str] = frozenset()
-    """Types whose handlers never block, so that they are called before their Received is sent."""
+    """Types whose handlers never block and may start twice: they are called before their Received is sent."""
     denied: Mapping[str, Reason] = field(default_factory=dict)
     """Known types that the host does not allow, with the reason."""
     accepts_gzip: bool = False

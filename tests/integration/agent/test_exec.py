@@ -74,6 +74,13 @@ async def test_a_program_that_succeeds(session: ScriptedSession) -> None:
     assert session.output("a", STDERR) == b"err\n"
 
 
+async def test_a_program_starts_only_once_its_receipt_has_left(session: ScriptedSession) -> None:
+    """Otherwise an agent that dies at this moment could be given the command again, and start it twice."""
+    assert (await run(session, "true")).status == COMPLETED
+    first = next(message for message in session.seen if message.received)
+    assert not first.started
+
+
 async def test_a_program_that_exits_3(session: ScriptedSession) -> None:
     result = await run(session, "sh", "-c", "echo sorry; exit 3")
     assert (result.status, result.reason.code, result.exit_code) == (FAILED, "exit_nonzero", 3)
