@@ -19,7 +19,7 @@ from distributor.v1 import command_pb2
 from distributor.v1.command_service_pb2 import Agent, ListAgentsRequest
 from tests.support.running_server import running_server
 from tests.support.scripted_gateway import ScriptedGateway, assignment
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[3]
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
@@ -149,3 +149,39 @@ async def test_what_it_says_of_itself_comes_from_its_settings(valkey_url: str) -
 
             (agent,) = await eventually(attached)
     assert (agent.agent_id, agent.capacity, dict(agent.labels)) == ("a1", 3, {"zone": "b"})
+
+
+STARTING = """
+import importlib, sys, time
+from distributor.cli import programs
+
+def import_module(name):
+    print("importing", flush=True)
+    time.sleep(3_600)
+
+importlib.import_module = import_module
+sys.argv = ["distributor", "serve"]
+programs.PROGRAM()
+"""
+
+
+@pytest.mark.parametrize("program", ["command_agent", "distributor", "websocket_bridge"])
+async def test_sigterm_during_start_up_ends_a_service_well(program: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        STARTING.replace("PROGRAM", program),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) == b"importing\n"
+        process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        assert (process.returncode, errors) == (0, b"")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
