@@ -51,20 +51,24 @@ local function droppable(agent_id)
   return queue
 end
 
--- Ends the lowest-ranking command of a full queue, unless all have a higher priority than the given one. Commands
--- queued by this call are not in the index yet, so it never drops them.
+-- Ends the lowest-ranking command of a full queue, unless all have a higher priority than the given one, or may run: an
+-- attempt was given up that its agent may have started. Commands queued by this call are not in the index yet, so it
+-- never drops them.
 local function drop_one(batch, agent, agent_id, priority, cancel_sources, retention_ms)
   agent.droppable = agent.droppable or droppable(agent_id)
-  local least = agent.droppable[#agent.droppable]
-  if not least or least.priority > priority then return false end
-  agent.droppable[#agent.droppable] = nil
-  local fields = read(least.id)
-  if not fields or not among(cancel_sources, fields[F_STATUS]) then return false end
-  fields[F_CODE] = 'queue_overflow'
-  fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
-  finish_command(batch, least.id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
-  agent.queued = agent.queued - 1
-  return true
+  local queue = agent.droppable
+  while #queue > 0 and queue[#queue].priority <= priority do
+    local id = table.remove(queue).id
+    local fields = read(id)
+    if fields and among(cancel_sources, fields[F_STATUS]) and fields[F_GIVEN_UP] == '' then
+      fields[F_CODE] = 'queue_overflow'
+      fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
+      finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+      agent.queued = agent.queued - 1
+      return true
+    end
+  end
+  return false
 end
 
 -- Writes an accepted command. `place` is its place among those of this call.

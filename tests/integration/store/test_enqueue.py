@@ -4,7 +4,7 @@ import pytest
 
 from distributor.model.agent import AgentPresence
 from distributor.model.command import OfflinePolicy, Reason
-from distributor.model.delivery import ClaimRequest, Release
+from distributor.model.delivery import ClaimRequest, CompletionOutcome, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand, QueueOutcome
 from distributor.store import keys
@@ -16,6 +16,7 @@ from tests.support.store_world import (
     StoreWorld,
     agent_index,
     changed,
+    completion,
     own_keys,
     status_index,
 )
@@ -198,7 +199,7 @@ async def test_a_full_queue_refuses(world: StoreWorld) -> None:
 async def test_what_waits_for_another_attempt_counts_as_queued(world: StoreWorld) -> None:
     small = world.under(queue_limit=1)
     delayed = await small.assigned()
-    await world.store.release([Release(delayed, AGENT, LEASE, 60_000, Reason("busy", "?"))])
+    await world.store.release([Release(delayed, AGENT, LEASE, 60_000, Reason("busy", "?"), refused=True)])
     (agent,) = await world.reader.agents([AGENT])
     assert agent is not None
     assert agent.queued == 1
@@ -273,12 +274,30 @@ async def test_several_drops_in_one_call(world: StoreWorld) -> None:
     assert newcomers[2].command_id not in str(await world.dump())
 
 
+async def test_a_command_that_may_run_is_not_dropped(world: StoreWorld) -> None:
+    """Its first attempt was given up, but its agent may have started it."""
+    may_run = await world.assigned()
+    await world.pass_deadline(may_run)
+    await world.store.due([0])
+    assert (await world.state(may_run)).status is CommandStatus.QUEUED
+    small = world.under(queue_limit=2, queue_full="drop")
+    waiting = await small.queued()
+    newer = await small.queued()
+    assert (await world.state(waiting)).status is CommandStatus.CANCELLED
+    assert {(await world.state(command_id)).status for command_id in (may_run, newer)} == {CommandStatus.QUEUED}
+    smaller = world.under(queue_limit=1, queue_full="drop")
+    await world.store.cancel(newer, "")
+    (refused,) = await smaller.enqueue(smaller.new())
+    assert refused.outcome is QueueOutcome.QUEUE_FULL
+    assert (await world.state(may_run)).status is CommandStatus.QUEUED
+
+
 async def test_what_is_dropped_has_the_output_of_its_earlier_runs(world: StoreWorld) -> None:
     small = world.under(queue_limit=1, queue_full="drop")
-    command_id = await world.assigned()
+    command_id = await world.assigned(max_runs=2)
     await world.print_output(command_id, 0, b"12345")
-    await world.pass_deadline(command_id)
-    await world.store.due([0])
+    report = completion(command_id, CommandStatus.FAILED, output_bytes=5, rerun_delay_ms=0)
+    assert await world.store.finish([report]) == [CompletionOutcome.RUN_AGAIN]
     await small.queued()
     (result,) = await world.reader.results([command_id])
     assert result is not None
