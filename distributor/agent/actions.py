@@ -54,7 +54,7 @@ class SessionOpened(NamedTuple):
 
 
 class ServerDrains(NamedTuple):
-    """Finish running work, then reconnect after this many seconds."""
+    """After this many seconds, look for another server and move there."""
 
     reconnect_after: float
 

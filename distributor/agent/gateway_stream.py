@@ -65,6 +65,8 @@ class StreamEnd(NamedTuple):
     """Whether a heartbeat was answered on it."""
     unanswered_results: Sequence[str] = ()
     """Ids of commands whose results were sent on it and not acknowledged."""
+    moved: bool = False
+    """Whether the agent left it for another server."""
 
 
 class GatewayStream:
@@ -129,6 +131,7 @@ class GatewayStream:
             unpacked(details, error_details_pb2.ErrorInfo()).reason,
             self._state.confirmed,
             self._state.unanswered_results,
+            self._state.moving,
         )
 
     async def _read(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Final
 
 import grpc
@@ -24,6 +25,7 @@ from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
 from distributor.agent.orphan_watch import OrphanWatch
 from distributor.agent.record import CommandRecord
+from distributor.agent.server_addresses import ServerAddresses
 from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import AgentProfile, SessionState
 from distributor.agent.workload import HandlerTable, Workload
@@ -46,19 +48,18 @@ class AgentRuntime:
 
     def __init__(self, profile: AgentProfile, server: str, table: HandlerTable, packer: MessagePacker = PLAIN) -> None:
         self._profile = profile
-        self._server = server
         self._record = CommandRecord()
         self._session = CurrentSession()
         self._table = table
         self._workload = Workload(table, self._record, self._session)
         self._session.vitals = self._workload.vitals
-        self._connection = ServerConnection(server, self._session, self._open_session, self._act, self._plan)
+        addresses = ServerAddresses(server, random.shuffle)
+        self._connection = ServerConnection(addresses, self._session, self._open_session, self._act, self._plan)
         self._connection.packer = packer
         self._leaving = ""
         self._cancelling = False
         self._left = asyncio.Event()
         self._finish_timer: asyncio.TimerHandle | None = None
-        self._reconnect_at: float | None = None
 
     def add_inline_handler(self, command_type: str, handler: Handler) -> None:
         """Add a handler that acts on the runtime and therefore runs on its loop."""
@@ -148,13 +149,8 @@ class AgentRuntime:
         """What to do after a stream that was open."""
         if _may_blame_result(end):
             self._isolate_rejected_result(end)
-        if self._leaving and (end.kind is EndKind.GOODBYE or self._record.empty):
-            return Plan(leave=True)
-        reconnect_at, self._reconnect_at = self._reconnect_at, None
-        if reconnect_at is None:
-            return Plan()
-        # The server asked for this delay. If it ended before the agent was idle, the delay no longer matters.
-        return Plan(delay=max(0.0, reconnect_at - now()) if end.kind is EndKind.GOODBYE else 0.0)
+        said_goodbye = end.kind is EndKind.GOODBYE and not end.moved
+        return Plan(leave=bool(self._leaving) and (said_goodbye or self._record.empty))
 
     def _isolate_rejected_result(self, end: StreamEnd) -> None:
         """Find the result that ended the stream, by resending one at a time, and replace it by a failure."""
@@ -181,17 +177,11 @@ class AgentRuntime:
             case OutputRoom(command_id):
                 self._workload.notify_room(command_id)
             case SessionOpened(epoch, version):
-                logger.info("connected", server=self._server, version=version or "unknown", epoch=epoch)
+                logger.info("connected", server=self._connection.server, version=version or "unknown", epoch=epoch)
             case ServerDrains(after):
-                self._drain(after)
+                self._connection.drain(after)
             case ServerStops(reason):
                 self.leave(reason or "stopped by the server")
-
-    def _drain(self, after: float) -> None:
-        logger.info("the server drains; reconnecting once idle", not_before_seconds=after)
-        self._reconnect_at = now() + after
-        if self._session.state:
-            self._session.state.leave("the server drains", now())
 
 
 def _may_blame_result(end: StreamEnd) -> bool:

@@ -8,42 +8,33 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import grpc
-from grpc import aio
 
 from distributor.agent.actions import Action
 from distributor.agent.current_session import CurrentSession
-from distributor.agent.gateway_stream import EndKind, GatewayStream, StreamEnd
+from distributor.agent.gateway_stream import EndKind, GatewayStream, StreamEnd, now
 from distributor.agent.reconnect_backoff import ReconnectBackoff, StreamOutcome
+from distributor.agent.server_addresses import ServerAddresses
+from distributor.agent.server_channel import CONNECT_SECONDS, ServerChannel
+from distributor.agent.server_search import TRY_SECONDS, another_server
 from distributor.agent.session_state import SessionState
 from distributor.errors import InvalidArgument
 from distributor.observability.logging import get_logger
+from distributor.tasks import stop_tasks
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 from distributor.wire.message_packer import PLAIN
-from distributor.wire.proxies import proxy_note
-from distributor.wire.transport import cause_of, channel_options
 
 logger = get_logger()
 
-CONNECT_SECONDS: Final = 20.0
-_ANY_CALL: Final = "/grpc.health.v1.Health/Check"
-"""Harmless if the channel has connected after all."""
-_OBSTACLE_SECONDS: Final = 1.0
-
 DRAINING: Final = "DRAINING"
 """The error reason of a server that is shutting down."""
-
-# Each attempt has its own channel and connection state, so that only this backoff applies.
-_OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
+RESTART_SECONDS: Final = 30.0
+"""How long a server that announced its shutdown is expected to need until it, or another, is reachable."""
 
 
 class Plan(NamedTuple):
-    """What to do after an opened stream: leave for good, or reconnect after `delay` seconds.
-
-    If `delay` is None, the backoff decides.
-    """
+    """What to do after an opened stream: leave for good, or reconnect."""
 
     leave: bool = False
-    delay: float | None = None
 
 
 class ServerConnection:
@@ -54,66 +45,123 @@ class ServerConnection:
 
     def __init__(
         self,
-        server: str,
+        addresses: ServerAddresses,
         session: CurrentSession,
         open_session: Callable[[], SessionState],
         act: Callable[[Action], None],
         plan: Callable[[StreamEnd], Plan],
     ) -> None:
-        self._server = server
+        self._addresses = addresses
         self._session = session
         self._open_session = open_session
         self._act = act
         self._plan = plan
         self._reconnect = ReconnectBackoff(random.random)
         self._obstacle = ""
+        self._search: asyncio.Task[ServerChannel] | None = None
+        """Runs while the server drains."""
+        self._restart_until = 0.0
         self.packer = PLAIN
         """Compresses messages to the server, and decompresses its messages."""
 
+    @property
+    def server(self) -> str:
+        """The address in use, or to be tried next."""
+        return self._addresses.current
+
     async def run(self) -> None:
         """Stay connected. Raises InvalidArgument if the server permanently refuses this agent."""
-        while True:
-            end = await self._attempt()
-            plan = Plan()
-            if end and end.welcomed:
-                plan = self._plan(end)
-            if plan.leave:
-                return
-            if plan.delay is None:
-                await asyncio.sleep(self._backoff(end))
-            else:
-                if end and end.confirmed:
+        ready: ServerChannel | None = None
+        try:
+            while True:
+                channel, ready = ready or await self._connected(), None
+                end = await self._serve(channel) if channel is not None else None
+                ready = await self._end_search()
+                if end and end.welcomed and self._plan(end).leave:
+                    return
+                if ready is None:
+                    await asyncio.sleep(self._delay(end))
+                elif end and end.confirmed:
                     self._reconnect.confirm()
-                await asyncio.sleep(plan.delay)
+        finally:
+            if ready is not None:
+                await ready.close()
+            await self._drop_search()
 
-    async def _attempt(self) -> StreamEnd | None:
-        async with aio.insecure_channel(
-            self._server, options=[*channel_options(self._server), _OWN_CONNECTION]
-        ) as channel:
-            if not await _ready(channel):
-                self._obstacle = await _obstacle(channel) + proxy_note(self._server)
-                return None
-            call = AgentGatewayServiceStub(channel).Connect()
+    def drain(self, after: float) -> None:
+        """The server is about to end: after `after` seconds, look for another and move there. Until then, go on."""
+        logger.info("the server drains; moving to another", server=self.server, not_before_seconds=round(after, 1))
+        self._restart_until = now() + after + RESTART_SECONDS
+        if self._search is None:
+            self._search = asyncio.create_task(self._find(after), name="look for another server")
+
+    async def _find(self, after: float) -> ServerChannel:
+        await asyncio.sleep(after)
+        channel = await another_server(self._addresses)
+        if self._session.state is not None:
+            self._session.state.move()
+            self._session.wakeup.set()
+        return channel
+
+    async def _end_search(self) -> ServerChannel | None:
+        """The server that was found while the stream was open, if any."""
+        search, self._search = self._search, None
+        if search is None:
+            return None
+        if not search.done():
+            await stop_tasks([search])
+        return None if search.cancelled() else search.result()
+
+    async def _drop_search(self) -> None:
+        channel = await self._end_search()
+        if channel is not None:
+            await channel.close()
+
+    async def _connected(self) -> ServerChannel | None:
+        channel = ServerChannel(self._addresses.current)
+        connects = False
+        try:
+            # With other servers to try, one that does not answer must not take long.
+            connects = await channel.connects(CONNECT_SECONDS if len(self._addresses) == 1 else TRY_SECONDS)
+            if not connects:
+                self._obstacle = await channel.obstacle()
+        finally:
+            if not connects:
+                await channel.close()
+        return channel if connects else None
+
+    async def _serve(self, channel: ServerChannel) -> StreamEnd:
+        self._addresses.used(channel.address)
+        try:
+            call = AgentGatewayServiceStub(channel.channel).Connect()
             return await GatewayStream(call, self._open_session(), self._session, self._act, self.packer).run()
+        finally:
+            await channel.close()
 
-    def _backoff(self, end: StreamEnd | None) -> float:
+    def _delay(self, end: StreamEnd | None) -> float:
+        """Seconds until the next attempt."""
         if end and not end.welcomed and end.code is grpc.StatusCode.INVALID_ARGUMENT:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
-        delay = self._reconnect.delay(_outcome(end))
+        server, outcome = self.server, self._outcome(end)
+        if end and end.confirmed:
+            self._addresses.confirmed()
+        self._addresses.failed()
+        # Otherwise another server has not been tried yet.
+        delay = self._reconnect.delay(outcome) if self._addresses.exhausted else 0.0
         if end and end.code is grpc.StatusCode.ALREADY_EXISTS and end.retry_after is not None:
             # The server knows when the silent session expires; waiting longer is pointless.
             delay = min(delay, end.retry_after)
         status = {"code": end.code.name, "details": end.details} if end else {"error": self._obstacle}
-        logger.warning(_failure(end), server=self._server, retry_in_seconds=round(delay, 1), **status)
+        logger.warning(_failure(end), server=server, retry_in_seconds=round(delay, 1), **status)
         return delay
 
-
-def _outcome(end: StreamEnd | None) -> StreamOutcome:
-    if end is None:
-        return StreamOutcome.FAILED
-    if end.reason == DRAINING:
-        return StreamOutcome.BY_DESIGN
-    return StreamOutcome.CONFIRMED if end.confirmed else StreamOutcome.FAILED
+    def _outcome(self, end: StreamEnd | None) -> StreamOutcome:
+        if end is not None and end.reason == DRAINING:
+            self._restart_until = now() + RESTART_SECONDS
+            return StreamOutcome.BY_DESIGN
+        if end is None:
+            return StreamOutcome.BY_DESIGN if now() < self._restart_until else StreamOutcome.FAILED
+        return StreamOutcome.CONFIRMED if end.confirmed else StreamOutcome.FAILED
 
 
 def _failure(end: StreamEnd | None) -> str:
@@ -124,30 +172,3 @@ def _failure(end: StreamEnd | None) -> str:
     if end.code is grpc.StatusCode.ALREADY_EXISTS:
         return "another live agent has this agent id"
     return "the stream ended" if end.welcomed else "the server refused the agent"
-
-
-async def _obstacle(channel: aio.Channel) -> str:
-    """Why `channel` does not connect. Its state does not say, but a call fails with the cause."""
-    call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_ANY_CALL)
-    try:
-        await call(b"", timeout=_OBSTACLE_SECONDS)
-    except aio.AioRpcError as failure:
-        if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"no answer within {CONNECT_SECONDS:g} s"
-        return cause_of(failure.details() or "")
-    return ""
-
-
-async def _ready(channel: aio.Channel) -> bool:
-    """Wait for the channel to connect; return False if it fails or takes too long."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            state = channel.get_state(try_to_connect=True)
-            while state is not grpc.ChannelConnectivity.READY:
-                if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
-                    return False
-                await channel.wait_for_state_change(state)
-                state = channel.get_state(try_to_connect=True)
-    except TimeoutError:
-        return False
-    return True

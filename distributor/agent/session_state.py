@@ -93,6 +93,8 @@ class SessionState:
         self._sent_at: dict[int, float] = {}
         self._heard_at = 0.0
         self._goodbye = ""
+        self.moving = False
+        """Whether the agent leaves this stream, and not its work, for another server."""
         self.server_accepts_gzip = False
         """Whether the server accepts compressed messages."""
         self.answered_at = 0.0
@@ -164,6 +166,13 @@ class SessionState:
         self._goodbye = self._goodbye or reason
         if self.phase is Phase.OPEN:
             self.phase = Phase.LEAVING
+
+    def move(self) -> None:
+        """Say Goodbye with the next message, whatever runs: the agent goes on at another server."""
+        if self._open:
+            self.moving = True
+            self.accepting = False
+            self._goodbye = self._goodbye or "moved to another server"
 
     def output_written(self, command_id: str) -> None:
         """Note that the command has new output. Before the Welcome this does nothing: `_reconcile` covers it."""
@@ -239,6 +248,12 @@ class SessionState:
         if not self._open:
             return None
         message = self._outbox.take(self._max_chunk_bytes, self.output_limit)
+        if self.moving:
+            # What waits for another message is listed in the next Hello.
+            self.phase = Phase.GONE
+            message = message or gateway.ConnectRequest()
+            message.goodbye.reason = self._goodbye
+            return message
         if message is None and self.phase is Phase.LEAVING and self._record.empty:
             self.phase = Phase.GONE
             message = gateway.ConnectRequest(goodbye=gateway.Goodbye(reason=self._goodbye))
@@ -265,7 +280,8 @@ class SessionState:
             self._result_acknowledged(ack)
         for output_ack in message.output_acks:
             actions += self._output_acknowledged(output_ack)
-        for assignment in message.commands.assignments:
+        # After the Goodbye nothing starts: the server gives out again what crossed it.
+        for assignment in message.commands.assignments if self.phase is not Phase.GONE else ():
             actions += self._assigned(assignment, message.commands.after_heartbeat, now)
         if message.HasField("drain"):
             actions.append(ServerDrains(message.drain.reconnect_after.ToTimedelta().total_seconds()))

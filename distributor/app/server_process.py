@@ -7,6 +7,7 @@ import gc
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
@@ -30,12 +31,18 @@ from distributor.tasks import first_of
 
 logger = get_logger()
 
+MOVES_PER_SECOND: Final = 500.0
+"""Rate at which a draining server sends its agents to another."""
+EMBEDDED_DRAIN_SECONDS: Final = 1.0
+"""Limit of the drain with an embedded Valkey: time for reports under way. Agents keep their commands running."""
+
 
 class ServerProcess:
     """A running gateway, distributor and command service over one Valkey. Created by `serving`.
 
-    Starts from the store up and stops from the callers down: health checks fail first, then agents get no further
-    commands, then agents and watchers are asked to reconnect elsewhere. The store closes last.
+    Starts from the store up and stops from the callers down: health checks fail first and the addresses are free for
+    another server. Calls, watches and agents are served until the agents have moved to another server. The store closes
+    last.
     """
 
     def __init__(self, settings: ServerSettings, lifespan: Lifespan, timing: ServerTiming) -> None:
@@ -46,6 +53,7 @@ class ServerProcess:
         self._registry: AgentRegistry | None = None
         self._gateway: AgentGateway | None = None
         self._embedded: EmbeddedValkey | None = None
+        self._http: HttpEndpoint | None = None
         self._draining = False
         self.metrics = Metrics()
         self.port = 0
@@ -59,6 +67,11 @@ class ServerProcess:
     def has_agent(self, agent_id: str) -> bool:
         """Return whether this agent is attached to this server."""
         return self._registry is not None and self._registry.get(agent_id) is not None
+
+    @property
+    def http_connections(self) -> int:
+        """Number of open connections to `/metrics`, `/healthz` and `/readyz`."""
+        return self._http.connections if self._http is not None else 0
 
     @property
     def streams(self) -> int:
@@ -93,7 +106,9 @@ class ServerProcess:
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()
-        http = HttpEndpoint(settings.http_listen, observability_app(self.metrics.registry, self._checks(parts)))
+        self._http = http = HttpEndpoint(
+            settings.http_listen, observability_app(self.metrics.registry, self._checks(parts))
+        )
         await http.start()
         lifespan.on_stop("http", http.stop)
         self.http_port = http.port
@@ -146,16 +161,26 @@ class ServerProcess:
     async def _drain(self, parts: ServerParts) -> None:
         self._draining = True
         await parts.grpc.set_serving(False)
-        parts.gateway.drain()
-        parts.watches.fail(draining())
+        await parts.grpc.stop_listening()
+        if self._http is not None:
+            self._http.stop_listening()
+        parts.gateway.drain(min(len(parts.registry) / MOVES_PER_SECOND, self._settings.drain_timeout / 2))
         try:
-            async with asyncio.timeout(self._settings.drain_timeout):
+            async with asyncio.timeout(self._drain_seconds):
                 while len(parts.registry):
                     await parts.registry.changed()
         except TimeoutError:
             logger.warning("drain timed out; remaining agents continue their commands", agents=len(parts.registry))
             for agent in parts.registry:
                 agent.end(CloseReason.DRAINING)
+        # Only now: until then, watchers see what the agents report here.
+        parts.watches.fail(draining())
+
+    @property
+    def _drain_seconds(self) -> float:
+        """How long to wait for agents to move. No other server can use an embedded Valkey before this one has ended."""
+        timeout = self._settings.drain_timeout
+        return timeout if self._settings.valkey_url else min(timeout, EMBEDDED_DRAIN_SECONDS)
 
 
 @asynccontextmanager

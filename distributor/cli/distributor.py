@@ -66,7 +66,7 @@ def serve(config: Path | None, **options: Any) -> None:
 # Also a program of its own: cmd/websocket_bridge.py.
 @main.command(cls=OneLineCommand, prefix=NAME, short_help="Serve the page, and a WebSocket for dashboards.")
 @click.option("--listen", metavar="HOST:PORT", help="Address for dashboards.")
-@click.option("--server", metavar="HOST:PORT", help="The server to call.")
+@click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
 @click.option("--valkey-url", metavar="URL", help="The server's Valkey.")
 @click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
 @click.option(

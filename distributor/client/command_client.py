@@ -17,6 +17,7 @@ from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
 from distributor.client.queued_command import QueuedCommand
 from distributor.client.reconnecting import Deadline
+from distributor.client.server_target import server_target
 from distributor.client.translation import (
     agent_of,
     batches,
@@ -60,6 +61,9 @@ class CommandClient:
     `async with` opens one connection, which any number of tasks of that event loop may share. Failed calls raise errors
     of `distributor.errors`. Calls are retried while the server is unavailable, within the bounds of `ClientOptions`;
     queueing is safe to retry because each command has an idempotency key.
+
+    `target` may name several servers that share a Valkey, separated by commas: when one stops or cannot be reached, the
+    client goes on with another.
     """
 
     def __init__(self, target: str, options: ClientOptions | None = None) -> None:
@@ -72,7 +76,8 @@ class CommandClient:
         self._opened_queueing: QueueCalls | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.target, options=channel_options(self.target))
+        target = await server_target(self.target)
+        self._channel = grpc.aio.insecure_channel(target, options=channel_options(target))
         self._opened_stub = packed_stub(CommandServiceStub(self._channel), MessagePacker(self._options.compression))
         self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
         self._opened_queueing = QueueCalls(self._opened_stub, self.target)

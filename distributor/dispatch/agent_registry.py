@@ -44,7 +44,7 @@ class AttachedAgent(Protocol):
         """Let the agent discard its output under this lease before `offset`, and thus send more."""
 
     def drain(self, reconnect_after_seconds: float) -> None:
-        """Send no more commands and ask the agent to reconnect."""
+        """Ask the agent to move to another server. Until it has, it is served as before."""
 
     def end(self, close_reason: CloseReason) -> None:
         """End the stream."""

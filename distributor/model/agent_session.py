@@ -1,6 +1,6 @@
 """The server's side of one agent stream as a state machine without I/O. Time is passed in.
 
-    opened ──heartbeat, received, started, ended──► opened ──drain──► draining ──► (stream ends)
+    opened ──heartbeat, received, started, ended──► opened ──► ending ──► (stream ends)
 
 The session tracks commands in flight (claimed for this stream and not ended), the agent's remaining credit, the last
 answered heartbeat, and the time of the last message. It decides; rpc/agent_stream.py acts.
@@ -36,7 +36,7 @@ class AgentSession:
         "answered_heartbeat",
         "capacity",
         "control_waiting",
-        "draining",
+        "ending",
         "epoch",
         "given_up",
         "in_flight",
@@ -62,7 +62,7 @@ class AgentSession:
         self.answered_heartbeat = 0
         """The Hello counts as heartbeat 0, answered by the Welcome."""
         self.last_received_at = now
-        self.draining = False
+        self.ending = False
         self.more_waiting = False
         """True if the store may have more commands than the agent had credit for."""
         self.control_waiting = False
@@ -81,7 +81,7 @@ class AgentSession:
     @property
     def credit(self) -> int:
         """How many more commands the agent may receive now."""
-        if self.draining:
+        if self.ending:
             return 0
         working = len(self.in_flight) - self._control
         return max(0, min(self.capacity, self._ceiling) - working - len(self._stopping) - self._reserved)
@@ -89,7 +89,7 @@ class AgentSession:
     @property
     def control_credit(self) -> int:
         """How many more control commands the agent may receive now, regardless of its other work."""
-        return 0 if self.draining else max(0, CONTROL_ROOM - self._control - self._reserved_control)
+        return 0 if self.ending else max(0, CONTROL_ROOM - self._control - self._reserved_control)
 
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """Record a heartbeat. Its credit and running count bound what is sent until the next heartbeat."""

@@ -80,6 +80,12 @@ class HttpEndpoint:
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http endpoint")
         await self._server.ready.wait()
 
+    def stop_listening(self) -> None:
+        """Accept no more connections; serve those that are open until `stop`. Another program may use the address."""
+        if self._server is not None:
+            for listener in self._server.servers:
+                listener.close()
+
     async def stop(self) -> None:
         """Stop listening, then wait up to `timeout_graceful_shutdown` seconds (default 1) for open requests.
 

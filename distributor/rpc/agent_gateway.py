@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine
 
 import grpc
@@ -64,11 +65,11 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
-    def drain(self) -> None:
-        """Refuse new agents and ask attached agents to leave."""
+    def drain(self, spread_seconds: float) -> None:
+        """Refuse new agents, and ask the attached ones to move to another server at random times within the spread."""
         self._draining = True
         for agent in self._registry:
-            agent.drain(reconnect_after_seconds=0.5)
+            agent.drain(reconnect_after_seconds=random.uniform(0.0, spread_seconds))
 
     # Awaited rather than iterated: it reads and writes through its context, which the stubs do not describe.
     async def Connect(  # type: ignore[override]

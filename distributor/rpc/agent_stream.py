@@ -111,8 +111,8 @@ class AgentStream:
     # The AttachedAgent port
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
-        """Send these commands. Return False if draining began during the claim."""
-        if self.session.draining:
+        """Send these commands. Return False if the stream began to end during the claim."""
+        if self.session.ending:
             return False
         if not claim.commands:
             return True
@@ -147,8 +147,7 @@ class AgentStream:
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:
-        """Send no more commands and ask the agent to reconnect."""
-        self.session.draining = True
+        """Ask the agent to move to another server. Until it has, it is served as before."""
         self._outbox.control().drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
         self._send()
 
@@ -164,7 +163,7 @@ class AgentStream:
         if self._ending is None:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=close_reason.value)
             # Claim nothing more: commands that cannot be delivered would use up attempts.
-            self.session.draining = True
+            self.session.ending = True
             self._ending = asyncio.create_task(self._abort(error))
 
     # The handler
@@ -197,7 +196,7 @@ class AgentStream:
             except ProtocolViolation as error:
                 raise InvalidArgument(str(error), field=error.field, reason="PROTOCOL_VIOLATION") from error
             if request.HasField("goodbye"):
-                self.session.draining = True
+                self.session.ending = True
                 # The half-close follows. Ending the stream before it leaks native memory (grpc#43360).
                 half_close = asyncio.ensure_future(self._context.read())
                 half_close.add_done_callback(_consume_exception)
@@ -249,7 +248,7 @@ class AgentStream:
             log_rejected(session, answers)
         if answers.results or answers.outputs:
             self._outbox.answer(answers)
-            if answers.outputs or session.draining or self._outbox.waiting_acks >= MAX_ITEMS_PER_MESSAGE:
+            if answers.outputs or self._outbox.waiting_acks >= MAX_ITEMS_PER_MESSAGE:
                 self._send()
             else:
                 self._send_soon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.method_table import MethodTable
+from distributor.tasks import stop_tasks
 from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
@@ -26,12 +28,17 @@ SERVICES: Final = (
 )
 
 
+_UNTIL_STOPPED_SECONDS: Final = 86_400.0
+"""Longer than any drain."""
+
+
 class GrpcServer:
     """A grpc.aio server with health checks. Create, `start()` and `stop()` it on one event loop."""
 
     def __init__(self, interceptors: Sequence[Interceptor], with_reflection: bool = False) -> None:
         self._methods = MethodTable(interceptors)
         self._server = grpc.aio.server(handlers=[self._methods], options=server_options())
+        self._closing: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._methods.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         if with_reflection:
@@ -65,6 +72,15 @@ class GrpcServer:
         for name in ("", *SERVICES):
             await self._health.set(name, status)
 
+    async def stop_listening(self) -> None:
+        """Accept no more connections and calls, and free the address for another server. Running calls go on."""
+        if self._closing is None:
+            # gRPC closes the address at once, and tells peers to make their next calls elsewhere.
+            self._closing = asyncio.create_task(self._server.stop(_UNTIL_STOPPED_SECONDS), name="stop listening")
+            await asyncio.sleep(0)
+
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, allow running calls the grace period, then end them."""
+        if self._closing is not None:
+            await stop_tasks([self._closing])
         await self._server.stop(grace_seconds)

@@ -11,13 +11,13 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.model.command import AGENT_ID_PATTERN, MAX_DURATION_MS
 from distributor.settings.values import (
-    Address,
     CompressionMethod,
     Grace,
     Labels,
     LogFormat,
     LogLevel,
     NameList,
+    Servers,
     SettingsGroup,
     ThresholdBytes,
 )
@@ -49,7 +49,10 @@ class AgentSettings(SettingsGroup):
     table: ClassVar[str] = "agent"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_AGENT_")
 
-    server: Address = Field("127.0.0.1:50051", description="Server to connect to, `host:port`.")
+    server: Servers = Field(
+        "127.0.0.1:50051",
+        description="Server to connect to, `host:port`; or several that share a Valkey, separated by commas.",
+    )
     agent_id: Annotated[str, AfterValidator(_check_agent_id)] = Field(
         default_factory=hostname_as_agent_id,
         description="Id of this agent: 1 to 128 of `A-Z a-z 0-9 . _ -`.",

@@ -16,6 +16,7 @@ from distributor.settings.values import (
     OriginList,
     PathList,
     Seconds,
+    Servers,
     SettingsGroup,
     ValkeyUrl,
 )
@@ -39,7 +40,10 @@ class BridgeSettings(SettingsGroup):
     listen: Address = Field(
         "127.0.0.1:8080", description="Address for dashboards (the page, `/ws`, `/api`) and `/metrics`, `host:port`."
     )
-    server: Address = Field("127.0.0.1:50051", description="Server that receives all changes, `host:port`.")
+    server: Servers = Field(
+        "127.0.0.1:50051",
+        description="Server that receives all changes, `host:port`; or several on its Valkey, separated by commas.",
+    )
     valkey_url: ValkeyUrl = Field(
         "", description="Valkey of that server, such as `valkey://127.0.0.1:6379/0`.", json_schema_extra=_EMPTY
     )

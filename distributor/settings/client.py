@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from distributor.settings.values import Address, CompressionMethod, SettingsGroup, ThresholdBytes
+from distributor.settings.values import CompressionMethod, Servers, SettingsGroup, ThresholdBytes
 
 
 class ClientSettings(SettingsGroup):
@@ -16,7 +16,10 @@ class ClientSettings(SettingsGroup):
     table: ClassVar[str] = "client"
     model_config = SettingsConfigDict(env_prefix="DISTRIBUTOR_")
 
-    server: Address = Field("127.0.0.1:50051", description="Server to call, `host:port`.")
+    server: Servers = Field(
+        "127.0.0.1:50051",
+        description="Server to call, `host:port`; or several that share a Valkey, separated by commas.",
+    )
     compression: CompressionMethod = Field(
         "gzip",
         description="Compress messages with params, results or output: `gzip` if the server accepts it, or `off`.",

@@ -58,6 +58,12 @@ def _check_address(address: str) -> str:
     return address
 
 
+def _check_servers(servers: str) -> str:
+    for address in servers.split(","):
+        split_address(address.strip())
+    return servers
+
+
 def _check_valkey_url(url: str) -> str:
     if not url:
         return url
@@ -102,6 +108,8 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Grace = Annotated[float, Field(ge=0, le=3_600.0, allow_inf_nan=False)]
 PayloadBytes = Annotated[int, Field(ge=1_024, le=MAX_PAYLOAD_BYTES)]
 Address = Annotated[str, AfterValidator(_check_address)]
+Servers = Annotated[str, AfterValidator(_check_servers)]
+"""Addresses of servers that share a Valkey, separated by commas."""
 ValkeyUrl = Annotated[str, AfterValidator(_check_valkey_url)]
 NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
 PathList = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_list)]

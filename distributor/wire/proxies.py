@@ -12,9 +12,13 @@ _EXCEPTIONS: Final = ("no_grpc_proxy", "no_proxy")
 
 
 def is_loopback_target(target: str) -> bool:
-    """Return whether a gRPC target is a loopback address, in any notation."""
+    """Return whether a gRPC target is a loopback address, in any notation, or a list of such."""
     for scheme in ("dns:///", "ipv4:", "ipv6:"):
         target = target.removeprefix(scheme)
+    return all(_is_loopback(address) for address in target.split(","))
+
+
+def _is_loopback(target: str) -> bool:
     host = target.rpartition(":")[0] or target
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback

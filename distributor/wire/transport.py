@@ -20,6 +20,9 @@ ERROR_DETAILS_KEY: Final = "grpc-status-details-bin"
 KEEPALIVE_INTERVAL_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_PING_INTERVAL_MS: Final = 10_000
+FIRST_RECONNECT_MS: Final = 200
+MAX_RECONNECT_MS: Final = 2_000
+"""Callers find a server that was restarted this soon; gRPC's own limit is two minutes."""
 MAX_CALLS_PER_CONNECTION: Final = 1_000
 """Further calls wait in the caller."""
 MAX_PENDING_CALLS: Final = 20_000
@@ -52,6 +55,8 @@ def channel_options(target: str = "") -> Options:
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
     ]
 
 

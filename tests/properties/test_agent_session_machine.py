@@ -106,7 +106,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.session.answered_heartbeat > 5)
     @rule()
     def drain(self) -> None:
-        self.session.draining = True
+        self.session.ending = True
 
     @invariant()
     def credit_and_what_is_in_flight_fit_into_the_capacity(self) -> None:
@@ -115,7 +115,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_that_leaves_is_given_nothing_and_any_other_all_it_has_room_for(self) -> None:
-        if self.session.draining or self.leaving:
+        if self.session.ending or self.leaving:
             assert self.session.credit == 0
         else:
             assert self.session.credit == self.capacity - len(self.leases) - len(self.stopping)

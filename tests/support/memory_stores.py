@@ -242,6 +242,7 @@ class MemoryAgent:
         self.farewells: list[CloseReason] = []
         self.acknowledged: list[tuple[str, int]] = []
         """Output, as (command id, offset)."""
+        self.drained: list[float] = []
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
         if self.ending:
@@ -267,7 +268,7 @@ class MemoryAgent:
         self.acknowledged.append((lease.command_id, offset))
 
     def drain(self, reconnect_after_seconds: float) -> None:
-        self.session.draining = True
+        self.drained.append(reconnect_after_seconds)
 
     def end(self, close_reason: CloseReason) -> None:
         self.farewells.append(close_reason)

@@ -43,10 +43,10 @@ def connection_options(command: F) -> F:
     for decorate in (
         click.option(
             "--server",
-            metavar="HOST:PORT",
+            metavar="HOST:PORT[,…]",
             expose_value=False,
             callback=_remember,
-            help="The server to call. [env: DISTRIBUTOR_SERVER; default: 127.0.0.1:50051]",
+            help="The server or servers to call. [env: DISTRIBUTOR_SERVER; default: 127.0.0.1:50051]",
         ),
         click.option(
             "--config",

@@ -11,8 +11,9 @@ from distributor.errors import InvalidArgument
 from distributor.model.retry_policy import RetryPolicy
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
-from tests.support.scripted_gateway import ScriptedGateway, assignment
+from tests.support.scripted_gateway import ScriptedGateway, assignment, scripted_gateway
 from tests.support.serving_agent import Gate, background, goodbye, logged, serving
+from tests.support.waiting import until
 
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
@@ -150,25 +151,60 @@ async def test_an_agent_waits_for_a_server_that_is_not_there_yet(gateway: Script
             await gateway.session()
 
 
-async def test_a_draining_server_is_left_once_idle_and_joined_again(
+def drain(reconnect_after_seconds: float) -> pb.ConnectResponse:
+    message = pb.ConnectResponse()
+    message.drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
+    return message
+
+
+async def test_an_agent_works_for_a_draining_server_until_another_is_ready_and_moves_there_with_its_work(
     gateway: ScriptedGateway, agent: Agent, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(agent, gateway) as served:
         session = served.session
         await session.command(assignment("a", "WAIT"))
         await session.started("a")
-        drain = pb.ConnectResponse()
-        drain.drain.reconnect_after.FromMilliseconds(50)
-        await session.send(drain)
-        await session.until(lambda seen: seen[-1].HasField("heartbeat"))
-        assert session.seen[-1].heartbeat.credit == 0
+        await gateway.set_serving(False)
+        await session.send(drain(0.0))
+        await session.command(assignment("b"))
+        assert (await session.result("b")).status == COMPLETED
+        assert not session.said_goodbye()
+        await gateway.set_serving(True)
+        assert await goodbye(session) == "moved to another server"
+        again = await gateway.attached()
+        assert [held.command_id for held in again.hello.running] == ["a"]
+        await again.welcome(verdicts=(pb.HeldCommandVerdict(command_id="a", verdict=pb.VERDICT_KEEP),))
         gate.open.set()
-        assert (await session.result("a")).status == COMPLETED
-        assert await goodbye(session) == "the server drains"
-        again = await gateway.session()
-        await again.command(assignment("b"))
-        assert (await again.result("b")).status == COMPLETED
-        assert "retry_in_seconds" not in caplog.text, "it comes back when it was told to, not when the backoff says"
+        assert (await again.result("a")).status == COMPLETED
+        assert "retry_in_seconds" not in caplog.text
+
+
+async def test_an_agent_goes_from_a_draining_server_to_another_address(gate: Gate) -> None:
+    async with scripted_gateway() as first, scripted_gateway() as second:
+        agent = Agent("agent123", server=f"{first.address},{second.address}")
+        async with background(agent.serve()):
+            await until(lambda: first.hellos + second.hellos)
+            here, there = (first, second) if first.hellos else (second, first)
+            session = await here.session()
+            await session.send(drain(0.0))
+            await there.session()
+            assert here.hellos == 1
+
+
+async def test_an_agent_that_leaves_meanwhile_takes_its_running_work_to_the_next_server(
+    gateway: ScriptedGateway, agent: Agent, gate: Gate
+) -> None:
+    async with serving(agent, gateway) as served:
+        await served.session.command(assignment("a", "WAIT"))
+        await served.session.started("a")
+        agent.stop("shift over")
+        await served.session.send(drain(0.0))
+        again = await gateway.attached()
+        await again.welcome(verdicts=(pb.HeldCommandVerdict(command_id="a", verdict=pb.VERDICT_KEEP),))
+        gate.open.set()
+        assert (await again.result("a")).status == COMPLETED
+        assert await goodbye(again) == "shift over"
+        await served.task
 
 
 async def test_a_draining_server_that_ends_the_stream_is_left_with_work_running(
@@ -177,11 +213,40 @@ async def test_a_draining_server_that_ends_the_stream_is_left_with_work_running(
     async with serving(agent, gateway) as served:
         await served.session.command(assignment("a", "WAIT"))
         await served.session.started("a")
-        drain = pb.ConnectResponse()
-        drain.drain.reconnect_after.FromSeconds(3_600)
-        await served.session.send(drain)
-        await served.session.until(lambda seen: seen[-1].HasField("heartbeat"))
+        await served.session.send(drain(3_600.0))
         served.session.drop()
         again = await gateway.session()
         gate.open.set()
         assert (await again.result("a")).status == COMPLETED
+
+
+async def test_a_server_that_stopped_as_announced_is_sought_without_growing_waits(
+    gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    class Noted(RetryPolicy):
+        def delay_ms(self, attempt: int, random: float) -> int:
+            attempts.append(attempt)
+            return 1
+
+    use_policy(monkeypatch, Noted())
+    async with serving(agent, gateway) as served:
+        await served.session.send(drain(3_600.0))
+        await gateway.stop()
+        await until(lambda: len(attempts) > 5)
+        await gateway.start()
+        await gateway.session()
+    assert set(attempts) == {1}
+
+
+async def test_without_a_wait_the_next_of_several_servers_is_tried(caplog: pytest.LogCaptureFixture) -> None:
+    async with scripted_gateway() as first, scripted_gateway() as second:
+        agent = Agent("agent123", server=f"{first.address},{second.address}")
+        async with background(agent.serve()):
+            await until(lambda: first.hellos + second.hellos)
+            here, there = (first, second) if first.hellos else (second, first)
+            await here.session()
+            await here.stop()
+            await there.session()
+            assert "retry_in_seconds=0.0" in caplog.text

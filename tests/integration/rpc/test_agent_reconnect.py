@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-
-import pytest
+from pathlib import Path
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import WatchCommandRequest
@@ -170,7 +169,6 @@ async def test_a_drain_is_told_and_waited_for(valkey_url: str) -> None:
         assignment = await started(server, agent)
         stopping = asyncio.create_task(server.process.stop())
         await agent.until(lambda: agent.drained)
-        # Nothing more is given out, what runs may end.
         (ack,) = await agent.finish(assignment)
         assert ack.verdict == pb.RESULT_VERDICT_STORED
         assert not stopping.done()
@@ -193,32 +191,56 @@ async def test_a_drain_ends_within_its_timeout(valkey_url: str) -> None:
         assert again.lease_id != unreceived.lease_id
 
 
-async def test_no_agent_is_taken_while_draining(valkey_url: str) -> None:
-    async with running_server(valkey_url, drain_timeout=2 * PATIENCE_SECONDS) as server, server.agent() as agent:
-        stopping = asyncio.create_task(server.process.stop())
+async def test_a_draining_server_frees_its_address_at_once_and_serves_its_agents_until_they_move(
+    valkey_url: str,
+) -> None:
+    patient = {"drain_timeout": 2 * PATIENCE_SECONDS}
+    async with running_server(valkey_url, **patient) as old, old.agent(capacity=2) as agent:
+        runs = await started(old, agent)
+        stopping = asyncio.create_task(old.process.stop())
         await agent.until(lambda: agent.drained)
-        with pytest.raises(AssertionError, match="UNAVAILABLE this server is stopping"):
-            async with server.agent("agent456"):
-                pass
-        await agent.leave()
+        listening = {"listen": old.address, "http_listen": f"127.0.0.1:{old.process.http_port}"}
+        async with running_server(valkey_url, **listening) as successor:
+            # The old server claims and relays for the agents that it still has.
+            queued = await successor.queue()
+            assignment = await agent.next_assignment(queued)
+            await agent.finish(assignment)
+            assert (await successor.result(queued)).status == COMPLETED
+            assert not stopping.done()
+            async with successor.agent("agent456"):
+                await agent.leave()
+                async with successor.agent(capacity=2, running=[running(runs)]) as moved:
+                    assert verdicts(moved)[0][1] == VERDICTS["keep"]
+                    await stopping
+                    await moved.finish(runs)
+                    assert (await successor.result(runs.command.command_id)).status == COMPLETED
+
+
+async def test_a_command_that_crosses_the_goodbye_of_an_agent_that_moves_is_given_out_by_the_next_server(
+    valkey_url: str,
+) -> None:
+    patient = {"drain_timeout": 2 * PATIENCE_SECONDS}
+    async with running_server(valkey_url, **patient) as old, running_server(valkey_url) as successor:
+        async with old.agent() as agent:
+            stopping = asyncio.create_task(old.process.stop())
+            await agent.until(lambda: agent.drained)
+            command_id = await successor.queue()
+            await agent.next_assignment(command_id)
+            await agent.leave()
+        async with successor.agent() as moved:
+            await moved.finish(await moved.next_assignment(command_id, attempt=2))
+            assert (await successor.result(command_id)).status == COMPLETED
         await stopping
 
 
-async def test_commands_queued_while_draining_wait_for_the_next_server(valkey_url: str) -> None:
-    settings = {"drain_timeout": 2 * PATIENCE_SECONDS}
-    async with running_server(valkey_url, **settings) as server, server.agent(capacity=1) as agent:
-        # Without room, so that nothing is on its way to it already.
-        assignment = await started(server, agent)
-        stopping = asyncio.create_task(server.process.stop())
-        await agent.until(lambda: agent.drained)
-        command_id = await server.queue()
-        await agent.finish(assignment)
-        await agent.heartbeat(credit=1)
-        assert agent.assignments == [assignment]
-        await agent.leave()
-        await stopping
-    async with running_server(valkey_url) as server, server.agent() as agent:
-        await agent.next_assignment(command_id)
+async def test_a_drain_does_not_wait_for_agents_that_have_nowhere_to_go(tmp_path: Path) -> None:
+    """With an embedded Valkey no other server can serve them before this one has ended."""
+    patient = {"data_dir": tmp_path, "drain_timeout": 2 * PATIENCE_SECONDS}
+    async with running_server("", **patient) as server, server.agent() as agent:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await server.process.stop()
+        await agent.ended()
+        assert agent.details == "this server is stopping"
 
 
 async def test_a_late_viewer_of_a_reconnected_command_sees_all_output(server: RunningServer) -> None:

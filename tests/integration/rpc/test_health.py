@@ -40,9 +40,12 @@ async def until_health(server: RunningServer, wanted: int) -> None:
                 return
 
 
-async def readyz(server: RunningServer) -> tuple[int, dict[str, Any]]:
-    """Status and body of /readyz."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.process.http_port)
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def readyz(server: RunningServer, connection: Connection | None = None) -> tuple[int, dict[str, Any]]:
+    """Status and body of /readyz, over a new connection or this one."""
+    reader, writer = connection or await asyncio.open_connection("127.0.0.1", server.process.http_port)
     writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     answer = await reader.read()
     writer.close()
@@ -142,12 +145,20 @@ async def test_not_serving_while_valkey_answers_but_takes_no_changes(
 
 
 async def test_not_serving_while_draining(valkey_url: str) -> None:
+    """Connections that are open hear it; new ones are refused."""
     async with running_server(valkey_url, drain_timeout=2 * PATIENCE_SECONDS) as server, server.agent() as agent:
+        stub: Any = health_pb2_grpc.HealthStub(server.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
+        assert (await watch.read()).status == SERVING
+        probe = await asyncio.open_connection("127.0.0.1", server.process.http_port)
+        await until(lambda: server.process.http_connections)
         stopping = asyncio.create_task(server.process.stop())
+        assert (await watch.read()).status == NOT_SERVING
         await agent.until(lambda: agent.drained)
-        assert await health(server) == NOT_SERVING
-        status, body = await readyz(server)
+        status, body = await readyz(server, probe)
         assert (status, body["checks"]["draining"]) == (503, "the server is stopping")
+        with pytest.raises(ConnectionRefusedError):
+            await readyz(server)
         await agent.leave()
         await stopping
 

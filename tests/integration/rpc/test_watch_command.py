@@ -231,14 +231,20 @@ async def test_a_drain_ends_watches_as_unavailable(valkey_url: str) -> None:
         await stopping
 
 
-async def test_no_watch_is_opened_while_draining(valkey_url: str) -> None:
+async def test_a_watch_goes_on_while_agents_are_served_by_a_draining_server(valkey_url: str) -> None:
     async with running_server(valkey_url, drain_timeout=2 * PATIENCE_SECONDS) as server, server.agent() as agent:
+        command_id, other = await server.queue_many(2)
+        viewer = Viewer(server, command_id)
+        unended = server.commands.WatchCommand(WatchCommandRequest(command_id=other), timeout=PATIENCE_SECONDS)
+        assignment, _ = await agent.assigned(2)
+        await viewer.next()
+        await unended.read()
         stopping = asyncio.create_task(server.process.stop())
         await agent.until(lambda: agent.drained)
-        command_id = await server.queue()
-        call = server.commands.WatchCommand(WatchCommandRequest(command_id=command_id), timeout=PATIENCE_SECONDS)
-        assert (await error_of_stream(call))[:3] == ("UNAVAILABLE", "", "DRAINING")
+        await agent.finish(assignment)
+        assert (await viewer.next("result")).status == COMPLETED
         await agent.leave()
+        assert (await error_of_stream(unended))[:3] == ("UNAVAILABLE", "", "DRAINING")
         await stopping
 
 

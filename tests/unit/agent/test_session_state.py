@@ -534,3 +534,25 @@ def test_silence_is_three_intervals_without_an_answer() -> None:
     assert not state.silent(30.0)
     state.receive(commands(work("a")), 40.0)
     assert state.silent(50.0), "only the answer to a heartbeat counts"
+
+
+# Moving to another server
+
+
+def test_an_agent_that_moves_says_goodbye_with_work_running_and_starts_nothing_more() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a"), work("b", "SLOW")), 0.0)
+    state.move()
+    message = taken(state)
+    assert ([one.command_id for one in message.received], message.goodbye.reason) == (
+        ["a", "b"],
+        "moved to another server",
+    )
+    # Received goes before the Goodbye, so the command is the agent's.
+    assert state.sent(message, 1.0) == [StartCommand(work("b", "SLOW"))]
+    for late in (work("c"), work("d", "PING"), work("a", attempt=2)):
+        assert state.receive(commands(late), 1.0) == []
+    assert state.take() is None
+    again = SessionState(PROFILE, record).hello(2.0).hello
+    assert [(held.command_id, held.lease_id) for held in again.running] == [("a", "lease-a-1"), ("b", "lease-b-1")]

@@ -77,7 +77,7 @@ async def test_what_comes_while_there_is_no_room_is_remembered() -> None:
 
 async def test_agents_that_are_not_here_or_have_no_room_are_not_asked_for() -> None:
     draining = MemoryAgent("draining")
-    draining.drain(0.5)
+    draining.session.ending = True
     world = World(draining)
     assert await world.look("draining", "elsewhere") == 0
     assert world.store.claims == []

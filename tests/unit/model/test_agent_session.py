@@ -33,7 +33,7 @@ def test_a_new_session() -> None:
     opened = session()
     assert (opened.agent_id, opened.epoch, opened.credit) == ("agent123", 7, 3)
     assert (opened.answered_heartbeat, opened.in_flight) == (0, {})
-    assert not opened.draining
+    assert not opened.ending
     assert not opened.more_waiting
 
 
@@ -178,7 +178,7 @@ def test_silence_counts_from_the_last_message(hear: Callable[[AgentSession], Non
 
 def test_a_draining_session_is_given_nothing() -> None:
     opened = session()
-    opened.draining = True
+    opened.ending = True
     assert opened.credit == 0
     opened.heartbeat(1, 3, 0, 2_000.0)
     assert opened.credit == 0
@@ -273,7 +273,7 @@ def test_control_commands_take_up_no_room_and_have_a_bound_of_their_own() -> Non
     opened.ended("0", "lease")
     assert opened.lost("1", 1) == "lease"
     assert (opened.credit, opened.control_credit) == (1, 2)
-    opened.draining = True
+    opened.ending = True
     assert opened.control_credit == 0
 
 
