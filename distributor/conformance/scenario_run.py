@@ -94,6 +94,7 @@ async def _played(one: Scenario, options: KitOptions, served: ScriptedGateway) -
     try:
         async with _trial(options, served) as trial, asyncio.timeout(SCENARIO_PATIENCES * options.patience):
             await one.play(trial)
+            trial.check()
     except Skipped as reason:
         return Verdict.SKIPPED, "", str(reason)
     except Unmet as unmet:

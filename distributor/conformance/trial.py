@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from distributor.conformance.launched_agent import LaunchedAgent
-from distributor.conformance.message_text import texts
+from distributor.conformance.message_check import check_messages
+from distributor.conformance.message_text import text, texts
 from distributor.conformance.messages import CONFORMANCE, assignment, verdict
 from distributor.conformance.scripted_gateway import ScriptedGateway
 from distributor.conformance.scripted_session import ScriptedSession
@@ -64,6 +65,11 @@ class Trial:
 
     # Sessions
 
+    def check(self) -> None:
+        """Check every message on every stream of this scenario. Raises Unmet."""
+        for session in self._sessions:
+            check_messages(session.seen)
+
     @property
     def current(self) -> ScriptedSession:
         """The latest session."""
@@ -115,6 +121,18 @@ class Trial:
         self.current.drop()
         return await self.attached()
 
+    def held(self, assigned: gateway.Assignment) -> gateway.RunningCommand:
+        """What the current Hello says of an attempt in `running`. Raises Unmet if it is not all that is listed."""
+        hello = self.current.hello
+        wanted = [(assigned.command.command_id, assigned.lease_id)]
+        listed = [(held.command_id, held.lease_id) for held in hello.running]
+        self.require(
+            listed == wanted and not hello.unacknowledged,
+            text(gateway.ConnectRequest(hello=hello)),
+            "it in `running`, under its lease",
+        )
+        return hello.running[0]
+
     def _take(self, session: ScriptedSession) -> ScriptedSession:
         self._sessions.append(session)
         return session
@@ -162,6 +180,15 @@ class Trial:
         """Ask for the end of an attempt."""
         await self.current.cancel(assigned.command.command_id, assigned.lease_id)
 
+    async def cancelled(self, assigned: gateway.Assignment) -> gateway.Result:
+        """Cancel an attempt that runs until then, and return its result. Raises Unmet if it had one before."""
+        await self.settled()
+        self.require(not self.parts("results", assigned), expected="no result before the cancel")
+        await self.cancel(assigned)
+        result = await self.result(assigned)
+        self.require(result.status == CANCELLED, expected="CANCELLED")
+        return result
+
     async def settled(self) -> None:
         """Return once the agent has handled everything sent: it has answered a PING sent now."""
         await self.run(self.command("PING"))
@@ -203,10 +230,15 @@ class Trial:
         return refused
 
     async def heartbeat(self, wanted: Callable[[gateway.Heartbeat], object], expected: str) -> None:
-        """Wait for a heartbeat that is as wanted."""
-        await self.current.until(
-            lambda seen: any(m.HasField("heartbeat") and wanted(m.heartbeat) for m in seen), expected
-        )
+        """Wait for a heartbeat from now on that is as wanted."""
+        while not wanted(await self.next_heartbeat(expected)):
+            pass
+
+    async def next_heartbeat(self, expected: str = "a heartbeat") -> gateway.Heartbeat:
+        """The first heartbeat from now on."""
+        session, begin = self.current, len(self.current.seen)
+        await session.until(lambda seen: any(message.HasField("heartbeat") for message in seen[begin:]), expected)
+        return next(message.heartbeat for message in session.seen[begin:] if message.HasField("heartbeat"))
 
     async def until(self, wanted: Callable[[], object], expected: str = "") -> None:
         """Wait until `wanted` is true, looking at each message that comes."""

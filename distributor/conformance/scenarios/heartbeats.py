@@ -35,9 +35,7 @@ async def sequence_starts_again(trial: Trial) -> None:
     await trial.heartbeat(lambda beat: beat.sequence == 2, "heartbeat 2")
     await trial.dropped()
     await trial.welcome(heartbeat_interval=QUICK_SECONDS)
-    await trial.heartbeat(lambda _: True, "a heartbeat")
-    first = next(message.heartbeat for message in trial.current.seen if message.HasField("heartbeat"))
-    trial.require(first.sequence == 1)
+    trial.require((await trial.next_heartbeat()).sequence == 1)
 
 
 @scenario("Heartbeats and credit")
@@ -53,8 +51,6 @@ async def heartbeat_counts_commands(trial: Trial) -> None:
     )
     await trial.cancel(command)
     await trial.result(command)
-    # Not one of those before the command.
-    session.seen.clear()
     await trial.heartbeat(
         lambda beat: (beat.running, beat.credit) == (0, capacity), f"running 0, credit {capacity} after the end"
     )
@@ -83,9 +79,7 @@ async def control_commands_when_full(trial: Trial) -> None:
     await trial.started(*running)
     result = await trial.run(trial.command("PING"))
     trial.require(result.status == COMPLETED)
-    session.seen.clear()
-    await trial.heartbeat(lambda _: True, "a heartbeat")
-    beat = next(message.heartbeat for message in session.seen if message.HasField("heartbeat"))
+    beat = await trial.next_heartbeat()
     trial.require((beat.running, beat.credit) == (session.hello.capacity, 0))
 
 

@@ -89,9 +89,7 @@ async def result_only_once_stopped(trial: Trial) -> None:
     began = time.monotonic()
     await trial.cancel(command)
     trial.require((await trial.part("cancel_reports", command)).finding == gateway.CANCEL_FINDING_STOPPING)
-    trial.current.seen.clear()
-    await trial.heartbeat(lambda _: True, "a heartbeat")
-    beat = next(message.heartbeat for message in trial.current.seen if message.HasField("heartbeat"))
+    beat = await trial.next_heartbeat()
     trial.require(beat.running == 1, f"running {beat.running}", "running 1")
     await trial.result(command)
     took = time.monotonic() - began

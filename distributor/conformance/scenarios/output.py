@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from distributor.conformance.scenario import scenario
+from distributor.conformance.scripted_session import ScriptedSession
 from distributor.conformance.trial import CANCELLED, COMPLETED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -69,37 +70,32 @@ async def output_window(trial: Trial) -> None:
 @scenario("Output")
 async def output_rewind(trial: Trial) -> None:
     """After a reconnect, output comes again from the verdict's output_offset."""
-    session = await trial.session()
-    session.ack_output = False
-    command = trial.command(output=LARGE_BYTES, seconds=1.0)
-    await trial.give(command)
-    await _output_until(trial, command, LARGE_BYTES)
+    session, command = await _printed(trial, LARGE_BYTES)
     await _acknowledge(trial, command, 5_000)
     await trial.settled()
-    again = await trial.dropped()
-    (held,) = again.hello.running
-    trial.require(held.output_offset == LARGE_BYTES, f"output_offset {held.output_offset} in the Hello")
+    await trial.dropped()
+    offset = trial.held(command).output_offset
+    trial.require(offset == LARGE_BYTES, f"output_offset {offset} in the Hello")
     session.safe[command.lease_id] = 7_000
     await trial.welcome()
-    trial.require((await trial.result(command)).output_bytes == LARGE_BYTES)
+    await _output_until(trial, command, LARGE_BYTES)
+    result = await trial.cancelled(command)
+    trial.require(result.output_bytes == LARGE_BYTES, f"output_bytes {result.output_bytes}")
     check_output(trial, trial.parts("output", command), 7_000, LARGE_BYTES)
 
 
 @scenario("Output")
 async def output_under_new_lease(trial: Trial) -> None:
     """Under a new lease output counts from 0 again, from the first unacknowledged byte."""
-    session = await trial.session()
-    session.ack_output = False
-    command = trial.command(output=LARGE_BYTES, seconds=1.0)
-    await trial.give(command)
-    await _output_until(trial, command, LARGE_BYTES)
+    _, command = await _printed(trial, LARGE_BYTES)
     await _acknowledge(trial, command, 5_000)
     await trial.settled()
     again = trial.again(command)
     await trial.give(again)
-    result = await trial.result(again)
+    await _output_until(trial, again, LARGE_BYTES - 5_000)
+    result = await trial.cancelled(again)
     parts = trial.parts("output", again)
-    trial.require(parts and parts[0].offset == 0, expected="offset 0")
+    trial.require(parts[0].offset == 0, f"offset {parts[0].offset}", "offset 0")
     trial.require(b"".join(part.data for part in parts) == printed(LARGE_BYTES)[5_000:], "other bytes")
     trial.require(result.output_bytes == LARGE_BYTES - 5_000, f"output_bytes {result.output_bytes}")
 
@@ -107,33 +103,27 @@ async def output_under_new_lease(trial: Trial) -> None:
 @scenario("Output")
 async def output_acknowledged_under_another_lease(trial: Trial) -> None:
     """An OutputAck under another lease is ignored."""
-    session = await trial.session()
-    session.ack_output = False
-    command = trial.command(output=1_000, seconds=1.0)
-    await trial.give(command)
-    await _output_until(trial, command, 1_000)
+    session, command = await _printed(trial, 1_000)
     foreign = gateway.OutputAck(command_id=command.command.command_id, lease_id="another", offset=1_000)
     await session.send(gateway.ConnectResponse(output_acks=[foreign]))
     await trial.settled()
     await trial.dropped()
     await trial.welcome()
-    await trial.result(command)
+    await _output_until(trial, command, 1_000)
+    await trial.cancelled(command)
     check_output(trial, trial.parts("output", command), 0, 1_000)
 
 
 @scenario("Output")
 async def output_of_a_stale_lease(trial: Trial) -> None:
     """After an OutputAck with stale_lease, output waits for the next lease, and comes under it from 0."""
-    session = await trial.session()
-    session.ack_output = False
-    command = trial.command(output=1_000, seconds=1.0)
-    await trial.give(command)
-    await _output_until(trial, command, 1_000)
+    _, command = await _printed(trial, 1_000)
     await _refuse_output(trial, command, "stale_lease")
     await trial.settled()
     again = trial.again(command)
     await trial.give(again)
-    trial.require((await trial.result(again)).status == COMPLETED)
+    await _output_until(trial, again, 1_000)
+    await trial.cancelled(again)
     check_output(trial, trial.parts("output", again), 0, 1_000)
 
 
@@ -149,6 +139,16 @@ async def output_of_an_ended_command(trial: Trial) -> None:
     result = await trial.result(command)
     trial.require(result.status == CANCELLED)
     trial.require(_end(trial, command) == WINDOW_BYTES, "more output")
+
+
+async def _printed(trial: Trial, length: int) -> tuple[ScriptedSession, gateway.Assignment]:
+    """Let a command print so much, which is not acknowledged, and run on."""
+    session = await trial.session()
+    session.ack_output = False
+    command = trial.command(output=length, seconds=600)
+    await trial.give(command)
+    await _output_until(trial, command, length)
+    return session, command
 
 
 async def _output_until(trial: Trial, command: gateway.Assignment, end: int) -> None:
