@@ -11,6 +11,43 @@ from distributor.conformance.trial import CANCELLED, COMPLETED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 STAY_AWAY_SECONDS: Final = 2.0
+RECONNECT_AFTER_SECONDS: Final = 1.0
+EARLY_SECONDS: Final = 0.1
+"""How much earlier than its timer the clock of the agent may be."""
+
+
+@scenario("Leaving")
+async def drain(trial: Trial) -> None:
+    """After Drain the agent goes on until it finds a server that is ready, then moves there with what it runs."""
+    session = await trial.session()
+    (running,) = trial.sleepers(1)
+    await trial.give(running)
+    await trial.started(running)
+    await trial.gateway.set_serving(False)
+    await _drain(trial, 0.0)
+    trial.require((await trial.run(trial.command())).status == COMPLETED)
+    await trial.quiet()
+    trial.require(not session.said_goodbye(), "Goodbye", "no Goodbye before another server is ready")
+    await trial.gateway.set_serving(True)
+    await trial.until(session.said_goodbye, "Goodbye")
+    await trial.until(lambda: session.ended, "the end of the stream")
+    trial.require(session.half_closed, "a cut stream", "a half-close")
+    again = await trial.session()
+    trial.require([held.command_id for held in again.hello.running] == [running.command.command_id])
+    await trial.cancel(running)
+    trial.require((await trial.result(running)).status == CANCELLED)
+    trial.started_once(running)
+
+
+@scenario("Leaving")
+async def drain_with_a_delay(trial: Trial) -> None:
+    """After Drain the agent does not look for another server before reconnect_after."""
+    session = await trial.session()
+    await _drain(trial, RECONNECT_AFTER_SECONDS)
+    began = asyncio.get_running_loop().time()
+    await trial.until(session.said_goodbye, "Goodbye")
+    took = asyncio.get_running_loop().time() - began
+    trial.require(took >= RECONNECT_AFTER_SECONDS - EARLY_SECONDS, f"after {took:.2f} s")
 
 
 @scenario("Leaving")

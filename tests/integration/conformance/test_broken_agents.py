@@ -31,6 +31,8 @@ FAULTS: Final = [
     ("malformed-messages", "stream.js", "console.error('dropping the stream:', error);", "process.exit(3);"),
     ("idle-limit", "runtime.js", "held.watch(timerMs(command.idle_limit))", "{}"),
     ("idle-limit-while-output-waits", "held.js", "this.blocked ? this.idle.refresh() : this", "this"),
+    ("drain", "stream.js", "if (!this.next && !(this.agent.leaving", "if (!this.draining && !(this.agent.leaving"),
+    ("drain-with-a-delay", "runtime.js", "for (await sleep(after); wanted(); ", "for (; wanted(); "),
     ("journal-lost", "journal.js", "this.id = crypto.randomUUID();", "this.id = 'always the same';"),
     ("output-window", "stream.js", "limits?.max_unacknowledged_output_bytes || 262_144", "262_144"),
     ("output-in-chunks", "stream.js", "limits?.max_output_chunk_bytes || 65_536", "65_536"),
