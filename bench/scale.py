@@ -57,6 +57,13 @@ class Scale:
     """Output lines, each sent to all dashboards."""
     dashboard_endings: int = 100
     """Completed commands, each sent to all dashboards."""
+    durability_disks: tuple[int, ...] = (0, 20)
+    """By how many milliseconds the fsyncs of each disk are slowed, measured in turn."""
+    durability_rounds: int = 3
+    durability_batched: int = 10_000
+    """Commands of each durability in a round."""
+    durability_samples: int = 200
+    """Single commands of each durability; a fifth of them on a slowed disk."""
     peer_batched_commands: int = 20_000
     """Commands of each contender in a round."""
     peer_single_commands: int = 5_000
@@ -89,6 +96,10 @@ QUICK = Scale(
     dashboards=(1, 10),
     dashboard_lines=10,
     dashboard_endings=5,
+    durability_disks=(5,),
+    durability_rounds=1,
+    durability_batched=400,
+    durability_samples=10,
     peer_batched_commands=1_000,
     peer_single_commands=200,
     peer_latency_samples=20,

@@ -9,6 +9,7 @@ from bench.cluster import Cluster
 from bench.findings import Finding
 from bench.scale import Scale
 from bench.scenarios.dashboards import dashboards
+from bench.scenarios.durability import durability
 from bench.scenarios.growth import growth_agents, growth_commands
 from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
@@ -34,6 +35,7 @@ SCENARIOS: dict[str, Scenario] = {
         memory_commands,
         memory_reconnects,
         dashboards,
+        durability,
         peers,
     )
 }

@@ -116,6 +116,22 @@ def test_remembered_commands_are_real_ones(tmp_path: Path) -> None:
         assert after == size + measured
 
 
+def test_each_durability_is_compared_with_the_default(tmp_path: Path) -> None:
+    document = quick_run("durability", tmp_path)
+    scenario = document["scenarios"]["durability"]
+    (delay_ms,) = document["settings"]["durability_disks"]
+    costs = scenario["details"][f"+{delay_ms} ms"]
+    figures = {finding["name"]: finding for finding in scenario["findings"]}
+    for name, cost in costs.items():
+        assert figures[f"disk +{delay_ms} ms: {name}"]["value"] == pytest.approx(cost["commands_per_second"])
+    ratio = figures["disk / process, embedded"]
+    rates = [costs[name]["commands_per_second"] for name in ("disk, embedded", "process, embedded")]
+    assert ratio["value"] == pytest.approx(rates[0] / rates[1])
+    assert ratio["at_least"] == 0.75
+    # Three steps wait for the disk: queueing, the claim, and the end.
+    assert costs["disk, embedded"]["p50"] > 2 * delay_ms
+
+
 def test_a_hard_limit_of_open_files_below_the_agents_ends_the_run_before_it_starts(tmp_path: Path) -> None:
     limited = ("prlimit", "--nofile=1024:1024", sys.executable, "-m", "bench", "--only", "many_agents")
     finished = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=60)
