@@ -30,6 +30,8 @@ class Scale:
     gathered_commands: int = 20_000
     """Commands per round."""
     latency_samples: int = 2_000
+    cancel_samples: int = 100
+    """Cancels of a flood, alone and beside others."""
     idle_agents: int = 2_000
     idle_processes: int = 2
     many_agents: int = 10_000
@@ -80,6 +82,7 @@ QUICK = Scale(
     single_commands=500,
     gathered_commands=1_000,
     latency_samples=100,
+    cancel_samples=5,
     idle_agents=50,
     many_agents=60,
     agent_processes=2,

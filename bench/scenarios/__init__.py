@@ -8,6 +8,7 @@ from typing import Any
 from bench.cluster import Cluster
 from bench.findings import Finding
 from bench.scale import Scale
+from bench.scenarios.cancel_flood import cancel_flood
 from bench.scenarios.dashboards import dashboards
 from bench.scenarios.durability import durability
 from bench.scenarios.growth import growth_agents, growth_commands
@@ -28,6 +29,7 @@ SCENARIOS: dict[str, Scenario] = {
         throughput_single,
         throughput_gathered,
         latency_idle,
+        cancel_flood,
         idle_agents,
         many_agents,
         growth_commands,
