@@ -25,6 +25,7 @@ from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
 from distributor.model.control import PING, STOP
 from distributor.observability.logging import ensure_log_handler, log_context
+from distributor.observability.watched_loop import WatchedLoop
 from distributor.wire.compression import Compression
 from distributor.wire.message_packer import MessagePacker
 from distributor.wire.transport import DEFAULT_PORT
@@ -137,7 +138,8 @@ class Agent:
         Raises InvalidArgument if the server permanently refuses this agent.
         """
         ensure_log_handler()
-        asyncio.run(self._serve_with_signals())
+        with asyncio.Runner(loop_factory=WatchedLoop) as runner:
+            runner.run(self._serve_with_signals())
 
     async def serve(self) -> None:
         """Serve like `run()`, but on the running loop and without signal handlers, until `stop()`.

@@ -18,6 +18,7 @@ from distributor.agent.daemon_threads import DaemonThreads
 from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.observability.logging import get_logger
 from distributor.observability.loop_watchdog import LoopWatchdog
+from distributor.observability.watched_loop import WatchedLoop
 from distributor.tasks import finishes
 
 logger = get_logger()
@@ -34,7 +35,7 @@ class HandlerLoop:
 
     def __init__(self, home: LoopMailbox) -> None:
         self.home = home
-        self._loop = asyncio.new_event_loop()
+        self._loop = WatchedLoop()
         self._loop.set_default_executor(DaemonThreads())
         self._mailbox = LoopMailbox(self._loop)
         self._thread: threading.Thread | None = None

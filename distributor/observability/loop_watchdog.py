@@ -1,4 +1,8 @@
-"""Logs what blocks the event loop: another thread samples the stack of the loop's thread while a tick is overdue."""
+"""Logs what blocks the event loop: another thread samples the stack of the loop's thread while an answer is overdue.
+
+The thread asks the loop for an answer only if it finds it at work. So an idle loop is never woken. The thread itself
+sleeps while a WatchedLoop does; beside another loop it looks twice in each threshold.
+"""
 
 from __future__ import annotations
 
@@ -9,82 +13,126 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Final
 
 from distributor.observability.logging import get_logger
+from distributor.observability.watched_loop import WatchedLoop
 
 logger = get_logger()
 
 THRESHOLD_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 10.0
+IDLE_LOOKS: Final = 10
+"""Looks that find an idle loop, in a row, before the thread sleeps until the loop wakes."""
 _OWN_CODE: Final = "/distributor/"
 _IDLE_FILES: Final = ("/selectors.py", "/asyncio/runners.py")
 _MAX_FRAMES: Final = 8
 
 
 class LoopWatchdog:
-    """A background loop and a thread. Detects every block of at least 1.5 times the threshold.
+    """A background task and a thread. Detects every block of at least 1.5 times the threshold.
 
     Cancelling `run` also stops the thread. Logs at most one line per `quiet_seconds`.
     """
 
     def __init__(self, threshold_seconds: float = THRESHOLD_SECONDS, quiet_seconds: float = QUIET_SECONDS) -> None:
         self._threshold_seconds = threshold_seconds
-        self._tick_seconds = threshold_seconds / 2
+        self._sample_seconds = threshold_seconds / 2
         self._quiet_seconds = quiet_seconds
-        self._ticked_at = 0.0
-        self._reported_tick = 0.0
+        self._asked_at: float | None = None
+        """When the thread asked the loop for the answer that it waits for; None if it waits for none."""
+        self._reported = False
+        """Whether the block that delays this answer was reported."""
+        self._idle_looks = 0
+        self._woken = threading.Event()
+        """Set while the thread must look at the loop."""
         self._quiet_until = 0.0
         self._unreported = 0
 
     async def run(self) -> None:
-        """Tick until cancelled, while the thread watches the ticks."""
+        """Let the thread watch until cancelled."""
         loop, stopped = asyncio.get_running_loop(), threading.Event()
-        self._ticked_at = time.monotonic()
+        self._woken.set()
+        if isinstance(loop, WatchedLoop):
+            loop.waking.on_wake = self._wake
         watch = partial(contextvars.copy_context().run, self._watch, loop, threading.get_ident(), stopped)
         threading.Thread(target=watch, name="loop watchdog", daemon=True).start()
         try:
-            while True:
-                await asyncio.sleep(self._tick_seconds)
-                self._ticked_at = time.monotonic()
+            await loop.create_future()
         finally:
             stopped.set()
+            self._woken.set()
+            if isinstance(loop, WatchedLoop):
+                loop.waking.on_wake = None
+
+    def _wake(self) -> None:
+        if not self._woken.is_set():
+            self._woken.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int, stopped: threading.Event) -> None:
         began, cpu_began = time.monotonic(), time.process_time()
-        while not stopped.wait(self._tick_seconds):
+        while not stopped.wait(self._sample_seconds):
             now, cpu_now = time.monotonic(), time.process_time()
-            overslept = now - began - self._tick_seconds
-            # The whole process was suspended, so the loop could not tick. Not a blocked loop.
+            overslept = now - began - self._sample_seconds
+            # The whole process was suspended, so the loop could not answer. Not a blocked loop.
             paused = overslept > self._threshold_seconds and cpu_now - cpu_began < overslept / 2
             began, cpu_began = now, cpu_now
             if not paused:
                 self._check(now, loop, thread_id)
+            if self._idle_looks >= IDLE_LOOKS and isinstance(loop, WatchedLoop):
+                self._sleep(loop, thread_id)
+                began, cpu_began = time.monotonic(), time.process_time()
+
+    def _sleep(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+        """Wait until the loop wakes."""
+        self._woken.clear()
+        # It may have woken since the last look, before it could notice that the thread goes to sleep.
+        if _is_idle(loop, thread_id):
+            self._woken.wait()
+        self._idle_looks = 0
 
     def _check(self, now: float, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
-        ticked_at = self._ticked_at
-        overdue = now - ticked_at - self._tick_seconds
-        if overdue < self._threshold_seconds or ticked_at == self._reported_tick:
+        asked_at = self._asked_at
+        if asked_at is not None and (self._reported or now - asked_at < self._threshold_seconds):
+            return
+        if _is_idle(loop, thread_id):
+            # The loop waits for events. If an answer is due, its thread was not given a CPU in time.
+            self._idle_looks += 1
+            return
+        self._idle_looks = 0
+        if asked_at is None:
+            self._ask(now, loop)
             return
         task, frame = asyncio.current_task(loop), sys._current_frames().get(thread_id)
-        if task is None and _idle(frame):
-            # The loop waits for events: its thread was not given a CPU in time.
-            return
-        self._reported_tick = ticked_at
+        self._reported = True
         if now < self._quiet_until:
             self._unreported += 1
             return
         logger.warning(
             "the event loop is blocked",
-            seconds=round(overdue, 2),
+            seconds=round(now - asked_at, 2),
             task=task.get_name() if task is not None else "",
             coroutine=getattr(task.get_coro(), "__qualname__", "") if task is not None else "",
             where=format_stack(frame),
             unreported_before=self._unreported,
         )
         self._quiet_until, self._unreported = now + self._quiet_seconds, 0
+
+    def _ask(self, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._asked_at, self._reported = now, False
+        # The loop may have been closed meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._asked_at = None
+
+
+def _is_idle(loop: asyncio.AbstractEventLoop, thread_id: int) -> bool:
+    return asyncio.current_task(loop) is None and _idle(sys._current_frames().get(thread_id))
 
 
 def _idle(frame: FrameType | None) -> bool:

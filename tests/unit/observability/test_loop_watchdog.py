@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import selectors
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import uvloop
 
 from distributor.observability.logging import configure_logging
 from distributor.observability.loop_watchdog import LoopWatchdog, format_stack
+from distributor.observability.watched_loop import WatchedLoop
 from distributor.tasks import stop_tasks
 from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -98,6 +100,60 @@ async def test_the_next_line_counts_what_was_not_reported() -> None:
     assert second >= 1
 
 
+class CountingSelector(selectors.DefaultSelector):
+    """Counts how often its loop goes to sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.count += 1
+        return super().select(timeout)
+
+
+def test_an_idle_loop_is_not_woken() -> None:
+    selector = CountingSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+
+        async def idle() -> int:
+            async with watched(LoopWatchdog(0.01)):
+                # On a busy machine, the first look may find the loop still at work.
+                await asyncio.sleep(0.1)
+                before = selector.count
+                await asyncio.sleep(0.5)
+                return selector.count - before
+
+        assert runner.run(idle()) <= 5, "the watchdog looked about a hundred times"
+
+
+class Sleepy(LoopWatchdog):
+    """Says when its thread goes to sleep, and when it has woken."""
+
+    def __init__(self) -> None:
+        super().__init__(0.01)
+        self.slept, self.woke = threading.Event(), threading.Event()
+
+    def _sleep(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+        self.slept.set()
+        super()._sleep(loop, thread_id)
+        self.woke.set()
+
+
+def test_the_thread_sleeps_while_a_watched_loop_does_and_names_what_blocks_it_afterwards() -> None:
+    async def idle() -> None:
+        watchdog = Sleepy()
+        async with watched(watchdog):
+            # Not woken by a timer: the thread wakes the loop.
+            await asyncio.to_thread(watchdog.slept.wait, PATIENCE_SECONDS)
+            hold_the_loop(lambda: bool(logs))
+            assert watchdog.woke.is_set()
+
+    with own_logs() as logs, asyncio.Runner(loop_factory=WatchedLoop) as runner:
+        runner.run(idle())
+    assert "hold_the_loop (" in logs[0]["where"] or "<lambda> (" in logs[0]["where"]
+
+
 async def test_a_loop_that_runs_is_not_reported() -> None:
     with own_logs() as logs:
         async with watched(LoopWatchdog(0.2)):
@@ -106,7 +162,7 @@ async def test_a_loop_that_runs_is_not_reported() -> None:
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
-async def test_an_idle_loop_whose_tick_is_late_is_not_reported(
+async def test_an_idle_loop_whose_answer_is_late_is_not_reported(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     """On a busy machine, the thread of the loop may wait for a CPU longer than that of the watchdog."""
@@ -120,7 +176,7 @@ async def test_an_idle_loop_whose_tick_is_late_is_not_reported(
             def is_quiet() -> bool:
                 logs.clear()
                 watchdog = LoopWatchdog(0.02)
-                watchdog._ticked_at = time.monotonic() - 1.0
+                watchdog._asked_at = time.monotonic() - 1.0
                 watchdog._check(time.monotonic(), loop, thread.ident or 0)
                 return not logs
 
