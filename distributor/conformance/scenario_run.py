@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 
 from grpc import aio
 
+from distributor.conformance.agent_sessions import Skipped
 from distributor.conformance.launched_agent import LaunchedAgent, found
 from distributor.conformance.scenario import Scenario
 from distributor.conformance.scripted_gateway import ScriptedGateway
-from distributor.conformance.trial import Skipped, Trial
+from distributor.conformance.trial import Trial
 from distributor.conformance.unmet import Unmet
 
 SCENARIO_PATIENCES: Final = 6

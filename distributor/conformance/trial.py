@@ -1,31 +1,24 @@
-"""What a scenario acts on: the gateway, the agent under test, its sessions, and commands for it."""
+"""What a scenario acts on: the agent under test, its sessions, and commands for it."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from distributor.conformance.launched_agent import LaunchedAgent
-from distributor.conformance.message_check import check_messages
-from distributor.conformance.message_text import text, texts
-from distributor.conformance.messages import CONFORMANCE, assignment, verdict
-from distributor.conformance.scripted_gateway import ScriptedGateway
-from distributor.conformance.scripted_session import ScriptedSession
+from distributor.conformance.agent_sessions import AgentSessions
+from distributor.conformance.message_text import texts
+from distributor.conformance.messages import CONFORMANCE, assignment
 from distributor.conformance.unmet import Unmet
-from distributor.tasks import stop_tasks
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 
-HEARTBEAT_SECONDS: Final = 1.0
 MESSAGE_COMMANDS: Final = 20
 """Maximum number of commands in a message."""
 QUIET_SECONDS: Final = 0.3
 """How long to listen for something that must not come."""
-MAX_BACKOFF_SECONDS: Final = 60.0
 
 COMPLETED: Final = command_pb2.COMMAND_STATUS_COMPLETED
 FAILED: Final = command_pb2.COMMAND_STATUS_FAILED
@@ -33,117 +26,8 @@ TIMEOUT: Final = command_pb2.COMMAND_STATUS_TIMEOUT
 CANCELLED: Final = command_pb2.COMMAND_STATUS_CANCELLED
 
 
-class Skipped(Exception):
-    """The scenario does not apply to this agent; the text says why."""
-
-
-class Trial:
-    """One scenario's view of the agent. `agent` is None if the tester started it."""
-
-    def __init__(self, served: ScriptedGateway, agent: LaunchedAgent | None, folder: Path) -> None:
-        self.gateway = served
-        self._agent = agent
-        self._marks = folder / "starts"
-        self._sessions: list[ScriptedSession] = []
-        self._ids: set[str] = set()
-
-    # The agent
-
-    @property
-    def agent(self) -> LaunchedAgent:
-        """The agent's process. Raises Skipped if the kit did not start it."""
-        if self._agent is None:
-            raise Skipped("the kit did not start the agent")
-        return self._agent
-
-    async def restart(self, *, with_journal: bool = True) -> None:
-        """End the agent with SIGKILL and start it again; without its journal if that is to be lost."""
-        await self.agent.kill()
-        if not with_journal:
-            self.agent.remove_journal()
-        self.agent.start()
-
-    # Sessions
-
-    def check(self) -> None:
-        """Check every message on every stream of this scenario. Raises Unmet."""
-        for session in self._sessions:
-            check_messages(session.seen)
-
-    @property
-    def current(self) -> ScriptedSession:
-        """The latest session."""
-        return self._sessions[-1]
-
-    async def attached(self) -> ScriptedSession:
-        """The next stream, not welcomed yet. Raises Unmet if none comes, at once if the agent has ended."""
-        if self._agent is None:
-            # The backoff of an earlier scenario may still run.
-            with suppress(Unmet):
-                return self._take(await self.gateway.attached())
-            async with asyncio.timeout(MAX_BACKOFF_SECONDS):
-                return self._take(await self.gateway.sessions.get())
-        coming = asyncio.create_task(self.gateway.attached())
-        ending = asyncio.create_task(self._agent.ended())
-        try:
-            await asyncio.wait({coming, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if coming.done():
-                return self._take(coming.result())
-            raise Unmet(f"the agent ended with {ending.result()}: {self._agent.last_line}", "a stream with a Hello")
-        finally:
-            await stop_tasks([coming, ending])
-
-    async def session(self, **welcome: Any) -> ScriptedSession:
-        """The next stream, welcomed. Commands of this scenario are kept, others stopped."""
-        session = await self.attached()
-        await self.welcome(**welcome)
-        return session
-
-    async def welcome(self, **welcome: Any) -> None:
-        """Welcome the current stream. Unless `verdicts` are given, keep the commands of this scenario, stop others."""
-        session = self.current
-        listed = [*session.hello.running, *session.hello.unacknowledged]
-        welcome.setdefault("verdicts", tuple(self._verdict(held) for held in listed))
-        welcome.setdefault("heartbeat_interval", HEARTBEAT_SECONDS)
-        await session.welcome(epoch=len(self._sessions), **welcome)
-        if any(held.command_id not in self._ids for held in session.hello.running):
-            await session.until(lambda seen: any(m.HasField("heartbeat") and not m.heartbeat.running for m in seen))
-
-    async def close(self) -> None:
-        """Cut the current stream if it is open, refuse nothing more, and be ready for the next scenario."""
-        self.gateway.refuse.clear()
-        await self.gateway.set_serving(True)
-        if self._sessions and not self.current.ended:
-            self.current.drop()
-
-    async def dropped(self) -> ScriptedSession:
-        """Cut the current stream; the next, not welcomed yet."""
-        self.current.drop()
-        return await self.attached()
-
-    def held(self, assigned: gateway.Assignment) -> gateway.RunningCommand:
-        """What the current Hello says of an attempt in `running`. Raises Unmet if it is not all that is listed."""
-        hello = self.current.hello
-        wanted = [(assigned.command.command_id, assigned.lease_id)]
-        listed = [(held.command_id, held.lease_id) for held in hello.running]
-        self.require(
-            listed == wanted and not hello.unacknowledged,
-            text(gateway.ConnectRequest(hello=hello)),
-            "it in `running`, under its lease",
-        )
-        return hello.running[0]
-
-    def _take(self, session: ScriptedSession) -> ScriptedSession:
-        self._sessions.append(session)
-        return session
-
-    def _verdict(self, held: gateway.RunningCommand) -> gateway.HeldCommandVerdict:
-        if held.command_id not in self._ids:
-            return verdict(held.command_id, gateway.VERDICT_STOP)
-        safe = max((session.safe.get(held.lease_id, 0) for session in self._sessions), default=0)
-        return verdict(held.command_id, gateway.VERDICT_KEEP, safe)
-
-    # Commands
+class Trial(AgentSessions):
+    """One scenario's view of the agent: sends commands, waits for what it says about them, and checks that."""
 
     def command(self, command_type: str = CONFORMANCE, **params: Any) -> gateway.Assignment:
         """A new command; `params` are those that docs/agents.md names for CONFORMANCE, and the limits."""
@@ -155,6 +39,10 @@ class Trial:
         made.command.agent_id = self.current.hello.agent_id
         made.lease_id = uuid.uuid4().hex
         return made
+
+    @property
+    def _marks(self) -> Path:
+        return self._folder / "starts"
 
     def sleepers(self, count: int) -> list[gateway.Assignment]:
         """Commands that run until they are cancelled."""
@@ -229,16 +117,20 @@ class Trial:
         refused: gateway.Refused = await self.part("refused", assigned)
         return refused
 
-    async def heartbeat(self, wanted: Callable[[gateway.Heartbeat], object], expected: str) -> None:
-        """Wait for a heartbeat from now on that is as wanted."""
-        while not wanted(await self.next_heartbeat(expected)):
-            pass
-
-    async def next_heartbeat(self, expected: str = "a heartbeat") -> gateway.Heartbeat:
-        """The first heartbeat from now on."""
+    async def heartbeat(self, wanted: Callable[[gateway.Heartbeat], object], expected: str) -> gateway.Heartbeat:
+        """The first heartbeat from now on that is as wanted."""
         session, begin = self.current, len(self.current.seen)
-        await session.until(lambda seen: any(message.HasField("heartbeat") for message in seen[begin:]), expected)
-        return next(message.heartbeat for message in session.seen[begin:] if message.HasField("heartbeat"))
+
+        def beats(seen: list[gateway.ConnectRequest]) -> list[gateway.Heartbeat]:
+            later = [message.heartbeat for message in seen[begin:] if message.HasField("heartbeat")]
+            return [beat for beat in later if wanted(beat)]
+
+        await session.until(beats, expected)
+        return beats(session.seen)[0]
+
+    async def next_heartbeat(self) -> gateway.Heartbeat:
+        """The first heartbeat from now on."""
+        return await self.heartbeat(lambda _: True, "a heartbeat")
 
     async def until(self, wanted: Callable[[], object], expected: str = "") -> None:
         """Wait until `wanted` is true, looking at each message that comes."""

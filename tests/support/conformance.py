@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Final
 
 from distributor.conformance.catalogue import SCENARIOS
@@ -33,3 +34,10 @@ def shortcomings(scored: Sequence[Score], allowed: Collection[str] = ()) -> list
         if score.verdict is not Verdict.PASSED
         if not (score.verdict is Verdict.SKIPPED and score.came in allowed)
     ]
+
+
+def node_program(packages: Path, folder: Path) -> tuple[str, ...]:
+    """The command line of the agent in a folder."""
+    agent = str(folder / "agent.js")
+    variables = (f"NODE_PATH={packages}", f"DISTRIBUTOR_PROTO={ROOT / 'proto'}")
+    return ("env", *variables, "node", agent, "--server={address}", "--journal={journal}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 from typing import Final
 
+from distributor.conformance.agent_sessions import Skipped
 from distributor.conformance.scenario import scenario
-from distributor.conformance.trial import COMPLETED, Skipped, Trial
+from distributor.conformance.trial import COMPLETED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 LARGE_BYTES: Final = 100_000

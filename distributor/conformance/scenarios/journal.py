@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from distributor.conformance.agent_sessions import Skipped
 from distributor.conformance.scenario import LAUNCH, scenario
-from distributor.conformance.trial import COMPLETED, FAILED, Skipped, Trial
+from distributor.conformance.trial import COMPLETED, FAILED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 

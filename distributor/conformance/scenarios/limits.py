@@ -6,8 +6,9 @@ import asyncio
 import time
 from typing import Final
 
+from distributor.conformance.agent_sessions import Skipped
 from distributor.conformance.scenario import scenario
-from distributor.conformance.trial import COMPLETED, TIMEOUT, Skipped, Trial
+from distributor.conformance.trial import COMPLETED, TIMEOUT, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 LIMIT_SECONDS: Final = 0.5

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.conformance import node_program
 from tests.support.source_tree import ROOT
 
 PACKAGES: Final = ROOT / "build" / "node-agent" / "node_modules"
@@ -25,10 +26,3 @@ def node_packages() -> Path:
 def node_agent(node_packages: Path) -> tuple[str, ...]:
     """The command line of the agent in Node."""
     return node_program(node_packages, ROOT / "examples" / "node-agent")
-
-
-def node_program(packages: Path, folder: Path) -> tuple[str, ...]:
-    """The command line of the agent in a folder."""
-    agent = str(folder / "agent.js")
-    variables = (f"NODE_PATH={packages}", f"DISTRIBUTOR_PROTO={ROOT / 'proto'}")
-    return ("env", *variables, "node", agent, "--server={address}", "--journal={journal}")

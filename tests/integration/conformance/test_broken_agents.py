@@ -10,8 +10,7 @@ import pytest
 
 from distributor.conformance.catalogue import SCENARIOS
 from distributor.conformance.scenario_run import Verdict
-from tests.integration.conformance.conftest import node_program
-from tests.support.conformance import scores
+from tests.support.conformance import node_program, scores
 from tests.support.source_tree import ROOT
 
 PATIENCE_SECONDS: Final = 4.0
