@@ -107,7 +107,7 @@ def stores_on(
         ValkeySessionStore(functions, exchanges, policy),
         ValkeyOutputLog(connections.reads, functions, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
-        ValkeyEventLog(connections.events, connections.reads, durability),
+        ValkeyEventLog(connections.events, connections.reads, durability, replica),
     )
 
 

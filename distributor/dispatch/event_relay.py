@@ -36,7 +36,10 @@ MAX_UNANSWERED = 1_000
 """Far more than the calls in flight, whose replies may be late or lost."""
 
 MAX_UNREAD = 10_000
-"""Own changes that were relayed and not read yet. They accumulate while the stream cannot be read."""
+"""Own changes that were relayed and not read yet, or read and not relayed.
+
+They accumulate while the stream cannot be read, or while nothing becomes durable.
+"""
 
 
 class EventRelay:
@@ -71,6 +74,7 @@ class EventRelay:
         """Own changes that were read before their replies, by position."""
         self._unanswered: dict[str, None] = {}
         """Positions of the latest own changes that were relayed without a reply, as it is overdue."""
+        self._relaying: set[asyncio.Task[None]] = set()
         self.lost_reply_seconds = LOST_REPLY_SECONDS
         self._outage = Outage("read events")
         self.missed = asyncio.Event()
@@ -150,10 +154,29 @@ class EventRelay:
 
     def _await_reply(self, batch: EventBatch) -> None:
         """Relay an own change only if its reply is lost: each is counted once."""
+        if len(self._early) >= MAX_UNREAD:
+            self._early.clear()
+            self._skip = True
+            return
         self._early[batch.position] = batch
-        asyncio.get_running_loop().call_later(self.lost_reply_seconds, self._relay_unanswered, batch.position)
+        self._look_later(batch.position)
 
-    def _relay_unanswered(self, position: str) -> None:
+    def _look_later(self, position: str) -> None:
+        asyncio.get_running_loop().call_later(self.lost_reply_seconds, self._look_for_reply, position)
+
+    def _look_for_reply(self, position: str) -> None:
+        if position in self._early:
+            relaying = asyncio.create_task(self._relay_unanswered(position), name="relay an unanswered change")
+            self._relaying.add(relaying)
+            relaying.add_done_callback(self._relaying.discard)
+
+    async def _relay_unanswered(self, position: str) -> None:
+        try:
+            await self._log.settled()
+        except DistributorError:
+            # It may yet be lost. The reply may also have been an error because of that.
+            self._look_later(position)
+            return
         batch = self._early.pop(position, None)
         if batch is not None:
             self._unanswered[position] = None

@@ -129,6 +129,12 @@ class EventLog(Protocol):
     async def last_position(self) -> str:
         """The position of the newest event."""
 
+    async def settled(self) -> None:
+        """Return once all that was yielded before the call is durable. Raises Unavailable if it may not be.
+
+        Events of other replicas are yielded only then; own ones at once, as their replies are waited for anyway.
+        """
+
 
 class EventHistory(Protocol):
     """The retained events. Raises Unavailable if Valkey is away."""

@@ -40,6 +40,8 @@ class Durability:
 
     proof: tuple[Argument, ...] = ()
     """A command to send behind the calls of each exchange; empty for none."""
+    waits = False
+    """Whether a change may be read before it is durable."""
 
     def covered(self, proof: Any) -> asyncio.Future[None] | None:
         """Call with the reply to `proof` as soon as it is there. None if all that it follows is durable.
@@ -55,6 +57,8 @@ class Durability:
 
 class _OnConnection(Durability):
     """Knows the connection of the exchanges, on which proofs travel."""
+
+    waits = True
 
     def __init__(self, connection: PipelinedConnection) -> None:
         self._connection = connection

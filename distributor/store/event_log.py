@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from distributor.model.event import EventBatch
@@ -29,7 +29,7 @@ class ValkeyEventLog:
     """The EventLog port on Valkey.
 
     `connection` must not be shared: a blocking read occupies it for up to EVENT_BLOCK_MS. `counting` is another one,
-    for `behind`. Events are yielded once `durability` knows them to be durable.
+    for `behind`. Events of other replicas than `replica` are yielded once they are durable.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class ValkeyEventLog:
         connection: ValkeyConnection,
         counting: ValkeyConnection | None = None,
         durability: Durability | None = None,
+        replica: str = "",
     ) -> None:
+        self._replica = replica.encode()
         self._connection = connection
         self._counting = counting or connection
         self._durability = durability or Durability()
@@ -63,7 +65,8 @@ class ValkeyEventLog:
                 if now - last_read < BUSY_INTERVAL_SECONDS:
                     await asyncio.sleep(BUSY_PAUSE_SECONDS)
                 last_read = time.monotonic()
-                await self._durability.settled()
+                if self._durability.waits and any(self._foreign(fields) for _, fields in reply[0][1]):
+                    await self._durability.settled()
             # Check regularly: events may have been trimmed beyond a lagging reader's position, or Valkey emptied.
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
@@ -76,6 +79,13 @@ class ValkeyEventLog:
                 position = self._position = batch.position
                 self._read += 1
                 yield batch
+
+    async def settled(self) -> None:
+        """Return once all that was yielded before the call is durable. Raises Unavailable if it may not be."""
+        await self._durability.settled()
+
+    def _foreign(self, fields: Sequence[bytes]) -> bool:
+        return list(fields[:2]) != [b"origin", self._replica]
 
     async def behind(self) -> int:
         """How many entries `tail` has yet to yield; 0 before it begins. Raises Unavailable if Valkey is away.

@@ -207,6 +207,12 @@ class MemoryEventLog:
         self.positions_read: list[str] = []
         self._batch: asyncio.Queue[EventBatch | None] = asyncio.Queue()
         self.tailing = asyncio.Event()
+        self.durable = asyncio.Event()
+        self.durable.set()
+        self.settling = 0
+        """How often `settled` was called."""
+        self.not_durable = 0
+        """How many of its next calls fail."""
 
     def put(self, batch: EventBatch) -> None:
         self._batch.put_nowait(batch)
@@ -227,6 +233,13 @@ class MemoryEventLog:
 
     async def last_position(self) -> str:
         return self.newest
+
+    async def settled(self) -> None:
+        self.settling += 1
+        await self.durable.wait()
+        if self.not_durable:
+            self.not_durable -= 1
+            raise Unavailable("no replica has it")
 
 
 class MemoryAgent:

@@ -216,7 +216,7 @@ async def _is_assigned(world: DurableWorld, command_id: str) -> bool:
 
 
 async def _first_event(world: DurableWorld, position: str) -> None:
-    log = ValkeyEventLog(world.connections.events, world.connections.reads, world.durability)
+    log = ValkeyEventLog(world.connections.events, world.connections.reads, world.durability, "another replica")
     async for _ in log.tail(position):
         return
 

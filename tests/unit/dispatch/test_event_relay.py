@@ -280,6 +280,44 @@ async def test_an_own_change_whose_reply_comes_late_is_counted_and_logged_once(
     assert len([line for line in caplog.messages if line.startswith("command changed")]) == 3
 
 
+async def test_an_own_change_without_a_reply_is_relayed_only_once_it_is_durable(world: World) -> None:
+    world.relay.lost_reply_seconds = 0.0
+    await world.relay.catch_up()
+    world.log.durable.clear()
+    world.log.not_durable = 2
+    async with background(world.relay.run()):
+        world.log.put(ended_here("9-0", "c1"))
+        await until(lambda: world.log.settling == 1)
+        assert world.finished("completed") == 0
+        world.log.durable.set()
+        await until(lambda: world.finished("completed") == 1)
+    assert world.log.settling == 3
+
+
+async def test_a_reply_that_comes_while_its_change_becomes_durable_is_relayed_once(world: World) -> None:
+    world.relay.lost_reply_seconds = 0.0
+    await world.relay.catch_up()
+    world.log.durable.clear()
+    ended = ended_here("9-0", "c1")
+    async with background(world.relay.run()):
+        world.log.put(ended)
+        await until(lambda: world.log.settling == 1)
+        world.relay.relay_own(ended)
+        world.log.durable.set()
+        await loop_turns()
+    assert world.finished("completed") == 1
+
+
+async def test_own_changes_that_never_become_durable_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributor.dispatch.event_relay.MAX_UNREAD", 3)
+    await world.relay.catch_up()
+    async with background(world.relay.run()):
+        for number in range(9, 14):
+            world.log.put(ended_here(f"{number}-0", "c1"))
+        await until(world.relay.missed.is_set)
+        assert len(world.relay._early) < 3
+
+
 async def test_replies_that_never_come_are_forgotten(world: World) -> None:
     world.relay.lost_reply_seconds = 0.0
     await world.relay.catch_up()
