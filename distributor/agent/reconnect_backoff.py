@@ -17,6 +17,8 @@ class StreamOutcome(Enum):
     """It could not be opened, or ended earlier. A Welcome is not enough: the next message may end the stream."""
     BY_DESIGN = auto()
     """The server announced its shutdown. Not a failure, so the delay does not grow."""
+    PACED = auto()
+    """The server said when to return, as it is busy or has no store. Not a failure either."""
 
 
 class ReconnectBackoff:
@@ -29,7 +31,7 @@ class ReconnectBackoff:
 
     def delay(self, outcome: StreamOutcome) -> float:
         """Seconds to wait after a stream with this outcome."""
-        if outcome is StreamOutcome.BY_DESIGN:
+        if outcome in (StreamOutcome.BY_DESIGN, StreamOutcome.PACED):
             return self._policy.delay_ms(1, self._random()) / 1000
         self._failures = 1 if outcome is StreamOutcome.CONFIRMED else self._failures + 1
         return self._policy.delay_ms(self._failures, self._random()) / 1000

@@ -148,6 +148,9 @@ class ServerConnection:
         self._addresses.failed()
         # Otherwise another server has not been tried yet.
         delay = self._reconnect.delay(outcome) if self._addresses.exhausted else 0.0
+        if end and outcome is StreamOutcome.PACED and end.retry_after is not None:
+            # The server gives each agent a time of its own.
+            delay = end.retry_after if self._addresses.exhausted else 0.0
         if end and end.code is grpc.StatusCode.ALREADY_EXISTS and end.retry_after is not None:
             # The server knows when the silent session expires; waiting longer is pointless.
             delay = min(delay, end.retry_after)
@@ -159,6 +162,8 @@ class ServerConnection:
         if end is not None and end.reason == DRAINING:
             self._restart_until = now() + RESTART_SECONDS
             return StreamOutcome.BY_DESIGN
+        if end is not None and end.code is grpc.StatusCode.UNAVAILABLE and end.retry_after is not None:
+            return StreamOutcome.PACED
         if end is None:
             return StreamOutcome.BY_DESIGN if now() < self._restart_until else StreamOutcome.FAILED
         return StreamOutcome.CONFIRMED if end.confirmed else StreamOutcome.FAILED

@@ -25,6 +25,15 @@ def draining() -> Unavailable:
     return Unavailable("this server is stopping", reason="DRAINING", retry_after_seconds=0.5)
 
 
+def attaching_too_fast(retry_after_seconds: float) -> Unavailable:
+    """More agents attach than the server takes in a second."""
+    return Unavailable(
+        "too many agents attach at once (attach_rate)",
+        reason="ATTACHING_TOO_FAST",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
 def superseded() -> Aborted:
     """The agent has attached again, here or elsewhere."""
     return Aborted("a newer session of this agent is open", reason="SUPERSEDED")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine
 
 import grpc
@@ -12,9 +13,10 @@ import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.ports import CommandStore, SessionStore
-from distributor.dispatch.refusals import draining
+from distributor.dispatch.refusals import attaching_too_fast, draining
+from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.dispatch.wakeups import Wakeups
-from distributor.errors import Aborted, DistributorError, InvalidArgument
+from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent import AgentHello, Attached
 from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES, AgentSession
 from distributor.model.delivery import NOT_DELIVERED, Release
@@ -24,6 +26,7 @@ from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
 from distributor.rpc.agent_messages import agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
+from distributor.rpc.attach_pace import AttachPace
 from distributor.rpc.malformed import Malformed
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -55,7 +58,9 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._registry = registry
         self._wakeups = wakeups
         self._settings = settings
+        self._renewals = SessionRenewals(sessions)
         self._admission = AgentAdmission(settings.max_agents)
+        self._pace = AttachPace(settings.attach_rate)
         self.hello_timeout_seconds = HELLO_TIMEOUT_SECONDS
         """How long a new stream may wait before its Hello."""
         self.packer = PLAIN
@@ -76,6 +81,9 @@ class AgentGateway(AgentGatewayServiceServicer):
         self, request_iterator: object, context: Context
     ) -> None:
         with self._admission.stream():
+            wait_seconds = self._pace.admit(time.monotonic())
+            if wait_seconds is not None:
+                raise attaching_too_fast(wait_seconds)
             hello = await self._hello(context)
             with self._admission.agent(hello.agent_id):
                 await self._serve(hello, context)
@@ -83,7 +91,7 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def _serve(self, hello: AgentHello, context: Context) -> None:
         attached = await self._attach(hello)
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
-        stream = AgentStream(context, session, self._reports, self._sessions, packer=self.packer)
+        stream = AgentStream(context, session, self._reports, self._renewals, packer=self.packer)
         stream.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest
         stream.welcome(self._welcome(hello, attached))
@@ -127,6 +135,10 @@ class AgentGateway(AgentGatewayServiceServicer):
         attaching = asyncio.create_task(self._sessions.attach(hello))
         try:
             return await asyncio.shield(attaching)
+        except Unavailable as error:
+            # Agents come back one after the other, not all at once.
+            error.retry_after_seconds = self._pace.later(time.monotonic())
+            raise
         except asyncio.CancelledError:
             # The session opens anyway, and would keep other instances out although its agent is gone.
             self._start_cleanup(self._detach_once(attaching, hello.agent_id))

@@ -13,8 +13,8 @@ import grpc
 from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.ignored_reports import log_ignored, log_rejected
-from distributor.dispatch.ports import SessionStore
 from distributor.dispatch.refusals import draining, superseded
+from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, Refusal, RefusalKind, Report
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
@@ -69,8 +69,8 @@ class AgentStream:
         "_last_write_seconds",
         "_outbox",
         "_packer",
+        "_renewals",
         "_reports",
-        "_sessions",
         "_writer",
         "_written",
         "accepts_gzip",
@@ -83,7 +83,7 @@ class AgentStream:
         context: Context,
         session: AgentSession,
         reports: AgentReports,
-        sessions: SessionStore,
+        renewals: SessionRenewals,
         last_write_seconds: float = LAST_WRITE_SECONDS,
         packer: MessagePacker = PLAIN,
     ) -> None:
@@ -92,7 +92,7 @@ class AgentStream:
         self.session = session
         self._context = context
         self._reports = reports
-        self._sessions = sessions
+        self._renewals = renewals
         self.at_rest = STORED_PLAIN
         """Compresses results and output as they are to be stored."""
         self.accepts_gzip = False
@@ -150,6 +150,15 @@ class AgentStream:
         """Ask the agent to move to another server. Until it has, it is served as before."""
         self._outbox.control().drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
         self._send()
+
+    def renewed(self, sequence: int) -> None:
+        """Heartbeat `sequence` is stored: answer it."""
+        self._outbox.control().heartbeat_reply.sequence = sequence
+        self._send()
+
+    def outdated(self) -> None:
+        """A newer session of the agent exists."""
+        self.end(CloseReason.SUPERSEDED)
 
     def end(self, close_reason: CloseReason) -> None:
         """End the stream with a status that gives the reason."""
@@ -209,6 +218,7 @@ class AgentStream:
 
         An agent that does not read has `last_write_seconds` for this.
         """
+        self._renewals.forget(self)
         if self._acks_due is not None:
             self._send()
         unsent = self._outbox.unsent()
@@ -231,7 +241,7 @@ class AgentStream:
         if request.HasField("hello"):
             raise ProtocolViolation("hello", "hello must be in the first message only")
         if request.HasField("heartbeat"):
-            await self._heartbeat(request.heartbeat, now)
+            self._heartbeat(request.heartbeat, now)
             # Most heartbeats come alone and make no room for waiting commands.
             alone = len(request.ListFields()) == 1
             if alone and not (session.more_waiting and session.credit > 0):
@@ -253,14 +263,9 @@ class AgentStream:
             else:
                 self._send_soon()
 
-    async def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
-        session = self.session
-        session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
-        (latest,) = await self._sessions.heartbeat([(session.agent_id, session.epoch)])
-        if not latest:
-            raise superseded()
-        self._outbox.control().heartbeat_reply.sequence = heartbeat.sequence
-        self._send()
+    def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
+        self.session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
+        self._renewals.renew(self, heartbeat.sequence)
 
     # Writing
 

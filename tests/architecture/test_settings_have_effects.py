@@ -44,6 +44,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "max_watchers": "test_more_watchers_than_allowed_are_refused",
         "max_calls": "test_calls_beyond_the_limit",
         "max_agents": "test_agents_beyond_the_limit",
+        "attach_rate": "test_agents_that_attach_too_fast_are_given_a_time_to_return",
         "compression": "test_a_server_with_compression_off_neither_compresses_nor_asks_for_it",
         "compression_threshold": "test_compression_threshold_is_where_it_begins",
         "stored_compression": "test_params_result_and_output_lie_compressed_and_marked",

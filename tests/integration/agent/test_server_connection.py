@@ -250,3 +250,17 @@ async def test_without_a_wait_the_next_of_several_servers_is_tried(caplog: pytes
             await here.stop()
             await there.session()
             assert "retry_in_seconds=0.0" in caplog.text
+
+
+async def test_an_agent_returns_when_the_server_says_and_its_waits_do_not_grow(
+    gateway: ScriptedGateway, agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Endless(RetryPolicy):
+        def delay_ms(self, attempt: int, random: float) -> int:
+            return 3_600_000
+
+    use_policy(monkeypatch, Endless())
+    gateway.refuse, gateway.retry_after_seconds = [grpc.StatusCode.UNAVAILABLE] * 5, 0.1
+    async with serving(agent, gateway):
+        assert gateway.hellos == 6
+        assert caplog.text.count("retry_in_seconds=0.1") == 5

@@ -9,6 +9,7 @@ import pytest
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_service_pb2
+from distributor.wire.status_details import details_of, retry_after_of
 from tests.support.received_errors import ToldError, told
 from tests.support.running_server import RunningServer, keyspace, running_server
 from tests.support.waiting import eventually, until
@@ -233,3 +234,14 @@ async def test_a_second_hello_ends_the_stream(server: RunningServer) -> None:
         error = await mistaken(agent, hello=hello())
         assert error[:3] == ("INVALID_ARGUMENT", "hello", "PROTOCOL_VIOLATION")
         assert "in the first message only" in error.text
+
+
+async def test_agents_that_attach_too_fast_are_given_a_time_to_return(valkey_url: str) -> None:
+    slow = running_server(valkey_url, attach_rate=1.0)
+    async with slow as server, server.agent(), opened_stream(server.address) as more:
+        await more.ended()
+        assert (more.code, more.details) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "too many agents attach at once (attach_rate)",
+        )
+        assert 1.0 < (retry_after_of(details_of(more.trailing)) or 0.0) <= 1.5

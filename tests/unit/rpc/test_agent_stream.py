@@ -14,8 +14,9 @@ import pytest
 
 from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.dispatch.wakeups import Wakeups
-from distributor.errors import Aborted
+from distributor.errors import Unavailable
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
 from distributor.model.delivery import Claim, ClaimedCommand, Completion, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
@@ -56,7 +57,9 @@ class World:
         self.store = MemoryStore()
         self.session = AgentSession("agent123", 1, 5, monotonic_ms())
         self.reports = CountedReports(self.store, MemoryOutputLog(), Wakeups(), RetryPolicy(10, 10))
-        self.stream = AgentStream(self.context, self.session, self.reports, MemorySessions(), last_write_seconds)
+        self.stream = AgentStream(
+            self.context, self.session, self.reports, SessionRenewals(MemorySessions(), 0.0), last_write_seconds
+        )
 
     def deliver(self, command_id: str, encoded: bytes | None = None, attempt: int = 1, lease_id: str = "lease") -> None:
         if encoded is None:
@@ -242,7 +245,7 @@ async def test_a_heartbeat_is_answered_only_after_the_store_has_renewed_the_sess
             await renewed.wait()
             return await super().heartbeat(sessions)
 
-    stream = AgentStream(world.context, world.session, world.reports, SlowSessions())
+    stream = AgentStream(world.context, world.session, world.reports, SessionRenewals(SlowSessions()))
     world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1, credit=5)))
     async with background(stream.read()):
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -262,12 +265,35 @@ async def test_a_session_that_the_store_does_not_renew_is_not_answered(world: Wo
         async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
             return [False]
 
-    stream = AgentStream(world.context, world.session, world.reports, SupersededSessions())
+    stream = AgentStream(world.context, world.session, world.reports, SessionRenewals(SupersededSessions()))
     world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1, credit=5)))
-    with pytest.raises(Aborted, match="newer session"):
-        await stream.read()
+    async with background(stream.read()):
+        await until(lambda: world.context.aborted)
+        assert world.context.aborted == (grpc.StatusCode.ABORTED, "a newer session of this agent is open")
     await stream.close()
     assert world.context.written == []
+
+
+async def test_a_heartbeat_waits_for_an_absent_store_without_holding_up_what_follows(world: World) -> None:
+    away = asyncio.Event()
+
+    class AbsentSessions(MemorySessions):
+        async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+            if not away.is_set():
+                raise Unavailable("Valkey is away")
+            return await super().heartbeat(sessions)
+
+    stream = AgentStream(world.context, world.session, world.reports, SessionRenewals(AbsentSessions(), 0.0))
+    for sequence in (1, 2):
+        world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=sequence, credit=5)))
+    world.context.say(results(1))
+    async with background(stream.read()) as reading:
+        await until(lambda: world.context.written)
+        assert len(world.context.written[0].result_acks) == MAX_ITEMS_PER_MESSAGE
+        away.set()
+        await until(lambda: world.context.written[-1].heartbeat_reply.sequence == 2)
+        assert not reading.done()
+        world.context.half_close()
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,90 @@
+"""Stores agents' heartbeats together, and again while Valkey is away; answers each once it is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from distributor.dispatch.ports import SessionStore
+from distributor.errors import DistributorError
+from distributor.model.agent_session import AgentSession
+from distributor.observability.outage import Outage
+
+GATHER_SECONDS: Final = 0.02
+"""How long a heartbeat waits for others: far less than what freshness allows, and it saves most calls."""
+FIRST_RETRY_SECONDS: Final = 0.1
+MAX_RETRY_SECONDS: Final = 1.0
+
+
+class RenewedStream(Protocol):
+    """A stream whose heartbeat is stored."""
+
+    @property
+    def session(self) -> AgentSession:
+        """Its session."""
+
+    def renewed(self, sequence: int) -> None:
+        """Heartbeat `sequence`, and all before it, are stored."""
+
+    def outdated(self) -> None:
+        """A newer session of the agent exists."""
+
+
+class SessionRenewals:
+    """One per replica, on its event loop. Holds one heartbeat for each open stream at most: the latest."""
+
+    def __init__(self, sessions: SessionStore, gather_seconds: float = GATHER_SECONDS) -> None:
+        self._sessions = sessions
+        self._gather_seconds = gather_seconds
+        self._waiting: dict[RenewedStream, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._outage = Outage("renew sessions")
+
+    def renew(self, stream: RenewedStream, sequence: int) -> None:
+        """Store a heartbeat soon. The stream hears when it is stored, which may take as long as Valkey is away."""
+        self._waiting[stream] = sequence
+        self._schedule(self._gather_seconds)
+
+    def forget(self, stream: RenewedStream) -> None:
+        """The stream has ended."""
+        self._waiting.pop(stream, None)
+
+    def _schedule(self, seconds: float) -> None:
+        if self._timer is None and self._storing is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._start)
+
+    def _start(self) -> None:
+        self._timer = None
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            self._storing = asyncio.create_task(self._store(waiting), name="renew sessions")
+            self._storing.add_done_callback(self._stored)
+
+    def _stored(self, storing: asyncio.Task[None]) -> None:
+        self._storing = None
+        if self._waiting:
+            self._schedule(self._gather_seconds)
+        if not storing.cancelled():
+            storing.result()
+
+    async def _store(self, waiting: dict[RenewedStream, int]) -> None:
+        try:
+            outcomes = await self._sessions.heartbeat(
+                [(stream.session.agent_id, stream.session.epoch) for stream in waiting]
+            )
+        except DistributorError as error:
+            self._outage.failed(error)
+            # Ends with the stream, or with its agent's patience.
+            self._waiting = waiting | self._waiting
+            await asyncio.sleep(self._retry_seconds)
+            self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
+            return
+        self._outage.recovered()
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        for (stream, sequence), latest in zip(waiting.items(), outcomes, strict=True):
+            if latest:
+                stream.renewed(sequence)
+            else:
+                stream.outdated()

@@ -1,0 +1,77 @@
+"""Heartbeats of many agents: stored together, however many come and for however long the store is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from distributor.dispatch import session_renewals
+from distributor.dispatch.session_renewals import SessionRenewals
+from distributor.errors import Unavailable
+from distributor.model.agent_session import AgentSession
+from tests.support.memory_sessions import MemorySessions
+from tests.support.waiting import until
+
+
+class Stream:
+    """What hears of a heartbeat."""
+
+    def __init__(self, agent_id: str) -> None:
+        self.session = AgentSession(agent_id, 1, 5, 0.0)
+        self.answered: list[int] = []
+        self.is_outdated = False
+
+    def renewed(self, sequence: int) -> None:
+        self.answered.append(sequence)
+
+    def outdated(self) -> None:
+        self.is_outdated = True
+
+
+class Sessions(MemorySessions):
+    """Notes the calls, and can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[list[str]] = []
+        self.away = False
+
+    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        self.calls.append([agent_id for agent_id, _ in sessions])
+        if self.away:
+            raise Unavailable("Valkey is away")
+        return [agent_id != "old" for agent_id, _ in sessions]
+
+
+async def test_heartbeats_of_many_agents_are_stored_in_one_call() -> None:
+    sessions, streams = Sessions(), [Stream(agent_id) for agent_id in ("a", "b", "old")]
+    renewals = SessionRenewals(sessions)
+    for stream in streams:
+        renewals.renew(stream, 1)
+    await until(lambda: streams[2].is_outdated)
+    assert sessions.calls == [["a", "b", "old"]]
+    assert [stream.answered for stream in streams] == [[1], [1], []]
+
+
+async def test_while_the_store_is_away_the_latest_heartbeat_of_each_open_stream_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_renewals, "FIRST_RETRY_SECONDS", 0.01)
+    sessions, first, gone = Sessions(), Stream("a"), Stream("b")
+    sessions.away = True
+    renewals = SessionRenewals(sessions, 0.0)
+    renewals.renew(first, 1)
+    renewals.renew(gone, 1)
+    await until(lambda: len(sessions.calls) >= 2)
+    assert first.answered == []
+    renewals.renew(first, 2)
+    renewals.forget(gone)
+    await until(lambda: sessions.calls[-1] == ["a"])
+    sessions.away = False
+    await until(lambda: first.answered)
+    assert (first.answered, gone.answered) == ([2], [])
+    settled = len(sessions.calls)
+    await asyncio.sleep(0.05)
+    assert len(sessions.calls) == settled
