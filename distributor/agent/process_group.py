@@ -30,7 +30,7 @@ ESCAPED_SECONDS: Final = 0.5
 class Program(NamedTuple):
     """A program to start. `executable` is an absolute path; `stdin` None means /dev/null.
 
-    The markers of `process_tree` in `env` help to find descendants that leave the group.
+    RUN_MARKER of `process_tree` in `env` helps to find descendants that leave the group.
     """
 
     executable: str

@@ -1,8 +1,8 @@
 """Finds the processes of one command in /proc, also those that have left its process group.
 
-A process belongs to a command if it is in the command's group, descends from one that does, or has the command's id and
-attempt in its environment. So a daemon is found although it started a session of its own and its parents are gone,
-unless it has also cleared its environment. Without /proc (not Linux), only the group counts, and nothing is found here.
+A process belongs to a command if it is in the command's group, descends from one that does, or has the mark of the run
+in its environment. So a daemon is found although it started a session of its own and its parents are gone, unless it
+has also cleared its environment. Without /proc (not Linux), only the group counts, and nothing is found here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from typing import Final, NamedTuple
 
 COMMAND_MARKER: Final = "DISTRIBUTOR_COMMAND_ID"
 ATTEMPT_MARKER: Final = "DISTRIBUTOR_ATTEMPT"
-"""Environment variables of the processes of a command. A later attempt must not be taken for an earlier one."""
+"""Environment variables that say for what a process runs."""
+RUN_MARKER: Final = "_DISTRIBUTOR_RUN"
+"""Environment variable by which the processes of one run are found. Random, because agents of several servers on one
+host may know different commands by the same id."""
 
 MAX_NAME_BYTES: Final = 128
 _PROC: Final = Path("/proc")
@@ -48,10 +51,9 @@ class ProcessTree:
     """
 
     def __init__(self, root: int, environment: Mapping[str, str]) -> None:
-        """`environment` is that of the first process; without markers in it, only groups and parents count."""
+        """`environment` is that of the first process; without RUN_MARKER in it, only groups and parents count."""
         self._root = root
-        names = (COMMAND_MARKER, ATTEMPT_MARKER)
-        self._marks = {f"{name}={environment[name]}".encode() for name in names if name in environment}
+        self._mark = f"{RUN_MARKER}={environment[RUN_MARKER]}".encode() if RUN_MARKER in environment else b""
         self._known: dict[int, int] = {}
         self.latest: tuple[Process, ...] = ()
         """What the latest `find` found."""
@@ -100,10 +102,10 @@ class ProcessTree:
         return self._known.get(process.pid) == process.started or self._is_marked(process.pid)
 
     def _is_marked(self, pid: int) -> bool:
-        if not self._marks:
+        if not self._mark:
             return False
         try:
-            return self._marks.issubset((_PROC / str(pid) / "environ").read_bytes().split(b"\0"))
+            return self._mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
         except OSError:
             # It has ended, or belongs to another user.
             return False

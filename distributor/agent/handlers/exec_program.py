@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from distributor.agent.handlers.allowed_programs import AllowedPrograms
 from distributor.agent.handlers.exec_params import INHERITED, read_params
 from distributor.agent.handlers.start_failure import why_not_found, why_not_started
 from distributor.agent.process_group import ProcessGroup, Program
-from distributor.agent.process_tree import ATTEMPT_MARKER, COMMAND_MARKER, Process
+from distributor.agent.process_tree import ATTEMPT_MARKER, COMMAND_MARKER, RUN_MARKER, Process
 from distributor.model.json_value import JsonValue
 from distributor.tasks import finishes
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -95,7 +96,11 @@ class ExecHandler:
 
     def _program(self, command: CommandContext) -> Program:
         asked = read_params(command.params, guarded=bool(self._allowed))
-        marks = {COMMAND_MARKER: command.command_id, ATTEMPT_MARKER: str(command.attempt)}
+        marks = {
+            COMMAND_MARKER: command.command_id,
+            ATTEMPT_MARKER: str(command.attempt),
+            RUN_MARKER: secrets.token_hex(8),
+        }
         env = _inherited_environment() | asked.env | marks
         name = asked.argv[0]
         found = shutil.which(os.path.join(asked.cwd or "", name) if "/" in name else name, path=env.get("PATH"))

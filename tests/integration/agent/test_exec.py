@@ -307,6 +307,19 @@ async def test_a_cancel_also_ends_what_has_left_the_group(
     assert not runs(pid)
 
 
+async def test_a_command_of_another_agent_is_left_alone_whatever_its_id(
+    gateway: ScriptedGateway, session: ScriptedSession
+) -> None:
+    other = Agent("other", server=gateway.address, exec_policy=ExecPolicy())
+    async with serving(other, gateway) as served:
+        for one in (session, served.session):
+            await one.command(assignment("a", "EXEC", argv=["sh", "-c", "echo $$; exec sleep 600"]))
+            others = await printed_pid(one)
+        await session.cancel("a")
+        assert (await session.result("a")).status == CANCELLED
+        assert runs(others)
+
+
 async def test_an_orphaned_daemon_is_found_by_its_environment(session: ScriptedSession, tmp_path: Path) -> None:
     script = f"({daemon(tmp_path / 'pid')}); echo ready; exec sleep 600"
     await session.command(assignment("a", "EXEC", argv=["sh", "-c", script]))
