@@ -189,6 +189,16 @@ class AgentStream:
         away: the agent then reattaches and reports again.
         """
         self._handler = asyncio.current_task()
+        try:
+            return await self._read()
+        except Exception:
+            if self._ending is None:
+                raise
+            # The status of the end counts; gRPC would log a second one as a fault.
+            await asyncio.wait([self._ending])
+            return False
+
+    async def _read(self) -> bool:
         while True:
             if self._outbox.waiting_acks > MAX_WAITING_ACKS:
                 await self._room_for_answers()

@@ -274,6 +274,13 @@ async def test_a_session_that_the_store_does_not_renew_is_not_answered(world: Wo
     assert world.context.written == []
 
 
+async def test_a_stream_that_is_being_ended_and_then_fails_has_the_status_of_its_end(world: World) -> None:
+    world.stream.end(CloseReason.SUPERSEDED)
+    world.context.say(pb.ConnectRequest(hello=pb.Hello()))
+    assert await world.stream.read() is False
+    assert world.context.aborted == (grpc.StatusCode.ABORTED, "a newer session of this agent is open")
+
+
 async def test_a_heartbeat_waits_for_an_absent_store_without_holding_up_what_follows(world: World) -> None:
     away = asyncio.Event()
 
