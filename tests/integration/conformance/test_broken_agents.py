@@ -28,6 +28,7 @@ FAULTS: Final = [
     ("run-again-after-transient-failure", "journal.js", "if (!entry.again) this.done", "this.done"),
     ("time-limit", "runtime.js", "held.stop('time_limit')", "{}"),
     ("malformed-messages", "stream.js", "console.error('dropping the stream:', error);", "process.exit(3);"),
+    ("result-only-once-stopped", "agent.js", "params.stubborn ? undefined : command.signal", "command.signal"),
     ("idle-limit", "runtime.js", "held.watch(timerMs(command.idle_limit))", "{}"),
     ("idle-limit-while-output-waits", "held.js", "this.blocked ? this.idle.refresh() : this", "this"),
     ("drain", "stream.js", "if (!this.next && !(this.agent.leaving", "if (!this.draining && !(this.agent.leaving"),
