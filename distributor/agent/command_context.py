@@ -115,12 +115,13 @@ class _Context(ABC):
             self.time_limit = limit
             self.on_extend(self.command_id, limit)
 
-    def finished(self) -> None:
+    def finished(self, at: float | None = None) -> None:
         """Note that the work is done and only its report remains: a later request to stop does not change its outcome.
 
-        Still return, or raise CommandFailed, when such a request interrupts the report.
+        `at` is when, by `time.monotonic`; None means now. Still return, or raise CommandFailed, when such a request
+        interrupts the report.
         """
-        self.finished_at = time.monotonic()
+        self.finished_at = time.monotonic() if at is None else at
 
     def silence(self) -> float:
         """Seconds since the last sign of life, or the start. A handler whose output waits for room is not silent."""

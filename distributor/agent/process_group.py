@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,8 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         """What is being stopped, or has outlived the program, as last found."""
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = asyncio.Event()
+        self.exited_at: float | None = None
+        """When the program itself was found to have exited, by `time.monotonic`; None before."""
         self._pipes_open = {1, 2}
         self._pipes_closed = asyncio.Event()
 
@@ -172,6 +175,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         """The program itself ended and was reaped."""
+        self.exited_at = time.monotonic()
         self._exited.set()
 
     @property

@@ -68,7 +68,7 @@ class ExecHandler:
         copying = asyncio.create_task(_copy_output(group, command))
         try:
             await group.exited()
-            command.finished()
+            command.finished(group.exited_at)
             if not await group.gone(within=LEFTOVER_SECONDS):
                 await group.stop(self._policy.stop_grace, with_escaped=False)
                 data["killed_leftover_processes"] = True
@@ -78,6 +78,9 @@ class ExecHandler:
             # `asyncio.wait`, because a cancel of this handler must not cancel the copying.
             await asyncio.wait({copying})
         except asyncio.CancelledError:
+            if group.exited_at is not None:
+                # It had ended by itself, even if this handler was not told yet.
+                command.finished(group.exited_at)
             await group.stop(self._policy.stop_grace)
             # The result says how much output was delivered in time.
             await finishes(_last_output(group, copying), LAST_OUTPUT_SECONDS)

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from distributor.agent import Agent, ExecPolicy
+from distributor.agent import Agent, CommandContext, ExecPolicy
+from distributor.agent.current_session import CurrentSession
+from distributor.agent.handlers.exec_program import ExecHandler
+from distributor.agent.output_window import OutputWindow
 from distributor.agent.process_group import ProcessGroup, Program, group_runs
 from distributor.agent.process_tree import running
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -408,6 +411,21 @@ async def test_a_program_that_prints_to_nobody_can_be_cancelled(gateway: Scripte
         await session.cancel("a")
         result = await session.result("a")
         assert (result.status, result.output_bytes) == (CANCELLED, 262_144)
+
+
+async def test_a_cancel_that_coincides_with_the_end_of_the_program_comes_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = CommandContext(assignment("a", "EXEC", argv=["sleep", "0.2"]), OutputWindow(), CurrentSession())
+    exited = ProcessGroup.process_exited
+
+    def exited_and_cancelled(group: ProcessGroup) -> None:
+        exited(group)
+        task.cancel()
+
+    monkeypatch.setattr(ProcessGroup, "process_exited", exited_and_cancelled)
+    task = asyncio.create_task(ExecHandler(ExecPolicy())(context))
+    assert (await asyncio.wait_for(asyncio.shield(task), PATIENCE_SECONDS)).exit_code == 0
 
 
 async def test_exec_is_refused_unless_allowed(gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture) -> None:
