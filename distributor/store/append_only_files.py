@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,40 +15,69 @@ class _Content(NamedTuple):
     modified_ns: int
 
 
+class Unsynced(NamedTuple):
+    """A file that has changed since it was flushed. `descriptor` is to be flushed and closed by its owner."""
+
+    name: str
+    content: _Content
+    descriptor: int
+
+
 class AppendOnlyFiles:
     """The incremental append-only files in a folder. Valkey fsyncs base files and manifests itself, before using them.
 
     Flushing any descriptor of a file flushes all that was written to it, by whatever process. Valkey must write before
-    it replies (`appendfsync no`): then a sync that begins after a reply covers what the reply acknowledges. A rewrite
-    begins a new file before it uses it, and deletes the old one after all of it is in the new base file.
+    it replies (`appendfsync no`): then a flush of all that has `changed` after a reply covers what it acknowledges. A
+    rewrite begins a new file before it uses it, and deletes the old one after all of it is in the new base file.
 
     After a failed fsync, the kernel forgets which data it could not write, and the next one would succeed for nothing.
-    So a file that failed once fails each sync until a rewrite has replaced it. Safe for concurrent use by threads.
+    So a file that failed once fails each `changed` until a rewrite has replaced it.
+
+    `flush` may run in another thread than the rest, one at a time. It makes a single call that waits, and so takes the
+    interpreter lock from a busy event loop only once.
     """
 
     def __init__(self, folder: Path, fdatasync: Callable[[int], None] = os.fdatasync) -> None:
         """`folder` need not exist yet."""
         self._folder = folder
         self._fdatasync = fdatasync
-        self._lock = threading.Lock()
         self._open: dict[str, int] = {}
         self._synced: dict[str, _Content] = {}
         self._failures: dict[str, OSError] = {}
 
-    def sync(self) -> None:
-        """Return once all that was written before the call is on disk. Raises OSError if some of it may not be."""
-        with self._lock:
-            self._look()
-            for name, descriptor in self._open.items():
-                self._sync_one(name, descriptor)
+    def changed(self) -> list[Unsynced]:
+        """The files to flush, after which all that was written before the call is on disk. Does not wait for the disk.
+
+        Raises OSError if something that was written before may not be on disk.
+        """
+        self._look()
+        for error in self._failures.values():
+            raise error
+        found = []
+        for name, descriptor in self._open.items():
+            status = os.fstat(descriptor)
+            content = _Content(status.st_size, status.st_mtime_ns)
+            if self._synced.get(name) != content:
+                found.append(Unsynced(name, content, os.dup(descriptor)))
+        return found
+
+    def flush(self, file: Unsynced) -> None:
+        """Return once the file is on disk as it was found. Raises OSError, also if an earlier flush of it failed."""
+        if file.name in self._failures:
+            raise self._failures[file.name]
+        try:
+            self._fdatasync(file.descriptor)
+        except OSError as error:
+            self._failures[file.name] = error
+            raise
+        self._synced[file.name] = file.content
 
     def close(self) -> None:
         """Close all files. They are opened again when needed."""
-        with self._lock:
-            for descriptor in self._open.values():
-                os.close(descriptor)
-            self._open.clear()
-            self._synced.clear()
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+        self._synced.clear()
 
     def _look(self) -> None:
         """Open the files that are new, and close those that are gone."""
@@ -65,17 +93,3 @@ class AppendOnlyFiles:
             except FileNotFoundError:
                 # Deleted since, so all of it is in a base file.
                 continue
-
-    def _sync_one(self, name: str, descriptor: int) -> None:
-        if name in self._failures:
-            raise self._failures[name]
-        found = os.fstat(descriptor)
-        content = _Content(found.st_size, found.st_mtime_ns)
-        if self._synced.get(name) == content:
-            return
-        try:
-            self._fdatasync(descriptor)
-        except OSError as error:
-            self._failures[name] = error
-            raise
-        self._synced[name] = content

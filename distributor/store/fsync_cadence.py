@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Final
 
 from distributor.errors import DistributorError
 from distributor.observability.outage import Outage
-from distributor.store.append_only_files import AppendOnlyFiles
+from distributor.store.append_only_files import AppendOnlyFiles, Unsynced
 
 INTERVAL_SECONDS: Final = 1.0
 SECONDS_BETWEEN_REWRITES: Final = 10.0
@@ -23,7 +24,7 @@ SyncObserver = Callable[[float, OSError | None], None]
 class FsyncCadence:
     """Unlike Valkey's own cadence, it never makes Valkey answer before it has written.
 
-    The syncs run in a thread of their own, so neither Valkey nor the event loop waits for the disk. After a failure it
+    The fsyncs run in a thread of their own, so neither Valkey nor the event loop waits for the disk. After a failure it
     asks for a rewrite of the append-only file, the only remedy. Runs from `start` to `stop`, and may start again.
     """
 
@@ -52,7 +53,7 @@ class FsyncCadence:
             running.cancel()
             await asyncio.wait([running])
         if executor is not None:
-            executor.submit(self._files.close)
+            self._files.close()
             executor.shutdown(wait=False)
 
     async def sync(self) -> None:
@@ -64,7 +65,7 @@ class FsyncCadence:
             raise RuntimeError("the fsync cadence does not run")
         begun = time.monotonic()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._files.sync)
+            await asyncio.gather(*[self._flush(self._executor, file) for file in self._files.changed()])
         except OSError as error:
             self._observe(time.monotonic() - begun, error)
             self._outage.failed(error)
@@ -72,6 +73,13 @@ class FsyncCadence:
             raise
         self._observe(time.monotonic() - begun, None)
         self._outage.recovered()
+
+    def _flush(self, executor: ThreadPoolExecutor, file: Unsynced) -> asyncio.Future[None]:
+        flushing = executor.submit(self._files.flush, file)
+        flushed = asyncio.wrap_future(flushing)
+        # After the caller has been notified. A caller that leaves does not end the flush.
+        flushing.add_done_callback(lambda _: os.close(file.descriptor))
+        return flushed
 
     async def _run(self) -> None:
         while True:
