@@ -32,7 +32,7 @@ class BullMQ:
     def description(self) -> str:
         """Return its versions and its durable setting."""
         version = self._installation.npm_version("bullmq")
-        return f"BullMQ {version} on Valkey with appendfsync everysec; results kept in the jobs, seen by QueueEvents"
+        return f"BullMQ {version} on Valkey, fsynced every second; results kept in the jobs, seen by QueueEvents"
 
     @asynccontextmanager
     async def running(self, folder: Path) -> AsyncIterator[PeerProcesses]:

@@ -22,7 +22,7 @@ _LISTENING = "Listening for client connections on "
 class JetStream:
     """Runs nats-server with its default durability: each message is written before it is acknowledged.
 
-    That default syncs its files every two minutes, where Valkey's `everysec` does so every second.
+    That default syncs its files every two minutes, where Valkey's are synced every second.
     """
 
     name = "JetStream"

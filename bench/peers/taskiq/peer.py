@@ -28,7 +28,7 @@ class Taskiq:
         """Return its versions and its durable setting."""
         core, redis = (self._installation.python_version(package) for package in ("taskiq", "taskiq-redis"))
         return (
-            f"taskiq {core}, taskiq-redis {redis} on Valkey with appendfsync everysec; stream broker and result "
+            f"taskiq {core}, taskiq-redis {redis} on Valkey, fsynced every second; stream broker and result "
             "backend; a command is acknowledged once its result is stored; results are polled"
         )
 
