@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +60,17 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests mean the same whatever the developer's shell exports."""
     for name in [name for name in os.environ if name.startswith("DISTRIBUTOR_")]:
         monkeypatch.delenv(name)
+
+
+_state = tempfile.TemporaryDirectory(prefix="distributor-tests-")
+os.environ["XDG_STATE_HOME"] = _state.name
+"""For fixtures that outlive a test, and the programs that they start."""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test meets the journal of an earlier one, or of the developer."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from distributor.agent.command_context import (
     Handler,
 )
 from distributor.agent.handlers.exec_program import ExecPolicy
+from distributor.agent.journal_policy import JournalPolicy, JournalSync, Orphans
 from distributor.wire.compression import Compression
 
 __all__ = [
@@ -26,4 +27,7 @@ __all__ = [
     "Compression",
     "ExecPolicy",
     "Handler",
+    "JournalPolicy",
+    "JournalSync",
+    "Orphans",
 ]

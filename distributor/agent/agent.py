@@ -9,17 +9,21 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from distributor import __version__
+from distributor.agent.agent_journal import AgentJournal
 from distributor.agent.command_context import AnyHandler
 from distributor.agent.handlers.exec_program import EXEC, ExecHandler, ExecPolicy
 from distributor.agent.handlers.ping import ping_handler
 from distributor.agent.handlers.stop import stop_handler
+from distributor.agent.journal_policy import JournalPolicy
 from distributor.agent.runtime import FINISH_SECONDS, AgentRuntime
 from distributor.agent.session_state import AgentProfile
 from distributor.agent.workload import STOP_GRACE_SECONDS, HandlerTable
+from distributor.environment import default_journal
 from distributor.errors import ConfigurationError, FailedPrecondition
 from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
@@ -86,6 +90,12 @@ class Agent:
         self.labels = dict(labels or {})
         self.compression = Compression()
         """Compression of messages from and to the server. Changes take effect when the agent starts to serve."""
+        self.journal: JournalPolicy | None = JournalPolicy(default_journal(agent_id))
+        """The durable record of the agent's commands; None for none.
+
+        Without one, a crash of the agent loses the results that the server has not acknowledged, and a command that was
+        just received may be started a second time. Changes take effect when the agent starts to serve.
+        """
         self.orphan_after = 0.0
         """If no server has answered a heartbeat for so many seconds, the agent stops all work; 0 means never.
 
@@ -102,6 +112,7 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._runtime: AgentRuntime | None = None
+        self._serving = False
         self._signals = 0
 
     def handler(self, command_type: str) -> Callable[[H], H]:
@@ -135,7 +146,8 @@ class Agent:
 
         The first signal gives running work up to 30 s to finish, the second cancels it, and the third ends the process
         at once. Logs to stderr unless the program has set up `logging`.
-        Raises InvalidArgument if the server permanently refuses this agent.
+        Raises InvalidArgument if the server permanently refuses this agent, and ConfigurationError if its journal
+        cannot be opened.
         """
         ensure_log_handler()
         with asyncio.Runner(loop_factory=WatchedLoop) as runner:
@@ -144,19 +156,28 @@ class Agent:
     async def serve(self) -> None:
         """Serve like `run()`, but on the running loop and without signal handlers, until `stop()`.
 
-        Raises FailedPrecondition if it is already serving.
+        Raises FailedPrecondition if it is already serving, and ConfigurationError if its journal cannot be opened.
         """
-        if self._runtime is not None:
+        if self._serving:
             raise FailedPrecondition("the agent is serving already")
+        self._serving = True
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         table = replace(self._table, handlers=dict(self._table.handlers), inline=set(self._table.inline))
-        runtime = self._runtime = AgentRuntime(self._profile(), self.server, table, MessagePacker(self.compression))
-        runtime.add_inline_handler(STOP, stop_handler(runtime))
         try:
             with log_context(agent_id=self.agent_id):
-                await runtime.run()
+                async with AsyncExitStack() as stack:
+                    journal = None
+                    if self.journal:
+                        journal = await stack.enter_async_context(AgentJournal.opened(self.journal, self.agent_id))
+                    await self._run(table, journal)
         finally:
-            self._runtime = None
+            self._runtime, self._serving = None, False
+
+    async def _run(self, table: HandlerTable, journal: AgentJournal | None) -> None:
+        profile = self._profile(journal.journal_id if journal else "")
+        runtime = self._runtime = AgentRuntime(profile, self.server, table, MessagePacker(self.compression), journal)
+        runtime.add_inline_handler(STOP, stop_handler(runtime))
+        await runtime.run()
 
     def stop(self, reason: str = "stopped", *, cancel: bool = False, within: float | None = None) -> None:
         """Leave once running work has ended and its results are acknowledged.
@@ -178,10 +199,11 @@ class Agent:
         else:
             loop.call_soon_threadsafe(leave)
 
-    def _profile(self) -> AgentProfile:
+    def _profile(self, journal_id: str) -> AgentProfile:
         return AgentProfile(
             agent_id=self.agent_id,
             instance_id=uuid.uuid4().hex,
+            journal_id=journal_id,
             capacity=self.capacity,
             types=(*self._table.handlers, STOP),
             # STOP is not among them: commands sent before it must start first, so that it finishes or cancels them.

@@ -86,6 +86,9 @@ class _Context(ABC):
         """Lists what still runs of a command that does not stop; set by handlers that start processes."""
         self.on_extend: Callable[[str, float], None] = lambda command_id, limit: None
         """Called on any thread with the command id and its new time limit in seconds; set by the runtime."""
+        self.on_program: Callable[[str, int], None] = lambda command_id, pid: None
+        """Called on the connection's loop with the command id and the process id of its program, which leads a process
+        group; set by the runtime."""
         self.finished_at: float | None = None
         """When the handler's work was done, by `time.monotonic`; None before that."""
         self.started_at = self._last_sign = time.monotonic()

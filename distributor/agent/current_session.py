@@ -31,6 +31,8 @@ class CurrentSession:
         self._output_limit = DEFAULT_OUTPUT_LIMIT
         self._max_result_bytes = DEFAULT_OUTPUT_LIMIT
         self._answered_at = 0.0
+        self.on_output: Callable[[str], None] = _not_journalled
+        """Called on the connection's loop with the id of a command that has new output."""
         self.vitals: Callable[[], Awaitable[Vitals]] = _without_work
         """Measures the vitals for a heartbeat, in at most a fraction of a second."""
 
@@ -93,6 +95,7 @@ class CurrentSession:
 
     def _report_output(self, command_id: str) -> None:
         self._written.discard(command_id)
+        self.on_output(command_id)
         if self._state:
             self._state.output_written(command_id)
             self.wakeup.set()
@@ -129,3 +132,7 @@ async def _without_work() -> Vitals:
 def host_load() -> float:
     """The one-minute load average of the host; 0 if the system does not know it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _not_journalled(command_id: str) -> None:
+    """Without a journal, output is kept in memory only."""

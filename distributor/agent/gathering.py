@@ -14,25 +14,26 @@ GATHER_SECONDS: Final = 0.002
 class Gathering:
     """Two reasons to wait, each for at most GATHER_SECONDS. Times are seconds of a monotonic clock.
 
-    Handlers that were called together and have not ended: their Results may follow at once. And Results sent a moment
-    ago while other commands run: more may follow. So a command that is alone never waits.
+    Handlers that were called together and have not ended, or whose Results are being written to the journal: those may
+    follow at once. And Results sent a moment ago while other commands run: more may follow. So a command that is alone
+    waits only for its own.
     """
 
     def __init__(self) -> None:
-        self._called: set[str] = set()
-        self._called_until = 0.0
+        self._expected: set[str] = set()
+        self._expected_until = 0.0
         self._results_until = 0.0
 
-    def called(self, command_id: str, now: float) -> None:
-        """Note that a handler was called."""
-        if not self._called or now >= self._called_until:
-            self._called.clear()
-            self._called_until = now + GATHER_SECONDS
-        self._called.add(command_id)
+    def expect(self, command_id: str, now: float) -> None:
+        """Note that a Result may follow soon: its handler was called, or has ended and the journal is being written."""
+        if not self._expected or now >= self._expected_until:
+            self._expected.clear()
+            self._expected_until = now + GATHER_SECONDS
+        self._expected.add(command_id)
 
-    def ended(self, command_id: str) -> None:
-        """Note that a handler has ended."""
-        self._called.discard(command_id)
+    def ready(self, command_id: str) -> None:
+        """Note that a Result may be sent."""
+        self._expected.discard(command_id)
 
     def results_sent(self, now: float) -> None:
         """Note that a message with Results left."""
@@ -40,6 +41,6 @@ class Gathering:
 
     def until(self, now: float, others_run: bool) -> float | None:
         """When waiting ends; None if there is no reason to wait."""
-        called_until = self._called_until if self._called else 0.0
+        called_until = self._expected_until if self._expected else 0.0
         until = max(called_until, self._results_until) if others_run else called_until
         return until if until > now else None

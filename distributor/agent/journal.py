@@ -32,6 +32,9 @@ from distributor.model.command import Reason
 REMEMBERED_SECONDS: Final = 30 * 86_400
 """How long ended commands are remembered at most: the longest time that one may wait in the server's queue."""
 
+NEARLY_FULL: Final = 0.9
+"""Use of its bound at which a journal is not to take more commands, so that those that run can still be recorded."""
+
 JOURNAL_FULL: Final = "journal_full"
 JOURNAL_FAILED: Final = "journal_failed"
 
@@ -41,6 +44,10 @@ _LOCK_PATIENCE_SECONDS: Final = 1.0
 """A killed agent releases its lock a moment after a supervisor has started the next."""
 _WAL_BYTES: Final = 4 * 1024 * 1024
 _ROWS_AT_ONCE: Final = 100
+_ROW_BYTES: Final = 256
+"""A generous size of a row without its result or data."""
+_MEASURED_PARTS: Final = 64
+"""The size is measured whenever this part of the bound was written."""
 _FULL_ERRORS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 _SCHEMA: Final = """
@@ -82,6 +89,10 @@ class Journal:
         self._policy = policy
         self._database = database
         self._page_bytes: int = self._value("PRAGMA page_size")
+        self._committed_bytes = 0
+        """Since the journal was last measured."""
+        self.fill = 0.0
+        """How much of its bound it used when it was last measured, 0 to 1."""
         self._execute(f"PRAGMA max_page_count = {policy.max_bytes // self._page_bytes}")
 
     @classmethod
@@ -103,30 +114,35 @@ class Journal:
                 raise
 
     def commit(self, batch: JournalBatch) -> None:
-        """Apply all changes of `batch`, or none. Raises JournalError."""
+        """Apply all changes of `batch`, or none; an empty one tries whether the journal can be written.
+
+        Raises JournalError.
+        """
         statements = list(_statements(batch))
         try:
             if len(statements) == 1:
                 # Its own transaction: each step of SQLite costs a release of the interpreter lock.
                 self._execute(*statements[0])
-                return
-            self._execute("BEGIN IMMEDIATE")
-            for statement, values in statements:
-                self._execute(statement, values)
-            self._execute("COMMIT")
+            else:
+                self._execute("BEGIN IMMEDIATE")
+                for statement, values in statements:
+                    self._execute(statement, values)
+                self._execute("COMMIT")
+            self._measure(batch)
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 if self._database.in_transaction:
                     self._execute("ROLLBACK")
             raise JournalError(self._reason(error)) from error
 
-    def used_bytes(self) -> int:
-        """Bytes in use, without free pages. Raises JournalError."""
-        try:
+    def _measure(self, batch: JournalBatch) -> None:
+        """Measure now and then, or after each commit while it is nearly full."""
+        self._committed_bytes += sum(_ROW_BYTES + _result_bytes(entry) for entry in batch.commands)
+        self._committed_bytes += sum(_ROW_BYTES + len(piece.data) for piece in batch.output)
+        if self.fill >= NEARLY_FULL or self._committed_bytes * _MEASURED_PARTS >= self._policy.max_bytes:
             pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
-        except sqlite3.Error as error:
-            raise JournalError(self._reason(error)) from error
-        return int(pages * self._page_bytes)
+            self.fill = pages * self._page_bytes / self._policy.max_bytes
+            self._committed_bytes = 0
 
     def close(self) -> None:
         """Write everything to the disk and close. Errors are ignored: the journal then counts as not closed."""
@@ -205,7 +221,9 @@ class Journal:
 
 
 def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
-    """The statements of a commit, removals first because they make room. One statement writes many rows."""
+    """The statements of a commit, what makes room first. One statement writes many rows."""
+    if batch.empty:
+        yield "INSERT OR REPLACE INTO journal (name, value) VALUES ('probe', '')", []
     for names in _parts(batch.forgotten):
         some = f"({','.join('?' * len(names))})"
         yield f"DELETE FROM commands WHERE command_id IN {some}", list(names)
@@ -213,7 +231,7 @@ def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
     for command_id, offset in batch.trimmed:
         yield "DELETE FROM output WHERE command_id = ? AND offset + length(data) <= ?", [command_id, offset]
     now = int(time.time())
-    for entries in _parts(batch.commands):
+    for entries in _parts(sorted(batch.commands, key=_result_bytes)):
         yield _upsert(len(entries)), [value for entry in entries for value in _row(entry, now)]
     for pieces in _parts(batch.output):
         rows = ",".join(["(?,?,?,?)"] * len(pieces))
@@ -233,6 +251,10 @@ def _upsert(rows: int) -> str:
 def _row(entry: CommandEntry, now: int) -> tuple[object, ...]:
     pgid, leader_started = entry.process or (None, None)
     return (*entry[:-1], pgid, leader_started, now)
+
+
+def _result_bytes(entry: CommandEntry) -> int:
+    return len(entry.result or b"")
 
 
 def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:

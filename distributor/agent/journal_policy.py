@@ -33,14 +33,15 @@ class Orphans(StrEnum):
 class JournalPolicy:
     """Settings of an agent's journal.
 
-    `max_bytes` limits its size: near it, the agent refuses new commands as `journal_full`. Raises ConfigurationError if
-    that is less than 1 MiB.
+    `max_bytes` limits its size: near it, the agent refuses new commands as `journal_full`. `stop_grace` is the time in
+    seconds between TERM and KILL when orphans are ended. Raises ConfigurationError for a size of less than 1 MiB.
     """
 
     path: Path
     max_bytes: int = DEFAULT_JOURNAL_BYTES
     sync: JournalSync = JournalSync.PROCESS
     orphans: Orphans = Orphans.END
+    stop_grace: float = 5.0
 
     def __post_init__(self) -> None:
         if self.max_bytes < MIN_JOURNAL_BYTES:

@@ -77,7 +77,7 @@ class Outbox:
             message.heartbeat.CopyFrom(self.heartbeat)
             self.heartbeat = None
         _move(self.cancel_reports, message.cancel_reports)
-        _move(self.received, message.received)
+        _move(self.received, message.received, self._written_received())
         _move(self.refused, message.refused)
         # A Started or a Result must not overtake its own Received: the parts of a message are read in order, so
         # they may share one, but while more than one message of Received waits, the rest waits behind it.
@@ -89,6 +89,13 @@ class Outbox:
             if not self._extended:
                 self._take_results(message)
         return message if message.ListFields() else None
+
+    def _written_received(self) -> int:
+        """How many Received may leave now: the journal must have their commands first."""
+        for count, received in enumerate(self.received[:MAX_PARTS]):
+            if not self._record.is_written(received.command_id):
+                return count
+        return MAX_PARTS
 
     def _take_extensions(self, message: gateway.ConnectRequest) -> None:
         while self._extended and len(message.extensions) < MAX_PARTS:
@@ -130,7 +137,8 @@ class Outbox:
             if not held or not held.result:
                 continue
             size = held.result.ByteSize()
-            if held.window.unsent or (size > budget and message.results):
+            waits = held.window.unsent or not self._record.is_written(command_id)
+            if waits or (size > budget and message.results):
                 self._results.append(command_id)
                 continue
             budget -= size
@@ -138,11 +146,11 @@ class Outbox:
             self.sent_results[command_id] = None
 
 
-def _move(waiting: list[P], into: MutableSequence[P]) -> None:
+def _move(waiting: list[P], into: MutableSequence[P], most: int = MAX_PARTS) -> None:
     """Move parts of one kind, as many as a message may have, in one go."""
     if waiting:
-        into.extend(waiting[:MAX_PARTS])
-        del waiting[:MAX_PARTS]
+        into.extend(waiting[:most])
+        del waiting[:most]
 
 
 def _output(held: RecordedCommand, chunk: Chunk) -> gateway.Output:

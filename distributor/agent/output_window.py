@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from distributor.v1 import command_pb2
@@ -41,6 +42,8 @@ class OutputWindow:
         self.written = 0
         self._chunks: deque[Chunk] = deque()
         self._sent_chunks = 0
+        self._journalled = 0
+        """All output before this offset was given to the journal, or acknowledged before it had to be."""
         self._closed = False
         self._suspended = False
         self._discarding = False
@@ -148,3 +151,55 @@ class OutputWindow:
             self._acknowledge(offset)
             self._sent_chunks = 0
             self._suspended = False
+
+    # Journal
+
+    def unjournalled(self, before: int) -> list[Chunk]:
+        """Take the unacknowledged output before offset `before` that was not taken yet, for the journal."""
+        with self._lock:
+            begin = max(self._journalled, self.acknowledged)
+            if before <= begin:
+                return []
+            self._journalled = before
+            return [
+                _part(chunk, begin, before) for chunk in self._chunks if chunk.end > begin and chunk.offset < before
+            ]
+
+    @property
+    def has_unjournalled(self) -> bool:
+        """Whether there is unacknowledged output that the journal was not given."""
+        return self.written > max(self._journalled, self.acknowledged)
+
+    def not_journalled(self, offset: int) -> None:
+        """The journal could not write output from `offset` on: give it again."""
+        with self._lock:
+            self._journalled = min(self._journalled, offset)
+
+    def restore(self, chunks: Sequence[Chunk], end: int) -> None:
+        """Hold what the journal of an earlier process held, in order; `end` is how much it had written at least.
+
+        Of output with a gap the part after it counts: the rest was acknowledged, or the journal would have it.
+        """
+        with self._lock:
+            first = len(chunks)
+            while first > 0 and (first == len(chunks) or chunks[first - 1].end == chunks[first].offset):
+                first -= 1
+            self._chunks = deque(chunks[first:])
+            self.written = max(end, self._chunks[-1].end if self._chunks else 0)
+            self.acknowledged = self._chunks[0].offset if self._chunks else self.written
+            self._journalled = self.written
+            self._closed = True
+
+    def advance(self, offset: int) -> None:
+        """The server has output up to `offset`, which the journal did not hold when the process ended."""
+        with self._lock:
+            if offset > self.written:
+                self._chunks.clear()
+                self._sent_chunks = 0
+                self.acknowledged = self.written = self._journalled = offset
+
+
+def _part(chunk: Chunk, begin: int, end: int) -> Chunk:
+    """The part of `chunk` between two offsets."""
+    first = max(begin, chunk.offset)
+    return Chunk(chunk.stream, first, chunk.data[first - chunk.offset : end - chunk.offset])

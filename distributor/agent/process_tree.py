@@ -14,9 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-COMMAND_MARKER: Final = "DISTRIBUTOR_COMMAND_ID"
-ATTEMPT_MARKER: Final = "DISTRIBUTOR_ATTEMPT"
-"""Environment variables that say for what a process runs."""
 RUN_MARKER: Final = "_DISTRIBUTOR_RUN"
 """Environment variable by which the processes of one run are found. Random, because agents of several servers on one
 host may know different commands by the same id."""
@@ -86,7 +83,7 @@ class ProcessTree:
     def _younger(self) -> Iterator[int]:
         """The ids of processes that may descend from `root`: ids grow until they begin anew."""
         own, begun_anew = os.getpid(), self._ids_began_anew()
-        for pid in _all_pids():
+        for pid in all_pids():
             if pid != own and (pid >= self._root or begun_anew or pid in self._known):
                 yield pid
 
@@ -102,13 +99,15 @@ class ProcessTree:
         return self._known.get(process.pid) == process.started or self._is_marked(process.pid)
 
     def _is_marked(self, pid: int) -> bool:
-        if not self._mark:
-            return False
-        try:
-            return self._mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-        except OSError:
-            # It has ended, or belongs to another user.
-            return False
+        return bool(self._mark) and self._mark in variables_of(pid)
+
+
+def variables_of(pid: int) -> frozenset[bytes]:
+    """The environment that a process was started with, as NAME=VALUE; empty if it has ended or is another user's."""
+    try:
+        return frozenset((_PROC / str(pid) / "environ").read_bytes().split(b"\0"))
+    except OSError:
+        return frozenset()
 
 
 def running(pids: Iterable[int]) -> Iterator[Process]:
@@ -134,7 +133,8 @@ def send_signal(process: Process, number: signal.Signals) -> None:
             os.close(handle)
 
 
-def _all_pids() -> list[int]:
+def all_pids() -> list[int]:
+    """The ids of all processes of the host; empty without /proc."""
     try:
         return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
     except OSError:

@@ -1,17 +1,21 @@
 """The record of the commands that this agent received, started, finished and saw acknowledged.
 
-The record is in memory: it preserves commands over reconnects and server restarts, but not over a restart of the agent.
-A durable journal can replace it with the same steps (`start`, `finish`, `acknowledge`, `forget`); nothing else in the
-package remembers command ids.
+The record is in memory. If it is `durable`, it also notes which commands changed; what writes the journal asks for
+their entries, and after a restart of the agent `restore` puts them back. Nothing else in the package remembers command
+ids.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from distributor.agent.output_window import OutputWindow
+from distributor.agent.journal_entries import CommandEntry, ProcessMark, Stage
+from distributor.agent.output_window import Chunk, OutputWindow
+from distributor.agent.unwritten import UnwrittenChanges
+from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 REMEMBERED: Final = 10_000
@@ -40,6 +44,13 @@ class RecordedCommand:
     output_base: int = 0
     """Offset at which the output under this lease begins, after that of earlier leases."""
     pending_start: PendingStart | None = None
+    starting: bool = False
+    """Whether its handler starts as soon as the journal has that."""
+    unstarted: bool = False
+    """Received by an earlier process of this agent, which ended before it started it."""
+    restored: bool = False
+    """Whether it comes from the journal."""
+    process: ProcessMark | None = None
     result: gateway.Result | None = None
     extended_limit: float = 0.0
     """Time limit of the run in seconds, as its handler extended it; 0 if it did not."""
@@ -55,6 +66,14 @@ class RecordedCommand:
     def output_bytes(self) -> int:
         """Bytes of output under this lease."""
         return self.window.written - self.output_base
+
+    @property
+    def stage(self) -> Stage:
+        """How far it has got, as the journal is to say it."""
+        if self.result is not None:
+            return Stage.FINISHED
+        waits = self.unstarted or (self.pending_start is not None and not self.starting)
+        return Stage.RECEIVED if waits else Stage.STARTED
 
     def renew(self, lease_id: str) -> None:
         """Continue under a new lease after a redelivery. Output offsets restart at the acknowledged offset."""
@@ -74,12 +93,24 @@ class _Ended(NamedTuple):
 class CommandRecord:
     """The commands of one agent process. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, durable: bool = False, remembered_bytes: int = REMEMBERED_RESULT_BYTES) -> None:
+        """`durable` says that a journal is kept: a command starts and is reported once its entry is written.
+
+        `remembered_bytes` limits the results of ended commands that are kept.
+        """
+        self._remembered_bytes = remembered_bytes
+        self.durable = durable
+        self.unwritten = UnwrittenChanges()
+        self.journal_problem: Reason | None = None
+        """Why the journal takes no new commands, if it does not."""
+        self.journal_failing = False
+        """Whether it cannot be written. What runs is then reported without it."""
         self.stuck = 0
         """Number of handlers that did not stop when asked. Their commands have failed, but they occupy slots."""
         self.suspects: set[str] = set()
         """Results of which one has ended a stream; they are sent one at a time."""
         self._held: dict[str, RecordedCommand] = {}
+        self._starting: dict[str, None] = {}
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._ended_bytes = 0
         self._unacknowledged = 0
@@ -130,16 +161,55 @@ class CommandRecord:
         return ended is not None and not ended.may_run_again
 
     def start(self, command_id: str, lease_id: str, control: bool = False) -> RecordedCommand:
-        """Record that the handler is about to be called."""
+        """Record that the command was received."""
         self._forget_end(command_id)
         held = self._held[command_id] = RecordedCommand(command_id, lease_id, control)
         self._control += control
+        self._changed(held)
         return held
+
+    def begin_start(self, held: RecordedCommand) -> None:
+        """Record that the handler is called next: once that is written, `take_starts` returns the command."""
+        held.starting = True
+        self._starting[held.command_id] = None
+        self._changed(held)
+
+    @property
+    def starts_wait(self) -> bool:
+        """Whether commands wait until their start is written."""
+        return bool(self._starting)
+
+    def take_starts(self) -> list[RecordedCommand]:
+        """Take the commands whose start was written since, in order. STOP must not overtake those before it."""
+        starts = []
+        while self._starting:
+            command_id = next(iter(self._starting))
+            held = self._held.get(command_id)
+            if held and not self.unwritten.written(command_id):
+                break
+            del self._starting[command_id]
+            if held and held.starting and held.pending_start:
+                starts.append(held)
+        return starts
 
     def drop(self, command_id: str) -> None:
         """Forget a command whose handler was not called; it may be redelivered."""
         held = self._held.pop(command_id)
+        self._starting.pop(command_id, None)
         self._control -= held.control
+        self._changed(held, urgent=False)
+
+    def renew(self, held: RecordedCommand, lease_id: str) -> None:
+        """Continue a command under a new lease."""
+        held.renew(lease_id)
+        self._changed(held)
+
+    def runs_in(self, command_id: str, process: ProcessMark) -> None:
+        """Record the process group of a running command."""
+        held = self._held.get(command_id)
+        if held:
+            held.process = process
+            self._changed(held)
 
     def finish(self, result: gateway.Result) -> None:
         """Record the result of a running command; forget a disowned command."""
@@ -151,11 +221,15 @@ class CommandRecord:
         self._control -= held.control
         if held.disowned:
             self.forget(held.command_id)
+        else:
+            self._changed(held)
 
     def replace(self, result: gateway.Result) -> None:
         """Replace a result that the server cannot accept."""
-        self._held[result.command_id].result = result
+        held = self._held[result.command_id]
+        held.result = result
         self.suspects.discard(result.command_id)
+        self._changed(held)
 
     def acknowledge(self, command_id: str, stored: bool) -> None:
         """Record that the server stored the result, or never will. Ignores ids without a result."""
@@ -178,7 +252,54 @@ class CommandRecord:
         held.window.close()
         held.result.lease_id = lease_id
         self._unacknowledged += 1
+        self._changed(held)
         return True
+
+    # Journal
+
+    def is_written(self, command_id: str) -> bool:
+        """Whether the command may be reported: the journal has its state, or cannot have it."""
+        return self.journal_failing or self.unwritten.written(command_id)
+
+    def entry(self, command_id: str) -> CommandEntry | None:
+        """The command's journal entry; None if it is to be forgotten."""
+        held = self._held.get(command_id)
+        if held:
+            result = held.result.SerializeToString() if held.result else None
+            return CommandEntry(command_id, held.lease_id, held.stage, held.output_base, result, process=held.process)
+        ended = self._ended.get(command_id)
+        if ended:
+            result = ended.result.SerializeToString() if ended.result else None
+            return CommandEntry(command_id, "", Stage.ENDED, 0, result, ended.may_run_again)
+        return None
+
+    def restore(self, entry: CommandEntry, output: Sequence[Chunk] = ()) -> RecordedCommand | None:
+        """Put back a command of an earlier process with its unacknowledged output; return it if it has not ended."""
+        result = None if entry.result is None else gateway.Result.FromString(entry.result)
+        if entry.stage is Stage.ENDED:
+            self._remember(entry.command_id, _Ended(entry.may_run_again, result, len(entry.result or b"")))
+            return None
+        held = self._held[entry.command_id] = RecordedCommand(
+            entry.command_id,
+            entry.lease_id,
+            output_base=entry.output_base,
+            unstarted=entry.stage is Stage.RECEIVED,
+            restored=True,
+            process=entry.process,
+            result=result,
+        )
+        self._unacknowledged += result is not None
+        held.window.restore(output, entry.output_base + (result.output_bytes if result else 0))
+        return held
+
+    def _changed(self, held: RecordedCommand, urgent: bool = True) -> None:
+        # Control commands are harmless to repeat, so that the journal would only delay them.
+        if not self.durable or held.control:
+            return
+        if urgent:
+            self.unwritten.note(held.command_id)
+        else:
+            self.unwritten.note_later(held.command_id)
 
     def _end(self, held: RecordedCommand, may_run_again: bool) -> None:
         del self._held[held.command_id]
@@ -186,12 +307,16 @@ class CommandRecord:
         self.suspects.discard(held.command_id)
         # A disowned command was stopped for the server, so its result is not its outcome.
         result = None if held.disowned or may_run_again else held.result
-        size = result.ByteSize() if result else 0
-        self._ended[held.command_id] = _Ended(may_run_again, result, size)
-        self._ended_bytes += size
+        self._remember(held.command_id, _Ended(may_run_again, result, result.ByteSize() if result else 0))
+        self._changed(held, urgent=False)
+
+    def _remember(self, command_id: str, ended: _Ended) -> None:
+        self._ended[command_id] = ended
+        self._ended_bytes += ended.size
         if len(self._ended) > REMEMBERED:
-            self._forget_end(next(iter(self._ended)))
-        if self._ended_bytes > REMEMBERED_RESULT_BYTES:
+            self._forget_end(oldest := next(iter(self._ended)))
+            self._forgotten(oldest)
+        if self._ended_bytes > self._remembered_bytes:
             self._forget_oldest_results()
 
     def _forget_end(self, command_id: str) -> None:
@@ -201,8 +326,13 @@ class CommandRecord:
 
     def _forget_oldest_results(self) -> None:
         for command_id, ended in self._ended.items():
-            if self._ended_bytes <= REMEMBERED_RESULT_BYTES // 2:
+            if self._ended_bytes <= self._remembered_bytes // 2:
                 # Forget half of them at once, so that this scan is rare.
                 return
             self._ended_bytes -= ended.size
             self._ended[command_id] = _Ended(ended.may_run_again, None, 0)
+            self._forgotten(command_id)
+
+    def _forgotten(self, command_id: str) -> None:
+        if self.durable:
+            self.unwritten.note_later(command_id)

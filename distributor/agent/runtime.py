@@ -20,6 +20,7 @@ from distributor.agent.actions import (
     StopCause,
     StopCommand,
 )
+from distributor.agent.agent_journal import AgentJournal
 from distributor.agent.command_context import Handler
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
@@ -46,9 +47,17 @@ SETTLE_SECONDS: Final = 10.0
 class AgentRuntime:
     """Runs one agent until it leaves. `run()` once; the other methods belong to the same event loop."""
 
-    def __init__(self, profile: AgentProfile, server: str, table: HandlerTable, packer: MessagePacker = PLAIN) -> None:
+    def __init__(
+        self,
+        profile: AgentProfile,
+        server: str,
+        table: HandlerTable,
+        packer: MessagePacker = PLAIN,
+        journal: AgentJournal | None = None,
+    ) -> None:
         self._profile = profile
-        self._record = CommandRecord()
+        self._journal = journal
+        self._record = journal.record if journal else CommandRecord()
         self._session = CurrentSession()
         self._table = table
         self._workload = Workload(table, self._record, self._session)
@@ -75,6 +84,9 @@ class AgentRuntime:
         connecting = asyncio.create_task(self._connection.run(), name="agent connection")
         leaver = asyncio.create_task(self._settle(), name="agent leaving")
         watching = {asyncio.create_task(LoopWatchdog().run(), name="loop watchdog")}
+        if self._journal:
+            self._keep(self._journal)
+            watching.add(asyncio.create_task(self._settle_crash(self._journal), name="agent recovery"))
         if self._profile.orphan_after:
             orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned)
             watching.add(asyncio.create_task(orphans.run(), name="orphan watch"))
@@ -117,6 +129,30 @@ class AgentRuntime:
     async def other_work_ended(self) -> None:
         """Wait until only STOP commands run."""
         await self._workload.ended(excluded_types={STOP})
+
+    def _keep(self, journal: AgentJournal) -> None:
+        """Let the journal follow the commands, and commands start when it has them."""
+        writer = journal.writer
+        writer.on_written = self._journal_written
+        writer.on_problem = self._journal_changed
+        writer.connected = lambda: self._session.state is not None
+        self._session.on_output = writer.output_written
+
+    def _journal_written(self) -> None:
+        if self._session.state:
+            for action in self._session.state.journal_written(now()):
+                self._act(action)
+            self._session.wakeup.set()
+
+    def _journal_changed(self) -> None:
+        if self._session.state:
+            for action in self._session.state.journal_changed(now()):
+                self._act(action)
+            self._session.wakeup.set()
+
+    async def _settle_crash(self, journal: AgentJournal) -> None:
+        async for command_id in journal.settle():
+            self._session.finished(command_id, now())
 
     def _orphaned(self) -> None:
         self._workload.stop_all(StopCause.ORPHANED, excluded_types={STOP})

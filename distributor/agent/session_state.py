@@ -68,6 +68,8 @@ class AgentProfile:
     """Known types that the host does not allow, with the reason."""
     accepts_gzip: bool = False
     """Whether the server may send compressed messages."""
+    journal_id: str = ""
+    """Name of the agent's durable record, empty if it keeps none."""
     orphan_after: float = 0.0
     """Seconds without an answered heartbeat after which the agent stops all work; 0 for never."""
 
@@ -95,6 +97,7 @@ class SessionState:
         self._goodbye = ""
         self.moving = False
         """Whether the agent leaves this stream, and not its work, for another server."""
+        self._unwritten_results: list[str] = []
         self.server_accepts_gzip = False
         """Whether the server accepts compressed messages."""
         self.answered_at = 0.0
@@ -104,10 +107,14 @@ class SessionState:
     @property
     def credit(self) -> int:
         """Number of further commands accepted now."""
-        if not self.accepting:
+        if not self._takes_work:
             return 0
         room = self._profile.capacity - self._record.running - self._record.stuck
         return max(0, min(room, MAX_HELD - self._record.size))
+
+    @property
+    def _takes_work(self) -> bool:
+        return self.accepting and self._record.journal_problem is None
 
     @property
     def _open(self) -> bool:
@@ -123,6 +130,7 @@ class SessionState:
         hello = gateway.Hello(
             agent_id=self._profile.agent_id,
             instance_id=self._profile.instance_id,
+            journal_id=self._profile.journal_id,
             labels=self._profile.labels,
             capacity=self._profile.capacity,
             types=self._profile.types,
@@ -149,8 +157,11 @@ class SessionState:
         # Parts count in order: to the server, commands whose Received is not sent are still in transit.
         pending = map(self._record.get, set(self._outbox.pending_received))
         later = sum(bool(held and held.running and not held.control) for held in pending)
-        credit, running = self.credit + later if self.accepting else 0, self._record.running - later
+        credit, running = self.credit + later if self._takes_work else 0, self._record.running - later
         beat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, draining=not self.accepting)
+        problem = self._record.journal_problem
+        if problem:
+            beat.problems.add(code=problem.code, message=problem.message)
         self._outbox.heartbeat = _with_vitals(beat, self._vitals, silences)
 
     def stop_accepting(self, now: float) -> None:
@@ -199,10 +210,15 @@ class SessionState:
 
     def finished(self, command_id: str, now: float) -> None:
         """Note that the command's result is in the record. Before the Welcome this does nothing, too."""
-        self._gathering.ended(command_id)
+        if self._record.is_written(command_id):
+            self._gathering.ready(command_id)
+        else:
+            # Output that waits is sent with it.
+            self._gathering.expect(command_id, now)
+            self._unwritten_results.append(command_id)
         if self._open:
             self._outbox.add_result(command_id)
-            if not self.accepting or self._record.stuck or not self._record.get(command_id):
+            if not self._takes_work or self._record.stuck or not self._record.get(command_id):
                 # The server counts each result as a free slot. That is wrong if the command was disowned (no result is
                 # sent), if the agent accepts no more, or if a stuck handler occupies the slot.
                 self.heartbeat(now)
@@ -220,20 +236,55 @@ class SessionState:
         for received in message.received:
             held = self._record.get(received.command_id)
             if held and held.pending_start and held.lease_id == received.lease_id:
-                actions += self._call_handler(held, held.pending_start, now)
+                actions += self._start(held, held.pending_start, now)
         return actions
+
+    def journal_written(self, now: float) -> list[Action]:
+        """Note that the journal has what changed before. Returns the handlers to call, of commands whose start it has.
+
+        Before the Welcome this does nothing: `_welcome` covers it.
+        """
+        for command_id in self._unwritten_results:
+            if self._record.is_written(command_id):
+                self._gathering.ready(command_id)
+        self._unwritten_results = [one for one in self._unwritten_results if not self._record.is_written(one)]
+        starts = self._record.take_starts() if self._open else []
+        return [action for held in starts if held.pending_start for action in self._call(held, held.pending_start, now)]
+
+    def journal_changed(self, now: float) -> list[Action]:
+        """Report whether the journal takes commands. If it cannot be written, refuse those that have not started."""
+        if not self._open:
+            return []
+        problem, refused = self._record.journal_problem, list[Action]()
+        for held in self._record.held if problem and self._record.journal_failing else ():
+            if held.pending_start and not held.control and problem:
+                self._record.drop(held.command_id)
+                refusal = _refused(gateway.REFUSAL_CODE_BUSY, problem.code, problem.message)
+                refused.append(self._refuse(held.pending_start.assignment, refusal, now))
+        names = {action.command_id for action in refused if isinstance(action, RefusedCommand)}
+        self._outbox.received = [part for part in self._outbox.received if part.command_id not in names]
+        self.heartbeat(now)
+        return refused + self.journal_written(now)
 
     @property
     def unanswered_results(self) -> list[str]:
         """Commands whose results were sent on this stream and not acknowledged."""
         return list(self._outbox.sent_results)
 
-    def _call_handler(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
+    def _start(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
+        """Call the handler, once the journal has that it was called."""
+        if not self._record.durable or (held.control and not self._record.starts_wait):
+            return self._call(held, waiting, now)
+        if not held.starting:
+            self._record.begin_start(held)
+        return []
+
+    def _call(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
         if now >= waiting.fresh_until:
             self._record.drop(held.command_id)
             return [self._refuse(waiting.assignment, self._stale(), now)]
-        held.pending_start = None
-        self._gathering.called(held.command_id, now)
+        held.pending_start, held.starting = None, False
+        self._gathering.expect(held.command_id, now)
         self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
         return [StartCommand(waiting.assignment)]
 
@@ -305,7 +356,7 @@ class SessionState:
         # Commands are as fresh as the latest answered heartbeat, and a late Welcome leaves little of that. Also, the
         # server assumes until a heartbeat that all capacity is free.
         self.heartbeat(now)
-        return actions
+        return actions + (self.journal_changed(now) if self._record.journal_failing else self.journal_written(now))
 
     def _apply_limits(self, welcome: gateway.Welcome) -> None:
         # Zero means that the server did not set the field.
@@ -324,21 +375,37 @@ class SessionState:
                 # STORED replaces a lost acknowledgement; the command may then be redelivered.
                 self._record.acknowledge(held.command_id, stored=verdict.verdict == gateway.VERDICT_STORED)
                 return []
-            if held.pending_start:
+            if held.pending_start or held.unstarted:
                 self._record.drop(held.command_id)
                 return []
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
         if held.pending_start:
             # The server confirmed it after it had read the Hello.
-            fresh_until = self._sent_at[0] + self._start_within
-            return self._call_handler(held, held.pending_start._replace(fresh_until=fresh_until), now)
+            held.pending_start = held.pending_start._replace(fresh_until=self._sent_at[0] + self._start_within)
+            return self._start(held, held.pending_start, now)
+        if held.unstarted:
+            return [self._give_back(held)]
         safe = held.output_base + verdict.output_offset if verdict else held.window.acknowledged
+        if held.restored:
+            held.window.advance(safe)
+            if held.result:
+                held.result.output_bytes = max(held.result.output_bytes, held.output_bytes)
         held.window.rewind(safe)
         self._resume(held)
         if not held.running:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
+
+    def _give_back(self, held: RecordedCommand) -> RefusedCommand:
+        """Refuse a command that an earlier process of this agent received and did not start."""
+        self._record.drop(held.command_id)
+        refusal = _refused(
+            gateway.REFUSAL_CODE_BUSY, "agent_restarted", "the agent ended before it started the command"
+        )
+        refusal.command_id, refusal.lease_id = held.command_id, held.lease_id
+        self._outbox.refused.append(refusal)
+        return RefusedCommand(held.command_id, 0, refusal.reason.code)
 
     def _resume(self, held: RecordedCommand) -> None:
         """Send what the server lacks under the lease that holds now."""
@@ -353,7 +420,7 @@ class SessionState:
             # Of an attempt that was given up: the command was delivered again meanwhile.
             held = None
         # With a result in transit, report "stopping": after "unknown", the server would drop the result.
-        if held and held.pending_start:
+        if held and (held.pending_start or held.unstarted):
             # Its handler has not been called, and will not be.
             self._record.drop(command_id)
             held = None
@@ -410,7 +477,7 @@ class SessionState:
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
         waiting = held.pending_start = PendingStart(assignment, self._sent_at[after_heartbeat] + self._start_within)
         # Call inline handlers at once, so that a short command needs only one message.
-        return self._call_handler(held, waiting, now) if command_type in self._profile.inline_types else []
+        return self._start(held, waiting, now) if command_type in self._profile.inline_types else []
 
     def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused, now: float) -> RefusedCommand:
         refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
@@ -429,7 +496,7 @@ class SessionState:
         elif held.disowned:
             return False
         else:
-            held.renew(lease_id)
+            self._record.renew(held, lease_id)
             if held.pending_start:
                 held.pending_start = held.pending_start._replace(
                     assignment=gateway.Assignment(
@@ -472,6 +539,8 @@ class SessionState:
             return _refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")
         if not self.accepting:
             return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent accepts no more commands")
+        if self._record.journal_problem:
+            return _refused(gateway.REFUSAL_CODE_BUSY, *self._record.journal_problem)
         if self.credit == 0:
             taken = self._record.running + self._record.stuck
             return _refused(
@@ -493,7 +562,7 @@ def _with_vitals(beat: gateway.Heartbeat, vitals: Vitals, silences: Sequence[Sil
     beat.handler_lag.FromNanoseconds(int(vitals.handler_lag * 1e9))
     for silence in silences[:MAX_HELD]:
         beat.progress.add(command_id=silence.command_id).silence.FromNanoseconds(int(silence.seconds * 1e9))
-    for problem in vitals.problems[:MAX_PROBLEMS]:
+    for problem in vitals.problems[: MAX_PROBLEMS - len(beat.problems)]:
         beat.problems.add(code=problem.code, message=problem.message)
     return beat
 

@@ -16,6 +16,7 @@ from distributor.agent.current_session import CurrentSession, host_load
 from distributor.agent.gateway_stream import now
 from distributor.agent.handler_call import LoopCall, ThreadCall
 from distributor.agent.handler_loop import HandlerLoop
+from distributor.agent.orphans import mark_of
 from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.agent.vitals import Silence, Vitals
 from distributor.model.command import Reason
@@ -85,6 +86,7 @@ class Workload:
             raise RuntimeError(f"command {command.command_id} is not in the record")
         run = self._runs[command.command_id] = self._run(assignment, held)
         run.context.on_extend = self._extend_soon
+        run.context.on_program = self._program_started
         run.start(self._ended, self._released, self._overdue)
         self._logger.debug("started", command_id=held.command_id, attempt=assignment.attempt, type=command.type)
 
@@ -195,6 +197,11 @@ class Workload:
         watch = self._watching.pop(run, None)
         if watch:
             watch.cancel()
+
+    def _program_started(self, command_id: str, pid: int) -> None:
+        mark = mark_of(pid)
+        if mark:
+            self._record.runs_in(command_id, mark)
 
     def _extend_soon(self, command_id: str, time_limit: float) -> None:
         """Extend a run; called on any thread."""

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from pydantic import SecretStr
@@ -56,7 +57,7 @@ async def running_dev(settings: ServerSettings, bridge_settings: BridgeSettings)
     check_addresses(addresses, None if settings.valkey_url else settings.data_dir)
     async with serving(settings) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        agent_process = AgentProcess(_agent(address, settings.log_level))
+        agent_process = AgentProcess(_agent(address, settings.log_level, settings.data_dir))
         async with _bridge(server, address, bridge_settings) as bridge, agent_process as agent:
             yield DevProcesses(server, bridge, agent.supervisor())
 
@@ -81,7 +82,7 @@ def _is_taken(address: str) -> bool:
     return False
 
 
-def _agent(server: str, log_level: str) -> list[str]:
+def _agent(server: str, log_level: str, data_dir: Path) -> list[str]:
     return [
         sys.executable,
         "-c",
@@ -89,6 +90,7 @@ def _agent(server: str, log_level: str) -> list[str]:
         f"--agent={AGENT_ID}",
         f"--server={server}",
         f"--capacity={AGENT_CAPACITY}",
+        f"--journal={data_dir / f'{AGENT_ID}.journal'}",
         f"--log-level={log_level}",
         "--allow-exec",
     ]

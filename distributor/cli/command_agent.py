@@ -35,6 +35,8 @@ NAME: Final = "command-agent"
     metavar="NAME|PATH",
     help="Allow EXEC to start only the programs given. Repeatable.",
 )
+@click.option("--journal", metavar="PATH", help="File with the durable record of commands, or off for none.")
+@click.option("--orphans", metavar="end|report", help="What to do with processes that outlived an agent that crashed.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of this agent. Repeatable.")
 @click.option(
     "--orphan-after", type=float, metavar="SECONDS", help="Stop all work once no server has answered for so long."
@@ -59,7 +61,7 @@ def main(config: Path | None, **options: Any) -> None:
 
 def build_agent(settings: AgentSettings) -> Agent:
     """Build the agent from `settings`. Raises ConfigurationError if they conflict or do not fit the host."""
-    from distributor.agent import Agent, Compression, ExecPolicy
+    from distributor.agent import Agent, Compression, ExecPolicy, JournalPolicy, JournalSync, Orphans
 
     if settings.allowed_programs and not settings.allow_exec:
         raise ConfigurationError("allowed programs have no effect without allow_exec; add --allow-exec")
@@ -72,6 +74,11 @@ def build_agent(settings: AgentSettings) -> Agent:
         exec_policy=policy,
     )
     agent.orphan_after = settings.orphan_after
+    path = settings.journal_path
+    agent.journal = None
+    if path:
+        sync, orphans = JournalSync(settings.journal_sync), Orphans(settings.orphans)
+        agent.journal = JournalPolicy(path, settings.journal_bytes, sync, orphans, settings.stop_grace)
     agent.compression = Compression(settings.compression == "gzip", settings.compression_threshold)
     return agent
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Annotated, ClassVar, Final
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
+from distributor.environment import default_journal
 from distributor.model.command import AGENT_ID_PATTERN, MAX_DURATION_MS
 from distributor.settings.values import (
     CompressionMethod,
@@ -22,6 +24,7 @@ from distributor.settings.values import (
     ThresholdBytes,
 )
 
+JOURNAL_OFF: Final = "off"
 MIN_ORPHAN_AFTER: Final = 30.0
 """Three heartbeat intervals: less would take an agent for an orphan between two answers."""
 
@@ -70,6 +73,23 @@ class AgentSettings(SettingsGroup):
         description="Labels of this agent: a table, or comma-separated `name=value` pairs.",
         json_schema_extra={"shown_default": "empty"},
     )
+    journal: str = Field(
+        "",
+        description="File with the agent's durable record of its commands, or `off` for none.",
+        json_schema_extra={"shown_default": "`$XDG_STATE_HOME/distributor/agents/<agent_id>.journal`"},
+    )
+    journal_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Maximum size of the journal in bytes. Near it, the agent takes no new commands.",
+    )
+    journal_sync: Literal["process", "disk"] = Field(
+        "process",
+        description="What the journal survives: the end of the `process`, or a power failure too (`disk`, slower).",
+    )
+    orphans: Literal["end", "report"] = Field(
+        "end", description="Processes of a command that outlived the agent: `end` them, or `report` them in its result."
+    )
     stop_grace: Grace = Field(5.0, description="Seconds between SIGTERM and SIGKILL when a command is stopped.")
     orphan_after: Annotated[float, AfterValidator(_check_orphan_after)] = Field(
         0.0,
@@ -87,3 +107,10 @@ class AgentSettings(SettingsGroup):
     )
     log_format: LogFormat = Field("console", description="Format of log lines.")
     log_level: LogLevel = Field("info", description="Minimum level of log lines.")
+
+    @property
+    def journal_path(self) -> Path | None:
+        """Where the journal is; None for none."""
+        if self.journal == JOURNAL_OFF:
+            return None
+        return Path(self.journal).expanduser().absolute() if self.journal else default_journal(self.agent_id)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
+from distributor.environment import ATTEMPT_MARKER, COMMAND_MARKER
 from distributor.errors import ConfigurationError
 from distributor.settings.agent import AgentSettings
 from distributor.settings.bridge import BridgeSettings
@@ -110,7 +111,9 @@ def _unknown_in_file(file: Mapping[str, Any], path: Path | None) -> list[str]:
 
 
 def _unknown_in_environment() -> list[str]:
-    known = {CONFIG_VARIABLE, *(environment_name(group, field) for group in GROUPS for field in group.model_fields)}
+    settings = (environment_name(group, field) for group in GROUPS for field in group.model_fields)
+    # EXEC marks its programs, which may be ours.
+    known = {CONFIG_VARIABLE, COMMAND_MARKER, ATTEMPT_MARKER, *settings}
     return _unknown([name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)], known, " in the environment")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self
@@ -10,6 +9,7 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from distributor.environment import state_folder
 from distributor.settings.values import (
     Address,
     CompressionMethod,
@@ -26,11 +26,6 @@ from distributor.settings.values import (
 
 MAX_DROP_SCAN: Final = 10_000
 """Maximum number of commands a store function scans to find one to drop: about ten milliseconds in Valkey."""
-
-
-def default_data_dir() -> Path:
-    """Return our folder in the state directory of the XDG Base Directory Specification."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "distributor"
 
 
 class ServerSettings(SettingsGroup):
@@ -53,7 +48,7 @@ class ServerSettings(SettingsGroup):
         json_schema_extra={"shown_default": "empty"},
     )
     data_dir: Path = Field(
-        default_factory=default_data_dir,
+        default_factory=state_folder,
         description="Data folder of the embedded Valkey.",
         json_schema_extra={"shown_default": "`$XDG_STATE_HOME/distributor`, or `~/.local/state/distributor`"},
     )

@@ -28,7 +28,7 @@ FOLDERS = (
     "testing",
     "wire",
 )
-FILES = ("__init__", "errors", "settings", "tasks", "timeouts")
+FILES = ("__init__", "environment", "errors", "settings", "tasks", "timeouts")
 
 WRONG = {
     "model/a.py": "import distributor.errors",

@@ -16,7 +16,8 @@ from distributor.agent.handlers.allowed_programs import AllowedPrograms
 from distributor.agent.handlers.exec_params import INHERITED, read_params
 from distributor.agent.handlers.start_failure import why_not_found, why_not_started
 from distributor.agent.process_group import ProcessGroup, Program
-from distributor.agent.process_tree import ATTEMPT_MARKER, COMMAND_MARKER, RUN_MARKER, Process
+from distributor.agent.process_tree import RUN_MARKER, Process
+from distributor.environment import ATTEMPT_MARKER, COMMAND_MARKER
 from distributor.model.json_value import JsonValue
 from distributor.tasks import finishes
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -65,6 +66,7 @@ class ExecHandler:
         self._groups.add(group)
         command.survivors = lambda: _surviving(group.survivors)
         data: dict[str, JsonValue] = {}
+        command.on_program(command.command_id, group.pid)
         copying = asyncio.create_task(_copy_output(group, command))
         try:
             await group.exited()

@@ -19,21 +19,21 @@ def test_nothing_waits_without_a_reason(others_run: bool) -> None:
 
 def test_handlers_called_together_are_waited_for_until_the_last_has_ended() -> None:
     gathering = Gathering()
-    gathering.called("a", 1.0)
-    gathering.called("b", 1.001)
-    gathering.ended("a")
+    gathering.expect("a", 1.0)
+    gathering.expect("b", 1.001)
+    gathering.ready("a")
     assert gathering.until(1.001, others_run=True) == 1.0 + GATHER_SECONDS
-    gathering.ended("b")
+    gathering.ready("b")
     assert gathering.until(1.001, others_run=True) is None
 
 
 def test_a_slow_handler_is_waited_for_once() -> None:
     gathering = Gathering()
-    gathering.called("slow", 1.0)
+    gathering.expect("slow", 1.0)
     assert gathering.until(1.0 + GATHER_SECONDS, others_run=True) is None
-    gathering.called("quick", 2.0)
+    gathering.expect("quick", 2.0)
     assert gathering.until(2.0, others_run=True) == 2.0 + GATHER_SECONDS
-    gathering.ended("quick")
+    gathering.ready("quick")
     assert gathering.until(2.0, others_run=True) is None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from distributor.agent import Compression
+from distributor.agent import Compression, JournalPolicy, JournalSync, Orphans
 from distributor.cli import command_agent
 from distributor.cli.exit_codes import ExitCode
 from distributor.settings import AgentSettings
@@ -32,13 +32,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[AgentSettings]:
 def test_arguments_become_settings(built: list[AgentSettings]) -> None:
     arguments = (
         "--agent-id=a1 --server=10.0.0.1:5 --capacity=3 --allow-exec --allow-program=ls --allow-program=/bin/cat "
-        "--orphan-after=90"
+        "--orphan-after=90 --journal=off --orphans=report"
     )
     outcome = CliRunner().invoke(command_agent.main, [*arguments.split(), "--label=a=1,2", "--label=b=2"])
     assert outcome.exit_code == 0, outcome.output
     (settings,) = built
     assert (settings.agent_id, settings.server, settings.capacity) == ("a1", "10.0.0.1:5", 3)
     assert settings.orphan_after == 90
+    assert (settings.journal, settings.orphans) == ("off", "report")
     assert (settings.allow_exec, settings.allowed_programs) == (True, ("ls", "/bin/cat"))
     assert settings.labels == {"a": "1,2", "b": "2"}
 
@@ -75,6 +76,24 @@ def test_mistakes_are_one_line(argument: str, message: str) -> None:
     assert outcome.exit_code == ExitCode.USAGE
     assert message in outcome.output
     assert outcome.output.count("\n") == 1
+
+
+def test_the_journal_is_kept_as_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    default = command_agent.build_agent(AgentSettings(agent_id="a")).journal
+    assert default == JournalPolicy(tmp_path / "state" / "distributor" / "agents" / "a.journal")
+    assert command_agent.build_agent(AgentSettings(agent_id="a", journal="off")).journal is None
+    settings = AgentSettings(
+        agent_id="a",
+        journal=str(tmp_path / "j"),
+        journal_bytes=2_000_000,
+        journal_sync="disk",
+        orphans="report",
+        stop_grace=2.0,
+    )
+    assert command_agent.build_agent(settings).journal == JournalPolicy(
+        tmp_path / "j", 2_000_000, JournalSync.DISK, Orphans.REPORT, 2.0
+    )
 
 
 def test_an_allowed_program_that_is_missing_is_one_line() -> None:

@@ -1,0 +1,226 @@
+"""Writes the record's changes to the journal, many in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from distributor.agent.journal import JOURNAL_FULL, NEARLY_FULL, JournalError
+from distributor.agent.journal_entries import CommandEntry, JournalBatch, OutputEntry
+from distributor.agent.journal_thread import JournalThread
+from distributor.agent.record import CommandRecord, RecordedCommand
+from distributor.model.command import Reason
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
+
+LATER_SECONDS: Final = 1.0
+"""How long changes that are not urgent wait for one that is."""
+
+RETRY_SECONDS: Final = 1.0
+"""Pause after a commit that failed."""
+
+OUTPUT_SECONDS: Final = 0.05
+"""Output that the server acknowledges within this time is never written."""
+
+OFFLINE_OUTPUT_SECONDS: Final = 0.005
+"""The same while there is no connection, so that nobody acknowledges any."""
+
+_NEARLY_FULL: Final = Reason(JOURNAL_FULL, "the journal is close to its bound, journal_bytes")
+
+
+@dataclass(slots=True)
+class _WatchedOutput:
+    """Output of one command that may have to be written. `mark`: what there was when it was last looked at."""
+
+    held: RecordedCommand
+    mark: int = 0
+    trimmed: int = -1
+    """Output before this offset was removed from the journal; -1 if it has none."""
+
+
+class JournalWriter:
+    """Commits in the background, one commit at a time; belongs to the connection's loop.
+
+    All changes of one turn of the loop, and those made during a commit, share the next. `on_written` is called after
+    each commit; `on_problem` when the journal begins or ceases to refuse commands, or to fail.
+    """
+
+    def __init__(self, record: CommandRecord, thread: JournalThread) -> None:
+        self._record = record
+        self._thread = thread
+        self.on_written: Callable[[], None] = _nothing
+        self.on_problem: Callable[[], None] = _nothing
+        self.connected: Callable[[], bool] = lambda: False
+        """Whether a server may be acknowledging output."""
+        self._loop = asyncio.get_running_loop()
+        self._soon: asyncio.Handle | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._output_timer: asyncio.TimerHandle | None = None
+        self._output: dict[str, _WatchedOutput] = {}
+        self._writing: JournalBatch | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+        record.unwritten.on_change = self._changed
+
+    def output_written(self, command_id: str) -> None:
+        """Note that a command has new output."""
+        held = self._record.get(command_id)
+        if held is None or held.control:
+            return
+        if command_id not in self._output:
+            self._output[command_id] = _WatchedOutput(held)
+        self._watch_output()
+
+    def restored(self, held: RecordedCommand) -> None:
+        """Note that the journal may hold output of a command of an earlier process."""
+        self._output[held.command_id] = _WatchedOutput(held, held.window.written, 0)
+
+    async def close(self) -> None:
+        """Write what is left, and close the journal."""
+        self._closing = True
+        while self._writing is not None:
+            self._idle.clear()
+            await self._idle.wait()
+        if self._record.unwritten or self._output:
+            self._commit(all_output=True)
+        for handle in (self._soon, self._later, self._output_timer):
+            if handle:
+                handle.cancel()
+        if not await self._thread.close():
+            logger.warning("left before the journal was closed; its disk is slow")
+
+    def _changed(self, urgent: bool) -> None:
+        if urgent and not self._record.journal_failing:
+            if self._soon is None and self._writing is None:
+                self._soon = self._loop.call_soon(self._commit)
+        elif self._later is None:
+            self._later = self._loop.call_later(LATER_SECONDS, self._commit)
+
+    def _commit(self, all_output: bool = False) -> None:
+        if self._soon:
+            self._soon.cancel()
+            self._soon = None
+        if self._writing is not None:
+            return
+        if self._later:
+            self._later.cancel()
+            self._later = None
+        self._writing = self._batch(all_output)
+        self._thread.commit(self._writing, self._committed)
+
+    def _batch(self, all_output: bool) -> JournalBatch:
+        commands: list[CommandEntry] = []
+        forgotten: list[str] = []
+        output: list[OutputEntry] = []
+        trimmed: list[tuple[str, int]] = []
+        for command_id in self._record.unwritten.take():
+            entry = self._record.entry(command_id)
+            if entry is None:
+                forgotten.append(command_id)
+            else:
+                commands.append(entry)
+            self._settle_output(command_id, entry, output, trimmed)
+        if all_output:
+            for watched in self._output.values():
+                _take_output(watched, watched.held.window.written, output)
+        return JournalBatch(commands, forgotten, output, trimmed)
+
+    def _settle_output(
+        self, command_id: str, entry: CommandEntry | None, output: list[OutputEntry], trimmed: list[tuple[str, int]]
+    ) -> None:
+        """With a result, write the output before it; with the end of a command, remove its output."""
+        watched = self._output.get(command_id)
+        if watched is None:
+            return
+        held = self._record.get(command_id)
+        if held is watched.held:
+            if not held.running:
+                _take_output(watched, held.window.written, output)
+            return
+        del self._output[command_id]
+        if watched.trimmed >= 0 and entry is not None:
+            trimmed.append((command_id, watched.held.window.written))
+
+    def _committed(self, error: JournalError | None) -> None:
+        batch, self._writing = self._writing, None
+        self._idle.set()
+        if error is None:
+            self._record.unwritten.succeeded()
+            self._set_problem(_NEARLY_FULL if self._thread.fill >= NEARLY_FULL else None, failing=False)
+            self.on_written()
+        else:
+            self._record.unwritten.failed()
+            for piece in batch.output if batch else ():
+                if watched := self._output.get(piece.command_id):
+                    watched.held.window.not_journalled(piece.offset)
+            self._set_problem(error.reason, failing=True)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._closing:
+            return
+        if self._record.unwritten.urgent and not self._record.journal_failing:
+            self._commit()
+        elif self._record.journal_problem is not None:
+            # Again even if nothing waits, to learn when there is room.
+            self._later = self._later or self._loop.call_later(RETRY_SECONDS, self._commit)
+        elif self._record.unwritten:
+            self._later = self._later or self._loop.call_later(LATER_SECONDS, self._commit)
+
+    def _set_problem(self, problem: Reason | None, failing: bool) -> None:
+        before, failed = self._record.journal_problem, self._record.journal_failing
+        self._record.journal_problem, self._record.journal_failing = problem, failing
+        if (problem is None, failing) == (before is None, failed):
+            return
+        if problem is not None:
+            logger.error("the journal takes no new commands", reason=problem.code, cause=problem.message)
+        elif before is not None:
+            logger.info("the journal takes commands again")
+        self.on_problem()
+
+    # Output
+
+    def _watch_output(self) -> None:
+        if self._output_timer is None and not self._closing:
+            seconds = OUTPUT_SECONDS if self.connected() else OFFLINE_OUTPUT_SECONDS
+            if self._record.journal_failing:
+                seconds = RETRY_SECONDS
+            self._output_timer = self._loop.call_later(seconds, self._look_at_output)
+
+    def _look_at_output(self) -> None:
+        """Write output that nobody has acknowledged since the last look, and remove what was acknowledged."""
+        self._output_timer = None
+        output: list[OutputEntry] = []
+        trimmed: list[tuple[str, int]] = []
+        waits = False
+        # Near its bound the journal leaves output out: that of a crash is then cut, and results still have room.
+        busy = self._writing is not None or self._record.journal_problem is not None
+        for command_id, watched in list(self._output.items()):
+            window = watched.held.window
+            if not busy:
+                _take_output(watched, watched.mark if self.connected() else window.written, output)
+                watched.mark = window.written
+                if 0 <= watched.trimmed < window.acknowledged:
+                    watched.trimmed = window.acknowledged
+                    trimmed.append((command_id, window.acknowledged))
+            waits = waits or window.has_unjournalled
+        if output or trimmed:
+            self._writing = JournalBatch(output=output, trimmed=trimmed)
+            self._thread.commit(self._writing, self._committed)
+        if waits:
+            self._watch_output()
+
+
+def _take_output(watched: _WatchedOutput, before: int, output: list[OutputEntry]) -> None:
+    pieces = watched.held.window.unjournalled(before)
+    if pieces and watched.trimmed < 0:
+        watched.trimmed = 0
+    output += [OutputEntry(watched.held.command_id, piece.offset, piece.stream, piece.data) for piece in pieces]
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,95 @@
+"""Finds and ends the processes of commands that outlived their agent.
+
+A process belongs to a command if it is in the program's process group, has the command's id in its environment, or
+descends from one that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from distributor.agent.journal_entries import ProcessMark
+from distributor.agent.process_tree import Process, all_pids, running, send_signal, variables_of
+from distributor.environment import COMMAND_MARKER
+
+KILLED_SECONDS: Final = 5.0
+"""How long killed processes may take to disappear."""
+POLL_SECONDS: Final = 0.05
+
+
+def mark_of(pid: int) -> ProcessMark | None:
+    """Return the mark of a program that leads its process group; None if it has ended or the system has no /proc."""
+    return next((ProcessMark(process.pid, process.started) for process in running([pid])), None)
+
+
+def find_orphans(commands: Mapping[str, ProcessMark | None]) -> dict[str, list[Process]]:
+    """Find the running processes of each command. Reads all of /proc, so call it in a thread."""
+    processes = {process.pid: process for process in running(all_pids())}
+    markers = {f"{COMMAND_MARKER}={command_id}".encode(): command_id for command_id in commands}
+    owners = {pid: markers[own] for pid in processes for own in variables_of(pid) & markers.keys()}
+    groups = {
+        mark.pgid: command_id
+        for command_id, mark in commands.items()
+        if mark and _is_group_of(mark, command_id, processes, owners)
+    }
+    # An agent that a command started must not end itself.
+    spared = set(_line(os.getpid(), processes))
+    found: defaultdict[str, list[Process]] = defaultdict(list)
+    for process in processes.values():
+        for pid in _line(process.pid, processes):
+            command_id = owners.get(pid) or groups.get(processes[pid].group)
+            if command_id:
+                if process.pid not in spared:
+                    found[command_id].append(process)
+                break
+    return dict(found)
+
+
+async def end_orphans(orphans: Sequence[Process], grace: float) -> Sequence[Process]:
+    """Send TERM, and KILL after `grace` seconds; return those that run on."""
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_SECONDS)):
+        for orphan in orphans:
+            send_signal(orphan, number)
+            # A stopped process handles TERM only when it is continued.
+            send_signal(orphan, signal.SIGCONT)
+        orphans = await _running_after(orphans, seconds)
+    return orphans
+
+
+async def _running_after(orphans: Sequence[Process], seconds: float) -> Sequence[Process]:
+    """Wait until all have ended; return those that run after `seconds`. Polls: the system notifies only parents."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        alive = {(process.pid, process.started) for process in running(orphan.pid for orphan in orphans)}
+        orphans = [orphan for orphan in orphans if (orphan.pid, orphan.started) in alive]
+        if not orphans or loop.time() >= deadline:
+            return orphans
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _is_group_of(
+    mark: ProcessMark, command_id: str, processes: Mapping[int, Process], owners: Mapping[int, str]
+) -> bool:
+    """Whether the process group is still that of the command.
+
+    The id of a group is not reused while the group has members. So it is if its leader is the same process or, if the
+    leader has ended, if any member has the command's id in its environment.
+    """
+    leader = processes.get(mark.pgid)
+    if leader is not None:
+        return leader.started == mark.leader_started
+    members = (pid for pid, process in processes.items() if process.group == mark.pgid)
+    return any(owners.get(pid) == command_id for pid in members)
+
+
+def _line(pid: int, processes: Mapping[int, Process]) -> Iterator[int]:
+    """A process and all its ancestors."""
+    while pid in processes:
+        yield pid
+        pid = processes[pid].parent

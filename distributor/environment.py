@@ -1,0 +1,21 @@
+"""What programs take from their environment without a setting: where they keep state, and what EXEC passes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+COMMAND_MARKER: Final = "DISTRIBUTOR_COMMAND_ID"
+ATTEMPT_MARKER: Final = "DISTRIBUTOR_ATTEMPT"
+"""Environment variables that say for what a process runs."""
+
+
+def state_folder() -> Path:
+    """Return our folder in the state directory of the XDG Base Directory Specification."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "distributor"
+
+
+def default_journal(agent_id: str) -> Path:
+    """Return where an agent keeps its journal unless it is set."""
+    return state_folder() / "agents" / f"{agent_id}.journal"
