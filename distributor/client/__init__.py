@@ -16,7 +16,7 @@ from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
 from distributor.model.json_value import JsonValue
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
 from distributor.wire.compression import Compression
@@ -25,6 +25,7 @@ __all__ = [
     "AgentInfo",
     "AgentPresence",
     "AgentStatus",
+    "CancelStage",
     "ClientOptions",
     "Command",
     "CommandClient",

@@ -32,6 +32,7 @@ from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
     AGENT_STATUS_TO_WIRE,
+    CANCEL_STAGE_FROM_WIRE,
     OFFLINE_FROM_WIRE,
     OFFLINE_TO_WIRE,
     STATUS_FROM_WIRE,
@@ -146,6 +147,7 @@ def _state(
         attempt=wire.attempt,
         receipts=_receipts(wire.receipts),
         cancel_ms=_ms(wire, "cancel_time"),
+        cancel_stage=CANCEL_STAGE_FROM_WIRE.get(wire.cancel_stage),
         reason=_reason(wire.reason),
         params_summary=summary,
         revision=wire.revision,

@@ -12,6 +12,7 @@ from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.pending_receipts import PendingReceipts, progress, progress_of
 from distributor.dispatch.ports import AttemptOutputLog, CommandStore
 from distributor.dispatch.wakeups import Wakeups
+from distributor.errors import DistributorError
 from distributor.model.agent_report import (
     Answers,
     LeaseRef,
@@ -24,10 +25,13 @@ from distributor.model.agent_report import (
 )
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
-from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Release
+from distributor.model.delivery import CancelProgress, Completion, CompletionOutcome, OutputPiece, Release
 from distributor.model.in_flight import InFlight
-from distributor.model.lifecycle import TERMINAL, CommandStatus
+from distributor.model.lifecycle import TERMINAL, CancelStage, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
+from distributor.observability.logging import get_logger
+
+logger = get_logger()
 
 MAX_OUTPUT_BYTES: Final = 2**53
 """Largest value that the store represents exactly."""
@@ -55,6 +59,7 @@ class AgentReports:
         self._retry_policy = retry_policy
         self._max_result_bytes = max_result_bytes
         self._random = random.Random()
+        self._noting: set[asyncio.Task[None]] = set()
 
     async def handle(self, session: AgentSession, report: Report, now: float) -> Answers:
         """Store all parts of a report in order; `now` in monotonic milliseconds.
@@ -74,6 +79,8 @@ class AgentReports:
         if report.refusals:
             await self._refused(session, report.refusals)
         outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
+        if report.stopping or report.survivors:
+            await self._store.cancel_stages(_cancel_progress(session, report))
         ended = report.completions or report.not_found
         results = await self._finish(session, report, rivals) if ended else []
         if session.more_waiting and session.credit > 0:
@@ -88,7 +95,8 @@ class AgentReports:
         leases = [LeaseRef(piece.command_id, piece.lease_id) for piece in pieces]
         for piece, lease in zip(pieces, leases, strict=True):
             # Only a started command has output. Without its Started, it could be taken for undelivered.
-            if session.output(*lease, piece.offset, len(piece.data)) and session.started(*lease, now):
+            holds = session.output(*lease, piece.offset, len(piece.data))
+            if session.started(*lease, now) if holds else session.is_given_up(*lease):
                 started[lease] = None
         # In the same exchange, ahead of the output: it must not show before its command is known to run.
         started.update(dict.fromkeys(self._receipts.take(session, leases)))
@@ -98,6 +106,20 @@ class AgentReports:
         finally:
             # Also if the append fails: what fails must be awaited, or asyncio warns.
             await progressing
+
+    def cancels_written(self, session: AgentSession, leases: Sequence[LeaseRef]) -> None:
+        """Note soon that these cancels were written to the session's stream."""
+        noting = asyncio.create_task(self._note_delivered(session.agent_id, leases), name="note cancels")
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _note_delivered(self, agent_id: str, leases: Sequence[LeaseRef]) -> None:
+        delivered = [CancelProgress(one.command_id, agent_id, one.lease_id, CancelStage.DELIVERED) for one in leases]
+        try:
+            await self._store.cancel_stages(delivered)
+        except DistributorError as error:
+            # Only what is shown of the cancel lags behind.
+            logger.debug("cannot note that cancels were delivered", agent_id=agent_id, error=str(error))
 
     async def settle(self, session: AgentSession) -> None:
         """Store everything noted of a session, whose stream has ended or is to be superseded.
@@ -146,16 +168,18 @@ class AgentReports:
         # Never immediately: the agent must see this result acknowledged before it receives the next run.
         attempt = item.attempt if item is not None else session.attempt(reported.lease.command_id)
         rerun_delay_ms = max(1, self._delay_ms(attempt)) if rerun else None
+        status, reason = _true_end(reported.status, reported)
         return Completion(
             reached,
-            reported.status,
-            _storable(reported.reason),
+            status,
+            _storable(reason),
             reported.exit_code,
             reported.data_json,
             _output_bytes(reported, item),
             rerun_delay_ms,
             ran=True,
             data_gzip=reported.data_gzip,
+            survived=bool(reported.survivors),
         )
 
     def _fault(self, reported: ReportedCompletion) -> Reason | None:
@@ -177,7 +201,8 @@ class AgentReports:
         releases, completions = [], []
         for lease, kind, reason in refusals:
             attempt, reached = session.attempt(lease.command_id), progress_of(session, lease)
-            if not session.refused(*lease):
+            given_up = session.is_given_up(*lease)
+            if not session.refused(*lease) and not given_up:
                 # Not in flight, or started: nothing takes back a started command.
                 continue
             self._receipts.take(session, [lease])
@@ -221,10 +246,10 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Le
     progressed: dict[LeaseRef, None] = {}
     # A start implies the receipt, and an agent that starts at once reports both together.
     for lease in report.received if report.received != report.started else ():
-        if session.received(lease.command_id, lease.lease_id, now):
+        if session.received(lease.command_id, lease.lease_id, now) or session.is_given_up(*lease):
             progressed[lease] = None
     for lease in report.started:
-        if session.started(lease.command_id, lease.lease_id, now):
+        if session.started(lease.command_id, lease.lease_id, now) or session.is_given_up(*lease):
             progressed[lease] = None
     return progressed
 
@@ -259,11 +284,33 @@ def _not_found(session: AgentSession, not_found: Sequence[LeaseRef]) -> list[Com
         reason = session.cancel_reason(*lease)
         if reason is not None:
             cancelled = _storable(Reason("cancelled", reason))
-            completions.append(Completion(progress_of(session, lease), CommandStatus.CANCELLED, cancelled))
+            reached = progress_of(session, lease)
+            completions.append(Completion(reached, CommandStatus.CANCELLED, cancelled, absent=True))
         elif session.holds(*lease):
             continue
         session.ended(*lease)
     return completions
+
+
+def _true_end(status: CommandStatus, reported: ReportedCompletion) -> tuple[CommandStatus, Reason]:
+    """The status and reason of a reported end. A command whose processes still run is not published as stopped."""
+    if not reported.survivors:
+        return status, reported.reason
+    if status in (CommandStatus.CANCELLED, CommandStatus.TIMEOUT):
+        return CommandStatus.FAILED, Reason("could_not_stop", f"still running: {reported.survivors}")
+    code, message = reported.reason
+    return status, Reason(code, f"{message}; still running: {reported.survivors}") if code else reported.reason
+
+
+def _cancel_progress(session: AgentSession, report: Report) -> list[CancelProgress]:
+    """What cancels found. An answer to no cancel has no effect."""
+    found = [(lease, CancelStage.STOPPING, "") for lease in report.stopping]
+    found += [(lease, CancelStage.COULD_NOT_STOP, f"still running: {names}") for lease, names in report.survivors]
+    return [
+        CancelProgress(lease.command_id, session.agent_id, lease.lease_id, stage, message[:MAX_REASON_MESSAGE])
+        for lease, stage, message in found
+        if session.cancel_reason(*lease) is not None
+    ]
 
 
 def _storable(reason: Reason) -> Reason:

@@ -284,7 +284,7 @@ class CommandDistributor:
         """Release undelivered commands. If this fails, the ack deadline requeues them."""
         await self._store.release(
             [
-                Release(item.command_id, claim.agent_id, claim.lease_id, 0, NOT_DELIVERED, counts=False)
+                Release(item.command_id, claim.agent_id, claim.lease_id, 0, NOT_DELIVERED, counts=False, unsent=True)
                 for claim in claims
                 for item in claim.commands
             ]

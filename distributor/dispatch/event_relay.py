@@ -212,26 +212,33 @@ class EventRelay:
                 # Also for our own: a release without delay should be claimed again at once.
                 if self._registry.get(change.agent_id) is not None:
                     self._wakeups.wake(change.agent_id, control=True)
+            case EventKind.UNCONFIRMED:
+                self._assignment_lost(change)
             case EventKind.CANCEL_REQUESTED:
                 agent = self._registry.get(change.agent_id)
                 if agent is not None:
                     agent.cancel(change.command_id, change.reason.message)
             case EventKind.FINISHED:
-                self._assignment_lost(change)
-                agent = self._registry.get(change.agent_id)
-                if agent is not None and agent.session.given_up:
-                    stop_given_up(agent, change.command_id, change.reason.message)
-                if ours and change.whole is not None:
-                    self._metrics.command_finished(change.whole.status, change.whole.receipts)
+                self._finished(change, ours)
             case _:
                 pass
+
+    def _finished(self, change: CommandChanged, ours: bool) -> None:
+        self._assignment_lost(change)
+        agent = self._registry.get(change.agent_id)
+        if agent is not None and agent.session.given_up:
+            stop_given_up(agent, change.command_id, change.reason.message)
+        if ours and change.whole is not None:
+            self._metrics.command_finished(change.whole.status, change.whole.receipts)
 
     def _queued(self, agent_id: str, command_type: str) -> None:
         if self._registry.get(agent_id) is not None:
             self._wakeups.wake(agent_id, control=command_type in CONTROL_TYPES)
 
     def _assignment_lost(self, change: CommandChanged) -> None:
-        """Remove a command from the session if a deadline ended or released it. If it ended, the agent must stop it.
+        """Remove a command from the session if a deadline ended or released it, or left it in doubt.
+
+        If it ended, the agent must stop it. In doubt, it takes no room: if the agent runs it, its heartbeats say so.
 
         Changes that the agent reported have left the session before they reach the store.
         """
@@ -242,10 +249,14 @@ class EventRelay:
         if item is None or change.revision <= item.revision:
             # An agent that attached again may have kept an attempt that had been taken away.
             return
+        cancel_reason = item.cancel_reason
         lease_id = agent.session.lost(change.command_id, change.attempt)
         if lease_id is not None:
             # A released command comes back to this agent. If it already runs it, it continues under the next lease.
             agent.withdraw(change.command_id, lease_id, change.reason.message, stop=change.status.terminal)
+            if cancel_reason is not None and not change.status.terminal:
+                # The answer to the cancel still counts.
+                agent.session.cancelling(change.command_id, cancel_reason)
             self._wakeups.wake(change.agent_id)
 
     def _agent_changed(self, change: AgentChanged) -> None:

@@ -10,5 +10,5 @@ def stop_given_up(agent: AttachedAgent, command_id: str, reason: str) -> None:
 
     Sessions remember only attempts of their own stream: attaching settles whatever an agent has from earlier ones.
     """
-    for lease_id in agent.session.given_up.pop(command_id, ()):
+    for lease_id in agent.session.settle_given_up(command_id):
         agent.withdraw(command_id, lease_id, reason, stop=True)

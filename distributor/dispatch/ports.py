@@ -12,7 +12,8 @@ call names what it is about, and the store compares:
   If `attach` has kept the attempt, they count under the same lease as before.
 - finish: the lease. The outcome of a requeued attempt counts until a later one has started; after an end it is stored
   as late.
-- `cancel` only marks an assigned command: reports on it still count. A release ends it as cancelled in either order.
+- `cancel` only marks an assigned command: reports on it still count. A release ends it as cancelled in either order,
+  unless its agent may run an earlier attempt.
 - enqueue: no caller knows the id of a command before its reply.
 """
 
@@ -24,6 +25,7 @@ from typing import Protocol
 from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.delivery import (
+    CancelProgress,
     Claim,
     ClaimRequest,
     Completion,
@@ -68,6 +70,9 @@ class CommandStore(Protocol):
 
     async def cancel(self, command_id: str, message: str) -> CommandState | None:
         """End a queued command, or request the end of an assigned one; None if unknown."""
+
+    async def cancel_stages(self, items: Sequence[CancelProgress]) -> list[bool]:
+        """Record how far cancels have got; False if no cancel is wanted under the lease, or the stage cannot follow."""
 
     async def due(self, delays_ms: Sequence[int]) -> tuple[int | None, list[DueCommand]]:
         """Act on passed deadlines; return ms until the next one (None: none set), and what was done.

@@ -98,7 +98,8 @@ class Reconciler:
                 self._wakeups.wake(agent.session.agent_id)
                 lost += 1
             elif state.cancel_ms and item.cancel_reason is None:
-                agent.cancel(command_id, state.reason.message)
+                requested = state.reason.code == "cancel_requested"
+                agent.cancel(command_id, state.reason.message if requested else "cancelled on request")
         if lost:
             logger.warning("commands no longer belonged to their agent", agent_id=agent.session.agent_id, commands=lost)
         return lost

@@ -65,6 +65,8 @@ class AgentHello(NamedTuple):
     held: tuple[HeldCommand, ...]
     accepts_gzip: bool = False
     """Whether it accepts compressed messages."""
+    journal_id: str = ""
+    """Names its durable record; empty if it keeps none."""
 
 
 class Attached(NamedTuple):

@@ -50,6 +50,8 @@ class ReportedCompletion(NamedTuple):
     output_bytes: int
     transient: bool
     fault: Reason | None = None
+    survivors: str = ""
+    """Names of the processes of the command that still run; empty if none do."""
     data_gzip: str = ""
     """`data_json` as gzip in base64, if it is to be stored like that."""
 
@@ -57,7 +59,8 @@ class ReportedCompletion(NamedTuple):
 class Report(NamedTuple):
     """The command reports in one agent message.
 
-    `not_found` lists commands that a cancel did not find, `stopping` those that it did; the latter change nothing.
+    `not_found` lists commands that a cancel did not find, `stopping` those that are being stopped, and `survivors`
+    those that could not be stopped, with the names of what still runs.
     """
 
     received: Sequence[LeaseRef] = ()
@@ -67,6 +70,7 @@ class Report(NamedTuple):
     completions: Sequence[ReportedCompletion] = ()
     not_found: Sequence[LeaseRef] = ()
     stopping: Sequence[LeaseRef] = ()
+    survivors: Sequence[tuple[LeaseRef, str]] = ()
 
 
 class ResultAnswer(NamedTuple):

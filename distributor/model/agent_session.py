@@ -29,6 +29,7 @@ class AgentSession:
     __slots__ = (
         "_ceiling",
         "_control",
+        "_given_up_reasons",
         "_reserved",
         "_reserved_control",
         "_stopping",
@@ -69,6 +70,8 @@ class AgentSession:
         """True if the store may have more control commands than the agent had room for."""
         self.given_up: dict[str, list[str]] = {}
         """Commands sent on this stream and taken back, with the leases under which the agent may still run them."""
+        self._given_up_reasons: dict[str, str] = {}
+        """The callers' reasons for cancelling commands in `given_up`."""
         self._ceiling = capacity
         self._control = 0
         """Number of control commands in flight."""
@@ -189,7 +192,7 @@ class AgentSession:
         item.acknowledge(int(now - item.claimed_at))
         if self.given_up:
             # The agent has it under this lease now.
-            self.given_up.pop(command_id, None)
+            self.settle_given_up(command_id)
         return True
 
     def started(self, command_id: str, lease_id: str, now: float) -> bool:
@@ -201,7 +204,7 @@ class AgentSession:
         if item.acknowledged is None:
             item.acknowledge(item.started)
             if self.given_up:
-                self.given_up.pop(command_id, None)
+                self.settle_given_up(command_id)
         return True
 
     def refused(self, command_id: str, lease_id: str) -> bool:
@@ -233,7 +236,12 @@ class AgentSession:
             item.output.acknowledge(offset)
 
     def cancelling(self, command_id: str, reason: str) -> str | None:
-        """A caller cancels the command. Return the lease to cancel, or None if it is not in flight."""
+        """A caller cancels the command. Return the lease to cancel, or None if it is not in flight.
+
+        The leases in `given_up` must be cancelled, too.
+        """
+        if command_id in self.given_up:
+            self._given_up_reasons[command_id] = reason
         item = self.in_flight.get(command_id)
         if item is None:
             return None
@@ -241,9 +249,11 @@ class AgentSession:
         return item.lease_id
 
     def cancel_reason(self, command_id: str, lease_id: str) -> str | None:
-        """The caller's reason for cancelling this lease; None if it is not in flight or not being cancelled."""
+        """The caller's reason for cancelling this lease; None if the agent cannot have it or it is not cancelled."""
         item = self.held(command_id, lease_id)
-        return item.cancel_reason if item is not None else None
+        if item is not None:
+            return item.cancel_reason
+        return self._given_up_reasons.get(command_id) if self.is_given_up(command_id, lease_id) else None
 
     def unacknowledged(self) -> list[tuple[str, str]]:
         """Commands that the agent has not acknowledged, as (command id, lease id)."""
@@ -262,6 +272,15 @@ class AgentSession:
     def gave_up(self, command_id: str, lease_id: str) -> None:
         """An attempt that was sent is to be repeated: until its command ends, the agent may run it under this lease."""
         self.given_up.setdefault(command_id, []).append(lease_id)
+
+    def is_given_up(self, command_id: str, lease_id: str) -> bool:
+        """Whether the agent may run an attempt under this lease that was given up."""
+        return bool(self.given_up) and lease_id in self.given_up.get(command_id, ())
+
+    def settle_given_up(self, command_id: str) -> list[str]:
+        """Forget and return the leases of attempts of this command that were given up."""
+        self._given_up_reasons.pop(command_id, None)
+        return self.given_up.pop(command_id, [])
 
     def stopping(self, command_id: str, lease_id: str) -> None:
         """The agent still runs a command that it lost: reserve its room until it ends or fewer are running."""
@@ -283,7 +302,7 @@ class AgentSession:
         if leases is not None and lease_id in leases:
             leases.remove(lease_id)
             if not leases:
-                del self.given_up[command_id]
+                self.settle_given_up(command_id)
 
     def _drop(self, command_id: str) -> None:
         item = self.in_flight.pop(command_id, None)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from distributor.model.agent import AgentPresence
 from distributor.model.json_value import JsonValue
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.lifecycle import CancelStage, CommandStatus
 
 AGENT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 COMMAND_ID_PATTERN: Final = re.compile(r"(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -65,7 +65,8 @@ class CommandState(NamedTuple):
     """The state of one command, as lists, events and watches carry it.
 
     `revision` counts the changes of the command, 1 when it is queued. It is the only order between two of its states:
-    a reader keeps the highest and drops the rest. `cancel_ms` is when a cancel was requested, 0 if never.
+    a reader keeps the highest and drops the rest. `cancel_ms` is when a cancel was requested, 0 if never, and
+    `cancel_stage` how far it has got.
     `params_summary` is one readable line of at most MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the
     command has not ended, `output_bytes` the amount of output received; both are None if not looked up.
     """
@@ -83,6 +84,7 @@ class CommandState(NamedTuple):
     revision: int = 1
     agent: AgentPresence | None = None
     output_bytes: int | None = None
+    cancel_stage: CancelStage | None = None
 
 
 class Command(NamedTuple):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from distributor.model.command import CommandResult, CommandState, Reason
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.lifecycle import CancelStage, CommandStatus
 
 
 class OutputStream(StrEnum):
@@ -67,7 +67,8 @@ class Progress(NamedTuple):
 class Completion(NamedTuple):
     """How a command ended on its agent. `rerun_delay_ms` is None unless it should run again.
 
-    `ran`: its handler ran, so this is the outcome even if the attempt was given up meanwhile.
+    `ran`: its handler ran, so this is the outcome even if the attempt was given up meanwhile. `absent`: the agent does
+    not have it, in answer to a cancel. `survived`: processes of it still run.
     `data_json` is raw JSON, empty if there is none. It is encoded once on arrival, where its size is checked, and
     stored unchanged, or else as `data_gzip`: gzip in base64.
     """
@@ -81,6 +82,8 @@ class Completion(NamedTuple):
     rerun_delay_ms: int | None = None
     ran: bool = False
     data_gzip: str = ""
+    absent: bool = False
+    survived: bool = False
 
 
 class CompletionOutcome(StrEnum):
@@ -92,13 +95,16 @@ class CompletionOutcome(StrEnum):
     UNKNOWN = "unknown"
     FOREIGN = "foreign"
     STALE = "stale"
+    OPEN = "open"
+    """Not found by a cancel, but its agent may run it under another lease."""
 
 
 class Release(NamedTuple):
     """A command that its agent did not start, to be requeued after a delay.
 
-    `counts`: whether this used up one of the limited delivery attempts. `refused`: the agent said that it will not
-    start it; otherwise it may have it, and its reports about this attempt still count.
+    `counts`: whether this used up one of the limited delivery attempts. `refused`: the agent said that
+    nothing of it runs. `unsent`: its stream never carried this attempt. Otherwise the agent may have it, and its
+    reports about this attempt still count.
     """
 
     command_id: str
@@ -108,6 +114,7 @@ class Release(NamedTuple):
     reason: Reason
     counts: bool = True
     refused: bool = False
+    unsent: bool = False
 
 
 NOT_DELIVERED: Final = Reason("not_delivered", "the connection ended before the agent had the command")
@@ -120,6 +127,16 @@ class DueCommand(NamedTuple):
     command_id: str
     agent_id: str
     status: CommandStatus
+
+
+class CancelProgress(NamedTuple):
+    """How far the cancel of a command has got under a lease; `message` names what still runs, for COULD_NOT_STOP."""
+
+    command_id: str
+    agent_id: str
+    lease_id: str
+    stage: CancelStage
+    message: str = ""
 
 
 class OutputPiece(NamedTuple):

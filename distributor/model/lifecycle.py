@@ -2,7 +2,8 @@
 
     queued ──claim──► assigned ──finish──► completed | failed | timeout | cancelled
       │ ▲               │
-      │ └── release ────┘   not acknowledged, refused as busy or stale, or worth another run
+      │ ├── release ────┘   not acknowledged, refused as busy or stale, or worth another run
+      │ └── doubt ────► assigned    to be ended, but an attempt that was given up may have started
       ├── settle ──► completed | failed | timeout | cancelled   the outcome of an attempt that was given up
       ├── outdate ─► failed         meant for an instance of its agent that is gone
       ├── cancel ──► cancelled
@@ -57,7 +58,11 @@ class Operation(StrEnum):
     OUTDATE = "outdate"
     """The agent instance that it was meant for is gone."""
     GIVE_UP = "give_up"
-    """No attempts remain, or a cancelled command is held by no agent."""
+    """No attempts remain, or a cancelled command was provably not started."""
+    DOUBT = "doubt"
+    """It is to end, but its agent may have started it and has not said so: it waits for the agent, or for its limit."""
+    LOSE = "lose"
+    """Its agent may have started it, and was not heard within the limit."""
     CANCEL = "cancel"
     """End it at once: no agent has it yet."""
     EXPIRE = "expire"
@@ -75,9 +80,45 @@ TRANSITIONS: Final[dict[Operation, dict[CommandStatus, frozenset[CommandStatus]]
     Operation.SETTLE: {_Q: TERMINAL | {_Q}, _A: TERMINAL | {_Q}},
     Operation.OUTDATE: {_Q: frozenset({CommandStatus.FAILED})},
     Operation.GIVE_UP: {_A: frozenset({CommandStatus.FAILED, CommandStatus.CANCELLED})},
+    Operation.DOUBT: {_Q: frozenset({_A}), _A: frozenset({_A})},
+    Operation.LOSE: {
+        _Q: frozenset({CommandStatus.TIMEOUT, CommandStatus.FAILED}),
+        _A: frozenset({CommandStatus.TIMEOUT, CommandStatus.FAILED}),
+    },
     Operation.CANCEL: {_Q: frozenset({CommandStatus.CANCELLED})},
     Operation.EXPIRE: {_Q: frozenset({CommandStatus.TIMEOUT})},
 }
+
+
+class CancelStage(StrEnum):
+    """How far a cancel has got. The values are stored in Valkey and displayed."""
+
+    REQUESTED = "requested"
+    """Stored; the agent has not got it yet."""
+    DELIVERED = "delivered"
+    """Written to the agent's stream."""
+    STOPPING = "stopping"
+    """The agent is stopping the command."""
+    COULD_NOT_STOP = "could_not_stop"
+    """The agent could not stop it; the reason names the processes that still run."""
+    UNCONFIRMED = "unconfirmed"
+    """Whether the command runs is not known, as its agent has not been heard."""
+    STOPPED = "stopped"
+    """Nothing of the command is running."""
+
+
+_ENDS: Final = frozenset({CancelStage.COULD_NOT_STOP, CancelStage.UNCONFIRMED, CancelStage.STOPPED})
+
+CANCEL_STAGES: Final[dict[CancelStage, frozenset[CancelStage]]] = {
+    CancelStage.REQUESTED: _ENDS | {CancelStage.DELIVERED, CancelStage.STOPPING},
+    CancelStage.DELIVERED: _ENDS | {CancelStage.STOPPING},
+    CancelStage.STOPPING: _ENDS,
+    CancelStage.COULD_NOT_STOP: frozenset({CancelStage.UNCONFIRMED, CancelStage.STOPPED}),
+    # An agent that is heard again gets the cancel again.
+    CancelStage.UNCONFIRMED: _ENDS | {CancelStage.REQUESTED, CancelStage.DELIVERED, CancelStage.STOPPING},
+    CancelStage.STOPPED: frozenset(),
+}
+"""Which stage may follow which, while the command has not ended."""
 
 
 def sources(operation: Operation) -> tuple[CommandStatus, ...]:

@@ -221,7 +221,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             await self._reports.settle(session)
             await self._store.release(
                 [
-                    Release(command_id, session.agent_id, lease_id, 0, NOT_DELIVERED, counts=False)
+                    Release(command_id, session.agent_id, lease_id, 0, NOT_DELIVERED, counts=False, unsent=True)
                     for command_id, lease_id in unstarted
                 ]
             )

@@ -36,6 +36,9 @@ _MAX_NAME: Final = 128
 _MAX_ID: Final = 64
 """Longer than any command id or lease id."""
 
+_MAX_SURVIVORS: Final = 20
+_FINDINGS: Final = (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN, pb.CANCEL_FINDING_COULD_NOT_STOP)
+
 _NO_REASON: Final = Reason()
 _PARTS: Final = ("received", "started", "refused", "output", "results", "cancel_reports")
 """The lists in a message."""
@@ -52,6 +55,8 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
     if not 1 <= len(hello.instance_id) <= _MAX_NAME:
         raise _invalid("hello.instance_id", f"hello.instance_id must have 1 to {_MAX_NAME} characters")
+    if len(hello.journal_id) > _MAX_NAME:
+        raise _invalid("hello.journal_id", f"hello.journal_id must have at most {_MAX_NAME} characters")
     if not 1 <= hello.capacity <= MAX_CAPACITY:
         raise _invalid("hello.capacity", f"hello.capacity must be 1 to {MAX_CAPACITY:,}, not {hello.capacity:,}")
     _check_types(hello)
@@ -68,6 +73,7 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
             *(_held(item, running=False) for item in hello.unacknowledged),
         ),
         accepts_gzip=hello.accepts_gzip,
+        journal_id=hello.journal_id,
     )
 
 
@@ -121,16 +127,29 @@ def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = ST
         if len(items) > MAX_ITEMS_PER_MESSAGE:
             raise ProtocolViolation(field, f"{field} has {len(items)} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
     # Most messages have one to three of these parts.
-    findings = [(item.finding, _cancelled(item)) for item in cancels] if cancels else ()
+    findings = [(item.finding, _cancelled(item), item) for item in cancels] if cancels else ()
     return Report(
         received=[_lease_ref("received", item) for item in received] if received else (),
         started=[_lease_ref("started", item) for item in started] if started else (),
         refusals=[_refusal(item) for item in refused] if refused else (),
         outputs=[_output(item, agent_id, at_rest) for item in outputs] if outputs else (),
         completions=[_completion(item, at_rest) for item in results] if results else (),
-        not_found=[lease for finding, lease in findings if finding == pb.CANCEL_FINDING_UNKNOWN] if findings else (),
-        stopping=[lease for finding, lease in findings if finding == pb.CANCEL_FINDING_STOPPING] if findings else (),
+        not_found=[lease for finding, lease, _ in findings if finding == pb.CANCEL_FINDING_UNKNOWN] if findings else (),
+        stopping=[lease for finding, lease, _ in findings if finding == pb.CANCEL_FINDING_STOPPING] if findings else (),
+        survivors=[
+            (lease, _survivors(item) or "processes that the agent does not name")
+            for finding, lease, item in findings
+            if finding == pb.CANCEL_FINDING_COULD_NOT_STOP
+        ]
+        if findings
+        else (),
     )
+
+
+def _survivors(item: pb.CancelReport | pb.Result) -> str:
+    """The processes that still run, readable: at most 20, each name on one line."""
+    found = [f"{one.pid} ({shown(one.name, _MAX_NAME)[1:-1]})" for one in item.survivors[:_MAX_SURVIVORS]]
+    return ", ".join(found)
 
 
 def _lease_ref(
@@ -145,7 +164,7 @@ def _lease_ref(
 
 
 def _cancelled(item: pb.CancelReport) -> LeaseRef:
-    if item.finding not in (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN):
+    if item.finding not in _FINDINGS:
         raise ProtocolViolation("cancel_reports.finding", f"cancel_reports.finding has no value {item.finding}")
     return _lease_ref("cancel_reports", item)
 
@@ -190,6 +209,7 @@ def _completion(item: pb.Result, at_rest: AtRestPacker) -> ReportedCompletion:
         item.output_bytes,
         item.transient,
         fault,
+        _survivors(item) if item.survivors else "",
         at_rest.result_data(data_json),
     )
 

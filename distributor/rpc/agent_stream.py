@@ -127,16 +127,21 @@ class AgentStream:
     def cancel(self, command_id: str, reason: str) -> None:
         """Cancel a command that the agent has, or as soon as it is sent."""
         lease_id = self.session.cancelling(command_id, reason)
+        leases = list(self.session.given_up.get(command_id, ()))
         if lease_id is not None:
-            self._outbox.cancel(command_id, lease_id, reason)
+            leases.append(lease_id)
+        for one in leases:
+            self._outbox.cancel(command_id, one, reason)
+        if leases:
             self._send()
         else:
             self._outbox.cancel_early(command_id, reason)
 
     def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
         """Do not send a command that the agent lost; with `stop`, cancel it if it was sent."""
-        was_sent = self._outbox.withdraw(command_id, lease_id, reason if stop else None)
-        if was_sent and not stop:
+        self._outbox.withdraw(command_id, lease_id, reason if stop else None)
+        if not stop:
+            # Even if it was not sent: only the agent's word settles what the store takes for given up.
             self.session.gave_up(command_id, lease_id)
         self._send()
 
@@ -298,11 +303,14 @@ class AgentStream:
                 if unreadable:
                     await self._give_up(unreadable)
                 if message is not None:
+                    cancels = [LeaseRef(one.command_id, one.lease_id) for one in message.cancels]
                     if sent and self.accepts_gzip:
                         message = await self._packer.pack(message, len(sent))
                     await self._context.write(message)
                     if sent:
                         self.session.sent(sent, monotonic_ms())
+                    if cancels:
+                        self._reports.cancels_written(self.session, cancels)
                     if self._written is not None:
                         self._written.set()
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:

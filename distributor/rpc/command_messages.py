@@ -18,6 +18,7 @@ from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
     AGENT_STATUS_TO_WIRE,
+    CANCEL_STAGE_TO_WIRE,
     STATUS_FROM_WIRE,
     STATUS_TO_WIRE,
     STREAM_TO_WIRE,
@@ -62,6 +63,8 @@ def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
         fill_time(receipts.finish_time, finished)
     if state.cancel_ms:
         fill_time(message.cancel_time, state.cancel_ms)
+    if state.cancel_stage is not None:
+        message.cancel_stage = CANCEL_STAGE_TO_WIRE[state.cancel_stage]
     if state.reason.code:
         _fill_reason(message.reason, state.reason)
 

@@ -12,6 +12,7 @@ from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
 from distributor.model.delivery import (
     NOT_DELIVERED,
+    CancelProgress,
     Claim,
     ClaimedCommand,
     ClaimRequest,
@@ -123,7 +124,15 @@ class ValkeyCommandStore:
         If this fails, the ack deadline requeues it. The delay keeps a failing Valkey from being claimed from at once.
         """
         releases = [
-            Release(item.command_id, claim.agent_id, claim.lease_id, UNCLAIM_DELAY_MS, NOT_DELIVERED, counts=False)
+            Release(
+                item.command_id,
+                claim.agent_id,
+                claim.lease_id,
+                UNCLAIM_DELAY_MS,
+                NOT_DELIVERED,
+                counts=False,
+                unsent=True,
+            )
             for claim in claims
             for item in claim.commands
         ]
@@ -151,13 +160,18 @@ class ValkeyCommandStore:
                 completion.output_bytes,
                 "" if completion.rerun_delay_ms is None else completion.rerun_delay_ms,
                 *_receipts(progress),
-                "1" if completion.ran else "",
+                _word(completion),
             )
         return arguments
 
     def _release_arguments(self, releases: list[Release]) -> list[Argument]:
         policy = self._policy
-        arguments: list[Argument] = [policy.delivery_attempts, policy.retention_ms, _RELEASE_SOURCES]
+        arguments: list[Argument] = [
+            policy.delivery_attempts,
+            policy.retention_ms,
+            policy.run_limit_slack_ms,
+            _RELEASE_SOURCES,
+        ]
         for item in releases:
             arguments += (
                 item.command_id,
@@ -167,7 +181,7 @@ class ValkeyCommandStore:
                 item.reason.code,
                 item.reason.message,
                 "1" if item.counts else "0",
-                "1" if item.refused else "0",
+                "refused" if item.refused else "unsent" if item.unsent else "",
             )
         return arguments
 
@@ -175,6 +189,13 @@ class ValkeyCommandStore:
         arguments: list[Argument] = [self._policy.retention_ms, _CANCEL_SOURCES, _FINISH_SOURCES, command_id, message]
         (row,) = await self._functions.call("cancel", arguments)
         return rows.command_state(command_id, rows.text_row(row)) if row else None
+
+    async def cancel_stages(self, items: Sequence[CancelProgress]) -> list[bool]:
+        arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]
+        for item in items:
+            arguments += item
+        reply = await self._functions.call("cancel_stage", arguments, len(items))
+        return [outcome == b"ok" for outcome in reply]
 
     async def due(
         self, delays_ms: Sequence[int], limit: int = MAX_ITEMS_PER_CALL
@@ -185,6 +206,7 @@ class ValkeyCommandStore:
             policy.delivery_attempts,
             policy.retention_ms,
             policy.offline_after_ms,
+            policy.run_limit_slack_ms,
             _EXPIRE_SOURCES,
             _RELEASE_SOURCES,
             *delays_ms,
@@ -260,6 +282,13 @@ _CANCEL_SOURCES: Final = _states(Operation.CANCEL)
 _EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
 _QUEUE_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in QueueOutcome}
 _COMPLETION_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in CompletionOutcome}
+
+
+def _word(completion: Completion) -> str:
+    """What the agent says of the handler."""
+    if completion.ran:
+        return "survived" if completion.survived else "ran"
+    return "absent" if completion.absent else "refused"
 
 
 def _receipts(item: Progress) -> tuple[Argument, Argument, Argument]:

@@ -22,12 +22,15 @@ from distributor.model.event import (
 )
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
+from distributor.store.rows import CANCEL_STAGES
 
 logger = get_logger()
 
 _KINDS: Final = {kind.value: kind for kind in EventKind}
 _STATUSES: Final = {status.value: status for status in CommandStatus}
-_TEXTS: Final = frozenset({"agent_id", "type", "status", "params_summary", "code", "message"})
+_TEXTS: Final = frozenset(
+    {"agent_id", "type", "status", "params_summary", "code", "message", "cancel_stage", "cancel_message"}
+)
 _NUMBERS: Final = frozenset({"revision", "priority", "attempt", "cancel_ms", "epoch", "end_offset", *Receipts._fields})
 _RECEIPTS: Final = frozenset(Receipts._fields)
 NO_REASON: Final = Reason()
@@ -164,6 +167,7 @@ def _command_changed(kind: EventKind, command_id: str, document: Mapping[str, An
     changes: dict[str, Any] = {"reason": reason} if "code" in document else {}
     if "cancel_ms" in document:
         changes["cancel_ms"] = document["cancel_ms"]
+        changes["cancel_stage"] = CANCEL_STAGES.get(document.get("cancel_stage", ""))
     return CommandChanged(kind, command_id, agent_id, revision, status, attempt, reason, None, receipts, changes)
 
 
@@ -188,4 +192,5 @@ def _whole(command_id: str, status: CommandStatus, reason: Reason, document: Map
         reason,
         get("params_summary", ""),
         document["revision"],
+        cancel_stage=CANCEL_STAGES.get(get("cancel_stage", "")),
     )

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from distributor.errors import DistributorError
 from distributor.model.event import Event, EventBatch
-from distributor.model.lifecycle import TRANSITIONS, CommandStatus
+from distributor.model.lifecycle import CANCEL_STAGES, TRANSITIONS, CancelStage, CommandStatus
 from distributor.observability.logging import get_logger
 from distributor.store import keys
 from distributor.store.durability import Durability
@@ -40,7 +40,7 @@ def library_source() -> tuple[str, str]:
     shared = (FOLDER / "_shared.lua").read_text()
     # One block per file, so that local names cannot clash.
     blocks = [f"do\n{entry.read_text()}\nend\n" for entry in files if entry.name != "_shared.lua"]
-    body = "\n".join([lua_prelude(), lua_transitions(), shared, *blocks])
+    body = "\n".join([lua_prelude(), lua_transitions(), lua_cancel_stages(), shared, *blocks])
     version = hashlib.sha256(body.encode()).hexdigest()[:8]
     return f"#!lua name=distributor_{version}\nlocal VERSION = '{version}'\n{body}", version
 
@@ -52,6 +52,15 @@ def lua_transitions() -> str:
         reached = {after for targets in TRANSITIONS.values() for after in targets.get(before, ())}
         lines.append(f"{before} = {{{', '.join(f'{after} = true' for after in CommandStatus if after in reached)}}}")
     return f"local TRANSITIONS = {{{', '.join(lines)}}}\n"
+
+
+def lua_cancel_stages() -> str:
+    """Lua source of the table of a cancel's stages: `CANCEL_STAGES[before][after]`."""
+    lines = [
+        f"{before} = {{{', '.join(f'{after} = true' for after in CancelStage if after in targets)}}}"
+        for before, targets in CANCEL_STAGES.items()
+    ]
+    return f"local CANCEL_STAGES = {{{', '.join(lines)}}}\n"
 
 
 def no_events(*_: Any) -> Sequence[Event]:

@@ -15,6 +15,7 @@ from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand
 from distributor.store.event_entries import NO_REASON
+from distributor.store.rows import CANCEL_STAGES
 
 _NO_LONGER_A_REASON: Final = {"reason": NO_REASON}
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -84,7 +85,7 @@ def finished_events(completions: Sequence[Completion], reply: Any) -> list[Comma
 
 
 def _finished(completion: Completion, now_ms: int, row: Sequence[bytes]) -> CommandChanged:
-    _, revision, command_type, priority, attempt, queued_us, *passed_ms, cancel_ms, params_summary = row
+    _, revision, command_type, priority, attempt, queued_us, *passed_ms, cancel_ms, params_summary, cancel_stage = row
     command_id, agent_id = completion.progress.command_id, completion.progress.agent_id
     reason = completion.reason if completion.reason.code else NO_REASON
     times_ms = [int(queued_us) // 1000, *[int(one) if one else 0 for one in passed_ms], now_ms]
@@ -100,6 +101,7 @@ def _finished(completion: Completion, now_ms: int, row: Sequence[bytes]) -> Comm
         reason,
         params_summary.decode(),
         int(revision),
+        cancel_stage=CANCEL_STAGES.get(cancel_stage.decode()) if cancel_stage else None,
     )
     return CommandChanged(
         EventKind.FINISHED, command_id, agent_id, state.revision, state.status, state.attempt, reason, state

@@ -81,6 +81,7 @@ ROW: Final = (
     "params_summary",
     "code",
     "message",
+    "cancel_stage",
 )
 """Fields of the status hash visible to callers, in the order of the rows that functions return."""
 
@@ -113,6 +114,10 @@ RARE: Final = (
     "output_base",
     "output_dropped",
     "given_up",
+    "given_up_by",
+    "doubt_until",
+    "cancel_message",
+    "cancel_stage",
     "instance_id",
 )
 """Fields that few commands have."""

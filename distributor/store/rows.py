@@ -9,13 +9,15 @@ from typing import Any, Final
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.store.stored_form import plain_data
 from distributor.wire.documents import milliseconds_of
 
 Row = Sequence[bytes | None]
 
 _STATUSES: Final = {status.value: status for status in CommandStatus}
+CANCEL_STAGES: Final = {stage.value: stage for stage in CancelStage}
+"""Stages as stored."""
 
 SESSION_FIELDS: Final = (
     "epoch",
@@ -45,6 +47,7 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         Reason(row[14], row[15]),
         row[13],
         int(row[12] or 0),
+        cancel_stage=CANCEL_STAGES.get(row[16]) if row[16] else None,
     )
 
 

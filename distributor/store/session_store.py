@@ -40,6 +40,7 @@ class ValkeySessionStore:
             policy.retention_ms,
             ",".join(sources(Operation.ADOPT)),
             ",".join(sources(Operation.RELEASE)),
+            hello.journal_id,
         ]
         for held in hello.held:
             arguments += (held.command_id, held.lease_id)

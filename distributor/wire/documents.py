@@ -50,6 +50,7 @@ def state_document(state: CommandState) -> Document:
         "reason": reason_document(state.reason),
         "receipts": receipts_document(state.receipts),
         "cancelTime": _time(state.cancel_ms),
+        "cancelStage": state.cancel_stage.value if state.cancel_stage is not None else None,
         "agentKnown": agent.known if agent is not None else None,
         "agentAwaySince": _time(agent.away_since_ms) if agent is not None else None,
         "outputBytes": state.output_bytes,

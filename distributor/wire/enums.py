@@ -11,7 +11,7 @@ from distributor.model.agent import AgentStatus
 from distributor.model.agent_report import RefusalKind
 from distributor.model.command import OfflinePolicy
 from distributor.model.delivery import OutputStream
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.v1 import agent_gateway_pb2, command_pb2, command_service_pb2
 
 STATUS_TO_WIRE: Final = {
@@ -23,6 +23,16 @@ STATUS_TO_WIRE: Final = {
     CommandStatus.CANCELLED: command_pb2.COMMAND_STATUS_CANCELLED,
 }
 STATUS_FROM_WIRE: Final = {number: status for status, number in STATUS_TO_WIRE.items()}
+
+CANCEL_STAGE_TO_WIRE: Final = {
+    CancelStage.REQUESTED: command_pb2.CANCEL_STAGE_REQUESTED,
+    CancelStage.DELIVERED: command_pb2.CANCEL_STAGE_DELIVERED,
+    CancelStage.STOPPING: command_pb2.CANCEL_STAGE_STOPPING,
+    CancelStage.COULD_NOT_STOP: command_pb2.CANCEL_STAGE_COULD_NOT_STOP,
+    CancelStage.UNCONFIRMED: command_pb2.CANCEL_STAGE_UNCONFIRMED,
+    CancelStage.STOPPED: command_pb2.CANCEL_STAGE_STOPPED,
+}
+CANCEL_STAGE_FROM_WIRE: Final = {number: stage for stage, number in CANCEL_STAGE_TO_WIRE.items()}
 
 AGENT_STATUS_TO_WIRE: Final = {
     AgentStatus.ONLINE: command_service_pb2.AGENT_STATUS_ONLINE,

@@ -24,7 +24,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "heartbeat_interval": "test_start_within_and_heartbeat_interval_are_what_agents_go_by",
         "start_within": "test_start_within_and_heartbeat_interval_are_what_agents_go_by",
         "offline_after": "test_a_silent_agent_is_taken_for_gone",
-        "ack_deadline": "test_a_command_that_is_not_acknowledged_is_given_out_again_and_fails_in_the_end",
+        "ack_deadline": "test_a_command_that_is_not_acknowledged_is_given_out_again_and_then_in_doubt",
         "delivery_attempts": "test_a_run_whose_result_was_stored_but_not_acknowledged_is_counted_once",
         "retry_first": "test_when_delivery_is_tried_again",
         "retry_most": "test_when_delivery_is_tried_again",

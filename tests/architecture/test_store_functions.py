@@ -12,8 +12,8 @@ import pytest
 
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import Reason
-from distributor.model.delivery import ClaimRequest, Completion, OutputPiece, Progress, Release
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.delivery import CancelProgress, ClaimRequest, Completion, OutputPiece, Progress, Release
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store.command_reader import ValkeyCommandReader
@@ -91,6 +91,9 @@ async def call_of(name: str, items: int) -> Recorded:
         "finish": lambda: store.finish([Completion(PROGRESS, CommandStatus.FAILED)] * items),
         "release": lambda: store.release([Release("id", "agent", "lease", 0, Reason())] * items),
         "cancel": lambda: store.cancel("id", ""),
+        "cancel_stage": lambda: store.cancel_stages(
+            [CancelProgress("id", "agent", "lease", CancelStage.STOPPING)] * items
+        ),
         "due": lambda: store.due([1] * items),
         "forget": lambda: store.forget(""),
         "attach": lambda: sessions.attach(

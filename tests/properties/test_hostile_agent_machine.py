@@ -118,6 +118,9 @@ class HostileMachine(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         command = self.command(number)
         self.settle()
+        if self.store.may_be_doubted(command):
+            # Left to the machine of the store alone.
+            return
         is_news = command.status is CommandStatus.ASSIGNED and not command.cancel_requested
         self.store.cancel(command)
         self.run(self.commands.cancel(command.command_id, reason_of(command.command_id)))
@@ -131,9 +134,9 @@ class HostileMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5))
     def pass_deadline(self, number: int) -> None:
         command = self.command(number)
-        if command.status.terminal:
-            return
         self.settle()
+        if command.status.terminal or self.store.may_be_doubted(command):
+            return
         self.store.pass_deadline(command)
         self.run(self.world.pass_deadline(command.command_id))
         self.run(self.commands.due([LATER_MS] * ATTEMPTS))

@@ -119,6 +119,9 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.run(self.world.pass_deadline(command.command_id))
         _, done = self.run(self.store.due([LATER_MS] * POLICY.delivery_attempts))
         assert done == [(command.command_id, command.agent_id, command.status)]
+        if not command.status.terminal:
+            # It is not to expire now, should it go on.
+            self.run(self.world.set_field(command.command_id, "expires_ms", 10**15))
 
     @precondition(lambda self: any(command.delayed for command in self.model.commands.values()))
     @rule(number=COMMANDS)
@@ -145,7 +148,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """
         held = {(c.command_id, c.lease_id) for c in (self.command(number) for number in kept)}
         if unacknowledged:
-            held |= {(c.command_id, c.counted_lease) for c in self.model.commands.values() if c.counted_lease}
+            held |= {(c.command_id, lease) for c in self.model.commands.values() for lease in c.counted_lease.split()}
             held |= {(c.command_id, lease_id) for c in self.model.commands.values() for lease_id in c.given_up}
         items = tuple(itertools.starmap(HeldCommand, sorted(held)))
         expected, counted = self.model.attach(agent_id, sorted(held))
@@ -206,17 +209,66 @@ class LifecycleMachine(RuleBasedStateMachine):
     def report_a_counted_run_again(self, number: int) -> None:
         counted = [command for command in self.model.commands.values() if command.counted_lease]
         command = counted[number % len(counted)]
-        reported = (command.agent_id, command.counted_lease)
+        leases = command.counted_lease.split()
+        reported = (command.agent_id, leases[number % len(leases)])
         expected = self.model.finish(command, reported, CommandStatus.FAILED, again=True, ran=True)
         report = completion(command.command_id, CommandStatus.FAILED, *reported, rerun_delay_ms=LATER_MS, ran=True)
         assert self.run(self.store.finish([report])) == [expected]
 
-    @rule(number=COMMANDS, wrong=WRONG, delayed=st.booleans(), counts=st.booleans(), refused=st.booleans())
-    def release(self, number: int, wrong: str, delayed: bool, counts: bool, refused: bool) -> None:
+    @rule(
+        number=COMMANDS,
+        wrong=WRONG,
+        delayed=st.booleans(),
+        counts=st.booleans(),
+        word=st.sampled_from(["refused", "unsent", ""]),
+    )
+    def release(self, number: int, wrong: str, delayed: bool, counts: bool, word: str) -> None:
         command, agent_id, lease_id = self.reporting(number, wrong)
-        expected = self.model.release(command, (agent_id, lease_id), delayed, counts, refused)
+        self.say_that_it_is_not_taken(command, (agent_id, lease_id), delayed, counts, word)
+
+    @precondition(lambda self: any(command.doubt for command in self.model.commands.values()))
+    @rule(number=COMMANDS, lease=st.integers(0, 3), heard=st.sampled_from(["absent", "refused", "received", "started"]))
+    def hear_of_one_in_doubt(self, number: int, lease: int, heard: str) -> None:
+        """Under one of the leases that its agent may have."""
+        doubtful = [command for command in self.model.commands.values() if command.doubt]
+        command = doubtful[number % len(doubtful)]
+        leases = list(command.given_up) or [command.lease_id]
+        lease_id = leases[lease % len(leases)]
+        if heard == "absent":
+            self.report_that_it_is_absent(command, lease_id)
+        elif heard == "refused":
+            self.say_that_it_is_not_taken(command, (command.agent_id, lease_id), True, True, "refused")
+        else:
+            expected = self.model.progress(command, command.agent_id, lease_id, heard == "started")
+            report = Progress(command.command_id, command.agent_id, lease_id, 1, 2, 3 if heard == "started" else None)
+            assert self.run(self.store.progress([report])) == [expected]
+
+    @rule(number=COMMANDS)
+    def not_found(self, number: int) -> None:
+        command = self.command(number)
+        self.report_that_it_is_absent(command, command.lease_id)
+
+    def report_that_it_is_absent(self, command: ModelCommand, lease_id: str) -> None:
+        expected = self.model.not_found(command, command.agent_id, lease_id)
+        report = completion(command.command_id, CommandStatus.CANCELLED, command.agent_id, lease_id, absent=True)
+        assert self.run(
+            self.store.finish([report._replace(progress=report.progress._replace(started_after_ms=None))])
+        ) == [expected]
+
+    def say_that_it_is_not_taken(
+        self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool, word: str
+    ) -> None:
+        expected = self.model.release(command, held_by, delayed, counts, word)
         delay_ms = LATER_MS if delayed else 0
-        item = Release(command.command_id, agent_id, lease_id, delay_ms, Reason("busy"), counts, refused)
+        item = Release(
+            command.command_id,
+            *held_by,
+            delay_ms,
+            Reason("busy"),
+            counts,
+            refused=word == "refused",
+            unsent=word == "unsent",
+        )
         assert self.run(self.store.release([item])) == [expected]
 
     @rule(
@@ -276,6 +328,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert (fields["status"], fields["attempt"]) == (command.status, str(command.attempt))
         assert (fields.get("cancel_ms", "") != "") == command.cancel_requested
         assert fields.get("output_bytes", "0") == str(command.output_bytes)
+        assert (fields.get("code") == "unconfirmed") == command.doubt
         assert (fields.get("runs", "0"), fields.get("counted_lease", "")) == (str(command.runs), command.counted_lease)
         assert not expires
         _, kept, expires = dump.pop(keys.AGENT_COMMAND.format(command_id=command_id, agent_id=command.agent_id))

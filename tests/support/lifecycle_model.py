@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from distributor.model.delivery import CompletionOutcome, OutputRefusal
 from distributor.model.lifecycle import CommandStatus
 
+NOTHING_RUNS = -1
+"""Before every epoch: the agent has said that it runs none of the attempts that were given up."""
 QUEUED, ASSIGNED = CommandStatus.QUEUED, CommandStatus.ASSIGNED
 
 
@@ -34,6 +36,10 @@ class ModelCommand:
     output_base: int = 0
     given_up: dict[str, int] = field(default_factory=dict)
     """Leases of attempts that were given up, and where the output of each began."""
+    given_up_epoch: int = 0
+    """The epoch of the session under which they were."""
+    doubt: bool = False
+    """It is to end, but its agent may run it: assigned until the agent is heard."""
 
     @property
     def ready(self) -> bool:
@@ -48,8 +54,23 @@ class ModelCommand:
         """Whether this lease is that of an attempt that was given up, while none has been started since."""
         return not self.status.terminal and not self.started and lease_id in self.given_up
 
+    def is_counted(self, lease_id: str) -> bool:
+        """Whether the run under this lease is counted: under that of its report, and under that of the time."""
+        return bool(lease_id) and lease_id in self.counted_lease.split()
+
+    def goes_on_under(self, lease_id: str) -> None:
+        """The agent has it under this lease."""
+        if lease_id != self.lease_id:
+            self.lease_id, self.output_base = lease_id, self.given_up[lease_id]
+        self.doubt = False
+
+    def in_doubt(self) -> None:
+        """It waits for its agent."""
+        self.status, self.doubt, self.delayed = ASSIGNED, True, False
+
     def back_to_queue(self, delayed: bool) -> None:
         """Another attempt is to be made."""
+        self.doubt = False
         self.status, self.delayed = QUEUED, delayed
         self.acknowledged = self.started = False
 
@@ -88,8 +109,10 @@ class LifecycleModel:
 
     def progress(self, command: ModelCommand, agent_id: str, lease_id: str, started: bool) -> bool:
         """The agent has it, or has started it."""
-        if not command.held_by(agent_id, lease_id):
+        heard = command.doubt and command.agent_id == agent_id and command.earlier(lease_id)
+        if not command.held_by(agent_id, lease_id) and not heard:
             return False
+        command.goes_on_under(lease_id)
         command.acknowledged = True
         command.started |= started
         return True
@@ -103,7 +126,7 @@ class LifecycleModel:
             return CompletionOutcome.FOREIGN
         if command.status.terminal:
             return CompletionOutcome.LATE
-        if lease_id and lease_id == command.counted_lease:
+        if command.is_counted(lease_id):
             # The same report once more, as its acknowledgement was lost, but not after the next run has started.
             return CompletionOutcome.RUN_AGAIN if again and not command.started else CompletionOutcome.STALE
         if not command.held_by(agent_id, lease_id):
@@ -111,51 +134,92 @@ class LifecycleModel:
                 return CompletionOutcome.STALE
             command.output_base = command.given_up[lease_id]
         if again and command.runs + 1 < command.max_runs and not command.cancel_requested:
-            command.runs, command.counted_lease = command.runs + 1, lease_id
+            command.runs += 1
+            command.counted_lease = " ".join(dict.fromkeys((lease_id, command.lease_id)))
+            command.given_up_epoch = NOTHING_RUNS
             command.back_to_queue(delayed=True)
             return CompletionOutcome.RUN_AGAIN
-        command.status = status
+        command.status, command.doubt = status, False
         return CompletionOutcome.STORED
 
+    def not_found(self, command: ModelCommand, agent_id: str, lease_id: str) -> CompletionOutcome:
+        """A cancel did not find it under this lease."""
+        if command.agent_id != agent_id:
+            return CompletionOutcome.FOREIGN
+        if command.status.terminal:
+            return CompletionOutcome.LATE
+        known = command.given_up.pop(lease_id, None) is not None
+        current = command.held_by(agent_id, lease_id)
+        if not command.cancel_requested or not (current or (command.doubt and known)):
+            return CompletionOutcome.STALE
+        if not command.acknowledged and self.may_run(command):
+            command.in_doubt()
+            return CompletionOutcome.OPEN
+        command.status, command.doubt = CommandStatus.CANCELLED, False
+        return CompletionOutcome.STORED
+
+    def may_run(self, command: ModelCommand) -> bool:
+        """Whether an attempt that was given up may have started: its agent has not attached since."""
+        return bool(command.given_up) and self.epochs[command.agent_id] <= command.given_up_epoch
+
+    def may_be_doubted(self, command: ModelCommand) -> bool:
+        """Whether a cancel, or a deadline that passes, may leave it in doubt."""
+        if command.status is QUEUED:
+            return self.may_run(command)
+        return not command.acknowledged and (
+            command.cancel_requested or self.may_run(command) or self._exhausted(command)
+        )
+
+    def _exhausted(self, command: ModelCommand) -> bool:
+        return command.attempt - command.runs - command.uncounted >= self.delivery_attempts
+
     def release(
-        self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool, refused: bool = False
+        self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool, word: str = ""
     ) -> CommandStatus | None:
-        """The agent did not take it; it may have it, unless it has `refused` it."""
-        if command.started or not command.held_by(*held_by):
+        """The agent did not take it. `word` says whether it may have it, as in Release."""
+        if command.started or (command.acknowledged and word != "refused"):
             return None
+        agent_id, lease_id = held_by
+        if not command.held_by(*held_by):
+            if command.agent_id != agent_id or not command.doubt or lease_id not in command.given_up:
+                return None
+            del command.given_up[lease_id]
         command.uncounted += not counts
-        self._release_or_give_up(command, delayed, refused)
+        self._release_or_give_up(command, delayed, word)
         return command.status
 
     def cancel(self, command: ModelCommand) -> None:
         """A caller does not want it any more."""
+        if command.status.terminal:
+            return
+        command.cancel_requested = True
         if command.status is QUEUED:
-            command.status, command.cancel_requested = CommandStatus.CANCELLED, True
-        elif command.status is ASSIGNED:
-            command.cancel_requested = True
+            if self.may_run(command):
+                command.in_doubt()
+            else:
+                command.status = CommandStatus.CANCELLED
 
     def pass_deadline(self, command: ModelCommand) -> None:
         """It waited or ran too long, or was not acknowledged in time."""
-        if command.status is QUEUED or command.acknowledged:
-            command.status = CommandStatus.TIMEOUT
+        if command.status is QUEUED and self.may_run(command):
+            command.in_doubt()
+        elif command.status is QUEUED or command.acknowledged or command.doubt:
+            command.status, command.doubt = CommandStatus.TIMEOUT, False
         else:
             self._release_or_give_up(command, delayed=True)
 
     def attach(self, agent_id: str, held: Sequence[tuple[str, str]]) -> tuple[set[str], set[str]]:
         """A session opens; the ids of the held commands that go on, and of those whose run is counted already."""
-        self.epochs[agent_id] = self.epochs.get(agent_id, 0) + 1
-        self.connected[agent_id] = self.epochs[agent_id]
         adopted: set[str] = set()
         counted: set[str] = set()
         for command_id, lease_id in held:
             command = self.commands[command_id]
             if command.agent_id != agent_id or command.status.terminal or command.attempt == 0:
                 continue
-            if lease_id and lease_id == command.counted_lease:
+            if command.is_counted(lease_id):
                 counted.add(command_id)
             elif command_id not in adopted and (lease_id == command.lease_id or command.earlier(lease_id)):
-                if lease_id != command.lease_id:
-                    command.lease_id, command.output_base = lease_id, command.given_up[lease_id]
+                command.goes_on_under(lease_id)
                 command.status, command.delayed, command.acknowledged = ASSIGNED, False, True
                 adopted.add(command_id)
         for command in self.of(agent_id):
@@ -164,7 +228,9 @@ class LifecycleModel:
             if command.status is ASSIGNED and command.acknowledged:
                 command.status = CommandStatus.FAILED
             elif command.status is ASSIGNED:
-                self._release_or_give_up(command, delayed=False)
+                self._release_or_give_up(command, delayed=False, word="absent")
+        self.epochs[agent_id] = self.epochs.get(agent_id, 0) + 1
+        self.connected[agent_id] = self.epochs[agent_id]
         return adopted, counted
 
     def detach(self, agent_id: str, epoch: int) -> bool:
@@ -197,15 +263,23 @@ class LifecycleModel:
     def _output_counts(self, command: ModelCommand, lease_id: str) -> bool:
         """Whether output of an attempt that was given up is kept: its run is not over, and no other has begun."""
         begun = command.status is ASSIGNED and command.output_bytes > command.output_base
-        return command.earlier(lease_id) and lease_id != command.counted_lease and not begun
+        return command.earlier(lease_id) and not command.is_counted(lease_id) and not begun
 
-    def _release_or_give_up(self, command: ModelCommand, delayed: bool, refused: bool = False) -> None:
-        if command.cancel_requested:
-            command.status = CommandStatus.CANCELLED
-        elif command.attempt - command.runs - command.uncounted >= self.delivery_attempts:
-            command.status = CommandStatus.FAILED
+    def _release_or_give_up(self, command: ModelCommand, delayed: bool, word: str = "") -> None:
+        if word == "refused":
+            command.given_up_epoch = NOTHING_RUNS
+        elif word != "unsent":
+            if not self.may_run(command):
+                command.given_up.clear()
+            command.given_up.pop(command.lease_id, None)
+            command.given_up[command.lease_id] = command.output_base
+            command.given_up_epoch = self.epochs[command.agent_id]
+        exhausted = self._exhausted(command)
+        if (command.cancel_requested or exhausted) and word != "absent" and self.may_run(command):
+            command.in_doubt()
+        elif command.cancel_requested:
+            command.status, command.doubt = CommandStatus.CANCELLED, False
+        elif exhausted:
+            command.status, command.doubt = CommandStatus.FAILED, False
         else:
-            if not refused:
-                command.given_up.pop(command.lease_id, None)
-                command.given_up[command.lease_id] = command.output_base
             command.back_to_queue(delayed)

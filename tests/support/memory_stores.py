@@ -16,6 +16,7 @@ from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.delivery import (
+    CancelProgress,
     Claim,
     ClaimedCommand,
     ClaimRequest,
@@ -77,6 +78,7 @@ class MemoryStore:
         self.claims: list[ClaimRequest] = []
         self.released: list[Release] = []
         self.progressed: list[Progress] = []
+        self.cancel_progress: list[CancelProgress] = []
         self.completions: list[Completion] = []
         self.outcomes: dict[str, CompletionOutcome] = {}
         """What becomes of a completion, by command id; STORED where not said."""
@@ -145,6 +147,11 @@ class MemoryStore:
     async def cancel(self, command_id: str, message: str) -> CommandState | None:
         self._check()
         return None
+
+    async def cancel_stages(self, items: Sequence[CancelProgress]) -> list[bool]:
+        self._check()
+        self.cancel_progress += items
+        return [True] * len(items)
 
     async def due(self, delays_ms: Sequence[int]) -> tuple[int | None, list[DueCommand]]:
         self._check()

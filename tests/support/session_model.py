@@ -106,7 +106,11 @@ class SessionModel:
         for command_id, flight in self.flights.items():
             if not flight.received:
                 self.store.release(
-                    self.store.commands[command_id], (self.agent_id, flight.lease_id), delayed=False, counts=False
+                    self.store.commands[command_id],
+                    (self.agent_id, flight.lease_id),
+                    delayed=False,
+                    counts=False,
+                    word="unsent",
                 )
 
     def leave(self) -> None:
@@ -178,7 +182,7 @@ class SessionModel:
         self._drop(one.lease)
         command, held_by = self._command(one.lease), (self.agent_id, one.lease.lease_id)
         if one.how in RETRYABLE:
-            self.store.release(command, held_by, delayed=True, counts=one.how != "busy", refused=True)
+            self.store.release(command, held_by, delayed=True, counts=one.how != "busy", word="refused")
         else:
             status = CommandStatus.TIMEOUT if one.how == "expired" else CommandStatus.FAILED
             assert self.store.finish(command, held_by, status, again=False, ran=False) is CompletionOutcome.STORED
@@ -255,5 +259,4 @@ class SessionModel:
         flight = self._flight(one.lease)
         if flight is not None and flight.cancelled:
             self._drop(one.lease)
-            held_by = (self.agent_id, one.lease.lease_id)
-            self.store.finish(self._command(one.lease), held_by, CommandStatus.CANCELLED, again=False, ran=False)
+            self.store.not_found(self._command(one.lease), self.agent_id, one.lease.lease_id)

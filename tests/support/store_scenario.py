@@ -13,15 +13,15 @@ from typing import Any, Final
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.command import OfflinePolicy, Reason
 from distributor.model.control import PING, STOP
-from distributor.model.delivery import ClaimRequest, Completion, OutputPiece, Progress, Release
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.delivery import CancelProgress, ClaimRequest, Completion, OutputPiece, Progress, Release
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store.policy import StorePolicy
 from tests.support.store_world import StoreWorld
 
 AGENT: Final = "press-7"
-COMMANDS: Final = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "p1", "s1")
+COMMANDS: Final = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "p1", "s1", "d1")
 """All that are queued."""
 POLICY: Final = StorePolicy(ack_deadline_ms=0)
 """Ack deadlines pass at once; the steps say when a server acts on them."""
@@ -108,6 +108,15 @@ STEPS: Final[dict[str, Step]] = {
     ),
     "read the output of c1": lambda world: world.output.read("c1", 0, 100),
     "request the cancel of c1": lambda world: world.store.cancel("c1", 'no "longer"\twanted'),
+    "note that the cancel of c1 was sent": lambda world: world.store.cancel_stages(
+        [
+            CancelProgress("c1", AGENT, "lease2", CancelStage.DELIVERED),
+            CancelProgress("c2", AGENT, "lease1", CancelStage.DELIVERED),
+        ]
+    ),
+    "note that c1 could not be stopped": lambda world: world.store.cancel_stages(
+        [CancelProgress("c1", AGENT, "lease2", CancelStage.COULD_NOT_STOP, "still running: 12 (sleep)")]
+    ),
     "look at running commands": lambda world: _look(world, "c1", "c2"),
     "detach": lambda world: world.sessions.detach([(AGENT, 2)]),
     "look at an absent agent": _look_at_agents,
@@ -177,6 +186,13 @@ STEPS: Final[dict[str, Step]] = {
         [Progress("c8", AGENT, "lease7", 1, 2)]
     ),
     "overrun c8": lambda world: world.store.due([0]),
+    "queue d1": lambda world: world.store.enqueue([new("d1")]),
+    "claim d1": lambda world: _claim(world, 4, "lease7a"),
+    "cancel d1": lambda world: world.store.cancel("d1", "not wanted"),
+    "leave d1 in doubt": lambda world: world.store.due([0]),
+    "learn that the agent does not have d1": lambda world: world.store.finish(
+        [Completion(Progress("d1", AGENT, "lease7a"), CommandStatus.CANCELLED, Reason("cancelled", "so"), absent=True)]
+    ),
     "queue s1 for the present instance": lambda world: world.store.enqueue([new("s1", STOP)]),
     "detach again": lambda world: world.sessions.detach([(AGENT, 4)]),
     "attach another instance": lambda world: _attach(world, "another"),

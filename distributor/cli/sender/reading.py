@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
 from distributor.cli.sender.screen import Screen
-from distributor.client import Command, CommandClient, CommandFilter, CommandResult, CommandState, CommandStatus
+from distributor.client import (
+    CancelStage,
+    Command,
+    CommandClient,
+    CommandFilter,
+    CommandResult,
+    CommandState,
+    CommandStatus,
+)
 from distributor.errors import DistributorError, Unavailable
 from distributor.wire.documents import agent_document, command_document, result_document, state_document
 from distributor.wire.limits import MAX_PAGE
@@ -136,6 +144,8 @@ def _show(screen: Screen, form: dict[str, Any], text: str) -> None:
 
 
 def _cancel_text(state: CommandState) -> str:
+    if state.cancel_stage is CancelStage.UNCONFIRMED:
+        return "may be running: its agent has not acknowledged it and will be asked to stop it"
     if state.status is CommandStatus.ASSIGNED:
         return "is being stopped by its agent"
     if state.status is CommandStatus.CANCELLED:

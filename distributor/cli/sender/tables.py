@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import fit_table, format_table
@@ -11,6 +12,7 @@ from distributor.cli.sender.json_text import json_line
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     AgentInfo,
+    CancelStage,
     Command,
     CommandResult,
     CommandState,
@@ -150,10 +152,25 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("leftovers", leftovers_text(result) if result else ""),
-        ("cancel", f"requested at {_time(state.cancel_ms)}" if state.cancel_ms else ""),
+        ("cancel", _cancel_text(state)),
         ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),
     ]
     return _labelled(lines) + "\n" + timeline(state.receipts)
+
+
+_CANCEL_TEXTS: Final = {
+    None: "",
+    CancelStage.REQUESTED: "; not sent to the agent yet",
+    CancelStage.DELIVERED: "; sent to the agent",
+    CancelStage.STOPPING: "; the agent is stopping it",
+    CancelStage.COULD_NOT_STOP: "; the agent could not stop it",
+    CancelStage.UNCONFIRMED: "; whether it runs is not known",
+    CancelStage.STOPPED: "; nothing of it runs",
+}
+
+
+def _cancel_text(state: CommandState) -> str:
+    return f"requested at {_time(state.cancel_ms)}{_CANCEL_TEXTS[state.cancel_stage]}" if state.cancel_ms else ""
 
 
 def timeline(receipts: Receipts) -> str:

@@ -9,7 +9,7 @@
  * @typedef {{commandId: string, agentId: string, type: string, paramsSummary: string, priority: number,
  *   status: Status, state: State, revision: number, attempt: number, reason: Reason,
  *   receipts: Partial<Record<Stage, number>>,
- *   cancelRequested?: number, agentAwaySince?: number, exitCode?: number}} Command
+ *   cancelRequested?: number, cancelStage?: string, agentAwaySince?: number, exitCode?: number}} Command
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
  *   reason: Reason, exitCode?: number, data: unknown, outputBytes: number, outputDroppedBytes: number,
  *   finished: number}} Result
@@ -75,7 +75,7 @@ export function commandOf(document) {
     reason: reasonOf(document),
     receipts,
     ...(document.agentAwaySince && { agentAwaySince: ms(document.agentAwaySince) }),
-    ...(document.cancelTime && { cancelRequested: ms(document.cancelTime) }),
+    ...(document.cancelTime && { cancelRequested: ms(document.cancelTime), cancelStage: document.cancelStage }),
     ...(document.exitCode !== null && { exitCode: document.exitCode }),
   };
 }

@@ -187,11 +187,16 @@ local function receipt_members(fields)
     .. ',"started_ms":' .. or_zero(fields[F_STARTED_MS])
 end
 
+local function cancel_members(fields)
+  if fields[F_CANCEL_MS] == '' then return '' end
+  return ',"cancel_ms":' .. fields[F_CANCEL_MS] .. ',"cancel_stage":"' .. fields[F_CANCEL_STAGE] .. '"'
+end
+
 -- All that is shown of a command, but for what `announce` adds.
 local function whole_members(fields)
   local rest = receipt_members(fields)
   if fields[F_CODE] ~= '' then rest = rest .. reason_members(fields) end
-  if fields[F_CANCEL_MS] ~= '' then rest = rest .. ',"cancel_ms":' .. fields[F_CANCEL_MS] end
+  rest = rest .. cancel_members(fields)
   if fields[F_PARAMS_SUMMARY] ~= '' then
     rest = rest .. ',"params_summary":' .. cjson.encode(fields[F_PARAMS_SUMMARY])
   end
@@ -261,8 +266,9 @@ local function leave_queue(batch, id, fields)
 end
 
 -- Ends a command: status, result, indexes, event. The caller has checked the transition and set code and message in
--- `fields`. `members` as in result_json. Everything but the result is deleted by `forget`, in batches.
-local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
+-- `fields`. `members` as in result_json; `cancel_stage` is that of a cancelled one, by default 'stopped'. Everything but
+-- the result is deleted by `forget`, in batches.
+local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes, cancel_stage)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
     leave_queue(batch, id, fields)
@@ -277,7 +283,10 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   else
     server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp)
   end
-  if fields[F_CODE] ~= '' or fields[F_RARE] ~= '' then
+  if fields[F_CANCEL_MS] ~= '' then
+    fields[F_CANCEL_STAGE] = cancel_stage or 'stopped'
+    set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  elseif fields[F_CODE] ~= '' or fields[F_RARE] ~= '' then
     set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   end
   -- The command is retained as long as its state, under the name that its agent has it: the other names are live.
@@ -309,14 +318,53 @@ local function release_command(batch, id, fields, delay_ms)
   announce(batch, 'released', id, fields, ',"assigned_ms":0' .. receipt_members(fields) .. reason_members(fields))
 end
 
--- Remembers the lease of a given-up attempt that its agent may have run, and where its output began:
--- `lease=base ` for each of the latest eight.
-local function remember_given_up(id, fields)
-  local known = fields[F_GIVEN_UP] .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
+-- What an agent remembers commands by: its journal, or else its process.
+local function record_of(journal_id, instance_id)
+  return journal_id and journal_id ~= '' and 'journal ' .. journal_id or 'instance ' .. (instance_id or '')
+end
+
+-- Whether an attempt that was given up may have started: 'open' if so; 'lost' if its agent came back without its record
+-- and so cannot tell; 'none' if there is no such attempt, or its agent attached without it since, or said so.
+local function given_up_state(fields)
+  if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
+  local epoch, record = string.match(fields[F_GIVEN_UP_BY], '^(%d+) (.*)$')
+  if not session[1] or tonumber(session[1]) <= (tonumber(epoch) or 0) then return 'open' end
+  return record_of(session[2], session[3]) == record and 'none' or 'lost'
+end
+
+-- Remembers the lease of a given-up attempt that its agent may have run, and where its output began: `lease=base ` for
+-- each of the latest eight. A program that it started ends by `doubt_until`.
+local function remember_given_up(batch, id, fields, slack_ms)
+  local known = given_up_state(fields) == 'none' and '' or fields[F_GIVEN_UP]
+  known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
+  read_request(id, fields)
   fields[F_GIVEN_UP] = known
-  set_rare(id, 'given_up', known)
+  fields[F_GIVEN_UP_BY] = (session[1] or '0') .. ' ' .. record_of(session[2], session[3])
+  fields[F_DOUBT_UNTIL] = whole(batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms)
+  set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
+end
+
+-- The agent has said that nothing runs under attempts that were given up. A result that it may have of them still counts.
+local function clear_given_up(id, fields)
+  if fields[F_GIVEN_UP_BY] == '' then return end
+  fields[F_GIVEN_UP_BY] = ''
+  set_rare(id, 'given_up_by', '')
+end
+
+-- Forgets one given-up lease. Returns whether it was one.
+local function forget_lease(id, fields, lease_id)
+  if lease_id == '' then return false end
+  local known = ' ' .. fields[F_GIVEN_UP]
+  local first, last = string.find(known, ' ' .. lease_id .. '=', 1, true)
+  if not first then return false end
+  local _, stop = string.find(known, ' ', last, true)
+  fields[F_GIVEN_UP] = string.sub(known, 2, first) .. string.sub(known, stop + 1)
+  set_rare(id, 'given_up', fields[F_GIVEN_UP])
+  return true
 end
 
 -- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
@@ -328,22 +376,120 @@ local function base_of_given_up(fields, lease_id)
   return last and tonumber(string.match(known, '^%d+', last + 1))
 end
 
--- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
--- Deliveries that led to a run do not count against `attempts`. `may_run`: the agent may have the command, and its
--- reports about this attempt still count.
-local function release_or_give_up(batch, id, fields, reason, delay_ms, attempts, retention_ms, may_run)
+-- Ends a command that its agent may have run, as the agent was not heard in time or has lost its record.
+local function lose(batch, id, fields, to, reason, retention_ms)
+  fields[F_CODE], fields[F_MESSAGE] = reason.code, reason.message
+  finish_command(batch, id, fields, to, retention_ms, '', number(fields, F_OUTPUT_BYTES), 'unconfirmed')
+  return to
+end
+
+local RECORD_LOST = {
+  code = 'outcome_unknown', message = 'the agent came back without its record; it may have run in part or in full',
+}
+
+local function not_heard(fields)
+  return {
+    code = 'agent_lost',
+    message = 'no word came from the agent since attempt ' .. fields[F_ATTEMPT]
+      .. ' was sent; whether it ran is not known',
+  }
+end
+
+-- A command is to end while an attempt that was given up may have started: it waits for word from its agent, at most
+-- until `doubt_until`. Returns the new state.
+local function doubt(batch, id, fields, retention_ms)
+  if number(fields, F_DOUBT_UNTIL) <= batch.now then
+    return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms)
+  end
+  if fields[F_STATUS] == 'queued' then
+    leave_queue(batch, id, fields)
+    append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
+    move(batch, id, fields, 'assigned')
+    fields[F_ASSIGNED_MS] = batch.stamp
+  end
+  fields[F_CODE] = 'unconfirmed'
+  fields[F_MESSAGE] = 'attempt ' .. fields[F_ATTEMPT] .. ' was sent and not acknowledged; whether it runs is not known'
+  if fields[F_CANCEL_MS] ~= '' then fields[F_CANCEL_STAGE] = 'unconfirmed' end
+  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
+    'code', 'unconfirmed', 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  index(batch, deadlines_key(), fields[F_DOUBT_UNTIL], id)
+  announce(batch, 'unconfirmed', id, fields, ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
+    .. reason_members(fields) .. cancel_members(fields))
+  return 'assigned'
+end
+
+-- Whether a command waits for word from its agent: every lease that its agent may hold is then among the given-up.
+local function in_doubt(fields)
+  return fields[F_CODE] == 'unconfirmed' and fields[F_STATUS] == 'assigned'
+end
+
+-- The agent was heard of a command in doubt: it goes on, as if there had been none. Returns the members of the change.
+local function settle_doubt(id, fields)
+  fields[F_CODE], fields[F_MESSAGE] = '', ''
   if fields[F_CANCEL_MS] ~= '' then
-    -- The message is that of the caller who cancelled.
-    fields[F_CODE] = 'cancelled'
-    finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
-    return 'cancelled'
+    fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', fields[F_CANCEL_MESSAGE]
+    if fields[F_CANCEL_STAGE] == 'unconfirmed' then fields[F_CANCEL_STAGE] = 'requested' end
+  end
+  set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  return reason_members(fields) .. cancel_members(fields)
+end
+
+-- A command goes on under the lease of an attempt that was given up. Returns whether it is one.
+local function goes_on_under(id, fields, lease_id)
+  if fields[F_LEASE_ID] == lease_id then return true end
+  local base = base_of_given_up(fields, lease_id)
+  if not base then return false end
+  fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
+  set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
+  return true
+end
+
+-- Ends a cancelled command of which nothing runs. The message is that of the caller who cancelled.
+local function end_cancelled(batch, id, fields, retention_ms)
+  fields[F_CODE], fields[F_MESSAGE] = 'cancelled', fields[F_CANCEL_MESSAGE]
+  finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'cancelled'
+end
+
+local function seconds(ms)
+  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
+end
+
+-- Ends a command that has waited in the queue for as long as it may. `known` is as in given_up_state. Returns the new
+-- state.
+local function expire(batch, id, fields, retention_ms, known)
+  if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
+  if known == 'open' then return doubt(batch, id, fields, retention_ms) end
+  fields[F_CODE] = 'expired'
+  fields[F_MESSAGE] = 'waited ' .. seconds(batch.now - floor(fields[F_QUEUED_US] / 1000)) .. ' in the queue, its limit'
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'timeout'
+end
+
+-- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
+-- `policy` has attempts, retention_ms and slack_ms; deliveries that led to a run do not count against the attempts.
+-- `word` is what is known of this attempt: 'refused' if the agent has said that nothing of the command runs, 'absent' if
+-- it attaches without the command, 'unsent' if its stream never carried this attempt, '' if it may have the command.
+local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, word)
+  if word == 'refused' then
+    clear_given_up(id, fields)
+  elseif word ~= 'unsent' then
+    remember_given_up(batch, id, fields, policy.slack_ms)
+  end
+  local known = word == 'absent' and 'none' or given_up_state(fields)
+  local exhausted = number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
+  if fields[F_CANCEL_MS] ~= '' or exhausted then
+    if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, policy.retention_ms) end
+    if known == 'open' then return doubt(batch, id, fields, policy.retention_ms) end
+    if fields[F_CANCEL_MS] ~= '' then return end_cancelled(batch, id, fields, policy.retention_ms) end
   end
   fields[F_CODE], fields[F_MESSAGE] = reason.code, reason.message
-  if number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= attempts then
-    finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  if exhausted then
+    finish_command(batch, id, fields, 'failed', policy.retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'failed'
   end
-  if may_run then remember_given_up(id, fields) end
+  read_request(id, fields)
+  if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, policy.retention_ms, known) end
   release_command(batch, id, fields, delay_ms)
   return 'queued'
 end
@@ -351,18 +497,6 @@ end
 -- Whether the run under this lease has been counted.
 local function is_counted(fields, lease_id)
   return lease_id ~= '' and string.find(' ' .. fields[F_COUNTED_LEASE] .. ' ', ' ' .. lease_id .. ' ', 1, true) ~= nil
-end
-
-local function seconds(ms)
-  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
-end
-
--- Ends a command that has waited in the queue for as long as it may.
-local function expire(batch, id, fields, retention_ms)
-  fields[F_CODE] = 'expired'
-  fields[F_MESSAGE] = 'waited ' .. seconds(batch.now - floor(fields[F_QUEUED_US] / 1000)) .. ' in the queue, its limit'
-  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
-  return 'timeout'
 end
 
 -- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.

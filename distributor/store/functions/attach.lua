@@ -2,7 +2,7 @@
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
 --          labels (JSON), version, offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts,
---          retention_ms, sources of adopt, sources of release;
+--          retention_ms, sources of adopt, sources of release, journal id ('' if it keeps none);
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
@@ -11,7 +11,7 @@
 -- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
 --          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 16, 2
+local HEADER, ITEM = 17, 2
 
 local function adopt(batch, id, fields, slack_ms)
   if fields[F_STATUS] == 'queued' then
@@ -21,17 +21,17 @@ local function adopt(batch, id, fields, slack_ms)
     fields[F_ASSIGNED_MS] = batch.stamp
   end
   local cancelled = fields[F_CANCEL_MS] ~= ''
-  if not cancelled then fields[F_CODE], fields[F_MESSAGE] = '', '' end
+  settle_doubt(id, fields)
   if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
   set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
     'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   index(batch, deadlines_key(), run_limit(batch, id, fields, slack_ms), id)
   announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields, ',"assigned_ms":'
     .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
-    .. reason_members(fields))
+    .. reason_members(fields) .. cancel_members(fields))
   return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
     fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
-    cancelled and fields[F_MESSAGE] or '', CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
+    fields[F_CANCEL_MESSAGE], CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
 end
 
 -- Decides about a command that the agent holds under this lease.
@@ -43,51 +43,52 @@ local function settle_held(batch, id, lease_id, args, held)
   end
   if is_counted(fields, lease_id) then return 'counted' end
   if held[id] then return false end
-  if fields[F_LEASE_ID] ~= lease_id then
-    -- An attempt given up while the agent had it: it continues, and the later one has not started.
-    local base = base_of_given_up(fields, lease_id)
-    if not base then return false end
-    fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
-    set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
-  end
+  -- An attempt given up while the agent had it continues, and the later one has not started.
+  if not goes_on_under(id, fields, lease_id) then return false end
   held[id] = true
   return adopt(batch, id, fields, tonumber(args[12]))
 end
 
 local NOT_DELIVERED = {code = 'not_delivered', message = 'the connection ended before the agent had the command'}
+local CAME_WITHOUT = {
+  code = 'outcome_unknown', message = 'the agent came back without it; it may have run in part or in full',
+}
 
-local function settle_missing(batch, id, args)
+-- `intact`: the agent has its record, so what it does not list it has not started.
+local function settle_missing(batch, id, args, intact)
   local fields = read(id)
   if not fields or not among(args[16], fields[F_STATUS]) then
     append(batch.freed, assigned_key(args[4]), id)
-  elseif fields[F_ACKNOWLEDGED_MS] == '' then
-    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), args[14], true)
+  elseif fields[F_ACKNOWLEDGED_MS] ~= '' then
+    lose(batch, id, fields, 'failed', CAME_WITHOUT, args[14])
+  elseif intact or INSTANCE_TYPES[fields[F_TYPE]] then
+    local policy = {attempts = tonumber(args[13]), retention_ms = args[14], slack_ms = tonumber(args[12])}
+    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, policy, 'absent')
   else
-    fields[F_CODE] = 'outcome_unknown'
-    fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
-    finish_command(batch, id, fields, 'failed', args[14], '', number(fields, F_OUTPUT_BYTES))
+    lose(batch, id, fields, 'failed', RECORD_LOST, args[14])
   end
 end
 
 local function attach(batch, args)
   local agent_id, instance_id = args[4], args[5]
   local key = session_key(agent_id)
-  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms')
+  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'journal_id')
   if session[2] and session[2] ~= instance_id
     and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
     return {'taken', batch.now - tonumber(session[4])}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
   local reply, held = {'ok', epoch, batch.now}, {}
+  local intact = session[1] and record_of(session[5], session[2]) == record_of(args[17], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
   end
   for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
-    if not held[id] then settle_missing(batch, id, args) end
+    if not held[id] then settle_missing(batch, id, args, intact) end
   end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
-    'labels', args[8], 'version', args[9])
+    'labels', args[8], 'version', args[9], 'journal_id', args[17])
   server.call('HDEL', key, 'away_since_ms')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)

@@ -1,11 +1,31 @@
--- Purpose: end queued commands; request the end of assigned ones.
+-- Purpose: end queued commands; request the end of assigned ones, and of queued ones that their agent may run.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
 --          then for each command: id, reason message
 -- Returns  for each command: false if unknown, else its row after the call
--- Invariants: a cancel is requested once; a command that has ended is not changed.
+-- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be running.
 
 local HEADER, ITEM = 6, 2
+
+-- Notes that a cancel is wanted of a command that its agent may have.
+local function request(batch, id, fields, message)
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
+  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
+  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
+    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
+  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
+end
+
+-- Ends a queued command, or waits for its agent where that may run an earlier attempt.
+local function cancel_queued(batch, id, fields, message, retention_ms)
+  local known = given_up_state(fields)
+  if known ~= 'none' then request(batch, id, fields, message) end
+  if known == 'open' then return doubt(batch, id, fields, retention_ms) end
+  if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE] = batch.stamp, message
+  server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
+  end_cancelled(batch, id, fields, retention_ms)
+end
 
 local function cancel(batch, args)
   local rows = {}
@@ -13,15 +33,11 @@ local function cancel(batch, args)
     local id = args[i]
     local fields = read(id)
     if fields and among(args[5], fields[F_STATUS]) then
-      fields[F_CANCEL_MS] = batch.stamp
-      server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
-      fields[F_CODE], fields[F_MESSAGE] = 'cancelled', args[i + 1]
-      finish_command(batch, id, fields, 'cancelled', args[4], '', number(fields, F_OUTPUT_BYTES))
+      cancel_queued(batch, id, fields, args[i + 1], args[4])
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
-      fields[F_CANCEL_MS], fields[F_CODE], fields[F_MESSAGE] = batch.stamp, 'cancel_requested', args[i + 1]
-      set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'code', 'cancel_requested',
-        'message', args[i + 1])
-      announce(batch, 'cancel_requested', id, fields, ',"cancel_ms":' .. batch.stamp .. reason_members(fields))
+      local doubtful = in_doubt(fields)
+      request(batch, id, fields, args[i + 1])
+      if doubtful then doubt(batch, id, fields, args[4]) end
     end
     rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
   end

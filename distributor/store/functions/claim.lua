@@ -7,7 +7,8 @@
 --          then for each command: id, attempt, revision, command}}
 -- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
---          but ends as failed, an expired one as timeout.
+--          but ends as failed, an expired one as timeout. One that its agent may have started is assigned again only
+--          while the agent has its record of that.
 
 local HEADER, ITEM = 9, 5
 local MAX_ENDED = 100
@@ -47,6 +48,15 @@ local function outdate(batch, id, fields, retention_ms)
   finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
 end
 
+-- Ends a command of which an earlier attempt may have started, if its agent has lost the record of that: it could not
+-- tell that it has started it before.
+local function end_lost(batch, id, session)
+  local fields = read(id)
+  if given_up_state(fields) ~= 'lost' then return false end
+  lose(batch, id, fields, 'failed', RECORD_LOST, session.retention_ms)
+  return true
+end
+
 -- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
 local function end_unassignable(batch, id, facts, command, session)
   if not facts[1] or not command or not among(session.sources, facts[1]) then return true end
@@ -58,9 +68,12 @@ local function end_unassignable(batch, id, facts, command, session)
       return true
     end
   end
-  if tonumber(facts[5]) > batch.now or not among(session.expire_sources, facts[1]) then return false end
-  expire(batch, id, read(id), session.retention_ms)
-  return true
+  if tonumber(facts[5]) <= batch.now and among(session.expire_sources, facts[1]) then
+    local fields = read(id)
+    expire(batch, id, fields, session.retention_ms, given_up_state(fields))
+    return true
+  end
+  return facts[3] ~= '0' and end_lost(batch, id, session)
 end
 
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the

@@ -1,12 +1,12 @@
 -- Purpose: act on passed deadlines of live commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, delivery attempts, retention_ms,
---          offline_after_ms, sources of expire, sources of release;
+--          offline_after_ms, slack_ms added to the time limit, sources of expire, sources of release;
 --          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
 -- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
 -- Invariants: a passed deadline is acted on once, even if several replicas try.
 
-local HEADER = 9
+local HEADER = 10
 
 -- Ends an acknowledged command that its agent has neither finished nor stopped in time.
 local function overrun(batch, id, fields, retention_ms, offline_after_ms)
@@ -20,7 +20,7 @@ local function overrun(batch, id, fields, retention_ms, offline_after_ms)
     fields[F_CODE] = 'agent_lost'
     fields[F_MESSAGE] = 'the agent went away and did not come back within the time limit of ' .. limit
   end
-  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES), 'unconfirmed')
   return 'timeout'
 end
 
@@ -35,22 +35,24 @@ end
 
 local function act(batch, id, fields, args)
   local retention_ms = args[6]
-  if among(args[8], fields[F_STATUS]) then
+  if among(args[9], fields[F_STATUS]) then
     read_request(id, fields)
-    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end
+    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms, given_up_state(fields)) end
     return make_ready(batch, id, fields)
   end
-  if not among(args[9], fields[F_STATUS]) then
+  if not among(args[10], fields[F_STATUS]) then
     unindex(batch, deadlines_key(), id)
     return fields[F_STATUS]
   end
   if fields[F_ACKNOWLEDGED_MS] ~= '' then
     return overrun(batch, id, fields, retention_ms, tonumber(args[7]))
   end
+  if in_doubt(fields) then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
   local attempt = number(fields, F_ATTEMPT)
   local reason = {code = 'not_acknowledged', message = 'the agent did not acknowledge attempt ' .. attempt}
   local delay_ms = tonumber(args[HEADER + attempt] or args[#args])
-  return release_or_give_up(batch, id, fields, reason, delay_ms, tonumber(args[5]), retention_ms, true)
+  local policy = {attempts = tonumber(args[5]), retention_ms = retention_ms, slack_ms = tonumber(args[8])}
+  return release_or_give_up(batch, id, fields, reason, delay_ms, policy, '')
 end
 
 local function due(batch, args)

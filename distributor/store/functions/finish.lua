@@ -3,11 +3,11 @@
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of finish, sources of settle;
 --          then for each command: id, agent_id, lease id, status, reason code, reason message, JSON members of the
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
---          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and whether the handler ran
---          ('1'; '' if the agent refused the command or does not have it)
+--          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and the agent's word on the
+--          handler ('ran', 'survived' if processes of it still run, 'refused', 'absent' if a cancel did not find it)
 -- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), unknown, foreign
---          (another agent's), stale (of an earlier attempt), or {stored, revision, type, priority, attempt, queued_us,
---          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary}, '' where unset}
+--          (another agent's), stale (of an earlier attempt), open (not found, but another attempt may run), or {stored, revision, type, priority, attempt, queued_us,
+--          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported.
@@ -38,6 +38,7 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   -- An agent that was given the command again while it ran has the same run under the later lease.
   local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
   set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
+  clear_given_up(id, fields)
   if fields[F_STATUS] == 'queued' then leave_queue(batch, id, fields) end
   release_command(batch, id, fields, tonumber(delay_ms))
   return true
@@ -47,10 +48,27 @@ local function accept(batch, id, fields, args, i, retention_ms, said)
   fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
   local output_bytes = output_bytes_of(fields, said)
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
-  finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
+  finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes,
+    args[i + 12] == 'survived' and 'could_not_stop' or 'stopped')
   return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
     fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
-    fields[F_PARAMS_SUMMARY]}
+    fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE]}
+end
+
+-- A cancel did not find the command under this lease. It ends once no other lease is left under which it may run.
+-- Returns nil if it is to end now, else the outcome.
+local function absent(batch, id, fields, args, i, retention_ms)
+  local doubtful, known = in_doubt(fields), forget_lease(id, fields, args[i + 2])
+  local current = fields[F_LEASE_ID] == args[i + 2] and among(args[5], fields[F_STATUS])
+  if fields[F_CANCEL_MS] == '' or not (current or (doubtful and known)) then return 'stale' end
+  -- Whoever has acknowledged it has it under no other lease.
+  local open = fields[F_ACKNOWLEDGED_MS] ~= '' and 'none' or given_up_state(fields)
+  if open == 'none' then
+    fields[F_LEASE_ID] = args[i + 2]
+    return nil
+  end
+  if not doubtful then doubt(batch, id, fields, retention_ms) end
+  return 'open'
 end
 
 local function finish_one(batch, args, i, retention_ms)
@@ -58,6 +76,10 @@ local function finish_one(batch, args, i, retention_ms)
   local fields = read(id)
   if not fields then return 'unknown' end
   if fields[F_AGENT_ID] ~= args[i + 1] then return 'foreign' end
+  if args[i + 12] == 'absent' then
+    local outcome = FINAL[fields[F_STATUS]] and 'late' or absent(batch, id, fields, args, i, retention_ms)
+    if outcome then return outcome end
+  end
   if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
     fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
     return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
@@ -70,7 +92,8 @@ local function finish_one(batch, args, i, retention_ms)
   if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
     return 'run_again'
   end
-  local base = args[i + 12] == '1' and among(args[6], fields[F_STATUS])
+  local ran = args[i + 12] == 'ran' or args[i + 12] == 'survived'
+  local base = ran and among(args[6], fields[F_STATUS])
     and not is_counted(fields, lease_id) and base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
   fields[F_OUTPUT_BASE] = base

@@ -95,8 +95,8 @@ async def test_commands_come_from_a_file(running: RunningServer) -> None:
 
 
 SET_BY_THE_SERVER = {
-    "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "agentKnown",
-    "agentAwaySince", "outputBytes", "revision",
+    "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "cancelStage",
+    "agentKnown", "agentAwaySince", "outputBytes", "revision",
 }  # fmt: skip
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -17,10 +20,11 @@ from tests.support.running_server import (
     CANCELLED,
     COMPLETED,
     FAILED,
+    TIMEOUT,
     RunningServer,
     running_server,
 )
-from tests.support.wire_agent import running
+from tests.support.wire_agent import WireAgent, running
 
 
 async def cancel(server: RunningServer, command_id: str, reason: str = "") -> command_pb2.CommandState:
@@ -145,30 +149,169 @@ async def test_a_cancel_while_the_agent_is_away_is_told_when_it_comes_back(serve
         assert (await server.result(command_id)).status == CANCELLED
 
 
-@pytest.mark.parametrize("attempts", [1, 2])
-@pytest.mark.parametrize("end", ["cancelled", "expired"])
-async def test_attempts_that_were_given_up_are_cancelled_once_their_command_ends_in_the_queue(
-    valkey_url: str, end: str, attempts: int
-) -> None:
-    """The agent has the command; only its acknowledgement was lost."""
-    quick = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 60}
-    async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
-        command_id = await server.queue(queue_ttl=1 if end == "expired" else 60)
+QUICK = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 60}
+STAGE = command_pb2.CancelStage.Name
+
+
+def report(assignment: pb.Assignment, finding: pb.CancelFinding.ValueType, **fields: Any) -> pb.CancelReport:
+    command_id, lease_id = assignment.command.command_id, assignment.lease_id
+    return pb.CancelReport(command_id=command_id, lease_id=lease_id, finding=finding, **fields)
+
+
+GivenUp = AsyncIterator[tuple[RunningServer, WireAgent, str]]
+
+
+@asynccontextmanager
+async def given_up(valkey_url: str, attempts: int, **command: Any) -> GivenUp:
+    """A server, an agent, and a command in the queue of which the agent has acknowledged no attempt: it may run it."""
+    async with running_server(valkey_url, **QUICK) as server, server.agent(capacity=1) as agent:
+        command_id = await server.queue(**command)
         for attempt in range(1, attempts + 1):
             await agent.next_assignment(command_id, attempt)
         await agent.heartbeat(credit=0)
         await server.until_state(command_id, lambda state: state.status != ASSIGNED)
-        if end == "cancelled":
-            assert agent.cancels == []
-            await cancel(server, command_id, "enough")
-        kept = await server.result(command_id)
-        assert kept.reason.code == end
-        await agent.until(lambda: len(agent.cancels) >= len(agent.assignments))
+        yield server, agent, command_id
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_queued_command_that_its_agent_may_run_is_cancelled_once_no_attempt_runs(
+    valkey_url: str, attempts: int
+) -> None:
+    async with given_up(valkey_url, attempts) as (server, agent, command_id):
+        state = await cancel(server, command_id, "enough")
+        assert (state.status, state.reason.code) == (ASSIGNED, "unconfirmed")
+        assert STAGE(state.cancel_stage) == "CANCEL_STAGE_UNCONFIRMED"
+        await agent.until(lambda: len(agent.cancels) >= attempts)
         assert [(told.command_id, told.lease_id, told.reason) for told in agent.cancels] == [
-            (command_id, assignment.lease_id, kept.reason.message) for assignment in agent.assignments
+            (command_id, assignment.lease_id, "enough") for assignment in agent.assignments
         ]
-        (ack,) = await agent.finish(agent.assignments[0], status=CANCELLED)
-        assert ack.verdict == pb.RESULT_VERDICT_LATE
+        *others, last = agent.assignments
+        await agent.send(cancel_reports=[report(one, pb.CANCEL_FINDING_UNKNOWN) for one in others])
+        await agent.heartbeat(credit=0)
+        assert (await server.state(command_id)).status == ASSIGNED, "another attempt may run"
+        await agent.send(cancel_reports=[report(last, pb.CANCEL_FINDING_UNKNOWN)])
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code, kept.reason.message) == (CANCELLED, "cancelled", "enough")
+        assert STAGE((await server.state(command_id)).cancel_stage) == "CANCEL_STAGE_STOPPED"
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_queued_command_that_its_agent_runs_is_stopped(valkey_url: str, attempts: int) -> None:
+    async with given_up(valkey_url, attempts) as (server, agent, command_id):
+        await cancel(server, command_id, "enough")
+        await agent.until(lambda: agent.cancels)
+        await agent.send(cancel_reports=[report(agent.assignments[0], pb.CANCEL_FINDING_STOPPING)])
+        state = await server.until_state(
+            command_id, lambda state: state.cancel_stage == command_pb2.CANCEL_STAGE_STOPPING
+        )
+        assert (state.status, state.reason.code) == (ASSIGNED, "cancel_requested")
+        await agent.finish(agent.assignments[0], status=CANCELLED)
+        assert (await server.result(command_id)).status == CANCELLED
+
+
+async def test_a_queued_command_that_its_agent_may_run_does_not_expire(valkey_url: str) -> None:
+    async with given_up(valkey_url, 1, queue_ttl=1) as (server, agent, command_id):
+        state = await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+        assert (state.status, state.cancel_stage) == (ASSIGNED, command_pb2.CANCEL_STAGE_UNSPECIFIED)
+        await agent.start(agent.assignments[0])
+        state = await server.until_state(command_id, lambda state: not state.reason.code)
+        assert state.receipts.HasField("acknowledge_time")
+        await agent.finish(agent.assignments[0])
+        assert (await server.result(command_id)).status == COMPLETED
+
+
+async def test_a_cancel_in_the_dark_is_unconfirmed_until_its_agent_returns(valkey_url: str) -> None:
+    """`Received` was lost and the link went dark, while the program ran on."""
+    async with running_server(valkey_url, **QUICK) as server:
+        async with server.agent() as agent:
+            command_id = await server.queue()
+            assignment = await agent.next_assignment(command_id)
+            await cancel(server, command_id, "enough")
+            await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+        async with server.agent(running=[running(assignment)]) as agent:
+            (told,) = await agent.until(lambda: agent.cancels)
+            assert (told.lease_id, told.reason) == (assignment.lease_id, "enough")
+            await server.until_state(command_id, lambda state: state.cancel_stage == command_pb2.CANCEL_STAGE_DELIVERED)
+            await agent.finish(assignment, status=CANCELLED)
+            assert (await server.result(command_id)).status == CANCELLED
+
+
+async def test_a_cancel_in_the_dark_is_true_once_its_agent_returns_without_it(valkey_url: str) -> None:
+    async with running_server(valkey_url, **QUICK) as server:
+        async with server.agent() as agent:
+            command_id = await server.queue()
+            await agent.next_assignment(command_id)
+            await cancel(server, command_id, "enough")
+            await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+        async with server.agent():
+            kept = await server.result(command_id)
+            assert (kept.status, kept.reason.message) == (CANCELLED, "enough")
+
+
+async def test_an_agent_without_its_record_cannot_tell_whether_it_ran(valkey_url: str) -> None:
+    async with running_server(valkey_url, **QUICK) as server:
+        async with server.agent() as agent:
+            command_id = await server.queue()
+            await agent.next_assignment(command_id)
+            await cancel(server, command_id, "enough")
+            await agent.leave()
+        async with server.agent(instance_id="another"):
+            kept = await server.result(command_id)
+        assert kept.status == CANCELLED, "it left with a word"
+        async with server.agent(instance_id="another") as agent:
+            command_id = await server.queue()
+            await agent.next_assignment(command_id)
+            await cancel(server, command_id, "enough")
+            await agent.vanish()
+        async with server.agent(instance_id="a third"):
+            kept = await server.result(command_id)
+            assert (kept.status, kept.reason.code) == (FAILED, "outcome_unknown")
+
+
+async def test_the_stages_of_a_cancel(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await agent.start(assignment)
+        stages = []
+
+        async def until(stage: str) -> command_pb2.CommandState:
+            stages.append(stage)
+            return await server.until_state(command_id, lambda state: STAGE(state.cancel_stage).endswith(stages[-1]))
+
+        assert STAGE((await server.state(command_id)).cancel_stage).endswith("UNSPECIFIED")
+        assert STAGE((await cancel(server, command_id)).cancel_stage).endswith("REQUESTED")
+        await until("DELIVERED")
+        await agent.send(cancel_reports=[report(assignment, pb.CANCEL_FINDING_STOPPING)])
+        await until("STOPPING")
+        survivors = [pb.SurvivingProcess(pid=12, name="sleep 9"), pb.SurvivingProcess(pid=34, name="bad\x1b[2Jname")]
+        stuck = report(assignment, pb.CANCEL_FINDING_COULD_NOT_STOP, survivors=survivors)
+        await agent.send(cancel_reports=[stuck])
+        state = await until("COULD_NOT_STOP")
+        assert (state.status, state.reason.code) == (ASSIGNED, "could_not_stop")
+        assert state.reason.message == "still running: 12 (sleep 9), 34 (bad\\x1b[2Jname)"
+        await agent.send(cancel_reports=[report(assignment, pb.CANCEL_FINDING_STOPPING)])
+        await agent.heartbeat()
+        assert STAGE((await server.state(command_id)).cancel_stage).endswith("COULD_NOT_STOP"), "no way back"
+        await agent.finish(assignment, status=CANCELLED)
+        await server.result(command_id)
+        assert STAGE((await server.state(command_id)).cancel_stage).endswith("STOPPED")
+
+
+@pytest.mark.parametrize("status", [CANCELLED, TIMEOUT])
+async def test_a_command_whose_processes_still_run_was_not_stopped(
+    server: RunningServer, status: command_pb2.CommandStatus.ValueType
+) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        assignment = await agent.next_assignment(command_id)
+        await agent.start(assignment)
+        await cancel(server, command_id)
+        await agent.finish(assignment, status=status, survivors=[pb.SurvivingProcess(pid=12, name="sleep")])
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code) == (FAILED, "could_not_stop")
+        assert kept.reason.message == "still running: 12 (sleep)"
+        assert STAGE((await server.state(command_id)).cancel_stage).endswith("COULD_NOT_STOP")
 
 
 async def test_a_cancel_while_the_agent_attaches_reaches_it_at_once(

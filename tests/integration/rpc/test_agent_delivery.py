@@ -241,18 +241,31 @@ async def test_a_command_that_valkey_has_damaged_fails_and_holds_nothing_up(serv
         assert (kept.status, kept.reason.code) == (FAILED, "unreadable_command")
 
 
-async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_fails_in_the_end(valkey_url: str) -> None:
+async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_then_in_doubt(valkey_url: str) -> None:
     quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
     # With room for one only: what was not acknowledged must not take up the room of what comes next.
     async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue()
         for attempt in (1, 2, 3):
             await agent.next_assignment(command_id, attempt)
-        kept = await server.result(command_id)
-        assert (kept.status, kept.reason.code, kept.attempt) == (FAILED, "not_acknowledged", 3)
+        state = await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+        assert (state.status, state.attempt) == (ASSIGNED, 3)
         following = await server.queue()
         await agent.next_assignment(following)
         (ack,) = await agent.report(result(agent.assignments[0]))
+        assert ack.verdict == pb.RESULT_VERDICT_STORED
+        assert (await server.result(command_id)).status == COMPLETED
+
+
+async def test_a_command_in_doubt_of_which_nothing_is_heard_times_out(valkey_url: str) -> None:
+    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
+    settings = {"delivery_attempts": 1, "stop_grace": 0.05}
+    async with running_server(valkey_url, **quick, **settings) as server, server.agent() as agent:
+        command_id = await server.queue(time_limit=0.1)
+        assignment = await agent.next_assignment(command_id)
+        kept = await server.result(command_id)
+        assert (kept.status, kept.reason.code) == (TIMEOUT, "agent_lost")
+        (ack,) = await agent.report(result(assignment))
         assert ack.verdict == pb.RESULT_VERDICT_LATE
 
 
@@ -269,6 +282,24 @@ async def test_output_of_an_attempt_whose_acknowledgement_was_lost_is_kept(valke
         updates = [update async for update in server.commands.WatchCommand(request)]
         assert b"".join(update.output.data for update in updates) == b"hello\n"
         assert not any(update.HasField("gap") for update in updates)
+
+
+async def test_the_result_of_a_given_up_attempt_counts_when_its_reports_come_at_last(valkey_url: str) -> None:
+    """A hole from the agent to the server: it ran the command at once, and nothing it said arrived in time."""
+    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
+    for attempts in (1, 2, 3):
+        async with running_server(valkey_url, **quick, delivery_attempts=3) as server, server.agent() as agent:
+            command_id = await server.queue()
+            given = [await agent.next_assignment(command_id, attempt) for attempt in range(1, attempts + 1)]
+            if attempts < 3:
+                await agent.next_assignment(command_id, attempts + 1)
+            else:
+                await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+            for assignment in given:
+                await agent.start(assignment)
+                await agent.send(results=[result(assignment, exit_code=0)])
+            kept = await server.result(command_id)
+            assert (kept.status, kept.exit_code, kept.reason.code) == (COMPLETED, 0, "")
 
 
 async def test_a_transient_failure_is_run_again_as_often_as_asked(server: RunningServer) -> None:

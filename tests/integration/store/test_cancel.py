@@ -78,7 +78,7 @@ async def test_a_cancelled_command_is_never_given_out(world: StoreWorld) -> None
 async def test_one_with_output_of_an_earlier_attempt(world: StoreWorld) -> None:
     command_id = await world.assigned()
     await world.print_output(command_id, 0, b"12345")
-    await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason())])
+    await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason(), refused=True)])
     await world.store.cancel(command_id, "")
     (result,) = await world.reader.results([command_id])
     assert result is not None

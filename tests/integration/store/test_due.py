@@ -5,7 +5,7 @@ import re
 import pytest
 
 from distributor.model.delivery import DueCommand, Progress
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.store import keys
 from tests.support.store_world import (
     AGENT,
@@ -102,7 +102,7 @@ async def test_an_expired_command_says_how_long_it_waited(world: StoreWorld, sec
     assert seconds <= float(told[1]) <= seconds + PATIENCE_SECONDS
 
 
-async def test_each_unacknowledged_attempt_waits_longer_and_the_last_one_fails(world: StoreWorld) -> None:
+async def test_each_unacknowledged_attempt_waits_longer_and_the_last_one_is_in_doubt(world: StoreWorld) -> None:
     command_id = await world.assigned()
     for attempt, delay_ms in enumerate(DELAYS[:2], start=1):
         await world.pass_deadline(command_id)
@@ -116,16 +116,30 @@ async def test_each_unacknowledged_attempt_waits_longer_and_the_last_one_fails(w
         await world.store.due(DELAYS)
         await world.claim()
     await world.pass_deadline(command_id)
-    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.FAILED)]
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.ASSIGNED)]
     state = await world.state(command_id)
-    assert (state.attempt, state.reason.code) == (3, "not_acknowledged")
-
-
-async def test_a_cancelled_one_that_nobody_acknowledged_is_cancelled(world: StoreWorld) -> None:
-    command_id = await world.assigned()
-    await world.store.cancel(command_id, "")
+    assert (state.attempt, state.reason.code) == (3, "unconfirmed")
+    deadline = await world.deadline(command_id)
+    assert deadline is not None
+    longest = 300_000 + world.policy.run_limit_slack_ms
+    assert longest - 15_000 < deadline - await world.now_ms() <= longest, "as long as it may run"
     await world.pass_deadline(command_id)
-    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.CANCELLED)]
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+    assert (await world.state(command_id)).reason.code == "agent_lost"
+
+
+async def test_a_cancelled_one_that_nobody_acknowledged_may_run(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.cancel(command_id, "enough")
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.ASSIGNED)]
+    state = await world.state(command_id)
+    assert (state.reason.code, state.cancel_stage) == ("unconfirmed", CancelStage.UNCONFIRMED)
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, "agent_lost")
+    assert state.cancel_stage is CancelStage.UNCONFIRMED
 
 
 @pytest.mark.parametrize("started", [None, 3])

@@ -8,7 +8,7 @@ import pytest
 
 from distributor.model.agent import HeldCommand
 from distributor.model.command import Reason
-from distributor.model.delivery import ClaimRequest, CompletionOutcome, OutputRefusal, Progress, Release
+from distributor.model.delivery import ClaimRequest, CompletionOutcome, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
 
@@ -33,7 +33,7 @@ def receipts(command_id: str) -> Progress:
 
 
 def unsent(command_id: str) -> Release:
-    return Release(command_id, AGENT, LEASE, 0, Reason("not_delivered"), counts=False)
+    return Release(command_id, AGENT, LEASE, 0, Reason("not_delivered"), counts=False, unsent=True)
 
 
 @pytest.mark.parametrize("takes", TAKEN_AWAY)
@@ -52,7 +52,6 @@ async def nothing_changes(world: StoreWorld, command_id: str) -> None:
     state = await world.state(command_id)
     assert await world.store.progress([receipts(command_id)]) == [False]
     assert await world.store.release([unsent(command_id)]) == [None]
-    assert isinstance(await world.print_output(command_id, 0, b"lines"), OutputRefusal)
     assert await world.state(command_id) == state
 
 
@@ -86,10 +85,10 @@ async def test_reports_of_an_attempt_that_an_attaching_agent_keeps_count(world: 
     assert await world.store.finish([completion(command_id)]) == [CompletionOutcome.STORED]
 
 
-async def test_a_kept_attempt_that_the_older_session_releases_still_counts(world: StoreWorld) -> None:
+async def test_a_kept_attempt_is_not_released_by_the_older_session(world: StoreWorld) -> None:
     command_id = await world.assigned()
     await world.attach(held=(HeldCommand(command_id, LEASE),))
-    assert await world.store.release([unsent(command_id)]) == [CommandStatus.QUEUED]
+    assert await world.store.release([unsent(command_id)]) == [None]
     assert await world.store.finish([completion(command_id, ran=True)]) == [CompletionOutcome.STORED]
 
 

@@ -21,7 +21,7 @@ BUSY = Reason("busy", "no room")
 
 
 def release(command_id: str, agent_id: str = AGENT, lease_id: str = LEASE, delay_ms: int = 0) -> Release:
-    return Release(command_id, agent_id, lease_id, delay_ms, BUSY)
+    return Release(command_id, agent_id, lease_id, delay_ms, BUSY, refused=True)
 
 
 @pytest.mark.parametrize("status", CommandStatus)

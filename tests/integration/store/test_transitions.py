@@ -11,10 +11,10 @@ from distributor.errors import DistributorError
 from distributor.model.agent import HeldCommand
 from distributor.model.command import CommandState, Reason
 from distributor.model.control import STOP
-from distributor.model.delivery import ClaimRequest, Progress, Release
+from distributor.model.delivery import CancelProgress, ClaimRequest, Progress, Release
 from distributor.model.event import CommandChanged
 from distributor.model.known_states import KnownStates
-from distributor.model.lifecycle import TERMINAL, TRANSITIONS, CommandStatus, Operation, allowed
+from distributor.model.lifecycle import TERMINAL, TRANSITIONS, CancelStage, CommandStatus, Operation, allowed
 from distributor.store import command_store, keys
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
 
@@ -53,14 +53,26 @@ async def release(world: StoreWorld, command_id: str) -> None:
     await world.store.release([Release(command_id, AGENT, LEASE, 0, STALE)])
 
 
-async def release_the_last_attempt(world: StoreWorld, command_id: str) -> None:
-    await world.under(delivery_attempts=1).store.release([Release(command_id, AGENT, LEASE, 0, STALE)])
+async def refuse_the_last_attempt(world: StoreWorld, command_id: str) -> None:
+    refused = Release(command_id, AGENT, LEASE, 0, STALE, refused=True)
+    await world.under(delivery_attempts=1).store.release([refused])
 
 
-async def release_what_is_to_be_cancelled(world: StoreWorld, command_id: str) -> None:
+async def refuse_what_is_to_be_cancelled(world: StoreWorld, command_id: str) -> None:
     if (await world.state(command_id)).status is CommandStatus.ASSIGNED:
         await world.store.cancel(command_id, "enough")
-    await release(world, command_id)
+    await world.store.release([Release(command_id, AGENT, LEASE, 0, STALE, refused=True)])
+
+
+async def lose_the_record(world: StoreWorld, command_id: str) -> None:
+    """The agent restarts and remembers nothing."""
+    await world.sessions.detach([(AGENT, world.epochs[AGENT])])
+    await world.attach(instance_id="another")
+
+
+async def lose_the_record_and_claim(world: StoreWorld, command_id: str) -> None:
+    await lose_the_record(world, command_id)
+    await world.claim(lease_id="another")
 
 
 async def rerun(world: StoreWorld, command_id: str) -> None:
@@ -90,6 +102,18 @@ async def pass_run_limit(world: StoreWorld, command_id: str) -> None:
 async def pass_last_ack_deadline(world: StoreWorld, command_id: str) -> None:
     await world.pass_deadline(command_id)
     await world.under(delivery_attempts=1).store.due([0])
+
+
+async def cancel_after_the_limit_of_the_doubt(world: StoreWorld, command_id: str) -> None:
+    await world.set_field(command_id, "doubt_until", 1)
+    await world.store.cancel(command_id, "enough")
+
+
+async def stop(world: StoreWorld, command_id: str) -> None:
+    """The agent stops what is to be cancelled."""
+    await world.store.cancel(command_id, "enough")
+    for stage in (CancelStage.DELIVERED, CancelStage.STOPPING, CancelStage.COULD_NOT_STOP):
+        await world.store.cancel_stages([CancelProgress(command_id, AGENT, LEASE, stage, "pid 1 (init)")])
 
 
 async def progress(world: StoreWorld, command_id: str) -> None:
@@ -147,6 +171,9 @@ def finish(status: CommandStatus) -> Act:
     return act
 
 
+_LOST: Final = frozenset({Operation.LOSE, Operation.CLAIM, Operation.CANCEL})
+
+
 def steps() -> Iterator[Step]:
     def step(name: str, act: Act, *operations: Operation) -> Step:
         return Step(name, act, frozenset(operations))
@@ -156,8 +183,18 @@ def steps() -> Iterator[Step]:
     yield step("attach without it", attach_without, Operation.RELEASE)
     yield step("attach without what it had", attach_without_what_it_had, Operation.FINISH)
     yield step("release", release, Operation.RELEASE)
-    yield step("release the last attempt", release_the_last_attempt, Operation.GIVE_UP)
-    yield step("release what is to be cancelled", release_what_is_to_be_cancelled, Operation.GIVE_UP)
+    yield step("refuse the last attempt", refuse_the_last_attempt, Operation.GIVE_UP)
+    yield step("refuse what is to be cancelled", refuse_what_is_to_be_cancelled, Operation.GIVE_UP)
+    yield step("attach without the record", lose_the_record, Operation.LOSE)
+    yield Step("give up, then claim without the record", lose_the_record_and_claim, _LOST, give_up)
+    yield Step("give up, then cancel", cancel, frozenset({Operation.DOUBT, Operation.CANCEL}), give_up)
+    yield Step("give up, then expire", pass_deadline, frozenset({Operation.DOUBT, Operation.EXPIRE}), give_up)
+    yield Step("give up, then cancel late", cancel_after_the_limit_of_the_doubt, _LOST, give_up)
+    yield Step("give up, cancel, then stop", stop, frozenset({Operation.DOUBT, Operation.CANCEL}), give_up)
+    yield Step("give up the last, then hear nothing", pass_deadline, _LOST | {Operation.EXPIRE}, pass_last_ack_deadline)
+    yield Step("give up the last, then hear of it", progress, frozenset(), pass_last_ack_deadline)
+    yield Step("give up the last, then cancel", stop, frozenset({Operation.CANCEL}), pass_last_ack_deadline)
+    yield step("stop", stop, Operation.CANCEL)
     for status in CommandStatus:
         if status.terminal:
             yield step(f"finish as {status}", finish(status), Operation.FINISH)
@@ -175,7 +212,7 @@ def steps() -> Iterator[Step]:
     yield step("push out of a full queue", drop, Operation.CANCEL)
     yield step("pass the deadline", pass_deadline, Operation.EXPIRE, Operation.RELEASE)
     yield step("pass the run limit", pass_run_limit, Operation.EXPIRE, Operation.FINISH)
-    yield step("pass the last ack deadline", pass_last_ack_deadline, Operation.EXPIRE, Operation.GIVE_UP)
+    yield step("pass the last ack deadline", pass_last_ack_deadline, Operation.EXPIRE, Operation.DOUBT)
     yield step("progress", progress)
     yield step("append output", print_output)
     yield step("forget", sweep)

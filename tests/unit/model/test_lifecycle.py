@@ -25,6 +25,15 @@ def test_the_six_words() -> None:
         (Operation.SETTLE, {(before, after) for before in (QUEUED, ASSIGNED) for after in (*TERMINAL, QUEUED)}),
         (Operation.OUTDATE, {(QUEUED, CommandStatus.FAILED)}),
         (Operation.GIVE_UP, {(ASSIGNED, CommandStatus.FAILED), (ASSIGNED, CommandStatus.CANCELLED)}),
+        (Operation.DOUBT, {(QUEUED, ASSIGNED), (ASSIGNED, ASSIGNED)}),
+        (
+            Operation.LOSE,
+            {
+                (before, after)
+                for before in (QUEUED, ASSIGNED)
+                for after in (CommandStatus.TIMEOUT, CommandStatus.FAILED)
+            },
+        ),
         (Operation.CANCEL, {(QUEUED, CommandStatus.CANCELLED)}),
         (Operation.EXPIRE, {(QUEUED, CommandStatus.TIMEOUT)}),
     ],

@@ -47,6 +47,7 @@ def stored_row(state: CommandState) -> list[str]:
         "params_summary": state.params_summary,
         "code": state.reason.code,
         "message": state.reason.message,
+        "cancel_stage": state.cancel_stage or "",
     }
     return [str(fields[name] or "") if name.endswith("_ms") else str(fields[name]) for name in keys.ROW]
 

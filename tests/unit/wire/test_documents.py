@@ -41,6 +41,7 @@ def test_unset_fields_are_there_and_null() -> None:
         "reason": None,
         "receipts": {"queueTime": AT_TEXT, **receipts},
         "cancelTime": None,
+        "cancelStage": None,
         "agentKnown": None,
         "agentAwaySince": None,
         "outputBytes": None,

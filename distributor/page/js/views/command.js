@@ -285,12 +285,26 @@ function facts(app, command) {
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? plural(command.attempt, "delivery", "deliveries") : "not delivered yet"),
-      command.cancelRequested && fact("Cancel", `requested at ${localTime(command.cancelRequested, app.now)}`),
+      command.cancelRequested &&
+        fact("Cancel", `requested at ${localTime(command.cancelRequested, app.now)}${cancelText(command.cancelStage)}`),
       limits(app.detail?.sent),
       params && paramsDetails(command.commandId, params),
     ),
   );
 }
+
+/** What a cancel has led to. @type {Record<string, string>} */
+const CANCEL_TEXTS = {
+  requested: "not sent to the agent yet",
+  delivered: "sent to the agent",
+  stopping: "the agent is stopping it",
+  could_not_stop: "the agent could not stop it",
+  unconfirmed: "whether it runs is not known",
+  stopped: "nothing of it runs",
+};
+
+/** @param {string | undefined} stage */
+const cancelText = (stage) => (stage && CANCEL_TEXTS[stage] ? `; ${CANCEL_TEXTS[stage]}` : "");
 
 /**
  * `argv` as a shell command line, other params as JSON, where `"2"` and `2` differ.

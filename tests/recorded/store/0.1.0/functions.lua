@@ -1,5 +1,5 @@
-#!lua name=distributor_dffda782
-local VERSION = 'dffda782'
+#!lua name=distributor_c6b26f85
+local VERSION = 'c6b26f85'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -21,11 +21,11 @@ local function deadlines_key() return SHARD .. 'commands:deadlines' end
 local function ended_key() return SHARD .. 'commands:ended' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
-local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'given_up', 'instance_id'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
-local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message'}
+local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 25
+local F_RARE_END = 29
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -53,16 +53,22 @@ local F_OUTPUT_BYTES = 21
 local F_OUTPUT_BASE = 22
 local F_OUTPUT_DROPPED = 23
 local F_GIVEN_UP = 24
-local F_INSTANCE_ID = 25
-local F_EXPIRES_MS = 26
-local F_RANK = 27
-local F_TIME_LIMIT_MS = 28
-local F_MAX_RUNS = 29
+local F_GIVEN_UP_BY = 25
+local F_DOUBT_UNTIL = 26
+local F_CANCEL_MESSAGE = 27
+local F_CANCEL_STAGE = 28
+local F_INSTANCE_ID = 29
+local F_EXPIRES_MS = 30
+local F_RANK = 31
+local F_TIME_LIMIT_MS = 32
+local F_MAX_RUNS = 33
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
 
 local TRANSITIONS = {queued = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, assigned = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, completed = {}, failed = {}, timeout = {}, cancelled = {}}
+
+local CANCEL_STAGES = {requested = {delivered = true, stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, delivered = {stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, stopping = {could_not_stop = true, unconfirmed = true, stopped = true}, could_not_stop = {unconfirmed = true, stopped = true}, unconfirmed = {requested = true, delivered = true, stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, stopped = {}}
 
 -- Purpose: code shared by the functions: reading a command, changing it, and collecting the writes of a batch.
 -- Included once before the functions; not a function itself.
@@ -253,11 +259,16 @@ local function receipt_members(fields)
     .. ',"started_ms":' .. or_zero(fields[F_STARTED_MS])
 end
 
+local function cancel_members(fields)
+  if fields[F_CANCEL_MS] == '' then return '' end
+  return ',"cancel_ms":' .. fields[F_CANCEL_MS] .. ',"cancel_stage":"' .. fields[F_CANCEL_STAGE] .. '"'
+end
+
 -- All that is shown of a command, but for what `announce` adds.
 local function whole_members(fields)
   local rest = receipt_members(fields)
   if fields[F_CODE] ~= '' then rest = rest .. reason_members(fields) end
-  if fields[F_CANCEL_MS] ~= '' then rest = rest .. ',"cancel_ms":' .. fields[F_CANCEL_MS] end
+  rest = rest .. cancel_members(fields)
   if fields[F_PARAMS_SUMMARY] ~= '' then
     rest = rest .. ',"params_summary":' .. cjson.encode(fields[F_PARAMS_SUMMARY])
   end
@@ -327,8 +338,9 @@ local function leave_queue(batch, id, fields)
 end
 
 -- Ends a command: status, result, indexes, event. The caller has checked the transition and set code and message in
--- `fields`. `members` as in result_json. Everything but the result is deleted by `forget`, in batches.
-local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes)
+-- `fields`. `members` as in result_json; `cancel_stage` is that of a cancelled one, by default 'stopped'. Everything but
+-- the result is deleted by `forget`, in batches.
+local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes, cancel_stage)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
     leave_queue(batch, id, fields)
@@ -343,7 +355,10 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   else
     server.call('HSET', status_key(id), 'status', to, 'revision', revise(fields), 'finished_ms', batch.stamp)
   end
-  if fields[F_CODE] ~= '' or fields[F_RARE] ~= '' then
+  if fields[F_CANCEL_MS] ~= '' then
+    fields[F_CANCEL_STAGE] = cancel_stage or 'stopped'
+    set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  elseif fields[F_CODE] ~= '' or fields[F_RARE] ~= '' then
     set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   end
   -- The command is retained as long as its state, under the name that its agent has it: the other names are live.
@@ -375,14 +390,53 @@ local function release_command(batch, id, fields, delay_ms)
   announce(batch, 'released', id, fields, ',"assigned_ms":0' .. receipt_members(fields) .. reason_members(fields))
 end
 
--- Remembers the lease of a given-up attempt that its agent may have run, and where its output began:
--- `lease=base ` for each of the latest eight.
-local function remember_given_up(id, fields)
-  local known = fields[F_GIVEN_UP] .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
+-- What an agent remembers commands by: its journal, or else its process.
+local function record_of(journal_id, instance_id)
+  return journal_id and journal_id ~= '' and 'journal ' .. journal_id or 'instance ' .. (instance_id or '')
+end
+
+-- Whether an attempt that was given up may have started: 'open' if so; 'lost' if its agent came back without its record
+-- and so cannot tell; 'none' if there is no such attempt, or its agent attached without it since, or said so.
+local function given_up_state(fields)
+  if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
+  local epoch, record = string.match(fields[F_GIVEN_UP_BY], '^(%d+) (.*)$')
+  if not session[1] or tonumber(session[1]) <= (tonumber(epoch) or 0) then return 'open' end
+  return record_of(session[2], session[3]) == record and 'none' or 'lost'
+end
+
+-- Remembers the lease of a given-up attempt that its agent may have run, and where its output began: `lease=base ` for
+-- each of the latest eight. A program that it started ends by `doubt_until`.
+local function remember_given_up(batch, id, fields, slack_ms)
+  local known = given_up_state(fields) == 'none' and '' or fields[F_GIVEN_UP]
+  known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
+  read_request(id, fields)
   fields[F_GIVEN_UP] = known
-  set_rare(id, 'given_up', known)
+  fields[F_GIVEN_UP_BY] = (session[1] or '0') .. ' ' .. record_of(session[2], session[3])
+  fields[F_DOUBT_UNTIL] = whole(batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms)
+  set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
+end
+
+-- The agent has said that nothing runs under attempts that were given up. A result that it may have of them still counts.
+local function clear_given_up(id, fields)
+  if fields[F_GIVEN_UP_BY] == '' then return end
+  fields[F_GIVEN_UP_BY] = ''
+  set_rare(id, 'given_up_by', '')
+end
+
+-- Forgets one given-up lease. Returns whether it was one.
+local function forget_lease(id, fields, lease_id)
+  if lease_id == '' then return false end
+  local known = ' ' .. fields[F_GIVEN_UP]
+  local first, last = string.find(known, ' ' .. lease_id .. '=', 1, true)
+  if not first then return false end
+  local _, stop = string.find(known, ' ', last, true)
+  fields[F_GIVEN_UP] = string.sub(known, 2, first) .. string.sub(known, stop + 1)
+  set_rare(id, 'given_up', fields[F_GIVEN_UP])
+  return true
 end
 
 -- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
@@ -394,22 +448,120 @@ local function base_of_given_up(fields, lease_id)
   return last and tonumber(string.match(known, '^%d+', last + 1))
 end
 
--- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
--- Deliveries that led to a run do not count against `attempts`. `may_run`: the agent may have the command, and its
--- reports about this attempt still count.
-local function release_or_give_up(batch, id, fields, reason, delay_ms, attempts, retention_ms, may_run)
+-- Ends a command that its agent may have run, as the agent was not heard in time or has lost its record.
+local function lose(batch, id, fields, to, reason, retention_ms)
+  fields[F_CODE], fields[F_MESSAGE] = reason.code, reason.message
+  finish_command(batch, id, fields, to, retention_ms, '', number(fields, F_OUTPUT_BYTES), 'unconfirmed')
+  return to
+end
+
+local RECORD_LOST = {
+  code = 'outcome_unknown', message = 'the agent came back without its record; it may have run in part or in full',
+}
+
+local function not_heard(fields)
+  return {
+    code = 'agent_lost',
+    message = 'no word came from the agent since attempt ' .. fields[F_ATTEMPT]
+      .. ' was sent; whether it ran is not known',
+  }
+end
+
+-- A command is to end while an attempt that was given up may have started: it waits for word from its agent, at most
+-- until `doubt_until`. Returns the new state.
+local function doubt(batch, id, fields, retention_ms)
+  if number(fields, F_DOUBT_UNTIL) <= batch.now then
+    return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms)
+  end
+  if fields[F_STATUS] == 'queued' then
+    leave_queue(batch, id, fields)
+    append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
+    move(batch, id, fields, 'assigned')
+    fields[F_ASSIGNED_MS] = batch.stamp
+  end
+  fields[F_CODE] = 'unconfirmed'
+  fields[F_MESSAGE] = 'attempt ' .. fields[F_ATTEMPT] .. ' was sent and not acknowledged; whether it runs is not known'
+  if fields[F_CANCEL_MS] ~= '' then fields[F_CANCEL_STAGE] = 'unconfirmed' end
+  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
+    'code', 'unconfirmed', 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  index(batch, deadlines_key(), fields[F_DOUBT_UNTIL], id)
+  announce(batch, 'unconfirmed', id, fields, ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
+    .. reason_members(fields) .. cancel_members(fields))
+  return 'assigned'
+end
+
+-- Whether a command waits for word from its agent: every lease that its agent may hold is then among the given-up.
+local function in_doubt(fields)
+  return fields[F_CODE] == 'unconfirmed' and fields[F_STATUS] == 'assigned'
+end
+
+-- The agent was heard of a command in doubt: it goes on, as if there had been none. Returns the members of the change.
+local function settle_doubt(id, fields)
+  fields[F_CODE], fields[F_MESSAGE] = '', ''
   if fields[F_CANCEL_MS] ~= '' then
-    -- The message is that of the caller who cancelled.
-    fields[F_CODE] = 'cancelled'
-    finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
-    return 'cancelled'
+    fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', fields[F_CANCEL_MESSAGE]
+    if fields[F_CANCEL_STAGE] == 'unconfirmed' then fields[F_CANCEL_STAGE] = 'requested' end
+  end
+  set_rare(id, 'code', fields[F_CODE], 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  return reason_members(fields) .. cancel_members(fields)
+end
+
+-- A command goes on under the lease of an attempt that was given up. Returns whether it is one.
+local function goes_on_under(id, fields, lease_id)
+  if fields[F_LEASE_ID] == lease_id then return true end
+  local base = base_of_given_up(fields, lease_id)
+  if not base then return false end
+  fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
+  set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
+  return true
+end
+
+-- Ends a cancelled command of which nothing runs. The message is that of the caller who cancelled.
+local function end_cancelled(batch, id, fields, retention_ms)
+  fields[F_CODE], fields[F_MESSAGE] = 'cancelled', fields[F_CANCEL_MESSAGE]
+  finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'cancelled'
+end
+
+local function seconds(ms)
+  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
+end
+
+-- Ends a command that has waited in the queue for as long as it may. `known` is as in given_up_state. Returns the new
+-- state.
+local function expire(batch, id, fields, retention_ms, known)
+  if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
+  if known == 'open' then return doubt(batch, id, fields, retention_ms) end
+  fields[F_CODE] = 'expired'
+  fields[F_MESSAGE] = 'waited ' .. seconds(batch.now - floor(fields[F_QUEUED_US] / 1000)) .. ' in the queue, its limit'
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  return 'timeout'
+end
+
+-- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
+-- `policy` has attempts, retention_ms and slack_ms; deliveries that led to a run do not count against the attempts.
+-- `word` is what is known of this attempt: 'refused' if the agent has said that nothing of the command runs, 'absent' if
+-- it attaches without the command, 'unsent' if its stream never carried this attempt, '' if it may have the command.
+local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, word)
+  if word == 'refused' then
+    clear_given_up(id, fields)
+  elseif word ~= 'unsent' then
+    remember_given_up(batch, id, fields, policy.slack_ms)
+  end
+  local known = word == 'absent' and 'none' or given_up_state(fields)
+  local exhausted = number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
+  if fields[F_CANCEL_MS] ~= '' or exhausted then
+    if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, policy.retention_ms) end
+    if known == 'open' then return doubt(batch, id, fields, policy.retention_ms) end
+    if fields[F_CANCEL_MS] ~= '' then return end_cancelled(batch, id, fields, policy.retention_ms) end
   end
   fields[F_CODE], fields[F_MESSAGE] = reason.code, reason.message
-  if number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= attempts then
-    finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  if exhausted then
+    finish_command(batch, id, fields, 'failed', policy.retention_ms, '', number(fields, F_OUTPUT_BYTES))
     return 'failed'
   end
-  if may_run then remember_given_up(id, fields) end
+  read_request(id, fields)
+  if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, policy.retention_ms, known) end
   release_command(batch, id, fields, delay_ms)
   return 'queued'
 end
@@ -417,18 +569,6 @@ end
 -- Whether the run under this lease has been counted.
 local function is_counted(fields, lease_id)
   return lease_id ~= '' and string.find(' ' .. fields[F_COUNTED_LEASE] .. ' ', ' ' .. lease_id .. ' ', 1, true) ~= nil
-end
-
-local function seconds(ms)
-  return string.format(ms < 100000 and '%.3g s' or '%.0f s', ms / 1000)
-end
-
--- Ends a command that has waited in the queue for as long as it may.
-local function expire(batch, id, fields, retention_ms)
-  fields[F_CODE] = 'expired'
-  fields[F_MESSAGE] = 'waited ' .. seconds(batch.now - floor(fields[F_QUEUED_US] / 1000)) .. ' in the queue, its limit'
-  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
-  return 'timeout'
 end
 
 -- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.
@@ -583,7 +723,7 @@ do
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
 --          labels (JSON), version, offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts,
---          retention_ms, sources of adopt, sources of release;
+--          retention_ms, sources of adopt, sources of release, journal id ('' if it keeps none);
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
@@ -592,7 +732,7 @@ do
 -- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
 --          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 16, 2
+local HEADER, ITEM = 17, 2
 
 local function adopt(batch, id, fields, slack_ms)
   if fields[F_STATUS] == 'queued' then
@@ -602,17 +742,17 @@ local function adopt(batch, id, fields, slack_ms)
     fields[F_ASSIGNED_MS] = batch.stamp
   end
   local cancelled = fields[F_CANCEL_MS] ~= ''
-  if not cancelled then fields[F_CODE], fields[F_MESSAGE] = '', '' end
+  settle_doubt(id, fields)
   if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
   set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
     'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
   index(batch, deadlines_key(), run_limit(batch, id, fields, slack_ms), id)
   announce(batch, fields[F_STARTED_MS] == '' and 'acknowledged' or 'started', id, fields, ',"assigned_ms":'
     .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
-    .. reason_members(fields))
+    .. reason_members(fields) .. cancel_members(fields))
   return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
     fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
-    cancelled and fields[F_MESSAGE] or '', CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
+    fields[F_CANCEL_MESSAGE], CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
 end
 
 -- Decides about a command that the agent holds under this lease.
@@ -624,51 +764,52 @@ local function settle_held(batch, id, lease_id, args, held)
   end
   if is_counted(fields, lease_id) then return 'counted' end
   if held[id] then return false end
-  if fields[F_LEASE_ID] ~= lease_id then
-    -- An attempt given up while the agent had it: it continues, and the later one has not started.
-    local base = base_of_given_up(fields, lease_id)
-    if not base then return false end
-    fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
-    set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
-  end
+  -- An attempt given up while the agent had it continues, and the later one has not started.
+  if not goes_on_under(id, fields, lease_id) then return false end
   held[id] = true
   return adopt(batch, id, fields, tonumber(args[12]))
 end
 
 local NOT_DELIVERED = {code = 'not_delivered', message = 'the connection ended before the agent had the command'}
+local CAME_WITHOUT = {
+  code = 'outcome_unknown', message = 'the agent came back without it; it may have run in part or in full',
+}
 
-local function settle_missing(batch, id, args)
+-- `intact`: the agent has its record, so what it does not list it has not started.
+local function settle_missing(batch, id, args, intact)
   local fields = read(id)
   if not fields or not among(args[16], fields[F_STATUS]) then
     append(batch.freed, assigned_key(args[4]), id)
-  elseif fields[F_ACKNOWLEDGED_MS] == '' then
-    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, tonumber(args[13]), args[14], true)
+  elseif fields[F_ACKNOWLEDGED_MS] ~= '' then
+    lose(batch, id, fields, 'failed', CAME_WITHOUT, args[14])
+  elseif intact or INSTANCE_TYPES[fields[F_TYPE]] then
+    local policy = {attempts = tonumber(args[13]), retention_ms = args[14], slack_ms = tonumber(args[12])}
+    release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, policy, 'absent')
   else
-    fields[F_CODE] = 'outcome_unknown'
-    fields[F_MESSAGE] = 'the agent came back without it; it may have run in part or in full'
-    finish_command(batch, id, fields, 'failed', args[14], '', number(fields, F_OUTPUT_BYTES))
+    lose(batch, id, fields, 'failed', RECORD_LOST, args[14])
   end
 end
 
 local function attach(batch, args)
   local agent_id, instance_id = args[4], args[5]
   local key = session_key(agent_id)
-  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms')
+  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'journal_id')
   if session[2] and session[2] ~= instance_id
     and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
     return {'taken', batch.now - tonumber(session[4])}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
   local reply, held = {'ok', epoch, batch.now}, {}
+  local intact = session[1] and record_of(session[5], session[2]) == record_of(args[17], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
   end
   for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
-    if not held[id] then settle_missing(batch, id, args) end
+    if not held[id] then settle_missing(batch, id, args, intact) end
   end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
-    'labels', args[8], 'version', args[9])
+    'labels', args[8], 'version', args[9], 'journal_id', args[17])
   server.call('HDEL', key, 'away_since_ms')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
@@ -681,14 +822,34 @@ register('attach', attach, {'allow-oom'})
 end
 
 do
--- Purpose: end queued commands; request the end of assigned ones.
+-- Purpose: end queued commands; request the end of assigned ones, and of queued ones that their agent may run.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
 --          then for each command: id, reason message
 -- Returns  for each command: false if unknown, else its row after the call
--- Invariants: a cancel is requested once; a command that has ended is not changed.
+-- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be running.
 
 local HEADER, ITEM = 6, 2
+
+-- Notes that a cancel is wanted of a command that its agent may have.
+local function request(batch, id, fields, message)
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
+  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
+  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
+    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
+  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
+end
+
+-- Ends a queued command, or waits for its agent where that may run an earlier attempt.
+local function cancel_queued(batch, id, fields, message, retention_ms)
+  local known = given_up_state(fields)
+  if known ~= 'none' then request(batch, id, fields, message) end
+  if known == 'open' then return doubt(batch, id, fields, retention_ms) end
+  if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE] = batch.stamp, message
+  server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
+  end_cancelled(batch, id, fields, retention_ms)
+end
 
 local function cancel(batch, args)
   local rows = {}
@@ -696,15 +857,11 @@ local function cancel(batch, args)
     local id = args[i]
     local fields = read(id)
     if fields and among(args[5], fields[F_STATUS]) then
-      fields[F_CANCEL_MS] = batch.stamp
-      server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
-      fields[F_CODE], fields[F_MESSAGE] = 'cancelled', args[i + 1]
-      finish_command(batch, id, fields, 'cancelled', args[4], '', number(fields, F_OUTPUT_BYTES))
+      cancel_queued(batch, id, fields, args[i + 1], args[4])
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
-      fields[F_CANCEL_MS], fields[F_CODE], fields[F_MESSAGE] = batch.stamp, 'cancel_requested', args[i + 1]
-      set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'code', 'cancel_requested',
-        'message', args[i + 1])
-      announce(batch, 'cancel_requested', id, fields, ',"cancel_ms":' .. batch.stamp .. reason_members(fields))
+      local doubtful = in_doubt(fields)
+      request(batch, id, fields, args[i + 1])
+      if doubtful then doubt(batch, id, fields, args[4]) end
     end
     rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
   end
@@ -712,6 +869,57 @@ local function cancel(batch, args)
 end
 
 register('cancel', cancel, {'allow-oom'})
+
+end
+
+do
+-- Purpose: record how far cancels have got: written to the agent's stream, or what the agent said of them.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
+--          then for each command: id, agent_id, lease id, stage, reason message of 'could_not_stop' or ''
+-- Returns  for each command: 'ok', or 'gone' if no cancel is wanted under this lease, or the stage cannot follow
+-- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends the
+--             doubt.
+
+local HEADER, ITEM = 5, 5
+
+-- Whether the cancel under this lease concerns the command.
+local function concerns(fields, lease_id)
+  return fields[F_LEASE_ID] == lease_id or base_of_given_up(fields, lease_id) ~= nil
+end
+
+local function note(batch, args, i)
+  local id, lease_id, stage = args[i], args[i + 2], args[i + 3]
+  local fields = read(id)
+  if not fields or fields[F_AGENT_ID] ~= args[i + 1] or not among(args[5], fields[F_STATUS])
+    or fields[F_CANCEL_MS] == '' or not concerns(fields, lease_id) then
+    return 'gone'
+  end
+  local doubtful = in_doubt(fields) and stage ~= 'delivered'
+  if doubtful then settle_doubt(id, fields) end
+  local known = CANCEL_STAGES[fields[F_CANCEL_STAGE]]
+  if not known or not known[stage] then return 'gone' end
+  if doubtful then
+    goes_on_under(id, fields, lease_id)
+    fields[F_ACKNOWLEDGED_MS] = batch.stamp
+    server.call('HSET', status_key(id), 'acknowledged_ms', batch.stamp)
+    index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
+  end
+  if stage == 'could_not_stop' then fields[F_CODE], fields[F_MESSAGE] = stage, args[i + 4] end
+  fields[F_CANCEL_STAGE] = stage
+  set_rare(id, 'revision', revise(fields), 'cancel_stage', stage, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  announce(batch, 'cancel_progressed', id, fields, receipt_members(fields) .. reason_members(fields)
+    .. cancel_members(fields))
+  return 'ok'
+end
+
+local function cancel_stage(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do outcomes[#outcomes + 1] = note(batch, args, i) end
+  return outcomes
+end
+
+register('cancel_stage', cancel_stage, {'allow-oom'})
 
 end
 
@@ -725,7 +933,8 @@ do
 --          then for each command: id, attempt, revision, command}}
 -- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
---          but ends as failed, an expired one as timeout.
+--          but ends as failed, an expired one as timeout. One that its agent may have started is assigned again only
+--          while the agent has its record of that.
 
 local HEADER, ITEM = 9, 5
 local MAX_ENDED = 100
@@ -765,6 +974,15 @@ local function outdate(batch, id, fields, retention_ms)
   finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
 end
 
+-- Ends a command of which an earlier attempt may have started, if its agent has lost the record of that: it could not
+-- tell that it has started it before.
+local function end_lost(batch, id, session)
+  local fields = read(id)
+  if given_up_state(fields) ~= 'lost' then return false end
+  lose(batch, id, fields, 'failed', RECORD_LOST, session.retention_ms)
+  return true
+end
+
 -- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
 local function end_unassignable(batch, id, facts, command, session)
   if not facts[1] or not command or not among(session.sources, facts[1]) then return true end
@@ -776,9 +994,12 @@ local function end_unassignable(batch, id, facts, command, session)
       return true
     end
   end
-  if tonumber(facts[5]) > batch.now or not among(session.expire_sources, facts[1]) then return false end
-  expire(batch, id, read(id), session.retention_ms)
-  return true
+  if tonumber(facts[5]) <= batch.now and among(session.expire_sources, facts[1]) then
+    local fields = read(id)
+    expire(batch, id, fields, session.retention_ms, given_up_state(fields))
+    return true
+  end
+  return facts[3] ~= '0' and end_lost(batch, id, session)
 end
 
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
@@ -882,12 +1103,12 @@ do
 -- Purpose: act on passed deadlines of live commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, delivery attempts, retention_ms,
---          offline_after_ms, sources of expire, sources of release;
+--          offline_after_ms, slack_ms added to the time limit, sources of expire, sources of release;
 --          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
 -- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
 -- Invariants: a passed deadline is acted on once, even if several replicas try.
 
-local HEADER = 9
+local HEADER = 10
 
 -- Ends an acknowledged command that its agent has neither finished nor stopped in time.
 local function overrun(batch, id, fields, retention_ms, offline_after_ms)
@@ -901,7 +1122,7 @@ local function overrun(batch, id, fields, retention_ms, offline_after_ms)
     fields[F_CODE] = 'agent_lost'
     fields[F_MESSAGE] = 'the agent went away and did not come back within the time limit of ' .. limit
   end
-  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  finish_command(batch, id, fields, 'timeout', retention_ms, '', number(fields, F_OUTPUT_BYTES), 'unconfirmed')
   return 'timeout'
 end
 
@@ -916,22 +1137,24 @@ end
 
 local function act(batch, id, fields, args)
   local retention_ms = args[6]
-  if among(args[8], fields[F_STATUS]) then
+  if among(args[9], fields[F_STATUS]) then
     read_request(id, fields)
-    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms) end
+    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms, given_up_state(fields)) end
     return make_ready(batch, id, fields)
   end
-  if not among(args[9], fields[F_STATUS]) then
+  if not among(args[10], fields[F_STATUS]) then
     unindex(batch, deadlines_key(), id)
     return fields[F_STATUS]
   end
   if fields[F_ACKNOWLEDGED_MS] ~= '' then
     return overrun(batch, id, fields, retention_ms, tonumber(args[7]))
   end
+  if in_doubt(fields) then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
   local attempt = number(fields, F_ATTEMPT)
   local reason = {code = 'not_acknowledged', message = 'the agent did not acknowledge attempt ' .. attempt}
   local delay_ms = tonumber(args[HEADER + attempt] or args[#args])
-  return release_or_give_up(batch, id, fields, reason, delay_ms, tonumber(args[5]), retention_ms, true)
+  local policy = {attempts = tonumber(args[5]), retention_ms = retention_ms, slack_ms = tonumber(args[8])}
+  return release_or_give_up(batch, id, fields, reason, delay_ms, policy, '')
 end
 
 local function due(batch, args)
@@ -1115,11 +1338,11 @@ do
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of finish, sources of settle;
 --          then for each command: id, agent_id, lease id, status, reason code, reason message, JSON members of the
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
---          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and whether the handler ran
---          ('1'; '' if the agent refused the command or does not have it)
+--          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and the agent's word on the
+--          handler ('ran', 'survived' if processes of it still run, 'refused', 'absent' if a cancel did not find it)
 -- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), unknown, foreign
---          (another agent's), stale (of an earlier attempt), or {stored, revision, type, priority, attempt, queued_us,
---          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary}, '' where unset}
+--          (another agent's), stale (of an earlier attempt), open (not found, but another attempt may run), or {stored, revision, type, priority, attempt, queued_us,
+--          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported.
@@ -1150,6 +1373,7 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   -- An agent that was given the command again while it ran has the same run under the later lease.
   local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
   set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
+  clear_given_up(id, fields)
   if fields[F_STATUS] == 'queued' then leave_queue(batch, id, fields) end
   release_command(batch, id, fields, tonumber(delay_ms))
   return true
@@ -1159,10 +1383,27 @@ local function accept(batch, id, fields, args, i, retention_ms, said)
   fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
   local output_bytes = output_bytes_of(fields, said)
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
-  finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes)
+  finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes,
+    args[i + 12] == 'survived' and 'could_not_stop' or 'stopped')
   return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
     fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
-    fields[F_PARAMS_SUMMARY]}
+    fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE]}
+end
+
+-- A cancel did not find the command under this lease. It ends once no other lease is left under which it may run.
+-- Returns nil if it is to end now, else the outcome.
+local function absent(batch, id, fields, args, i, retention_ms)
+  local doubtful, known = in_doubt(fields), forget_lease(id, fields, args[i + 2])
+  local current = fields[F_LEASE_ID] == args[i + 2] and among(args[5], fields[F_STATUS])
+  if fields[F_CANCEL_MS] == '' or not (current or (doubtful and known)) then return 'stale' end
+  -- Whoever has acknowledged it has it under no other lease.
+  local open = fields[F_ACKNOWLEDGED_MS] ~= '' and 'none' or given_up_state(fields)
+  if open == 'none' then
+    fields[F_LEASE_ID] = args[i + 2]
+    return nil
+  end
+  if not doubtful then doubt(batch, id, fields, retention_ms) end
+  return 'open'
 end
 
 local function finish_one(batch, args, i, retention_ms)
@@ -1170,6 +1411,10 @@ local function finish_one(batch, args, i, retention_ms)
   local fields = read(id)
   if not fields then return 'unknown' end
   if fields[F_AGENT_ID] ~= args[i + 1] then return 'foreign' end
+  if args[i + 12] == 'absent' then
+    local outcome = FINAL[fields[F_STATUS]] and 'late' or absent(batch, id, fields, args, i, retention_ms)
+    if outcome then return outcome end
+  end
   if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
     fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
     return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
@@ -1182,7 +1427,8 @@ local function finish_one(batch, args, i, retention_ms)
   if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
     return 'run_again'
   end
-  local base = args[i + 12] == '1' and among(args[6], fields[F_STATUS])
+  local ran = args[i + 12] == 'ran' or args[i + 12] == 'survived'
+  local base = ran and among(args[6], fields[F_STATUS])
     and not is_counted(fields, lease_id) and base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
   fields[F_OUTPUT_BASE] = base
@@ -1426,7 +1672,8 @@ do
 --          then for each command: id, agent_id, lease id, and milliseconds from the claim to: sent, acknowledged,
 --          started ('' if unknown)
 -- Returns  for each command: 'ok', or 'gone' if this lease no longer holds it
--- Invariants: a receipt is written once; from then on the deadline is the run limit.
+-- Invariants: a receipt is written once; from then on the deadline is the run limit. A command in doubt goes on under the
+--             lease that its agent reports on.
 
 local HEADER, ITEM = 5, 6
 
@@ -1435,16 +1682,20 @@ local function progress(batch, args)
   for i = HEADER + 1, #args, ITEM do
     local id = args[i]
     local fields = read(id)
-    if fields and fields[F_AGENT_ID] == args[i + 1] and fields[F_LEASE_ID] == args[i + 2]
-      and among(args[5], fields[F_STATUS]) then
+    if fields and fields[F_AGENT_ID] == args[i + 1] and among(args[5], fields[F_STATUS])
+      and (fields[F_LEASE_ID] == args[i + 2] or (in_doubt(fields) and goes_on_under(id, fields, args[i + 2]))) then
       local acknowledged, started = fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS]
+      local doubtful = in_doubt(fields)
       fill_receipts(fields, args[i + 3], args[i + 4], args[i + 5])
+      -- Receipts of an attempt that was given up are not known, but that its agent has it is.
+      if doubtful and fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
       if fields[F_ACKNOWLEDGED_MS] ~= acknowledged or fields[F_STARTED_MS] ~= started then
         server.call('HSET', status_key(id), 'revision', revise(fields), 'sent_ms', fields[F_SENT_MS],
           'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
+        local settled = doubtful and settle_doubt(id, fields) or ''
         index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
         announce(batch, fields[F_STARTED_MS] ~= started and 'started' or 'acknowledged', id, fields,
-          receipt_members(fields))
+          receipt_members(fields) .. settled)
       end
       outcomes[#outcomes + 1] = 'ok'
     else
@@ -1484,30 +1735,39 @@ end
 do
 -- Purpose: requeue commands that an agent did not start: refused as busy or stale, or never sent.
 -- KEYS     the event stream of the shard
--- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, delivery attempts, retention_ms, sources of release;
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, delivery attempts, retention_ms, slack_ms added to the time
+--          limit, sources of release;
 --          then for each command: id, agent_id, lease id, delay_ms, reason code, reason message, counts ('0' if it must
---          not count as a delivery attempt), refused ('1' if the agent said that it will not start it; '0' if it may
---          have it)
--- Returns  for each command: the new state (queued, failed, cancelled), or 'gone' if this lease no longer holds it, or
---          its agent has started it
--- Invariants: a released command keeps its place in the queue.
+--          not count as a delivery attempt), word ('refused' if the agent said that nothing of the command runs,
+--          'unsent' if its stream never carried this attempt, '' if it may have it)
+-- Returns  for each command: the new state (queued, failed, cancelled; assigned if its agent may run an earlier
+--          attempt), or 'gone' if this lease no longer holds it, or its agent has started it
+-- Invariants: a released command keeps its place in the queue; none is cancelled or failed that may be running.
 
-local HEADER, ITEM = 6, 8
+local HEADER, ITEM = 7, 8
+
+-- Whether this lease holds the command; in doubt, any lease that the agent may have. Only the agent itself can give back
+-- a command that it has acknowledged.
+local function holds(id, fields, lease_id, word)
+  if fields[F_ACKNOWLEDGED_MS] ~= '' and word ~= 'refused' then return false end
+  return fields[F_LEASE_ID] == lease_id or (in_doubt(fields) and forget_lease(id, fields, lease_id))
+end
 
 local function release(batch, args)
   local outcomes = {}
+  local policy = {attempts = tonumber(args[4]), retention_ms = args[5], slack_ms = tonumber(args[6])}
   for i = HEADER + 1, #args, ITEM do
     local id = args[i]
     local fields = read(id)
-    if fields and fields[F_AGENT_ID] == args[i + 1] and fields[F_LEASE_ID] == args[i + 2]
-      and among(args[6], fields[F_STATUS]) and fields[F_STARTED_MS] == '' then
+    if fields and fields[F_AGENT_ID] == args[i + 1] and among(args[7], fields[F_STATUS])
+      and fields[F_STARTED_MS] == '' and holds(id, fields, args[i + 2], args[i + 7]) then
       if args[i + 6] == '0' then
         fields[F_UNCOUNTED] = number(fields, F_UNCOUNTED) + 1
         set_rare(id, 'uncounted', fields[F_UNCOUNTED])
       end
       local reason = {code = args[i + 4], message = args[i + 5]}
-      outcomes[#outcomes + 1] = release_or_give_up(batch, id, fields, reason, tonumber(args[i + 3]),
-        tonumber(args[4]), args[5], args[i + 7] == '0')
+      outcomes[#outcomes + 1] = release_or_give_up(batch, id, fields, reason, tonumber(args[i + 3]), policy,
+        args[i + 7])
     else
       outcomes[#outcomes + 1] = 'gone'
     end
