@@ -32,6 +32,8 @@ class Scale:
     latency_samples: int = 2_000
     cancel_samples: int = 100
     """Cancels of a flood, alone and beside others."""
+    limit_samples: int = 100
+    """Commands that reach a time limit, and as many that reach an idle limit."""
     idle_agents: int = 2_000
     idle_processes: int = 2
     many_agents: int = 10_000
@@ -83,6 +85,7 @@ QUICK = Scale(
     gathered_commands=1_000,
     latency_samples=100,
     cancel_samples=5,
+    limit_samples=10,
     idle_agents=50,
     many_agents=60,
     agent_processes=2,

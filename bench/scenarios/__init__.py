@@ -14,6 +14,7 @@ from bench.scenarios.durability import durability
 from bench.scenarios.growth import growth_agents, growth_commands
 from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
+from bench.scenarios.limits_loaded import limits_loaded
 from bench.scenarios.many_agents import many_agents
 from bench.scenarios.memory_commands import memory_commands
 from bench.scenarios.memory_reconnects import memory_reconnects
@@ -30,6 +31,7 @@ SCENARIOS: dict[str, Scenario] = {
         throughput_gathered,
         latency_idle,
         cancel_flood,
+        limits_loaded,
         idle_agents,
         many_agents,
         growth_commands,

@@ -43,12 +43,12 @@ class Latency(NamedTuple):
 
 async def cancel_flood(cluster: Cluster, scale: Scale) -> tuple[list[Finding], dict[str, Any]]:
     """Cancel one flood after the other, alone and beside other floods."""
-    async with _agent(cluster) as agent, CommandClient(cluster.address) as client:
+    async with flood_agent(cluster, OTHER_FLOODS + 1) as agent, CommandClient(cluster.address) as client:
         meter = CpuMeter({**cluster.pids, "agent": agent.pid})
         alone = await _measure(client, scale.cancel_samples)
         async with AsyncExitStack() as others:
             for _ in range(OTHER_FLOODS):
-                await others.enter_async_context(_flood(client))
+                await others.enter_async_context(flood(client))
             crowded = await _measure(client, scale.cancel_samples)
         by_others = meter.percent_by_others()
     findings = [
@@ -70,12 +70,12 @@ def _findings(name: str, measured: list[Latency], target: float) -> list[Finding
 
 
 @asynccontextmanager
-async def _agent(cluster: Cluster) -> AsyncIterator[Child]:
+async def flood_agent(cluster: Cluster, capacity: int) -> AsyncIterator[Child]:
     """The reference agent, allowed to EXEC."""
     agent = cluster.child(
         "agent",
         str(ROOT / "cmd" / "command_agent.py"),
-        *("--agent", AGENT_ID, "--server", cluster.address, "--capacity", str(OTHER_FLOODS + 1)),
+        *("--agent", AGENT_ID, "--server", cluster.address, "--capacity", str(capacity)),
         *("--allow-exec", "--log-format", "json"),
     )
     async with agent:
@@ -89,12 +89,12 @@ async def _measure(client: CommandClient, samples: int) -> list[Latency]:
 
 async def _cancelled(client: CommandClient) -> Latency:
     """Start a flood, cancel it, and return how long that took."""
-    async with _flood(client) as flood:
-        ending = asyncio.create_task(client.wait(flood.command_id))
+    async with flood(client) as flooding:
+        ending = asyncio.create_task(client.wait(flooding.command_id))
         await asyncio.sleep(random.uniform(0.0, SPREAD_SECONDS))
-        stopped = _ended(flood.pid)
+        stopped = _ended(flooding.pid)
         began = time.perf_counter()
-        await client.cancel(flood.command_id)
+        await client.cancel(flooding.command_id)
         await asyncio.wait_for(stopped, TIMEOUT_SECONDS)
         stopped_ms = (time.perf_counter() - began) * 1_000
         result = await asyncio.wait_for(ending, TIMEOUT_SECONDS)
@@ -105,7 +105,7 @@ async def _cancelled(client: CommandClient) -> Latency:
 
 
 @asynccontextmanager
-async def _flood(client: CommandClient) -> AsyncIterator[Flood]:
+async def flood(client: CommandClient) -> AsyncIterator[Flood]:
     """Start a flood and wait until it flows; cancel it at the end."""
     queued = await client.queue(CommandRequest(AGENT_ID, "EXEC", {"argv": FLOOD}))
     command_id = queued.command.command_id

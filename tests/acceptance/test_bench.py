@@ -168,3 +168,14 @@ def test_peers_that_are_not_installed_are_left_out_by_name(tmp_path: Path) -> No
     assert set(scenario["details"]["left_out"]) == {"JetStream", "BullMQ", "taskiq"}
     notes = "\n".join(scenario["details"]["notes"])
     assert "taskiq is left out: taskiq is not installed: run scripts/setup_peers.sh" in notes
+
+
+@pytest.mark.parametrize(
+    ("scenario", "figure"),
+    [("cancel_flood", "program stopped, beside 3 others: p99"), ("limits_loaded", "idle limit exceeded by: p99")],
+)
+def test_cancels_and_limits_are_measured_beside_floods(tmp_path: Path, scenario: str, figure: str) -> None:
+    document = quick_run(scenario, tmp_path)
+    figures = {finding["name"]: finding for finding in document["scenarios"][scenario]["findings"]}
+    assert figures[figure]["at_most"] == 100
+    assert document["settings"]["cancel_samples" if scenario == "cancel_flood" else "limit_samples"] > 0
