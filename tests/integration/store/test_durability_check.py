@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from valkey.asyncio import Valkey
 
-from distributor.errors import ConfigurationError
+from distributor.errors import ConfigurationError, Unavailable
 from distributor.store.durability import Durability, SyncedByUs, SyncedByValkey, SyncedUnseen, WrittenFirst
 from distributor.store.embedded import EmbeddedValkey
 from tests.support.durable_store import durable_world
@@ -77,6 +77,21 @@ async def test_where_config_is_forbidden_the_rest_is_checked(
         assert logs[0]["event"] == "cannot check the settings of Valkey on which durability depends"
         assert logs[0]["unchecked"] == "appendfsync, no-appendfsync-on-rewrite, aof-load-truncated"
         assert ("must be always" in logs[-1]["event"]) == (wanted == "disk")
+
+
+async def test_where_config_is_forbidden_waitaof_notices_that_nothing_is_fsynced(tmp_path: Path) -> None:
+    async with ExternalValkey(tmp_path / "data", appendfsync="always") as valkey, Valkey.from_url(valkey.url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "-config")
+        async with durable_world(valkey.url, "disk") as world:
+            assert isinstance(world.durability, SyncedUnseen)
+            world.durability.proof = ("WAITAOF", 1, 0, 100)
+            await client.execute_command("ACL", "SETUSER", "default", "+config")
+            await valkey.set("appendfsync", "no")
+            with pytest.raises(Unavailable, match="Valkey did not fsync it in time"):
+                await world.queued()
+            await valkey.set("appendonly", "no")
+            with pytest.raises(Unavailable, match="appendonly is disabled"):
+                await world.queued()
 
 
 async def test_the_embedded_one_can_do_both(tmp_path: Path) -> None:
