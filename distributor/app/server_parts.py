@@ -11,6 +11,7 @@ from distributor.app.lifespan import Loop
 from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.audit import Audit
 from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
@@ -38,6 +39,7 @@ from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
+from distributor.store.auditor import ValkeyAuditor
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
@@ -70,6 +72,7 @@ class Stores:
     output_log: ValkeyOutputLog
     reader: ValkeyCommandReader
     event_log: ValkeyEventLog
+    auditor: ValkeyAuditor
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def stores_on(
         ValkeyOutputLog(connections.reads, functions, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
         ValkeyEventLog(connections.events, connections.reads, durability, replica),
+        ValkeyAuditor(connections.reads, functions, replica, policy),
     )
 
 
@@ -149,6 +153,7 @@ def server_parts(
         "command distributor": distributor.run,
         "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,
+        "audit": Audit(stores.auditor, metrics, settings.cleanup_interval).run,
         "reconciler": reconciler.run,
         "returned agents": reconciler.run_returned,
         "liveness": Liveness(registry, settings.offline_after, timing.liveness).run,

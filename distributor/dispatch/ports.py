@@ -19,7 +19,7 @@ call names what it is about, and the store compares:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from typing import Protocol
 
 from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
@@ -41,6 +41,7 @@ from distributor.model.event import EventBatch
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.model.queueing import Enqueued, NewCommand
+from distributor.model.repair import Repair
 
 
 class CommandStore(Protocol):
@@ -159,6 +160,16 @@ class OutputLog(Protocol):
 
     async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:
         """Chunks from byte `offset` on, about `max_bytes`. If the first begins later, there is a gap."""
+
+
+class Auditor(Protocol):
+    """Checks what is stored. Raises the same errors as CommandStore."""
+
+    async def take_turn(self, rest_ms: int) -> bool:
+        """Whether this replica is to sweep: no other does, or has ended a sweep within the last `rest_ms`."""
+
+    def sweep(self) -> AsyncIterator[Sequence[Repair]]:
+        """Check everything in bounded steps; yield the repairs of each."""
 
 
 class AttemptOutputLog(OutputLog, Protocol):

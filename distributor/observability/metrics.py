@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCo
 import distributor
 from distributor.model.command import Receipts
 from distributor.model.lifecycle import TERMINAL, CommandStatus
+from distributor.model.repair import RepairKind
 from distributor.observability.histogram import Histogram
 
 _LATENCY_BOUNDS: Final = (
@@ -133,6 +134,10 @@ class Metrics:
         """Count one failed request to Valkey."""
         self._valkey_failures.labels(function).inc()
 
+    def store_repaired(self, kind: RepairKind, count: int) -> None:
+        """Count repairs of what is stored."""
+        self._store_repairs[kind].inc(count)
+
     def loop_lag(self, seconds: float) -> None:
         """Observe by how many seconds the event loop was late."""
         self._loop_lag.observe(seconds)
@@ -191,6 +196,13 @@ class Metrics:
         self._valkey_failures = Counter(
             "distributor_valkey_failures", "Requests to Valkey that failed.", ["function"], registry=self.registry
         )
+        repairs = Counter(
+            "distributor_store_repairs",
+            "Inconsistencies found in Valkey and repaired: 0 unless other programs wrote there or Valkey lost data.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._store_repairs = {kind: repairs.labels(kind.value) for kind in RepairKind}
         self._rpc_seconds = Histogram(
             self.registry,
             "distributor_rpc_seconds",

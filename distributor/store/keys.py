@@ -61,6 +61,8 @@ DEADLINES: Final = "commands:deadlines"
 """zset: ids of live commands; score = time of the next deadline in milliseconds."""
 ENDED: Final = "commands:ended"
 """list: ids of retained commands in the order in which they ended; the sweep deletes from its beginning."""
+AUDIT: Final = "commands:audit"
+"""string: the replica that checks the store, or that this has been done; TTL."""
 EVENTS: Final = "events"
 """stream, capped: events; the function that makes a change also writes its entry."""
 
@@ -146,6 +148,7 @@ _OF_A_SHARD: Final = {
     "by_status": BY_STATUS,
     "deadlines": DEADLINES,
     "ended": ENDED,
+    "audit": AUDIT,
     "events": EVENTS,
 }
 

@@ -16,6 +16,7 @@ from distributor.model.delivery import CancelProgress, ClaimRequest, Completion,
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.store.auditor import Found, ValkeyAuditor
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.exchanges import Exchanges
@@ -84,6 +85,7 @@ async def call_of(name: str, items: int) -> Recorded:
     sessions = ValkeySessionStore(functions, exchanges, policy)
     output = ValkeyOutputLog(cast(Any, None), functions, exchanges, policy)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
+    auditor = ValkeyAuditor(cast(Any, None), functions, "replica", policy)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
         "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
@@ -105,6 +107,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "read_output": lambda: output.read("id", 0, 1),
         "get_command": lambda: reader.details("id"),
         "list_commands": lambda: reader.page(CommandFilter(), "", 1),
+        "audit": lambda: auditor.check([Found("record", "key", "id")] * items),
         "probe": lambda: Functions.check_writable(functions),
     }
     with pytest.raises(Recorded) as caught:

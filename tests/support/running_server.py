@@ -15,6 +15,7 @@ from distributor.app.server_process import ServerProcess, serving
 from distributor.app.timing import ServerTiming
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings
+from distributor.store import keys
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
@@ -176,6 +177,7 @@ async def intercepted_server(
 
 
 async def keyspace(valkey_url: str) -> dict[bytes, bytes]:
-    """Everything in a Valkey: each key with its value as Valkey would save it."""
+    """Everything about commands in a Valkey: each key with its value as Valkey would save it."""
     async with Valkey.from_url(valkey_url) as client:
-        return {key: await client.dump(key) async for key in client.scan_iter(count=1_000)}
+        names = [key async for key in client.scan_iter(count=1_000) if key.decode() != keys.AUDIT]
+        return {key: await client.dump(key) for key in names}

@@ -17,6 +17,8 @@ from distributor.model.delivery import CancelProgress, ClaimRequest, Completion,
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.store import keys
+from distributor.store.auditor import Found
 from distributor.store.policy import StorePolicy
 from tests.support.store_world import StoreWorld
 
@@ -54,6 +56,11 @@ async def _attach(world: StoreWorld, instance_id: str, *held: tuple[str, str]) -
 
 async def _claim(world: StoreWorld, epoch: int, lease_id: str) -> object:
     return await world.store.claim([ClaimRequest(AGENT, epoch, 5, lease_id, 4)])
+
+
+async def _audit(world: StoreWorld) -> object:
+    await world.connection.call("ZADD", keys.DEADLINES, 1, "c1")
+    return await world.auditor.check([Found("record", keys.STATUS.format(command_id="c1"), "c1")])
 
 
 async def _look(world: StoreWorld, *command_ids: str) -> object:
@@ -200,6 +207,7 @@ STEPS: Final[dict[str, Step]] = {
     "look at ended commands": lambda world: _look(world, "c1", "c2", "c3"),
     "look at a present agent": _look_at_agents,
     "list all commands": lambda world: _list(world),
+    "audit": lambda world: _audit(world),
     "forget": lambda world: world.under(retention_ms=0).store.forget(""),
     "look at a forgotten command": lambda world: _look(world, "c1"),
     "count the keys that remain": lambda world: world.connection.call("DBSIZE"),

@@ -299,6 +299,14 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   announce(batch, 'finished', id, fields, whole_members(fields) .. ',"finished_ms":' .. batch.stamp)
 end
 
+-- Ends a queued command of which only the state is left: another program has deleted it.
+local function end_without_command(batch, id, fields, retention_ms)
+  -- Not to be taken for the command, which is retained under this name.
+  server.call('DEL', agent_command_key(fields[F_AGENT_ID], id))
+  fields[F_CODE], fields[F_MESSAGE] = 'command_lost', 'Valkey no longer has the command, only its state'
+  finish_command(batch, id, fields, 'failed', retention_ms, '', number(fields, F_OUTPUT_BYTES))
+end
+
 -- Returns an assigned command to its original place in the queue, claimable after delay_ms. Code and message in
 -- `fields` give the reason.
 local function release_command(batch, id, fields, delay_ms)

@@ -59,7 +59,11 @@ end
 
 -- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
 local function end_unassignable(batch, id, facts, command, session)
-  if not facts[1] or not command or not among(session.sources, facts[1]) then return true end
+  if not facts[1] or not among(session.sources, facts[1]) then return true end
+  if not command then
+    end_without_command(batch, id, read(id), session.retention_ms)
+    return true
+  end
   if session.control then
     local fields = read(id)
     if INSTANCE_TYPES[fields[F_TYPE]] and fields[F_INSTANCE_ID] ~= session.instance_id

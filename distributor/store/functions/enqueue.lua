@@ -60,7 +60,7 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
   while #queue > 0 and queue[#queue].priority <= priority do
     local id = table.remove(queue).id
     local fields = read(id)
-    if fields and among(cancel_sources, fields[F_STATUS]) and fields[F_GIVEN_UP] == '' then
+    if fields and among(cancel_sources, fields[F_STATUS]) and given_up_state(fields) == 'none' then
       fields[F_CODE] = 'queue_overflow'
       fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
       finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))

@@ -19,10 +19,10 @@ from distributor.v1 import command_service_pb2 as pb
 from tests.support.running_server import EAGER, RunningServer, running_server
 from tests.support.wire_agent import result
 
-BACKGROUND = (["due"], ["probe"], ["forget"])
+BACKGROUND = (["due"], ["probe"], ["forget"], ["audit"])
 """What the loops of a server call, whether there are commands or not."""
-BACKGROUND_COMMANDS = {"XREAD", "XRANGE", "XREVRANGE", "EXISTS", "XINFO", "ZCARD"}
-"""Other commands that the loops send: to read the event stream, and to measure it and the queues."""
+BACKGROUND_COMMANDS = {"XREAD", "XRANGE", "XREVRANGE", "EXISTS", "XINFO", "ZCARD", "SET", "PEXPIRE"}
+"""Other commands that the loops send: to read the event stream, to measure it and the queues, and to audit."""
 
 
 class Counted:

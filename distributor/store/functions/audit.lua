@@ -1,0 +1,250 @@
+-- Purpose: check commands and indexes against each other, and repair what does not fit.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, ack_deadline_ms, slack_ms added to time limits,
+--          queue_ttl_ms of a command that has lost its own;
+--          then for each item: where it was found ('record', 'zset', 'set', 'key', 'ended', 'session'), the key that it
+--          was found in, the id of a command (of an agent for 'session'), the agent_id that the key names or ''
+-- Returns  for each repair: its kind, the id
+-- Invariants: nothing changes that fits together. The record of a command is right, except for what it lacks; indexes
+--          follow it. What has no record goes. A queued command that cannot be delivered ends as failed.
+
+local HEADER, ITEM = 7, 4
+local DEFAULT_PRIORITY, DEFAULT_TIME_LIMIT_MS = '50', '300000'
+
+-- All fields of a record, '' if unset.
+local function read_whole(id)
+  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
+  local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
+  for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
+  read_request(id, fields)
+  blank(fields, 1, F_RARE_END + #REQUEST_FIELDS)
+  return fields
+end
+
+-- Where the indexes have a command: scores, and whether sets have it.
+local function find(id, agent_id)
+  local found = {by_status = {}}
+  for status in pairs(TRANSITIONS) do
+    found.by_status[status] = server.call('ZSCORE', by_status_key(status), id)
+  end
+  found.deadline = server.call('ZSCORE', deadlines_key(), id)
+  found.ready = server.call('ZSCORE', ready_key(agent_id), id)
+  found.control = server.call('ZSCORE', control_key(agent_id), id)
+  found.commands = server.call('ZSCORE', agent_commands_key(agent_id), id)
+  found.delayed = server.call('SISMEMBER', delayed_key(agent_id), id) == 1
+  found.assigned = server.call('SISMEMBER', assigned_key(agent_id), id) == 1
+  return found
+end
+
+-- The status of a record that has lost it: that of the only index that has it, or else what the agent's indexes say.
+local function lost_status(id, fields, found)
+  local only, count = nil, 0
+  for status, score in pairs(found.by_status) do
+    if score then only, count = status, count + 1 end
+  end
+  if count == 1 then return only end
+  local result = server.call('GET', result_key(id))
+  local status = result and string.match(result, '"status":"(%l+)"')
+  if status and FINAL[status] then return status end
+  if found.ready or found.control or found.delayed then return 'queued' end
+  return (found.assigned or fields[F_LEASE_ID] ~= '') and 'assigned' or 'queued'
+end
+
+local function has_rare(fields)
+  for i = #FIELDS + 1, F_RARE_END do
+    if fields[i] ~= '' then return true end
+  end
+  return false
+end
+
+-- Fills in what a record lacks, from indexes where they know it.
+local function complete(batch, id, fields, found, args)
+  local missing = {}
+  local function fill(name, field, value)
+    if not tonumber(fields[field]) then
+      fields[field] = tostring(value)
+      add(missing, name, fields[field])
+    end
+  end
+  if not TRANSITIONS[fields[F_STATUS]] then
+    fields[F_STATUS] = lost_status(id, fields, found)
+    add(missing, 'status', fields[F_STATUS])
+  end
+  if fields[F_TYPE] == '' then
+    fields[F_TYPE] = found.control and 'PING' or 'UNKNOWN'
+    add(missing, 'type', fields[F_TYPE])
+  end
+  local status = fields[F_STATUS]
+  local arrival = found.commands or found.by_status[status] or whole(batch.now_us)
+  fill('queued_us', F_QUEUED_US, whole(arrival))
+  -- Greater than any that a reader can have seen.
+  fill('revision', F_REVISION, batch.stamp)
+  fill('attempt', F_ATTEMPT, status == 'queued' and '0' or '1')
+  fill('priority', F_PRIORITY, DEFAULT_PRIORITY)
+  fill('time_limit_ms', F_TIME_LIMIT_MS, DEFAULT_TIME_LIMIT_MS)
+  fill('rank', F_RANK, whole(found.ready or found.control or fields[F_QUEUED_US]))
+  fill('expires_ms', F_EXPIRES_MS, whole(batch.now + args[7]))
+  if status == 'assigned' then fill('assigned_ms', F_ASSIGNED_MS, batch.stamp) end
+  local times = server.call('HMGET', status_key(id), 'queued_ms', 'finished_ms')
+  if not times[1] then add(missing, 'queued_ms', string.sub(fields[F_QUEUED_US], 1, -4)) end
+  if FINAL[status] and not times[2] then add(missing, 'finished_ms', batch.stamp) end
+  if fields[F_RARE] == '' and has_rare(fields) then add(missing, 'rare', '1') end
+  if #missing > 0 then
+    server.call('HSET', status_key(id), unpack(missing))
+    batch.note('record_incomplete', id)
+  end
+end
+
+local function leave(batch, kind, id, call, key)
+  server.call(call, key, id)
+  batch.note(kind, id)
+end
+
+-- A queued command waits in its queue, or is delayed.
+local function check_queued(batch, id, fields, found, args)
+  local agent_id = fields[F_AGENT_ID]
+  if found.assigned then leave(batch, 'wrong_index', id, 'SREM', assigned_key(agent_id)) end
+  local own, other = 'ready', 'control'
+  if CONTROL_TYPES[fields[F_TYPE]] then own, other = other, own end
+  if found[other] then leave(batch, 'wrong_index', id, 'ZREM', (other == 'ready' and ready_key or control_key)(agent_id)) end
+  if found[own] and found.delayed then
+    leave(batch, 'wrong_index', id, 'SREM', delayed_key(agent_id))
+    found.delayed = false
+  end
+  if server.call('EXISTS', command_key(id)) == 0 then
+    end_without_command(batch, id, fields, args[4])
+    batch.note('command_lost', id)
+    return
+  end
+  if not found[own] and not found.delayed then
+    server.call('ZADD', queue_key(fields), fields[F_RANK], id)
+    announce(batch, 'ready', id, fields, ',"type":"' .. fields[F_TYPE] .. '"')
+    batch.note('queued_not_ready', id)
+  end
+  if not found.deadline then
+    server.call('ZADD', deadlines_key(), found.delayed and batch.stamp or fields[F_EXPIRES_MS], id)
+    batch.note('queued_without_deadline', id)
+  end
+end
+
+-- An assigned command is listed as such, and has a deadline.
+local function check_assigned(batch, id, fields, found, args)
+  local agent_id = fields[F_AGENT_ID]
+  if found.ready then leave(batch, 'wrong_index', id, 'ZREM', ready_key(agent_id)) end
+  if found.control then leave(batch, 'wrong_index', id, 'ZREM', control_key(agent_id)) end
+  if found.delayed then leave(batch, 'wrong_index', id, 'SREM', delayed_key(agent_id)) end
+  if not found.assigned then
+    server.call('SADD', assigned_key(agent_id), id)
+    batch.note('assigned_not_listed', id)
+  end
+  if not found.deadline then
+    local deadline = batch.now + args[5]
+    if in_doubt(fields) then
+      deadline = math.max(batch.now, number(fields, F_DOUBT_UNTIL))
+    elseif fields[F_ACKNOWLEDGED_MS] ~= '' then
+      deadline = run_limit(batch, id, fields, tonumber(args[6]))
+    end
+    server.call('ZADD', deadlines_key(), whole(deadline), id)
+    batch.note('assigned_without_deadline', id)
+  end
+end
+
+-- An ended command is in no index of live ones.
+local function check_ended(batch, id, fields, found)
+  local agent_id = fields[F_AGENT_ID]
+  if found.ready then leave(batch, 'ended_in_index', id, 'ZREM', ready_key(agent_id)) end
+  if found.control then leave(batch, 'ended_in_index', id, 'ZREM', control_key(agent_id)) end
+  if found.delayed then leave(batch, 'ended_in_index', id, 'SREM', delayed_key(agent_id)) end
+  if found.assigned then leave(batch, 'ended_in_index', id, 'SREM', assigned_key(agent_id)) end
+  if found.deadline then leave(batch, 'ended_in_index', id, 'ZREM', deadlines_key()) end
+  if server.call('EXISTS', command_key(id)) == 1 then
+    server.call('RENAME', command_key(id), agent_command_key(agent_id, id))
+    batch.note('ended_in_index', id)
+  end
+end
+
+local function check_record(batch, id, hint, args)
+  if server.call('EXISTS', status_key(id)) == 0 then return end
+  local fields = read_whole(id)
+  if fields[F_AGENT_ID] == '' then
+    -- The key that names its agent comes later in the sweep.
+    if hint == '' then return end
+    fields[F_AGENT_ID] = hint
+    server.call('HSET', status_key(id), 'agent_id', hint)
+    batch.note('record_incomplete', id)
+  end
+  local agent_id = fields[F_AGENT_ID]
+  local found = find(id, agent_id)
+  complete(batch, id, fields, found, args)
+  local status = fields[F_STATUS]
+  for other, score in pairs(found.by_status) do
+    if other ~= status and score then leave(batch, 'wrong_index', id, 'ZREM', by_status_key(other)) end
+  end
+  if not found.by_status[status] then
+    server.call('ZADD', by_status_key(status), fields[F_QUEUED_US], id)
+    batch.note('not_in_status_index', id)
+  end
+  if not found.commands then
+    server.call('ZADD', agent_commands_key(agent_id), fields[F_QUEUED_US], id)
+    batch.note('not_in_agent_index', id)
+  end
+  if FINAL[status] then return check_ended(batch, id, fields, found) end
+  if server.call('SET', agent_command_key(agent_id, id), '1', 'NX') then batch.note('mark_missing', id) end
+  if status == 'queued' then
+    check_queued(batch, id, fields, found, args)
+  else
+    check_assigned(batch, id, fields, found, args)
+  end
+end
+
+-- What an index or a key says of a command that has no record, or another agent, goes.
+local function check_found(batch, where, key, id, hint, args)
+  local record = server.call('HMGET', status_key(id), 'status', 'agent_id')
+  local misplaced = record[2] and hint ~= '' and record[2] ~= hint
+  if misplaced or (not record[1] and not record[2] and server.call('EXISTS', status_key(id)) == 0) then
+    local gone = where == 'key' and server.call('UNLINK', key) or server.call(where == 'set' and 'SREM' or 'ZREM', key, id)
+    -- It may have gone since it was found.
+    if gone == 0 then return end
+    batch.note(misplaced and 'wrong_index' or where == 'key' and 'key_without_record' or 'index_without_record', id)
+  elseif not record[1] or not record[2] then
+    check_record(batch, id, hint, args)
+  end
+end
+
+local function check_session(batch, agent_id)
+  if server.call('EXISTS', session_key(agent_id)) == 1 and not server.call('ZSCORE', agents_key(), agent_id) then
+    server.call('ZADD', agents_key(), 0, agent_id)
+    batch.note('session_not_listed', agent_id)
+  end
+end
+
+-- The caller has found that ENDED lacks it.
+local function check_forgettable(batch, id)
+  local status = server.call('HGET', status_key(id), 'status')
+  if status and FINAL[status] then
+    server.call('RPUSH', ended_key(), id)
+    batch.note('ended_not_listed', id)
+  end
+end
+
+local function audit(batch, args)
+  local repairs = {}
+  batch.note = function(kind, id) add(repairs, kind, id) end
+  for i = HEADER + 1, #args, ITEM do
+    local where, key, id, hint = args[i], args[i + 1], args[i + 2], args[i + 3]
+    if where == 'record' then
+      check_record(batch, id, hint, args)
+    elseif where == 'session' then
+      check_session(batch, id)
+    elseif where == 'ended' then
+      check_forgettable(batch, id)
+    else
+      check_found(batch, where, key, id, hint, args)
+    end
+    -- A later item may be about the same command.
+    write(batch)
+  end
+  return repairs
+end
+
+register('audit', audit, {'allow-oom'})

@@ -1,0 +1,315 @@
+"""The audit: whatever key, field or entry is lost or put in the wrong place, commands fit their indexes and end."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Final
+
+import pytest
+
+from distributor.model.command import Reason
+from distributor.model.control import PING
+from distributor.model.delivery import ClaimRequest, Progress, Release
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.repair import RepairKind
+from distributor.store import keys
+from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
+
+NOT_REPAIRED: Final = (
+    "cmd:result:",
+    "cmd:late:",
+    "events",
+    "commands:audit",
+    "command:output:",
+    "command:idempotency:",
+)
+"""What cannot be made again, or is not of commands."""
+OTHER: Final = "other-agent"
+SHARED: Final = {keys.DEADLINES, keys.ENDED, keys.AGENTS, *(keys.BY_STATUS.format(status=s) for s in CommandStatus)}
+
+
+async def filled(world: StoreWorld) -> dict[str, str]:
+    """Commands in all states, by what they are."""
+    await world.attach()
+    ids = {f"ended {status}": await world.ended(status) for status in CommandStatus if status.terminal}
+    ids["delayed"] = await world.assigned()
+    await world.store.release([Release(ids["delayed"], AGENT, LEASE, 60_000, Reason("busy", "?"), refused=True)])
+    ids["started"] = await world.acknowledged(max_runs=2)
+    await world.store.progress([Progress(ids["started"], AGENT, LEASE, 1, 2, 3)])
+    await world.print_output(ids["started"], 0, b"out")
+    ids["acknowledged"] = await world.acknowledged(params_summary="a=b")
+    ids["assigned"] = await world.assigned()
+    ids["given up"] = await world.assigned()
+    await world.pass_deadline(ids["given up"])
+    await world.store.due([60_000])
+    ids["cancelled"] = await world.assigned()
+    await world.store.cancel(ids["cancelled"], "enough")
+    ids["queued"] = await world.queued(priority=80)
+    ids["control"] = await world.queued(kind=PING)
+    await world.attach(OTHER)
+    ids["of another"] = await world.queued(OTHER)
+    return ids
+
+
+async def audited(world: StoreWorld) -> list[RepairKind]:
+    return [repair.kind async for repairs in world.auditor.sweep() for repair in repairs]
+
+
+def plain(dump: Dump) -> dict[str, object]:
+    """The dump without what is not repaired and without times."""
+    return {
+        name: sorted(content) if kind in ("zset", "set", "list") else content
+        for name, (kind, content, _) in dump.items()
+        if not name.startswith(NOT_REPAIRED)
+    }
+
+
+def check_consistent(dump: Dump) -> None:
+    """Every index holds what the records say, and nothing else: the truth, built again from the records alone."""
+    records = {
+        name.removeprefix("command:status:"): content
+        for name, (_, content, _) in dump.items()
+        if name.startswith("command:status:")
+    }
+
+    def held(name: str) -> set[str]:
+        return set(dump[name][1]) if name in dump else set()
+
+    agents = {record["agent_id"] for record in records.values()}
+    for status in CommandStatus:
+        assert held(keys.BY_STATUS.format(status=status)) == {c for c, r in records.items() if r["status"] == status}
+    live = {c for c, r in records.items() if r["status"] in ("queued", "assigned")}
+    assert held(keys.DEADLINES) == live
+    # What has no record does no harm there, and goes when it is to be forgotten.
+    assert held(keys.ENDED) & records.keys() == records.keys() - live
+    for agent_id in agents:
+        mine = {c: r for c, r in records.items() if r["agent_id"] == agent_id}
+        assert held(keys.AGENT_COMMANDS.format(agent_id=agent_id)) == mine.keys()
+        assert held(keys.ASSIGNED.format(agent_id=agent_id)) == {
+            c for c, r in mine.items() if r["status"] == "assigned"
+        }
+        queues = [held(key.format(agent_id=agent_id)) for key in (keys.READY, keys.CONTROL, keys.DELAYED)]
+        assert sum(map(len, queues)) == len(set().union(*queues))
+        assert set().union(*queues) == {c for c, r in mine.items() if r["status"] == "queued"}
+    for name in dump:
+        for template in (keys.COMMAND, keys.OUTPUT):
+            prefix = template.partition("{")[0]
+            if name.startswith(prefix):
+                assert name.removeprefix(prefix) in records
+        if ":command:list:" in name:
+            assert name.rpartition(":")[2] in records
+    for command_id in live:
+        assert keys.AGENT_COMMAND.format(agent_id=records[command_id]["agent_id"], command_id=command_id) in dump
+
+
+async def run_to_the_end(world: StoreWorld) -> None:
+    """Its agents run what they are given and come back with what they have; deadlines pass."""
+    for agent_id in (AGENT, OTHER):
+        await world.attach(agent_id)
+    for _ in range(8):
+        live = await world.connection.call("ZRANGE", keys.DEADLINES, 0, -1)
+        if not live:
+            return
+        for command_id in live:
+            await world.connection.call("ZADD", keys.DEADLINES, 1, command_id)
+        await world.store.due([0])
+        for agent_id in (AGENT, OTHER):
+            (claim,) = await world.store.claim([ClaimRequest(agent_id, world.epochs[agent_id], 20, "lease9", 4)])
+            reports = [completion(c.command_id, agent_id=agent_id, lease_id="lease9") for c in claim.commands]
+            await world.store.finish(reports)
+    pytest.fail(f"these never ended: {live}")
+
+
+async def check_repaired(world: StoreWorld) -> None:
+    dump = await world.dump()
+    check_consistent(dump)
+    assert await audited(world) == [], "a second sweep finds nothing"
+    assert plain(await world.dump()) == plain(dump)
+    ids = [name.rpartition(":")[2] for name in dump if name.startswith("command:status:")]
+    await run_to_the_end(world)
+    for state in await world.reader.states(ids):
+        assert state is not None
+        assert state.status.terminal
+    check_consistent(await world.dump())
+
+
+async def test_it_changes_nothing_that_fits_together(world: StoreWorld) -> None:
+    await filled(world)
+    before = await world.dump()
+    assert await audited(world) == []
+    after = await world.dump()
+    after.pop(keys.AUDIT)
+    assert after == before
+    check_consistent(after)
+    assert await audited(world) == []
+
+
+async def test_every_key_deleted_one_by_one(world: StoreWorld) -> None:
+    await filled(world)
+    names = [name for name in plain(await world.dump()) if not name.endswith(":session") and name != keys.AGENTS]
+    assert len(names) > 40
+    for name in names:
+        await world.connection.call("FLUSHALL")
+        ids = await filled(world)
+        # Ids are those of another run: the n-th key of the same name without its id.
+        (target,) = await same_key(world, names, name, ids)
+        await world.connection.call("DEL", target)
+        kinds = await audited(world)
+        assert kinds or await is_not_needed(world, target), name
+        await check_repaired(world)
+
+
+async def same_key(world: StoreWorld, names: list[str], name: str, ids: dict[str, str]) -> list[str]:
+    now = [other for other in plain(await world.dump()) if not other.endswith(":session") and other != keys.AGENTS]
+    return [sorted(now)[sorted(names).index(name)]]
+
+
+async def is_not_needed(world: StoreWorld, name: str) -> bool:
+    """The copy of an ended command, and of one that its agent has, cannot be made again."""
+    status = (await world.state(name.rpartition(":")[2])).status
+    return status.terminal if ":command:list:" in name else status is CommandStatus.ASSIGNED
+
+
+@pytest.mark.parametrize("which", ["queued", "control", "delayed", "assigned", "started", "given up", "ended failed"])
+async def test_every_field_of_a_record_deleted_one_by_one(world: StoreWorld, which: str) -> None:
+    ids = await filled(world)
+    fields = sorted(await world.hash(ids[which]))
+    for field in fields:
+        await world.connection.call("FLUSHALL")
+        ids = await filled(world)
+        before = await world.state(ids[which])
+        await world.connection.call("HDEL", keys.STATUS.format(command_id=ids[which]), field)
+        await audited(world)
+        assert (await world.state(ids[which])).status is before.status, field
+        await check_repaired(world)
+
+
+async def test_every_entry_of_every_index_deleted_one_by_one(world: StoreWorld) -> None:
+    await filled(world)
+    before = await world.dump()
+    commands = {"zset": "ZREM", "set": "SREM", "list": "LREM"}
+    entries = [
+        (kind, name, entry)
+        for name, (kind, content, _) in before.items()
+        if kind in commands and not name.startswith(NOT_REPAIRED)
+        for entry in content
+    ]
+    assert len(entries) > 40
+    for kind, name, entry in entries:
+        await world.connection.call(commands[kind], name, *([0] if kind == "list" else []), entry)
+        assert len(await audited(world)) == 1, (name, entry)
+        check_consistent(await world.dump())
+    await check_repaired(world)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_damage_at_once(world: StoreWorld, seed: int) -> None:
+    rng = Random(seed)
+    ids = await filled(world)
+    dump = {name: value for name, value in (await world.dump()).items() if not name.startswith(NOT_REPAIRED)}
+    for _ in range(rng.randint(2, 12)):
+        name = rng.choice(sorted(name for name in dump if not name.endswith(":session")))
+        kind, content, _ = dump[name]
+        chosen, other = rng.choice(list(ids.values())), rng.choice(list(ids.values()))
+        match kind:
+            case "hash":
+                await world.connection.call("HDEL", name, rng.choice(sorted(set(content) - {"agent_id"})))
+            case "zset" if rng.random() < 0.5:
+                if name != keys.AGENTS:
+                    await world.connection.call("ZADD", name, 5, chosen)
+            case "zset":
+                await world.connection.call("ZREM", name, chosen, other)
+            case "set" if rng.random() < 0.5:
+                await world.connection.call("SADD", name, chosen)
+            case "list":
+                await world.connection.call("LREM", name, 0, chosen)
+            case _:
+                await world.connection.call("DEL", name)
+    await audited(world)
+    await check_repaired(world)
+
+
+async def test_what_has_no_record_goes(world: StoreWorld) -> None:
+    ids = await filled(world)
+    gone = [ids["queued"], ids["started"], ids["ended failed"]]
+    for command_id in gone:
+        await world.connection.call("DEL", keys.STATUS.format(command_id=command_id))
+    kinds = set(await audited(world))
+    assert kinds == {RepairKind.INDEX_WITHOUT_RECORD, RepairKind.KEY_WITHOUT_RECORD}
+    left = [name for name in await world.dump() for command_id in gone if command_id in name]
+    assert all(name.startswith("cmd:result:") for name in left)
+
+
+async def test_a_queued_command_that_is_lost_fails(world: StoreWorld) -> None:
+    ids = await filled(world)
+    await world.connection.call("DEL", keys.COMMAND.format(command_id=ids["queued"]))
+    assert await audited(world) == [RepairKind.COMMAND_LOST]
+    details = await world.details(ids["queued"])
+    assert (details.state.status, details.state.reason.code) == (CommandStatus.FAILED, "command_lost")
+    assert details.encoded is None
+    (result,) = await world.reader.results([ids["queued"]])
+    assert result is not None
+
+
+async def test_a_session_that_is_not_listed_is(world: StoreWorld) -> None:
+    await filled(world)
+    await world.connection.call("DEL", keys.AGENTS)
+    assert await audited(world) == [RepairKind.SESSION_NOT_LISTED] * 2
+    assert await world.reader.agent_ids("", 10) == [AGENT, OTHER]
+
+
+async def test_a_lost_list_of_ended_commands_is_made_again_in_order(world: StoreWorld) -> None:
+    await world.attach()
+    ids = []
+    for _ in range(5):
+        ids.append(await world.ended(CommandStatus.COMPLETED))
+        await world.next_millisecond()
+    await world.connection.call("DEL", keys.ENDED)
+    ids.append(await world.ended(CommandStatus.FAILED))
+    assert await audited(world) == [RepairKind.ENDED_NOT_LISTED] * 5
+    listed = [command_id.decode() for command_id in await world.connection.call("LRANGE", keys.ENDED, 0, -1)]
+    assert listed == [ids[-1], *ids[:-1]]
+
+
+async def test_a_claim_wakes_for_what_is_ready_again(world: StoreWorld) -> None:
+    command_id = await world.queued()
+    await world.connection.call("DEL", keys.READY.format(agent_id=AGENT))
+    position = await world.position()
+    assert await audited(world) == [RepairKind.QUEUED_NOT_READY]
+    (event,) = await world.events(position)
+    assert getattr(event, "command_id", None) == command_id
+
+
+async def test_replicas_take_turns(world: StoreWorld) -> None:
+    assert await world.auditor.take_turn(0)
+    assert not await world.auditor.take_turn(0), "one is sweeping"
+    await audited(world)
+    assert not await world.auditor.take_turn(60_000), "it was done a moment ago"
+    assert await world.auditor.take_turn(0), "a server that has just started looks itself"
+    assert 0 < await world.connection.call("PTTL", keys.AUDIT) <= 60_000, "a crashed one does not keep others waiting"
+
+
+async def test_beside_servers_that_work(world: StoreWorld) -> None:
+    """Every change is atomic, so it finds nothing to repair, however much changes meanwhile."""
+    await world.attach()
+    done = asyncio.Event()
+
+    async def work() -> None:
+        while not done.is_set():
+            await world.enqueue(*(world.new(max_runs=2) for _ in range(20)))
+            claim = await world.claim()
+            halves = claim.commands[::2], claim.commands[1::2]
+            await world.store.release(
+                [Release(c.command_id, AGENT, LEASE, 0, Reason("busy", "?"), refused=True) for c in halves[0]]
+            )
+            await world.store.finish([completion(c.command_id) for c in halves[1]])
+            await world.under(retention_ms=0).store.forget("")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        try:
+            for _ in range(5):
+                assert await audited(world) == []
+        finally:
+            done.set()
