@@ -10,7 +10,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from distributor.agent import Agent, CommandContext, CommandFailed
+from distributor.agent import Agent, CommandContext, CommandFailed, JournalPolicy
 
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz"
 PIECE_BYTES = 26 * 1_000
@@ -54,9 +54,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--server", default="127.0.0.1:50051")
     parser.add_argument("--capacity", type=int, default=3)
+    parser.add_argument("--journal", type=Path)
     parser.add_argument("--orphan-after", type=float, default=0.0)
     options = parser.parse_args()
     agent = Agent("conformance-python", server=options.server, capacity=options.capacity)
+    agent.journal = JournalPolicy(options.journal) if options.journal else None
     agent.orphan_after = options.orphan_after
     agent.add_handler("CONFORMANCE", conformance)
     agent.run()

@@ -46,6 +46,8 @@ class LocalServer:
         if self._loop is None or self._client is None:
             raise RuntimeError("the server has not been started: use it in a with statement")
         made = Agent(agent_id or f"test-agent-{next(self._numbers)}", server=self.address, capacity=capacity, **options)
+        # Its commands end with the test.
+        made.journal = None
         for command_type, handler in handlers.items():
             made.add_handler(command_type, handler)
         return ServedAgent(made, self._client, self._loop)

@@ -14,6 +14,7 @@ from tests.support.source_tree import ROOT
 from tests.support.waiting import PATIENCE_SECONDS
 
 PYTHON_AGENT: Final = (sys.executable, str(ROOT / "examples" / "conformance_agent.py"), "--server={address}")
+JOURNAL: Final = "--journal={journal}"
 
 ORPHANED: Final = next(one for one in SCENARIOS if one.name == "orphaned")
 NEEDS_OPTION: Final = ("no orphan_after",)

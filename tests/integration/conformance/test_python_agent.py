@@ -6,13 +6,13 @@ import pytest
 
 from distributor.conformance.catalogue import CHAPTERS
 from distributor.conformance.scenario import Scenario
-from tests.support.conformance import NEEDS_OPTION, ORPHANED, PYTHON_AGENT, scores, shortcomings
+from tests.support.conformance import JOURNAL, NEEDS_OPTION, ORPHANED, PYTHON_AGENT, scores, shortcomings
 
 
-@pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name != "journal"])
+@pytest.mark.parametrize("chapter", CHAPTERS)
 async def test_the_agent_passes_every_scenario(chapter: str) -> None:
     scenarios: tuple[Scenario, ...] = CHAPTERS[chapter]
-    assert not shortcomings(await scores(scenarios, *PYTHON_AGENT), NEEDS_OPTION)
+    assert not shortcomings(await scores(scenarios, *PYTHON_AGENT, JOURNAL), NEEDS_OPTION)
 
 
 async def test_the_agent_stops_its_work_when_orphaned() -> None:
