@@ -68,7 +68,7 @@ class CommandRun:
         self._cause: StopCause | None = None
         self._asked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = asyncio.Event()
+        self._ended, self._settled = asyncio.Event(), asyncio.Event()
         self._on_end: OnEnd = lambda run, result: None
         self._on_release: OnRun = lambda run: None
         self._on_overdue: OnRun = lambda run: None
@@ -131,6 +131,10 @@ class CommandRun:
         """Wait until the result is known."""
         await self._ended.wait()
 
+    async def settled(self) -> None:
+        """Wait until the result is known, or it is overdue."""
+        await self._settled.wait()
+
     def _still_overdue(self, cause: StopCause) -> None:
         if cause is StopCause.CANCELLED:
             self._on_overdue(self)
@@ -163,6 +167,7 @@ class CommandRun:
         )
         if cause is StopCause.CANCELLED:
             self.overdue = True
+            self._settled.set()
             self._on_overdue(self)
         else:
             self._abandon(cause)
@@ -180,6 +185,7 @@ class CommandRun:
         if not result.survivors:
             result.survivors.extend(self.context.survivors()[:MAX_SURVIVORS])
         self._ended.set()
+        self._settled.set()
         self._on_end(self, result)
 
     def _discard_limits(self) -> None:

@@ -124,9 +124,15 @@ class Workload:
             run.context.notify_room()
 
     async def ended(self, excluded_types: Iterable[str] = ()) -> None:
-        """Wait until nothing runs but commands of `excluded_types`, and handlers that do not stop."""
+        """Wait until nothing runs but commands of `excluded_types`; for an agent that leaves.
+
+        Handlers that do not stop are not waited for: once only they are left, their commands fail.
+        """
         while others := self._others(excluded_types):
-            await asyncio.gather(*(run.ended() for run in others))
+            await asyncio.gather(*(run.settled() for run in others))
+            if all(run.overdue for run in others):
+                for run in others:
+                    run.stop(StopCause.AGENT_STOPPED)
 
     async def close(self) -> None:
         """End the handlers' loops. A blocked one is abandoned in its daemon thread."""

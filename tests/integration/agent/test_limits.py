@@ -202,3 +202,33 @@ async def test_a_def_handler_that_never_notices_a_cancel_completes(gateway: Scri
         release.set()
         result = await served.session.result("a")
         assert (result.status, result.data.string_value) == (COMPLETED, "done")
+
+
+@pytest.mark.parametrize("way", ["stop", "STOP"])
+async def test_an_agent_that_leaves_does_not_wait_for_a_handler_that_does_not_stop(
+    gateway: ScriptedGateway, way: str
+) -> None:
+    agent = Agent("agent123", server=gateway.address, capacity=2, stop_grace=0.05)
+    release = threading.Event()
+
+    @agent.handler("DEAF")
+    def deaf(command: BlockingContext) -> None:
+        release.wait()
+
+    try:
+        async with serving(agent, gateway) as served:
+            session = served.session
+            await session.command(assignment("a", "DEAF"))
+            await session.started("a")
+            await session.cancel("a")
+            await session.until(lambda seen: sum(len(message.cancel_reports) for message in seen) == 2)
+            if way == "stop":
+                agent.stop("maintenance")
+            else:
+                await session.command(assignment("s", "STOP"))
+            result = await session.result("a")
+            assert (result.status, result.reason.code) == (FAILED, "would_not_stop")
+            assert [one.name for one in result.survivors] == ["agent DEAF handler"]
+            await served.task
+    finally:
+        release.set()
