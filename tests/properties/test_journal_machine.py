@@ -1,0 +1,185 @@
+"""The session state with its journal, against crashes between any two steps.
+
+The journal is a table in memory that is changed by whole commits, and each step of the driver is a rule of its own: a
+crash loses what was not committed, and the record of the next process is built from the table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from distributor.agent.actions import Action, StartCommand
+from distributor.agent.journal_entries import CommandEntry, Stage
+from distributor.agent.record import CommandRecord
+from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+from tests.support.scripted_gateway import assignment, welcome
+
+PROFILE = AgentProfile("agent123", "instance", 30, ("LOOP", "INLINE"), inline_types=frozenset({"INLINE"}))
+COMMAND_IDS = st.integers(0, 12).map(str)
+FAILED = command_pb2.COMMAND_STATUS_FAILED
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """Plays the server, the handlers, the disk and the crashes, and counts the starts from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table: dict[str, CommandEntry] = {}
+        self.starts: Counter[str] = Counter()
+        self.attempts = 0
+        self.running: set[str] = set()
+        self.outcomes: dict[str, str] = {}
+        """The outcome of each command, as its first committed result says."""
+        self.delivered: dict[str, set[str]] = {}
+        """The outcomes that the server was sent for each command."""
+        self.acknowledged: set[str] = set()
+        self.boot()
+
+    def boot(self) -> None:
+        """A process of the agent begins with what was committed."""
+        self.record = CommandRecord(durable=True)
+        self.batch: list[str] | None = None
+        self.entries: list[CommandEntry | None] = []
+        self.running = set()
+        for entry in list(self.table.values()):
+            held = self.record.restore(entry)
+            if held and entry.stage is Stage.STARTED:
+                self.record.finish(gateway.Result(command_id=entry.command_id, status=FAILED, exit_code=-1))
+        self.attach()
+
+    @rule()
+    def attach(self) -> None:
+        """A stream begins; the last one may not have ended in order."""
+        self.state = SessionState(PROFILE, self.record)
+        hello = self.state.hello(0.0).hello
+        listed = {held.command_id for held in (*hello.running, *hello.unacknowledged)}
+        committed = {
+            entry.command_id for entry in self.table.values() if entry.stage in (Stage.STARTED, Stage.FINISHED)
+        }
+        assert committed - self.acknowledged <= listed, "no started command and no result is lost"
+        self.sent: list[gateway.ConnectRequest] = []
+        self.act(self.state.receive(welcome(), 0.0))
+
+    @rule()
+    def crash(self) -> None:
+        self.boot()
+
+    @rule(ids=st.lists(COMMAND_IDS, min_size=1, max_size=5, unique=True), kind=st.sampled_from(["LOOP", "INLINE"]))
+    def give(self, ids: list[str], kind: str) -> None:
+        """The server assigns commands, also such as it should not assign again."""
+        self.attempts += 1
+        given = [assignment(command_id, kind, attempt=self.attempts) for command_id in ids]
+        self.act(self.state.receive(gateway.ConnectResponse(commands=gateway.Commands(assignments=given)), 0.0))
+
+    @precondition(lambda self: self.batch is None and self.record.unwritten)
+    @rule()
+    def begin_commit(self) -> None:
+        self.batch = self.record.unwritten.take()
+        self.entries = [self.record.entry(command_id) for command_id in self.batch]
+
+    @precondition(lambda self: self.batch is not None)
+    @rule(succeeds=st.booleans(), told=st.booleans())
+    def end_commit(self, succeeds: bool, told: bool) -> None:
+        """The commit fails, or succeeds; the process may crash before it learns of that."""
+        assert self.batch is not None
+        if succeeds:
+            for command_id, entry in zip(self.batch, self.entries, strict=True):
+                self.write(command_id, entry)
+        if not told:
+            self.crash()
+            return
+        self.batch = None
+        if succeeds:
+            self.record.unwritten.succeeded()
+            self.record.journal_problem, self.record.journal_failing = None, False
+            self.act(self.state.journal_written(0.0))
+        else:
+            self.record.unwritten.failed()
+
+    def write(self, command_id: str, entry: CommandEntry | None) -> None:
+        if entry is None:
+            self.table.pop(command_id, None)
+            return
+        self.table[command_id] = entry
+        if entry.stage is Stage.FINISHED and entry.result:
+            outcome = str(gateway.Result.FromString(entry.result).exit_code)
+            assert self.outcomes.setdefault(command_id, outcome) == outcome, "a result never changes"
+
+    @rule()
+    def take(self) -> None:
+        """The writer puts a message on the wire."""
+        message = self.state.take()
+        if message is None:
+            return
+        for part in message.received:
+            assert part.command_id in self.table, "Received leaves once the journal has the command"
+        for result in message.results:
+            self.delivered.setdefault(result.command_id, set()).add(str(result.exit_code))
+            assert self.table[result.command_id].stage in (Stage.FINISHED, Stage.ENDED)
+        self.sent.append(message)
+
+    @precondition(lambda self: self.sent)
+    @rule()
+    def written(self) -> None:
+        """The write of that message has ended, unless a crash came first."""
+        self.act(self.state.sent(self.sent.pop(0), 0.0))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        command_id = data.draw(st.sampled_from(sorted(self.running)))
+        self.running.remove(command_id)
+        self.record.finish(gateway.Result(command_id=command_id, exit_code=self.starts[command_id]))
+        self.state.finished(command_id, 0.0)
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def acknowledge(self, data: st.DataObject) -> None:
+        command_id = data.draw(st.sampled_from(sorted(self.delivered)))
+        self.acknowledged.add(command_id)
+        ack = gateway.ResultAck(command_id=command_id, verdict=gateway.RESULT_VERDICT_STORED)
+        self.act(self.state.receive(gateway.ConnectResponse(result_acks=[ack]), 0.0))
+
+    @rule(command_id=COMMAND_IDS)
+    def cancel(self, command_id: str) -> None:
+        self.act(self.state.receive(gateway.ConnectResponse(cancels=[gateway.Cancel(command_id=command_id)]), 0.0))
+
+    def act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, StartCommand):
+                command_id = action.assignment.command.command_id
+                assert self.table[command_id].stage is Stage.STARTED, "a handler starts once the journal has that"
+                self.starts[command_id] += 1
+                self.running.add(command_id)
+
+    @invariant()
+    def never_started_twice(self) -> None:
+        assert all(count == 1 for count in self.starts.values())
+
+    @invariant()
+    def one_outcome(self) -> None:
+        assert all(len(outcomes) == 1 for outcomes in self.delivered.values())
+
+    def teardown(self) -> None:
+        """In the end, after one more crash, every result that was committed is delivered."""
+        self.crash()
+        while self.record.unwritten:
+            for command_id in self.record.unwritten.take():
+                self.write(command_id, self.record.entry(command_id))
+            self.record.unwritten.succeeded()
+            self.act(self.state.journal_written(0.0))
+        while message := self.state.take():
+            for result in message.results:
+                self.delivered.setdefault(result.command_id, set()).add(str(result.exit_code))
+        assert self.outcomes.keys() - self.delivered.keys() <= self.acknowledged
+        self.one_outcome()
+
+
+TestJournal = JournalMachine.TestCase
+TestJournal.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
