@@ -56,10 +56,11 @@ class OurDisk:
 
 
 def holds_back(bytes_: int) -> Callable[[ExternalValkey], Awaitable[bool]]:
-    """Whether Valkey has executed so many bytes of changes without having written them."""
+    """Whether Valkey has executed more bytes of changes than this, and waits for an fsync before it writes them."""
 
     async def check(valkey: ExternalValkey) -> bool:
-        return int((await valkey.info("persistence"))["aof_buffer_length"]) > bytes_
+        info = await valkey.info("persistence")
+        return info["aof_pending_bio_fsync"] != "0" and int(info["aof_buffer_length"]) > bytes_
 
     return check
 
