@@ -86,12 +86,13 @@ async def orphaned(trial: Trial) -> None:
 async def result_only_once_stopped(trial: Trial) -> None:
     """A cancelled command that does not stop counts as running, and has no result until it has really ended."""
     session = await trial.session(heartbeat_interval=HEARTBEAT_SECONDS)
-    command = trial.command(seconds=STUBBORN_SECONDS, stubborn=True)
+    command = trial.command(output=1, seconds=STUBBORN_SECONDS, stubborn=True)
     clock = asyncio.get_running_loop().time
     # It ends later than this.
     end = clock() + STUBBORN_SECONDS - EARLY_SECONDS
     await trial.give(command)
-    await trial.started(command)
+    # Before, it may not be stubborn yet.
+    await trial.part("output", command)
     begin = clock()
     await trial.cancel(command)
     trial.require((await trial.part("cancel_reports", command)).finding == gateway.CANCEL_FINDING_STOPPING)
