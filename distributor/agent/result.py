@@ -75,14 +75,15 @@ def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
 def would_not_stop(
     held: RecordedCommand, cause: StopCause, seconds: float, survivors: Sequence[gateway.SurvivingProcess]
 ) -> gateway.Result:
-    """The result of a handler that did not stop within `seconds` of a request, with what still runs."""
+    """The result of a handler that did not stop within `seconds` of a request, with what still runs.
+
+    The server adds the names of the survivors to the reason.
+    """
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
-    running = ", ".join(f"{survivor.name} ({survivor.pid})" for survivor in survivors)
     _set_reason(
         result,
         "would_not_stop",
-        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may still be running: "
-        + running,
+        f"the handler did not stop within {seconds:g} s of being asked to ({cause.value}); it may still be running",
     )
     result.survivors.extend(survivors)
     return result

@@ -380,7 +380,6 @@ async def test_a_survivor_of_a_time_limit_is_named_in_the_failure(
         pid = int((tmp_path / "pid").read_text())
         try:
             assert (result.status, result.reason.code) == (FAILED, "would_not_stop")
-            assert f"sleep 600 ({pid})" in result.reason.message
             assert [(one.pid, one.name) for one in result.survivors] == [(pid, "sleep 600")]
         finally:
             os.kill(pid, signal.SIGKILL)
