@@ -32,7 +32,15 @@ _HTTP_CODES: Final = {
     "UNAVAILABLE": 503,
     "RESOURCE_EXHAUSTED": 503,
 }
-_REQUEST_FIELDS: Final = ("params", "timeLimitSeconds", "idleLimitSeconds", "queueTtlSeconds", "offline", "maxRuns")
+_REQUEST_FIELDS: Final = (
+    "params",
+    "timeLimitSeconds",
+    "idleLimitSeconds",
+    "queueTtlSeconds",
+    "offline",
+    "maxRuns",
+    "attempts",
+)
 
 Handler = Callable[[Request], Awaitable[Response]]
 

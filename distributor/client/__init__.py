@@ -13,7 +13,7 @@ from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.queued_command import QueuedCommand
 from distributor.client.values import Queued, QueueOutcome
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
-from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
+from distributor.model.command import Attempt, Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CancelStage, CommandStatus
@@ -25,6 +25,7 @@ __all__ = [
     "AgentInfo",
     "AgentPresence",
     "AgentStatus",
+    "Attempt",
     "CancelStage",
     "ClientOptions",
     "Command",

@@ -16,6 +16,7 @@ from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import (
     MAX_RUNS,
+    Attempt,
     Command,
     CommandLimits,
     CommandResult,
@@ -148,11 +149,18 @@ def _state(
         receipts=_receipts(wire.receipts),
         cancel_ms=_ms(wire, "cancel_time"),
         cancel_stage=CANCEL_STAGE_FROM_WIRE.get(wire.cancel_stage),
+        attempts=_attempts(wire.attempts),
         reason=_reason(wire.reason),
         params_summary=summary,
         revision=wire.revision,
         agent=_presence(wire),
         output_bytes=wire.output_bytes if wire.HasField("output_bytes") else None,
+    )
+
+
+def _attempts(wire: Sequence[command_pb2.Attempt]) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(one.number, one.agent_id, _receipts(one.receipts), _reason(one.reason), one.started) for one in wire
     )
 
 
@@ -193,6 +201,7 @@ def result_of(wire: command_pb2.CommandResult) -> CommandResult:
         output_bytes=wire.output_bytes,
         output_dropped_bytes=wire.output_dropped_bytes,
         finished_ms=_ms(wire, "finish_time"),
+        attempts=_attempts(wire.attempts),
     )
 
 

@@ -61,6 +61,19 @@ class Reason(NamedTuple):
     message: str = ""
 
 
+class Attempt(NamedTuple):
+    """An attempt that has ended. `started`: whether its handler was called, as far as is known.
+
+    In `receipts`, `queued_ms` is 0 and `finished_ms` the end of the attempt.
+    """
+
+    number: int
+    agent_id: str
+    receipts: Receipts
+    reason: Reason
+    started: bool
+
+
 class CommandState(NamedTuple):
     """The state of one command, as lists, events and watches carry it.
 
@@ -68,7 +81,8 @@ class CommandState(NamedTuple):
     a reader keeps the highest and drops the rest. `cancel_ms` is when a cancel was requested, 0 if never, and
     `cancel_stage` how far it has got.
     `params_summary` is one readable line of at most MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the
-    command has not ended, `output_bytes` the amount of output received; both are None if not looked up.
+    command has not ended, `output_bytes` the amount of output received; both are None if not looked up. `attempts` are
+    those that have ended, oldest first, at most the latest 20; empty if not looked up.
     """
 
     command_id: str
@@ -85,6 +99,7 @@ class CommandState(NamedTuple):
     agent: AgentPresence | None = None
     output_bytes: int | None = None
     cancel_stage: CancelStage | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Command(NamedTuple):
@@ -121,6 +136,8 @@ class CommandResult(NamedTuple):
     output_bytes: int
     output_dropped_bytes: int
     finished_ms: int
+    attempts: tuple[Attempt, ...] = ()
+    """Those before the last, oldest first; at most the latest 20."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
-from distributor.model.command import CommandResult, CommandState, Reason
+from distributor.model.command import Attempt, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap, Update
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
@@ -48,25 +48,38 @@ def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
     message.status = STATUS_TO_WIRE[state.status]
     message.attempt = state.attempt
     message.revision = state.revision
-    receipts = message.receipts
-    queued, assigned, sent, acknowledged, started, finished = state.receipts
-    fill_time(receipts.queue_time, queued)
-    if assigned:
-        fill_time(receipts.assign_time, assigned)
-        if sent:
-            fill_time(receipts.send_time, sent)
-        if acknowledged:
-            fill_time(receipts.acknowledge_time, acknowledged)
-        if started:
-            fill_time(receipts.start_time, started)
-    if finished:
-        fill_time(receipts.finish_time, finished)
+    _fill_receipts(message.receipts, state.receipts)
     if state.cancel_ms:
         fill_time(message.cancel_time, state.cancel_ms)
     if state.cancel_stage is not None:
         message.cancel_stage = CANCEL_STAGE_TO_WIRE[state.cancel_stage]
     if state.reason.code:
         _fill_reason(message.reason, state.reason)
+    for ended in state.attempts:
+        _fill_attempt(message.attempts.add(), ended)
+
+
+def _fill_attempt(message: command_pb2.Attempt, attempt: Attempt) -> None:
+    message.number, message.agent_id, message.started = attempt.number, attempt.agent_id, attempt.started
+    _fill_receipts(message.receipts, attempt.receipts)
+    if attempt.reason.code:
+        _fill_reason(message.reason, attempt.reason)
+
+
+def _fill_receipts(message: command_pb2.Receipts, receipts: Receipts) -> None:
+    queued, assigned, sent, acknowledged, started, finished = receipts
+    if queued:
+        fill_time(message.queue_time, queued)
+    if assigned:
+        fill_time(message.assign_time, assigned)
+        if sent:
+            fill_time(message.send_time, sent)
+        if acknowledged:
+            fill_time(message.acknowledge_time, acknowledged)
+        if started:
+            fill_time(message.start_time, started)
+    if finished:
+        fill_time(message.finish_time, finished)
 
 
 def fill_presence(message: command_pb2.CommandState, agent: AgentPresence) -> None:
@@ -113,6 +126,8 @@ def fill_result(message: command_pb2.CommandResult, result: CommandResult) -> No
     message.output_bytes = result.output_bytes
     message.output_dropped_bytes = result.output_dropped_bytes
     fill_time(message.finish_time, result.finished_ms)
+    for attempt in result.attempts:
+        _fill_attempt(message.attempts.add(), attempt)
 
 
 def watch_response(command_id: str, update: Update) -> command_service_pb2.WatchCommandResponse:

@@ -53,9 +53,10 @@ class ValkeyCommandReader:
         reply = await self._functions.read("get_command", [command_id])
         if reply is None:
             return None
-        now_ms, encoded, output_bytes, session, row = reply
+        now_ms, encoded, output_bytes, session, row, attempts = reply
+        state = rows.command_state(command_id, rows.text_row(row))
         return CommandDetails(
-            rows.command_state(command_id, rows.text_row(row)),
+            state._replace(attempts=rows.attempts(state.agent_id, attempts.decode())),
             await read_command(encoded) if encoded else None,
             output_bytes,
             rows.presence(session, now_ms, self._offline_after_ms),

@@ -115,6 +115,7 @@ RARE: Final = (
     "output_bytes",
     "output_base",
     "output_dropped",
+    "attempts",
     "given_up",
     "given_up_by",
     "doubt_until",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from distributor.model.agent import AgentInfo, AgentPresence
-from distributor.model.command import CommandResult, CommandState, Reason, Receipts
+from distributor.model.command import Attempt, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.store.stored_form import plain_data
-from distributor.wire.documents import milliseconds_of
+from distributor.wire.documents import RECEIPT_NAMES, milliseconds_of
 
 Row = Sequence[bytes | None]
 
@@ -80,6 +80,29 @@ def command_result(text: bytes) -> CommandResult:
         output_bytes=document["outputBytes"],
         output_dropped_bytes=document["outputDroppedBytes"],
         finished_ms=milliseconds_of(document["finishTime"]),
+        attempts=tuple(_attempt(one) for one in document.get("attempts", ())),
+    )
+
+
+def attempts(agent_id: str, text: str) -> tuple[Attempt, ...]:
+    """Parse the ended attempts of a command: one line of JSON each."""
+    found = []
+    for line in text.splitlines():
+        number, assigned, sent, acknowledged, started, ended, code, message = json.loads(line)
+        receipts = Receipts(0, assigned, sent, acknowledged, started, ended)
+        found.append(Attempt(number, agent_id, receipts, Reason(code, message), started > 0))
+    return tuple(found)
+
+
+def _attempt(document: dict[str, Any]) -> Attempt:
+    reason = document["reason"]
+    times = [document["receipts"][name] for name in RECEIPT_NAMES]
+    return Attempt(
+        document["number"],
+        document["agentId"],
+        Receipts(*[milliseconds_of(text) if text else 0 for text in times]),
+        Reason(reason["code"], reason["message"]) if reason is not None else Reason(),
+        document["started"],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
-from distributor.model.command import Command, CommandResult, CommandState, Reason, Receipts
+from distributor.model.command import Attempt, Command, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap
 
 Document: TypeAlias = dict[str, Any]
@@ -66,19 +66,27 @@ def command_document(command: Command) -> Document:
         "queueTtlSeconds": seconds_of(command.queue_ttl_ms),
         "offline": command.offline.value,
         "maxRuns": command.max_runs,
+        "attempts": [attempt_document(one) for one in command.state.attempts],
     }
+
+
+RECEIPT_NAMES: Final = ("queueTime", "assignTime", "sendTime", "acknowledgeTime", "startTime", "finishTime")
+"""Names of the receipts, in the order of Receipts."""
 
 
 def receipts_document(receipts: Receipts) -> Document:
     """The time at which the command passed each stage."""
-    queued, assigned, sent, acknowledged, started, finished = receipts
+    return {name: _time(ms) for name, ms in zip(RECEIPT_NAMES, receipts, strict=True)}
+
+
+def attempt_document(attempt: Attempt) -> Document:
+    """An attempt that has ended."""
     return {
-        "queueTime": _time(queued),
-        "assignTime": _time(assigned),
-        "sendTime": _time(sent),
-        "acknowledgeTime": _time(acknowledged),
-        "startTime": _time(started),
-        "finishTime": _time(finished),
+        "number": attempt.number,
+        "agentId": attempt.agent_id,
+        "receipts": receipts_document(attempt.receipts),
+        "reason": reason_document(attempt.reason),
+        "started": attempt.started,
     }
 
 
@@ -96,6 +104,7 @@ def result_document(result: CommandResult) -> Document:
         "outputBytes": result.output_bytes,
         "outputDroppedBytes": result.output_dropped_bytes,
         "finishTime": _time(result.finished_ms),
+        "attempts": [attempt_document(one) for one in result.attempts],
     }
 
 

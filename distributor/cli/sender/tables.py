@@ -12,6 +12,7 @@ from distributor.cli.sender.json_text import json_line
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     AgentInfo,
+    Attempt,
     CancelStage,
     Command,
     CommandResult,
@@ -155,7 +156,17 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("cancel", _cancel_text(state)),
         ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),
     ]
-    return _labelled(lines) + "\n" + timeline(state.receipts)
+    earlier = "".join(f"\n{_attempt_text(one)}" for one in state.attempts)
+    return _labelled(lines) + "\n" + timeline(state.receipts) + earlier
+
+
+def _attempt_text(attempt: Attempt) -> str:
+    """One ended attempt on one line."""
+    started = f", started {time_text(attempt.receipts.started_ms)}" if attempt.started else ", not started"
+    assigned, ended = time_text(attempt.receipts.assigned_ms), time_text(attempt.receipts.finished_ms)
+    return f"  attempt {attempt.number}     assigned {assigned}{started}, ended {ended}: " + _reason(
+        attempt.reason.code, attempt.reason.message
+    )
 
 
 _CANCEL_TEXTS: Final = {

@@ -240,6 +240,41 @@ local function rfc3339(ms)
     floor(rest / 3600), floor(rest / 60) % 60, rest % 60, ms - seconds * 1000)
 end
 
+local MAX_ATTEMPTS = 20
+
+-- Remembers an attempt that ends without ending the command: one line of JSON for each of the latest MAX_ATTEMPTS.
+local function remember_attempt(batch, id, fields, code, message)
+  local line = '[' .. fields[F_ATTEMPT] .. ',' .. or_zero(fields[F_ASSIGNED_MS]) .. ',' .. or_zero(fields[F_SENT_MS])
+    .. ',' .. or_zero(fields[F_ACKNOWLEDGED_MS]) .. ',' .. or_zero(fields[F_STARTED_MS]) .. ',' .. batch.stamp
+    .. ',"' .. code .. '",' .. cjson.encode(message) .. ']'
+  local known = fields[F_ATTEMPTS]
+  known = known == '' and line or known .. '\n' .. line
+  local _, breaks = string.gsub(known, '\n', '')
+  if breaks >= MAX_ATTEMPTS then known = string.match(known, '\n(.*)$') end
+  fields[F_ATTEMPTS] = known
+  set_rare(id, 'attempts', known)
+end
+
+local function time_json(ms)
+  return ms == 0 and 'null' or '"' .. rfc3339(ms) .. '"'
+end
+
+-- The attempts before the last, in the form of attempt_document in wire/documents.py.
+local function attempts_json(fields)
+  if fields[F_ATTEMPTS] == '' then return '' end
+  local documents = {}
+  for line in string.gmatch(fields[F_ATTEMPTS], '[^\n]+') do
+    local number, assigned, sent, acknowledged, started, ended, code, message = unpack(cjson.decode(line))
+    local reason = code ~= '' and '{"code":"' .. code .. '","message":' .. cjson.encode(message) .. '}' or 'null'
+    documents[#documents + 1] = '{"number":' .. number .. ',"agentId":"' .. fields[F_AGENT_ID]
+      .. '","receipts":{"queueTime":null,"assignTime":' .. time_json(assigned) .. ',"sendTime":' .. time_json(sent)
+      .. ',"acknowledgeTime":' .. time_json(acknowledged) .. ',"startTime":' .. time_json(started)
+      .. ',"finishTime":' .. time_json(ended) .. '},"reason":' .. reason .. ',"started":' .. tostring(started ~= 0)
+      .. '}'
+  end
+  return table.concat(documents, ',')
+end
+
 -- The result as JSON, in the form of result_document in wire/documents.py. `members` is the JSON text of the members
 -- that only the agent knows, each followed by a comma, or '' if no agent reported a result.
 local function result_json(id, fields, members, output_bytes, finish_time)
@@ -251,7 +286,8 @@ local function result_json(id, fields, members, output_bytes, finish_time)
   return '{"commandId":"' .. id .. '","agentId":"' .. fields[F_AGENT_ID] .. '","type":"' .. fields[F_TYPE]
     .. '","status":"' .. fields[F_STATUS] .. '","attempt":' .. fields[F_ATTEMPT] .. ',"reason":' .. reason .. ','
     .. members .. '"outputBytes":' .. whole(output_bytes) .. ',"outputDroppedBytes":'
-    .. or_zero(fields[F_OUTPUT_DROPPED]) .. ',"finishTime":"' .. finish_time .. '"}'
+    .. or_zero(fields[F_OUTPUT_DROPPED]) .. ',"finishTime":"' .. finish_time .. '","attempts":['
+    .. attempts_json(fields) .. ']}'
 end
 
 -- The queue that this command belongs to.
@@ -311,6 +347,8 @@ end
 -- `fields` give the reason.
 local function release_command(batch, id, fields, delay_ms)
   append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
+  -- A given-up attempt whose run is counted while the command waits was remembered when it was given up.
+  if fields[F_STATUS] == 'assigned' then remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE]) end
   move(batch, id, fields, 'queued')
   fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
   set_rare(id, 'status', 'queued', 'revision', revise(fields), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])

@@ -207,3 +207,33 @@ async def test_a_run_reported_under_both_of_its_leases_is_counted_once(world: St
         report = completion(command_id, CommandStatus.FAILED, lease_id=lease_id, rerun_delay_ms=5, ran=True)
         assert await world.store.finish([report]) == [CompletionOutcome.RUN_AGAIN], lease_id
     assert (await world.state(command_id)).status is CommandStatus.QUEUED
+
+
+async def test_the_attempts_that_have_ended_are_remembered(world: StoreWorld) -> None:
+    command_id = await given_up(world, assigned_again=True, max_runs=3)
+    await world.store.progress([Progress(command_id, AGENT, "lease2", 1, 2, 3)])
+    reason = Reason("exit_nonzero", 'said "no"\n')
+    again = completion(command_id, CommandStatus.FAILED, lease_id="lease2", reason=reason, rerun_delay_ms=1, ran=True)
+    await world.store.finish([again])
+    first, second = (await world.details(command_id)).state.attempts
+    assert (first.number, first.agent_id, first.reason.code, first.started) == (1, AGENT, "not_acknowledged", False)
+    assert first.receipts.assigned_ms <= first.receipts.finished_ms
+    assert (second.number, second.reason, second.started) == (2, reason, True)
+    assert second.receipts.started_ms == second.receipts.assigned_ms + 3
+    await world.end_delay(command_id)
+    await world.store.due([0])
+    await world.claim(lease_id="lease3")
+    await world.store.finish([completion(command_id, lease_id="lease3", ran=True)])
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert result.attempts == (first, second)
+
+
+async def test_the_latest_twenty_attempts_are_remembered(world: StoreWorld) -> None:
+    command_id = await world.assigned(lease_id="lease1")
+    for number in range(1, 23):
+        refused = Release(command_id, AGENT, f"lease{number}", 0, Reason("busy"), counts=False, refused=True)
+        assert await world.store.release([refused]) == [CommandStatus.QUEUED]
+        await world.claim(lease_id=f"lease{number + 1}")
+    attempts = (await world.details(command_id)).state.attempts
+    assert [attempt.number for attempt in attempts] == list(range(3, 23))

@@ -1,5 +1,5 @@
-#!lua name=distributor_69f6ce8b
-local VERSION = '69f6ce8b'
+#!lua name=distributor_4cedb528
+local VERSION = '4cedb528'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -22,11 +22,11 @@ local function ended_key() return SHARD .. 'commands:ended' end
 local function audit_key() return SHARD .. 'commands:audit' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
-local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
 local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 29
+local F_RARE_END = 30
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -53,16 +53,17 @@ local F_UNCOUNTED = 20
 local F_OUTPUT_BYTES = 21
 local F_OUTPUT_BASE = 22
 local F_OUTPUT_DROPPED = 23
-local F_GIVEN_UP = 24
-local F_GIVEN_UP_BY = 25
-local F_DOUBT_UNTIL = 26
-local F_CANCEL_MESSAGE = 27
-local F_CANCEL_STAGE = 28
-local F_INSTANCE_ID = 29
-local F_EXPIRES_MS = 30
-local F_RANK = 31
-local F_TIME_LIMIT_MS = 32
-local F_MAX_RUNS = 33
+local F_ATTEMPTS = 24
+local F_GIVEN_UP = 25
+local F_GIVEN_UP_BY = 26
+local F_DOUBT_UNTIL = 27
+local F_CANCEL_MESSAGE = 28
+local F_CANCEL_STAGE = 29
+local F_INSTANCE_ID = 30
+local F_EXPIRES_MS = 31
+local F_RANK = 32
+local F_TIME_LIMIT_MS = 33
+local F_MAX_RUNS = 34
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
@@ -313,6 +314,41 @@ local function rfc3339(ms)
     floor(rest / 3600), floor(rest / 60) % 60, rest % 60, ms - seconds * 1000)
 end
 
+local MAX_ATTEMPTS = 20
+
+-- Remembers an attempt that ends without ending the command: one line of JSON for each of the latest MAX_ATTEMPTS.
+local function remember_attempt(batch, id, fields, code, message)
+  local line = '[' .. fields[F_ATTEMPT] .. ',' .. or_zero(fields[F_ASSIGNED_MS]) .. ',' .. or_zero(fields[F_SENT_MS])
+    .. ',' .. or_zero(fields[F_ACKNOWLEDGED_MS]) .. ',' .. or_zero(fields[F_STARTED_MS]) .. ',' .. batch.stamp
+    .. ',"' .. code .. '",' .. cjson.encode(message) .. ']'
+  local known = fields[F_ATTEMPTS]
+  known = known == '' and line or known .. '\n' .. line
+  local _, breaks = string.gsub(known, '\n', '')
+  if breaks >= MAX_ATTEMPTS then known = string.match(known, '\n(.*)$') end
+  fields[F_ATTEMPTS] = known
+  set_rare(id, 'attempts', known)
+end
+
+local function time_json(ms)
+  return ms == 0 and 'null' or '"' .. rfc3339(ms) .. '"'
+end
+
+-- The attempts before the last, in the form of attempt_document in wire/documents.py.
+local function attempts_json(fields)
+  if fields[F_ATTEMPTS] == '' then return '' end
+  local documents = {}
+  for line in string.gmatch(fields[F_ATTEMPTS], '[^\n]+') do
+    local number, assigned, sent, acknowledged, started, ended, code, message = unpack(cjson.decode(line))
+    local reason = code ~= '' and '{"code":"' .. code .. '","message":' .. cjson.encode(message) .. '}' or 'null'
+    documents[#documents + 1] = '{"number":' .. number .. ',"agentId":"' .. fields[F_AGENT_ID]
+      .. '","receipts":{"queueTime":null,"assignTime":' .. time_json(assigned) .. ',"sendTime":' .. time_json(sent)
+      .. ',"acknowledgeTime":' .. time_json(acknowledged) .. ',"startTime":' .. time_json(started)
+      .. ',"finishTime":' .. time_json(ended) .. '},"reason":' .. reason .. ',"started":' .. tostring(started ~= 0)
+      .. '}'
+  end
+  return table.concat(documents, ',')
+end
+
 -- The result as JSON, in the form of result_document in wire/documents.py. `members` is the JSON text of the members
 -- that only the agent knows, each followed by a comma, or '' if no agent reported a result.
 local function result_json(id, fields, members, output_bytes, finish_time)
@@ -324,7 +360,8 @@ local function result_json(id, fields, members, output_bytes, finish_time)
   return '{"commandId":"' .. id .. '","agentId":"' .. fields[F_AGENT_ID] .. '","type":"' .. fields[F_TYPE]
     .. '","status":"' .. fields[F_STATUS] .. '","attempt":' .. fields[F_ATTEMPT] .. ',"reason":' .. reason .. ','
     .. members .. '"outputBytes":' .. whole(output_bytes) .. ',"outputDroppedBytes":'
-    .. or_zero(fields[F_OUTPUT_DROPPED]) .. ',"finishTime":"' .. finish_time .. '"}'
+    .. or_zero(fields[F_OUTPUT_DROPPED]) .. ',"finishTime":"' .. finish_time .. '","attempts":['
+    .. attempts_json(fields) .. ']}'
 end
 
 -- The queue that this command belongs to.
@@ -384,6 +421,8 @@ end
 -- `fields` give the reason.
 local function release_command(batch, id, fields, delay_ms)
   append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
+  -- A given-up attempt whose run is counted while the command waits was remembered when it was given up.
+  if fields[F_STATUS] == 'assigned' then remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE]) end
   move(batch, id, fields, 'queued')
   fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
   set_rare(id, 'status', 'queued', 'revision', revise(fields), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
@@ -1776,7 +1815,7 @@ do
 -- KEYS     the event stream of the shard
 -- ARGV     id
 -- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
---          {connected, last_seen_ms, away_since_ms} of its agent's session, row}
+--          {connected, last_seen_ms, away_since_ms} of its agent's session, row, attempts that have ended}
 -- Invariants: all parts are from the same moment.
 
 local function get_command(args)
@@ -1787,9 +1826,10 @@ local function get_command(args)
   local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
   -- While the command is alive, the second name only marks that the agent has it.
   local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
-  local output_bytes = tonumber(server.call('HGET', status_key(id), 'output_bytes')) or 0
+  local rare = server.call('HMGET', status_key(id), 'output_bytes', 'attempts')
+  local output_bytes = tonumber(rare[1]) or 0
   local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms')
-  return {new_batch().now, command, output_bytes, session, row}
+  return {new_batch().now, command, output_bytes, session, row, rare[2] or ''}
 end
 
 register_reader('get_command', get_command)
