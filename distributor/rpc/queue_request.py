@@ -42,9 +42,9 @@ def new_command(
     The digest is computed with the defaults and without the id, so an omitted field and one set to its default are the
     same request, as are params in any order. If the operator changes a default between two requests, they differ.
 
-    Raises InvalidArgument for an unknown offline policy, a command id set by the caller, an invalid duration, and
-    params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values: run it in a
-    thread for large params.
+    Raises InvalidArgument for an unknown offline policy, a command id set by the caller, slots other than 1, an invalid
+    duration, and params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values:
+    run it in a thread for large params.
     """
     command = message.command
     # Unknown fields have passed no check.
@@ -55,6 +55,13 @@ def new_command(
             field="command.command_id",
             reason="COMMAND_ID_NOT_EMPTY",
         )
+    if command.slots not in (0, 1):
+        raise InvalidArgument(
+            f"command.slots must be 1, not {command.slots:,}: weights are not supported yet",
+            field="command.slots",
+            reason="SLOTS_NOT_SUPPORTED",
+        )
+    command.ClearField("slots")
     offline = OFFLINE_FROM_WIRE.get(command.offline_policy)
     if offline is None:
         raise unknown_enum_value("command.offline_policy", command.offline_policy)

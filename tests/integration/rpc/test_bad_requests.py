@@ -168,6 +168,8 @@ MISTAKES = [
     asking("huge queue TTL", "QueueCommand", with_duration("queue_ttl", seconds=2_592_001), *QUEUE_TTL),
     queueing("too many runs", *MAX_RUNS, max_runs=101),
     queueing("negative runs", *MAX_RUNS, max_runs=-1),
+    queueing("a weight", "command.slots", "SLOTS_NOT_SUPPORTED", "must be 1, not 2", slots=2),
+    queueing("a negative weight", "command.slots", "SLOTS_NOT_SUPPORTED", "must be 1, not -1", slots=-1),
     queueing("key with a space", *KEY, idempotency_key="a key"),
     queueing("over-long key", *KEY, idempotency_key="k" * 129),
     queueing(

@@ -94,6 +94,7 @@ async def test_the_same_key_for_another_request_is_refused(server: RunningServer
     "spelt_out",
     [
         {"priority": 50},
+        {"slots": 1},
         {"time_limit": 300.0},
         {"queue_ttl": 86_400.0},
         {"max_runs": 1},
