@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from distributor.conformance.message_text import texts
@@ -43,6 +45,8 @@ class ScriptedSession:
     """Whether the agent ended its side in order, instead of dropping the stream."""
     ended: bool = False
     """Whether the agent's side has ended."""
+    fault: str = ""
+    """Why the stream was dropped, if a message could not be read."""
     answered_heartbeat: int = 0
     """The latest heartbeat that was answered."""
     safe: dict[str, int] = field(default_factory=dict)
@@ -104,7 +108,7 @@ class ScriptedSession:
                 self.received.put_nowait(None)
                 if wanted(self.seen):
                     return
-                raise Unmet(f"{texts(self.seen)}; then the end of the stream", expected)
+                raise Unmet(f"{texts(self.seen)}; then {self.fault or 'the end of the stream'}", expected)
 
     async def result(self, command_id: str) -> gateway.Result:
         """The command's first result, waited for."""
@@ -157,6 +161,9 @@ class ScriptedSession:
             # The stream ends by an error if it is dropped by either side.
             with suppress(aio.BaseError, asyncio.InvalidStateError):
                 await self._hear()
+        except (EOFError, OSError, zlib.error, DecodeError) as error:
+            self.fault = f"an unreadable `gzip` ({error})"
+            self.drop(grpc.StatusCode.INVALID_ARGUMENT, self.fault)
         finally:
             self.ended = True
             self.received.put_nowait(None)

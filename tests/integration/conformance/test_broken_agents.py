@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from distributor.conformance.catalogue import SCENARIOS
-from distributor.conformance.scenario_run import Verdict
+from distributor.conformance.scenario_run import Score, Verdict
 from tests.support.conformance import node_program, scores
 from tests.support.source_tree import ROOT
 
@@ -80,11 +80,30 @@ FAULTS: Final = [
 async def test_a_broken_agent_fails(
     name: str, file: str, right: str, wrong: str, node_packages: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "agent"
+    score = await score_of_broken(name, broken_agent(tmp_path / "agent", file, right, wrong), node_packages)
+    assert score.verdict is Verdict.FAILED, score
+
+
+@pytest.mark.parametrize("garbage", ["Buffer.from('garbage')", "require('node:zlib').gzipSync('garbage')"])
+async def test_what_cannot_be_read_is_named(garbage: str, node_packages: Path, tmp_path: Path) -> None:
+    wrong = f"this.call.write({{ gzip: {garbage} }}, () =>"
+    folder = broken_agent(tmp_path / "agent", "stream.js", "this.call.write(message, () =>", wrong)
+    score = await score_of_broken("run-a-command", folder, node_packages)
+    assert score.verdict is Verdict.FAILED
+    assert "then an unreadable `gzip` (" in score.came
+
+
+def broken_agent(folder: Path, file: str, right: str, wrong: str) -> Path:
+    """A copy of the agent with one line changed."""
     shutil.copytree(ROOT / "examples" / "node-agent", folder, ignore=shutil.ignore_patterns("node_modules"))
     source = (folder / file).read_text(encoding="utf-8")
     assert source.count(right) == 1, "the agent has changed: change this fault as well"
     (folder / file).write_text(source.replace(right, wrong), encoding="utf-8")
+    return folder
+
+
+async def score_of_broken(name: str, folder: Path, packages: Path) -> Score:
+    """How an agent does in one scenario."""
     (scenario,) = [one for one in SCENARIOS if one.name == name]
-    (score,) = await scores([scenario], *node_program(node_packages, folder), patience=PATIENCE_SECONDS)
-    assert score.verdict is Verdict.FAILED, score
+    (score,) = await scores([scenario], *node_program(packages, folder), patience=PATIENCE_SECONDS)
+    return score
