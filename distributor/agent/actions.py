@@ -53,6 +53,12 @@ class SessionOpened(NamedTuple):
     server_version: str
 
 
+class IdentityContested(NamedTuple):
+    """Another instance, at `peer` if known, says Hello with this agent's id."""
+
+    peer: str
+
+
 class ServerDrains(NamedTuple):
     """After this many seconds, look for another server and move there."""
 
@@ -65,4 +71,13 @@ class ServerStops(NamedTuple):
     reason: str
 
 
-Action = StartCommand | RefusedCommand | StopCommand | OutputRoom | SessionOpened | ServerDrains | ServerStops
+Action = (
+    StartCommand
+    | RefusedCommand
+    | StopCommand
+    | OutputRoom
+    | SessionOpened
+    | ServerDrains
+    | ServerStops
+    | IdentityContested
+)

@@ -11,6 +11,7 @@ import grpc
 from distributor.agent import result as results
 from distributor.agent.actions import (
     Action,
+    IdentityContested,
     OutputRoom,
     RefusedCommand,
     ServerDrains,
@@ -214,6 +215,8 @@ class AgentRuntime:
                 self._workload.notify_room(command_id)
             case SessionOpened(epoch, version):
                 logger.info("connected", server=self._connection.server, version=version or "unknown", epoch=epoch)
+            case IdentityContested(peer):
+                logger.warning("another instance claims this agent's id", peer=peer or "at another server")
             case ServerDrains(after):
                 self._connection.drain(after)
             case ServerStops(reason):

@@ -15,6 +15,7 @@ from typing import Final
 
 from distributor.agent.actions import (
     Action,
+    IdentityContested,
     OutputRoom,
     RefusedCommand,
     ServerDrains,
@@ -325,6 +326,9 @@ class SessionState:
             self._heard_at = now
             self.confirmed = True
             self.answered_at = max(self.answered_at, self._sent_at.get(message.heartbeat_reply.sequence, 0.0))
+        if message.HasField("probe"):
+            self.heartbeat(now)
+            actions.append(IdentityContested(message.probe.peer))
         for cancel in message.cancels:
             actions += self._cancel(cancel)
         for ack in message.result_acks:

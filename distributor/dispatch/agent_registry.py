@@ -46,6 +46,9 @@ class AttachedAgent(Protocol):
     def drain(self, reconnect_after_seconds: float) -> None:
         """Ask the agent to move to another server. Until it has, it is served as before."""
 
+    async def probe(self, peer: str = "") -> bool:
+        """Whether the agent answers at once. Another instance claims its id, from the address `peer` if known."""
+
     def end(self, close_reason: CloseReason) -> None:
         """End the stream."""
 

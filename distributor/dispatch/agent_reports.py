@@ -200,19 +200,20 @@ class AgentReports:
     async def _refused(self, session: AgentSession, refusals: Sequence[Refusal]) -> None:
         releases, completions = [], []
         for lease, kind, reason in refusals:
-            attempt, reached = session.attempt(lease.command_id), progress_of(session, lease)
+            reached = progress_of(session, lease)
             given_up = session.is_given_up(*lease)
+            if kind is RefusalKind.STALE:
+                session.refused_as_stale(*lease)
             if not session.refused(*lease) and not given_up:
                 # Not in flight, or started: nothing takes back a started command.
                 continue
             self._receipts.take(session, [lease])
             stated = _storable(reason if reason.code else Reason(kind.value, reason.message))
             if kind in _RETRYABLE:
-                busy = kind is RefusalKind.BUSY
-                if busy:
+                if kind is RefusalKind.BUSY:
                     session.refused_as_busy()
-                # Busy is not a failure, so repeated refusals do not increase the delay.
-                delay_ms = self._delay_ms(1 if busy else attempt)
+                # Neither is a failed delivery, so repeated refusals do not increase the delay.
+                delay_ms = self._delay_ms(1)
                 releases.append(
                     Release(
                         lease.command_id,
@@ -220,7 +221,7 @@ class AgentReports:
                         lease.lease_id,
                         delay_ms,
                         stated,
-                        counts=not busy,
+                        counts=False,
                         refused=True,
                     )
                 )

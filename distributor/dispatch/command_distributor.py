@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Collection, Coroutine, Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ class _Offered(NamedTuple):
     offer: Offer
     after_heartbeat: int
     """The heartbeat answered last before the claim: its commands are no older."""
+    fresh_until: float
+    """Until when its commands can be delivered, in monotonic milliseconds: the agent refuses later ones as stale."""
 
 
 class CommandDistributor:
@@ -214,10 +217,15 @@ class CommandDistributor:
     def _offer(self, agents: Mapping[str, AttachedAgent], control: Set[str]) -> list[_Offered]:
         """Decide what to offer, and reserve the room for it."""
         rooms: list[Room] = []
+        now = _monotonic_ms()
         for agent_id, agent in agents.items():
             session = agent.session
             # Commands that arrive while the agent has no room are found when its next result frees some.
             session.more_waiting = True
+            if not session.fresh(now):
+                # Those that arrive now are found when its next heartbeat is answered.
+                session.control_waiting = True
+                continue
             credit, control_credit = session.credit, session.control_credit
             looks_for_control = credit > 0 or agent_id in control
             session.control_waiting |= looks_for_control
@@ -227,8 +235,10 @@ class CommandDistributor:
         offered = []
         for offer in assign(rooms, self._batch_size, self._turn):
             agent = agents[offer.agent_id]
-            agent.session.reserve(offer.max_commands, offer.max_control)
-            offered.append(_Offered(agent, offer, agent.session.answered_heartbeat))
+            session = agent.session
+            session.reserve(offer.max_commands, offer.max_control)
+            fresh_until = session.heartbeat_received_at + session.fresh_for_ms
+            offered.append(_Offered(agent, offer, session.answered_heartbeat, fresh_until))
         self._turn += 1
         return offered
 
@@ -268,6 +278,9 @@ class CommandDistributor:
                 agent.end(CloseReason.SUPERSEDED)
             return True
         self._metrics.poll_batch(len(claim.commands))
+        if agent is not None and claim.commands and _monotonic_ms() >= offered.fresh_until:
+            self._claim_later(agent)
+            return False
         if agent is None or not agent.deliver(claim, offered.after_heartbeat):
             return False
         session = agent.session
@@ -280,6 +293,13 @@ class CommandDistributor:
             self._wakeups.wake(claim.agent_id)
         return True
 
+    def _claim_later(self, agent: AttachedAgent) -> None:
+        """A claim was answered so late that the agent would refuse its commands: claim again after a heartbeat."""
+        session = agent.session
+        session.more_waiting = session.control_waiting = True
+        if session.fresh(_monotonic_ms()):
+            self._wakeups.wake(session.agent_id, control=True)
+
     async def _release(self, claims: Sequence[Claim]) -> None:
         """Release undelivered commands. If this fails, the ack deadline requeues them."""
         await self._store.release(
@@ -289,3 +309,8 @@ class CommandDistributor:
                 for item in claim.commands
             ]
         )
+
+
+def _monotonic_ms() -> float:
+    """Current time on the clock that sessions use."""
+    return time.monotonic() * 1000

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import aclosing
 
-from distributor.dispatch.agent_registry import AgentRegistry
+from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent, CloseReason
 from distributor.dispatch.given_up import stop_given_up
 from distributor.dispatch.ports import EventLog
 from distributor.dispatch.wakeups import Wakeups
@@ -77,6 +77,7 @@ class EventRelay:
         self._relaying: set[asyncio.Task[None]] = set()
         self.lost_reply_seconds = LOST_REPLY_SECONDS
         self._outage = Outage("read events")
+        self._probing: dict[str, asyncio.Task[None]] = {}
         self.missed = asyncio.Event()
         """Set when events were missed; the waiter clears it."""
 
@@ -200,7 +201,7 @@ class EventRelay:
                 case CommandReady():
                     self._queued(event.agent_id, event.type)
                 case AgentChanged():
-                    self._agent_changed(event)
+                    self._agent_changed(event, ours)
 
     def _command_changed(self, change: CommandChanged, ours: bool) -> None:
         match change.kind:
@@ -259,8 +260,21 @@ class EventRelay:
                 agent.session.cancelling(change.command_id, cancel_reason)
             self._wakeups.wake(change.agent_id)
 
-    def _agent_changed(self, change: AgentChanged) -> None:
+    def _probe_soon(self, agent: AttachedAgent) -> None:
+        agent_id = agent.session.agent_id
+        if agent_id not in self._probing:
+            self._probing[agent_id] = probing = asyncio.create_task(self._probe(agent))
+            probing.add_done_callback(lambda _: self._probing.pop(agent_id))
+
+    async def _probe(self, agent: AttachedAgent) -> None:
+        if not await agent.probe():
+            agent.end(CloseReason.SILENT)
+
+    def _agent_changed(self, change: AgentChanged, ours: bool) -> None:
         agent = self._registry.get(change.agent_id)
+        if agent is not None and not ours and change.connected and change.epoch == agent.session.epoch:
+            # Another instance wants to attach elsewhere. Only that makes another replica announce our session.
+            self._probe_soon(agent)
         if agent is not None and change.epoch > agent.session.epoch:
             # Epochs start again when Valkey is emptied, so the event may be older than the session. A claim asks the
             # store, and ends the session if there is a newer one.

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from typing import Protocol
 
-from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached
+from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached, Renewal
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.delivery import (
     CancelProgress,
@@ -88,11 +88,15 @@ class CommandStore(Protocol):
 class SessionStore(Protocol):
     """Agent sessions. Raises the same errors as CommandStore."""
 
-    async def attach(self, hello: AgentHello) -> Attached:
-        """Open a session. Raises AlreadyExists while another live instance uses the id."""
+    async def attach(self, hello: AgentHello, unanswering_epoch: int | None = None) -> Attached:
+        """Open a session.
 
-    def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
-        """Renew sessions (agent id, epoch); False if a newer one exists."""
+        Raises AlreadyExists while another live instance uses the id, unless its session is `unanswering_epoch`; and
+        Unavailable if the agent attaches too often.
+        """
+
+    def heartbeat(self, renewals: Sequence[Renewal]) -> Awaitable[list[bool]]:
+        """Renew sessions; False if a newer one exists."""
 
     def detach(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
         """Record that agents are away; False if a newer session exists."""

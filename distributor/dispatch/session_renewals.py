@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from distributor.dispatch.ports import SessionStore
 from distributor.errors import DistributorError
+from distributor.model.agent import Renewal
 from distributor.model.agent_session import AgentSession
 from distributor.observability.outage import Outage
 
@@ -72,7 +73,7 @@ class SessionRenewals:
     async def _store(self, waiting: dict[RenewedStream, int]) -> None:
         try:
             outcomes = await self._sessions.heartbeat(
-                [(stream.session.agent_id, stream.session.epoch) for stream in waiting]
+                [Renewal(stream.session.agent_id, stream.session.epoch) for stream in waiting]
             )
         except DistributorError as error:
             self._outage.failed(error)

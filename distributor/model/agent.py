@@ -53,6 +53,14 @@ class AdoptedCommand(NamedTuple):
     """The revision that made it the session's; earlier changes are of the past."""
 
 
+class Renewal(NamedTuple):
+    """A heartbeat to store. `vitals` is JSON text, empty if the agent's vitals have not changed."""
+
+    agent_id: str
+    epoch: int
+    vitals: str = ""
+
+
 class AgentHello(NamedTuple):
     """An agent's registration when it attaches."""
 
@@ -67,6 +75,8 @@ class AgentHello(NamedTuple):
     """Whether it accepts compressed messages."""
     journal_id: str = ""
     """Names its durable record; empty if it keeps none."""
+    peer: str = ""
+    """Its address, as the server sees it."""
 
 
 class Attached(NamedTuple):

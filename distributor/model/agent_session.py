@@ -10,6 +10,7 @@ Times are milliseconds of a monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from distributor.model.control import CONTROL_ROOM
@@ -32,6 +33,7 @@ class AgentSession:
         "_given_up_reasons",
         "_reserved",
         "_reserved_control",
+        "_stale_after",
         "_stopping",
         "agent_id",
         "answered_heartbeat",
@@ -39,7 +41,9 @@ class AgentSession:
         "control_waiting",
         "ending",
         "epoch",
+        "fresh_for_ms",
         "given_up",
+        "heartbeat_received_at",
         "in_flight",
         "last_received_at",
         "more_waiting",
@@ -62,6 +66,10 @@ class AgentSession:
         self.in_flight: dict[str, InFlight] = {}
         self.answered_heartbeat = 0
         """The Hello counts as heartbeat 0, answered by the Welcome."""
+        self.heartbeat_received_at = now
+        """When the server read the heartbeat answered last: `now` is when it read the Hello."""
+        self.fresh_for_ms = inf
+        """How long after a heartbeat is read commands may be claimed: the agent starts none that comes later."""
         self.last_received_at = now
         self.ending = False
         self.more_waiting = False
@@ -73,6 +81,8 @@ class AgentSession:
         self._given_up_reasons: dict[str, str] = {}
         """The callers' reasons for cancelling commands in `given_up`."""
         self._ceiling = capacity
+        self._stale_after = -1
+        """The latest heartbeat after which a command was claimed that the agent refused as stale."""
         self._control = 0
         """Number of control commands in flight."""
         self._reserved = 0
@@ -94,6 +104,11 @@ class AgentSession:
         """How many more control commands the agent may receive now, regardless of its other work."""
         return 0 if self.ending else max(0, CONTROL_ROOM - self._control - self._reserved_control)
 
+    @property
+    def takes_waiting(self) -> bool:
+        """Whether commands that had to wait for room or for a heartbeat may be claimed now."""
+        return (self.more_waiting and self.credit > 0) or (self.control_waiting and self.control_credit > 0)
+
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """Record a heartbeat. Its credit and running count bound what is sent until the next heartbeat."""
         if sequence != self.answered_heartbeat + 1:
@@ -104,7 +119,7 @@ class AgentSession:
         if credit < 0 or running < 0:
             raise ProtocolViolation("heartbeat", "heartbeat.credit and heartbeat.running must not be negative")
         self.answered_heartbeat = sequence
-        self.last_received_at = now
+        self.heartbeat_received_at = self.last_received_at = now
         self._ceiling = self._room(credit, running)
 
     def _room(self, credit: int, running: int) -> int:
@@ -125,6 +140,19 @@ class AgentSession:
     def refused_as_busy(self) -> None:
         """The agent has less room than assumed: send nothing until a heartbeat reports credit."""
         self._ceiling = 0
+
+    def refused_as_stale(self, command_id: str, lease_id: str) -> None:
+        """A command came too late to start: claim nothing until a later heartbeat than before its claim is answered."""
+        item = self.held(command_id, lease_id)
+        if item is not None:
+            self._stale_after = max(self._stale_after, item.after_heartbeat)
+
+    def fresh(self, now: float) -> bool:
+        """Whether the agent would start a command claimed now: its last heartbeat is young enough, and none was stale.
+
+        Claiming for any other agent only uses up attempts.
+        """
+        return self.answered_heartbeat > self._stale_after and now - self.heartbeat_received_at < self.fresh_for_ms
 
     def attempt(self, command_id: str) -> int:
         """Attempt number of the command in flight; 1 if it is not in flight."""
@@ -154,9 +182,13 @@ class AgentSession:
         self._reserved -= commands
         self._reserved_control -= control
 
-    def claimed(self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False) -> None:
-        """The store assigned this command to this session."""
-        self.adopted(command_id, InFlight(lease_id, attempt, now, control))
+    def claimed(
+        self, command_id: str, lease_id: str, attempt: int, now: float, control: bool = False, after_heartbeat: int = 0
+    ) -> None:
+        """The store assigned this command to this session, after `after_heartbeat` was answered."""
+        item = InFlight(lease_id, attempt, now, control)
+        item.after_heartbeat = after_heartbeat
+        self.adopted(command_id, item)
 
     def adopted(self, command_id: str, in_flight: InFlight) -> None:
         """The agent already held this command when it attached."""

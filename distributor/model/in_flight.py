@@ -10,6 +10,7 @@ class InFlight:
 
     __slots__ = (
         "acknowledged",
+        "after_heartbeat",
         "attempt",
         "cancel_reason",
         "claimed_at",
@@ -26,6 +27,8 @@ class InFlight:
         """True if it uses none of the agent's capacity."""
         self.lease_id = lease_id
         self.attempt = attempt
+        self.after_heartbeat = 0
+        """The heartbeat answered last before the claim."""
         self.revision = 0
         """The command's revision when an attaching agent kept it; 0 if this session claimed it."""
         self.claimed_at = claimed_at

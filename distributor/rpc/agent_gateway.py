@@ -16,7 +16,7 @@ from distributor.dispatch.ports import CommandStore, SessionStore
 from distributor.dispatch.refusals import attaching_too_fast, draining
 from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.dispatch.wakeups import Wakeups
-from distributor.errors import Aborted, DistributorError, InvalidArgument, Unavailable
+from distributor.errors import Aborted, AlreadyExists, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent import AgentHello, Attached
 from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES, AgentSession
 from distributor.model.delivery import NOT_DELIVERED, Release
@@ -38,6 +38,9 @@ from distributor.wire.message_packer import PLAIN
 logger = get_logger()
 
 HELLO_TIMEOUT_SECONDS = 10.0
+FREED_LOOKS = 5
+FREED_LOOK_SECONDS = 0.2
+"""Together a little longer than another server needs to probe its agent."""
 
 
 class AgentGateway(AgentGatewayServiceServicer):
@@ -89,8 +92,12 @@ class AgentGateway(AgentGatewayServiceServicer):
                 await self._serve(hello, context)
 
     async def _serve(self, hello: AgentHello, context: Context) -> None:
+        hello_read_at = monotonic_ms()
         attached = await self._attach(hello)
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
+        # Not the Welcome: the agent counts from when it sent its Hello, and Valkey may have taken long to answer.
+        session.heartbeat_received_at = hello_read_at
+        session.fresh_for_ms = fresh_for_ms(self._settings)
         stream = AgentStream(context, session, self._reports, self._renewals, packer=self.packer)
         stream.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest
@@ -132,12 +139,40 @@ class AgentGateway(AgentGatewayServiceServicer):
         if present is not None:
             # Attaching requeues what was never acknowledged: not a command whose start waits to be stored.
             await self._reports.settle(present.session)
-        attaching = asyncio.create_task(self._sessions.attach(hello))
+        try:
+            return await self._open(hello)
+        except AlreadyExists as taken:
+            logger.warning("another live instance has an agent's id", agent_id=hello.agent_id, refused=hello.peer)
+            if present is not None and present.session.epoch == int(taken.metadata["epoch"]):
+                if await present.probe(hello.peer):
+                    raise
+            elif (attached := await self._freed_elsewhere(hello, taken)) is not None:
+                return attached
+            # Its connection is half open, or its server is gone.
+            return await self._open(hello, int(taken.metadata["epoch"]))
+
+    async def _freed_elsewhere(self, hello: AgentHello, first: AlreadyExists) -> Attached | None:
+        """Attach once the server that serves the other instance finds that it does not answer.
+
+        Return None if that server does not find out in time. Raises AlreadyExists if the instance has answered.
+        """
+        for _ in range(FREED_LOOKS):
+            await asyncio.sleep(FREED_LOOK_SECONDS)
+            try:
+                return await self._open(hello)
+            except AlreadyExists as taken:
+                if _has_answered(taken, first):
+                    raise
+        return None
+
+    async def _open(self, hello: AgentHello, unanswering_epoch: int | None = None) -> Attached:
+        attaching = asyncio.create_task(self._sessions.attach(hello, unanswering_epoch))
         try:
             return await asyncio.shield(attaching)
         except Unavailable as error:
             # Agents come back one after the other, not all at once.
-            error.retry_after_seconds = self._pace.later(time.monotonic())
+            if error.retry_after_seconds is None:
+                error.retry_after_seconds = self._pace.later(time.monotonic())
             raise
         except asyncio.CancelledError:
             # The session opens anyway, and would keep other instances out although its agent is gone.
@@ -176,7 +211,7 @@ class AgentGateway(AgentGatewayServiceServicer):
                     field=part.name,
                     reason="PROTOCOL_VIOLATION",
                 )
-        return agent_hello(request.hello)
+        return agent_hello(request.hello)._replace(peer=context.peer())
 
     def _welcome(self, hello: AgentHello, attached: Attached) -> pb.Welcome:
         settings = self._settings
@@ -253,6 +288,16 @@ def _session(hello: AgentHello, attached: Attached, output_window: int) -> Agent
     return session
 
 
+def fresh_for_ms(settings: ServerSettings) -> float:
+    """How long after reading a heartbeat to claim commands: half of what exceeds the interval is left for transit."""
+    return (settings.heartbeat_interval + settings.start_within) / 2 * 1000
+
+
 def unacknowledged_output_bytes(settings: ServerSettings) -> int:
     """Window for unacknowledged output of a command: at most half of what is retained, so that a reader can hold it."""
     return min(MAX_UNACKNOWLEDGED_OUTPUT_BYTES, settings.output_kept_bytes // 2)
+
+
+def _has_answered(now: AlreadyExists, before: AlreadyExists) -> bool:
+    """Whether the live instance was seen between two refusals, or is another one by now."""
+    return now.metadata != before.metadata

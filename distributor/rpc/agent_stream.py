@@ -37,6 +37,9 @@ logger = get_logger()
 ACK_DELAY_SECONDS = 0.05
 """How long acknowledgements of results wait for another message. An agent only holds a result a little longer."""
 LAST_WRITE_SECONDS = 1.0
+PROBE_SECONDS = 0.7
+"""How long an agent has to answer a probe: a connection may be half open."""
+PROBE_LOOK_SECONDS = 0.02
 MAX_WAITING_ACKS = 200
 UNREADABLE = Reason("unreadable_command", "the stored command is unreadable")
 
@@ -118,7 +121,8 @@ class AgentStream:
             return True
         now = monotonic_ms()
         for place, command in enumerate(claim.commands):
-            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, place < claim.control)
+            control = place < claim.control
+            self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, control, after_heartbeat)
         for command_id, reason in self._outbox.deliver(claim, after_heartbeat):
             self.session.cancelling(command_id, reason)
         self._send()
@@ -155,6 +159,19 @@ class AgentStream:
         """Ask the agent to move to another server. Until it has, it is served as before."""
         self._outbox.control().drain.reconnect_after.FromMilliseconds(round(reconnect_after_seconds * 1000))
         self._send()
+
+    async def probe(self, peer: str = "") -> bool:
+        """Whether the agent answers at once. Another instance claims its id, from the address `peer` if known."""
+        logger.warning("another instance claims an agent's id", agent_id=self.session.agent_id, peer=peer)
+        asked_at = monotonic_ms()
+        self._outbox.control().probe.peer = peer
+        self._send()
+        until = asyncio.get_running_loop().time() + PROBE_SECONDS
+        while self.session.heartbeat_received_at < asked_at and self._ending is None:
+            if asyncio.get_running_loop().time() >= until:
+                return False
+            await asyncio.sleep(PROBE_LOOK_SECONDS)
+        return self._ending is None
 
     def renewed(self, sequence: int) -> None:
         """Heartbeat `sequence` is stored: answer it."""
@@ -259,7 +276,7 @@ class AgentStream:
             self._heartbeat(request.heartbeat, now)
             # Most heartbeats come alone and make no room for waiting commands.
             alone = len(request.ListFields()) == 1
-            if alone and not (session.more_waiting and session.credit > 0):
+            if alone and not session.takes_waiting:
                 return
         size = request.ByteSize() if request.results or self.at_rest.enabled else 0
         if size > LARGE_BYTES:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from distributor.errors import AlreadyExists
-from distributor.model.agent import AdoptedCommand, AgentHello, Attached
+from distributor.errors import AlreadyExists, Unavailable
+from distributor.model.agent import AdoptedCommand, AgentHello, Attached, Renewal
 from distributor.model.lifecycle import Operation, sources
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument
+
+MAX_SESSIONS_PER_MINUTE: Final = 30
+"""An agent that attaches more often is refused until the minute has passed."""
 
 
 class ValkeySessionStore:
@@ -24,7 +27,7 @@ class ValkeySessionStore:
         self._heartbeats = exchanges.queue("heartbeat", self._heartbeat_arguments, _outcomes)
         self._detaches = exchanges.queue("detach", _flat, _outcomes)
 
-    async def attach(self, hello: AgentHello) -> Attached:
+    async def attach(self, hello: AgentHello, unanswering_epoch: int | None = None) -> Attached:
         policy = self._policy
         arguments: list[Argument] = [
             hello.agent_id,
@@ -41,16 +44,29 @@ class ValkeySessionStore:
             ",".join(sources(Operation.ADOPT)),
             ",".join(sources(Operation.RELEASE)),
             hello.journal_id,
+            hello.peer,
+            "" if unanswering_epoch is None else unanswering_epoch,
+            MAX_SESSIONS_PER_MINUTE,
         ]
         for held in hello.held:
             arguments += (held.command_id, held.lease_id)
         outcome, *rest = await self._functions.call("attach", arguments)
         if outcome == b"taken":
+            age_ms, live_epoch, seen_ms, peer = rest
             raise AlreadyExists(
-                f"another live instance is connected as agent '{hello.agent_id}', last seen {rest[0] / 1000:.1f} s ago",
+                f"another live instance is connected as agent '{hello.agent_id}'"
+                f"{f' from {peer.decode()}' if peer else ''}, last seen {age_ms / 1000:.1f} s ago",
                 reason="AGENT_ID_TAKEN",
                 field="hello.agent_id",
-                retry_after_seconds=(policy.offline_after_ms - rest[0]) / 1000,
+                metadata={"epoch": live_epoch.decode(), "last_seen_ms": seen_ms.decode()},
+                retry_after_seconds=(policy.offline_after_ms - age_ms) / 1000,
+            )
+        if outcome == b"flapping":
+            raise Unavailable(
+                f"agent '{hello.agent_id}' has attached {MAX_SESSIONS_PER_MINUTE} times within a minute, the limit; "
+                "two instances may supersede each other",
+                reason="FLAPPING",
+                retry_after_seconds=max(1.0, rest[0] / 1000),
             )
         epoch, now_ms, *verdicts = rest
         settled = list(zip(hello.held, verdicts, strict=True))
@@ -62,17 +78,17 @@ class ValkeySessionStore:
         counted = frozenset(held.command_id for held, verdict in settled if verdict == b"counted")
         return Attached(epoch, now_ms, adopted, counted)
 
-    def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
-        return self._heartbeats.submit(sessions)
+    def heartbeat(self, renewals: Sequence[Renewal]) -> Awaitable[list[bool]]:
+        return self._heartbeats.submit(renewals)
 
     def detach(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
         return self._detaches.submit(sessions)
 
-    def _heartbeat_arguments(self, sessions: list[tuple[str, int]]) -> list[Argument]:
-        return [self._policy.session_ttl_ms, *_flat(sessions)]
+    def _heartbeat_arguments(self, renewals: list[Renewal]) -> list[Argument]:
+        return [self._policy.session_ttl_ms, *(part for renewal in renewals for part in renewal)]
 
 
-def _outcomes(sessions: list[tuple[str, int]], reply: Any) -> list[bool]:
+def _outcomes(sessions: list[Any], reply: Any) -> list[bool]:
     return [bool(outcome) for outcome in reply]
 
 

@@ -224,6 +224,7 @@ class ConnectResponse(_message.Message):
     COMMANDS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bytes
     """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
@@ -253,6 +254,10 @@ class ConnectResponse(_message.Message):
     def stop(self) -> Global___Stop:
         """Leave, and do not reconnect automatically."""
 
+    @_builtins.property
+    def probe(self) -> Global___Probe:
+        """Another instance claims this agent's id: answer with a Heartbeat at once, or lose the id."""
+
     def __init__(
         self,
         *,
@@ -264,11 +269,12 @@ class ConnectResponse(_message.Message):
         commands: Global___Commands | None = ...,
         drain: Global___Drain | None = ...,
         stop: Global___Stop | None = ...,
+        probe: Global___Probe | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "drain", b"drain", "heartbeat_reply", b"heartbeat_reply", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "drain", b"drain", "heartbeat_reply", b"heartbeat_reply", "probe", b"probe", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "result_acks", b"result_acks", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "probe", b"probe", "result_acks", b"result_acks", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1064,6 +1070,28 @@ class Drain(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Drain: _TypeAlias = Drain  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """Asks whether the agent is still there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """The address of the other instance, as the server sees it; empty if it is connected to another server."""
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
 
 @_typing.final
 class Stop(_message.Message):

@@ -35,6 +35,10 @@ class _AgentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentStat
     """Connected, at capacity."""
     AGENT_STATUS_OFFLINE: _AgentStatus.ValueType  # 3
     """Not connected, or silent for too long."""
+    AGENT_STATUS_DEGRADED: _AgentStatus.ValueType  # 4
+    """Connected, but it reports problems, its handlers lag, or its last answered heartbeat is too old to start on."""
+    AGENT_STATUS_DRAINING: _AgentStatus.ValueType  # 5
+    """Connected, takes no more work, and leaves once what is running has ended."""
 
 class AgentStatus(_AgentStatus, metaclass=_AgentStatusEnumTypeWrapper):
     """Availability of an agent."""
@@ -46,6 +50,10 @@ AGENT_STATUS_BUSY: AgentStatus.ValueType  # 2
 """Connected, at capacity."""
 AGENT_STATUS_OFFLINE: AgentStatus.ValueType  # 3
 """Not connected, or silent for too long."""
+AGENT_STATUS_DEGRADED: AgentStatus.ValueType  # 4
+"""Connected, but it reports problems, its handlers lag, or its last answered heartbeat is too old to start on."""
+AGENT_STATUS_DRAINING: AgentStatus.ValueType  # 5
+"""Connected, takes no more work, and leaves once what is running has ended."""
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015
 
 @_typing.final

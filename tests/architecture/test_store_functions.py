@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import pytest
 
-from distributor.model.agent import AgentHello, HeldCommand
+from distributor.model.agent import AgentHello, HeldCommand, Renewal
 from distributor.model.command import Reason
 from distributor.model.delivery import CancelProgress, ClaimRequest, Completion, OutputPiece, Progress, Release
 from distributor.model.lifecycle import CancelStage, CommandStatus
@@ -101,7 +101,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "attach": lambda: sessions.attach(
             AgentHello("agent", "instance", 1, (), {}, "", (HeldCommand("id", "lease"),) * items)
         ),
-        "heartbeat": lambda: sessions.heartbeat([("agent", 1)] * items),
+        "heartbeat": lambda: sessions.heartbeat([Renewal("agent", 1)] * items),
         "detach": lambda: sessions.detach([("agent", 1)] * items),
         "append_output": lambda: output.append([OutputPiece("id", "agent", "lease", 1, 0, b"")] * items),
         "read_output": lambda: output.read("id", 0, 1),

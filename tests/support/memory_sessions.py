@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distributor.dispatch.ports import SessionStore
-from distributor.model.agent import AgentHello, Attached
+from distributor.model.agent import AgentHello, Attached, Renewal
 
 
 class MemorySessions:
@@ -15,12 +15,12 @@ class MemorySessions:
         self.epoch = 0
         self.detached: list[tuple[str, int]] = []
 
-    async def attach(self, hello: AgentHello) -> Attached:
+    async def attach(self, hello: AgentHello, unanswering_epoch: int | None = None) -> Attached:
         self.epoch += 1
         return Attached(self.epoch, 1_000, {})
 
-    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        return [True] * len(sessions)
+    async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
+        return [True] * len(renewals)
 
     async def detach(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
         self.detached += sessions

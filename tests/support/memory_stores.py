@@ -263,6 +263,8 @@ class MemoryAgent:
         self.acknowledged: list[tuple[str, int]] = []
         """Output, as (command id, offset)."""
         self.drained: list[float] = []
+        self.probed: list[str] = []
+        self.answers_probes = True
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
         if self.ending:
@@ -289,6 +291,10 @@ class MemoryAgent:
 
     def drain(self, reconnect_after_seconds: float) -> None:
         self.drained.append(reconnect_after_seconds)
+
+    async def probe(self, peer: str = "") -> bool:
+        self.probed.append(peer)
+        return self.answers_probes
 
     def end(self, close_reason: CloseReason) -> None:
         self.farewells.append(close_reason)

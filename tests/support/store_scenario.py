@@ -10,7 +10,7 @@ import gzip
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from distributor.model.agent import AgentHello, HeldCommand
+from distributor.model.agent import AgentHello, HeldCommand, Renewal
 from distributor.model.command import OfflinePolicy, Reason
 from distributor.model.control import PING, STOP
 from distributor.model.delivery import CancelProgress, ClaimRequest, Completion, OutputPiece, Progress, Release
@@ -82,7 +82,7 @@ async def _list(world: StoreWorld, *statuses: CommandStatus) -> object:
 STEPS: Final[dict[str, Step]] = {
     "check that Valkey is writable": lambda world: world.functions.check_writable(),
     "attach": lambda world: _attach(world, "one"),
-    "heartbeat": lambda world: world.sessions.heartbeat([(AGENT, 1)]),
+    "heartbeat": lambda world: world.sessions.heartbeat([Renewal(AGENT, 1)]),
     "queue c1 and c2": lambda world: world.store.enqueue(
         [
             new("c1", max_runs=2, idempotency_key="key", digest="digest", params_summary="text=…"),

@@ -39,6 +39,8 @@ class WireAgent:
         self._changed = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
         self._sequence = 0
+        self.answers_probes = True
+        """False for one whose connection is half open."""
 
     # Saying
 
@@ -54,6 +56,12 @@ class WireAgent:
         self._sequence += 1
         await self.send(heartbeat=pb.Heartbeat(sequence=self._sequence, credit=credit, running=running))
         await self.until(lambda: self.answered_heartbeat == self._sequence)
+
+    async def beat(self, seconds: float, credit: int) -> None:
+        """Send heartbeats at this interval until cancelled."""
+        while True:
+            await self.heartbeat(credit)
+            await asyncio.sleep(seconds)
 
     async def start(self, *assignments: pb.Assignment) -> None:
         """Say that these are received and started."""
@@ -190,6 +198,9 @@ class WireAgent:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 self.messages.append(message)
                 self._changed.set()
+                if message.HasField("probe") and self.answers_probes:
+                    self._sequence += 1
+                    await self.send(heartbeat=pb.Heartbeat(sequence=self._sequence, credit=5))
         except grpc.aio.AioRpcError:
             pass
         except asyncio.CancelledError:

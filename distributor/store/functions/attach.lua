@@ -2,16 +2,19 @@
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
 --          labels (JSON), version, offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts,
---          retention_ms, sources of adopt, sources of release, journal id ('' if it keeps none);
+--          retention_ms, sources of adopt, sources of release, journal id ('' if it keeps none), peer address, epoch of
+--          a live instance that does not answer and may be superseded ('' for none), maximum sessions a minute;
 --          then for each command the agent holds: id, lease id
--- Returns  {'taken', ms since the other instance was last seen}, or
+-- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
+--          {'flapping', ms until it may attach again}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
 --          another run is due, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
 --          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision}}
--- Invariants: one live instance per agent id; epochs only grow; afterwards the agent holds exactly what ASSIGNED
---          lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
+-- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
+--          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 17, 2
+local HEADER, ITEM = 20, 2
+local MINUTE_MS = 60000
 
 local function adopt(batch, id, fields, slack_ms)
   if fields[F_STATUS] == 'queued' then
@@ -69,17 +72,32 @@ local function settle_missing(batch, id, args, intact)
   end
 end
 
+-- Another instance lives. Notes the rival, and lets the replica that serves the agent probe it.
+local function contest(batch, key, session, agent_id, args)
+  server.call('HSET', key, 'rival_ms', batch.stamp, 'rival_peer', args[18])
+  -- The same event once more: only a contest makes another replica send it.
+  if session[5] ~= args[1] then announce_agent(batch, agent_id, session[1], session[7], 'true') end
+  return {'taken', batch.now - tonumber(session[4]), session[1], session[4], session[6] or ''}
+end
+
 local function attach(batch, args)
   local agent_id, instance_id = args[4], args[5]
   local key = session_key(agent_id)
-  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'journal_id')
-  if session[2] and session[2] ~= instance_id
+  local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'replica', 'peer',
+    'revision', 'minute_ms', 'minute_sessions', 'journal_id')
+  if session[2] and session[2] ~= instance_id and session[1] ~= args[19]
     and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
-    return {'taken', batch.now - tonumber(session[4])}
+    return contest(batch, key, session, agent_id, args)
+  end
+  local minute_ms, sessions = tonumber(session[8]) or 0, tonumber(session[9]) or 0
+  if batch.now - minute_ms >= MINUTE_MS then minute_ms, sessions = batch.now, 0 end
+  if sessions >= tonumber(args[20]) then
+    server.call('HSET', key, 'flapping_ms', batch.stamp)
+    return {'flapping', minute_ms + MINUTE_MS - batch.now}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
   local reply, held = {'ok', epoch, batch.now}, {}
-  local intact = session[1] and record_of(session[5], session[2]) == record_of(args[17], instance_id)
+  local intact = session[1] and record_of(session[10], session[2]) == record_of(args[17], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
   end
@@ -88,8 +106,9 @@ local function attach(batch, args)
   end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
-    'labels', args[8], 'version', args[9], 'journal_id', args[17])
-  server.call('HDEL', key, 'away_since_ms')
+    'labels', args[8], 'version', args[9], 'journal_id', args[17], 'peer', args[18], 'minute_ms', whole(minute_ms),
+    'minute_sessions', sessions + 1)
+  server.call('HDEL', key, 'away_since_ms', 'vitals')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
   announce_agent(batch, agent_id, epoch, '1', 'true')

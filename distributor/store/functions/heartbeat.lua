@@ -1,11 +1,11 @@
 -- Purpose: renew the sessions of agents after a heartbeat.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, session_ttl_ms;
---          then for each agent: agent_id, epoch
+--          then for each agent: agent_id, epoch, its vitals as JSON ('' if they have not changed)
 -- Returns  for each agent: 1, or 0 if the session is no longer the latest
 -- Invariants: a superseded session is never renewed.
 
-local HEADER, ITEM = 4, 2
+local HEADER, ITEM = 4, 3
 
 local function heartbeat(batch, args)
   local outcomes = {}
@@ -13,7 +13,11 @@ local function heartbeat(batch, args)
     local key = session_key(args[i])
     local session = server.call('HMGET', key, 'epoch', 'connected')
     if session[1] == args[i + 1] and session[2] == '1' then
-      server.call('HSET', key, 'last_seen_ms', batch.stamp)
+      if args[i + 2] == '' then
+        server.call('HSET', key, 'last_seen_ms', batch.stamp)
+      else
+        server.call('HSET', key, 'last_seen_ms', batch.stamp, 'vitals', args[i + 2])
+      end
       server.call('PEXPIRE', key, args[4])
       outcomes[#outcomes + 1] = 1
     else

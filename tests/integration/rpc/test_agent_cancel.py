@@ -24,6 +24,7 @@ from tests.support.running_server import (
     RunningServer,
     running_server,
 )
+from tests.support.serving_agent import background
 from tests.support.wire_agent import WireAgent, running
 
 
@@ -166,8 +167,9 @@ async def given_up(valkey_url: str, attempts: int, **command: Any) -> GivenUp:
     """A server, an agent, and a command in the queue of which the agent has acknowledged no attempt: it may run it."""
     async with running_server(valkey_url, **QUICK) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue(**command)
-        for attempt in range(1, attempts + 1):
-            await agent.next_assignment(command_id, attempt)
+        async with background(agent.beat(0.02, credit=1)):
+            for attempt in range(1, attempts + 1):
+                await agent.next_assignment(command_id, attempt)
         await agent.heartbeat(credit=0)
         await server.until_state(command_id, lambda state: state.status != ASSIGNED)
         yield server, agent, command_id
@@ -324,8 +326,8 @@ async def test_a_cancel_while_the_agent_attaches_reaches_it_at_once(
     command_id = assignment.command.command_id
     attach = ValkeySessionStore.attach
 
-    async def attach_and_cancel(store: ValkeySessionStore, hello: AgentHello) -> Attached:
-        attached = await attach(store, hello)
+    async def attach_and_cancel(store: ValkeySessionStore, hello: AgentHello, epoch: int | None = None) -> Attached:
+        attached = await attach(store, hello, epoch)
         await cancel(server, command_id, "enough")
         return attached
 

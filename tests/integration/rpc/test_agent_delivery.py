@@ -21,6 +21,7 @@ from tests.support.running_server import (
     queue_request,
     running_server,
 )
+from tests.support.serving_agent import background
 from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.support.wire_agent import result, running
 
@@ -192,27 +193,33 @@ async def test_a_refusal_may_have_a_finer_reason(server: RunningServer) -> None:
         assert (kept.reason.code, kept.reason.message) == ("exec_not_allowed", "not here")
 
 
-async def test_a_stale_command_is_tried_again_until_the_attempts_are_over(server: RunningServer) -> None:
+@pytest.mark.parametrize("code", [pb.REFUSAL_CODE_BUSY, pb.REFUSAL_CODE_STALE])
+async def test_an_agent_that_is_busy_or_finds_a_command_stale_takes_it_later(
+    server: RunningServer, code: pb.RefusalCode.ValueType
+) -> None:
     async with server.agent() as agent:
         command_id = await server.queue()
-        for attempt in (1, 2, 3):
-            assignment = await agent.next_assignment(command_id, attempt)
-            await agent.refuse(assignment, pb.REFUSAL_CODE_STALE)
-        kept = await server.result(command_id)
-        assert (kept.status, kept.attempt, kept.reason.code) == (FAILED, 3, "stale")
-        assert len({one.lease_id for one in agent.assignments}) == 3
-
-
-async def test_a_busy_agent_takes_it_later(server: RunningServer) -> None:
-    async with server.agent() as agent:
-        command_id = await server.queue()
-        # As often as it is busy: a delivery that it had no room for is no attempt of which there are only so many.
+        # As often as it refuses: this is no attempt of which there are only so many.
         for attempt in (1, 2, 3, 4):
-            await agent.refuse(await agent.next_assignment(command_id, attempt), pb.REFUSAL_CODE_BUSY)
+            await agent.refuse(await agent.next_assignment(command_id, attempt), code)
             await agent.heartbeat()
         await agent.finish(await agent.next_assignment(command_id, attempt=5))
         kept = await server.result(command_id)
         assert (kept.status, kept.attempt) == (COMPLETED, 5)
+
+
+async def test_nothing_follows_a_stale_refusal_before_a_heartbeat(server: RunningServer) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        await agent.refuse(await agent.next_assignment(command_id), pb.REFUSAL_CODE_STALE)
+        await server.until_state(command_id, lambda state: state.reason.code == "stale")
+        other = await server.queue()
+        # Were it claimed, it would be in the answer's message or in one before.
+        await agent.heartbeat()
+        first = agent.messages[[message.HasField("heartbeat_reply") for message in agent.messages].index(True)]
+        assert agent.command_ids[:1] == [command_id]
+        assert not first.commands.assignments or first.commands.after_heartbeat == 1
+        await agent.next_assignment(other)
 
 
 async def test_what_crosses_with_a_goodbye_is_given_out_again_and_was_no_failure(server: RunningServer) -> None:
@@ -246,12 +253,13 @@ async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_then_in
     # With room for one only: what was not acknowledged must not take up the room of what comes next.
     async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue()
-        for attempt in (1, 2, 3):
-            await agent.next_assignment(command_id, attempt)
-        state = await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
-        assert (state.status, state.attempt) == (ASSIGNED, 3)
-        following = await server.queue()
-        await agent.next_assignment(following)
+        async with background(agent.beat(0.02, credit=1)):
+            for attempt in (1, 2, 3):
+                await agent.next_assignment(command_id, attempt)
+            state = await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+            assert (state.status, state.attempt) == (ASSIGNED, 3)
+            following = await server.queue()
+            await agent.next_assignment(following)
         (ack,) = await agent.report(result(agent.assignments[0]))
         assert ack.verdict == pb.RESULT_VERDICT_STORED
         assert (await server.result(command_id)).status == COMPLETED
@@ -261,9 +269,10 @@ async def test_a_command_in_doubt_of_which_nothing_is_heard_times_out(valkey_url
     quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
     settings = {"delivery_attempts": 1, "stop_grace": 0.05}
     async with running_server(valkey_url, **quick, **settings) as server, server.agent() as agent:
-        command_id = await server.queue(time_limit=0.1)
-        assignment = await agent.next_assignment(command_id)
-        kept = await server.result(command_id)
+        async with background(agent.beat(0.02, credit=5)):
+            command_id = await server.queue(time_limit=0.1)
+            assignment = await agent.next_assignment(command_id)
+            kept = await server.result(command_id)
         assert (kept.status, kept.reason.code) == (TIMEOUT, "agent_lost")
         (ack,) = await agent.report(result(assignment))
         assert ack.verdict == pb.RESULT_VERDICT_LATE
@@ -273,7 +282,8 @@ async def test_output_of_an_attempt_whose_acknowledgement_was_lost_is_kept(valke
     quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
     async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue()
-        await agent.next_assignment(command_id, 2)
+        async with background(agent.beat(0.02, credit=1)):
+            await agent.next_assignment(command_id, 2)
         first = agent.assignments[0]
         assert await agent.print(first, b"hello\n", 0) == 6
         (ack,) = await agent.report(result(first, output_bytes=6))
@@ -290,11 +300,12 @@ async def test_the_result_of_a_given_up_attempt_counts_when_its_reports_come_at_
     for attempts in (1, 2, 3):
         async with running_server(valkey_url, **quick, delivery_attempts=3) as server, server.agent() as agent:
             command_id = await server.queue()
-            given = [await agent.next_assignment(command_id, attempt) for attempt in range(1, attempts + 1)]
-            if attempts < 3:
-                await agent.next_assignment(command_id, attempts + 1)
-            else:
-                await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
+            async with background(agent.beat(0.02, credit=5)):
+                given = [await agent.next_assignment(command_id, attempt) for attempt in range(1, attempts + 1)]
+                if attempts < 3:
+                    await agent.next_assignment(command_id, attempts + 1)
+                else:
+                    await server.until_state(command_id, lambda state: state.reason.code == "unconfirmed")
             for assignment in given:
                 await agent.start(assignment)
                 await agent.send(results=[result(assignment, exit_code=0)])
@@ -342,7 +353,7 @@ async def test_output_of_a_second_run_follows_that_of_the_first(server: RunningS
 
 
 async def test_a_command_outlives_its_time_limit_only_by_the_grace(valkey_url: str) -> None:
-    settings = {"heartbeat_interval": 0.1, "start_within": 0.2, "stop_grace": 0.0, "offline_after": 60}
+    settings = {"heartbeat_interval": 0.1, "start_within": 15.0, "stop_grace": 0.0, "offline_after": 60}
     async with running_server(valkey_url, **settings) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue(time_limit=0.05)
         assignment = await agent.next_assignment(command_id)

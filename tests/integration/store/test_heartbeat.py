@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from distributor.model.agent import Renewal
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import AGENT, StoreWorld, agent_index, changed
@@ -12,7 +13,7 @@ async def test_it_renews_the_session_and_leaves_commands_alone(world: StoreWorld
     await world.command(status)
     await world.silence()
     before = await world.dump()
-    assert await world.sessions.heartbeat([(AGENT, world.epochs[AGENT])]) == [True]
+    assert await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT])]) == [True]
     assert changed(before, await world.dump()) == agent_index(keys.SESSION)
     assert (await world.reader.presences([AGENT]))[0].present
 
@@ -24,7 +25,7 @@ async def test_only_the_latest_session_is_renewed(world: StoreWorld) -> None:
     await world.sessions.detach([("gone", world.epochs["gone"])])
     before = await world.dump()
     stale = [(AGENT, old), (AGENT, latest + 1), ("gone", world.epochs["gone"]), ("never", 1)]
-    assert await world.sessions.heartbeat(stale) == [False] * 4
+    assert await world.sessions.heartbeat([Renewal(*one) for one in stale]) == [False] * 4
     assert await world.dump() == before
 
 
@@ -32,12 +33,12 @@ async def test_an_answer_for_each_in_order(world: StoreWorld) -> None:
     names = [f"agent{number}" for number in range(300)]
     for name in names[::2]:
         await world.attach(name)
-    assert await world.sessions.heartbeat([(name, 1) for name in names]) == [True, False] * 150
+    assert await world.sessions.heartbeat([Renewal(name, 1) for name in names]) == [True, False] * 150
 
 
 async def test_the_session_lives_on(world: StoreWorld) -> None:
     await world.attach()
     key = keys.SESSION.format(agent_id=AGENT)
     await world.connection.call("PEXPIRE", key, 50_000)
-    await world.sessions.heartbeat([(AGENT, world.epochs[AGENT])])
+    await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT])])
     assert await world.connection.call("PTTL", key) > 50_000

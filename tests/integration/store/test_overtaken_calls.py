@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from distributor.model.agent import HeldCommand
+from distributor.model.agent import HeldCommand, Renewal
 from distributor.model.command import Reason
 from distributor.model.delivery import ClaimRequest, CompletionOutcome, Progress, Release
 from distributor.model.lifecycle import CommandStatus
@@ -70,7 +70,7 @@ async def test_calls_of_an_older_session_change_nothing(world: StoreWorld) -> No
     before = await world.dump()
     (claim,) = await world.store.claim([ClaimRequest(*older, 5, LEASE)])
     assert (claim.superseded, claim.commands) == (True, [])
-    assert await world.sessions.heartbeat([older]) == [False]
+    assert await world.sessions.heartbeat([Renewal(*older)]) == [False]
     assert await world.sessions.detach([older]) == [False]
     assert await world.dump() == before
     assert [one.command_id for one in (await world.claim()).commands] == [command_id]

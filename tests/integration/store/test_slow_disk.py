@@ -13,6 +13,7 @@ import pytest
 
 from bench.slow_disk import SlowDisk
 from distributor.errors import Unavailable
+from distributor.model.agent import Renewal
 from distributor.model.delivery import CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import QueueOutcome
@@ -201,7 +202,7 @@ async def test_nothing_is_acknowledged_announced_or_read_before_its_fsync(tmp_pa
         async with background(_first_event(world, position)) as event:
             # It is in Valkey, and a heartbeat is answered.
             await eventually(lambda: _is_assigned(world, new.command_id))
-            assert await world.sessions.heartbeat([("agent123", world.epochs["agent123"])]) == [True]
+            assert await world.sessions.heartbeat([Renewal("agent123", world.epochs["agent123"])]) == [True]
             assert not any(one.done() for one in (*calls, hit, claim, event))
             assert not world.told
             held.set()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from distributor.agent.actions import (
+    IdentityContested,
     OutputRoom,
     RefusedCommand,
     SessionOpened,
@@ -556,3 +557,10 @@ def test_an_agent_that_moves_says_goodbye_with_work_running_and_starts_nothing_m
     assert state.take() is None
     again = SessionState(PROFILE, record).hello(2.0).hello
     assert [(held.command_id, held.lease_id) for held in again.running] == [("a", "lease-a-1"), ("b", "lease-b-1")]
+
+
+def test_a_probe_is_answered_with_a_heartbeat_at_once() -> None:
+    state = opened()
+    probe = gateway.ConnectResponse(probe=gateway.Probe(peer="ipv4:192.0.2.1:5"))
+    assert state.receive(probe, 3.0) == [IdentityContested("ipv4:192.0.2.1:5")]
+    assert taken(state).heartbeat.sequence == 2

@@ -419,21 +419,27 @@ async def test_an_agent_that_is_busy_is_asked_again_when_it_says_so(world: World
     assert world.session.credit == 5
 
 
-async def test_the_wait_grows_with_the_attempts() -> None:
-    world = World()
-    world.reports = AgentReports(world.store, world.output, world.wakeups, RetryPolicy(30, 1, 2**40))
-    world.session.claimed("c1", "lease", 30, 100.0)
-    await world.say(refusals=[Refusal(C1, RefusalKind.STALE, Reason())])
+async def test_a_stale_refusal_is_no_delivery_and_nothing_is_claimed_before_a_later_heartbeat(world: World) -> None:
+    world.session.heartbeat(1, credit=5, running=0, now=110.0)
+    for command_id in ("c7", "c8"):
+        world.session.claimed(command_id, "lease", 1, 110.0, after_heartbeat=1)
+    await world.say(refusals=[Refusal(LeaseRef("c7", "lease"), RefusalKind.STALE, Reason())])
     (released,) = world.store.released
-    assert released.counts
-    assert released.delay_ms > 2**10
+    assert not released.counts
+    assert not world.session.fresh(120.0)
+    world.session.heartbeat(2, credit=5, running=0, now=130.0)
+    assert world.session.fresh(130.0)
+    # Claimed before that heartbeat was answered, too: it says nothing about commands claimed since.
+    await world.say(refusals=[Refusal(LeaseRef("c8", "lease"), RefusalKind.STALE, Reason())])
+    assert world.session.fresh(130.0)
 
 
-async def test_being_busy_again_and_again_does_not_make_the_wait_grow(world: World) -> None:
+@pytest.mark.parametrize("kind", [RefusalKind.BUSY, RefusalKind.STALE])
+async def test_refusals_again_and_again_do_not_make_the_wait_grow(world: World, kind: RefusalKind) -> None:
     waits = []
     for _ in range(30):
         world.session.claimed("c1", "lease", 30, 100.0)
-        await world.say(refusals=[Refusal(C1, RefusalKind.BUSY, Reason())])
+        await world.say(refusals=[Refusal(C1, kind, Reason())])
         waits.append(world.store.released[-1].delay_ms)
     assert max(waits) < 1_000
 

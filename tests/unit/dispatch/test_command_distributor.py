@@ -337,3 +337,56 @@ async def test_a_claim_that_fails_keeps_nothing_from_the_agents_of_another(monke
     assert len(served) == 1
     assert all(agent.session.credit == 5 for agent in agents if agent not in served)
     assert await world.look(*(agent.session.agent_id for agent in agents)) == MAX_OFFERS
+
+
+class Clock:
+    """The time of the distributor, in seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr(command_distributor, "time", self)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def short_lived() -> MemoryAgent:
+    """An agent whose Hello was read at 0, and for which commands may be claimed for 10 s."""
+    agent = MemoryAgent()
+    agent.session.fresh_for_ms = 10_000.0
+    return agent
+
+
+async def test_nothing_is_claimed_for_an_agent_whose_heartbeat_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, agent = Clock(monkeypatch), short_lived()
+    world = World(agent)
+    world.store.add("agent123", "c1")
+    clock.seconds = 10.0
+    assert await world.look("agent123") == 0
+    assert world.store.claims == []
+    assert agent.session.takes_waiting, "the next heartbeat claims"
+    agent.session.heartbeat(1, 5, 0, 10_000.0)
+    assert await world.look("agent123") == 1
+
+
+@pytest.mark.parametrize("heartbeat_came", [True, False])
+async def test_what_is_claimed_too_late_to_start_goes_back_and_is_claimed_after_a_heartbeat(
+    monkeypatch: pytest.MonkeyPatch, heartbeat_came: bool
+) -> None:
+    clock, agent = Clock(monkeypatch), short_lived()
+    world = World(agent)
+    world.store.add("agent123", "c1")
+    claim = world.store.claim
+
+    async def slow(requests: Sequence[ClaimRequest]) -> list[Claim]:
+        clock.seconds = 10.0
+        if heartbeat_came:
+            agent.session.heartbeat(1, 5, 0, 9_000.0)
+        return await claim(requests)
+
+    monkeypatch.setattr(world.store, "claim", slow)
+    await world.look("agent123")
+    assert agent.delivered == []
+    (released,) = world.store.released
+    assert (released.command_id, released.counts) == ("c1", False)
+    assert world.wakeups.take() == ({"agent123"} if heartbeat_came else set())

@@ -10,6 +10,7 @@ import pytest
 from distributor.dispatch import session_renewals
 from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.errors import Unavailable
+from distributor.model.agent import Renewal
 from distributor.model.agent_session import AgentSession
 from tests.support.memory_sessions import MemorySessions
 from tests.support.waiting import until
@@ -38,11 +39,11 @@ class Sessions(MemorySessions):
         self.calls: list[list[str]] = []
         self.away = False
 
-    async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
-        self.calls.append([agent_id for agent_id, _ in sessions])
+    async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
+        self.calls.append([one.agent_id for one in renewals])
         if self.away:
             raise Unavailable("Valkey is away")
-        return [agent_id != "old" for agent_id, _ in sessions]
+        return [one.agent_id != "old" for one in renewals]
 
 
 async def test_heartbeats_of_many_agents_are_stored_in_one_call() -> None:

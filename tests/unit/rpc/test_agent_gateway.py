@@ -31,7 +31,7 @@ class SlowSessions(MemorySessions):
         super().__init__()
         self.replies: list[asyncio.Event] = []
 
-    async def attach(self, hello: AgentHello) -> Attached:
+    async def attach(self, hello: AgentHello, unanswering_epoch: int | None = None) -> Attached:
         attached = await super().attach(hello)
         self.replies.append(asyncio.Event())
         await self.replies[-1].wait()

@@ -17,6 +17,7 @@ from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
+from distributor.model.agent import Renewal
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
 from distributor.model.delivery import Claim, ClaimedCommand, Completion, CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
@@ -240,10 +241,10 @@ async def test_a_heartbeat_is_answered_only_after_the_store_has_renewed_the_sess
     asked = asyncio.Event()
 
     class SlowSessions(MemorySessions):
-        async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
             asked.set()
             await renewed.wait()
-            return await super().heartbeat(sessions)
+            return await super().heartbeat(renewals)
 
     stream = AgentStream(world.context, world.session, world.reports, SessionRenewals(SlowSessions()))
     world.context.say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1, credit=5)))
@@ -262,7 +263,7 @@ async def test_a_heartbeat_is_answered_only_after_the_store_has_renewed_the_sess
 
 async def test_a_session_that_the_store_does_not_renew_is_not_answered(world: World) -> None:
     class SupersededSessions(MemorySessions):
-        async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
             return [False]
 
     stream = AgentStream(world.context, world.session, world.reports, SessionRenewals(SupersededSessions()))
@@ -285,10 +286,10 @@ async def test_a_heartbeat_waits_for_an_absent_store_without_holding_up_what_fol
     away = asyncio.Event()
 
     class AbsentSessions(MemorySessions):
-        async def heartbeat(self, sessions: Sequence[tuple[str, int]]) -> list[bool]:
+        async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
             if not away.is_set():
                 raise Unavailable("Valkey is away")
-            return await super().heartbeat(sessions)
+            return await super().heartbeat(renewals)
 
     stream = AgentStream(world.context, world.session, world.reports, SessionRenewals(AbsentSessions(), 0.0))
     for sequence in (1, 2):
