@@ -14,6 +14,7 @@ from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.repair import RepairKind
 from distributor.store import keys
+from distributor.store.auditor import Found
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
 
 NOT_REPAIRED: Final = (
@@ -288,6 +289,14 @@ async def test_replicas_take_turns(world: StoreWorld) -> None:
     assert not await world.auditor.take_turn(60_000), "it was done a moment ago"
     assert await world.auditor.take_turn(0), "a server that has just started looks itself"
     assert 0 < await world.connection.call("PTTL", keys.AUDIT) <= 60_000, "a crashed one does not keep others waiting"
+
+
+@pytest.mark.parametrize("where", ["record", "key", "zset", "set", "ended", "session"])
+async def test_what_has_gone_since_it_was_found_is_no_repair(world: StoreWorld, where: str) -> None:
+    gone = world.new_id()
+    found = Found(where, f"{where} of {gone}", gone, AGENT)
+    assert await world.auditor.check([found]) == []
+    assert await world.dump() == {}
 
 
 async def test_beside_servers_that_work(world: StoreWorld) -> None:
