@@ -89,6 +89,8 @@ class Attached(NamedTuple):
     now_ms: int
     adopted: dict[str, AdoptedCommand]
     counted: frozenset[str] = frozenset()
+    ended: frozenset[str] = frozenset()
+    """Commands that ended without the result that the agent has: that is kept as late."""
 
 
 class AgentInfo(NamedTuple):

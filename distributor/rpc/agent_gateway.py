@@ -233,6 +233,8 @@ class AgentGateway(AgentGatewayServiceServicer):
                 verdict, offset = pb.VERDICT_KEEP, adopted.output_bytes
             elif held.command_id in attached.counted:
                 verdict, offset = pb.VERDICT_STORED, 0
+            elif held.command_id in attached.ended and not held.running:
+                verdict, offset = pb.VERDICT_KEEP, 0
             else:
                 verdict, offset = pb.VERDICT_STOP, 0
                 logger.debug(

@@ -76,7 +76,8 @@ class ValkeySessionStore:
             if isinstance(verdict, list)
         }
         counted = frozenset(held.command_id for held, verdict in settled if verdict == b"counted")
-        return Attached(epoch, now_ms, adopted, counted)
+        ended = frozenset(held.command_id for held, verdict in settled if verdict == b"ended")
+        return Attached(epoch, now_ms, adopted, counted, ended)
 
     def heartbeat(self, renewals: Sequence[Renewal]) -> Awaitable[list[bool]]:
         return self._heartbeats.submit(renewals)

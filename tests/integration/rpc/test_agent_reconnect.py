@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from valkey.asyncio import Valkey
+
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import WatchCommandRequest
 from tests.support.running_server import (
@@ -12,6 +14,7 @@ from tests.support.running_server import (
     COMPLETED,
     FAILED,
     QUEUED,
+    TIMEOUT,
     RunningServer,
     running_server,
 )
@@ -88,6 +91,22 @@ async def test_a_result_whose_acknowledgement_was_lost_need_not_be_sent_again(se
         await agent.finish(assignment)
     async with server.agent(unacknowledged=[running(assignment)]) as agent:
         assert verdicts(agent) == [(assignment.command.command_id, VERDICTS["stop"], 0)]
+
+
+async def test_a_result_of_a_command_that_has_ended_otherwise_is_kept_as_late(valkey_url: str) -> None:
+    quick = {"heartbeat_interval": 0.1, "start_within": 10.0, "offline_after": 60.0, "stop_grace": 0.0}
+    async with running_server(valkey_url, **quick) as server, Valkey.from_url(valkey_url) as client:
+        async with server.agent() as agent:
+            command_id = await server.queue(time_limit=0.1)
+            assignment = await agent.next_assignment(command_id)
+            await agent.start(assignment)
+        assert (await server.result(command_id)).status == TIMEOUT
+        async with server.agent(unacknowledged=[running(assignment)]) as agent:
+            assert verdicts(agent) == [(command_id, VERDICTS["keep"], 0)]
+            (ack,) = await agent.finish(assignment)
+            assert ack.verdict == pb.RESULT_VERDICT_LATE
+        assert await client.exists(f"cmd:late:{command_id}")
+        assert (await server.result(command_id)).status == TIMEOUT
 
 
 async def test_what_is_not_the_agents_is_to_be_stopped(server: RunningServer) -> None:

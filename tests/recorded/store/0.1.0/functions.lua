@@ -1,5 +1,5 @@
-#!lua name=distributor_dc6c23f2
-local VERSION = 'dc6c23f2'
+#!lua name=distributor_b3d2a5e9
+local VERSION = 'b3d2a5e9'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -777,7 +777,7 @@ do
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
---          another run is due, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
+--          another run is due, 'ended' if it ended otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
 --          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
@@ -809,6 +809,10 @@ end
 -- Decides about a command that the agent holds under this lease.
 local function settle_held(batch, id, lease_id, args, held)
   local fields = read(id)
+  if fields and fields[F_AGENT_ID] == args[4] and FINAL[fields[F_STATUS]]
+    and not (fields[F_STATUS] == 'completed' and fields[F_LEASE_ID] == lease_id) then
+    return 'ended'
+  end
   if not fields or fields[F_AGENT_ID] ~= args[4] or number(fields, F_ATTEMPT) == 0
     or not among(args[15], fields[F_STATUS]) then
     return false
