@@ -56,7 +56,7 @@ class Deadlines:
         for command in done:
             if command.status is CommandStatus.QUEUED:
                 self._wakeups.wake(command.agent_id, control=True)
-            else:
+            elif command.status.terminal:
                 logger.debug(
                     "a deadline ended a command",
                     command_id=command.command_id,

@@ -59,6 +59,8 @@ BY_STATUS: Final = "commands:status:{status}"
 """zset: the ids in this status; score = arrival in microseconds."""
 DEADLINES: Final = "commands:deadlines"
 """zset: ids of live commands; score = time of the next deadline in milliseconds."""
+DUE_PASSES: Final = "commands:due"
+"""hash: when a server last looked at deadlines, and when the latest time without any such look ended."""
 ENDED: Final = "commands:ended"
 """list: ids of retained commands in the order in which they ended; the sweep deletes from its beginning."""
 AUDIT: Final = "commands:audit"
@@ -148,6 +150,7 @@ _OF_A_SHARD: Final = {
     "agents": AGENTS,
     "by_status": BY_STATUS,
     "deadlines": DEADLINES,
+    "due_passes": DUE_PASSES,
     "ended": ENDED,
     "audit": AUDIT,
     "events": EVENTS,

@@ -207,6 +207,11 @@ class StoreWorld:
         """Let the delay after a release be over."""
         await self.connection.call("ZADD", keys.DEADLINES, 1, command_id)
 
+    async def outage(self) -> None:
+        """Let no server have looked at deadlines for a minute, nor heard the agent."""
+        await self.connection.call("HSET", keys.DUE_PASSES, "last_ms", await self.now_ms() - 60_000)
+        await self.silence()
+
     async def silence(self, agent_id: str = AGENT) -> None:
         """Let the agent have been heard last at the beginning of time."""
         await self.connection.call("HSET", keys.SESSION.format(agent_id=agent_id), "last_seen_ms", 1)
@@ -229,8 +234,9 @@ class StoreWorld:
         return found
 
     async def dump(self) -> Dump:
-        """Every key in Valkey."""
+        """Every key in Valkey, but for the note of the latest look at deadlines."""
         names = sorted(await self.connection.call("KEYS", "*"))
+        names = [name for name in names if name.decode() != keys.DUE_PASSES]
         if not names:
             return {}
         kinds = await self.connection.calls([("TYPE", name) for name in names])

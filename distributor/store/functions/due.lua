@@ -4,9 +4,27 @@
 --          offline_after_ms, slack_ms added to the time limit, sources of expire, sources of release;
 --          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
 -- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
--- Invariants: a passed deadline is acted on once, even if several replicas try.
+-- Invariants: a passed deadline is acted on once, even if several replicas try. After GAP_MS without a server that looks
+--             at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
 
 local HEADER = 10
+local GAP_MS = 5000
+
+-- Notes this look at deadlines; returns when the latest time without any ended, 0 if there was none.
+local function note_pass(batch)
+  local known = server.call('HMGET', due_passes_key(), 'last_ms', 'gap_ended_ms')
+  local gap_ended = tonumber(known[2]) or 0
+  if known[1] and batch.now - known[1] > GAP_MS then gap_ended = batch.now end
+  server.call('HSET', due_passes_key(), 'last_ms', batch.stamp, 'gap_ended_ms', whole(gap_ended))
+  return gap_ended
+end
+
+-- Whether the agent may still come back from a time without servers, until `back_by`.
+local function may_return(batch, fields, back_by)
+  if back_by <= batch.now then return false end
+  local seen = server.call('HGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms')
+  return (tonumber(seen) or 0) < batch.gap_ended
+end
 
 -- Ends an acknowledged command that its agent has neither finished nor stopped in time.
 local function overrun(batch, id, fields, retention_ms, offline_after_ms)
@@ -44,6 +62,11 @@ local function act(batch, id, fields, args)
     unindex(batch, deadlines_key(), id)
     return fields[F_STATUS]
   end
+  local back_by = batch.gap_ended + args[7]
+  if may_return(batch, fields, back_by) then
+    index(batch, deadlines_key(), back_by, id)
+    return fields[F_STATUS]
+  end
   if fields[F_ACKNOWLEDGED_MS] ~= '' then
     return overrun(batch, id, fields, retention_ms, tonumber(args[7]))
   end
@@ -57,6 +80,7 @@ end
 
 local function due(batch, args)
   local reply = {-1}
+  batch.gap_ended = note_pass(batch)
   local ids = server.call('ZRANGEBYSCORE', deadlines_key(), '-inf', batch.now, 'LIMIT', 0, args[4])
   for _, id in ipairs(ids) do
     local fields = read(id)

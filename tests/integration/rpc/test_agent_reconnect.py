@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from valkey.asyncio import Valkey
@@ -18,7 +19,7 @@ from tests.support.running_server import (
     RunningServer,
     running_server,
 )
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.wire_agent import WireAgent, running
 
 VERDICTS = {"keep": pb.VERDICT_KEEP, "stop": pb.VERDICT_STOP}
@@ -272,3 +273,27 @@ async def test_a_late_viewer_of_a_reconnected_command_sees_all_output(server: Ru
         request = WatchCommandRequest(command_id=assignment.command.command_id)
         updates = [update async for update in server.commands.WatchCommand(request, timeout=PATIENCE_SECONDS)]
         assert b"".join(update.output.data for update in updates) == b"one two"
+
+
+async def test_a_result_counts_although_no_server_ran_until_after_its_deadline(valkey_url: str) -> None:
+    async with running_server(valkey_url) as server, server.agent() as agent:
+        command_id = await server.queue(time_limit=1)
+        assignment = await agent.next_assignment(command_id)
+        await agent.start(assignment)
+        await server.until_state(command_id, lambda state: state.receipts.HasField("start_time"))
+    client = Valkey.from_url(valkey_url)
+    async with client:
+        # A minute without servers, in which the deadline has passed.
+        await client.hset("commands:due", "last_ms", int(time.time() * 1000) - 60_000)
+        await client.zadd("commands:deadlines", {command_id: 1})
+        await client.hset("agent:agent123:session", "last_seen_ms", 1)
+        async with running_server(valkey_url) as server:
+
+            async def looked_at() -> bool:
+                return float(await client.zscore("commands:deadlines", command_id)) > 1
+
+            await eventually(looked_at)
+            async with server.agent(unacknowledged=[running(assignment)]) as agent:
+                (ack,) = await agent.finish(assignment)
+                assert ack.verdict == pb.RESULT_VERDICT_STORED
+                assert (await server.result(command_id)).status == COMPLETED

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from distributor.model.agent import HeldCommand, Renewal
 from distributor.model.delivery import DueCommand, Progress
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.store import keys
@@ -193,3 +194,48 @@ async def test_a_short_time_in_the_queue_by_the_clock(world: StoreWorld) -> None
         assert next_ms is not None
         assert next_ms <= 1
     assert done == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_after_an_outage_an_agent_has_time_to_come_back(world: StoreWorld, acknowledged: bool) -> None:
+    command_id = await (world.acknowledged() if acknowledged else world.assigned())
+    await world.outage()
+    await world.pass_deadline(command_id)
+    before = await world.state(command_id)
+    await world.store.due(DELAYS)
+    assert await world.state(command_id) == before
+    deadline = await world.deadline(command_id)
+    assert deadline is not None
+    assert world.policy.offline_after_ms - 15_000 < deadline - await world.now_ms() <= world.policy.offline_after_ms
+    await world.attach(held=(HeldCommand(command_id, LEASE),))
+    assert await world.store.finish([completion(command_id)]) == ["stored"]
+
+
+async def test_after_an_outage_a_command_ends_whose_agent_stays_away(world: StoreWorld) -> None:
+    command_id = await world.acknowledged()
+    await world.outage()
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    await world.connection.call("HSET", keys.DUE_PASSES, "gap_ended_ms", await world.now_ms() - 60_000)
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+    assert (await world.state(command_id)).reason.code == "agent_lost"
+
+
+async def test_after_an_outage_an_agent_that_was_heard_has_no_more_time(world: StoreWorld) -> None:
+    command_id = await world.acknowledged()
+    await world.outage()
+    await world.store.due(DELAYS)
+    await world.next_millisecond()
+    assert await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT])]) == [True]
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+    assert (await world.state(command_id)).reason.code == "time_limit"
+
+
+async def test_a_queued_command_expires_also_after_an_outage(world: StoreWorld) -> None:
+    await world.attach()
+    command_id = await world.queued()
+    await world.outage()
+    await world.pass_deadline(command_id)
+    assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.TIMEOUT)]
