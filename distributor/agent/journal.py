@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
@@ -239,6 +240,7 @@ def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
         yield f"INSERT OR REPLACE INTO output (command_id, offset, stream, data) VALUES {rows}", values
 
 
+@cache
 def _upsert(rows: int) -> str:
     row = f"({','.join('?' * len(_COLUMNS))})"
     changes = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])

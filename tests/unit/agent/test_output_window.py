@@ -170,3 +170,38 @@ def test_the_server_ends_up_with_every_byte_in_place(script: list[tuple[Any, ...
     while deliver(5):
         pass
     assert stored == printed
+
+
+# Journal
+
+
+def test_the_journal_gets_each_unacknowledged_byte_once() -> None:
+    window = OutputWindow()
+    window.append(OUT, b"abcdef")
+    window.acknowledge(2)
+    assert [(piece.offset, piece.data) for piece in window.unjournalled(4)] == [(2, b"cd")]
+    assert window.has_unjournalled
+    assert [(piece.offset, piece.data) for piece in window.unjournalled(6)] == [(4, b"ef")]
+    assert window.unjournalled(6) == []
+    window.not_journalled(3)
+    assert [(piece.offset, piece.data) for piece in window.unjournalled(6)] == [(3, b"def")]
+
+
+def test_a_restored_window_sends_what_the_server_lacks() -> None:
+    window = OutputWindow()
+    # What lay between them was acknowledged before it had to be written.
+    window.restore([Chunk(OUT, 0, b"ab"), Chunk(OUT, 5, b"fg"), Chunk(OUT, 7, b"h")], 0)
+    assert (window.acknowledged, window.written) == (5, 8)
+    window.advance(7)
+    window.rewind(7)
+    chunk = window.take(100)
+    assert chunk
+    assert (chunk.offset, chunk.data) == (7, b"h")
+
+
+def test_a_restored_window_learns_of_output_that_only_the_server_has() -> None:
+    window = OutputWindow()
+    window.restore([Chunk(OUT, 0, b"ab")], 0)
+    window.advance(10)
+    window.rewind(10)
+    assert (window.acknowledged, window.written, window.take(100)) == (10, 10, None)
