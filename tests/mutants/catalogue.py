@@ -32,13 +32,30 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "release without the lease check",
-        (Edit("distributor/store/functions/release.lua", " and fields[F_LEASE_ID] == args[i + 2]", ""),),
+        (
+            Edit(
+                "distributor/store/functions/release.lua",
+                "return fields[F_LEASE_ID] == lease_id or (in_doubt",
+                "return true or (in_doubt",
+            ),
+        ),
         "tests/integration/store/test_release.py::test_another_agent_or_lease_changes_nothing",
     ),
     Mutation(
         "result overwritten",
         (Edit("distributor/store/functions/finish.lua", "'SET', late_result_key(id)", "'SET', result_key(id)"),),
         "tests/integration/store/test_finish.py::test_a_later_report_is_kept_beside_the_result",
+    ),
+    Mutation(
+        "no journal",
+        (
+            Edit(
+                "distributor/agent/session_state.py",
+                "if not self._record.durable or (held.control and not self._record.starts_wait):",
+                "if self._record:",
+            ),
+        ),
+        "tests/unit/agent/test_session_state_journal.py::test_a_handler_is_called_once_the_journal_has_its_start",
     ),
     Mutation(
         "no freshness check",
@@ -48,7 +65,7 @@ MUTATIONS: Final = (
                 "if sent_at is None or now - sent_at >= self._start_within:",
                 "if sent_at is None:",
             ),
-            Edit("distributor/agent/session_state.py", "if now >= waiting.fresh_until:", "if now == math.inf:"),
+            Edit("distributor/agent/session_state.py", "if now >= waiting.fresh_until:", "if now < 0:"),
         ),
         "tests/unit/agent/test_session_state.py::test_a_command_starts_only_while_its_heartbeat_is_fresh",
     ),
