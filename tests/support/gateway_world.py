@@ -96,6 +96,15 @@ class MemoryStream:
         self.context.half_close()
         await self.ended()
 
+    async def answered(self) -> None:
+        """Wait until the server has welcomed the agent or ended the stream."""
+        await until(lambda: self.context.written or self._serving.done())
+
+    async def abandon(self) -> None:
+        """Have the server's side end without being told why, as if its process had been killed."""
+        self._serving.cancel()
+        await asyncio.wait([self._serving])
+
     async def ended(self) -> None:
         """Wait until the server has cleaned up."""
         await self._serving

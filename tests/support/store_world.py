@@ -212,6 +212,10 @@ class StoreWorld:
         await self.connection.call("HSET", keys.DUE_PASSES, "last_ms", await self.now_ms() - 60_000)
         await self.silence()
 
+    async def is_delayed(self, command_id: str, agent_id: str = AGENT) -> bool:
+        """Whether a queued command waits for its next attempt or run."""
+        return bool(await self.connection.call("SISMEMBER", keys.DELAYED.format(agent_id=agent_id), command_id))
+
     async def silence(self, agent_id: str = AGENT) -> None:
         """Let the agent have been heard last at the beginning of time."""
         await self.connection.call("HSET", keys.SESSION.format(agent_id=agent_id), "last_seen_ms", 1)
