@@ -130,10 +130,10 @@ class ServerSettings(SettingsGroup):
         2_000, ge=1, le=100_000, description="Maximum number of concurrent calls, watch calls included."
     )
     max_agents: int = Field(20_000, ge=1, le=1_000_000, description="Maximum number of attached agents.")
-    attach_rate: float = Field(
-        500.0,
-        ge=1.0,
-        le=100_000.0,
+    attach_rate: int = Field(
+        500,
+        ge=1,
+        le=100_000,
         description="Agents that may attach per second, and at once; others are given a time at which to return.",
     )
 

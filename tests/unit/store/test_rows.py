@@ -30,6 +30,7 @@ STATES = st.builds(
     params_summary=st.text(st.characters(exclude_categories=["C", "Z"]), max_size=10),
     agent=st.none(),
     output_bytes=st.none(),
+    attempts=st.just(()),
 )
 
 
