@@ -45,7 +45,7 @@ class ValkeyCommandReader:
             [("HMGET", keys.STATUS.format(command_id=command_id), *keys.ROW) for command_id in command_ids]
         )
         return [
-            rows.command_state(command_id, rows.text_row(row)) if row[3] else None
+            rows.known_state(command_id, rows.text_row(row)) if row[3] else None
             for command_id, row in zip(command_ids, replies, strict=True)
         ]
 
@@ -54,7 +54,9 @@ class ValkeyCommandReader:
         if reply is None:
             return None
         now_ms, encoded, output_bytes, session, row, attempts = reply
-        state = rows.command_state(command_id, rows.text_row(row))
+        state = rows.known_state(command_id, rows.text_row(row))
+        if state is None:
+            return None
         return CommandDetails(
             state._replace(attempts=rows.attempts(state.agent_id, attempts.decode())),
             await read_command(encoded) if encoded else None,
@@ -84,7 +86,8 @@ class ValkeyCommandReader:
             self._max_scanned_per_page,
         ]
         arrival, command_id, *found = await self._functions.read("list_commands", arguments)
-        states = [rows.command_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
+        read = [rows.known_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
+        states = [state for state in read if state is not None]
         return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:

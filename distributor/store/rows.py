@@ -10,8 +10,11 @@ from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import Attempt, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CancelStage, CommandStatus
+from distributor.observability.logging import get_logger
 from distributor.store.stored_form import plain_data
 from distributor.wire.documents import RECEIPT_NAMES, milliseconds_of
+
+logger = get_logger()
 
 Row = Sequence[bytes | None]
 
@@ -49,6 +52,14 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         int(row[12] or 0),
         cancel_stage=CANCEL_STAGES.get(row[16]) if row[16] else None,
     )
+
+
+def known_state(command_id: str, row: Sequence[str]) -> CommandState | None:
+    """Parse a row as `command_state` does; None if it has a status that only a later version writes."""
+    if row[3] not in _STATUSES:
+        logger.warning("skipping a command with an unknown status", command_id=command_id, status=row[3])
+        return None
+    return command_state(command_id, row)
 
 
 def text_row(row: Row) -> list[str]:

@@ -110,3 +110,11 @@ def test_an_agent_whose_session_says_little() -> None:
     last = rows.agent_info("agent123", [*row[:-1], b"2"], (1, 2), AgentPresence(True, False, 5))
     assert last == info._replace(revision=2)
     assert rows.agent_info("agent123", [None] * len(row), (0, 0), AgentPresence(False, False, 0)) is None
+
+
+def test_a_status_of_a_later_version_is_skipped() -> None:
+    state = CommandState("c1", "a1", "EXEC", 50, CommandStatus.QUEUED, 0, Receipts(1))
+    row = stored_row(state)
+    assert rows.known_state("c1", row) == state
+    row[keys.ROW.index("status")] = "paused"
+    assert rows.known_state("c1", row) is None
