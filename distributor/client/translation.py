@@ -236,6 +236,8 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
         last_seen_ms=_ms(wire, "last_seen_time"),
         away_since_ms=_ms(wire, "away_since"),
         revision=wire.revision,
+        journal_id=wire.journal_id,
+        problems=tuple((problem.code, problem.message) for problem in wire.problems),
     )
 
 

@@ -114,6 +114,10 @@ class AgentInfo(NamedTuple):
     last_seen_ms: int
     away_since_ms: int
     revision: int = 0
+    journal_id: str = ""
+    """Names its durable record; empty if it keeps none."""
+    problems: tuple[tuple[str, str], ...] = ()
+    """What is wrong with it, each as (code, message), such as another instance that claims its id."""
 
     @property
     def status(self) -> AgentStatus:

@@ -198,6 +198,9 @@ def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
     if agent.away_since_ms:
         fill_time(message.away_since, agent.away_since_ms)
     message.agent_version = agent.version
+    message.journal_id = agent.journal_id
+    for code, text in agent.problems:
+        message.problems.add(code=code, message=text)
 
 
 def _fill_reason(message: command_pb2.Reason, reason: Reason) -> None:

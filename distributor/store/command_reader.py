@@ -117,10 +117,11 @@ class ValkeyCommandReader:
             ]
         now, *replies = await self._connection.calls(calls)
         found: list[AgentInfo | None] = []
+        now_ms = _milliseconds(now)
         for place, agent_id in enumerate(agent_ids):
             row, running, ready, control, delayed = replies[5 * place : 5 * place + 5]
-            there = rows.presence((row[1], row[7], row[8]), _milliseconds(now), self._offline_after_ms)
-            found.append(rows.agent_info(agent_id, row, (running, ready + control + delayed), there))
+            there = rows.presence((row[1], row[7], row[8]), now_ms, self._offline_after_ms)
+            found.append(rows.agent_info(agent_id, row, (running, ready + control + delayed), there, now_ms))
         return found
 
     async def agent_ids(self, after: str, limit: int) -> list[str]:

@@ -33,7 +33,12 @@ SESSION_FIELDS: Final = (
     "last_seen_ms",
     "away_since_ms",
     "revision",
+    "journal_id",
+    "rival_ms",
+    "rival_peer",
 )
+RIVAL_MS: Final = 300_000
+"""How long an agent shows that another instance claimed its id."""
 
 
 def command_state(command_id: str, row: Sequence[str]) -> CommandState:
@@ -128,11 +133,15 @@ def presence(row: Row, now_ms: int, offline_after_ms: int) -> AgentPresence:
     return AgentPresence(True, False, int(away_since or last_seen_ms))
 
 
-def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPresence) -> AgentInfo | None:
+def agent_info(
+    agent_id: str, row: Row, counts: tuple[int, int], there: AgentPresence, now_ms: int = 0
+) -> AgentInfo | None:
     """What is known about an agent; `row` in the order of SESSION_FIELDS, `counts` (running, queued)."""
     if row[0] is None:
         return None
-    epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _, revision = text_row(row)
+    epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _, revision, *more = text_row(row)
+    journal_id, rival_ms, rival_peer = more
+    contested = bool(rival_ms) and now_ms - int(rival_ms) < RIVAL_MS
     return AgentInfo(
         agent_id=agent_id,
         epoch=int(epoch),
@@ -147,4 +156,6 @@ def agent_info(agent_id: str, row: Row, counts: tuple[int, int], there: AgentPre
         last_seen_ms=int(last_seen_ms or 0),
         away_since_ms=there.away_since_ms,
         revision=int(revision or 0),
+        journal_id=journal_id,
+        problems=(("duplicate_identity", f"another instance claims this id from {rival_peer}"),) if contested else (),
     )

@@ -133,6 +133,7 @@ def agent_text(agent: AgentInfo) -> str:
         ("connected", _time(agent.connected_ms)),
         ("last seen", _time(agent.last_seen_ms)),
         ("away since", _time(agent.away_since_ms)),
+        *(("problem", _reason(code, message)) for code, message in agent.problems),
     ]
     return _labelled(lines)
 

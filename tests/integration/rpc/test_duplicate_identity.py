@@ -55,7 +55,10 @@ async def test_another_live_instance_is_refused_and_both_hear_of_it(
         assert time.monotonic() - begun < TAKEOVER_SECONDS
         await first.until(lambda: any(message.HasField("probe") for message in first.messages))
         assert first.code is None
-        assert (await here.agent_info()).epoch == 1
+        info = await here.agent_info()
+        assert info.epoch == 1
+        assert [problem.code for problem in info.problems] == ["duplicate_identity"]
+        assert "another instance claims this id from ipv4:127.0.0.1:" in info.problems[0].message
 
 
 async def test_a_half_open_connection_loses_the_id_within_a_second(

@@ -107,7 +107,7 @@ def test_an_agent_whose_session_says_little() -> None:
     row = [b"3", *[None] * (len(rows.SESSION_FIELDS) - 1)]
     info = rows.agent_info("agent123", row, (1, 2), AgentPresence(True, False, 5))
     assert info == AgentInfo("agent123", 3, False, 0, 1, 2, (), {}, "", 0, 0, 5)
-    last = rows.agent_info("agent123", [*row[:-1], b"2"], (1, 2), AgentPresence(True, False, 5))
+    last = rows.agent_info("agent123", [*row[:9], b"2", *row[10:]], (1, 2), AgentPresence(True, False, 5))
     assert last == info._replace(revision=2)
     assert rows.agent_info("agent123", [None] * len(row), (0, 0), AgentPresence(False, False, 0)) is None
 
