@@ -6,15 +6,21 @@ import signal
 from collections.abc import Sequence
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.faults.agents import AgentKilledAt, AgentPausedAt
+from tests.faults.campaign.faults.agents import AgentKilledAt, AgentPausedAt, JournalLost
 from tests.faults.campaign.faults.clocks import ClocksOff
 from tests.faults.campaign.faults.crowds import Crowd
-from tests.faults.campaign.faults.network import Cut, Held, Slow, agent_links, both, valkey_links
+from tests.faults.campaign.faults.network import Cut, Held, HeldLong, Slow, agent_links, both, valkey_links
 from tests.faults.campaign.faults.races import CancelRacesResult, SameKey
 from tests.faults.campaign.faults.readers import OutputFlood, SlowReader
 from tests.faults.campaign.faults.restarts import RollingRestart
 from tests.faults.campaign.faults.servers import ServerKilledAt, ServerPausedAt
-from tests.faults.campaign.faults.store import EmbeddedValkeyKilled, ValkeyEnded, ValkeyFull, ValkeyPaused
+from tests.faults.campaign.faults.store import (
+    EmbeddedValkeyKilled,
+    IndexesDeleted,
+    ValkeyEnded,
+    ValkeyFull,
+    ValkeyPaused,
+)
 from tests.faults.campaign.hooks import AGENT_POINTS, SERVER_POINTS
 
 
@@ -24,6 +30,7 @@ def all_faults() -> Sequence[Fault]:
         *(ServerKilledAt(point) for point in SERVER_POINTS),
         *(ServerPausedAt(point) for point in SERVER_POINTS),
         *(AgentKilledAt(point) for point in AGENT_POINTS),
+        JournalLost(),
         *(AgentPausedAt(point) for point in ("before_receiving", "before_starting", "after_finishing")),
         Held("agents to servers held", lambda world: [link.up for link in agent_links(world)], 5.0),
         Held("servers to agents held", lambda world: [link.down for link in agent_links(world)], 5.0),
@@ -48,5 +55,8 @@ def all_faults() -> Sequence[Fault]:
         Crowd(2_000),
         ClocksOff(),
         EmbeddedValkeyKilled(),
+        IndexesDeleted(),
         RollingRestart("rolling restart, one address", several_addresses=False),
+        RollingRestart("rolling restart, several addresses", several_addresses=True),
+        HeldLong("commands held for 60 s", 60.0),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,12 +74,13 @@ class Server:
 
 
 class Agent:
-    """One agent under its supervisor, and the proxy by which it reaches the servers."""
+    """One agent under its supervisor, and the proxies by which it reaches the servers."""
 
-    def __init__(self, agent_id: str, supervised: Supervised, link: Proxy, folder: Path) -> None:
+    def __init__(self, agent_id: str, supervised: Supervised, links: Sequence[Proxy], folder: Path) -> None:
+        """`folder` holds its journal."""
         self.agent_id = agent_id
         self.supervised = supervised
-        self.link = link
+        self.links = links
         self.folder = folder
 
     @property
@@ -227,12 +228,13 @@ async def _add_agent(made: World, stack: AsyncExitStack, number: int) -> None:
     agent_id = f"agent{number}"
     folder = made.folder / agent_id
     folder.mkdir()
-    link = await stack.enter_async_context(Proxy(made.live_servers))
+    targets = [_only(server) for server in made.servers] if made.plan.several_addresses else [made.live_servers]
+    links = [await stack.enter_async_context(Proxy(one)) for one in targets]
     program = Program(
         python(
             "hooked_agent.py",
             f"--agent={agent_id}",
-            f"--server={link.address}",
+            f"--server={','.join(link.address for link in links)}",
             f"--capacity={made.plan.capacity}",
             "--allow-exec",
         ),
@@ -242,4 +244,9 @@ async def _add_agent(made: World, stack: AsyncExitStack, number: int) -> None:
     supervised = Supervised(program, lambda: made.history.note(Kind.AGENT_DIED, agent_id))
     supervised.start()
     stack.push_async_callback(supervised.stop)
-    made.agents.append(Agent(agent_id, supervised, link, folder))
+    made.agents.append(Agent(agent_id, supervised, links, folder))
+
+
+def _only(server: Server) -> Callable[[], Sequence[str]]:
+    """The target of a proxy for one server."""
+    return lambda: [server.address] if server.program.running else []

@@ -8,6 +8,7 @@ import signal
 
 from tests.faults.campaign import hooks
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.ledger import Work
 from tests.faults.campaign.load import Load
 from tests.faults.campaign.world import Agent, World
 from tests.support.waiting import until
@@ -35,6 +36,27 @@ class AgentKilledAt(Fault):
         await until(lambda: agent.program.starts > starts)
         await agent.program.said("connected", times=agent.program.starts)
         return f"{agent.agent_id} was started again"
+
+
+class JournalLost(Fault):
+    """kill -9 of an agent while it runs a command, and its journal is gone when it is started again."""
+
+    name = "agent killed, journal lost"
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        agent = draw.choice(world.agents)
+        agent.supervised.hold_back()
+        load.add(agent.agent_id, Work(ticks=20))
+        await asyncio.sleep(draw.uniform(0.5, 1.0))
+        await agent.program.kill()
+        journals = [path for path in agent.folder.rglob("*") if path.is_file()]
+        for path in journals:
+            path.unlink()
+        starts = agent.program.starts
+        agent.supervised.let_start()
+        await until(lambda: agent.program.starts > starts)
+        await agent.program.said("connected", times=agent.program.starts)
+        return f"{len(journals)} files of {agent.agent_id} deleted" if journals else ""
 
 
 class AgentPausedAt(Fault):

@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable, Sequence
 
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.load import Load
+from tests.faults.campaign.load import Load, Mix
 from tests.faults.campaign.proxy import Lane, Proxy
-from tests.faults.campaign.world import World
+from tests.faults.campaign.world import DEFAULTS, Plan, World
 
 
 def agent_links(world: World) -> list[Proxy]:
     """Between agents and servers."""
-    return [agent.link for agent in world.agents]
+    return [link for agent in world.agents for link in agent.links]
 
 
 def valkey_links(world: World) -> list[Proxy]:
@@ -46,6 +46,18 @@ class Held(Fault):
         # What the lanes had caught counts once they are free: a chunk that waited is one that bit.
         caught = sum(lane.caught_bytes for lane in lanes) - before
         return f"{caught} bytes held" if caught else ""
+
+
+class HeldLong(Held):
+    """The way from servers to agents stands still for longer than any deadline of a delivery, with default settings."""
+
+    plan = Plan(settings=DEFAULTS)
+    mix = Mix(per_second=4.0, long_share=0.3, time_limit_seconds=300.0)
+    times = 1
+    ends_within_seconds = 120.0
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(name, lambda world: [link.down for link in agent_links(world)], seconds)
 
 
 class Slow(Fault):

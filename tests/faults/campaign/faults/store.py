@@ -7,11 +7,12 @@ import os
 import random
 import signal
 
+from distributor.store import keys
 from tests.faults.campaign.checker import Rules
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.history import Kind
-from tests.faults.campaign.load import Load
-from tests.faults.campaign.world import Plan, World
+from tests.faults.campaign.load import Load, Mix
+from tests.faults.campaign.world import QUICK, Plan, World
 from tests.support.launched_server import command_line, descendants_of
 from tests.support.waiting import until
 
@@ -75,6 +76,29 @@ class ValkeyFull(Fault):
 def refusals(world: World) -> int:
     """How many commands were refused so far."""
     return sum(entry.kind is Kind.REFUSED for entry in world.history.entries)
+
+
+class IndexesDeleted(Fault):
+    """The indexes of queued commands are gone; the sweep finds them again."""
+
+    name = "index keys deleted"
+    plan = Plan(settings={**QUICK, "cleanup_interval": "1"})
+    mix = Mix(per_second=20.0)
+    # A command that the sweep has queued again has lost its place.
+    rules = Rules(in_order=False)
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        names = [
+            name
+            for agent in world.agents
+            for name in (keys.READY.format(agent_id=agent.agent_id), keys.ASSIGNED.format(agent_id=agent.agent_id))
+        ]
+        async with world.valkey.client() as valkey:
+            deleted = 0
+            for _ in range(5):
+                deleted += int(await valkey.delete(*names, keys.DEADLINES))
+                await asyncio.sleep(draw.uniform(0.1, 0.5))
+        return f"{deleted} keys deleted" if deleted else ""
 
 
 class EmbeddedValkeyKilled(Fault):
