@@ -215,6 +215,7 @@ def store_policy(settings: ServerSettings) -> StorePolicy:
         queue_full=settings.queue_full,
         ageing_ms_per_priority=ms(settings.priority_ageing),
         offline_after_ms=ms(settings.offline_after),
+        late_after_ms=ms(2 * settings.heartbeat_interval),
         # Keep an agent readable for as long as its commands.
         session_ttl_ms=max(SESSION_MS, retention_ms),
         retention_ms=retention_ms,

@@ -59,8 +59,8 @@ def bridge_status(server: Availability, valkey: Availability) -> str:
 
 def agent_status(agent: AgentInfo, now_ms: int) -> str:
     """An agent changed. `status` is in the original protocol's words: busy while it executes anything."""
-    executing = agent.present and agent.running > 0
-    status = AgentStatus.BUSY if executing else agent.status
+    connected_status = AgentStatus.BUSY if agent.running > 0 else AgentStatus.ONLINE
+    status = connected_status if agent.present else AgentStatus.OFFLINE
     fields = {"agentId": agent.agent_id, "status": status, "timestamp": now_ms, "agent": agent_document(agent)}
     return _message("agent:status", fields)
 

@@ -222,10 +222,11 @@ def update_of(wire: command_service_pb2.WatchCommandResponse) -> Update | None:
 
 def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
     """An agent as a value."""
+    status = _known(AGENT_STATUS_FROM_WIRE, wire.status)
     return AgentInfo(
         agent_id=wire.agent_id,
         epoch=wire.epoch,
-        present=_known(AGENT_STATUS_FROM_WIRE, wire.status) is not AgentStatus.OFFLINE,
+        present=status is not AgentStatus.OFFLINE,
         capacity=wire.capacity,
         running=wire.running,
         queued=wire.queued,
@@ -238,6 +239,9 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
         revision=wire.revision,
         journal_id=wire.journal_id,
         problems=tuple((problem.code, problem.message) for problem in wire.problems),
+        handler_lag_ms=wire.handler_lag.ToMilliseconds(),
+        draining=status is AgentStatus.DRAINING,
+        degraded=status is AgentStatus.DEGRADED,
     )
 
 

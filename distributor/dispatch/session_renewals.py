@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from distributor.dispatch.ports import SessionStore
 from distributor.errors import DistributorError
 from distributor.model.agent import Renewal
 from distributor.model.agent_session import AgentSession
+from distributor.model.agent_vitals import AgentVitals
 from distributor.observability.outage import Outage
 
 GATHER_SECONDS: Final = 0.02
@@ -31,21 +32,31 @@ class RenewedStream(Protocol):
         """A newer session of the agent exists."""
 
 
+class _Heartbeat(NamedTuple):
+    """The latest of a stream."""
+
+    sequence: int
+    vitals: AgentVitals
+
+
 class SessionRenewals:
     """One per replica, on its event loop. Holds one heartbeat for each open stream at most: the latest."""
 
     def __init__(self, sessions: SessionStore, gather_seconds: float = GATHER_SECONDS) -> None:
         self._sessions = sessions
         self._gather_seconds = gather_seconds
-        self._waiting: dict[RenewedStream, int] = {}
+        self._waiting: dict[RenewedStream, _Heartbeat] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._storing: asyncio.Task[None] | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._outage = Outage("renew sessions")
 
-    def renew(self, stream: RenewedStream, sequence: int) -> None:
-        """Store a heartbeat soon. The stream hears when it is stored, which may take as long as Valkey is away."""
-        self._waiting[stream] = sequence
+    def renew(self, stream: RenewedStream, sequence: int, vitals: AgentVitals) -> None:
+        """Store a heartbeat soon, its vitals if they changed.
+
+        The stream hears when it is stored, which may take as long as Valkey is away.
+        """
+        self._waiting[stream] = _Heartbeat(sequence, vitals)
         self._schedule(self._gather_seconds)
 
     def forget(self, stream: RenewedStream) -> None:
@@ -70,10 +81,10 @@ class SessionRenewals:
         if not storing.cancelled():
             storing.result()
 
-    async def _store(self, waiting: dict[RenewedStream, int]) -> None:
+    async def _store(self, waiting: dict[RenewedStream, _Heartbeat]) -> None:
         try:
             outcomes = await self._sessions.heartbeat(
-                [Renewal(stream.session.agent_id, stream.session.epoch) for stream in waiting]
+                [_renewal(stream.session, beat.vitals) for stream, beat in waiting.items()]
             )
         except DistributorError as error:
             self._outage.failed(error)
@@ -84,8 +95,13 @@ class SessionRenewals:
             return
         self._outage.recovered()
         self._retry_seconds = FIRST_RETRY_SECONDS
-        for (stream, sequence), latest in zip(waiting.items(), outcomes, strict=True):
+        for (stream, beat), latest in zip(waiting.items(), outcomes, strict=True):
             if latest:
-                stream.renewed(sequence)
+                stream.session.stored_vitals = beat.vitals
+                stream.renewed(beat.sequence)
             else:
                 stream.outdated()
+
+
+def _renewal(session: AgentSession, vitals: AgentVitals) -> Renewal:
+    return Renewal(session.agent_id, session.epoch, None if vitals == session.stored_vitals else vitals)

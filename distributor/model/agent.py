@@ -5,13 +5,22 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from distributor.model.agent_vitals import AgentVitals
+
 
 class AgentStatus(StrEnum):
-    """Connected with free capacity, connected without, or not connected."""
+    """How an agent can serve. Of several that hold, the first counts."""
 
-    ONLINE = "online"
-    BUSY = "busy"
     OFFLINE = "offline"
+    """Not connected, or silent for too long."""
+    DRAINING = "draining"
+    """Connected; accepts no more commands and leaves after the running ones."""
+    DEGRADED = "degraded"
+    """Connected, but it has problems or its last proof of life is old."""
+    BUSY = "busy"
+    """Connected, at capacity."""
+    ONLINE = "online"
+    """Connected, with free capacity."""
 
 
 class AgentPresence(NamedTuple):
@@ -54,11 +63,11 @@ class AdoptedCommand(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """A heartbeat to store. `vitals` is JSON text, empty if the agent's vitals have not changed."""
+    """A heartbeat to store. `vitals` is None if they have not changed."""
 
     agent_id: str
     epoch: int
-    vitals: str = ""
+    vitals: AgentVitals | None = None
 
 
 class AgentHello(NamedTuple):
@@ -96,9 +105,9 @@ class Attached(NamedTuple):
 class AgentInfo(NamedTuple):
     """What is known about an agent. `away_since_ms` is 0 while connected; `epoch` grows with each session.
 
-    `revision` counts the changes of a session: attach and detach. Of two states, the one with the higher epoch, then
-    the higher revision, is newer. `present`, `running` and `queued` are as of the read: of equal ones, the later read
-    counts.
+    `revision` counts the changes of a session: attach, detach and new vitals. Of two states, the one with the higher
+    epoch, then the higher revision, is newer. `present`, `running` and `queued` are as of the read: of equal ones, the
+    later read counts.
     """
 
     agent_id: str
@@ -118,10 +127,20 @@ class AgentInfo(NamedTuple):
     """Names its durable record; empty if it keeps none."""
     problems: tuple[tuple[str, str], ...] = ()
     """What is wrong with it, each as (code, message), such as another instance that claims its id."""
+    handler_lag_ms: int = 0
+    """How late the loop that runs its handlers was at the last heartbeat, in steps of 100 ms."""
+    draining: bool = False
+    """Whether it accepts no more commands and leaves after the running ones."""
+    degraded: bool = False
+    """Whether it has problems that keep it from working well, or its last proof of life is old."""
 
     @property
     def status(self) -> AgentStatus:
-        """Status derived from presence and free capacity."""
-        if not self.present:
-            return AgentStatus.OFFLINE
-        return AgentStatus.BUSY if self.running >= self.capacity else AgentStatus.ONLINE
+        """The first status that holds, in the order of AgentStatus."""
+        holds = {
+            AgentStatus.OFFLINE: not self.present,
+            AgentStatus.DRAINING: self.draining,
+            AgentStatus.DEGRADED: self.degraded,
+            AgentStatus.BUSY: self.running >= self.capacity,
+        }
+        return next((status for status, held in holds.items() if held), AgentStatus.ONLINE)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final
 
+from distributor.model.agent_vitals import HEALTHY
 from distributor.model.control import CONTROL_ROOM
 from distributor.model.in_flight import InFlight
 from distributor.model.output_flow import OutputFlow
@@ -48,6 +49,7 @@ class AgentSession:
         "last_received_at",
         "more_waiting",
         "output_window",
+        "stored_vitals",
     )
 
     def __init__(
@@ -71,6 +73,8 @@ class AgentSession:
         self.fresh_for_ms = inf
         """How long after a heartbeat is read commands may be claimed: the agent starts none that comes later."""
         self.last_received_at = now
+        self.stored_vitals = HEALTHY
+        """The agent's vitals as the store has them."""
         self.ending = False
         self.more_waiting = False
         """True if the store may have more commands than the agent had credit for."""

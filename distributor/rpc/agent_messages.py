@@ -9,6 +9,7 @@ from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
 from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE
+from distributor.model.agent_vitals import AgentVitals, bounded_vitals
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
     MAX_REASON_MESSAGE,
@@ -144,6 +145,13 @@ def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = ST
         if findings
         else (),
     )
+
+
+def vitals_of(heartbeat: pb.Heartbeat) -> AgentVitals:
+    """The vitals that a heartbeat reports, bounded."""
+    lag = heartbeat.handler_lag
+    problems = [(problem.code, problem.message) for problem in heartbeat.problems]
+    return bounded_vitals(lag.seconds * 1000 + lag.nanos // 1_000_000, heartbeat.draining, problems)
 
 
 def _survivors(item: pb.CancelReport | pb.Result) -> str:

@@ -199,6 +199,7 @@ def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
         fill_time(message.away_since, agent.away_since_ms)
     message.agent_version = agent.version
     message.journal_id = agent.journal_id
+    message.handler_lag.FromMilliseconds(agent.handler_lag_ms)
     for code, text in agent.problems:
         message.problems.add(code=code, message=text)
 

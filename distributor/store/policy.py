@@ -14,6 +14,8 @@ class StorePolicy:
     ageing_ms_per_priority: int = 60_000
     idempotency_ms: int = 86_400_000
     offline_after_ms: int = 30_000
+    late_after_ms: int = 20_000
+    """Age of an agent's last proof of life from which it is shown as degraded."""
     session_ttl_ms: int = 604_800_000
     retention_ms: int = 604_800_000
     ack_deadline_ms: int = 20_000

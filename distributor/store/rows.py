@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from distributor.model.agent import AgentInfo, AgentPresence
+from distributor.model.agent_vitals import HEALTHY, AgentVitals
 from distributor.model.command import Attempt, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CancelStage, CommandStatus
@@ -36,6 +37,8 @@ SESSION_FIELDS: Final = (
     "journal_id",
     "rival_ms",
     "rival_peer",
+    "vitals",
+    "late_after_ms",
 )
 RIVAL_MS: Final = 300_000
 """How long an agent shows that another instance claimed its id."""
@@ -140,8 +143,10 @@ def agent_info(
     if row[0] is None:
         return None
     epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _, revision, *more = text_row(row)
-    journal_id, rival_ms, rival_peer = more
-    contested = bool(rival_ms) and now_ms - int(rival_ms) < RIVAL_MS
+    journal_id, rival_ms, rival_peer, vitals_json, late_after = more
+    vitals = _vitals(vitals_json)
+    late = bool(late_after) and now_ms - int(last_seen_ms or 0) >= int(late_after)
+    problems = (*vitals.problems, *_rival(rival_ms, rival_peer, now_ms))
     return AgentInfo(
         agent_id=agent_id,
         epoch=int(epoch),
@@ -157,5 +162,26 @@ def agent_info(
         away_since_ms=there.away_since_ms,
         revision=int(revision or 0),
         journal_id=journal_id,
-        problems=(("duplicate_identity", f"another instance claims this id from {rival_peer}"),) if contested else (),
+        problems=problems,
+        handler_lag_ms=vitals.handler_lag_ms,
+        draining=vitals.draining,
+        degraded=late or bool(problems),
     )
+
+
+def vitals_text(vitals: AgentVitals) -> str:
+    """Vitals as stored with the session."""
+    return json.dumps(vitals, separators=(",", ":"))
+
+
+def _vitals(text: str) -> AgentVitals:
+    if not text:
+        return HEALTHY
+    handler_lag_ms, draining, problems = json.loads(text)
+    return AgentVitals(handler_lag_ms, draining, tuple((code, message) for code, message in problems))
+
+
+def _rival(rival_ms: str, peer: str, now_ms: int) -> list[tuple[str, str]]:
+    if not rival_ms or now_ms - int(rival_ms) >= RIVAL_MS:
+        return []
+    return [("duplicate_identity", f"another instance claims this id from {peer}")]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from distributor.errors import AlreadyExists, Unavailable
 from distributor.model.agent import AdoptedCommand, AgentHello, Attached, Renewal
 from distributor.model.lifecycle import Operation, sources
+from distributor.store import rows
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.policy import StorePolicy
@@ -38,6 +39,7 @@ class ValkeySessionStore:
             hello.version,
             policy.offline_after_ms,
             policy.session_ttl_ms,
+            policy.late_after_ms,
             policy.run_limit_slack_ms,
             policy.delivery_attempts,
             policy.retention_ms,
@@ -86,7 +88,11 @@ class ValkeySessionStore:
         return self._detaches.submit(sessions)
 
     def _heartbeat_arguments(self, renewals: list[Renewal]) -> list[Argument]:
-        return [self._policy.session_ttl_ms, *(part for renewal in renewals for part in renewal)]
+        return [self._policy.session_ttl_ms, *(part for renewal in renewals for part in _heartbeat(renewal))]
+
+
+def _heartbeat(renewal: Renewal) -> tuple[Argument, ...]:
+    return renewal.agent_id, renewal.epoch, rows.vitals_text(renewal.vitals) if renewal.vitals is not None else ""
 
 
 def _outcomes(sessions: list[Any], reply: Any) -> list[bool]:

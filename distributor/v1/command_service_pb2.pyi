@@ -36,12 +36,14 @@ class _AgentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentStat
     AGENT_STATUS_OFFLINE: _AgentStatus.ValueType  # 3
     """Not connected, or silent for too long."""
     AGENT_STATUS_DEGRADED: _AgentStatus.ValueType  # 4
-    """Connected, but it reports problems, its handlers lag, or its last answered heartbeat is too old to start on."""
+    """Connected, but it has problems, or its last heartbeat is older than two heartbeat intervals."""
     AGENT_STATUS_DRAINING: _AgentStatus.ValueType  # 5
     """Connected, takes no more work, and leaves once what is running has ended."""
 
 class AgentStatus(_AgentStatus, metaclass=_AgentStatusEnumTypeWrapper):
-    """Availability of an agent."""
+    """Availability of an agent.
+    Of several that hold, the first counts: offline, draining, degraded, busy, online.
+    """
 
 AGENT_STATUS_UNSPECIFIED: AgentStatus.ValueType  # 0
 AGENT_STATUS_ONLINE: AgentStatus.ValueType  # 1
@@ -51,7 +53,7 @@ AGENT_STATUS_BUSY: AgentStatus.ValueType  # 2
 AGENT_STATUS_OFFLINE: AgentStatus.ValueType  # 3
 """Not connected, or silent for too long."""
 AGENT_STATUS_DEGRADED: AgentStatus.ValueType  # 4
-"""Connected, but it reports problems, its handlers lag, or its last answered heartbeat is too old to start on."""
+"""Connected, but it has problems, or its last heartbeat is older than two heartbeat intervals."""
 AGENT_STATUS_DRAINING: AgentStatus.ValueType  # 5
 """Connected, takes no more work, and leaves once what is running has ended."""
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015
@@ -793,7 +795,7 @@ class Agent(_message.Message):
     """Commands waiting for it."""
     agent_version: _builtins.str
     revision: _builtins.int
-    """Counts the changes of its session: attach and detach. Of two states of an agent, the one with the higher epoch,
+    """Counts the changes of its session: attach, detach, and what its heartbeats report. Of two states of an agent, the one with the higher epoch,
     then the higher revision, is newer.
     """
     journal_id: _builtins.str
@@ -814,11 +816,11 @@ class Agent(_message.Message):
 
     @_builtins.property
     def handler_lag(self) -> _duration_pb2.Duration:
-        """How late the loop that runs its handlers was at the last heartbeat."""
+        """How late the loop that runs its handlers was at the last heartbeat, in steps of 100 ms."""
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[_command_pb2.Reason]:
-        """Why it is degraded; another live instance under this agent id (duplicate_identity) is listed, too."""
+        """What it reports, such as journal_full or handler_lag, and what the servers noticed, such as duplicate_identity."""
 
     def __init__(
         self,

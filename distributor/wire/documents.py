@@ -124,6 +124,9 @@ def agent_document(agent: AgentInfo) -> Document:
         "lastSeenTime": _time(agent.last_seen_ms),
         "awaySince": _time(agent.away_since_ms),
         "agentVersion": agent.version,
+        "handlerLagSeconds": agent.handler_lag_ms / 1000,
+        "problems": [{"code": code, "message": message} for code, message in agent.problems],
+        "journalId": agent.journal_id,
     }
 
 

@@ -38,6 +38,8 @@ AGENT_STATUS_TO_WIRE: Final = {
     AgentStatus.ONLINE: command_service_pb2.AGENT_STATUS_ONLINE,
     AgentStatus.BUSY: command_service_pb2.AGENT_STATUS_BUSY,
     AgentStatus.OFFLINE: command_service_pb2.AGENT_STATUS_OFFLINE,
+    AgentStatus.DEGRADED: command_service_pb2.AGENT_STATUS_DEGRADED,
+    AgentStatus.DRAINING: command_service_pb2.AGENT_STATUS_DRAINING,
 }
 AGENT_STATUS_FROM_WIRE: Final = {number: status for status, number in AGENT_STATUS_TO_WIRE.items()}
 

@@ -51,10 +51,10 @@ class WireAgent:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self.ended()
 
-    async def heartbeat(self, credit: int = 5, running: int = 0) -> None:
+    async def heartbeat(self, credit: int = 5, running: int = 0, **vitals: Any) -> None:
         """Send the next heartbeat and wait for its answer."""
         self._sequence += 1
-        await self.send(heartbeat=pb.Heartbeat(sequence=self._sequence, credit=credit, running=running))
+        await self.send(heartbeat=pb.Heartbeat(sequence=self._sequence, credit=credit, running=running, **vitals))
         await self.until(lambda: self.answered_heartbeat == self._sequence)
 
     async def beat(self, seconds: float, credit: int) -> None:

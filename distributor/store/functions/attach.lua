@@ -1,9 +1,10 @@
 -- Purpose: open a session for an agent and decide which held commands it keeps.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
---          labels (JSON), version, offline_after_ms, session_ttl_ms, slack_ms added to time limits, delivery attempts,
---          retention_ms, sources of adopt, sources of release, journal id ('' if it keeps none), peer address, epoch of
---          a live instance that does not answer and may be superseded ('' for none), maximum sessions a minute;
+--          labels (JSON), version, offline_after_ms, session_ttl_ms, late_after_ms, slack_ms added to
+--          time limits, delivery attempts, retention_ms, sources of adopt, sources of release, journal id ('' if it
+--          keeps none), peer address, epoch of a live instance that does not answer and may be superseded ('' for
+--          none), maximum sessions a minute;
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
@@ -13,7 +14,7 @@
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 20, 2
+local HEADER, ITEM = 21, 2
 local MINUTE_MS = 60000
 
 local function adopt(batch, id, fields, slack_ms)
@@ -45,7 +46,7 @@ local function settle_held(batch, id, lease_id, args, held)
     return 'ended'
   end
   if not fields or fields[F_AGENT_ID] ~= args[4] or number(fields, F_ATTEMPT) == 0
-    or not among(args[15], fields[F_STATUS]) then
+    or not among(args[16], fields[F_STATUS]) then
     return false
   end
   if is_counted(fields, lease_id) then return 'counted' end
@@ -53,7 +54,7 @@ local function settle_held(batch, id, lease_id, args, held)
   -- An attempt given up while the agent had it continues, and the later one has not started.
   if not goes_on_under(id, fields, lease_id) then return false end
   held[id] = true
-  return adopt(batch, id, fields, tonumber(args[12]))
+  return adopt(batch, id, fields, tonumber(args[13]))
 end
 
 local NOT_DELIVERED = {code = 'not_delivered', message = 'the connection ended before the agent had the command'}
@@ -64,21 +65,21 @@ local CAME_WITHOUT = {
 -- `intact`: the agent has its record, so what it does not list it has not started.
 local function settle_missing(batch, id, args, intact)
   local fields = read(id)
-  if not fields or not among(args[16], fields[F_STATUS]) then
+  if not fields or not among(args[17], fields[F_STATUS]) then
     append(batch.freed, assigned_key(args[4]), id)
   elseif fields[F_ACKNOWLEDGED_MS] ~= '' then
-    lose(batch, id, fields, 'failed', CAME_WITHOUT, args[14])
+    lose(batch, id, fields, 'failed', CAME_WITHOUT, args[15])
   elseif intact or INSTANCE_TYPES[fields[F_TYPE]] then
-    local policy = {attempts = tonumber(args[13]), retention_ms = args[14], slack_ms = tonumber(args[12])}
+    local policy = {attempts = tonumber(args[14]), retention_ms = args[15], slack_ms = tonumber(args[13])}
     release_or_give_up(batch, id, fields, NOT_DELIVERED, 0, policy, 'absent')
   else
-    lose(batch, id, fields, 'failed', RECORD_LOST, args[14])
+    lose(batch, id, fields, 'failed', RECORD_LOST, args[15])
   end
 end
 
 -- Another instance lives. Notes the rival, and lets the replica that serves the agent probe it.
 local function contest(batch, key, session, agent_id, args)
-  server.call('HSET', key, 'rival_ms', batch.stamp, 'rival_peer', args[18])
+  server.call('HSET', key, 'rival_ms', batch.stamp, 'rival_peer', args[19])
   -- The same event once more: only a contest makes another replica send it.
   if session[5] ~= args[1] then announce_agent(batch, agent_id, session[1], session[7], 'true') end
   return {'taken', batch.now - tonumber(session[4]), session[1], session[4], session[6] or ''}
@@ -89,19 +90,19 @@ local function attach(batch, args)
   local key = session_key(agent_id)
   local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'replica', 'peer',
     'revision', 'minute_ms', 'minute_sessions', 'journal_id')
-  if session[2] and session[2] ~= instance_id and session[1] ~= args[19]
+  if session[2] and session[2] ~= instance_id and session[1] ~= args[20]
     and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
     return contest(batch, key, session, agent_id, args)
   end
   local minute_ms, sessions = tonumber(session[8]) or 0, tonumber(session[9]) or 0
   if batch.now - minute_ms >= MINUTE_MS then minute_ms, sessions = batch.now, 0 end
-  if sessions >= tonumber(args[20]) then
+  if sessions >= tonumber(args[21]) then
     server.call('HSET', key, 'flapping_ms', batch.stamp)
     return {'flapping', minute_ms + MINUTE_MS - batch.now}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
   local reply, held = {'ok', epoch, batch.now}, {}
-  local intact = session[1] and record_of(session[10], session[2]) == record_of(args[17], instance_id)
+  local intact = session[1] and record_of(session[10], session[2]) == record_of(args[18], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
   end
@@ -110,7 +111,7 @@ local function attach(batch, args)
   end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
-    'labels', args[8], 'version', args[9], 'journal_id', args[17], 'peer', args[18], 'minute_ms', whole(minute_ms),
+    'late_after_ms', args[12],    'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19], 'minute_ms', whole(minute_ms),
     'minute_sessions', sessions + 1)
   server.call('HDEL', key, 'away_since_ms', 'vitals')
   server.call('PEXPIRE', key, args[11])

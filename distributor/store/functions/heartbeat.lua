@@ -3,7 +3,7 @@
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, session_ttl_ms;
 --          then for each agent: agent_id, epoch, its vitals as JSON ('' if they have not changed)
 -- Returns  for each agent: 1, or 0 if the session is no longer the latest
--- Invariants: a superseded session is never renewed.
+-- Invariants: a superseded session is never renewed; only changed vitals cause an event.
 
 local HEADER, ITEM = 4, 3
 
@@ -17,6 +17,7 @@ local function heartbeat(batch, args)
         server.call('HSET', key, 'last_seen_ms', batch.stamp)
       else
         server.call('HSET', key, 'last_seen_ms', batch.stamp, 'vitals', args[i + 2])
+        announce_agent(batch, args[i], args[i + 1], server.call('HINCRBY', key, 'revision', 1), 'true')
       end
       server.call('PEXPIRE', key, args[4])
       outcomes[#outcomes + 1] = 1

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.model.agent import Renewal
+from distributor.model.agent import AgentStatus, Renewal
+from distributor.model.agent_vitals import HEALTHY, AgentVitals
+from distributor.model.event import AgentChanged
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from tests.support.store_world import AGENT, StoreWorld, agent_index, changed
@@ -42,3 +44,40 @@ async def test_the_session_lives_on(world: StoreWorld) -> None:
     await world.connection.call("PEXPIRE", key, 50_000)
     await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT])])
     assert await world.connection.call("PTTL", key) > 50_000
+
+
+async def test_changed_vitals_are_stored_and_announced(world: StoreWorld) -> None:
+    await world.attach()
+    for revision, vitals in enumerate((AgentVitals(300, True, (("journal_full", "no room"),)), HEALTHY), 2):
+        before = await world.position()
+        assert await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT], vitals)]) == [True]
+        (agent,) = await world.reader.agents([AGENT])
+        assert agent is not None
+        assert (agent.handler_lag_ms, agent.draining, agent.problems, agent.revision) == (*vitals, revision)
+        assert agent.degraded is bool(vitals.problems)
+        assert await world.events(before) == [AgentChanged(AGENT, world.epochs[AGENT], revision, True)]
+    before = await world.position()
+    await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT])])
+    assert await world.events(before) == []
+
+
+async def test_a_new_session_starts_without_the_vitals_of_the_last(world: StoreWorld) -> None:
+    await world.attach()
+    await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT], AgentVitals(0, True))])
+    await world.attach()
+    (agent,) = await world.reader.agents([AGENT])
+    assert agent is not None
+    assert agent.status is AgentStatus.ONLINE
+
+
+async def test_an_agent_whose_last_heartbeat_is_old_is_degraded_until_the_next(world: StoreWorld) -> None:
+    await world.attach()
+    key = keys.SESSION.format(agent_id=AGENT)
+    seen = int(await world.connection.call("HGET", key, "last_seen_ms"))
+    await world.connection.call("HSET", key, "last_seen_ms", seen - world.policy.late_after_ms)
+    (late,) = await world.reader.agents([AGENT])
+    await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT])])
+    (agent,) = await world.reader.agents([AGENT])
+    assert late is not None
+    assert agent is not None
+    assert (late.status, agent.status) == (AgentStatus.DEGRADED, AgentStatus.ONLINE)

@@ -27,3 +27,11 @@ def agent_info(*, present: bool, running: int, capacity: int = 4) -> AgentInfo:
 def test_an_agent_is_busy_while_it_executes_anything(present: bool, running: int, original: str, exact: str) -> None:
     message = json.loads(messages.agent_status(agent_info(present=present, running=running), 5_000))
     assert (message["status"], message["agent"]["status"]) == (original, exact)
+
+
+@pytest.mark.parametrize(("running", "original"), [(0, "online"), (1, "busy")])
+def test_degraded_and_draining_are_no_words_of_the_original_protocol(running: int, original: str) -> None:
+    agent = agent_info(present=True, running=running)
+    for ill, exact in ((agent._replace(degraded=True), "degraded"), (agent._replace(draining=True), "draining")):
+        message = json.loads(messages.agent_status(ill, 5_000))
+        assert (message["status"], message["agent"]["status"]) == (original, exact)

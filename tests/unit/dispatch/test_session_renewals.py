@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 
 import pytest
@@ -12,6 +13,7 @@ from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.errors import Unavailable
 from distributor.model.agent import Renewal
 from distributor.model.agent_session import AgentSession
+from distributor.model.agent_vitals import HEALTHY, AgentVitals
 from tests.support.memory_sessions import MemorySessions
 from tests.support.waiting import until
 
@@ -37,10 +39,12 @@ class Sessions(MemorySessions):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[list[str]] = []
+        self.vitals: list[AgentVitals | None] = []
         self.away = False
 
     async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
         self.calls.append([one.agent_id for one in renewals])
+        self.vitals += [one.vitals for one in renewals]
         if self.away:
             raise Unavailable("Valkey is away")
         return [one.agent_id != "old" for one in renewals]
@@ -50,7 +54,7 @@ async def test_heartbeats_of_many_agents_are_stored_in_one_call() -> None:
     sessions, streams = Sessions(), [Stream(agent_id) for agent_id in ("a", "b", "old")]
     renewals = SessionRenewals(sessions)
     for stream in streams:
-        renewals.renew(stream, 1)
+        renewals.renew(stream, 1, HEALTHY)
     await until(lambda: streams[2].is_outdated)
     assert sessions.calls == [["a", "b", "old"]]
     assert [stream.answered for stream in streams] == [[1], [1], []]
@@ -63,11 +67,11 @@ async def test_while_the_store_is_away_the_latest_heartbeat_of_each_open_stream_
     sessions, first, gone = Sessions(), Stream("a"), Stream("b")
     sessions.away = True
     renewals = SessionRenewals(sessions, 0.0)
-    renewals.renew(first, 1)
-    renewals.renew(gone, 1)
+    renewals.renew(first, 1, HEALTHY)
+    renewals.renew(gone, 1, HEALTHY)
     await until(lambda: len(sessions.calls) >= 2)
     assert first.answered == []
-    renewals.renew(first, 2)
+    renewals.renew(first, 2, HEALTHY)
     renewals.forget(gone)
     await until(lambda: sessions.calls[-1] == ["a"])
     sessions.away = False
@@ -76,3 +80,26 @@ async def test_while_the_store_is_away_the_latest_heartbeat_of_each_open_stream_
     settled = len(sessions.calls)
     await asyncio.sleep(0.05)
     assert len(sessions.calls) == settled
+
+
+def has_answered(stream: Stream, sequence: int) -> bool:
+    return stream.answered[-1:] == [sequence]
+
+
+async def test_vitals_are_stored_when_they_change_and_again_until_they_are_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_renewals, "FIRST_RETRY_SECONDS", 0.01)
+    sessions, stream = Sessions(), Stream("a")
+    renewals = SessionRenewals(sessions, 0.0)
+    ill = AgentVitals(200, False, (("journal_full", "no room"),))
+    for sequence, vitals in enumerate((HEALTHY, ill, ill, HEALTHY), 1):
+        renewals.renew(stream, sequence, vitals)
+        await until(functools.partial(has_answered, stream, sequence))
+    assert sessions.vitals == [None, ill, None, HEALTHY]
+    sessions.away = True
+    renewals.renew(stream, 5, ill)
+    await until(lambda: len(sessions.vitals) >= 6)
+    sessions.away = False
+    await until(lambda: stream.answered[-1] == 5)
+    assert set(sessions.vitals[4:]) == {ill}

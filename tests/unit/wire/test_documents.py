@@ -86,9 +86,13 @@ def test_a_result() -> None:
 
 
 def test_an_agent() -> None:
-    assert agent_document(AgentInfo("a1", 7, True, 4, 1, 2, ("PING",), {"zone": "x"}, "1.0", AT, AT, 0, 3)) == {
+    agent = AgentInfo("a1", 7, True, 4, 1, 2, ("PING",), {"zone": "x"}, "1.0", AT, AT, 0, 3)
+    ill = agent._replace(
+        journal_id="j1", problems=(("journal_full", "no room"),), handler_lag_ms=1_200, draining=False, degraded=True
+    )
+    assert agent_document(ill) == {
         "agentId": "a1",
-        "status": "online",
+        "status": "degraded",
         "epoch": 7,
         "revision": 3,
         "capacity": 4,
@@ -100,6 +104,9 @@ def test_an_agent() -> None:
         "lastSeenTime": AT_TEXT,
         "awaySince": None,
         "agentVersion": "1.0",
+        "handlerLagSeconds": 1.2,
+        "problems": [{"code": "journal_full", "message": "no room"}],
+        "journalId": "j1",
     }
 
 

@@ -1,0 +1,31 @@
+"""An agent's status, and the vitals that it is derived from."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributor.model.agent import AgentInfo, AgentStatus
+from distributor.model.agent_vitals import AgentVitals, bounded_vitals
+
+
+@pytest.mark.parametrize(
+    ("present", "draining", "degraded", "running", "status"),
+    [
+        (False, True, True, 5, AgentStatus.OFFLINE),
+        (True, True, True, 5, AgentStatus.DRAINING),
+        (True, False, True, 5, AgentStatus.DEGRADED),
+        (True, False, False, 5, AgentStatus.BUSY),
+        (True, False, False, 4, AgentStatus.ONLINE),
+    ],
+)
+def test_the_first_status_that_holds_counts(
+    present: bool, draining: bool, degraded: bool, running: int, status: AgentStatus
+) -> None:
+    agent = AgentInfo("a1", 1, present, 5, running, 0, (), {}, "", 1, 1, 0, draining=draining, degraded=degraded)
+    assert agent.status is status
+
+
+def test_vitals_are_bounded() -> None:
+    problems = [("c" * 100, "m" * 1_000)] * 9
+    assert bounded_vitals(1_299, True, problems) == AgentVitals(1_200, True, (("c" * 64, "m" * 256),) * 8)
+    assert bounded_vitals(-5, False, []) == bounded_vitals(99, False, []) == AgentVitals()
