@@ -23,6 +23,7 @@ from distributor.dispatch.liveness import Liveness
 from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.retention import Retention
+from distributor.dispatch.retrying import Retrying
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.model.command import CommandLimits
@@ -36,7 +37,7 @@ from distributor.rpc.interceptors.admission import CallLimit
 from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
 from distributor.rpc.interceptors.wrapping import Interceptor
-from distributor.rpc.queue_request import CommandDefaults
+from distributor.rpc.queue_request import CommandDefaults, repeated_command
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
 from distributor.store.auditor import ValkeyAuditor
@@ -165,7 +166,9 @@ def server_parts(
     service = CommandService(stores.commands, stores.reader, distributor, limits)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
     grpc = _grpc_server(settings, metrics, interceptors)
-    grpc.serve(gateway, CommandServicer(service, watcher, CommandDefaults(settings, at_rest)))
+    defaults = CommandDefaults(settings, at_rest)
+    retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
+    grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults))
     return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, loops)
 
 

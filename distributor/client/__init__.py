@@ -11,7 +11,7 @@ from __future__ import annotations
 from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.queued_command import QueuedCommand
-from distributor.client.values import Queued, QueueOutcome
+from distributor.client.values import Queued, QueueOutcome, Retried, Retries
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import Attempt, Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Update
@@ -48,5 +48,7 @@ __all__ = [
     "QueuedCommand",
     "Reason",
     "Receipts",
+    "Retried",
+    "Retries",
     "Update",
 ]

@@ -25,6 +25,7 @@ from distributor.client.translation import (
     outcome_of,
     queued_of,
     result_of,
+    retries_of,
     state_of,
     wire_agent_status,
     wire_filter,
@@ -209,6 +210,33 @@ class CommandClient:
         request = wire.CancelCommandRequest(command_id=command_id, reason=reason)
         answer = await self._calls.call(self._stub.CancelCommand, request)
         return state_of(answer.command)
+
+    async def retry_commands(
+        self,
+        command_ids: Sequence[str] = (),
+        where: CommandFilter = ALL_COMMANDS,
+        *,
+        limit: int = 0,
+        dry_run: bool = False,
+        idempotency_key: str = "",
+    ) -> values.Retries:
+        """Queue ended commands again, each as a new command whose `retry_of` names the old.
+
+        Takes up to 1,000 `command_ids`, or `where`, with at least one field set: the newest `limit` commands that match
+        (0: up to 1,000). Without statuses in `where`, those that failed, timed out or were cancelled match; whether a
+        command has been retried before does not matter. With `dry_run`, they are only counted. A command that cannot be
+        queued again has an error as its outcome: FailedPrecondition if it has not ended, NotFound if it is no longer
+        stored. The same `idempotency_key`, at most 100 characters, retries each command once; without one, the client
+        mints a key for its own retries. Raises InvalidArgument for invalid arguments.
+        """
+        request = wire.RetryCommandsRequest(
+            command_ids=command_ids,
+            filter=wire_filter(where),
+            dry_run=dry_run,
+            limit=limit,
+            idempotency_key=idempotency_key or _minted_key(),
+        )
+        return retries_of(await self._calls.call(self._stub.RetryCommands, request))
 
     async def list_page(
         self, where: CommandFilter = ALL_COMMANDS, *, page_size: int = 0, page_token: str = ""

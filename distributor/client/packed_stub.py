@@ -35,6 +35,7 @@ class _PackedStub:
         self.GetCommand = self._receiver(stub.GetCommand)
         self.GetResult = self._receiver(stub.GetResult)
         self.CancelCommand = stub.CancelCommand
+        self.RetryCommands = stub.RetryCommands
         self.ListCommands = stub.ListCommands
         self.ListAgents = stub.ListAgents
         self.GetAgent = stub.GetAgent

@@ -126,6 +126,7 @@ def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, param
         offline=OFFLINE_FROM_WIRE.get(wire.offline_policy, OfflinePolicy.QUEUE),
         max_runs=wire.max_runs,
         idle_limit_ms=wire.idle_limit.ToMilliseconds(),
+        retry_of=wire.retry_of,
     )
 
 
@@ -185,6 +186,14 @@ def queued_of(
     """The outcome of a command that was queued again by itself. `own_key` as in `outcome_of`."""
     agent = _presence(wire.state) or AgentPresence(False, False, 0)
     return values.Queued(wire.command.command_id, wire.already_queued and own_key, agent.present, agent.known)
+
+
+def retries_of(wire: command_service_pb2.RetryCommandsResponse) -> values.Retries:
+    """The outcomes of a retry."""
+    commands = [
+        values.Retried(one.command_id, one.new_command_id or error_of_outcome(one.error)) for one in wire.commands
+    ]
+    return values.Retries(tuple(commands), wire.matched, wire.more)
 
 
 def result_of(wire: command_pb2.CommandResult) -> CommandResult:

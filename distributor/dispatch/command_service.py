@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.random_bits import RandomBits
-from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, refusal, valid
-from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, NotFound
+from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, not_ended, refusal, valid
+from distributor.errors import DistributorError, InvalidArgument, NotFound
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
     AGENT_ID_PATTERN,
@@ -162,12 +162,7 @@ class CommandService:
         state = await self.state(command_id)
         if state.status.terminal:
             raise no_such_command(command_id)
-        raise FailedPrecondition(
-            f"command {command_id} has not ended: it is {state.status}",
-            field="command_id",
-            reason="NOT_ENDED",
-            metadata={"status": state.status},
-        )
+        raise not_ended(state)
 
     async def page(self, query: CommandFilter, page_token: str, page_size: int) -> Page[CommandState]:
         """Commands, newest first. Raises InvalidArgument for an invalid page token or filter."""

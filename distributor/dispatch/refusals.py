@@ -15,7 +15,7 @@ from distributor.errors import (
     Unavailable,
 )
 from distributor.model.agent import AgentPresence
-from distributor.model.command import CommandLimits, InvalidField
+from distributor.model.command import CommandLimits, CommandState, InvalidField
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.wire.limits import MAX_PAGE, MAX_WATCHED
 
@@ -59,6 +59,16 @@ def no_such_command(command_id: str) -> NotFound:
     """The command never existed or is no longer retained."""
     return NotFound(
         f"there is no command {command_id}, or it is no longer kept", field="command_id", reason="UNKNOWN_COMMAND"
+    )
+
+
+def not_ended(state: CommandState) -> FailedPrecondition:
+    """The command has not ended."""
+    return FailedPrecondition(
+        f"command {state.command_id} has not ended: it is {state.status}",
+        field="command_id",
+        reason="NOT_ENDED",
+        metadata={"status": state.status},
     )
 
 

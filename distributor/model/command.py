@@ -105,7 +105,7 @@ class CommandState(NamedTuple):
 class Command(NamedTuple):
     """A command: its state and the original request. `params` are retained as long as the result.
 
-    `idle_limit_ms` is 0 for no limit.
+    `idle_limit_ms` is 0 for no limit, `retry_of` the id of the command that this one repeats, empty if none.
     """
 
     state: CommandState
@@ -115,6 +115,7 @@ class Command(NamedTuple):
     offline: OfflinePolicy
     max_runs: int
     idle_limit_ms: int = 0
+    retry_of: str = ""
 
     @property
     def command_id(self) -> str:

@@ -11,6 +11,7 @@ import grpc
 
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
+from distributor.dispatch.retrying import Retrying, RetryRequest
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.queueing import Enqueued, NewCommand
@@ -35,8 +36,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CommandServicer(CommandServiceServicer):
     """One method per RPC. Raises our errors; an interceptor converts them to a status."""
 
-    def __init__(self, service: CommandService, watcher: CommandWatcher, defaults: CommandDefaults) -> None:
+    def __init__(
+        self, service: CommandService, retrying: Retrying, watcher: CommandWatcher, defaults: CommandDefaults
+    ) -> None:
         self._service = service
+        self._retrying = retrying
         self._watcher = watcher
         self._defaults = defaults
 
@@ -173,6 +177,25 @@ class CommandServicer(CommandServiceServicer):
     async def CancelCommand(self, request: pb.CancelCommandRequest, context: Context) -> pb.CancelCommandResponse:
         response = pb.CancelCommandResponse()
         messages.fill_summary(response.command, await self._service.cancel(request.command_id, request.reason))
+        return response
+
+    async def RetryCommands(self, request: pb.RetryCommandsRequest, context: Context) -> pb.RetryCommandsResponse:
+        retries = await self._retrying.retry(
+            RetryRequest(
+                request.command_ids,
+                messages.query(request.filter),
+                request.dry_run,
+                request.limit,
+                request.idempotency_key,
+            )
+        )
+        response = pb.RetryCommandsResponse(matched=retries.matched, more=retries.more)
+        for command_id, outcome in retries.commands:
+            retried = response.commands.add(command_id=command_id)
+            if isinstance(outcome, DistributorError):
+                fill_queue_error(retried.error, outcome)
+            else:
+                retried.new_command_id = outcome
         return response
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 
-from distributor.errors import InvalidArgument
-from distributor.model.command import NAMED_PRIORITIES
+from distributor.dispatch.retrying import Origin, Repeated
+from distributor.errors import DistributorError, InvalidArgument
+from distributor.model.command import NAMED_PRIORITIES, OfflinePolicy
 from distributor.model.queueing import NewCommand
 from distributor.rpc.command_messages import unknown_enum_value
 from distributor.settings import ServerSettings
@@ -42,9 +44,9 @@ def new_command(
     The digest is computed with the defaults and without the id, so an omitted field and one set to its default are the
     same request, as are params in any order. If the operator changes a default between two requests, they differ.
 
-    Raises InvalidArgument for an unknown offline policy, a command id set by the caller, slots other than 1, an invalid
-    duration, and params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values:
-    run it in a thread for large params.
+    Raises InvalidArgument for an unknown offline policy, a command id or retry_of set by the caller, slots other than
+    1, an invalid duration, and params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB
+    of tiny values: run it in a thread for large params.
     """
     command = message.command
     # Unknown fields have passed no check.
@@ -65,9 +67,45 @@ def new_command(
     offline = OFFLINE_FROM_WIRE.get(command.offline_policy)
     if offline is None:
         raise unknown_enum_value("command.offline_policy", command.offline_policy)
+    if command.retry_of:
+        raise InvalidArgument(
+            "command.retry_of is set by RetryCommands and must be empty",
+            field="command.retry_of",
+            reason="RETRY_OF_NOT_EMPTY",
+        )
+    return _new_command(command, offline, command_id, message.idempotency_key, defaults)
+
+
+def repeated_command(origin: Origin, defaults: CommandDefaults) -> Repeated:
+    """Make a new command from a stored one. What the old one had left to defaults keeps their values.
+
+    Raises DistributorError if the stored command cannot be read, InvalidArgument if its params are not valid any more.
+    Takes as long as `new_command`.
+    """
+    command = command_pb2.Command()
+    try:
+        command.ParseFromString(origin.encoded)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise DistributorError(
+            f"the stored command {origin.command_id} cannot be read: {error}", reason="STORE_ERROR"
+        ) from error
+    earlier = command.retry_of
+    command.ClearField("command_id")
+    command.retry_of = origin.command_id
+    offline = OFFLINE_FROM_WIRE.get(command.offline_policy, OfflinePolicy.QUEUE)
+    return Repeated(_new_command(command, offline, origin.new_id, origin.idempotency_key, defaults), earlier)
+
+
+def _new_command(
+    command: command_pb2.Command,
+    offline: OfflinePolicy,
+    command_id: str,
+    idempotency_key: str,
+    defaults: CommandDefaults,
+) -> NewCommand:
     time_limit_ms, queue_ttl_ms = _fill_defaults(command, defaults)
     _check_params(command)
-    digest = _digest(command) if message.idempotency_key else ""
+    digest = _digest(command) if idempotency_key else ""
     command.command_id = command_id
     return NewCommand(
         command_id,
@@ -81,7 +119,7 @@ def new_command(
         queue_ttl_ms,
         offline,
         command.max_runs,
-        message.idempotency_key,
+        idempotency_key,
         digest,
         _milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
     )

@@ -72,6 +72,12 @@ class ValkeyCommandReader:
         )
         return [await off_loop(result_work(text), rows.command_result, text) if text else None for text in texts]
 
+    async def queued_under(self, idempotency_keys: Sequence[str]) -> list[str | None]:
+        if not idempotency_keys:
+            return []
+        names = [keys.in_shard(keys.IDEMPOTENCY).format(key=key) for key in idempotency_keys]
+        return [text.decode().split(" ")[0] if text else None for text in await self._connection.call("MGET", *names)]
+
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [

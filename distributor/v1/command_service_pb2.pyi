@@ -743,6 +743,112 @@ class CancelCommandResponse(_message.Message):
 Global___CancelCommandResponse: _TypeAlias = CancelCommandResponse  # noqa: Y015
 
 @_typing.final
+class RetryCommandsRequest(_message.Message):
+    """The commands to queue again: those listed, or those that match the filter. Only ended commands whose params are still
+    retained can be.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Only count: nothing is queued."""
+    limit: _builtins.int
+    """At most this many of those that match the filter, newest first; unset means 1,000, which is the maximum."""
+    idempotency_key: _builtins.str
+    """The same key returns the same new command for each command, for 24 hours. A filter is matched anew, but never matches
+    the new commands of an earlier call with this key. At most 100 printable ASCII characters.
+    """
+    @_builtins.property
+    def command_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 1,000; the filter must then be unset."""
+
+    @_builtins.property
+    def filter(self) -> Global___CommandFilter:
+        """At least one field must be set; statuses only terminal ones, unset means FAILED, TIMEOUT and CANCELLED."""
+
+    def __init__(
+        self,
+        *,
+        command_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___CommandFilter | None = ...,
+        dry_run: _builtins.bool = ...,
+        limit: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_ids", b"command_ids", "dry_run", b"dry_run", "filter", b"filter", "idempotency_key", b"idempotency_key", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryCommandsRequest: _TypeAlias = RetryCommandsRequest  # noqa: Y015
+
+@_typing.final
+class RetryCommandsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """How many ended commands are listed or match, up to the limit."""
+    more: _builtins.bool
+    """More than the limit match."""
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetriedCommand]:
+        """One for each command, in the order of command_ids, or newest first; empty for a dry run."""
+
+    def __init__(
+        self,
+        *,
+        commands: _abc.Iterable[Global___RetriedCommand] | None = ...,
+        matched: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "matched", b"matched", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryCommandsResponse: _TypeAlias = RetryCommandsResponse  # noqa: Y015
+
+@_typing.final
+class RetriedCommand(_message.Message):
+    """The outcome for one command that was to be queued again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    NEW_COMMAND_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    new_command_id: _builtins.str
+    @_builtins.property
+    def error(self) -> Global___QueueError: ...
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        new_command_id: _builtins.str = ...,
+        error: Global___QueueError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "new_command_id", b"new_command_id", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "error", b"error", "new_command_id", b"new_command_id", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["new_command_id", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___RetriedCommand: _TypeAlias = RetriedCommand  # noqa: Y015
+
+@_typing.final
 class Agent(_message.Message):
     """A named executor."""
 

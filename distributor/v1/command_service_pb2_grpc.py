@@ -75,6 +75,11 @@ class CommandServiceStub:
                 request_serializer=distributor_dot_v1_dot_command__service__pb2.CancelCommandRequest.SerializeToString,
                 response_deserializer=distributor_dot_v1_dot_command__service__pb2.CancelCommandResponse.FromString,
                 _registered_method=True)
+        self.RetryCommands = channel.unary_unary(
+                '/distributor.v1.CommandService/RetryCommands',
+                request_serializer=distributor_dot_v1_dot_command__service__pb2.RetryCommandsRequest.SerializeToString,
+                response_deserializer=distributor_dot_v1_dot_command__service__pb2.RetryCommandsResponse.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/distributor.v1.CommandService/ListAgents',
                 request_serializer=distributor_dot_v1_dot_command__service__pb2.ListAgentsRequest.SerializeToString,
@@ -147,6 +152,13 @@ class CommandServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryCommands(self, request, context):
+        """Queues ended commands again, each as a new command that names the old.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAgents(self, request, context):
         """Agents in order of id, in pages.
         """
@@ -203,6 +215,11 @@ def add_CommandServiceServicer_to_server(servicer, server):
                     servicer.CancelCommand,
                     request_deserializer=distributor_dot_v1_dot_command__service__pb2.CancelCommandRequest.FromString,
                     response_serializer=distributor_dot_v1_dot_command__service__pb2.CancelCommandResponse.SerializeToString,
+            ),
+            'RetryCommands': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryCommands,
+                    request_deserializer=distributor_dot_v1_dot_command__service__pb2.RetryCommandsRequest.FromString,
+                    response_serializer=distributor_dot_v1_dot_command__service__pb2.RetryCommandsResponse.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
@@ -432,6 +449,33 @@ class CommandService:
             '/distributor.v1.CommandService/CancelCommand',
             distributor_dot_v1_dot_command__service__pb2.CancelCommandRequest.SerializeToString,
             distributor_dot_v1_dot_command__service__pb2.CancelCommandResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryCommands(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/distributor.v1.CommandService/RetryCommands',
+            distributor_dot_v1_dot_command__service__pb2.RetryCommandsRequest.SerializeToString,
+            distributor_dot_v1_dot_command__service__pb2.RetryCommandsResponse.FromString,
             options,
             channel_credentials,
             insecure,

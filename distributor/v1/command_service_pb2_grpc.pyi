@@ -49,6 +49,8 @@ class CommandServiceStub:
     """States of many commands, several per message."""
     CancelCommand: _grpc.UnaryUnaryMultiCallable[_command_service_pb2.CancelCommandRequest, _command_service_pb2.CancelCommandResponse]
     """Cancels a queued command, or asks its agent to stop it. No effect once it has ended."""
+    RetryCommands: _grpc.UnaryUnaryMultiCallable[_command_service_pb2.RetryCommandsRequest, _command_service_pb2.RetryCommandsResponse]
+    """Queues ended commands again, each as a new command that names the old."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_command_service_pb2.ListAgentsRequest, _command_service_pb2.ListAgentsResponse]
     """Agents in order of id, in pages."""
     GetAgent: _grpc.UnaryUnaryMultiCallable[_command_service_pb2.GetAgentRequest, _command_service_pb2.GetAgentResponse]
@@ -75,6 +77,8 @@ class CommandServiceAsyncStub(CommandServiceStub):
     """States of many commands, several per message."""
     CancelCommand: _aio.UnaryUnaryMultiCallable[_command_service_pb2.CancelCommandRequest, _command_service_pb2.CancelCommandResponse]  # type: ignore[assignment]
     """Cancels a queued command, or asks its agent to stop it. No effect once it has ended."""
+    RetryCommands: _aio.UnaryUnaryMultiCallable[_command_service_pb2.RetryCommandsRequest, _command_service_pb2.RetryCommandsResponse]  # type: ignore[assignment]
+    """Queues ended commands again, each as a new command that names the old."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_command_service_pb2.ListAgentsRequest, _command_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Agents in order of id, in pages."""
     GetAgent: _aio.UnaryUnaryMultiCallable[_command_service_pb2.GetAgentRequest, _command_service_pb2.GetAgentResponse]  # type: ignore[assignment]
@@ -146,6 +150,14 @@ class CommandServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_command_service_pb2.CancelCommandResponse, _abc.Awaitable[_command_service_pb2.CancelCommandResponse]]:
         """Cancels a queued command, or asks its agent to stop it. No effect once it has ended."""
+
+    @_abc_1.abstractmethod
+    def RetryCommands(
+        self,
+        request: _command_service_pb2.RetryCommandsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_command_service_pb2.RetryCommandsResponse, _abc.Awaitable[_command_service_pb2.RetryCommandsResponse]]:
+        """Queues ended commands again, each as a new command that names the old."""
 
     @_abc_1.abstractmethod
     def ListAgents(

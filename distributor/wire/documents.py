@@ -66,6 +66,7 @@ def command_document(command: Command) -> Document:
         "queueTtlSeconds": seconds_of(command.queue_ttl_ms),
         "offline": command.offline.value,
         "maxRuns": command.max_runs,
+        "retryOf": command.retry_of or None,
         "attempts": [attempt_document(one) for one in command.state.attempts],
     }
 

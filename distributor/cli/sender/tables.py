@@ -145,6 +145,7 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("command", state.command_id),
         ("agent", state.agent_id),
         ("type", state.type),
+        ("retry of", command.retry_of),
         ("status", screen.status(state.status)),
         ("reason", _reason(state.reason.code, state.reason.message)),
         ("priority", str(state.priority)),

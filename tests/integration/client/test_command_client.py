@@ -360,3 +360,24 @@ async def test_a_status_of_a_newer_server_is_an_error_that_says_so(client: Comma
 async def test_outside_of_async_with_it_says_so() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await CommandClient("127.0.0.1:1").get(UNKNOWN)
+
+
+async def test_ended_commands_are_retried(client: CommandClient, agent: DrivenAgent) -> None:
+    await agent.take_no_more()
+    old = (await client.queue(CommandRequest("a1", "EXEC", {"argv": ["false"]}))).command_id
+    running = await client.retry_commands([old])
+    assert isinstance(running.commands[0].outcome, errors.FailedPrecondition)
+    assert running.commands[0].outcome.reason == "NOT_ENDED"
+    await client.cancel(old)
+    where = CommandFilter(agent_id="a1", statuses=[CommandStatus.CANCELLED])
+
+    counted = await client.retry_commands(where=where, dry_run=True)
+    assert (counted.commands, counted.matched, counted.more) == ((), 1, False)
+    (retried,) = (await client.retry_commands(where=where, limit=1, idempotency_key="key")).commands
+    assert retried.command_id == old
+    assert isinstance(retried.outcome, str)
+    command = await client.get(retried.outcome)
+    assert (command.retry_of, command.params) == (old, {"argv": ["false"]})
+    assert (await client.retry_commands([old], idempotency_key="key")).commands == (retried,)
+    with pytest.raises(errors.InvalidArgument, match="name command_ids, or set at least one field of filter"):
+        await client.retry_commands()

@@ -46,6 +46,10 @@ def asking(name: str, method: str, request: Any, field: str, reason: str, limit:
     return Mistake(name, method, request, "INVALID_ARGUMENT", field, reason, limit)
 
 
+def retrying(name: str, field: str, reason: str, rule: str, **request: Any) -> Mistake:
+    return asking(f"retry {name}", "RetryCommands", pb.RetryCommandsRequest(**request), field, reason, rule)
+
+
 def nested(levels: int) -> list[Any]:
     inner: list[Any] = []
     for _ in range(levels - 1):
@@ -90,6 +94,7 @@ MAX_RUNS = ("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100")
 KEY = ("idempotency_key", "INVALID_IDEMPOTENCY_KEY", "at most 128 printable ASCII characters")
 COMMAND_ID = ("command_id", "INVALID_COMMAND_ID", "must be a command id, not 'x'")
 PAGE_TOKEN = ("page_token", "INVALID_PAGE_TOKEN", "not issued by a list call")
+LIMIT = ("limit", "LIMIT_OUT_OF_RANGE", "0 to 1,000")
 PAGE_SIZE = ("page_size", "PAGE_SIZE_OUT_OF_RANGE", "0 to 1,000")
 
 MISTAKES = [
@@ -180,6 +185,13 @@ MISTAKES = [
         command_id=NO_SUCH_ID,
     ),
     queueing(
+        "chosen origin",
+        "command.retry_of",
+        "RETRY_OF_NOT_EMPTY",
+        "set by RetryCommands and must be empty",
+        retry_of=NO_SUCH_ID,
+    ),
+    queueing(
         "unknown enum value",
         "command.offline_policy",
         "UNKNOWN_ENUM_VALUE",
@@ -254,6 +266,42 @@ MISTAKES = [
         "reason",
         "REASON_TOO_LONG",
         "the limit is 1,024",
+    ),
+    retrying("nothing", "filter", "EMPTY_FILTER", "name command_ids, or set at least one field of filter"),
+    retrying("an empty filter", "filter", "EMPTY_FILTER", "at least one field of filter", filter=pb.CommandFilter()),
+    retrying(
+        "ids and a filter",
+        "filter",
+        "IDS_AND_FILTER",
+        "exclude each other",
+        command_ids=[NO_SUCH_ID],
+        filter=pb.CommandFilter(type="PING"),
+    ),
+    retrying("malformed ids", "command_ids", "INVALID_COMMAND_ID", "command id", command_ids=["x"]),
+    retrying("too many ids", "command_ids", "TOO_MANY_IDS", "the limit is 1,000", command_ids=[NO_SUCH_ID] * 1_001),
+    retrying(
+        "what has not ended",
+        "filter.statuses",
+        "STATUS_NOT_TERMINAL",
+        "only commands that have ended can be queued again, filter.statuses has assigned",
+        filter=pb.CommandFilter(statuses=[command_pb2.COMMAND_STATUS_FAILED, command_pb2.COMMAND_STATUS_ASSIGNED]),
+    ),
+    retrying(
+        "a malformed agent",
+        "filter.agent_id",
+        "INVALID_AGENT_ID",
+        "1 to 128",
+        filter=pb.CommandFilter(agent_id="a b"),
+    ),
+    retrying("too many", *LIMIT, filter=pb.CommandFilter(type="PING"), limit=1_001),
+    retrying("a negative number", *LIMIT, filter=pb.CommandFilter(type="PING"), limit=-1),
+    retrying(
+        "under an over-long key",
+        "idempotency_key",
+        "INVALID_IDEMPOTENCY_KEY",
+        "at most 100 printable ASCII characters",
+        command_ids=[NO_SUCH_ID],
+        idempotency_key="k" * 101,
     ),
     asking("malformed page token", "ListCommands", pb.ListCommandsRequest(page_token="no token"), *PAGE_TOKEN),
     asking("page token of nonsense", "ListCommands", pb.ListCommandsRequest(page_token="bm9uc2Vuc2U"), *PAGE_TOKEN),

@@ -40,7 +40,7 @@ class AgentReader(MemoryReader):
 
 def servicer(reader: MemoryReader) -> CommandServicer:
     service = CommandService(MemoryStore(), reader, MemoryClaimer())
-    return CommandServicer(service, cast(Any, None), CommandDefaults(ServerSettings()))
+    return CommandServicer(service, cast(Any, None), cast(Any, None), CommandDefaults(ServerSettings()))
 
 
 async def test_a_page_of_agents_ends_before_it_is_too_large_to_be_received() -> None:
