@@ -51,6 +51,16 @@ def short_time(ms: int, now_ms: int) -> str:
     return f"{text[5:10]} {text[11:16]}Z" if text[:4] == now[:4] else text[:10]
 
 
+def age_text(ms: int) -> str:
+    """The age of a time by this machine's clock, such as "3 s ago"; empty if the time is 0."""
+    return f"{_whole_span(ms)} ago" if ms else ""
+
+
+def _whole_span(since_ms: int) -> str:
+    age_ms = max(0, round(time.time() * 1000) - since_ms)
+    return f"{age_ms // 1000} s" if age_ms < 60_000 else span_text(age_ms)
+
+
 def count_of(number: int, noun: str) -> str:
     """A number and its noun, such as "2 commands"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
@@ -101,22 +111,27 @@ def results_table(screen: Screen, results: Sequence[CommandResult]) -> str:
 
 def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
     """A table of agents."""
-    seen = [agent.last_seen_ms for agent in agents]
     away = [agent.away_since_ms for agent in agents]
     table = {
         "agent": [agent.agent_id for agent in agents],
         "status": [agent.status.value for agent in agents],
+        "problems": [one_line(" ".join(code for code, _ in agent.problems)) for agent in agents],
+        "lag": [_lag_text(agent) for agent in agents],
         "running": [f"{agent.running}/{agent.capacity}" for agent in agents],
         "queued": [str(agent.queued) for agent in agents],
-        "last seen": [_time(ms) for ms in seen],
+        "last seen": [age_text(agent.last_seen_ms) for agent in agents],
         "away since": [_time(ms) for ms in away],
         "version": [one_line(agent.version) for agent in agents],
         "types": [one_line(" ".join(agent.types)) for agent in agents],
     }
-    if not any(away):
-        del table["away since"]
-    short = {"last seen": _short_times(seen), "away since": _short_times(away)}
-    return fit_table(table, screen.width, short, ("version",))
+    for column in ("problems", "lag", "away since"):
+        if not any(table[column]):
+            del table[column]
+    return fit_table(table, screen.width, {"away since": _short_times(away)}, ("version",))
+
+
+def _lag_text(agent: AgentInfo) -> str:
+    return span_text(agent.handler_lag_ms) if agent.handler_lag_ms else ""
 
 
 def agent_text(agent: AgentInfo) -> str:
@@ -131,8 +146,10 @@ def agent_text(agent: AgentInfo) -> str:
         ("version", one_line(agent.version)),
         ("epoch", str(agent.epoch)),
         ("connected", _time(agent.connected_ms)),
-        ("last seen", _time(agent.last_seen_ms)),
+        ("last seen", f"{_time(agent.last_seen_ms)}, {age_text(agent.last_seen_ms)}" if agent.last_seen_ms else ""),
         ("away since", _time(agent.away_since_ms)),
+        ("handler lag", _lag_text(agent)),
+        ("journal", one_line(agent.journal_id)),
         *(("problem", _reason(code, message)) for code, message in agent.problems),
     ]
     return _labelled(lines)

@@ -13,9 +13,11 @@
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
  *   reason: Reason, exitCode?: number, data: unknown, outputBytes: number, outputDroppedBytes: number,
  *   finished: number}} Result
- * @typedef {{agentId: string, status: "online" | "busy" | "offline", state: "idle" | "working" | "busy" | "away",
+ * @typedef {{agentId: string, status: "online" | "busy" | "degraded" | "draining" | "offline",
+ *   state: "idle" | "working" | "busy" | "away",
  *   lastSeen: number, awaySince?: number, capacity: number, running: number, queued: number, types: string[],
- *   labels: Record<string, string>, version: string, epoch: number, revision: number}} Agent
+ *   labels: Record<string, string>, version: string, epoch: number, revision: number,
+ *   handlerLag: number, problems: Reason[]}} Agent
  * @typedef {{type: string, version: string, [field: string]: any}} Message
  */
 
@@ -118,6 +120,8 @@ export function agentOf(document) {
     version: document.agentVersion,
     epoch: document.epoch,
     revision: document.revision,
+    handlerLag: document.handlerLagSeconds * 1000,
+    problems: document.problems,
   };
 }
 

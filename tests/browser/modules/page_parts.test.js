@@ -1,8 +1,11 @@
 import { backoff } from "/js/backoff.js";
 import { h, island, render } from "/js/dom.js";
 import { ago, bytes, duration, dateAndTime, elapsed, localTimeMs, inputTime, localTime, splitParams, zone } from "/js/format.js";
+import { agentOf } from "/js/protocol.js";
 import { commandLink, link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
+import { agentNotes } from "/js/views/agents.js";
+import { agentBadge } from "/js/views/parts.js";
 import { same } from "./check.js";
 
 /** An element with some content, outside the page. */
@@ -38,6 +41,20 @@ export const tests = {
     const container = rendered(h("p", { title: "x" }, "a", h("b", null, "b"), "c"));
     render(container, h("p", null, "a", null, "c", h("i", null, "d")));
     same(container.innerHTML, "<p>ac<i>d</i></p>");
+  },
+  "an agent shows its status, its problems and how late its handlers are"() {
+    const document = { agentId: "a", running: 0, lastSeenTime: "2026-03-01T12:00:00.000Z", problems: [], handlerLagSeconds: 0 };
+    const shown = (changes) => {
+      const agent = agentOf({ ...document, ...changes });
+      const container = rendered(agentBadge(agent), agentNotes(agent));
+      return [container.textContent, container.querySelector("[title='no <b> room']") !== null];
+    };
+    same(shown({ status: "online" }), ["online", false]);
+    same(shown({ status: "draining" }), ["draining", false]);
+    same(
+      shown({ status: "degraded", problems: [{ code: "journal_full", message: "no <b> room" }], handlerLagSeconds: 1.5 }),
+      ["degradedjournal_fullhandlers 1.50 s late", true],
+    );
   },
   "an island is mounted once and undone when it goes"() {
     const seen = [];

@@ -1,8 +1,8 @@
 /** The agents view: status and last contact of each agent. */
 
 import { h } from "../dom.js";
-import { foreign } from "../foreign_text.js";
-import { plural, localTime } from "../format.js";
+import { foreign, visible } from "../foreign_text.js";
+import { duration, plural, localTime } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
 import { agentBadge, empty, pageLink, panel, when } from "./parts.js";
@@ -122,7 +122,7 @@ function agentRow(agent, app, full) {
         foreign(agent.agentId),
       ),
     ),
-    h("td", null, agentBadge(agent)),
+    h("td", null, agentBadge(agent), agentNotes(agent)),
     h("td", { "data-label": "seen" }, when(agent.lastSeen, app.now), away(agent, app.now)),
     h("td", { class: "number", "data-label": "capacity" }, isAway ? "–" : String(agent.capacity)),
     h("td", { class: "number", "data-label": "running" }, isAway ? unknownRunning(agent) : String(agent.running)),
@@ -134,6 +134,14 @@ function agentRow(agent, app, full) {
     ],
     h("td", { class: "number" }, h("a", { href: link("send", { agent: agent.agentId }) }, "Send…")),
   );
+}
+
+/** Problems of an agent, with their messages as tooltips, and how late its handlers are. @param {Agent} agent */
+export function agentNotes({ problems, handlerLag }) {
+  return [
+    ...problems.map(({ code, message }) => h("div", { class: "quiet", title: visible(message) }, foreign(code))),
+    handlerLag > 0 && h("div", { class: "quiet" }, `handlers ${duration(handlerLag)} late`),
+  ];
 }
 
 /** @param {Agent} agent */

@@ -20,7 +20,7 @@ const COMMAND_LOOKS = {
   timeout: "bad",
   cancelled: "warn",
 };
-const AGENT_LOOKS = { online: "good", busy: "busy", offline: "idle" };
+const AGENT_LOOKS = { online: "good", busy: "busy", degraded: "warn", draining: "warn", offline: "idle" };
 
 /** A distinct shape per look, for users who cannot distinguish the colours. */
 const SHAPES = {
