@@ -17,7 +17,7 @@ class Fault(ABC):
     plan: Plan = Plan()
     rules: Rules = Rules()
     mix: Mix = Mix()
-    times: int = 3
+    times: int = 2
     """How often it is injected in a whole campaign; once in the short one."""
     ends_within_seconds: float = 40.0
     """The bound within which every acknowledged command ends once the fault is healed."""

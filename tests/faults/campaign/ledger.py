@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,6 +64,10 @@ class Work:
         return "".join(lines).encode()
 
 
+PROGRAM_SECONDS: Final = 120.0
+"""Longer than any program runs, on a busy machine too."""
+
+
 class Ledger:
     """The file to which all programs of a campaign append."""
 
@@ -77,3 +82,11 @@ class Ledger:
             mark, token, pid, time_ = text.split()
             noted.append(Line(Mark(mark), token, int(pid), float(time_)))
         return noted
+
+    async def ended(self, token: str) -> None:
+        """Wait until the program of this command has done its work."""
+        async with asyncio.timeout(PROGRAM_SECONDS):
+            while True:
+                if any(line.mark is Mark.END and line.token == token for line in self.lines()):
+                    return
+                await asyncio.sleep(0.1)

@@ -15,7 +15,7 @@ from distributor.client import CommandRequest
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.ledger import now
 from tests.faults.campaign.load import Load, Mix
-from tests.faults.campaign.world import World
+from tests.faults.campaign.world import DEFAULTS, Plan, World
 from tests.support.launched_server import ROOT
 
 PER_PROCESS: Final = 500
@@ -25,6 +25,8 @@ PATIENCE_SECONDS: Final = 120.0
 class Crowd(Fault):
     """Light agents, some hundred in a process, that all reconnect at once. Then each runs a command."""
 
+    # Thousands of agents with a heartbeat each half second would be a flood of heartbeats, not a crowd that returns.
+    plan = Plan(settings=DEFAULTS)
     mix = Mix(per_second=4.0)
     times = 2
 

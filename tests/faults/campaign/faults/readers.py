@@ -7,8 +7,8 @@ import random
 from distributor.client import CommandClient
 from tests.faults.campaign.checker import Rules
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.history import Kind
-from tests.faults.campaign.ledger import Mark, Work
+from tests.faults.campaign.history import Kind, about
+from tests.faults.campaign.ledger import Work
 from tests.faults.campaign.load import Load, Mix
 from tests.faults.campaign.proxy import Proxy
 from tests.faults.campaign.world import QUICK, Plan, World
@@ -40,22 +40,26 @@ class OutputFlood(Fault):
 
 
 class SlowReader(Fault):
-    """A reader whose connection stands still while a program prints. What it misses, it is told."""
+    """A reader whose connection stands still while a program prints. What it misses, it is told.
+
+    The output is longer than what gRPC and sockets let pile up for a peer that does not read: some megabytes.
+    """
 
     name = "slow reader"
     plan = Plan(settings={**QUICK, "output_kept_bytes": "65536"})
     rules = Rules(whole_output=False)
     mix = Mix(per_second=6.0)
 
-    def __init__(self, lines: int = 100_000) -> None:
+    def __init__(self, lines: int = 600_000) -> None:
         self.lines = lines
 
     async def inject(self, world: World, load: Load, draw: random.Random) -> str:
         async with Proxy(lambda: [world.servers[0].address]) as link, CommandClient(link.address) as reader:
             token = load.add(draw.choice(world.agents).agent_id, Work(flood=self.lines), reader=reader)
-            await until(lambda: seen(world, token)[0])
+            await until(lambda: any(entry.kind is Kind.STATE for entry in about(world.history.entries, token)))
+            # Before there is output: what was under way already would fill the buffers of a fast connection.
             link.down.hold()
-            await until(lambda: any(line.mark is Mark.END and line.token == token for line in world.ledger.lines()))
+            await world.ledger.ended(token)
             link.release()
             await load.ended_of([token])
         bytes_seen, gaps = seen(world, token)
