@@ -70,6 +70,7 @@ for _command in (
     commands.watch,
     commands.list_commands,
     commands.cancel,
+    commands.retry,
     commands.agents,
     commands.completion,
 ):

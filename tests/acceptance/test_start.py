@@ -51,6 +51,6 @@ def test_a_wrong_setting_is_reported_before_grpc_is_imported(command: str) -> No
     assert "grpc" not in imported_by("distributor", command, option, code=2).split()
 
 
-@pytest.mark.parametrize("command", ["send", "get", "result", "watch", "list", "cancel", "agents"])
+@pytest.mark.parametrize("command", ["send", "get", "result", "watch", "list", "cancel", "retry", "agents"])
 def test_the_help_of_a_command_of_the_sender_is_quick(command: str) -> None:
     assert imported_by("command-sender", command, "--help", code=0) == ""

@@ -57,6 +57,10 @@ class Terminal:
         self._data += piece
         self._more.set()
 
+    def type(self, text: str) -> None:
+        """Type `text`, as a person does."""
+        os.write(self._ours, text.encode())
+
     async def until(self, text: str) -> None:
         """Wait, bounded, until the program has written `text`, colour aside."""
         async with asyncio.timeout(PATIENCE_SECONDS):

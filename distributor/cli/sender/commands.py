@@ -24,6 +24,7 @@ from distributor.cli.sender.server_calls import ServerCalls
 from distributor.errors import DistributorError
 from distributor.model.command import OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.listing import CommandFilter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -245,16 +246,47 @@ def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, *
     )
 
 
+def filter_options(statuses: Sequence[CommandStatus]) -> Callable[[F], F]:
+    """Add the options that choose commands, by one of `statuses` among others."""
+
+    def add(command: F) -> F:
+        for decorate in (
+            click.option("--until", type=arguments.INSTANT, help="Only commands queued before this time."),
+            click.option(
+                "--since",
+                type=arguments.INSTANT,
+                help="Only commands queued at this time or later; 2h means two hours ago.",
+            ),
+            click.option("--type", type=arguments.TYPE, help="Only commands of this type."),
+            click.option(
+                "--status",
+                type=click.Choice([status.value for status in statuses]),
+                multiple=True,
+                help="Only commands with this status. May be repeated.",
+            ),
+            click.option("--agent", type=arguments.AGENT_ID, help="Only commands of this agent."),
+        ):
+            command = decorate(command)
+        return command
+
+    return add
+
+
+def _filter(given: dict[str, Any]) -> CommandFilter:
+    """The filter that the options of `filter_options` give."""
+    if given["since"] is not None and given["until"] is not None and given["until"] <= given["since"]:
+        raise click.UsageError("--until must be after --since")
+    return CommandFilter(
+        agent_id=given["agent"] or "",
+        statuses=tuple(CommandStatus(status) for status in given["status"]),
+        type=given["type"] or "",
+        queued_after_ms=given["since"],
+        queued_before_ms=given["until"],
+    )
+
+
 @click.command(name="list")
-@click.option("--agent", type=arguments.AGENT_ID, help="Only commands of this agent.")
-@click.option(
-    "--status", type=_one_of(CommandStatus), multiple=True, help="Only commands with this status. May be repeated."
-)
-@click.option("--type", type=arguments.TYPE, help="Only commands of this type.")
-@click.option(
-    "--since", type=arguments.INSTANT, help="Only commands queued at this time or later; 2h means two hours ago."
-)
-@click.option("--until", type=arguments.INSTANT, help="Only commands queued before this time.")
+@filter_options(list(CommandStatus))
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number to show.")
 @click.option("--page-token", default="", help="Continue a previous list.")
 @output_option
@@ -262,18 +294,9 @@ def watch(connection: ServerCalls, /, command_ids: Sequence[str], output: str, *
 @click.pass_obj
 def list_commands(connection: ServerCalls, /, output: str, limit: int, page_token: str, **given: Any) -> int:
     """List commands, newest first."""
-    if given["since"] is not None and given["until"] is not None and given["until"] <= given["since"]:
-        raise click.UsageError("--until must be after --since")
+    where = _filter(given)
     from distributor.cli.sender import reading
-    from distributor.client import CommandFilter
 
-    where = CommandFilter(
-        agent_id=given["agent"] or "",
-        statuses=[CommandStatus(status) for status in given["status"]],
-        type=given["type"] or "",
-        queued_after_ms=given["since"],
-        queued_before_ms=given["until"],
-    )
     return connection.run(
         output, lambda client, screen: reading.list_commands(client, screen, where, limit, page_token)
     )
@@ -290,6 +313,38 @@ def cancel(connection: ServerCalls, command_ids: Sequence[str], reason: str, out
     from distributor.cli.sender import reading
 
     return connection.run(output, lambda client, screen: reading.cancel(client, screen, command_ids, reason))
+
+
+@click.command(short_help="Queue ended commands again, each as a new command.")
+@click.argument("command_ids", metavar="[ID]...", type=arguments.COMMAND_ID, nargs=-1)
+@filter_options([status for status in CommandStatus if status.terminal])
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000), default=1_000, show_default=True, help="At most this many, newest first."
+)
+@click.option("--dry-run", is_flag=True, help="Only count the commands.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before queueing what the options match.")
+@output_option
+@connection_options
+@click.pass_obj
+def retry(connection: ServerCalls, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
+    """Queue ended commands again, each as a new command.
+
+    Either by ID, or all that match the options: without --status, those that failed, timed out or were cancelled,
+    whether they have been retried before or not. What the options match is counted first, and a question asked.
+
+    \b
+    command-sender retry --agent web-1 --since 2h --dry-run
+    """
+    where = _filter(given)
+    if command_ids and where != CommandFilter():
+        raise click.UsageError("either ID or options that choose commands, not both")
+    if not command_ids and where == CommandFilter():
+        raise click.UsageError("Missing argument 'ID', or an option that chooses commands, such as --agent.")
+    from distributor.cli.sender import retrying
+
+    options = retrying.RetryOptions(command_ids, where, given["limit"], given["dry_run"], given["yes"])
+    retrying.check_can_ask(options)
+    return retrying.run(connection, output, options)
 
 
 @click.command()
