@@ -199,14 +199,15 @@ class Replicated(_OnConnection):
     async def _replicated(self, marks: frozenset[tuple[int, bytes]]) -> None:
         if self._local is not None:
             await self._local.written(frozenset(number for number, _ in marks))
-        _, count, info = await self._waiting.exchange(
+        published, count, info = await self._waiting.exchange(
             [
                 ("PUBLISH", MARKER_CHANNEL, ""),
                 ("WAIT", self._replicas, round(TIMEOUT_SECONDS * 1000)),
                 ("INFO", "replication"),
             ]
         )
-        for reply in (count, info):
+        # If nothing was published, WAIT has nothing to wait for.
+        for reply in (published, count, info):
             if isinstance(reply, DistributorError):
                 raise not_durable(str(reply))
         if count < self._replicas:

@@ -8,6 +8,7 @@ from distributor.errors import ConfigurationError, DistributorError
 from distributor.observability.logging import get_logger
 from distributor.store.connections import StoreConnections
 from distributor.store.durability import (
+    MARKER_CHANNEL,
     SYNCED_SETTINGS,
     Durability,
     Replicated,
@@ -52,6 +53,7 @@ async def durability_of(
     if wanted.name == "process":
         return local
     await _check_replicas(connections, wanted.replicas)
+    await _check_marker(connections)
     return Replicated(
         connections.functions,
         connections.replicas,
@@ -125,6 +127,18 @@ async def _check_replicas(connections: StoreConnections, needed: int) -> None:
             f"{online} replicas are connected, and replicas_acked is {needed}",
             "replicated",
             "start replicas (replicaof), or lower replicas_acked",
+        )
+
+
+async def _check_marker(connections: StoreConnections) -> None:
+    """Publish the message that replicas acknowledge, which an access control list (ACL) may forbid."""
+    (reply,) = await connections.replicas.exchange([("PUBLISH", MARKER_CHANNEL, "")])
+    if isinstance(reply, DistributorError):
+        raise _unsuitable(
+            connections,
+            f"its ACL must permit PUBLISH to the channel {MARKER_CHANNEL}: {reply}",
+            "replicated",
+            f"give the user +publish and &{MARKER_CHANNEL} (ACL SETUSER)",
         )
 
 

@@ -121,3 +121,26 @@ async def test_more_replicas_than_there_are_is_refused(pair: Pair) -> None:
     with pytest.raises(ConfigurationError, match="1 replicas are connected, and replicas_acked is 2"):
         async with durable_world(pair.primary.url, "replicated", replicas=2):
             pass
+
+
+async def _forbid_the_channel(valkey: ExternalValkey) -> None:
+    """What `ACL SETUSER` leaves out unless it is named: channels."""
+    async with Valkey.from_url(valkey.url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+
+
+async def test_an_acl_that_forbids_the_marker_is_refused_at_start(pair: Pair) -> None:
+    await _forbid_the_channel(pair.primary)
+    with pytest.raises(ConfigurationError, match="ACL must permit PUBLISH to the channel distributor:commit") as caught:
+        async with durable_world(pair.primary.url, "replicated"):
+            pass
+    assert caught.value.field == "durability"
+
+
+async def test_nothing_is_acknowledged_once_an_acl_forbids_the_marker(pair: Pair) -> None:
+    """WAIT would answer at once, as its connection has written nothing."""
+    async with durable_world(pair.primary.url, "replicated") as world:
+        await world.queued()
+        await _forbid_the_channel(pair.primary)
+        with pytest.raises(Unavailable, match="may or may not survive.*(?i:permission)"):
+            await world.store.enqueue([world.new()])
