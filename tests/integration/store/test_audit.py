@@ -253,6 +253,22 @@ async def test_a_queued_command_that_is_lost_fails(world: StoreWorld) -> None:
     assert result is not None
 
 
+async def test_a_command_with_a_status_of_a_later_version_is_left_alone(world: StoreWorld) -> None:
+    """During an upgrade, servers of two versions share a Valkey. To queue it again would run it."""
+    ids = await filled(world)
+    for which in ("queued", "started", "ended completed"):
+        command_id = ids[which]
+        status = (await world.hash(command_id))["status"]
+        await world.set_field(command_id, "status", "paused")
+        await world.connection.call("ZREM", keys.BY_STATUS.format(status=status), command_id)
+        await world.connection.call("ZADD", keys.BY_STATUS.format(status="paused"), 1, command_id)
+        await world.connection.call("HDEL", keys.STATUS.format(command_id=command_id), "rank", "attempt")
+    await world.connection.call("ZREM", keys.READY.format(agent_id=AGENT), ids["queued"])
+    before = await world.dump()
+    assert await audited(world) == []
+    assert plain(await world.dump()) == plain(before)
+
+
 async def test_a_session_that_is_not_listed_is(world: StoreWorld) -> None:
     await filled(world)
     await world.connection.call("DEL", keys.AGENTS)

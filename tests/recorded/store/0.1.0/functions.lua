@@ -1,5 +1,5 @@
-#!lua name=distributor_83b9d95d
-local VERSION = '83b9d95d'
+#!lua name=distributor_bc4ab4f0
+local VERSION = 'bc4ab4f0'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -903,7 +903,8 @@ do
 --          was found in, the id of a command (of an agent for 'session'), the agent_id that the key names or ''
 -- Returns  for each repair: its kind, the id
 -- Invariants: nothing changes that fits together. The record of a command is right, except for what it lacks; indexes
---          follow it. What has no record goes. A queued command that cannot be delivered ends as failed.
+--          follow it. What has no record goes. A queued command that cannot be delivered ends as failed. A command
+--          whose status this version does not know is left alone.
 
 local HEADER, ITEM = 7, 4
 local DEFAULT_PRIORITY, DEFAULT_TIME_LIMIT_MS = '50', '300000'
@@ -947,6 +948,11 @@ local function lost_status(id, fields, found)
   return (found.assigned or fields[F_LEASE_ID] ~= '') and 'assigned' or 'queued'
 end
 
+-- Whether a later version has stored this status. It knows the indexes of such a command, we do not.
+local function is_unknown(status)
+  return status and status ~= '' and not TRANSITIONS[status]
+end
+
 local function has_rare(fields)
   for i = #FIELDS + 1, F_RARE_END do
     if fields[i] ~= '' then return true end
@@ -963,7 +969,7 @@ local function complete(batch, id, fields, found, args)
       add(missing, name, fields[field])
     end
   end
-  if not TRANSITIONS[fields[F_STATUS]] then
+  if fields[F_STATUS] == '' then
     fields[F_STATUS] = lost_status(id, fields, found)
     add(missing, 'status', fields[F_STATUS])
   end
@@ -1063,6 +1069,7 @@ end
 local function check_record(batch, id, hint, args)
   if server.call('EXISTS', status_key(id)) == 0 then return end
   local fields = read_whole(id)
+  if is_unknown(fields[F_STATUS]) then return end
   if fields[F_AGENT_ID] == '' then
     -- The key that names its agent comes later in the sweep.
     if hint == '' then return end
@@ -1097,6 +1104,7 @@ end
 -- What an index or a key says of a command that has no record, or another agent, goes.
 local function check_found(batch, where, key, id, hint, args)
   local record = server.call('HMGET', status_key(id), 'status', 'agent_id')
+  if is_unknown(record[1]) then return end
   local misplaced = record[2] and hint ~= '' and record[2] ~= hint
   if misplaced or (not record[1] and not record[2] and server.call('EXISTS', status_key(id)) == 0) then
     local gone = where == 'key' and server.call('UNLINK', key) or server.call(where == 'set' and 'SREM' or 'ZREM', key, id)
