@@ -216,7 +216,7 @@ class Command(_message.Message):
     @_builtins.property
     def max_runs_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Maximum number of runs by reason of the failure, such as exit_nonzero; at most 16 entries. Other failures follow
-        max_runs.
+        max_runs. Servers refuse it until they support it.
         """
 
     def __init__(

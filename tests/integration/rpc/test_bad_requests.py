@@ -175,6 +175,13 @@ MISTAKES = [
     queueing("negative runs", *MAX_RUNS, max_runs=-1),
     queueing("a weight", "command.slots", "SLOTS_NOT_SUPPORTED", "must be 1, not 2", slots=2),
     queueing("a negative weight", "command.slots", "SLOTS_NOT_SUPPORTED", "must be 1, not -1", slots=-1),
+    queueing(
+        "runs by reason",
+        "command.max_runs_by_reason",
+        "MAX_RUNS_BY_REASON_NOT_SUPPORTED",
+        "must be empty",
+        max_runs_by_reason={"exit_nonzero": 3},
+    ),
     queueing("key with a space", *KEY, idempotency_key="a key"),
     queueing("over-long key", *KEY, idempotency_key="k" * 129),
     queueing(

@@ -230,6 +230,18 @@ async def test_only_a_transient_failure_is_worth_another_run(
     assert delay_ms is None or 0 < delay_ms < 1_000
 
 
+@pytest.mark.parametrize(("attempt", "bound_ms"), [(1, 1_000), (2, 2_000), (3, 4_000), (10, 60_000)])
+async def test_the_delay_before_another_run_doubles_and_is_drawn_from_all_of_it(attempt: int, bound_ms: int) -> None:
+    delays = []
+    for _ in range(200):
+        world = World()
+        world.session.in_flight["c1"].attempt = attempt
+        await world.say(completions=[completion(status=CommandStatus.FAILED, transient=True)])
+        delays.append(world.store.completions[0].rerun_delay_ms or 0)
+    assert 0 < min(delays) < bound_ms / 5
+    assert bound_ms * 4 / 5 < max(delays) < bound_ms
+
+
 async def test_another_run_never_follows_at_once(world: World) -> None:
     """However small the delay drawn: the agent must hear that this run is stored before it hears of the next."""
     reports = AgentReports(world.store, world.output, world.wakeups, RetryPolicy(3, 0, 0), 1_000)
