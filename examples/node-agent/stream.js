@@ -93,6 +93,7 @@ class Stream {
       this.confirmed = true;
       this.#heard(message.heartbeat_reply.sequence);
     }
+    if (message.probe) this.beat(); // Another instance claims this agent's id.
     message.cancels.forEach((cancel) => this.#cancel(cancel));
     message.result_acks.forEach((ack) => this.#resultAcknowledged(ack));
     message.output_acks.forEach((ack) => this.#outputAcknowledged(ack));

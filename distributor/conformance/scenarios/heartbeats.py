@@ -56,6 +56,17 @@ async def heartbeat_counts_commands(trial: Trial) -> None:
     )
 
 
+@scenario("Heartbeats and credit")
+async def probe(trial: Trial) -> None:
+    """A Probe is answered with a heartbeat at once, not at the next interval: another instance claims the id."""
+    session = await trial.session(heartbeat_interval=60.0, start_within=90.0)
+    # The first may come right after the Welcome.
+    await trial.run(trial.command())
+    before = len(session.seen)
+    await session.send(gateway.ConnectResponse(probe=gateway.Probe(peer="ipv4:192.0.2.1:5")))
+    await trial.until(lambda: any(m.HasField("heartbeat") for m in session.seen[before:]), "a heartbeat at once")
+
+
 @scenario("Commands")
 async def busy_when_full(trial: Trial) -> None:
     """A command beyond the capacity is refused as BUSY."""

@@ -20,6 +20,7 @@ FAULTS: Final = [
     ("stale-heartbeat", "stream.js", "this.sentAt.get(afterHeartbeat) + this.startWithin", "now() + 60"),
     ("late-welcome", "stream.js", "new Map([[0, now()]])", "new Map([[0, now() + 60]])"),
     ("heartbeat-after-welcome", "stream.js", "if (refusal === 'STALE') this.beat();", ""),
+    ("probe", "stream.js", "if (message.probe) this.beat();", ""),
     ("silent-server", "stream.js", "now() - this.heardAt >= 3 * this.interval", "false"),
     ("heartbeat-counts-commands", "stream.js", "running: agent.busy - pending", "running: 0"),
     ("busy-when-full", "stream.js", "agent.leaving || agent.busy >= agent.capacity", "agent.leaving"),
