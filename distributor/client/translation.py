@@ -149,6 +149,7 @@ def _state(
         attempt=wire.attempt,
         receipts=_receipts(wire.receipts),
         cancel_ms=_ms(wire, "cancel_time"),
+        progress_ms=_ms(wire, "progress_time"),
         cancel_stage=CANCEL_STAGE_FROM_WIRE.get(wire.cancel_stage),
         attempts=_attempts(wire.attempts),
         reason=_reason(wire.reason),

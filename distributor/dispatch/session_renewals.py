@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
 from distributor.dispatch.ports import SessionStore
 from distributor.errors import DistributorError
 from distributor.model.agent import Renewal
 from distributor.model.agent_session import AgentSession
-from distributor.model.agent_vitals import AgentVitals
+from distributor.model.agent_vitals import AgentVitals, same_signs
 from distributor.observability.outage import Outage
 
 GATHER_SECONDS: Final = 0.02
@@ -37,6 +39,7 @@ class _Heartbeat(NamedTuple):
 
     sequence: int
     vitals: AgentVitals
+    signs: Mapping[str, float] | None
 
 
 class SessionRenewals:
@@ -51,12 +54,15 @@ class SessionRenewals:
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._outage = Outage("renew sessions")
 
-    def renew(self, stream: RenewedStream, sequence: int, vitals: AgentVitals) -> None:
-        """Store a heartbeat soon, its vitals if they changed.
+    def renew(
+        self, stream: RenewedStream, sequence: int, vitals: AgentVitals, signs: Mapping[str, float] | None = None
+    ) -> None:
+        """Store a heartbeat soon; its vitals, and the last `signs` of life of silent commands, if they changed.
 
+        `signs` are milliseconds of the monotonic clock, None if the heartbeat says nothing about them.
         The stream hears when it is stored, which may take as long as Valkey is away.
         """
-        self._waiting[stream] = _Heartbeat(sequence, vitals)
+        self._waiting[stream] = _Heartbeat(sequence, vitals, signs)
         self._schedule(self._gather_seconds)
 
     def forget(self, stream: RenewedStream) -> None:
@@ -84,7 +90,7 @@ class SessionRenewals:
     async def _store(self, waiting: dict[RenewedStream, _Heartbeat]) -> None:
         try:
             outcomes = await self._sessions.heartbeat(
-                [_renewal(stream.session, beat.vitals) for stream, beat in waiting.items()]
+                [_renewal(stream.session, beat) for stream, beat in waiting.items()]
             )
         except DistributorError as error:
             self._outage.failed(error)
@@ -98,10 +104,17 @@ class SessionRenewals:
         for (stream, beat), latest in zip(waiting.items(), outcomes, strict=True):
             if latest:
                 stream.session.stored_vitals = beat.vitals
+                if beat.signs is not None and not same_signs(beat.signs, stream.session.stored_signs):
+                    stream.session.stored_signs = beat.signs
                 stream.renewed(beat.sequence)
             else:
                 stream.outdated()
 
 
-def _renewal(session: AgentSession, vitals: AgentVitals) -> Renewal:
-    return Renewal(session.agent_id, session.epoch, None if vitals == session.stored_vitals else vitals)
+def _renewal(session: AgentSession, beat: _Heartbeat) -> Renewal:
+    vitals = None if beat.vitals == session.stored_vitals else beat.vitals
+    silences = None
+    if beat.signs is not None and not same_signs(beat.signs, session.stored_signs):
+        now = time.monotonic() * 1000
+        silences = {command_id: int(now - at) for command_id, at in beat.signs.items()}
+    return Renewal(session.agent_id, session.epoch, vitals, silences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -63,11 +64,15 @@ class AdoptedCommand(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """A heartbeat to store. `vitals` is None if they have not changed."""
+    """A heartbeat to store.
+
+    `vitals` is None if they have not changed, and so is `silences`: how long each silent command has been so, in ms.
+    """
 
     agent_id: str
     epoch: int
     vitals: AgentVitals | None = None
+    silences: Mapping[str, int] | None = None
 
 
 class AgentHello(NamedTuple):

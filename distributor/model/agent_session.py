@@ -9,7 +9,7 @@ Times are milliseconds of a monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Final
 
@@ -49,6 +49,8 @@ class AgentSession:
         "last_received_at",
         "more_waiting",
         "output_window",
+        "silent_after_ms",
+        "stored_signs",
         "stored_vitals",
     )
 
@@ -75,6 +77,10 @@ class AgentSession:
         self.last_received_at = now
         self.stored_vitals = HEALTHY
         """The agent's vitals as the store has them."""
+        self.silent_after_ms = inf
+        """A command silent for longer is shown as such: the heartbeat interval."""
+        self.stored_signs: Mapping[str, float] = {}
+        """When silent commands gave their last sign of life, as the store has it."""
         self.ending = False
         self.more_waiting = False
         """True if the store may have more commands than the agent had credit for."""

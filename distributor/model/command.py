@@ -82,7 +82,8 @@ class CommandState(NamedTuple):
     `cancel_stage` how far it has got.
     `params_summary` is one readable line of at most MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the
     command has not ended, `output_bytes` the amount of output received; both are None if not looked up. `attempts` are
-    those that have ended, oldest first, at most the latest 20; empty if not looked up.
+    those that have ended, oldest first, at most the latest 20; empty if not looked up. `progress_ms` is when it gave
+    its last sign of life, if its agent reports it as silent, otherwise 0.
     """
 
     command_id: str
@@ -100,6 +101,7 @@ class CommandState(NamedTuple):
     output_bytes: int | None = None
     cancel_stage: CancelStage | None = None
     attempts: tuple[Attempt, ...] = ()
+    progress_ms: int = 0
 
 
 class Command(NamedTuple):

@@ -98,6 +98,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         # Not the Welcome: the agent counts from when it sent its Hello, and Valkey may have taken long to answer.
         session.heartbeat_received_at = hello_read_at
         session.fresh_for_ms = fresh_for_ms(self._settings)
+        session.silent_after_ms = self._settings.heartbeat_interval * 1000
         stream = AgentStream(context, session, self._reports, self._renewals, packer=self.packer)
         stream.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest

@@ -8,8 +8,8 @@ from typing import Final
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
-from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE
-from distributor.model.agent_vitals import AgentVitals, bounded_vitals
+from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE, AgentSession
+from distributor.model.agent_vitals import AgentVitals, bounded_vitals, last_signs
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
     MAX_REASON_MESSAGE,
@@ -152,6 +152,16 @@ def vitals_of(heartbeat: pb.Heartbeat) -> AgentVitals:
     lag = heartbeat.handler_lag
     problems = [(problem.code, problem.message) for problem in heartbeat.problems]
     return bounded_vitals(lag.seconds * 1000 + lag.nanos // 1_000_000, heartbeat.draining, problems)
+
+
+def signs_of(heartbeat: pb.Heartbeat, session: AgentSession, now: float) -> dict[str, float]:
+    """When the silent ones of the session's commands gave their last sign of life; `now` is in monotonic ms."""
+    silences = (
+        (one.command_id, one.silence.seconds * 1000 + one.silence.nanos // 1_000_000)
+        for one in heartbeat.progress
+        if one.command_id in session.in_flight
+    )
+    return last_signs(silences, session.silent_after_ms, now)
 
 
 def _survivors(item: pb.CancelReport | pb.Result) -> str:

@@ -22,7 +22,7 @@ from distributor.model.command import Reason
 from distributor.model.delivery import Claim
 from distributor.model.protocol_violation import ProtocolViolation
 from distributor.observability.logging import get_logger
-from distributor.rpc.agent_messages import report, vitals_of
+from distributor.rpc.agent_messages import report, signs_of, vitals_of
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.rpc.malformed import Malformed
 from distributor.rpc.status import to_grpc
@@ -297,7 +297,8 @@ class AgentStream:
 
     def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
         self.session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
-        self._renewals.renew(self, heartbeat.sequence, vitals_of(heartbeat))
+        signs = signs_of(heartbeat, self.session, now) if heartbeat.progress else None
+        self._renewals.renew(self, heartbeat.sequence, vitals_of(heartbeat), signs)
 
     # Writing
 

@@ -55,6 +55,8 @@ def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
         message.cancel_stage = CANCEL_STAGE_TO_WIRE[state.cancel_stage]
     if state.reason.code:
         _fill_reason(message.reason, state.reason)
+    if state.progress_ms:
+        fill_time(message.progress_time, state.progress_ms)
     for ended in state.attempts:
         _fill_attempt(message.attempts.add(), ended)
 

@@ -53,12 +53,12 @@ class ValkeyCommandReader:
         reply = await self._functions.read("get_command", [command_id])
         if reply is None:
             return None
-        now_ms, encoded, output_bytes, session, row, attempts = reply
+        now_ms, encoded, output_bytes, session, row, attempts, progress_ms = reply
         state = rows.known_state(command_id, rows.text_row(row))
         if state is None:
             return None
         return CommandDetails(
-            state._replace(attempts=rows.attempts(state.agent_id, attempts.decode())),
+            state._replace(attempts=rows.attempts(state.agent_id, attempts.decode()), progress_ms=progress_ms),
             await read_command(encoded) if encoded else None,
             output_bytes,
             rows.presence(session, now_ms, self._offline_after_ms),

@@ -179,7 +179,9 @@ def lua_prelude() -> str:
         f"local FINAL = {_lua_set(TERMINAL)}",
     ]
     lines += [f"local F_{name.upper()} = {n}" for n, name in enumerate(OFTEN_READ + RARE + REQUEST, start=1)]
-    lines += [f"local ROW_{name.upper()} = {ROW.index(name) + 1}" for name in ("agent_id", "type", "status")]
+    lines += [
+        f"local ROW_{name.upper()} = {ROW.index(name) + 1}" for name in ("agent_id", "type", "status", "started_ms")
+    ]
     return "\n".join(lines) + "\n"
 
 

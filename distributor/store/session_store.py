@@ -92,7 +92,11 @@ class ValkeySessionStore:
 
 
 def _heartbeat(renewal: Renewal) -> tuple[Argument, ...]:
-    return renewal.agent_id, renewal.epoch, rows.vitals_text(renewal.vitals) if renewal.vitals is not None else ""
+    vitals = rows.vitals_text(renewal.vitals) if renewal.vitals is not None else ""
+    silences = renewal.silences
+    # "," if none is silent any more, as "" means no change.
+    silent = "" if silences is None else "".join(f"{id}={ms}," for id, ms in silences.items()) or ","
+    return renewal.agent_id, renewal.epoch, vitals, silent
 
 
 def _outcomes(sessions: list[Any], reply: Any) -> list[bool]:

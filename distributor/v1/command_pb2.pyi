@@ -408,7 +408,9 @@ class CommandState(_message.Message):
 
     @_builtins.property
     def progress_time(self) -> _timestamp_pb2.Timestamp:
-        """When the running command last gave a sign of life, as its agent reported. Set only by GetCommand."""
+        """When the running command last gave a sign of life, as its agent reported; unset while it has been silent for no
+        longer than a heartbeat interval. Set only by GetCommand.
+        """
 
     def __init__(
         self,

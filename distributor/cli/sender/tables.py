@@ -171,6 +171,7 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("idle limit", span_text(command.idle_limit_ms) if command.idle_limit_ms else ""),
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
+        ("progress", f"silent for {_whole_span(state.progress_ms)}" if state.progress_ms else ""),
         ("leftovers", leftovers_text(result) if result else ""),
         ("cancel", _cancel_text(state)),
         ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),

@@ -111,9 +111,9 @@ local function attach(batch, args)
   end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
-    'late_after_ms', args[12],    'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19], 'minute_ms', whole(minute_ms),
-    'minute_sessions', sessions + 1)
-  server.call('HDEL', key, 'away_since_ms', 'vitals')
+    'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
+    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1)
+  server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
   announce_agent(batch, agent_id, epoch, '1', 'true')

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from distributor.v1 import agent_gateway_pb2 as pb_gateway
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.running_server import RunningServer, running_server
@@ -52,3 +53,25 @@ async def test_the_new_statuses_filter_a_list(
         assert await listed(server, status) == ["agent123"]
         assert await listed(server, pb.AGENT_STATUS_ONLINE) == ["other"]
         assert await listed(server, status, pb.AGENT_STATUS_ONLINE) == ["agent123", "other"]
+
+
+async def test_every_server_shows_since_when_a_command_has_been_silent(valkey_url: str) -> None:
+    async with (
+        running_server(valkey_url, heartbeat_interval=0.05) as here,
+        running_server(valkey_url) as there,
+        here.agent() as agent,
+    ):
+        command_id = await here.queue()
+        (assignment,) = await agent.assigned(1)
+        await agent.start(assignment)
+        await here.until_state(command_id, lambda state: state.receipts.HasField("start_time"))
+        silent = pb_gateway.CommandProgress(command_id=command_id, silence=Duration(nanos=200_000_000))
+        unknown = pb_gateway.CommandProgress(command_id="unknown", silence=Duration(seconds=9))
+        await agent.heartbeat(4, 1, progress=[silent, unknown])
+        state = await there.state(command_id)
+        assert state.HasField("progress_time")
+        await agent.heartbeat(4, 1)
+        assert (await there.state(command_id)).progress_time == state.progress_time
+        silent.silence.nanos = 10_000_000
+        await agent.heartbeat(4, 1, progress=[silent])
+        assert not (await there.state(command_id)).HasField("progress_time")

@@ -4,10 +4,11 @@ import pytest
 
 from distributor.model.agent import AgentStatus, Renewal
 from distributor.model.agent_vitals import HEALTHY, AgentVitals
+from distributor.model.delivery import Progress
 from distributor.model.event import AgentChanged
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
-from tests.support.store_world import AGENT, StoreWorld, agent_index, changed
+from tests.support.store_world import AGENT, LEASE, StoreWorld, agent_index, changed, completion
 
 
 @pytest.mark.parametrize("status", CommandStatus)
@@ -81,3 +82,50 @@ async def test_an_agent_whose_last_heartbeat_is_old_is_degraded_until_the_next(w
     assert late is not None
     assert agent is not None
     assert (late.status, agent.status) == (AgentStatus.DEGRADED, AgentStatus.ONLINE)
+
+
+async def started(world: StoreWorld) -> str:
+    """A command that its agent has just started."""
+    command_id = await world.assigned()
+    assert await world.store.progress([Progress(command_id, AGENT, LEASE, 0, 0, 0)]) == [True]
+    return command_id
+
+
+async def progress_ms(world: StoreWorld, command_id: str) -> int:
+    details = await world.reader.details(command_id)
+    assert details is not None
+    return details.state.progress_ms
+
+
+async def test_a_silent_command_shows_its_last_sign_of_life_until_it_gives_another(world: StoreWorld) -> None:
+    command_id, other = await started(world), await world.queued()
+    (state,) = await world.reader.states([command_id])
+    assert state is not None
+    assert state.receipts.started_ms
+    before = await world.position()
+
+    async def beat(silences: dict[str, int] | None) -> None:
+        renewal = Renewal(AGENT, world.epochs[AGENT], None, silences)
+        assert await world.sessions.heartbeat([renewal]) == [True]
+
+    await beat({command_id: 0, other: 0})
+    sign = await progress_ms(world, command_id)
+    assert 0 <= sign - state.receipts.started_ms < 30_000
+    await beat(None)
+    assert await progress_ms(world, command_id) == sign
+    # A sign of life before the start is one of an earlier attempt.
+    await beat({command_id: 60_000})
+    assert await progress_ms(world, command_id) == 0
+    await beat({command_id: 0})
+    assert await progress_ms(world, command_id) >= sign
+    await beat({})
+    assert await progress_ms(world, command_id) == await progress_ms(world, other) == 0
+    assert await world.events(before) == []
+
+
+async def test_an_ended_command_is_not_silent(world: StoreWorld) -> None:
+    command_id = await started(world)
+    await world.sessions.heartbeat([Renewal(AGENT, world.epochs[AGENT], None, {command_id: 0})])
+    assert await progress_ms(world, command_id) > 0
+    await world.store.finish([completion(command_id, CommandStatus.COMPLETED)])
+    assert await progress_ms(world, command_id) == 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -39,12 +40,14 @@ class Sessions(MemorySessions):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[list[str]] = []
+        self.silences: list[Mapping[str, int] | None] = []
         self.vitals: list[AgentVitals | None] = []
         self.away = False
 
     async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
         self.calls.append([one.agent_id for one in renewals])
         self.vitals += [one.vitals for one in renewals]
+        self.silences += [one.silences for one in renewals]
         if self.away:
             raise Unavailable("Valkey is away")
         return [one.agent_id != "old" for one in renewals]
@@ -103,3 +106,18 @@ async def test_vitals_are_stored_when_they_change_and_again_until_they_are_store
     sessions.away = False
     await until(lambda: stream.answered[-1] == 5)
     assert set(sessions.vitals[4:]) == {ill}
+
+
+async def test_silent_commands_are_stored_when_one_falls_silent_or_gives_a_sign_of_life() -> None:
+    sessions, stream = Sessions(), Stream("a")
+    renewals = SessionRenewals(sessions, 0.0)
+    now = time.monotonic() * 1000
+    beats: list[dict[str, float] | None] = [{}, {"c1": now - 5_000}, {"c1": now - 4_500}, None, {"c1": now - 2_000}, {}]
+    for sequence, signs in enumerate(beats, 1):
+        renewals.renew(stream, sequence, HEALTHY, signs)
+        await until(functools.partial(has_answered, stream, sequence))
+    stored = [None if silences is None else list(silences) for silences in sessions.silences]
+    assert stored == [None, ["c1"], None, None, ["c1"], []]
+    (first, later) = [silences["c1"] for silences in sessions.silences if silences]
+    assert first >= 5_000
+    assert 2_000 <= later < first

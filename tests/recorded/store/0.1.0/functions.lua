@@ -1,5 +1,5 @@
-#!lua name=distributor_bc4ab4f0
-local VERSION = 'bc4ab4f0'
+#!lua name=distributor_11fec134
+local VERSION = '11fec134'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -68,6 +68,7 @@ local F_MAX_RUNS = 34
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
+local ROW_STARTED_MS = 10
 
 local TRANSITIONS = {queued = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, assigned = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, completed = {}, failed = {}, timeout = {}, cancelled = {}}
 
@@ -881,9 +882,9 @@ local function attach(batch, args)
   end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
-    'late_after_ms', args[12],    'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19], 'minute_ms', whole(minute_ms),
-    'minute_sessions', sessions + 1)
-  server.call('HDEL', key, 'away_since_ms', 'vitals')
+    'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
+    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1)
+  server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
   announce_agent(batch, agent_id, epoch, '1', 'true')
@@ -1872,8 +1873,19 @@ do
 -- KEYS     the event stream of the shard
 -- ARGV     id
 -- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
---          {connected, last_seen_ms, away_since_ms} of its agent's session, row, attempts that have ended}
+--          {connected, last_seen_ms, away_since_ms} of its agent's session, row, attempts that have ended,
+--          when it gave its last sign of life in ms, if its agent reports it as silent, or 0}
 -- Invariants: all parts are from the same moment.
+
+local SIGN_SLACK_MS = 1000
+
+-- `signs` is `id=ms,` for each silent command of the agent. A sign before the start is of an earlier attempt.
+local function last_sign(signs, id, row)
+  local _, place = string.find(signs or '', id .. '=', 1, true)
+  local ms = place and tonumber(string.match(signs, '^%d+', place + 1))
+  local started = tonumber(row[ROW_STARTED_MS] or '')
+  return not FINAL[row[ROW_STATUS]] and ms and started and ms >= started - SIGN_SLACK_MS and ms or 0
+end
 
 local function get_command(args)
   local id = args[1]
@@ -1885,8 +1897,9 @@ local function get_command(args)
   local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
   local rare = server.call('HMGET', status_key(id), 'output_bytes', 'attempts')
   local output_bytes = tonumber(rare[1]) or 0
-  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms')
-  return {new_batch().now, command, output_bytes, session, row, rare[2] or ''}
+  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms', 'signs')
+  local sign_ms = last_sign(table.remove(session), id, row)
+  return {new_batch().now, command, output_bytes, session, row, rare[2] or '', sign_ms}
 end
 
 register_reader('get_command', get_command)
@@ -1897,11 +1910,18 @@ do
 -- Purpose: renew the sessions of agents after a heartbeat.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, session_ttl_ms;
---          then for each agent: agent_id, epoch, its vitals as JSON ('' if they have not changed)
+--          then for each agent: agent_id, epoch, its vitals as JSON ('' if they have not changed), its silent commands
+--          ('' if none fell silent or gave a sign of life since)
 -- Returns  for each agent: 1, or 0 if the session is no longer the latest
 -- Invariants: a superseded session is never renewed; only changed vitals cause an event.
 
-local HEADER, ITEM = 4, 3
+local HEADER, ITEM = 4, 4
+
+-- `silences` is `id=ms,` for each silent command, or ',' if there is none any more.
+-- Replaces how long each has been silent by when it gave its last sign of life.
+local function last_signs(silences, now)
+  return (string.gsub(silences, '=(%d+)', function(ms) return '=' .. whole(now - tonumber(ms)) end))
+end
 
 local function heartbeat(batch, args)
   local outcomes = {}
@@ -1915,6 +1935,7 @@ local function heartbeat(batch, args)
         server.call('HSET', key, 'last_seen_ms', batch.stamp, 'vitals', args[i + 2])
         announce_agent(batch, args[i], args[i + 1], server.call('HINCRBY', key, 'revision', 1), 'true')
       end
+      if args[i + 3] ~= '' then server.call('HSET', key, 'signs', last_signs(args[i + 3], batch.now)) end
       server.call('PEXPIRE', key, args[4])
       outcomes[#outcomes + 1] = 1
     else

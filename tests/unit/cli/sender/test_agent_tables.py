@@ -8,7 +8,7 @@ import pytest
 
 from distributor.cli.sender import tables
 from distributor.cli.sender.screen import Screen
-from distributor.client import AgentInfo
+from distributor.client import AgentInfo, Command, CommandState, CommandStatus, OfflinePolicy, Receipts
 
 NOW_MS = 1_800_000_000_000
 
@@ -58,3 +58,11 @@ def test_the_text_of_one_agent_has_everything() -> None:
 )
 def test_an_age(ms: int, text: str) -> None:
     assert tables.age_text(ms) == text
+
+
+def test_a_running_command_shows_how_long_it_has_been_silent() -> None:
+    state = CommandState("c1", "a1", "EXEC", 50, CommandStatus.ASSIGNED, 1, Receipts(1))
+    command = Command(state, {}, 300_000, 86_400_000, OfflinePolicy.QUEUE, 1)
+    assert "silent" not in tables.command_text(Screen("table"), command)
+    silent = command._replace(state=state._replace(progress_ms=NOW_MS - 42_000))
+    assert "progress      silent for 42 s" in tables.command_text(Screen("table"), silent)
