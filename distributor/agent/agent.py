@@ -60,10 +60,10 @@ class Agent:
     Every agent handles PING and STOP, and EXEC if it has an `exec_policy`. The constructor starts nothing; it looks up
     the programs that the `exec_policy` names.
 
-    At most `capacity` handlers run at once, never on the event loop of the connection: `async def` handlers share a
-    loop in a thread of their own, each `def` handler has a worker thread and receives a BlockingContext. A handler that
-    does not stop within `stop_grace` seconds of a request occupies its slot until it ends; its command fails as
-    `would_not_stop`, or stays running if a cancel was the request.
+    Commands of at most `capacity` slots run at once; most use one. Handlers never run on the event loop of the
+    connection: `async def` handlers share a loop in a thread of their own, each `def` handler has a worker thread and
+    receives a BlockingContext. A handler that does not stop within `stop_grace` seconds of a request occupies its slots
+    until it ends; its command fails as `would_not_stop`, or stays running if a cancel was the request.
 
     Raises InvalidField for an invalid agent id, and ConfigurationError for a capacity outside 1 to 1,000, a negative
     `stop_grace`, or an allowed program that is not on this host.

@@ -40,6 +40,8 @@ class RecordedCommand:
     lease_id: str
     control: bool = False
     """Whether it is a control command, which uses no capacity."""
+    slots: int = 1
+    """How much of the agent's capacity it uses while it runs, unless it is a control command."""
     window: OutputWindow = field(default_factory=OutputWindow)
     output_base: int = 0
     """Offset at which the output under this lease begins, after that of earlier leases."""
@@ -106,7 +108,7 @@ class CommandRecord:
         self.journal_failing = False
         """Whether it cannot be written. What runs is then reported without it."""
         self.stuck = 0
-        """Number of handlers that did not stop when asked. Their commands have failed, but they occupy slots."""
+        """Slots of handlers that did not stop when asked. Their commands have failed, but they occupy them."""
         self.suspects: set[str] = set()
         """Results of which one has ended a stream; they are sent one at a time."""
         self._held: dict[str, RecordedCommand] = {}
@@ -115,11 +117,12 @@ class CommandRecord:
         self._ended_bytes = 0
         self._unacknowledged = 0
         self._control = 0
+        self._running = 0
 
     @property
     def running(self) -> int:
-        """Number of running handlers, not counting control commands."""
-        return len(self._held) - self._unacknowledged - self._control
+        """Slots of running handlers. Control commands use none."""
+        return self._running
 
     @property
     def control(self) -> int:
@@ -160,11 +163,12 @@ class CommandRecord:
         ended = self._ended.get(command_id)
         return ended is not None and not ended.may_run_again
 
-    def start(self, command_id: str, lease_id: str, control: bool = False) -> RecordedCommand:
+    def start(self, command_id: str, lease_id: str, control: bool = False, slots: int = 1) -> RecordedCommand:
         """Record that the command was received."""
         self._forget_end(command_id)
-        held = self._held[command_id] = RecordedCommand(command_id, lease_id, control)
+        held = self._held[command_id] = RecordedCommand(command_id, lease_id, control, slots)
         self._control += control
+        self._running += 0 if control else slots
         self._changed(held)
         return held
 
@@ -196,7 +200,7 @@ class CommandRecord:
         """Forget a command whose handler was not called; it may be redelivered."""
         held = self._held.pop(command_id)
         self._starting.pop(command_id, None)
-        self._control -= held.control
+        self._stopped(held)
         self._changed(held, urgent=False)
 
     def renew(self, held: RecordedCommand, lease_id: str) -> None:
@@ -218,7 +222,7 @@ class CommandRecord:
         result.lease_id = held.lease_id
         held.result = result
         self._unacknowledged += 1
-        self._control -= held.control
+        self._stopped(held)
         if held.disowned:
             self.forget(held.command_id)
         else:
@@ -289,8 +293,13 @@ class CommandRecord:
             result=result,
         )
         self._unacknowledged += result is not None
+        self._running += result is None
         held.window.restore(output, entry.output_base + (result.output_bytes if result else 0))
         return held
+
+    def _stopped(self, held: RecordedCommand) -> None:
+        self._control -= held.control
+        self._running -= 0 if held.control else held.slots
 
     def _changed(self, held: RecordedCommand, urgent: bool = True) -> None:
         # Control commands are harmless to repeat, so that the journal would only delay them.

@@ -32,6 +32,7 @@ from distributor.agent.vitals import Silence, Vitals
 from distributor.model.command import Reason
 from distributor.model.control import CONTROL_ROOM, CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
 from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
 
 SILENT_INTERVALS: Final = 3
@@ -107,7 +108,7 @@ class SessionState:
 
     @property
     def credit(self) -> int:
-        """Number of further commands accepted now."""
+        """How many slots the commands may use that are accepted now."""
         if not self._takes_work:
             return 0
         room = self._profile.capacity - self._record.running - self._record.stuck
@@ -157,7 +158,7 @@ class SessionState:
         self._sent_at[self._sequence] = now
         # Parts count in order: to the server, commands whose Received is not sent are still in transit.
         pending = map(self._record.get, set(self._outbox.pending_received))
-        later = sum(bool(held and held.running and not held.control) for held in pending)
+        later = sum(held.slots for held in pending if held and held.running and not held.control)
         credit, running = self.credit + later if self._takes_work else 0, self._record.running - later
         beat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, draining=not self.accepting)
         problem = self._record.journal_problem
@@ -477,7 +478,7 @@ class SessionState:
         if refusal:
             return [self._refuse(assignment, refusal, now)]
         command_type = assignment.command.type
-        held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES)
+        held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES, _slots(assignment.command))
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
         waiting = held.pending_start = PendingStart(assignment, self._sent_at[after_heartbeat] + self._start_within)
         # Call inline handlers at once, so that a short command needs only one message.
@@ -545,14 +546,19 @@ class SessionState:
             return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent accepts no more commands")
         if self._record.journal_problem:
             return _refused(gateway.REFUSAL_CODE_BUSY, *self._record.journal_problem)
-        if self.credit == 0:
+        if self.credit < _slots(command):
             taken = self._record.running + self._record.stuck
             return _refused(
                 gateway.REFUSAL_CODE_BUSY,
                 "busy",
-                f"the agent runs {taken} of at most {self._profile.capacity} commands",
+                f"{taken} of the agent's {self._profile.capacity} slots are taken, the command needs {_slots(command)}",
             )
         return None
+
+
+def _slots(command: command_pb2.Command) -> int:
+    """How much capacity a command uses; unset means 1."""
+    return max(1, command.slots)
 
 
 def _refused(code: gateway.RefusalCode.ValueType, reason: str, message: str) -> gateway.Refused:

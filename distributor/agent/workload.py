@@ -174,7 +174,7 @@ class Workload:
     def _ended(self, run: CommandRun, result: gateway.Result) -> None:
         command_id = run.held.command_id
         if run.abandoned:
-            self._record.stuck += not run.held.control
+            self._record.stuck += 0 if run.held.control else run.held.slots
             self._keep_loop_free(run)
         else:
             self._stop_watching(run)
@@ -237,7 +237,7 @@ class Workload:
 
     def _released(self, run: CommandRun) -> None:
         self._stop_watching(run)
-        self._record.stuck -= not run.held.control
+        self._record.stuck -= 0 if run.held.control else run.held.slots
         self._session.room_changed(now())
 
 

@@ -40,6 +40,7 @@ _REQUEST_FIELDS: Final = (
     "offline",
     "maxRuns",
     "retryOf",
+    "slots",
     "attempts",
 )
 

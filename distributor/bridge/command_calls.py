@@ -20,6 +20,7 @@ _FIELDS: Final = {
     "time_limit": "timeLimitSeconds",
     "idle_limit": "idleLimitSeconds",
     "queue_ttl": "queueTtlSeconds",
+    "slots": "slots",
     "command_id": "commandId",
     "idempotency_key": "idempotencyKey",
 }

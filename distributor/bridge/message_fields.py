@@ -91,6 +91,16 @@ def seconds(fields: Fields, name: str, reason: str) -> float | None:
     return float(value)
 
 
+def count(fields: Fields, name: str, high: int, reason: str) -> int | None:
+    """A whole number from 1 to `high`; None if absent. `reason` is the error's reason."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
+        raise invalid(name, f"must be a whole number from 1 to {high:,}, not {as_json(value)}", reason)
+    return value
+
+
 def invalid(field: str, message: str, reason: str = "INVALID_FIELD") -> InvalidArgument:
     """An error about a field; `message` follows its name."""
     return InvalidArgument(f"{field} {message}", field=field, reason=reason)

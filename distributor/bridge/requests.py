@@ -15,6 +15,7 @@ from distributor.bridge.message_fields import Fields
 from distributor.errors import InvalidArgument
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
+    MAX_SLOTS,
     InvalidField,
     OfflinePolicy,
     check_agent_id,
@@ -195,6 +196,7 @@ def _queue(fields: Fields) -> Queue:
         idle_limit_seconds=read.seconds(fields, "idleLimitSeconds", "IDLE_LIMIT_OUT_OF_RANGE"),
         queue_ttl_seconds=read.seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
         offline=OfflinePolicy(offline),
+        slots=read.count(fields, "slots", MAX_SLOTS, "SLOTS_OUT_OF_RANGE"),
         idempotency_key=read.text(fields, "idempotencyKey"),
     )
     return Queue(request_id_of(fields), command)

@@ -16,6 +16,7 @@ from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import (
     MAX_RUNS,
+    MAX_SLOTS,
     Attempt,
     Command,
     CommandLimits,
@@ -63,6 +64,7 @@ def wire_request(request: CommandRequest, idempotency_key: str) -> command_servi
         type=request.type,
         offline_policy=OFFLINE_TO_WIRE[request.offline],
         max_runs=0 if request.max_runs is None else _max_runs(request.max_runs),
+        slots=0 if request.slots is None else _slots(request.slots),
     )
     _fill_params(command, request.params)
     if request.priority is not None:
@@ -127,6 +129,7 @@ def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, param
         max_runs=wire.max_runs,
         idle_limit_ms=wire.idle_limit.ToMilliseconds(),
         retry_of=wire.retry_of,
+        slots=wire.slots or 1,
     )
 
 
@@ -325,6 +328,17 @@ def _max_runs(number: int) -> int:
             f"command.max_runs must be 1 to {MAX_RUNS}, not {number:,}",
             reason="MAX_RUNS_OUT_OF_RANGE",
             field="command.max_runs",
+        )
+    return number
+
+
+def _slots(number: int) -> int:
+    # On the wire, 0 means 1, so the server could not refuse it.
+    if not 1 <= number <= MAX_SLOTS:
+        raise InvalidArgument(
+            f"command.slots must be 1 to {MAX_SLOTS:,}, not {number:,}",
+            reason="SLOTS_OUT_OF_RANGE",
+            field="command.slots",
         )
     return number
 

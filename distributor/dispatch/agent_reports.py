@@ -83,7 +83,7 @@ class AgentReports:
             await self._store.cancel_stages(_cancel_progress(session, report))
         ended = report.completions or report.not_found
         results = await self._finish(session, report, rivals) if ended else []
-        if session.more_waiting and session.credit > 0:
+        if session.takes_more:
             self._wakeups.wake(session.agent_id)
         if session.control_waiting and session.control_credit > 0:
             session.control_waiting = False

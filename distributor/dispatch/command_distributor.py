@@ -197,7 +197,7 @@ class CommandDistributor:
     def _end_claims(self, offered: Sequence[_Offered]) -> None:
         """Free the room that was reserved; what the claims brought takes it."""
         for one in offered:
-            one.agent.session.end_claim(one.offer.max_commands, one.offer.max_control)
+            one.agent.session.end_claim(one.offer.max_slots, one.offer.max_control)
         if self._again:
             self._wake_again(offered)
 
@@ -229,14 +229,14 @@ class CommandDistributor:
             credit, control_credit = session.credit, session.control_credit
             looks_for_control = credit > 0 or agent_id in control
             session.control_waiting |= looks_for_control
-            rooms.append(Room(agent_id, credit, control_credit if looks_for_control else 0))
+            rooms.append(Room(agent_id, credit, control_credit if looks_for_control else 0, session.needed_slots))
             if not (credit and control_credit) and session.claiming:
                 self._again.add(agent_id)
         offered = []
         for offer in assign(rooms, self._batch_size, self._turn):
             agent = agents[offer.agent_id]
             session = agent.session
-            session.reserve(offer.max_commands, offer.max_control)
+            session.reserve(offer.max_slots, offer.max_control)
             fresh_until = session.heartbeat_received_at + session.fresh_for_ms
             offered.append(_Offered(agent, offer, session.answered_heartbeat, fresh_until))
         self._turn += 1
@@ -251,6 +251,7 @@ class CommandDistributor:
                     one.offer.max_commands,
                     f"{self._lease_bits.take():016x}",
                     one.offer.max_control,
+                    one.offer.extra_slots,
                 )
                 for one in offered
             ]
@@ -284,12 +285,14 @@ class CommandDistributor:
         if agent is None or not agent.deliver(claim, offered.after_heartbeat):
             return False
         session = agent.session
-        session.more_waiting = cut_short or len(claim.commands) - claim.control >= offer.max_commands
+        session.needed_slots = claim.needed_slots
+        full = len(claim.commands) - claim.control >= offer.max_commands or claim.slots >= offer.max_slots
+        session.more_waiting = cut_short or full or claim.needed_slots > 0
         session.control_waiting = cut_short or claim.control >= offer.max_control
         # Commands that ended during the claim made room without waking anybody.
         if session.control_waiting and session.control_credit > 0:
             self._wakeups.wake(claim.agent_id, control=True)
-        elif session.more_waiting and session.credit > 0:
+        elif session.takes_more:
             self._wakeups.wake(claim.agent_id)
         return True
 

@@ -229,6 +229,9 @@ class EventRelay:
         agent = self._registry.get(change.agent_id)
         if agent is not None and agent.session.given_up:
             stop_given_up(agent, change.command_id, change.reason.message)
+        if agent is not None and agent.session.needed_slots and change.whole and not change.whole.receipts.assigned_ms:
+            # It ended in the queue: others may have waited behind it for its slots.
+            self._wakeups.wake(change.agent_id)
         if ours and change.whole is not None:
             self._metrics.command_finished(change.whole.status, change.whole.receipts)
 

@@ -135,3 +135,10 @@ def refusal(new: NewCommand, queued: Enqueued, limits: CommandLimits) -> Distrib
                 field="command.type",
                 reason="UNSUPPORTED_TYPE",
             )
+        case QueueOutcome.TOO_MANY_SLOTS:
+            return InvalidArgument(
+                f"command.slots is {new.slots:,}, more than the capacity of agent '{new.agent_id}', "
+                f"{queued.agent_capacity:,}",
+                field="command.slots",
+                reason="TOO_MANY_SLOTS",
+            )

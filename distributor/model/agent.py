@@ -61,6 +61,8 @@ class AdoptedCommand(NamedTuple):
     """True if it uses none of the agent's capacity."""
     revision: int = 0
     """The revision that made it the session's; earlier changes are of the past."""
+    slots: int = 1
+    """How much of the agent's capacity it uses, unless it is a control command."""
 
 
 class Renewal(NamedTuple):

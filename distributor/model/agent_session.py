@@ -36,6 +36,7 @@ class AgentSession:
         "_reserved_control",
         "_stale_after",
         "_stopping",
+        "_working",
         "agent_id",
         "answered_heartbeat",
         "capacity",
@@ -48,6 +49,7 @@ class AgentSession:
         "in_flight",
         "last_received_at",
         "more_waiting",
+        "needed_slots",
         "output_window",
         "silent_after_ms",
         "stored_signs",
@@ -84,6 +86,8 @@ class AgentSession:
         self.ending = False
         self.more_waiting = False
         """True if the store may have more commands than the agent had credit for."""
+        self.needed_slots = 0
+        """How many slots the first of them takes, if that was more than the agent had credit for; else 0."""
         self.control_waiting = False
         """True if the store may have more control commands than the agent had room for."""
         self.given_up: dict[str, list[str]] = {}
@@ -95,19 +99,24 @@ class AgentSession:
         """The latest heartbeat after which a command was claimed that the agent refused as stale."""
         self._control = 0
         """Number of control commands in flight."""
+        self._working = 0
+        """Slots of all other commands in flight."""
         self._reserved = 0
         self._reserved_control = 0
         """Room kept for claims under way."""
-        self._stopping: dict[str, str] = {}
-        """Commands that this session lost but that may still use capacity, with their leases."""
+        self._stopping: dict[str, tuple[str, int]] = {}
+        """Commands that this session lost but that may still use capacity, with their leases and slots."""
 
     @property
     def credit(self) -> int:
-        """How many more commands the agent may receive now."""
+        """How many more slots the commands may use that the agent receives now."""
         if self.ending:
             return 0
-        working = len(self.in_flight) - self._control
-        return max(0, min(self.capacity, self._ceiling) - working - len(self._stopping) - self._reserved)
+        return max(0, min(self.capacity, self._ceiling) - self._working - self._stopping_slots - self._reserved)
+
+    @property
+    def _stopping_slots(self) -> int:
+        return sum([slots for _, slots in self._stopping.values()]) if self._stopping else 0
 
     @property
     def control_credit(self) -> int:
@@ -117,7 +126,12 @@ class AgentSession:
     @property
     def takes_waiting(self) -> bool:
         """Whether commands that had to wait for room or for a heartbeat may be claimed now."""
-        return (self.more_waiting and self.credit > 0) or (self.control_waiting and self.control_credit > 0)
+        return self.takes_more or (self.control_waiting and self.control_credit > 0)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether commands other than control commands may wait, and the agent has room for the first of them."""
+        return self.more_waiting and self.credit >= max(1, self.needed_slots)
 
     def heartbeat(self, sequence: int, credit: int, running: int, now: float) -> None:
         """Record a heartbeat. Its credit and running count bound what is sent until the next heartbeat."""
@@ -133,19 +147,22 @@ class AgentSession:
         self._ceiling = self._room(credit, running)
 
     def _room(self, credit: int, running: int) -> int:
-        """How many commands may be in flight or stopping: those still running, plus the reported credit.
+        """How many slots may be in flight or stopping: those still in use, plus the reported credit.
 
         Unacknowledged commands were still in transit, so the agent did not count them. Commands that it runs beyond
-        those known here are not ours.
+        those known here are not ours. An agent that knows no slots counts each command as one: as its credit and what
+        it runs add up to its capacity, the result is the same.
         """
-        acknowledged = sum(item.acknowledged is not None and not item.control for item in self.in_flight.values())
-        if running < acknowledged + len(self._stopping):
+        acknowledged = sum(
+            item.slots for item in self.in_flight.values() if item.acknowledged is not None and not item.control
+        )
+        if running < acknowledged + self._stopping_slots:
             # Some of these have ended, and no further messages may arrive about commands that had to stop.
             self._stopping.clear()
         if credit == 0 and running < self.capacity:
             # The agent is about to leave: commands that end free no room.
             return 0
-        return credit + min(running, acknowledged + len(self._stopping))
+        return credit + min(running, acknowledged + self._stopping_slots)
 
     def refused_as_busy(self) -> None:
         """The agent has less room than assumed: send nothing until a heartbeat reports credit."""
@@ -177,9 +194,9 @@ class AgentSession:
         """Milliseconds since the last message."""
         return now - self.last_received_at
 
-    def reserve(self, commands: int, control: int) -> None:
-        """Keep room for a claim of at most this many commands and control commands, until `end_claim`."""
-        self._reserved += commands
+    def reserve(self, slots: int, control: int) -> None:
+        """Keep room for a claim of at most this many slots and control commands, until `end_claim`."""
+        self._reserved += slots
         self._reserved_control += control
 
     @property
@@ -187,9 +204,9 @@ class AgentSession:
         """Whether room is reserved for claims under way."""
         return self._reserved > 0 or self._reserved_control > 0
 
-    def end_claim(self, commands: int, control: int) -> None:
+    def end_claim(self, slots: int, control: int) -> None:
         """The claim has ended: what it brought is in flight, the rest of its room is free."""
-        self._reserved -= commands
+        self._reserved -= slots
         self._reserved_control -= control
 
     def claimed(
@@ -206,6 +223,13 @@ class AgentSession:
             self._drop(command_id)
         self.in_flight[command_id] = in_flight
         self._control += in_flight.control
+        self._working += 0 if in_flight.control else in_flight.slots
+
+    def weigh(self, command_id: str, slots: int) -> None:
+        """A command in flight, not a control command, uses this many slots instead of one."""
+        item = self.in_flight[command_id]
+        self._working += slots - item.slots
+        item.slots = slots
 
     def sent(self, commands: Iterable[tuple[str, str]], now: float) -> None:
         """These commands, as (command id, lease id), were written to the stream.
@@ -308,7 +332,7 @@ class AgentSession:
             return None
         self._drop(command_id)
         if item.acknowledged is not None and not item.control:
-            self.stopping(command_id, item.lease_id)
+            self.stopping(command_id, item.lease_id, item.slots)
         return item.lease_id
 
     def gave_up(self, command_id: str, lease_id: str) -> None:
@@ -324,13 +348,13 @@ class AgentSession:
         self._given_up_reasons.pop(command_id, None)
         return self.given_up.pop(command_id, [])
 
-    def stopping(self, command_id: str, lease_id: str) -> None:
+    def stopping(self, command_id: str, lease_id: str, slots: int = 1) -> None:
         """The agent still runs a command that it lost: reserve its room until it ends or fewer are running."""
-        self._stopping[command_id] = lease_id
+        self._stopping[command_id] = lease_id, slots
 
     def ended(self, command_id: str, lease_id: str) -> InFlight | None:
         """Forget and return what was in flight under this lease, whatever its outcome."""
-        if self._stopping and self._stopping.get(command_id) == lease_id:
+        if self._stopping and self._stopping.get(command_id, ("", 0))[0] == lease_id:
             del self._stopping[command_id]
         if self.given_up:
             self._forget_given_up(command_id, lease_id)
@@ -350,3 +374,4 @@ class AgentSession:
         item = self.in_flight.pop(command_id, None)
         if item is not None:
             self._control -= item.control
+            self._working -= 0 if item.control else item.slots

@@ -22,6 +22,8 @@ MAX_PRIORITY: Final = 100
 NAMED_PRIORITIES: Final = {"low": 25, "normal": 50, "high": 75}
 MAX_DURATION_MS: Final = 30 * 24 * 3_600_000
 MAX_RUNS: Final = 100
+MAX_SLOTS: Final = 1_000
+"""Most that a command may use of its agent's capacity."""
 MAX_REASON_MESSAGE: Final = 1_024
 MAX_PARAMS_SUMMARY_BYTES: Final = 60
 """Valkey stores a hash compactly only while no value exceeds 64 bytes."""
@@ -107,7 +109,8 @@ class CommandState(NamedTuple):
 class Command(NamedTuple):
     """A command: its state and the original request. `params` are retained as long as the result.
 
-    `idle_limit_ms` is 0 for no limit, `retry_of` the id of the command that this one repeats, empty if none.
+    `idle_limit_ms` is 0 for no limit, `retry_of` the id of the command that this one repeats, empty if none; `slots` is
+    how much of its agent's capacity it uses.
     """
 
     state: CommandState
@@ -118,6 +121,7 @@ class Command(NamedTuple):
     max_runs: int
     idle_limit_ms: int = 0
     retry_of: str = ""
+    slots: int = 1
 
     @property
     def command_id(self) -> str:

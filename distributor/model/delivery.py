@@ -28,6 +28,8 @@ class ClaimRequest(NamedTuple):
     lease_id: str
     max_control: int = 0
     """Maximum number of control commands, in addition to `max_commands`."""
+    extra_slots: int = 0
+    """Slots that the commands may use together, beyond one each."""
 
 
 class ClaimedCommand(NamedTuple):
@@ -36,12 +38,14 @@ class ClaimedCommand(NamedTuple):
     command_id: str
     attempt: int
     encoded: bytes
+    slots: int = 1
 
 
 class Claim(NamedTuple):
     """The commands assigned to one session under one lease id. `superseded`: a newer session exists, none assigned.
 
-    The first `control` commands are control commands.
+    The first `control` commands are control commands. `needed_slots` is how many slots the next command takes, if that
+    was more than were left; else 0. Nothing overtakes that command.
     """
 
     agent_id: str
@@ -51,6 +55,12 @@ class Claim(NamedTuple):
     superseded: bool
     commands: list[ClaimedCommand]
     control: int = 0
+    needed_slots: int = 0
+
+    @property
+    def slots(self) -> int:
+        """How many slots its commands use. Control commands use none."""
+        return sum([command.slots for command in self.commands[self.control :]])
 
 
 class Progress(NamedTuple):

@@ -19,12 +19,15 @@ class InFlight:
         "output",
         "revision",
         "sent",
+        "slots",
         "started",
     )
 
     def __init__(self, lease_id: str, attempt: int, claimed_at: float, control: bool = False) -> None:
         self.control = control
         """True if it uses none of the agent's capacity."""
+        self.slots = 1
+        """How much of the agent's capacity it uses, unless it is a control command."""
         self.lease_id = lease_id
         self.attempt = attempt
         self.after_heartbeat = 0

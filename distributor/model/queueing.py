@@ -13,6 +13,7 @@ from distributor.model.command import (
     MAX_DURATION_MS,
     MAX_PRIORITY,
     MAX_RUNS,
+    MAX_SLOTS,
     NAMED_PRIORITIES,
     CommandLimits,
     InvalidField,
@@ -32,6 +33,7 @@ class QueueOutcome(StrEnum):
     AGENT_OFFLINE = "agent_offline"
     QUEUE_FULL = "queue_full"
     UNSUPPORTED_TYPE = "unsupported_type"
+    TOO_MANY_SLOTS = "too_many_slots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class CommandRequest:
     """One command to queue for one agent. None means the server's default.
 
     `params` go to the handler. `time_limit_seconds` bounds the run, `idle_limit_seconds` the time that it may give no
-    sign of life (there is no default), `queue_ttl_seconds` the time in the queue. The same `idempotency_key` with the
+    sign of life (there is no default), `queue_ttl_seconds` the time in the queue. `slots` is how much of its agent's
+    capacity it uses, one by default. The same `idempotency_key` with the
     same command queues once; without one the client mints a key for its own retries.
     """
 
@@ -53,6 +56,7 @@ class CommandRequest:
     max_runs: int | None = None
     idempotency_key: str = ""
     idle_limit_seconds: float | None = None
+    slots: int | None = None
 
 
 class NewCommand(NamedTuple):
@@ -77,15 +81,20 @@ class NewCommand(NamedTuple):
     idempotency_key: str = ""
     digest: str = ""
     idle_limit_ms: int | None = None
+    slots: int = 1
 
 
 class Enqueued(NamedTuple):
-    """The answer to one request. With ALREADY_QUEUED, `command_id` names the earlier command."""
+    """The answer to one request. With ALREADY_QUEUED, `command_id` names the earlier command.
+
+    `agent_capacity` is known with TOO_MANY_SLOTS only.
+    """
 
     outcome: QueueOutcome
     command_id: str
     queued_ms: int
     agent: AgentPresence
+    agent_capacity: int = 0
 
     @property
     def already_queued(self) -> bool:
@@ -113,6 +122,8 @@ def check_new_command(new: NewCommand, limits: CommandLimits) -> None:
         raise _out_of_range("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", new.queue_ttl_ms, 1, MAX_DURATION_MS)
     if not 1 <= new.max_runs <= MAX_RUNS:
         raise _out_of_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", new.max_runs, 1, MAX_RUNS)
+    if not 1 <= new.slots <= MAX_SLOTS:
+        raise _out_of_range("command.slots", "SLOTS_OUT_OF_RANGE", new.slots, 1, MAX_SLOTS)
     if new.idempotency_key and not IDEMPOTENCY_KEY_PATTERN.fullmatch(new.idempotency_key):
         raise InvalidField(
             "idempotency_key",

@@ -277,7 +277,7 @@ def _session(hello: AgentHello, attached: Attached, output_window: int) -> Agent
         # Earlier stages are measured from the claim by Valkey's clock, later ones by ours.
         claimed_at = now - (attached.now_ms - adopted.assigned_ms)
         item = InFlight(adopted.lease_id, adopted.attempt, claimed_at, adopted.control)
-        item.revision = adopted.revision
+        item.revision, item.slots = adopted.revision, adopted.slots
         item.sent, item.acknowledged, item.started = (
             adopted.sent_after_ms,
             adopted.acknowledged_after_ms,

@@ -123,6 +123,8 @@ class AgentStream:
         for place, command in enumerate(claim.commands):
             control = place < claim.control
             self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, control, after_heartbeat)
+            if command.slots != 1:
+                self.session.weigh(command.command_id, command.slots)
         for command_id, reason in self._outbox.deliver(claim, after_heartbeat):
             self.session.cancelling(command_id, reason)
         self._send()

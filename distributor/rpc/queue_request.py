@@ -44,9 +44,9 @@ def new_command(
     The digest is computed with the defaults and without the id, so an omitted field and one set to its default are the
     same request, as are params in any order. If the operator changes a default between two requests, they differ.
 
-    Raises InvalidArgument for an unknown offline policy, a command id or retry_of set by the caller, slots other than
-    1, an invalid duration, and params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB
-    of tiny values: run it in a thread for large params.
+    Raises InvalidArgument for an unknown offline policy, a command id or retry_of set by the caller, an invalid
+    duration, and params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values:
+    run it in a thread for large params.
     """
     command = message.command
     # Unknown fields have passed no check.
@@ -57,13 +57,6 @@ def new_command(
             field="command.command_id",
             reason="COMMAND_ID_NOT_EMPTY",
         )
-    if command.slots not in (0, 1):
-        raise InvalidArgument(
-            f"command.slots must be 1, not {command.slots:,}: weights are not supported yet",
-            field="command.slots",
-            reason="SLOTS_NOT_SUPPORTED",
-        )
-    command.ClearField("slots")
     offline = OFFLINE_FROM_WIRE.get(command.offline_policy)
     if offline is None:
         raise unknown_enum_value("command.offline_policy", command.offline_policy)
@@ -128,6 +121,7 @@ def _new_command(
         idempotency_key,
         digest,
         _milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
+        command.slots or 1,
     )
 
 
@@ -139,6 +133,9 @@ def _fill_defaults(command: command_pb2.Command, defaults: CommandDefaults) -> t
         command.offline_policy = command_pb2.OFFLINE_POLICY_QUEUE
     if not command.max_runs:
         command.max_runs = 1
+    if command.slots == 1:
+        # The default, which no command needs to store.
+        command.ClearField("slots")
     if not command.params.fields:
         command.ClearField("params")
     time_limit_ms, queue_ttl_ms = defaults.time_limit_ms, defaults.queue_ttl_ms

@@ -61,7 +61,7 @@ class AgentSettings(SettingsGroup):
         description="Id of this agent: 1 to 128 of `A-Z a-z 0-9 . _ -`.",
         json_schema_extra={"shown_default": "the host's name"},
     )
-    capacity: int = Field(1, ge=1, le=1_000, description="Number of commands that may run at once.")
+    capacity: int = Field(1, ge=1, le=1_000, description="Slots of the commands that may run at once; most use one.")
     allow_exec: bool = Field(False, description="Allow `EXEC` to start programs on this host.")
     allowed_programs: NameList = Field(
         (),

@@ -97,6 +97,7 @@ class ValkeyCommandStore:
                 new.max_runs,
                 new.idempotency_key,
                 new.digest,
+                new.slots,
             )
         return arguments
 
@@ -110,7 +111,14 @@ class ValkeyCommandStore:
             self._policy.retention_ms,
         ]
         for request in requests:
-            arguments += (request.agent_id, request.epoch, request.max_commands, request.lease_id, request.max_control)
+            arguments += (
+                request.agent_id,
+                request.epoch,
+                request.max_commands,
+                request.lease_id,
+                request.max_control,
+                request.max_commands + request.extra_slots,
+            )
         return arguments
 
     def _claimed(self, requests: list[ClaimRequest], reply: Any) -> list[Claim]:
@@ -233,8 +241,9 @@ def _enqueued(commands: list[NewCommand], reply: Any) -> list[Enqueued]:
             command_id.decode(),
             now_ms,
             AgentPresence(known == 1, present == 1, int(away_since or 0)),
+            int(capacity[0]) if capacity else 0,
         )
-        for outcome, command_id, known, present, away_since in outcomes
+        for outcome, command_id, known, present, away_since, *capacity in outcomes
     ]
 
 
@@ -247,11 +256,20 @@ def _claims(requests: list[ClaimRequest], reply: Any) -> list[Claim]:
             request.lease_id,
             now_ms,
             one[0] != b"ok",
-            [ClaimedCommand(one[i].decode(), one[i + 1], one[i + 3]) for i in range(2, len(one), 4)],
+            _claimed_commands(one),
             one[1] if len(one) > 1 else 0,
+            one[2] if len(one) > 1 else 0,
         )
         for request, one in zip(requests, replies, strict=True)
     ]
+
+
+def _claimed_commands(one: list[Any]) -> list[ClaimedCommand]:
+    commands = [ClaimedCommand(one[i].decode(), one[i + 1], one[i + 3]) for i in range(4, len(one), 4)]
+    heavy = one[3] if len(one) > 3 else ()
+    for place, slots in zip(heavy[::2], heavy[1::2], strict=True):
+        commands[place] = commands[place]._replace(slots=slots)
+    return commands
 
 
 def _progressed(items: list[Progress], reply: Any) -> list[bool]:

@@ -71,7 +71,7 @@ def assigned_events(requests: Sequence[ClaimRequest], reply: Any) -> list[Comman
         )
         for place, request in enumerate(requests, start=1)
         for one in (reply[place],)
-        for i in range(2, len(one), 4)
+        for i in range(4, len(one), 4)
     ]
 
 

@@ -124,6 +124,7 @@ RARE: Final = (
     "cancel_message",
     "cancel_stage",
     "instance_id",
+    "slots",
 )
 """Fields that few commands have."""
 

@@ -104,7 +104,7 @@ def _outcomes(sessions: list[Any], reply: Any) -> list[bool]:
 
 
 def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedCommand:
-    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, message, control, revision = verdict
+    attempt, assigned, sent, acknowledged, started, output_bytes, cancel, message, control, revision, slots = verdict
     assigned_ms = int(assigned)
 
     def after(receipt: str) -> int | None:
@@ -122,6 +122,7 @@ def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedComma
         message if cancel else None,
         bool(control),
         int(revision),
+        int(slots or 1),
     )
 
 

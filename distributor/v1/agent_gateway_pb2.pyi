@@ -324,7 +324,7 @@ class Hello(_message.Message):
     journal_id: _builtins.str
     """Name of the agent's durable record, new if the record was lost; empty if it keeps none."""
     capacity: _builtins.int
-    """Maximum number of concurrent commands, 1 to 1,000."""
+    """Maximum number of slots that its concurrent commands use together, 1 to 1,000. Most commands use one."""
     agent_version: _builtins.str
     """Software name and version."""
     accepts_gzip: _builtins.bool
@@ -415,11 +415,13 @@ class Heartbeat(_message.Message):
     sequence: _builtins.int
     """1, 2, 3, ... within a stream. The Hello counts as 0."""
     credit: _builtins.int
-    """How many more commands it accepts now, beyond those acknowledged with Received before this. The server sends no
-    more than that, plus one for each command that has ended since.
+    """How many more slots the commands may use that it accepts now, beyond those acknowledged with Received before this.
+    The server sends no more than that, plus the slots of each command that has ended since.
     """
     running: _builtins.int
-    """Number running now, of those acknowledged with Received before this, and of those it no longer owns."""
+    """Slots of the commands that run now, of those acknowledged with Received before this, and of those it no longer owns.
+    An agent that knows no slots counts each as one.
+    """
     load: _builtins.float
     """One-minute load average of the host, if available."""
     draining: _builtins.bool

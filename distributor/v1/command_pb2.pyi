@@ -194,7 +194,7 @@ class Command(_message.Message):
     max_runs: _builtins.int
     """Maximum number of runs if the handler reports transient failures; unset means 1."""
     slots: _builtins.int
-    """How much of its agent's capacity it uses; unset means 1. Servers refuse other weights until they support them."""
+    """How much of its agent's capacity it uses; unset means 1. At most 1,000."""
     retry_of: _builtins.str
     """The command that this one repeats. Output only."""
     @_builtins.property

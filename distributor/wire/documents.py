@@ -67,6 +67,7 @@ def command_document(command: Command) -> Document:
         "offline": command.offline.value,
         "maxRuns": command.max_runs,
         "retryOf": command.retry_of or None,
+        "slots": command.slots,
         "attempts": [attempt_document(one) for one in command.state.attempts],
     }
 

@@ -2,8 +2,8 @@
 // One command that the agent holds: from its Received until its result is acknowledged.
 
 class Held {
-  constructor(id, lease, type) {
-    Object.assign(this, { id, lease, type });
+  constructor(id, lease, type, slots = 1) {
+    Object.assign(this, { id, lease, type, slots }); // slots: how much of the capacity it uses
     this.control = type === 'PING' || type === 'STOP';
     this.result = null; // once the handler has ended
     this.disowned = false; // the server gave it to nobody or another: stop it, and say nothing more about it
@@ -99,4 +99,9 @@ class Held {
   }
 }
 
-module.exports = { Held };
+// How much of the agent's capacity these commands use together.
+function slotsOf(commands) {
+  return commands.reduce((sum, held) => sum + held.slots, 0);
+}
+
+module.exports = { Held, slotsOf };

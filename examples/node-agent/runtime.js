@@ -3,7 +3,7 @@
 
 const crypto = require('node:crypto');
 const grpc = require('@grpc/grpc-js');
-const { Held } = require('./held');
+const { Held, slotsOf } = require('./held');
 const { Journal } = require('./journal');
 const { Gateway, fromStruct, toSeconds, toValue } = require('./protocol');
 const { Stream } = require('./stream');
@@ -48,7 +48,7 @@ class Agent {
   }
 
   get busy() {
-    return [...this.held.values()].filter((held) => !held.result && !held.control).length;
+    return slotsOf([...this.held.values()].filter((held) => !held.result && !held.control));
   }
 
   // Serves until it leaves. Throws if the server refuses it for good.

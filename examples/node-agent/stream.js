@@ -5,7 +5,7 @@
 const fs = require('node:fs');
 const zlib = require('node:zlib');
 const grpc = require('@grpc/grpc-js');
-const { Held } = require('./held');
+const { Held, slotsOf } = require('./held');
 const { Gateway, errorDetails, toDuration, toSeconds } = require('./protocol');
 
 const MOST_PARTS = 20; // of each kind in a message
@@ -177,7 +177,7 @@ class Stream {
     const freshUntil = this.sentAt.get(afterHeartbeat) + this.startWithin;
     const refusal = this.#refusal(command, held, freshUntil);
     if (refusal) return this.#refuse(names, refusal);
-    const added = new Held(command.command_id, lease_id, command.type);
+    const added = new Held(command.command_id, lease_id, command.type, command.slots || 1);
     added.waiting = { command, freshUntil };
     agent.held.set(added.id, added);
     parts.received.push(names);
@@ -194,14 +194,14 @@ class Stream {
     return held;
   }
 
-  #refusal({ command_id: id, type }, held, freshUntil) {
+  #refusal({ command_id: id, type, slots }, held, freshUntil) {
     const { agent } = this;
     if (held || agent.journal.done.has(id)) return 'DUPLICATE';
     if (!id || !Object.hasOwn(agent.handlers, type)) return 'UNSUPPORTED';
     if (!(now() < freshUntil)) return 'STALE';
     const controls = [...agent.held.values()].filter((one) => one.control).length;
     if (type === 'PING' || type === 'STOP') return controls < CONTROL_ROOM ? '' : 'BUSY';
-    return agent.leaving || agent.busy >= agent.capacity ? 'BUSY' : '';
+    return agent.leaving || agent.busy + (slots || 1) > agent.capacity ? 'BUSY' : '';
   }
 
   #refuse(names, refusal) {
@@ -280,7 +280,7 @@ class Stream {
     this.sentAt.set(this.sequence, now());
     // Commands whose Received comes later in this message do not count yet.
     const later = this.parts.received.map((names) => agent.held.get(names.command_id));
-    const pending = later.filter((held) => held?.waiting && !held.control).length;
+    const pending = slotsOf(later.filter((held) => held?.waiting && !held.control));
     const credit = agent.leaving ? 0 : Math.max(0, agent.capacity - agent.busy + pending);
     return { sequence: this.sequence, credit, running: agent.busy - pending, draining: agent.leaving };
   }

@@ -27,6 +27,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.reached: dict[str, list[str]] = {}
         self.stopping: dict[str, str] = {}
         """Taken away, and still running at the agent."""
+        self.slots: dict[str, int] = {}
         self.leaving = False
 
     @rule(ms=st.integers(1, 1_000))
@@ -35,13 +36,30 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.session.credit > 0)
     @rule(data=st.data(), lease_id=LEASES)
+    def claim_heavy(self, data: st.DataObject, lease_id: str) -> None:
+        fresh = sorted(set(IDS) - self.leases.keys() - self.stopping.keys())
+        command_id = data.draw(st.sampled_from(fresh))
+        self.begin(command_id, lease_id)
+        self.slots[command_id] = data.draw(st.integers(1, self.session.credit + 1))
+        self.session.weigh(command_id, self.slots[command_id])
+
+    @precondition(lambda self: self.session.credit > 0)
+    @rule(data=st.data(), lease_id=LEASES)
     def claim(self, data: st.DataObject, lease_id: str) -> None:
         fresh = sorted(set(IDS) - self.leases.keys() - self.stopping.keys())
         taken = data.draw(st.lists(st.sampled_from(fresh), min_size=1, max_size=self.session.credit, unique=True))
         for command_id in taken:
-            self.session.claimed(command_id, lease_id, 1, self.now)
-            self.leases[command_id] = lease_id
-            self.reached[command_id] = []
+            self.begin(command_id, lease_id)
+
+    def begin(self, command_id: str, lease_id: str) -> None:
+        self.session.claimed(command_id, lease_id, 1, self.now)
+        self.leases[command_id] = lease_id
+        self.reached[command_id] = []
+        self.slots[command_id] = 1
+
+    @property
+    def taken(self) -> int:
+        return sum(self.slots[command_id] for command_id in [*self.leases, *self.stopping])
 
     @rule(command_id=COMMANDS, lease_id=LEASES)
     def send(self, command_id: str, lease_id: str) -> None:
@@ -98,7 +116,8 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(leaving=st.booleans())
     def heartbeat(self, leaving: bool) -> None:
         """The agent counts what it has said to have received, and what it still stops."""
-        running = sum(bool(reached) for reached in self.reached.values()) + len(self.stopping)
+        counted = [command_id for command_id, reached in self.reached.items() if reached] + list(self.stopping)
+        running = sum(self.slots[command_id] for command_id in counted)
         credit = 0 if leaving else self.capacity - running
         self.session.heartbeat(self.session.answered_heartbeat + 1, credit, running, self.now)
         self.leaving = leaving and running < self.capacity
@@ -111,14 +130,14 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def credit_and_what_is_in_flight_fit_into_the_capacity(self) -> None:
         assert set(self.session.in_flight) == set(self.leases)
-        assert 0 <= self.session.credit <= self.capacity - len(self.leases) - len(self.stopping)
+        assert 0 <= self.session.credit <= self.capacity - self.taken
 
     @invariant()
     def one_that_leaves_is_given_nothing_and_any_other_all_it_has_room_for(self) -> None:
         if self.session.ending or self.leaving:
             assert self.session.credit == 0
         else:
-            assert self.session.credit == self.capacity - len(self.leases) - len(self.stopping)
+            assert self.session.credit == self.capacity - self.taken
 
     @invariant()
     def stages_come_in_their_order(self) -> None:

@@ -117,12 +117,16 @@ class MemoryStore:
     def _claim(self, request: ClaimRequest) -> Claim:
         superseded = request.epoch != self.epochs[request.agent_id]
         commands: list[ClaimedCommand] = []
-        control = 0
+        control = needed = 0
         if not superseded:
             commands = _taken(self.waiting_control[request.agent_id], request.max_control)
             control = len(commands)
-            commands += _taken(self.waiting[request.agent_id], request.max_commands)
-        return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands, control)
+            waiting, slots = self.waiting[request.agent_id], request.max_commands + request.extra_slots
+            while waiting and len(commands) - control < request.max_commands and waiting[0].slots <= slots:
+                slots -= waiting[0].slots
+                commands.append(waiting.popleft())
+            needed = waiting[0].slots if waiting and 0 < slots < waiting[0].slots else 0
+        return Claim(request.agent_id, request.epoch, request.lease_id, 1_000, superseded, commands, control, needed)
 
     @at_once
     async def progress(self, items: Sequence[Progress]) -> list[bool]:
@@ -271,6 +275,8 @@ class MemoryAgent:
             return False
         for place, command in enumerate(claim.commands):
             self.session.claimed(command.command_id, claim.lease_id, command.attempt, 0.0, place < claim.control)
+            if command.slots != 1:
+                self.session.weigh(command.command_id, command.slots)
         self.delivered.append(claim)
         return True
 

@@ -22,7 +22,7 @@ from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.cli.sender.server_calls import ServerCalls
 from distributor.errors import DistributorError
-from distributor.model.command import OfflinePolicy
+from distributor.model.command import MAX_SLOTS, OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
 
@@ -158,7 +158,8 @@ class SendCommand(click.Command):
     "--input",
     type=arguments.INPUT_FILE,
     help="Queue a command per line: JSON with agentId, type, params, priority, timeLimitSeconds, idleLimitSeconds, "
-    "queueTtlSeconds, offline, maxRuns, idempotencyKey. Options apply to what a line leaves out. - is standard input.",
+    "queueTtlSeconds, offline, maxRuns, slots, idempotencyKey. Options apply to what a line leaves out. - is standard "
+    "input.",
 )
 @click.option(
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"
@@ -168,6 +169,12 @@ class SendCommand(click.Command):
 @click.option("--idle-limit", type=arguments.DURATION, help="Maximum time without output or progress. [default: none]")
 @click.option("--queue-ttl", type=arguments.DURATION, help="Maximum time in the queue.")
 @click.option("--offline", type=_one_of(OfflinePolicy), help="What to do if the agent is not connected.")
+@click.option(
+    "--slots",
+    type=click.IntRange(1, MAX_SLOTS),
+    metavar="N",
+    help="How much of its agent's capacity each command uses. [default: 1]",
+)
 @click.option(
     "--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queue once, even if sent repeatedly with this key."
 )

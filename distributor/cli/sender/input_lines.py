@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 import click
 
 from distributor.cli.sender import arguments
-from distributor.model.command import MAX_DURATION_MS, MAX_RUNS, OfflinePolicy
+from distributor.model.command import MAX_DURATION_MS, MAX_RUNS, MAX_SLOTS, OfflinePolicy
 
 _MIN_SECONDS: Final = 0.001
 _MAX_SECONDS: Final = MAX_DURATION_MS // 1000
@@ -92,12 +92,15 @@ def _seconds_or_null(value: object) -> float | None:
     return None if value is None else _seconds(value)
 
 
-def _max_runs(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"must be a whole number, not {json.dumps(value)}")
-    if not 1 <= value <= MAX_RUNS:
-        raise ValueError(f"must be 1 to {MAX_RUNS}, not {value:,}")
-    return value
+def _count_to(high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"must be a whole number, not {json.dumps(value)}")
+        if not 1 <= value <= high:
+            raise ValueError(f"must be 1 to {high:,}, not {value:,}")
+        return value
+
+    return parse
 
 
 def _offline(text: str) -> OfflinePolicy:
@@ -115,6 +118,7 @@ _NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
     "idleLimitSeconds": ("idle_limit_seconds", _seconds_or_null),
     "queueTtlSeconds": ("queue_ttl_seconds", _seconds),
     "offline": ("offline", _text(_offline)),
-    "maxRuns": ("max_runs", _max_runs),
+    "maxRuns": ("max_runs", _count_to(MAX_RUNS)),
+    "slots": ("slots", _count_to(MAX_SLOTS)),
     "idempotencyKey": ("idempotency_key", _text(arguments.parse_idempotency_key)),
 }

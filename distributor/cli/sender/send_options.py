@@ -72,6 +72,7 @@ class SendOptions:
     idle_limit: float | None
     queue_ttl: float | None
     offline: str | None
+    slots: int | None
     idempotency_key: str | None
 
     def requests(self) -> list[CommandRequest]:
@@ -119,6 +120,7 @@ class SendOptions:
             "idle_limit_seconds": self.idle_limit,
             "queue_ttl_seconds": self.queue_ttl,
             "offline": OfflinePolicy(self.offline) if self.offline else None,
+            "slots": self.slots,
             "idempotency_key": self.idempotency_key,
         }
         return {name: value for name, value in fields.items() if value is not None}

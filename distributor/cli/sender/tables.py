@@ -169,6 +169,7 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("attempt", str(state.attempt)),
         ("time limit", span_text(command.time_limit_ms)),
         ("idle limit", span_text(command.idle_limit_ms) if command.idle_limit_ms else ""),
+        ("slots", str(command.slots) if command.slots != 1 else ""),
         ("params", _json(command.params) if command.params else ""),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("progress", f"silent for {_whole_span(state.progress_ms)}" if state.progress_ms else ""),

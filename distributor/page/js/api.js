@@ -48,11 +48,17 @@ export class Api {
    */
   async command(commandId, signal) {
     const { command, result } = await this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
-    const { params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline } = command;
+    const { params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots } = command;
     return {
       command: commandOf(command),
       params,
-      ...(params && { timeLimitSeconds, idleLimitSeconds: idleLimitSeconds ?? undefined, queueTtlSeconds, offline }),
+      ...(params && {
+        timeLimitSeconds,
+        idleLimitSeconds: idleLimitSeconds ?? undefined,
+        queueTtlSeconds,
+        offline,
+        slots,
+      }),
       result: result && resultOf(result),
     };
   }

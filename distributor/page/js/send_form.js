@@ -11,11 +11,12 @@
  * @property {string} timeLimitSeconds
  * @property {string} idleLimitSeconds
  * @property {string} queueTtlSeconds
+ * @property {string} slots  empty for 1
  * @typedef {Record<string, string>} Problems  by field; `""` for problems of no single field
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
- *   idleLimitSeconds?: number, queueTtlSeconds?: number, offline?: string}} Sent
+ *   idleLimitSeconds?: number, queueTtlSeconds?: number, offline?: string, slots?: number}} Sent
  *   a command as read from `/api`; params are null while the server is unavailable
  */
 
@@ -36,6 +37,7 @@ const DEFAULTS = {
   timeLimitSeconds: "",
   idleLimitSeconds: "",
   queueTtlSeconds: "",
+  slots: "",
 };
 
 const LIMITS = /** @type {const} */ (["timeLimitSeconds", "idleLimitSeconds", "queueTtlSeconds"]);
@@ -71,7 +73,7 @@ export class SendForm {
     if (!agentId.trim()) this.problems.agentId = "required";
     if (!commandType.trim()) this.problems.commandType = "required";
     const params = this.params();
-    const limits = this.limits();
+    const limits = { ...this.limits(), ...this.slots() };
     if (Object.keys(this.problems).length) return null;
     return {
       agentId: agentId.trim(),
@@ -90,6 +92,13 @@ export class SendForm {
       if (!(Number(this.draft[name]) > 0)) this.problems[name] = "must be a positive number of seconds, or empty";
     }
     return Object.fromEntries(given.map((name) => [name, Number(this.draft[name])]));
+  }
+
+  slots() {
+    const text = this.draft.slots.trim();
+    if (!text) return {};
+    if (!/^[1-9]\d{0,3}$/.test(text)) this.problems.slots = "must be a whole number, at least 1, or empty";
+    return { slots: Number(text) };
   }
 
   /** @returns {Record<string, any>} */
@@ -135,7 +144,8 @@ export class SendForm {
 }
 
 /** The fields of a `command:request` that repeats a command. @param {Sent} sent  with its params */
-export function repeatRequest({ command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline }) {
+export function repeatRequest(sent) {
+  const { command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots } = sent;
   const { agentId, type, priority } = command;
   return {
     agentId,
@@ -146,6 +156,7 @@ export function repeatRequest({ command, params, timeLimitSeconds, idleLimitSeco
     ...(timeLimitSeconds && { timeLimitSeconds }),
     ...(idleLimitSeconds && { idleLimitSeconds }),
     ...(queueTtlSeconds && { queueTtlSeconds }),
+    ...(slots && slots !== 1 && { slots }),
   };
 }
 
@@ -155,7 +166,7 @@ export function repeatRequest({ command, params, timeLimitSeconds, idleLimitSeco
  * @returns {Partial<Draft>}
  * @throws {Error} if its params are unknown
  */
-export function draftOf({ command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline }) {
+export function draftOf({ command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots }) {
   if (!params) throw new Error("the server is unavailable");
   const { line, rest } = draftParams(command.type, params);
   return {
@@ -168,6 +179,7 @@ export function draftOf({ command, params, timeLimitSeconds, idleLimitSeconds, q
     timeLimitSeconds: String(timeLimitSeconds ?? ""),
     idleLimitSeconds: String(idleLimitSeconds ?? ""),
     queueTtlSeconds: String(queueTtlSeconds ?? ""),
+    slots: slots && slots !== 1 ? String(slots) : "",
   };
 }
 

@@ -10,7 +10,8 @@
 --          {'flapping', ms until it may attach again}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
 --          another run is due, 'ended' if it ended otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
---          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision}}
+--          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision,
+--          slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
@@ -35,7 +36,8 @@ local function adopt(batch, id, fields, slack_ms)
     .. reason_members(fields) .. cancel_members(fields))
   return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
     fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
-    fields[F_CANCEL_MESSAGE], CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
+    fields[F_CANCEL_MESSAGE], CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION],
+    fields[F_SLOTS]}
 end
 
 -- Decides about a command that the agent holds under this lease.

@@ -3,21 +3,22 @@
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
 --          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
---          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest
--- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}};
+--          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest, slots
+-- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
+--          for too_many_slots the agent's capacity}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
---          unsupported_type
+--          unsupported_type, too_many_slots
 -- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
 --          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
 --          records the instance that it is for.
 
-local HEADER, ITEM = 10, 12
+local HEADER, ITEM = 10, 13
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
   if agent then return agent end
   local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'types', 'away_since_ms',
-    'instance_id')
+    'instance_id', 'capacity')
   local present = is_present(session[1], session[2], now, offline_after_ms)
   agent = {
     known = session[1] and 1 or 0,
@@ -27,6 +28,7 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
     queued = server.call('ZCARD', ready_key(agent_id)) + server.call('SCARD', delayed_key(agent_id)),
     control_queued = server.call('ZCARD', control_key(agent_id)),
     instance_id = session[5] or '',
+    capacity = tonumber(session[6] or ''),
   }
   agents[agent_id] = agent
   return agent
@@ -87,6 +89,7 @@ local function store(batch, args, i, agent, place)
     'attempt', '0', 'queued_us', arrival, 'expires_ms', expires, 'priority', priority, 'queued_ms', batch.stamp,
     'rank', rank, 'time_limit_ms', args[i + 6], 'params_summary', summary)
   if args[i + 9] ~= '1' then server.call('HSET', status_key(id), 'max_runs', args[i + 9]) end
+  if args[i + 12] ~= '1' and not CONTROL_TYPES[kind] then set_rare(id, 'slots', args[i + 12]) end
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
@@ -109,6 +112,9 @@ local function decide(batch, args, i, agent)
   end
   -- An absent agent may come back with other types, and refuses what it cannot run.
   if agent.present == 1 and agent.types ~= '' and not listed(agent.types, kind) then return 'unsupported_type' end
+  if not CONTROL_TYPES[kind] and agent.capacity and tonumber(args[i + 12]) > agent.capacity then
+    return 'too_many_slots'
+  end
   if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
   local queue_limit = tonumber(args[4])
   if CONTROL_TYPES[kind] then
@@ -134,7 +140,8 @@ local function enqueue(batch, args)
       store(batch, args, i, agent, place)
       place = place + 1
     end
-    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since}
+    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since,
+      outcome == 'too_many_slots' and agent.capacity or nil}
   end
   return outcomes
 end

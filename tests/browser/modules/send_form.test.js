@@ -87,6 +87,11 @@ export const tests = {
     same(JSON.stringify(request({ commandType: "X", params }).params) === params, true);
     same(problems({ agentId: "a", commandType: "X", params: "9007199254740993" }), ["params"]);
   },
+  "one slot is the default, and needs no mention"() {
+    const sent = { command: { agentId: "a", type: "PING", priority: 50 }, params: {}, slots: 1 };
+    same(["slots" in repeatRequest(sent), draftOf(sent).slots, "slots" in request(draftOf(sent))], [false, "", false]);
+    same(problems({ agentId: "a", commandType: "X", slots: "0" }), ["slots"]);
+  },
   "a command without its params cannot be copied"() {
     throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "the server is unavailable");
   },
@@ -98,8 +103,9 @@ export const tests = {
       idleLimitSeconds: 30,
       queueTtlSeconds: 60,
       offline: "fail",
+      slots: 4,
     };
-    const limits = { timeLimitSeconds: 7200, idleLimitSeconds: 30, queueTtlSeconds: 60 };
+    const limits = { timeLimitSeconds: 7200, idleLimitSeconds: 30, queueTtlSeconds: 60, slots: 4 };
     same(repeatRequest(sent), {
       ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: 75 },
       offline: "fail",

@@ -55,13 +55,13 @@ async def test_every_option_reaches_the_command(faults: RpcFaults, server: str) 
     finished = await run_sender(
         server, "--agent=a1", "--type=COPY", "--params=text=1,2=3", "--params-json=-", "--priority=high",
         "--time-limit=2m", "--idle-limit=5s",
-        "--queue-ttl=1h", "--idempotency-key=k", "--output=json", stdin=b'{"n": 1, "list": [true]}',
+        "--queue-ttl=1h", "--slots=3", "--idempotency-key=k", "--output=json", stdin=b'{"n": 1, "list": [true]}',
     )  # fmt: skip
 
     form = finished.document
     assert form["params"] == {"text": "1,2=3", "n": 1, "list": [True]}
     assert (form["priority"], form["timeLimitSeconds"], form["queueTtlSeconds"]) == (75, 120, 3600)
-    assert form["idleLimitSeconds"] == 5
+    assert (form["idleLimitSeconds"], form["slots"]) == (5, 3)
     assert (form["status"], form["alreadyQueued"]) == ("queued", False)
     assert form["receipts"]["queueTime"].endswith("Z")
     assert form["receipts"]["startTime"] is None
@@ -96,14 +96,14 @@ async def test_commands_come_from_a_file(running: RunningServer) -> None:
 
 SET_BY_THE_SERVER = {
     "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "cancelStage",
-    "agentKnown", "agentAwaySince", "outputBytes", "revision", "attempts",
+    "agentKnown", "agentAwaySince", "outputBytes", "revision", "attempts", "retryOf",
 }  # fmt: skip
 
 
 async def test_a_document_of_get_without_what_the_server_sets_queues_the_same_command(running: RunningServer) -> None:
     line = b"""{"agentId": "a1", "type": "COPY", "params": {"n": 1, "list": [true, null, 0.5]}, "priority": 7,
         "timeLimitSeconds": 1.5, "idleLimitSeconds": 0.5, "queueTtlSeconds": 60, "offline": "queue",
-        "maxRuns": 3}""".replace(b"\n", b"")
+        "maxRuns": 3, "slots": 4}""".replace(b"\n", b"")
     await run_sender(running.address, "--input=-", stdin=line)
 
     got = []

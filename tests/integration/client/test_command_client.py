@@ -52,6 +52,7 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
         queue_ttl_seconds=60,
         offline=OfflinePolicy.FAIL,
         max_runs=2,
+        slots=3,
     )
 
     queued = await client.queue(request)
@@ -61,6 +62,7 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
     assert command.params == request.params
     assert isinstance(command.params["count"], int)
     assert (state.agent_id, state.type, state.priority, command.max_runs) == ("a1", "EXEC", 0, 2)
+    assert command.slots == 3
     assert (command.time_limit_ms, command.idle_limit_ms, command.queue_ttl_ms) == (1_500, 500, 60_000)
     assert command.offline is OfflinePolicy.FAIL
     assert state.status is CommandStatus.QUEUED
@@ -78,7 +80,7 @@ async def test_what_is_not_asked_is_left_to_the_server(client: CommandClient, fa
     assert not sent.HasField("priority")
     assert not sent.HasField("time_limit")
     assert not sent.HasField("queue_ttl")
-    assert sent.max_runs == 0
+    assert (sent.max_runs, sent.slots) == (0, 0)
 
 
 async def test_queueing_again_while_unavailable_queues_once(client: CommandClient, faults: RpcFaults) -> None:

@@ -90,6 +90,7 @@ IDLE_LIMIT = ("command.idle_limit", "IDLE_LIMIT_OUT_OF_RANGE", "1 to 2,592,000,0
 QUEUE_TTL = ("command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", "1 to 2,592,000,000 ms")
 DURATION = ("INVALID_DURATION", "nanos must be within ±999,999,999 and have the sign of seconds")
 TIME = ("INVALID_TIMESTAMP", "a time in the years 1 to 9999")
+SLOTS = ("command.slots", "SLOTS_OUT_OF_RANGE", "1 to 1,000")
 MAX_RUNS = ("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100")
 KEY = ("idempotency_key", "INVALID_IDEMPOTENCY_KEY", "at most 128 printable ASCII characters")
 COMMAND_ID = ("command_id", "INVALID_COMMAND_ID", "must be a command id, not 'x'")
@@ -173,8 +174,8 @@ MISTAKES = [
     asking("huge queue TTL", "QueueCommand", with_duration("queue_ttl", seconds=2_592_001), *QUEUE_TTL),
     queueing("too many runs", *MAX_RUNS, max_runs=101),
     queueing("negative runs", *MAX_RUNS, max_runs=-1),
-    queueing("a weight", "command.slots", "SLOTS_NOT_SUPPORTED", "must be 1, not 2", slots=2),
-    queueing("a negative weight", "command.slots", "SLOTS_NOT_SUPPORTED", "must be 1, not -1", slots=-1),
+    queueing("too many slots", *SLOTS, slots=1_001),
+    queueing("negative slots", *SLOTS, slots=-1),
     queueing(
         "runs by reason",
         "command.max_runs_by_reason",

@@ -29,7 +29,7 @@ async def test_only_queued_commands_are_given_out(world: StoreWorld, status: Com
         assert claim.commands == []
         assert after == before
         return
-    assert claim.commands == [(command_id, 1, ENCODED)]
+    assert claim.commands == [(command_id, 1, ENCODED, 1)]
     state = await world.state(command_id)
     assert (state.status, state.attempt) == (CommandStatus.ASSIGNED, 1)
     assert state.receipts.assigned_ms == claim.assigned_ms >= state.receipts.queued_ms
@@ -151,7 +151,7 @@ async def test_another_attempt_forgets_why_the_last_one_failed(world: StoreWorld
     await world.store.due([0])
     assert (await world.state(command_id)).reason.code == "not_acknowledged"
     claim = await world.claim(lease_id="lease2")
-    assert claim.commands == [(command_id, 2, ENCODED)]
+    assert claim.commands == [(command_id, 2, ENCODED, 1)]
     state = await world.state(command_id)
     assert (state.attempt, state.reason) == (2, ("", ""))
     fields = await world.hash(command_id)

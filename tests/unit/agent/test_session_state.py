@@ -123,7 +123,38 @@ def test_a_command_over_the_capacity_is_refused_as_busy() -> None:
     refused = refusal(state, commands(work("c")))
     assert (refused.code, refused.reason.message) == (
         gateway.REFUSAL_CODE_BUSY,
-        "the agent runs 2 of at most 2 commands",
+        "2 of the agent's 2 slots are taken, the command needs 1",
+    )
+
+
+def test_a_heavy_command_uses_its_slots_until_it_ends() -> None:
+    record = CommandRecord()
+    state = opened(record)
+    heavy = work("a")
+    heavy.command.slots = 2
+    state.receive(commands(heavy), 0.0)
+    assert (state.credit, record.running) == (0, 2)
+    state.heartbeat(0.5)
+    message = taken(state)
+    # Its Received comes later in the same message.
+    assert (message.heartbeat.credit, message.heartbeat.running) == (2, 0)
+    state.heartbeat(0.6)
+    beat = taken(state).heartbeat
+    assert (beat.credit, beat.running) == (0, 2)
+    record.finish(gateway.Result(command_id="a", lease_id="lease-a-1"))
+    assert (state.credit, record.running) == (2, 0)
+
+
+def test_a_command_heavier_than_the_room_is_refused_as_busy() -> None:
+    state = opened()
+    state.receive(commands(work("a")), 0.0)
+    state.take()
+    heavy = work("b")
+    heavy.command.slots = 2
+    refused = refusal(state, commands(heavy))
+    assert (refused.code, refused.reason.message) == (
+        gateway.REFUSAL_CODE_BUSY,
+        "1 of the agent's 2 slots are taken, the command needs 2",
     )
 
 

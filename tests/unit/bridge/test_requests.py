@@ -170,6 +170,18 @@ def test_seconds(given: float) -> None:
     assert request.command.time_limit_seconds == request.command.idle_limit_seconds == given
 
 
+@pytest.mark.parametrize("given", [0, -1, 1.5, 1_001, True, "2", []])
+def test_slots_that_are_none(given: object) -> None:
+    with pytest.raises(InvalidArgument, match="^slots must be a whole number from 1 to 1,000, not ") as caught:
+        parsed("command:request", agentId="a", commandType="PING", slots=given)
+    assert (caught.value.field, caught.value.reason) == ("slots", "SLOTS_OUT_OF_RANGE")
+
+
+@pytest.mark.parametrize(("given", "slots"), [({}, None), ({"slots": 1_000}, 1_000)])
+def test_slots(given: dict[str, int], slots: int | None) -> None:
+    assert parsed("command:request", agentId="a", commandType="PING", **given).command.slots == slots
+
+
 @pytest.mark.parametrize("field", ["priority", "timeLimitSeconds", "agentId", "params"])
 def test_what_is_nested_too_deep_to_be_shown_is_refused(field: str) -> None:
     """As the reader of JSON can nest deeper than the writer, on another stack."""

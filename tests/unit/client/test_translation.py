@@ -14,6 +14,13 @@ def test_params_that_are_not_json_are_the_callers_fault() -> None:
     assert (caught.value.reason, caught.value.field) == ("INVALID_PARAMS", "command.params.list[1]")
 
 
+@pytest.mark.parametrize("slots", [0, -1, 1_001, 2**40])
+def test_slots_out_of_range_are_not_taken_for_the_default(slots: int) -> None:
+    with pytest.raises(InvalidArgument, match=r"^command\.slots must be 1 to 1,000, not ") as caught:
+        wire_request(CommandRequest("a1", "PING", slots=slots), "key")
+    assert (caught.value.reason, caught.value.field) == ("SLOTS_OUT_OF_RANGE", "command.slots")
+
+
 @pytest.mark.parametrize("max_runs", [0, -1, 101, 2**40])
 def test_a_number_of_runs_out_of_range_is_not_taken_for_the_default(max_runs: int) -> None:
     with pytest.raises(InvalidArgument, match=r"^command\.max_runs must be 1 to 100, not ") as caught:

@@ -12,7 +12,7 @@ from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.command_distributor import MAX_OFFERS, CommandDistributor
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
-from distributor.model.delivery import Claim, ClaimRequest
+from distributor.model.delivery import Claim, ClaimedCommand, ClaimRequest
 from distributor.observability.metrics import Metrics
 from tests.support.memory_stores import MemoryAgent, MemoryStore
 from tests.support.serving_agent import background
@@ -390,3 +390,44 @@ async def test_what_is_claimed_too_late_to_start_goes_back_and_is_claimed_after_
     (released,) = world.store.released
     assert (released.command_id, released.counts) == ("c1", False)
     assert world.wakeups.take() == ({"agent123"} if heartbeat_came else set())
+
+
+async def test_a_heavy_command_that_does_not_fit_is_not_claimed_for_until_it_does() -> None:
+    agent = MemoryAgent(capacity=3)
+    world = World(agent)
+    world.store.add("agent123", "a", "b")
+    world.store.waiting["agent123"].append(ClaimedCommand("heavy", 1, b"", slots=2))
+    world.store.add("agent123", "light")
+    assert await world.look("agent123") == 2
+    assert agent.command_ids == ["a", "b"]
+    session = agent.session
+    assert (session.credit, session.needed_slots, session.takes_waiting) == (1, 2, False)
+    assert world.wakeups.take() == set()
+    session.ended("a", session.in_flight["a"].lease_id)
+    assert session.takes_waiting
+    assert await world.look("agent123") == 1
+    assert agent.command_ids == ["a", "b", "heavy"]
+    assert (session.credit, session.needed_slots) == (0, 0)
+
+
+async def test_a_command_heavier_than_a_batch_is_claimed_by_the_next_offer() -> None:
+    agent = MemoryAgent(capacity=100)
+    world = World(agent)
+    world.store.waiting["agent123"].append(ClaimedCommand("heavy", 1, b"", slots=50))
+    assert await world.look("agent123") == 0
+    assert world.wakeups.take() == {"agent123"}
+    assert await world.look("agent123") == 1
+    assert agent.session.credit == 50
+    world.wakeups.take()
+    assert await world.look("agent123") == 0
+    assert world.wakeups.take() == set()
+
+
+async def test_a_claim_that_used_all_its_slots_may_have_left_commands() -> None:
+    agent = MemoryAgent(capacity=100)
+    world = World(agent)
+    world.store.waiting["agent123"].append(ClaimedCommand("heavy", 1, b"", slots=20))
+    world.store.add("agent123", "light")
+    assert await world.look("agent123") == 1
+    assert world.wakeups.take() == {"agent123"}
+    assert await world.look("agent123") == 1

@@ -364,3 +364,59 @@ def test_what_was_given_up_may_run_until_the_agent_says_otherwise(
     opened.refused("c1", "lease1")
     opened.ended("c1", "lease2")
     assert opened.given_up == {}
+
+
+def test_a_heavy_command_uses_its_slots_while_in_flight() -> None:
+    opened = session(capacity=10)
+    opened.claimed("heavy", "lease", 1, 0.0)
+    opened.weigh("heavy", 6)
+    opened.claimed("light", "lease", 1, 0.0)
+    assert opened.credit == 3
+    opened.received("heavy", "lease", 1.0)
+    opened.heartbeat(1, 4, 6, 2.0)
+    assert opened.credit == 3
+    opened.ended("heavy", "lease")
+    assert opened.credit == 9
+
+
+def test_a_heavy_command_that_must_stop_keeps_its_slots() -> None:
+    opened = session(capacity=10)
+    opened.claimed("heavy", "lease", 1, 0.0)
+    opened.weigh("heavy", 6)
+    opened.received("heavy", "lease", 1.0)
+    assert opened.lost("heavy", 1) == "lease"
+    assert opened.credit == 4
+    opened.heartbeat(1, 4, 6, 2.0)
+    assert opened.credit == 4
+    opened.heartbeat(2, 10, 0, 3.0)
+    assert opened.credit == 10
+
+
+def test_an_agent_that_knows_no_slots_is_sent_no_more_than_its_capacity() -> None:
+    """It counts each command as one."""
+    opened = session(capacity=10)
+    opened.claimed("heavy", "lease", 1, 0.0)
+    opened.weigh("heavy", 6)
+    opened.claimed("light", "lease", 1, 0.0)
+    for command_id in ("heavy", "light"):
+        opened.received(command_id, "lease", 1.0)
+    opened.heartbeat(1, 8, 2, 2.0)
+    assert opened.credit == 3
+
+
+def test_a_kept_heavy_command_uses_its_slots() -> None:
+    opened = session(capacity=10)
+    item = InFlight("lease1", 1, 500.0)
+    item.slots = 6
+    opened.adopted("c1", item)
+    assert opened.credit == 4
+
+
+def test_what_waits_is_claimed_once_its_slots_are_free() -> None:
+    opened = session(capacity=3)
+    opened.more_waiting, opened.needed_slots = True, 2
+    opened.claimed("a", "lease", 1, 0.0)
+    opened.claimed("b", "lease", 1, 0.0)
+    assert (opened.credit, opened.takes_more, opened.takes_waiting) == (1, False, False)
+    opened.ended("a", "lease")
+    assert (opened.credit, opened.takes_more, opened.takes_waiting) == (2, True, True)

@@ -25,6 +25,12 @@ def test_control_commands_are_offered_whatever_the_credit() -> None:
     assert assign(room, 20, turn=0) == [Offer("full", 0, 4), Offer("idle", 2, 3)]
 
 
+def test_the_first_command_is_offered_all_slots_that_it_needs_and_no_more() -> None:
+    room = [Room("light", 100), Room("fits", 100, 0, 20), Room("heavy", 100, 0, 50), Room("blocked", 30, 0, 50)]
+    offers = assign(room, 20, turn=0)
+    assert [(offer.max_commands, offer.max_slots) for offer in offers] == [(20, 20), (20, 20), (20, 50), (20, 30)]
+
+
 def test_each_round_another_is_first() -> None:
     room = [Room("a", 1), Room("b", 1), Room("c", 1)]
     assert [assign(room, 20, turn)[0].agent_id for turn in range(4)] == ["a", "b", "c", "a"]

@@ -42,6 +42,8 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"queue_ttl_ms": MAX_DURATION_MS + 1}, "command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", "2,592,000,001 ms"),
     ({"max_runs": 0}, "command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100, not 0"),
     ({"max_runs": 101}, "command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100, not 101"),
+    ({"slots": 0}, "command.slots", "SLOTS_OUT_OF_RANGE", "1 to 1,000, not 0"),
+    ({"slots": 1_001}, "command.slots", "SLOTS_OUT_OF_RANGE", "1 to 1,000, not 1,001"),
     ({"idempotency_key": "a b"}, "idempotency_key", "INVALID_IDEMPOTENCY_KEY", "without spaces"),
     ({"idempotency_key": "é"}, "idempotency_key", "INVALID_IDEMPOTENCY_KEY", "printable ASCII"),
     ({"idempotency_key": "k" * 129}, "idempotency_key", "INVALID_IDEMPOTENCY_KEY", "at most 128"),
@@ -62,6 +64,7 @@ GOOD: list[dict[str, Any]] = [
     {"queue_ttl_ms": 1},
     {"queue_ttl_ms": MAX_DURATION_MS},
     {"max_runs": 100},
+    {"slots": 1_000},
     {"idempotency_key": "!" * 128},
 ]
 

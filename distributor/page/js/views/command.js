@@ -323,11 +323,12 @@ function paramsDetails(commandId, params) {
 
 /** @param {import("../send_form.js").Sent | undefined} sent */
 function limits(sent) {
-  const { timeLimitSeconds: run, idleLimitSeconds: idle, queueTtlSeconds: wait } = sent ?? {};
+  const { timeLimitSeconds: run, idleLimitSeconds: idle, queueTtlSeconds: wait, slots } = sent ?? {};
   return [
     run !== undefined && fact("Time limit", duration(run * 1000)),
     idle !== undefined && fact("Idle limit", duration(idle * 1000)),
     wait !== undefined && fact("Queue limit", duration(wait * 1000)),
+    slots !== undefined && slots !== 1 && fact("Slots", String(slots)),
   ];
 }
 

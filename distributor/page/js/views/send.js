@@ -53,6 +53,8 @@ export function sendView(app) {
         text(app, "timeLimitSeconds", "Time limit (seconds)", { placeholder: "300", inputmode: "decimal" }),
         text(app, "idleLimitSeconds", "Idle limit (seconds)", { placeholder: "none", inputmode: "decimal" }),
         text(app, "queueTtlSeconds", "Queue limit (seconds)", { placeholder: "86400", inputmode: "decimal" }),
+        // Rare, so shown for a copy of a command that has them.
+        Boolean(form.draft.slots || form.problems.slots) && text(app, "slots", "Slots", { inputmode: "numeric" }),
       ),
       h(
         "div",

@@ -1,5 +1,5 @@
-#!lua name=distributor_11fec134
-local VERSION = '11fec134'
+#!lua name=distributor_5d119924
+local VERSION = '5d119924'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -23,11 +23,11 @@ local function ended_key() return SHARD .. 'commands:ended' end
 local function audit_key() return SHARD .. 'commands:audit' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
-local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
 local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 30
+local F_RARE_END = 31
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -61,10 +61,11 @@ local F_DOUBT_UNTIL = 27
 local F_CANCEL_MESSAGE = 28
 local F_CANCEL_STAGE = 29
 local F_INSTANCE_ID = 30
-local F_EXPIRES_MS = 31
-local F_RANK = 32
-local F_TIME_LIMIT_MS = 33
-local F_MAX_RUNS = 34
+local F_SLOTS = 31
+local F_EXPIRES_MS = 32
+local F_RANK = 33
+local F_TIME_LIMIT_MS = 34
+local F_MAX_RUNS = 35
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
@@ -781,7 +782,8 @@ do
 --          {'flapping', ms until it may attach again}, or
 --          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
 --          another run is due, 'ended' if it ended otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
---          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision}}
+--          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision,
+--          slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
@@ -806,7 +808,8 @@ local function adopt(batch, id, fields, slack_ms)
     .. reason_members(fields) .. cancel_members(fields))
   return {fields[F_ATTEMPT], fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS],
     fields[F_STARTED_MS], whole(number(fields, F_OUTPUT_BYTES) - number(fields, F_OUTPUT_BASE)), fields[F_CANCEL_MS],
-    fields[F_CANCEL_MESSAGE], CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION]}
+    fields[F_CANCEL_MESSAGE], CONTROL_TYPES[fields[F_TYPE]] and '1' or '', fields[F_REVISION],
+    fields[F_SLOTS]}
 end
 
 -- Decides about a command that the agent holds under this lease.
@@ -1264,15 +1267,20 @@ do
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, ack_deadline_ms, maximum total bytes of commands, sources of
 --          claim, sources of outdate, sources of expire, retention_ms;
---          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands
+--          then for each agent: agent_id, epoch, maximum commands, lease id, maximum control commands,
+--          maximum slots of the commands
 -- Returns  {now_ms, then for each agent {'superseded'} or {'ok', number of control commands, which come first,
+--          slots that the next command needs if too few were left, else 0, {place from 0, slots, ...} of each command
+--          that does not use one slot,
 --          then for each command: id, attempt, revision, command}}
 -- Invariants: only the session with the latest epoch gets commands; a claimed id is in ASSIGNED and not in READY or
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
 --          but ends as failed, an expired one as timeout. One that its agent may have started is assigned again only
---          while the agent has its record of that.
+--          while the agent has its record of that. None overtakes one that needs more slots than are left; one that
+--          needs more than the agent has ends as failed.
 
-local HEADER, ITEM = 9, 5
+local HEADER, ITEM = 9, 6
+local FIRST = 4
 local MAX_ENDED = 100
 
 local function read_commands(popped)
@@ -1319,6 +1327,21 @@ local function end_lost(batch, id, session)
   return true
 end
 
+-- Ends a command that its agent has too few slots for, as far as nothing of it runs.
+local function end_too_heavy(batch, id, slots, session)
+  local fields = read(id)
+  local known = given_up_state(fields)
+  if known == 'lost' then
+    lose(batch, id, fields, 'failed', RECORD_LOST, session.retention_ms)
+  elseif known == 'open' then
+    doubt(batch, id, fields, session.retention_ms)
+  else
+    fields[F_CODE] = 'too_many_slots'
+    fields[F_MESSAGE] = 'it needs ' .. slots .. ' slots, its agent has ' .. session.capacity
+    finish_command(batch, id, fields, 'failed', session.retention_ms, '', number(fields, F_OUTPUT_BYTES))
+  end
+end
+
 -- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
 local function end_unassignable(batch, id, facts, command, session)
   if not facts[1] or not among(session.sources, facts[1]) then return true end
@@ -1339,38 +1362,47 @@ local function end_unassignable(batch, id, facts, command, session)
     expire(batch, id, fields, session.retention_ms, given_up_state(fields))
     return true
   end
+  if facts[6] and tonumber(facts[6]) > session.capacity and among(session.outdate_sources, facts[1]) then
+    end_too_heavy(batch, id, facts[6], session)
+    return true
+  end
   return facts[3] ~= '0' and end_lost(batch, id, session)
 end
 
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
--- commands that it finds unassignable, up to a bound.
+-- commands that it finds unassignable, up to a bound. The first that needs more slots than are left blocks its queue:
+-- `claimed` says how many it needs.
 local function claim_from(batch, queue, limit, session, claimed, bytes_left)
-  local count, popped_before = 0, 0
-  while count < limit and popped_before < limit + MAX_ENDED do
-    local popped = server.call('ZPOPMIN', queue, limit - count)
+  local count, popped_before, full = 0, 0, false
+  while not full and count < limit and session.slots_left > 0 and popped_before < limit + MAX_ENDED do
+    local popped = server.call('ZPOPMIN', queue, math.min(limit - count, session.slots_left))
     if #popped == 0 then break end
     popped_before = popped_before + #popped / 2
     local commands = read_commands(popped)
     for n = 1, #popped, 2 do
       local id, command = popped[n], commands[(n + 1) / 2]
-      local facts = server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms')
-      if bytes_left < 0 then
+      local facts = not full
+        and server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+      if full then
         index(batch, queue, popped[n + 1], id)
       elseif not end_unassignable(batch, id, facts, command, session) then
-        -- The first is always taken, so that a large command cannot block its queue.
-        if #claimed > 2 and #command > bytes_left then
+        local slots, place = tonumber(facts[6] or 1), #claimed
+        if slots > session.slots_left then
+          claimed[3], full = slots, true
           index(batch, queue, popped[n + 1], id)
-          bytes_left = -1
+        elseif place > FIRST and #command > bytes_left then
+          -- The first is always taken, so that a large command cannot block its queue.
+          bytes_left, full = 0, true
+          index(batch, queue, popped[n + 1], id)
         else
           bytes_left = math.max(0, bytes_left - #command)
-          count = count + 1
-          local place = #claimed
+          count, session.slots_left = count + 1, session.slots_left - slots
+          if slots ~= 1 then add(claimed[4], (place - FIRST) / 4, slots) end
           claimed[place + 1], claimed[place + 4] = id, command
           claimed[place + 2], claimed[place + 3] = assign(batch, id, facts, session)
         end
       end
     end
-    if bytes_left < 0 then return count, 0 end
   end
   return count, bytes_left
 end
@@ -1381,21 +1413,21 @@ local function claim(batch, args)
   local acknowledge_by = whole(batch.now + args[4])
   for i = HEADER + 1, #args, ITEM do
     local agent_id, epoch = args[i], args[i + 1]
-    local facts = server.call('HMGET', session_key(agent_id), 'epoch', 'connected', 'instance_id')
+    local facts = server.call('HMGET', session_key(agent_id), 'epoch', 'connected', 'instance_id', 'capacity')
     if facts[1] ~= epoch or facts[2] ~= '1' then
       replies[#replies + 1] = {'superseded'}
     else
-      local claimed = {'ok', 0}
+      local max_control = tonumber(args[i + 4])
+      local claimed = {'ok', 0, 0, {}}
       local session = {
         agent_id = agent_id, lease_id = args[i + 3], acknowledge_by = acknowledge_by, sources = args[6],
         outdate_sources = args[7], expire_sources = args[8], retention_ms = args[9],
-        instance_id = facts[3] or '', control = true,
+        instance_id = facts[3] or '', control = true, capacity = tonumber(facts[4]), slots_left = max_control,
       }
-      local max_control = tonumber(args[i + 4])
       if max_control > 0 then
         claimed[2], bytes_left = claim_from(batch, control_key(agent_id), max_control, session, claimed, bytes_left)
       end
-      session.control = false
+      session.control, session.slots_left = false, tonumber(args[i + 5])
       local _
       _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
       replies[#replies + 1] = claimed
@@ -1556,21 +1588,22 @@ do
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
 --          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
---          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest
--- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or ''}};
+--          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest, slots
+-- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
+--          for too_many_slots the agent's capacity}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
---          unsupported_type
+--          unsupported_type, too_many_slots
 -- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
 --          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
 --          records the instance that it is for.
 
-local HEADER, ITEM = 10, 12
+local HEADER, ITEM = 10, 13
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
   if agent then return agent end
   local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'types', 'away_since_ms',
-    'instance_id')
+    'instance_id', 'capacity')
   local present = is_present(session[1], session[2], now, offline_after_ms)
   agent = {
     known = session[1] and 1 or 0,
@@ -1580,6 +1613,7 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
     queued = server.call('ZCARD', ready_key(agent_id)) + server.call('SCARD', delayed_key(agent_id)),
     control_queued = server.call('ZCARD', control_key(agent_id)),
     instance_id = session[5] or '',
+    capacity = tonumber(session[6] or ''),
   }
   agents[agent_id] = agent
   return agent
@@ -1640,6 +1674,7 @@ local function store(batch, args, i, agent, place)
     'attempt', '0', 'queued_us', arrival, 'expires_ms', expires, 'priority', priority, 'queued_ms', batch.stamp,
     'rank', rank, 'time_limit_ms', args[i + 6], 'params_summary', summary)
   if args[i + 9] ~= '1' then server.call('HSET', status_key(id), 'max_runs', args[i + 9]) end
+  if args[i + 12] ~= '1' and not CONTROL_TYPES[kind] then set_rare(id, 'slots', args[i + 12]) end
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
@@ -1662,6 +1697,9 @@ local function decide(batch, args, i, agent)
   end
   -- An absent agent may come back with other types, and refuses what it cannot run.
   if agent.present == 1 and agent.types ~= '' and not listed(agent.types, kind) then return 'unsupported_type' end
+  if not CONTROL_TYPES[kind] and agent.capacity and tonumber(args[i + 12]) > agent.capacity then
+    return 'too_many_slots'
+  end
   if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
   local queue_limit = tonumber(args[4])
   if CONTROL_TYPES[kind] then
@@ -1687,7 +1725,8 @@ local function enqueue(batch, args)
       store(batch, args, i, agent, place)
       place = place + 1
     end
-    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since}
+    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since,
+      outcome == 'too_many_slots' and agent.capacity or nil}
   end
   return outcomes
 end

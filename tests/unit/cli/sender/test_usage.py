@@ -137,6 +137,8 @@ def test_one_line_says_what_is_wrong(arguments: list[str], complaint: str, capsy
         ('{"maxRuns": 101}', "--input line 2 maxRuns must be 1 to 100, not 101"),
         ('{"idempotencyKey": ""}', "--input line 2 idempotencyKey must be 1 to 128"),
         ("\udcff", "--input line 2 is not UTF-8"),
+        ('{"slots": 0}', "--input line 2 slots must be 1 to 1,000, not 0"),
+        ('{"slots": true}', "--input line 2 slots must be a whole number, not true"),
         ('{"maxRuns": NaN}', "--input line 2 maxRuns must be a whole number, not NaN"),
         ('{"priority": NaN}', "--input line 2 priority must be 0 to 100"),
         ('{"timeLimitSeconds": Infinity}', "--input line 2 timeLimitSeconds must be 0.001 to 2,592,000, not Infinity"),
