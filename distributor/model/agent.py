@@ -107,6 +107,8 @@ class Attached(NamedTuple):
     counted: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     """Commands that ended without the result that the agent has: that is kept as late."""
+    earlier_journal_id: str = ""
+    """Of the agent's last session, if the agent came back with another journal or none."""
 
 
 class AgentInfo(NamedTuple):

@@ -107,6 +107,13 @@ class AgentGateway(AgentGatewayServiceServicer):
         if older is not None:
             older.end(CloseReason.SUPERSEDED)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
+        if attached.earlier_journal_id:
+            logger.warning(
+                "an agent came back without its journal",
+                agent_id=hello.agent_id,
+                earlier=attached.earlier_journal_id,
+                now=hello.journal_id or "none",
+            )
         for adopted in attached.adopted.values():
             if adopted.cancel_reason is not None:
                 stream.cancel(adopted.command_id, adopted.cancel_reason)
@@ -171,6 +178,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         try:
             return await asyncio.shield(attaching)
         except Unavailable as error:
+            if error.reason == "FLAPPING":
+                logger.warning("an agent attaches too often", agent_id=hello.agent_id, peer=hello.peer)
             # Agents come back one after the other, not all at once.
             if error.retry_after_seconds is None:
                 error.retry_after_seconds = self._pace.later(time.monotonic())

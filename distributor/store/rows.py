@@ -39,9 +39,13 @@ SESSION_FIELDS: Final = (
     "rival_peer",
     "vitals",
     "late_after_ms",
+    "flapping_ms",
+    "journal_replaced_ms",
 )
 RIVAL_MS: Final = 300_000
-"""How long an agent shows that another instance claimed its id."""
+"""How long an agent shows that another instance claimed its id, or that it attached too often."""
+JOURNAL_REPLACED_MS: Final = 86_400_000
+"""How long an agent shows that it came back without its journal."""
 
 
 def command_state(command_id: str, row: Sequence[str]) -> CommandState:
@@ -143,10 +147,18 @@ def agent_info(
     if row[0] is None:
         return None
     epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _, revision, *more = text_row(row)
-    journal_id, rival_ms, rival_peer, vitals_json, late_after = more
+    journal_id, rival_ms, rival_peer, vitals_json, late_after, flapping_ms, journal_replaced_ms = more
     vitals = _vitals(vitals_json)
     late = bool(late_after) and now_ms - int(last_seen_ms or 0) >= int(late_after)
-    problems = (*vitals.problems, *_rival(rival_ms, rival_peer, now_ms))
+    problems = list(vitals.problems)
+    if _within(RIVAL_MS, rival_ms, now_ms):
+        problems.append(("duplicate_identity", f"another instance claims this id from {rival_peer}"))
+    if _within(RIVAL_MS, flapping_ms, now_ms):
+        problems.append(("flapping", "it attached too often; two instances may supersede each other"))
+    degraded = late or bool(problems)
+    if _within(JOURNAL_REPLACED_MS, journal_replaced_ms, now_ms):
+        # It works well; what it ran before may be unknown.
+        problems.append(("journal_replaced", "it came back with another journal than before, or none"))
     return AgentInfo(
         agent_id=agent_id,
         epoch=int(epoch),
@@ -162,10 +174,10 @@ def agent_info(
         away_since_ms=there.away_since_ms,
         revision=int(revision or 0),
         journal_id=journal_id,
-        problems=problems,
+        problems=tuple(problems),
         handler_lag_ms=vitals.handler_lag_ms,
         draining=vitals.draining,
-        degraded=late or bool(problems),
+        degraded=degraded,
     )
 
 
@@ -181,7 +193,5 @@ def _vitals(text: str) -> AgentVitals:
     return AgentVitals(handler_lag_ms, draining, tuple((code, message) for code, message in problems))
 
 
-def _rival(rival_ms: str, peer: str, now_ms: int) -> list[tuple[str, str]]:
-    if not rival_ms or now_ms - int(rival_ms) >= RIVAL_MS:
-        return []
-    return [("duplicate_identity", f"another instance claims this id from {peer}")]
+def _within(period_ms: int, since: str, now_ms: int) -> bool:
+    return bool(since) and now_ms - int(since) < period_ms

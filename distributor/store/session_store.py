@@ -70,7 +70,7 @@ class ValkeySessionStore:
                 reason="FLAPPING",
                 retry_after_seconds=max(1.0, rest[0] / 1000),
             )
-        epoch, now_ms, *verdicts = rest
+        epoch, now_ms, earlier_journal, *verdicts = rest
         settled = list(zip(hello.held, verdicts, strict=True))
         adopted = {
             held.command_id: _adopted(held.command_id, held.lease_id, _texts(verdict))
@@ -79,7 +79,7 @@ class ValkeySessionStore:
         }
         counted = frozenset(held.command_id for held, verdict in settled if verdict == b"counted")
         ended = frozenset(held.command_id for held, verdict in settled if verdict == b"ended")
-        return Attached(epoch, now_ms, adopted, counted, ended)
+        return Attached(epoch, now_ms, adopted, counted, ended, earlier_journal.decode())
 
     def heartbeat(self, renewals: Sequence[Renewal]) -> Awaitable[list[bool]]:
         return self._heartbeats.submit(renewals)

@@ -8,10 +8,10 @@
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
---          {'ok', epoch, now_ms, then for each held command: false to drop it, 'counted' if its result is stored and
---          another run is due, 'ended' if it ended otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its
---          output that are stored, cancel_ms, message of the cancel, '1' for a control command, revision,
---          slots ('' for 1)}}
+--          {'ok', epoch, now_ms, its earlier journal id if it came back with another or none, else '', then for each held
+--          command: false to drop it, 'counted' if its result is stored and another run is due, 'ended' if it ended
+--          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its output that are
+--          stored, cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
 
@@ -103,7 +103,9 @@ local function attach(batch, args)
     return {'flapping', minute_ms + MINUTE_MS - batch.now}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
-  local reply, held = {'ok', epoch, batch.now}, {}
+  local replaced = session[10] and session[10] ~= '' and session[10] ~= args[18]
+  if replaced then server.call('HSET', key, 'journal_replaced_ms', batch.stamp) end
+  local reply, held = {'ok', epoch, batch.now, replaced and session[10] or ''}, {}
   local intact = session[1] and record_of(session[10], session[2]) == record_of(args[18], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)

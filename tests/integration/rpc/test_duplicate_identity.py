@@ -92,7 +92,9 @@ async def test_the_id_of_an_agent_whose_server_is_stuck_is_free_within_seconds(
             assert first.code is None or first.code is grpc.StatusCode.ABORTED
 
 
-async def test_instances_that_supersede_each_other_again_and_again_are_held_off(valkey_url: str) -> None:
+async def test_instances_that_supersede_each_other_again_and_again_are_held_off(
+    valkey_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running_server(valkey_url) as server:
         for _ in range(MAX_SESSIONS_PER_MINUTE):
             async with server.agent() as agent:
@@ -101,5 +103,7 @@ async def test_instances_that_supersede_each_other_again_and_again_are_held_off(
             assert flapping.code is grpc.StatusCode.UNAVAILABLE
             assert "has attached 30 times within a minute" in flapping.details
             assert 1.0 <= (retry_after_of(details_of(flapping.trailing)) or 0.0) <= 60.0
+        assert any("an agent attaches too often" in line.getMessage() for line in caplog.records)
+        assert [problem.code for problem in (await server.agent_info()).problems] == ["flapping"]
         async with server.agent("agent456") as other:
             assert other.welcome.epoch == 1

@@ -31,6 +31,7 @@ STATES = st.builds(
     agent=st.none(),
     output_bytes=st.none(),
     attempts=st.just(()),
+    progress_ms=st.just(0),
 )
 
 
@@ -110,6 +111,27 @@ def test_an_agent_whose_session_says_little() -> None:
     last = rows.agent_info("agent123", [*row[:9], b"2", *row[10:]], (1, 2), AgentPresence(True, False, 5))
     assert last == info._replace(revision=2)
     assert rows.agent_info("agent123", [None] * len(row), (0, 0), AgentPresence(False, False, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "age_ms", "code", "degraded"),
+    [
+        ("rival_ms", 299_999, "duplicate_identity", True),
+        ("rival_ms", 300_000, "", False),
+        ("flapping_ms", 299_999, "flapping", True),
+        ("flapping_ms", 300_000, "", False),
+        ("journal_replaced_ms", 86_399_999, "journal_replaced", False),
+        ("journal_replaced_ms", 86_400_000, "", False),
+    ],
+)
+def test_what_servers_noticed_is_shown_for_a_while(field: str, age_ms: int, code: str, degraded: bool) -> None:
+    now_ms = 1_000_000_000
+    fields = {"epoch": b"3", field: str(now_ms - age_ms).encode()}
+    row = [fields.get(name) for name in rows.SESSION_FIELDS]
+    info = rows.agent_info("agent123", row, (0, 0), AgentPresence(True, True, 0), now_ms)
+    assert info is not None
+    assert [problem for problem, _ in info.problems] == ([code] if code else [])
+    assert info.degraded is degraded
 
 
 def test_a_status_of_a_later_version_is_skipped() -> None:
