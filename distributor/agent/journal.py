@@ -176,7 +176,8 @@ class Journal:
             self._set(name, value)
         oldest = int(time.time()) - REMEMBERED_SECONDS
         self._execute("DELETE FROM commands WHERE stage = ? AND changed < ?", (Stage.ENDED, oldest))
-        self._execute("DELETE FROM output WHERE command_id NOT IN (SELECT command_id FROM commands)")
+        kept = "SELECT command_id FROM commands WHERE stage <> ?"
+        self._execute(f"DELETE FROM output WHERE command_id NOT IN ({kept})", (Stage.ENDED,))
         self._execute("COMMIT")
         if self._policy.sync is JournalSync.PROCESS:
             self._execute("PRAGMA synchronous = NORMAL")

@@ -60,6 +60,8 @@ class JournalWriter:
         self._later: asyncio.TimerHandle | None = None
         self._output_timer: asyncio.TimerHandle | None = None
         self._output: dict[str, _WatchedOutput] = {}
+        self._untrimmed: dict[str, int] = {}
+        """Output to remove, of a commit that failed."""
         self._writing: JournalBatch | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -97,8 +99,17 @@ class JournalWriter:
         if urgent and not self._record.journal_failing:
             if self._soon is None and self._writing is None:
                 self._soon = self._loop.call_soon(self._commit)
-        elif self._later is None:
-            self._later = self._loop.call_later(LATER_SECONDS, self._commit)
+        else:
+            self._commit_within(LATER_SECONDS)
+
+    def _commit_within(self, seconds: float) -> None:
+        if self._later is None:
+            self._later = self._loop.call_later(seconds, self._commit_now)
+
+    def _commit_now(self) -> None:
+        # If a commit is under way, its end starts the timer again.
+        self._later = None
+        self._commit()
 
     def _commit(self, all_output: bool = False) -> None:
         if self._soon:
@@ -116,7 +127,7 @@ class JournalWriter:
         commands: list[CommandEntry] = []
         forgotten: list[str] = []
         output: list[OutputEntry] = []
-        trimmed: list[tuple[str, int]] = []
+        trimmed = self._take_untrimmed()
         for command_id in self._record.unwritten.take():
             entry = self._record.entry(command_id)
             if entry is None:
@@ -145,20 +156,31 @@ class JournalWriter:
         if watched.trimmed >= 0 and entry is not None:
             trimmed.append((command_id, watched.held.window.written))
 
+    def _take_untrimmed(self) -> list[tuple[str, int]]:
+        untrimmed, self._untrimmed = self._untrimmed, {}
+        return list(untrimmed.items())
+
     def _committed(self, error: JournalError | None) -> None:
         batch, self._writing = self._writing, None
         self._idle.set()
+        try:
+            self._settle(batch or JournalBatch(), error)
+        finally:
+            self._go_on()
+
+    def _settle(self, batch: JournalBatch, error: JournalError | None) -> None:
         if error is None:
             self._record.unwritten.succeeded()
             self._set_problem(_NEARLY_FULL if self._thread.fill >= NEARLY_FULL else None, failing=False)
             self.on_written()
         else:
             self._record.unwritten.failed()
-            for piece in batch.output if batch else ():
+            for command_id, offset in batch.trimmed:
+                self._untrimmed[command_id] = max(offset, self._untrimmed.get(command_id, 0))
+            for piece in batch.output:
                 if watched := self._output.get(piece.command_id):
                     watched.held.window.not_journalled(piece.offset)
             self._set_problem(error.reason, failing=True)
-        self._go_on()
 
     def _go_on(self) -> None:
         if self._closing:
@@ -167,9 +189,9 @@ class JournalWriter:
             self._commit()
         elif self._record.journal_problem is not None:
             # Again even if nothing waits, to learn when there is room.
-            self._later = self._later or self._loop.call_later(RETRY_SECONDS, self._commit)
+            self._commit_within(RETRY_SECONDS)
         elif self._record.unwritten:
-            self._later = self._later or self._loop.call_later(LATER_SECONDS, self._commit)
+            self._commit_within(LATER_SECONDS)
 
     def _set_problem(self, problem: Reason | None, failing: bool) -> None:
         before, failed = self._record.journal_problem, self._record.journal_failing
