@@ -85,13 +85,17 @@ class CommandRun:
         return found[:MAX_SURVIVORS] or [gateway.SurvivingProcess(pid=os.getpid(), name=self._call.name)]
 
     def start(self, on_end: OnEnd, on_release: OnRun = lambda run: None, on_overdue: OnRun = lambda run: None) -> None:
-        """Call the handler."""
+        """Call the handler. If that fails, it ends as `not_started`."""
         self._on_end, self._on_release, self._on_overdue = on_end, on_release, on_overdue
         if self.context.time_limit is not None:
             self._limits.time.add(self, self.context.started_at + self.context.time_limit)
         if self.context.idle_limit is not None:
             self._limits.idle.add(self, self.context.started_at + self.context.idle_limit)
-        self._call.start(self._done)
+        try:
+            self._call.start(self._done)
+        except Exception as error:
+            logger.error("the handler cannot be called", command_id=self.held.command_id, exc_info=error)
+            self._end(results.not_started(self.held, error))
 
     def extend(self, time_limit: float) -> bool:
         """Let it run for `time_limit` seconds from its start; return False if it must stop already."""

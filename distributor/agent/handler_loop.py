@@ -51,12 +51,16 @@ class HandlerLoop:
         return self._loop
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Call `callback` on the loop, soon and in order. Does nothing once the loop is closed."""
+        """Call `callback` on the loop, soon and in order. Does nothing once the loop is closed.
+
+        Raises RuntimeError if there is no thread to be had.
+        """
         if self._thread is None:
             # A daemon thread, so that a handler that never ends does not keep the process alive.
             serve = partial(contextvars.copy_context().run, self._serve)
-            self._thread = threading.Thread(target=serve, name="agent handlers", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=serve, name="agent handlers", daemon=True)
+            thread.start()
+            self._thread = thread
         self._mailbox.post(callback)
 
     async def answers(self, within: float) -> bool:

@@ -64,6 +64,14 @@ def unreportable(held: RecordedCommand, error: BaseException, fault: BaseExcepti
     return result
 
 
+def not_started(held: RecordedCommand, error: BaseException) -> gateway.Result:
+    """The result of a command whose handler the agent could not call, such as for lack of threads; transient."""
+    result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
+    _set_reason(result, "not_started", f"the agent could not call the handler: {_described(error)}")
+    result.transient = True
+    return result
+
+
 def stopped(held: RecordedCommand, cause: StopCause) -> gateway.Result:
     """The result of a handler that ended after a request to stop."""
     status, code, message = _STOPPED[cause]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, cast
 
+from distributor.agent import result as results
 from distributor.agent.actions import StopCause
 from distributor.agent.command_context import AnyHandler, BlockingContext, BlockingHandler, CommandContext, Handler
 from distributor.agent.command_run import CommandRun, RunLimits
@@ -79,12 +80,18 @@ class Workload:
         self._logger = logger.bind()
 
     def start(self, assignment: gateway.Assignment) -> None:
-        """Call the handler of a command in the record."""
+        """Call the handler of a command in the record. A command whose handler cannot be called fails."""
         command = assignment.command
         held = self._record.get(command.command_id)
         if held is None:
             raise RuntimeError(f"command {command.command_id} is not in the record")
-        run = self._runs[command.command_id] = self._run(assignment, held)
+        try:
+            run = self._run(assignment, held)
+        except Exception as error:
+            self._logger.error("the handler cannot be called", command_id=held.command_id, exc_info=error)
+            self._finish(results.not_started(held, error))
+            return
+        self._runs[command.command_id] = run
         run.context.on_extend = self._extend_soon
         run.context.on_program = self._program_started
         run.start(self._ended, self._released, self._overdue)
@@ -180,8 +187,11 @@ class Workload:
             self._stop_watching(run)
         del self._runs[command_id]
         self._loop_calls.pop(command_id, None)
+        self._finish(result)
+
+    def _finish(self, result: gateway.Result) -> None:
         self._record.finish(result)
-        self._session.finished(command_id, now())
+        self._session.finished(result.command_id, now())
 
     def _overdue(self, run: CommandRun) -> None:
         self._keep_loop_free(run)
