@@ -338,6 +338,8 @@ class CommandRecord:
             if self._ended_bytes <= self._remembered_bytes // 2:
                 # Forget half of them at once, so that this scan is rare.
                 return
+            if ended.result is None:
+                continue
             self._ended_bytes -= ended.size
             self._ended[command_id] = _Ended(ended.may_run_again, None, 0)
             self._forgotten(command_id)

@@ -72,3 +72,13 @@ def test_the_oldest_ids_are_forgotten_first() -> None:
     assert not record.was_started("0")
     assert record.was_started("1")
     assert record.was_started(str(REMEMBERED))
+
+
+def test_only_entries_with_a_result_change_when_the_oldest_results_are_forgotten() -> None:
+    record = CommandRecord(durable=True, remembered_bytes=10)
+    for number in range(100):
+        ended(record, f"small{number}")
+    record.unwritten.take()
+    record.unwritten.succeeded()
+    ended(record, "large")
+    assert record.unwritten.take() == ["large"]
