@@ -128,6 +128,7 @@ class SessionState:
         """The first message: the agent's profile, running commands and unacknowledged results."""
         self.phase = Phase.GREETED
         self._sent_at[0] = self._heard_at = now
+        self._drop_unwritten()
         mine = [held for held in self._record.held if not held.disowned]
         hello = gateway.Hello(
             agent_id=self._profile.agent_id,
@@ -144,6 +145,16 @@ class SessionState:
         if self._profile.orphan_after:
             hello.orphan_after.FromNanoseconds(int(self._profile.orphan_after * 1e9))
         return gateway.ConnectRequest(hello=hello)
+
+    def _drop_unwritten(self) -> None:
+        """Forget commands of an earlier stream that the journal does not have; the server delivers them again.
+
+        A listed command counts as received, so a crash before its entry is written would make its outcome unknown.
+        """
+        for held in self._record.held:
+            waits = held.pending_start is not None and not held.starting
+            if waits and not self._record.is_written(held.command_id):
+                self._record.drop(held.command_id)
 
     def heartbeat(self, now: float, vitals: Vitals | None = None) -> None:
         """Put a heartbeat into the next message, replacing one not sent yet under the same sequence number.

@@ -6,7 +6,7 @@ from distributor.agent.actions import StartCommand
 from distributor.agent.journal_entries import Stage
 from distributor.agent.record import CommandRecord
 from distributor.agent.session_state import SessionState
-from tests.support.session_script import commands, opened, taken, work
+from tests.support.session_script import PROFILE, commands, opened, taken, work
 
 
 def written(record: CommandRecord) -> dict[str, Stage]:
@@ -47,3 +47,14 @@ def test_a_handler_is_called_once_the_journal_has_its_start() -> None:
     (start,) = state.journal_written(0.0)
     assert isinstance(start, StartCommand)
     assert start.assignment.command.command_id == "a"
+
+
+def test_a_hello_lists_only_what_the_journal_has() -> None:
+    """The server takes a listed command for received, so an agent that crashes must find it in its journal."""
+    record = CommandRecord(durable=True)
+    opened(record).receive(commands(work("a", "SLOW")), 0.0)
+    assert not SessionState(PROFILE, record).hello(1.0).hello.running
+    assert written(record) == {}
+    received(opened(record), record)
+    (listed,) = SessionState(PROFILE, record).hello(1.0).hello.running
+    assert listed.command_id == "a"
