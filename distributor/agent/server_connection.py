@@ -30,6 +30,9 @@ DRAINING: Final = "DRAINING"
 RESTART_SECONDS: Final = 30.0
 """How long a server that announced its shutdown is expected to need until it, or another, is reachable."""
 
+STEADY_SECONDS: Final = 10.0
+"""After so long since the previous attempt ended, the loss of a working stream is a single event."""
+
 
 class Plan(NamedTuple):
     """What to do after an opened stream: leave for good, or reconnect."""
@@ -61,6 +64,8 @@ class ServerConnection:
         self._search: asyncio.Task[ServerChannel] | None = None
         """Runs while the server drains."""
         self._restart_until = 0.0
+        self._ended_at = -STEADY_SECONDS
+        """When the latest attempt ended."""
         self.packer = PLAIN
         """Compresses messages to the server, and decompresses its messages."""
 
@@ -143,7 +148,9 @@ class ServerConnection:
         if end and not end.welcomed and end.code is grpc.StatusCode.INVALID_ARGUMENT:
             raise InvalidArgument(f"the server refuses this agent: {end.details}", reason="HELLO_REFUSED")
         server, outcome = self.server, self._outcome(end)
-        if end and end.confirmed:
+        ended_at, self._ended_at = self._ended_at, now()
+        if end and end.confirmed and self._ended_at - ended_at >= STEADY_SECONDS:
+            # Streams that end at once, one after another, must not lead from server to server without a pause.
             self._addresses.confirmed()
         self._addresses.failed()
         # Otherwise another server has not been tried yet.
