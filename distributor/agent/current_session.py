@@ -131,7 +131,10 @@ async def _without_work() -> Vitals:
 
 def host_load() -> float:
     """The one-minute load average of the host; 0 if the system does not know it."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def _not_journalled(command_id: str) -> None:

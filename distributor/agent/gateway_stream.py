@@ -109,7 +109,7 @@ class GatewayStream:
             if self._gathered is not None:
                 self._gathered.cancel()
             await asyncio.wait({reader, writer, ticker})
-        for task in (reader, writer):
+        for task in (reader, writer, ticker):
             if not task.cancelled() and (error := task.exception()):
                 # A bug or a nonsensical message: drop the stream, but keep running work.
                 logger.error("the stream was dropped because of an error", exc_info=error)
@@ -209,5 +209,9 @@ class GatewayStream:
                 self._session.wakeup.set()
         except TimeoutError:
             logger.debug("the server sent no Welcome in time", seconds=WELCOME_SECONDS)
+        except Exception:
+            # Without heartbeats the stream is of no use.
+            self._call.cancel()
+            raise
         self._silent = True
         self._call.cancel()

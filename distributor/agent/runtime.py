@@ -91,6 +91,8 @@ class AgentRuntime:
         if self._profile.orphan_after:
             orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned)
             watching.add(asyncio.create_task(orphans.run(), name="orphan watch"))
+        for task in watching:
+            task.add_done_callback(_report_failure)
         try:
             done, _ = await asyncio.wait({connecting, leaver}, return_when=asyncio.FIRST_COMPLETED)
             if connecting in done:
@@ -221,6 +223,12 @@ class AgentRuntime:
                 self._connection.drain(after)
             case ServerStops(reason):
                 self.leave(reason or "stopped by the server")
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    """Log the error of a background task: nothing else awaits it while the agent serves."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("a background task failed", task=task.get_name(), exc_info=error)
 
 
 def _may_blame_result(end: StreamEnd) -> bool:
