@@ -54,6 +54,8 @@ class RecordedCommand:
     """Whether it comes from the journal."""
     process: ProcessMark | None = None
     result: gateway.Result | None = None
+    rerun_reasons: frozenset[str] = frozenset()
+    """Codes of failures after which the command says how often it may run: they count as transient."""
     extended_limit: float = 0.0
     """Time limit of the run in seconds, as its handler extended it; 0 if it did not."""
     disowned: bool = False

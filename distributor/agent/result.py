@@ -40,6 +40,8 @@ def completed(held: RecordedCommand, value: object, max_bytes: int) -> gateway.R
 def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gateway.Result:
     """The result of a handler that raised `error`, with its reason if CommandFailed, otherwise its type and text.
 
+    Transient also if the command says how often to run after failures with this reason.
+
     Raises if reading `error` does, such as TypeError for an `exit_code` that is not an int.
     """
     result = _result(held, command_pb2.COMMAND_STATUS_FAILED)
@@ -50,6 +52,8 @@ def failed(held: RecordedCommand, error: BaseException, max_bytes: int) -> gatew
         result.transient = error.transient
     else:
         _set_reason(result, "handler_error", _described(error))
+    if result.reason.code in held.rerun_reasons:
+        result.transient = True
     return result
 
 

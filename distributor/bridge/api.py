@@ -39,6 +39,7 @@ _REQUEST_FIELDS: Final = (
     "queueTtlSeconds",
     "offline",
     "maxRuns",
+    "maxRunsByReason",
     "retryOf",
     "slots",
     "attempts",

@@ -66,6 +66,7 @@ def wire_request(request: CommandRequest, idempotency_key: str) -> command_servi
         max_runs=0 if request.max_runs is None else _max_runs(request.max_runs),
         slots=0 if request.slots is None else _slots(request.slots),
     )
+    command.max_runs_by_reason.update(request.max_runs_by_reason)
     _fill_params(command, request.params)
     if request.priority is not None:
         command.priority = _int32(request.priority, "command.priority")
@@ -130,6 +131,7 @@ def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, param
         idle_limit_ms=wire.idle_limit.ToMilliseconds(),
         retry_of=wire.retry_of,
         slots=wire.slots or 1,
+        max_runs_by_reason=dict(wire.max_runs_by_reason),
     )
 
 

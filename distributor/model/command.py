@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from distributor.model.agent import AgentPresence
@@ -24,6 +25,7 @@ MAX_DURATION_MS: Final = 30 * 24 * 3_600_000
 MAX_RUNS: Final = 100
 MAX_SLOTS: Final = 1_000
 """Most that a command may use of its agent's capacity."""
+MAX_RUNS_BY_REASON: Final = 16
 MAX_REASON_MESSAGE: Final = 1_024
 MAX_PARAMS_SUMMARY_BYTES: Final = 60
 """Valkey stores a hash compactly only while no value exceeds 64 bytes."""
@@ -122,6 +124,7 @@ class Command(NamedTuple):
     idle_limit_ms: int = 0
     retry_of: str = ""
     slots: int = 1
+    max_runs_by_reason: Mapping[str, int] = MappingProxyType({})
 
     @property
     def command_id(self) -> str:

@@ -13,13 +13,16 @@ from distributor.model.command import (
     MAX_DURATION_MS,
     MAX_PRIORITY,
     MAX_RUNS,
+    MAX_RUNS_BY_REASON,
     MAX_SLOTS,
     NAMED_PRIORITIES,
+    REASON_CODE_PATTERN,
     CommandLimits,
     InvalidField,
     OfflinePolicy,
     check_agent_id,
     check_type,
+    shown,
 )
 from distributor.model.json_value import JsonValue
 
@@ -42,7 +45,8 @@ class CommandRequest:
 
     `params` go to the handler. `time_limit_seconds` bounds the run, `idle_limit_seconds` the time that it may give no
     sign of life (there is no default), `queue_ttl_seconds` the time in the queue. `slots` is how much of its agent's
-    capacity it uses, one by default. The same `idempotency_key` with the
+    capacity it uses, one by default. `max_runs` bounds the runs if handlers report transient failures,
+    `max_runs_by_reason` those after failures with a reason code, transient or not. The same `idempotency_key` with the
     same command queues once; without one the client mints a key for its own retries.
     """
 
@@ -57,6 +61,7 @@ class CommandRequest:
     idempotency_key: str = ""
     idle_limit_seconds: float | None = None
     slots: int | None = None
+    max_runs_by_reason: Mapping[str, int] = field(default_factory=dict)
 
 
 class NewCommand(NamedTuple):
@@ -82,6 +87,7 @@ class NewCommand(NamedTuple):
     digest: str = ""
     idle_limit_ms: int | None = None
     slots: int = 1
+    max_runs_by_reason: tuple[tuple[str, int], ...] = ()
 
 
 class Enqueued(NamedTuple):
@@ -124,12 +130,32 @@ def check_new_command(new: NewCommand, limits: CommandLimits) -> None:
         raise _out_of_range("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", new.max_runs, 1, MAX_RUNS)
     if not 1 <= new.slots <= MAX_SLOTS:
         raise _out_of_range("command.slots", "SLOTS_OUT_OF_RANGE", new.slots, 1, MAX_SLOTS)
+    _check_runs_by_reason(new.max_runs_by_reason)
     if new.idempotency_key and not IDEMPOTENCY_KEY_PATTERN.fullmatch(new.idempotency_key):
         raise InvalidField(
             "idempotency_key",
             "INVALID_IDEMPOTENCY_KEY",
             "idempotency_key must be at most 128 printable ASCII characters without spaces",
         )
+
+
+def _check_runs_by_reason(runs_by_reason: tuple[tuple[str, int], ...]) -> None:
+    name = "command.max_runs_by_reason"
+    if len(runs_by_reason) > MAX_RUNS_BY_REASON:
+        raise InvalidField(
+            name,
+            "TOO_MANY_REASONS",
+            f"{name} has {len(runs_by_reason):,} reasons, the limit is {MAX_RUNS_BY_REASON}",
+        )
+    for code, runs in runs_by_reason:
+        if not REASON_CODE_PATTERN.fullmatch(code):
+            raise InvalidField(
+                name,
+                "INVALID_REASON_CODE",
+                f"{name} must name reasons by 1 to 64 of a-z 0-9 _, beginning with a letter, not {shown(code)}",
+            )
+        if not 1 <= runs <= MAX_RUNS:
+            raise _out_of_range(name, "MAX_RUNS_OUT_OF_RANGE", runs, 1, MAX_RUNS)
 
 
 def _out_of_range(field: str, reason: str, value: int, low: int, high: int) -> InvalidField:

@@ -60,12 +60,6 @@ def new_command(
     offline = OFFLINE_FROM_WIRE.get(command.offline_policy)
     if offline is None:
         raise unknown_enum_value("command.offline_policy", command.offline_policy)
-    if command.max_runs_by_reason:
-        raise InvalidArgument(
-            "command.max_runs_by_reason must be empty: it is not supported yet, use max_runs",
-            field="command.max_runs_by_reason",
-            reason="MAX_RUNS_BY_REASON_NOT_SUPPORTED",
-        )
     if command.retry_of:
         raise InvalidArgument(
             "command.retry_of is set by RetryCommands and must be empty",
@@ -122,6 +116,7 @@ def _new_command(
         digest,
         _milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
         command.slots or 1,
+        tuple(sorted(command.max_runs_by_reason.items())),
     )
 
 

@@ -94,7 +94,7 @@ class ValkeyCommandStore:
                 new.time_limit_ms,
                 new.queue_ttl_ms,
                 new.offline,
-                new.max_runs,
+                _max_runs(new),
                 new.idempotency_key,
                 new.digest,
                 new.slots,
@@ -300,6 +300,13 @@ _CANCEL_SOURCES: Final = _states(Operation.CANCEL)
 _EXPIRE_SOURCES: Final = _states(Operation.EXPIRE)
 _QUEUE_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in QueueOutcome}
 _COMPLETION_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in CompletionOutcome}
+
+
+def _max_runs(new: NewCommand) -> Argument:
+    """The number of runs, followed by the numbers for single reasons."""
+    if not new.max_runs_by_reason:
+        return new.max_runs
+    return " ".join((str(new.max_runs), *(f"{code}={runs}" for code, runs in new.max_runs_by_reason)))
 
 
 def _word(completion: Completion) -> str:

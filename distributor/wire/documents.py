@@ -66,6 +66,7 @@ def command_document(command: Command) -> Document:
         "queueTtlSeconds": seconds_of(command.queue_ttl_ms),
         "offline": command.offline.value,
         "maxRuns": command.max_runs,
+        "maxRunsByReason": dict(command.max_runs_by_reason),
         "retryOf": command.retry_of or None,
         "slots": command.slots,
         "attempts": [attempt_document(one) for one in command.state.attempts],

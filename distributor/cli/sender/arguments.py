@@ -18,7 +18,9 @@ from distributor.model.command import (
     IDEMPOTENCY_KEY_PATTERN,
     MAX_DURATION_MS,
     MAX_PRIORITY,
+    MAX_RUNS,
     NAMED_PRIORITIES,
+    REASON_CODE_PATTERN,
     InvalidField,
     check_agent_id,
     check_command_id,
@@ -157,6 +159,16 @@ def parse_pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def parse_runs(text: str) -> tuple[str, int]:
+    """A (reason code, number of runs) pair from REASON=N."""
+    code, _, number = text.partition("=")
+    if not REASON_CODE_PATTERN.fullmatch(code):
+        raise ValueError(f"must be REASON=N with a reason such as exit_nonzero, not {shown(text)}")
+    if not (number.isascii() and number.isdecimal() and len(number) <= 3 and 1 <= int(number) <= MAX_RUNS):
+        raise ValueError(f"must be REASON=N with N from 1 to {MAX_RUNS}, not {shown(text)}")
+    return code, int(number)
+
+
 def parse_json_object(text: str) -> dict[str, Any]:
     """A JSON object given literally, as @FILE, or as - for standard input."""
     if text == "-":
@@ -218,6 +230,7 @@ DURATION: Final = ParsedParam("duration", parse_duration)
 INSTANT: Final = ParsedParam("time", parse_instant)
 PRIORITY: Final = ParsedParam("priority", parse_priority)
 IDEMPOTENCY_KEY: Final = ParsedParam("key", parse_idempotency_key)
+RUNS: Final = ParsedParam("reason=n", parse_runs)
 PAIR: Final = ParsedParam("name=value", parse_pair)
 JSON_OBJECT: Final = JsonObject()
 INPUT_FILE: Final = InputFile()

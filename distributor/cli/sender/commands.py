@@ -176,6 +176,12 @@ class SendCommand(click.Command):
     help="How much of its agent's capacity each command uses. [default: 1]",
 )
 @click.option(
+    "--max-runs-for",
+    type=arguments.RUNS,
+    multiple=True,
+    help="Number of runs permitted after failures with a reason, as in exit_nonzero=5. May be repeated.",
+)
+@click.option(
     "--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queue once, even if sent repeatedly with this key."
 )
 @click.option("--wait", is_flag=True, help="Wait until every command has ended and show the results.")

@@ -3,7 +3,8 @@
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
 --          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
---          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest, slots
+--          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
+--          has its own, idempotency key or '', request digest, slots
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
 --          for too_many_slots the agent's capacity}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,

@@ -29,12 +29,19 @@ local function output_bytes_of(fields, said)
   return math.max(number(fields, F_OUTPUT_BYTES), math.min(number(fields, F_OUTPUT_BASE) + said, MAX_EXACT))
 end
 
+-- How many runs there may be: the number for the reason of this failure, else the number for any.
+local function runs_permitted(fields)
+  local permitted, code = fields[F_MAX_RUNS], fields[F_CODE]
+  local of_reason = code ~= '' and string.match(permitted, ' ' .. code .. '=(%d+)')
+  return tonumber(of_reason or string.match(permitted, '^%d+')) or 0
+end
+
 -- Requeues a command whose run failed transiently. Returns false if it must not run again.
 local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   if delay_ms == '' or fields[F_CANCEL_MS] ~= '' then return false end
   read_request(id, fields)
   local runs = number(fields, F_RUNS) + 1
-  if runs >= number(fields, F_MAX_RUNS) then return false end
+  if runs >= runs_permitted(fields) then return false end
   -- An agent that was given the command again while it ran has the same run under the later lease.
   local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
   set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))

@@ -53,6 +53,7 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
         offline=OfflinePolicy.FAIL,
         max_runs=2,
         slots=3,
+        max_runs_by_reason={"exit_nonzero": 5},
     )
 
     queued = await client.queue(request)
@@ -64,6 +65,7 @@ async def test_a_command_is_queued_as_asked(client: CommandClient, agent: Driven
     assert (state.agent_id, state.type, state.priority, command.max_runs) == ("a1", "EXEC", 0, 2)
     assert command.slots == 3
     assert (command.time_limit_ms, command.idle_limit_ms, command.queue_ttl_ms) == (1_500, 500, 60_000)
+    assert command.max_runs_by_reason == {"exit_nonzero": 5}
     assert command.offline is OfflinePolicy.FAIL
     assert state.status is CommandStatus.QUEUED
     assert begun_ms <= state.receipts.queued_ms <= now_ms()

@@ -92,6 +92,7 @@ DURATION = ("INVALID_DURATION", "nanos must be within ±999,999,999 and have the
 TIME = ("INVALID_TIMESTAMP", "a time in the years 1 to 9999")
 SLOTS = ("command.slots", "SLOTS_OUT_OF_RANGE", "1 to 1,000")
 MAX_RUNS = ("command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100")
+RUNS_BY_REASON = ("command.max_runs_by_reason", "MAX_RUNS_OUT_OF_RANGE", "1 to 100")
 KEY = ("idempotency_key", "INVALID_IDEMPOTENCY_KEY", "at most 128 printable ASCII characters")
 COMMAND_ID = ("command_id", "INVALID_COMMAND_ID", "must be a command id, not 'x'")
 PAGE_TOKEN = ("page_token", "INVALID_PAGE_TOKEN", "not issued by a list call")
@@ -176,12 +177,21 @@ MISTAKES = [
     queueing("negative runs", *MAX_RUNS, max_runs=-1),
     queueing("too many slots", *SLOTS, slots=1_001),
     queueing("negative slots", *SLOTS, slots=-1),
+    queueing("too many runs for a reason", *RUNS_BY_REASON, max_runs_by_reason={"exit_nonzero": 101}),
+    queueing("no runs for a reason", *RUNS_BY_REASON, max_runs_by_reason={"exit_nonzero": 0}),
     queueing(
-        "runs by reason",
+        "runs for what is no reason",
         "command.max_runs_by_reason",
-        "MAX_RUNS_BY_REASON_NOT_SUPPORTED",
-        "must be empty",
-        max_runs_by_reason={"exit_nonzero": 3},
+        "INVALID_REASON_CODE",
+        "not 'Exit nonzero'",
+        max_runs_by_reason={"Exit nonzero": 3},
+    ),
+    queueing(
+        "runs for too many reasons",
+        "command.max_runs_by_reason",
+        "TOO_MANY_REASONS",
+        "has 17 reasons, the limit is 16",
+        max_runs_by_reason={f"reason_{number}": 3 for number in range(17)},
     ),
     queueing("key with a space", *KEY, idempotency_key="a key"),
     queueing("over-long key", *KEY, idempotency_key="k" * 129),

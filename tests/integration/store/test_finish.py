@@ -14,6 +14,7 @@ from distributor.v1 import command_pb2
 from tests.support.store_world import (
     AGENT,
     ENDING_KEYS,
+    LEASE,
     TERMINAL,
     StoreWorld,
     agent_index,
@@ -187,6 +188,34 @@ async def test_a_transient_failure_runs_again_while_runs_are_left(world: StoreWo
         assert await world.store.finish([later]) == [outcome]
     state = await world.state(command_id)
     assert (state.status, state.attempt) == (CommandStatus.FAILED, 3)
+
+
+@pytest.mark.parametrize(
+    ("codes", "runs"),
+    [
+        (["flaky"] * 9, 4),
+        (["other"] * 9, 2),
+        ([""] * 9, 2),
+        (["flaky", "other"], 2),
+        (["flaky", "flaky", "other"], 3),
+        (["once"], 1),
+        (["flak"] * 9, 2),
+        (["aky"] * 9, 2),
+    ],
+)
+async def test_the_reason_of_a_failure_decides_how_many_runs_there_may_be(
+    world: StoreWorld, codes: list[str], runs: int
+) -> None:
+    command_id = await world.acknowledged(max_runs=2, max_runs_by_reason=(("flaky", 4), ("once", 1)))
+    lease_id, done = LEASE, 0
+    for done, code in enumerate(codes, 1):
+        failure = completion(command_id, CommandStatus.FAILED, lease_id=lease_id, reason=Reason(code), rerun_delay_ms=0)
+        if await world.store.finish([failure]) == [CompletionOutcome.STORED]:
+            break
+        lease_id = f"lease-{done}"
+        await world.claim(lease_id=lease_id)
+    assert done == runs
+    assert (await world.state(command_id)).status is CommandStatus.FAILED
 
 
 @pytest.mark.parametrize("given_out_again", [False, True])

@@ -59,6 +59,20 @@ def test_a_transient_failure_runs_again(distributor_agent):
     assert distributor_agent({"FLAKY": flaky()}).run("FLAKY", max_runs=2).data == 2
 
 
+@pytest.mark.parametrize(("permitted", "runs"), [({"unlucky": 3}, 3), ({"other": 3}, 1), ({}, 1)])
+def test_a_failure_runs_again_as_often_as_its_reason_permits(distributor_agent, permitted, runs):
+    from distributor.agent import CommandFailed
+
+    calls = []
+
+    async def unlucky(context):
+        calls.append(context.attempt)
+        raise CommandFailed("unlucky", "as ever")
+
+    outcome = distributor_agent({"UNLUCKY": unlucky}).run("UNLUCKY", max_runs_by_reason=permitted)
+    assert (outcome.status, outcome.reason.code, len(calls)) == ("failed", "unlucky", runs)
+
+
 def test_a_wait_ends_in_time(distributor_agent):
     running = distributor_agent({"A": lambda command: command.sleep(600)}).start("A")
     with pytest.raises(TimeoutError):
@@ -94,7 +108,7 @@ def test_the_examples_of_the_page_pass(tmp_path: Path) -> None:
 
 
 def test_what_handlers_and_authors_do_wrong_is_reported(tmp_path: Path) -> None:
-    assert "\n6 passed" in run_pytest(tmp_path, MORE, *WITHOUT_ASYNCIO)
+    assert "\n9 passed" in run_pytest(tmp_path, MORE, *WITHOUT_ASYNCIO)
 
 
 def test_coroutine_tests_use_it_too(tmp_path: Path) -> None:

@@ -14,6 +14,13 @@ FAILED = command_pb2.COMMAND_STATUS_FAILED
 LIMIT = 100
 
 
+@pytest.mark.parametrize(("code", "transient"), [("flaky", True), ("other", False)])
+def test_a_failure_with_a_reason_that_the_command_names_is_transient(code: str, transient: bool) -> None:
+    held = RecordedCommand("a", "lease", rerun_reasons=frozenset({"flaky"}))
+    assert results.failed(held, CommandFailed(code, ""), LIMIT).transient is transient
+    assert results.failed(held, CommandFailed(code, "", transient=True), LIMIT).transient
+
+
 def test_a_plain_value_is_the_data() -> None:
     result = results.completed(HELD, {"a": 1}, LIMIT)
     assert (result.command_id, result.lease_id, result.status) == ("a", "lease", COMPLETED)

@@ -41,6 +41,11 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"queue_ttl_ms": 0}, "command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", "1 to 2,592,000,000 ms"),
     ({"queue_ttl_ms": MAX_DURATION_MS + 1}, "command.queue_ttl", "QUEUE_TTL_OUT_OF_RANGE", "2,592,000,001 ms"),
     ({"max_runs": 0}, "command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100, not 0"),
+    ({"max_runs_by_reason": (("a", 0),)}, "command.max_runs_by_reason", "MAX_RUNS_OUT_OF_RANGE", "1 to 100, not 0"),
+    ({"max_runs_by_reason": (("a", 101),)}, "command.max_runs_by_reason", "MAX_RUNS_OUT_OF_RANGE", "not 101"),
+    ({"max_runs_by_reason": (("A", 1),)}, "command.max_runs_by_reason", "INVALID_REASON_CODE", "not 'A'"),
+    ({"max_runs_by_reason": (("a=1", 1),)}, "command.max_runs_by_reason", "INVALID_REASON_CODE", "not 'a=1'"),
+    ({"max_runs_by_reason": (("a", 1),) * 17}, "command.max_runs_by_reason", "TOO_MANY_REASONS", "the limit is 16"),
     ({"max_runs": 101}, "command.max_runs", "MAX_RUNS_OUT_OF_RANGE", "1 to 100, not 101"),
     ({"slots": 0}, "command.slots", "SLOTS_OUT_OF_RANGE", "1 to 1,000, not 0"),
     ({"slots": 1_001}, "command.slots", "SLOTS_OUT_OF_RANGE", "1 to 1,000, not 1,001"),
@@ -65,6 +70,7 @@ GOOD: list[dict[str, Any]] = [
     {"queue_ttl_ms": MAX_DURATION_MS},
     {"max_runs": 100},
     {"slots": 1_000},
+    {"max_runs_by_reason": (("a" * 64, 100),) * 16},
     {"idempotency_key": "!" * 128},
 ]
 

@@ -53,7 +53,7 @@ def test_a_command_has_what_was_requested() -> None:
     document = command_document(Command(state, {"n": 1}, 1_500, 60_000, OfflinePolicy.FAIL, 2))
     assert (document["agentKnown"], document["agentAwaySince"], document["outputBytes"]) == (True, AT_TEXT, 0)
     assert document["reason"] == {"code": "busy", "message": "no room"}
-    requested = {name: document[name] for name in list(document)[-9:]}
+    requested = {name: document[name] for name in list(document)[-10:]}
     assert requested == {
         "params": {"n": 1},
         "timeLimitSeconds": 1.5,
@@ -61,6 +61,7 @@ def test_a_command_has_what_was_requested() -> None:
         "queueTtlSeconds": 60,
         "offline": "fail",
         "maxRuns": 2,
+        "maxRunsByReason": {},
         "retryOf": None,
         "slots": 1,
         "attempts": [],

@@ -1,5 +1,5 @@
-#!lua name=distributor_f7c6e181
-local VERSION = 'f7c6e181'
+#!lua name=distributor_d5a71d51
+local VERSION = 'd5a71d51'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -1590,7 +1590,8 @@ do
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
 --          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
---          queue_ttl_ms, offline ('queue' | 'fail'), max_runs, idempotency key or '', request digest, slots
+--          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
+--          has its own, idempotency key or '', request digest, slots
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
 --          for too_many_slots the agent's capacity}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
@@ -1769,12 +1770,19 @@ local function output_bytes_of(fields, said)
   return math.max(number(fields, F_OUTPUT_BYTES), math.min(number(fields, F_OUTPUT_BASE) + said, MAX_EXACT))
 end
 
+-- How many runs there may be: the number for the reason of this failure, else the number for any.
+local function runs_permitted(fields)
+  local permitted, code = fields[F_MAX_RUNS], fields[F_CODE]
+  local of_reason = code ~= '' and string.match(permitted, ' ' .. code .. '=(%d+)')
+  return tonumber(of_reason or string.match(permitted, '^%d+')) or 0
+end
+
 -- Requeues a command whose run failed transiently. Returns false if it must not run again.
 local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   if delay_ms == '' or fields[F_CANCEL_MS] ~= '' then return false end
   read_request(id, fields)
   local runs = number(fields, F_RUNS) + 1
-  if runs >= number(fields, F_MAX_RUNS) then return false end
+  if runs >= runs_permitted(fields) then return false end
   -- An agent that was given the command again while it ran has the same run under the later lease.
   local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
   set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
