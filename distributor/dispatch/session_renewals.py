@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from distributor.dispatch.ports import SessionStore
@@ -49,6 +49,8 @@ class SessionRenewals:
         self._sessions = sessions
         self._gather_seconds = gather_seconds
         self._waiting: dict[RenewedStream, _Heartbeat] = {}
+        self._under_way: dict[RenewedStream, _Heartbeat] = {}
+        """Being stored, without streams that have ended since."""
         self._timer: asyncio.TimerHandle | None = None
         self._storing: asyncio.Task[None] | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
@@ -68,6 +70,7 @@ class SessionRenewals:
     def forget(self, stream: RenewedStream) -> None:
         """The stream has ended."""
         self._waiting.pop(stream, None)
+        self._under_way.pop(stream, None)
 
     def _schedule(self, seconds: float) -> None:
         if self._timer is None and self._storing is None:
@@ -76,8 +79,8 @@ class SessionRenewals:
     def _start(self) -> None:
         self._timer = None
         if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            self._storing = asyncio.create_task(self._store(waiting), name="renew sessions")
+            self._under_way, self._waiting = self._waiting, {}
+            self._storing = asyncio.create_task(self._store(list(self._under_way.items())), name="renew sessions")
             self._storing.add_done_callback(self._stored)
 
     def _stored(self, storing: asyncio.Task[None]) -> None:
@@ -87,21 +90,22 @@ class SessionRenewals:
         if not storing.cancelled():
             storing.result()
 
-    async def _store(self, waiting: dict[RenewedStream, _Heartbeat]) -> None:
+    async def _store(self, beats: Sequence[tuple[RenewedStream, _Heartbeat]]) -> None:
         try:
-            outcomes = await self._sessions.heartbeat(
-                [_renewal(stream.session, beat) for stream, beat in waiting.items()]
-            )
+            outcomes = await self._sessions.heartbeat([_renewal(stream.session, beat) for stream, beat in beats])
         except DistributorError as error:
             self._outage.failed(error)
             # Ends with the stream, or with its agent's patience.
-            self._waiting = waiting | self._waiting
+            self._waiting = self._under_way | self._waiting
+            self._under_way = {}
             await asyncio.sleep(self._retry_seconds)
             self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
             return
         self._outage.recovered()
         self._retry_seconds = FIRST_RETRY_SECONDS
-        for (stream, beat), latest in zip(waiting.items(), outcomes, strict=True):
+        for (stream, beat), latest in zip(beats, outcomes, strict=True):
+            if stream not in self._under_way:
+                continue
             if latest:
                 stream.session.stored_vitals = beat.vitals
                 if beat.signs is not None and not same_signs(beat.signs, stream.session.stored_signs):

@@ -43,11 +43,14 @@ class Sessions(MemorySessions):
         self.silences: list[Mapping[str, int] | None] = []
         self.vitals: list[AgentVitals | None] = []
         self.away = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def heartbeat(self, renewals: Sequence[Renewal]) -> list[bool]:
         self.calls.append([one.agent_id for one in renewals])
         self.vitals += [one.vitals for one in renewals]
         self.silences += [one.silences for one in renewals]
+        await self.answers.wait()
         if self.away:
             raise Unavailable("Valkey is away")
         return [one.agent_id != "old" for one in renewals]
@@ -83,6 +86,25 @@ async def test_while_the_store_is_away_the_latest_heartbeat_of_each_open_stream_
     settled = len(sessions.calls)
     await asyncio.sleep(0.05)
     assert len(sessions.calls) == settled
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_stream_that_ends_during_a_call_is_forgotten(monkeypatch: pytest.MonkeyPatch, away: bool) -> None:
+    monkeypatch.setattr(session_renewals, "FIRST_RETRY_SECONDS", 0.01)
+    sessions, gone, other = Sessions(), Stream("a"), Stream("b")
+    sessions.away = away
+    sessions.answers.clear()
+    renewals = SessionRenewals(sessions, 0.0)
+    renewals.renew(gone, 1, HEALTHY)
+    await until(lambda: sessions.calls == [["a"]])
+    renewals.renew(other, 1, HEALTHY)
+    renewals.forget(gone)
+    sessions.answers.set()
+    await until(lambda: len(sessions.calls) >= 2)
+    sessions.away = False
+    await until(lambda: bool(other.answered))
+    assert sessions.calls[1] == ["b"]
+    assert gone.answered == []
 
 
 def has_answered(stream: Stream, sequence: int) -> bool:
