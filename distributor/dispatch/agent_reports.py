@@ -80,7 +80,9 @@ class AgentReports:
             await self._refused(session, report.refusals)
         outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
         if report.stopping or report.survivors:
-            await self._store.cancel_stages(_cancel_progress(session, report))
+            stages = _cancel_progress(session, report)
+            if stages:
+                await self._store.cancel_stages(stages)
         ended = report.completions or report.not_found
         results = await self._finish(session, report, rivals) if ended else []
         if session.takes_more:
@@ -164,7 +166,8 @@ class AgentReports:
                 output_bytes=_output_bytes(reported, item),
                 ran=True,
             )
-        rerun = reported.transient and reported.status is CommandStatus.FAILED
+        # Not beside processes of this run, which could do its work twice at once.
+        rerun = reported.transient and reported.status is CommandStatus.FAILED and not reported.survivors
         # Never immediately: the agent must see this result acknowledged before it receives the next run.
         attempt = item.attempt if item is not None else session.attempt(reported.lease.command_id)
         rerun_delay_ms = max(1, self._delay_ms(attempt)) if rerun else None

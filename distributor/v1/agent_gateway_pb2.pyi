@@ -656,7 +656,7 @@ class Result(_message.Message):
     output_bytes: _builtins.int
     """Total bytes of output."""
     transient: _builtins.bool
-    """For a failure: another run may succeed."""
+    """For a failure without survivors: another run may succeed."""
     @_builtins.property
     def reason(self) -> _command_pb2.Reason: ...
     @_builtins.property

@@ -21,7 +21,7 @@ from distributor.model.agent_report import (
 )
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import Reason
-from distributor.model.delivery import Completion, CompletionOutcome, OutputPiece, Progress
+from distributor.model.delivery import CancelProgress, Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.output_flow import OutputFlow
 from distributor.model.protocol_violation import ProtocolViolation
@@ -240,6 +240,29 @@ async def test_the_delay_before_another_run_doubles_and_is_drawn_from_all_of_it(
         delays.append(world.store.completions[0].rerun_delay_ms or 0)
     assert 0 < min(delays) < bound_ms / 5
     assert bound_ms * 4 / 5 < max(delays) < bound_ms
+
+
+async def test_a_transient_failure_with_survivors_does_not_run_again_beside_them(world: World) -> None:
+    await world.say(
+        completions=[completion(status=CommandStatus.FAILED, transient=True, survivors="17 (sh)")],
+    )
+    (stored,) = world.store.completions
+    assert (stored.status, stored.rerun_delay_ms, stored.survived) == (CommandStatus.FAILED, None, True)
+
+
+async def test_answers_to_no_cancel_reach_no_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Sequence[CancelProgress]] = []
+
+    async def cancel_stages(items: Sequence[CancelProgress]) -> list[bool]:
+        calls.append(items)
+        return [True] * len(items)
+
+    monkeypatch.setattr(world.store, "cancel_stages", cancel_stages)
+    await world.say(stopping=[C1], survivors=[(C1, "17 (sh)")])
+    assert calls == []
+    world.session.cancelling("c1", "enough")
+    await world.say(stopping=[C1])
+    assert [len(items) for items in calls] == [1]
 
 
 async def test_another_run_never_follows_at_once(world: World) -> None:
