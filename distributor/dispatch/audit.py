@@ -14,6 +14,12 @@ from distributor.observability.outage import Outage
 
 logger = get_logger()
 
+LOOK_SECONDS: Final = 65.0
+"""When to look again after a sweep that failed, or was another's: a failed one keeps its turn for a minute."""
+START_REST_SECONDS: Final = 60.0
+"""Of servers that start together, one sweeps."""
+REST: Final = 0.9
+"""How much of the interval must have passed since any replica's sweep."""
 EXAMPLES: Final = 5
 """Ids named in the log line of a kind."""
 
@@ -35,16 +41,18 @@ class Audit:
         self._outage = Outage("audit")
 
     async def run(self) -> None:
-        """Sweep until cancelled, first at once."""
-        rest_ms = 0
+        """Sweep until cancelled, first at once unless another replica did within the last minute."""
+        rest_seconds = START_REST_SECONDS
         while True:
+            pause_seconds = min(LOOK_SECONDS, self._cleanup_interval)
             try:
-                await self.run_once(rest_ms)
+                if await self.run_once(round(rest_seconds * 1000)) is not None:
+                    pause_seconds = self._cleanup_interval
                 self._outage.recovered()
+                rest_seconds = REST * self._cleanup_interval
             except DistributorError as error:
                 self._outage.failed(error)
-            rest_ms = round(self._cleanup_interval * 500)
-            await asyncio.sleep(self._cleanup_interval)
+            await asyncio.sleep(pause_seconds)
 
     async def run_once(self, rest_ms: int = 0) -> Counter[RepairKind] | None:
         """Sweep everything once and return the repairs by kind.

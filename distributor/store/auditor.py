@@ -54,8 +54,9 @@ class ValkeyAuditor:
         (holder, age_left) = await self._connection.calls([("GET", key), ("PTTL", key)])
         if holder != _DONE or int(age_left) > _REST_KEPT_MS - max(0, rest_ms):
             return False
-        await self._connection.call("SET", key, self._replica, "PX", TURN_MS)
-        return True
+        # Another replica may have seen the same.
+        before = await self._connection.call("SET", key, self._replica, "XX", "GET", "PX", TURN_MS)
+        return bool(before == _DONE)
 
     async def sweep(self) -> AsyncIterator[Sequence[Repair]]:
         """Check everything; yield the repairs of each step. Raises the errors of CommandStore."""
@@ -153,7 +154,8 @@ class ValkeyAuditor:
 
 
 _DONE: Final = b"done"
-_REST_KEPT_MS: Final = 3_600_000
+_REST_KEPT_MS: Final = 31 * 86_400_000
+"""How long to remember a sweep: longer than any `cleanup_interval`."""
 _INDEX_TYPES: Final = {"zset": ("ZSCAN", 2), "set": ("SSCAN", 1)}
 """How to read an index, and how many elements each member has in the reply."""
 

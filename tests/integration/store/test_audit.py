@@ -14,7 +14,7 @@ from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.repair import RepairKind
 from distributor.store import keys
-from distributor.store.auditor import Found
+from distributor.store.auditor import Found, ValkeyAuditor
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
 
 NOT_REPAIRED: Final = (
@@ -305,6 +305,14 @@ async def test_replicas_take_turns(world: StoreWorld) -> None:
     assert not await world.auditor.take_turn(60_000), "it was done a moment ago"
     assert await world.auditor.take_turn(0), "a server that has just started looks itself"
     assert 0 < await world.connection.call("PTTL", keys.AUDIT) <= 60_000, "a crashed one does not keep others waiting"
+
+
+async def test_one_of_several_replicas_takes_a_turn(world: StoreWorld) -> None:
+    await audited(world)
+    auditors = [ValkeyAuditor(world.connections.reads, world.functions, name, world.policy) for name in "abc"]
+    # Each has a connection by then, so that their steps alternate.
+    await asyncio.gather(*(world.connections.reads.call("GET", keys.AUDIT) for _ in auditors))
+    assert sorted(await asyncio.gather(*(auditor.take_turn(0) for auditor in auditors))) == [False, False, True]
 
 
 @pytest.mark.parametrize("where", ["record", "key", "zset", "set", "ended", "session"])

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import pytest
+
+from distributor.dispatch import audit
 from distributor.dispatch.audit import Audit
 from distributor.errors import Unavailable
 from distributor.model.repair import Repair, RepairKind
@@ -19,16 +23,19 @@ class MemoryAuditor:
     def __init__(self, *steps: Sequence[Repair]) -> None:
         self.steps = steps
         self.rests: list[int] = []
+        self.looks = self.sweeps = 0
         self.refuse = False
         self.away = False
 
     async def take_turn(self, rest_ms: int) -> bool:
+        self.looks += 1
         if self.away:
             raise Unavailable("Valkey is away")
         self.rests.append(rest_ms)
         return not self.refuse
 
     async def sweep(self) -> AsyncIterator[Sequence[Repair]]:
+        self.sweeps += 1
         for step in self.steps:
             yield step
 
@@ -71,4 +78,27 @@ async def test_it_sweeps_at_once_and_then_unless_another_has_and_goes_on_after_a
             auditor.away = False
             await until(lambda: len(auditor.rests) >= 2)
     assert [line["event"] for line in logs] == ["cannot audit", "can audit again"]
-    assert auditor.rests[-1] == 2
+    assert auditor.rests[-1] == 4
+
+
+@pytest.mark.parametrize("fault", ["away", "refuse"])
+async def test_what_failed_or_was_refused_is_tried_again_long_before_the_interval_has_passed(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(audit, "LOOK_SECONDS", 0.001)
+    auditor = MemoryAuditor()
+    setattr(auditor, fault, True)
+    async with background(Audit(auditor, Metrics(), cleanup_interval=3_600.0).run()):
+        await until(lambda: auditor.looks >= 2)
+        setattr(auditor, fault, False)
+        await until(lambda: auditor.sweeps == 1)
+        looks = auditor.looks
+        await asyncio.sleep(0.02)
+    assert (auditor.looks, auditor.sweeps) == (looks, 1), "the next is due in an hour"
+
+
+async def test_servers_that_start_together_sweep_once() -> None:
+    auditor = MemoryAuditor()
+    async with background(Audit(auditor, Metrics()).run()):
+        await until(lambda: bool(auditor.rests))
+    assert auditor.rests == [60_000]
