@@ -29,10 +29,12 @@ class RepairKind(StrEnum):
     COMMAND_LOST = "command_lost"
     """A queued command of which only the state was left: it ends as failed."""
     SESSION_NOT_LISTED = "session_not_listed"
+    WRONG_TYPE = "wrong_type"
+    """A key that is not of its type, or a command that such a key keeps from being checked. Nothing is changed."""
 
 
 class Repair(NamedTuple):
-    """One repair; `subject` is the id of a command, or of an agent for SESSION_NOT_LISTED."""
+    """One repair; `subject` is the id of a command, of an agent (SESSION_NOT_LISTED), or perhaps a key (WRONG_TYPE)."""
 
     kind: RepairKind
     subject: str

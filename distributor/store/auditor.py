@@ -69,16 +69,35 @@ class ValkeyAuditor:
                     indexes[item.key] = item
                 elif item is not None:
                     items.append(item)
-            yield await self.check(items)
+            items, repairs = await self._of_their_types(items)
+            yield repairs + await self.check(items)
         for status in CommandStatus:
             key = keys.in_shard(keys.BY_STATUS).format(status=status)
             indexes[key] = Found("zset", key, "")
         indexes[keys.in_shard(keys.DEADLINES)] = Found("zset", keys.in_shard(keys.DEADLINES), "")
-        for index in indexes.values():
-            async for ids in self._members(index):
-                yield await self.check(index._replace(subject=member) for member in ids)
-        yield await self._list_ended()
+        readable, repairs = await self._of_their_types([*indexes.values(), Found("ended", keys.in_shard(keys.ENDED), "")])
+        yield repairs
+        for index in readable:
+            if index.where in _INDEX_TYPES:
+                async for ids in self._members(index):
+                    yield await self.check(index._replace(subject=member) for member in ids)
+        if not {repair.subject for repair in repairs} & _shared_keys():
+            yield await self._list_ended()
         await self._connection.call("SET", keys.in_shard(keys.AUDIT), _DONE, "PX", _REST_KEPT_MS)
+
+    async def _of_their_types(self, found: Sequence[Found]) -> tuple[list[Found], list[Repair]]:
+        """What can be checked, as its key is of the type that it must have, and reports of the rest."""
+        right: list[Found] = []
+        wrong: list[Repair] = []
+        for first in range(0, len(found), SCANNED_AT_ONCE):
+            some = found[first : first + SCANNED_AT_ONCE]
+            types = await self._connection.calls([("TYPE", item.key) for item in some])
+            for item, name in zip(some, types, strict=True):
+                if name in (b"none", _key_type(item)):
+                    right.append(item)
+                else:
+                    wrong.append(Repair(RepairKind.WRONG_TYPE, item.key))
+        return right, wrong
 
     async def _members(self, index: Found) -> AsyncIterator[list[str]]:
         command, step = _INDEX_TYPES[index.where]
@@ -165,9 +184,10 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 _RECORD: Final = _pattern(keys.STATUS)
+_OUTPUT: Final = _pattern(keys.OUTPUT)
 _OTHERS: Final = (
     ("key", _pattern(keys.COMMAND)),
-    ("key", _pattern(keys.OUTPUT)),
+    ("key", _OUTPUT),
     ("key", _pattern(keys.AGENT_COMMAND)),
     ("zset", _pattern(keys.in_shard(keys.READY))),
     ("zset", _pattern(keys.in_shard(keys.CONTROL))),
@@ -190,6 +210,20 @@ def _found_key(key: str) -> Found | None:
             agent_id = parts.get("agent_id", "")
             return Found(where, key, parts.get("command_id", agent_id), agent_id)
     return None
+
+
+def _key_type(found: Found) -> bytes:
+    if found.where in ("record", "session"):
+        return b"hash"
+    if found.where == "ended" or _OUTPUT.fullmatch(found.key) is not None:
+        return b"list"
+    return b"string" if found.where == "key" else found.where.encode()
+
+
+def _shared_keys() -> set[str]:
+    """The list of ended commands, and the indexes that it must agree with."""
+    by_status = keys.in_shard(keys.BY_STATUS)
+    return {keys.in_shard(keys.ENDED), *(by_status.format(status=status) for status in TERMINAL)}
 
 
 def _repairs(reply: Any) -> list[Repair]:

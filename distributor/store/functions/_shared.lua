@@ -46,6 +46,11 @@ local function whole(number)
   return string.format('%d', number)
 end
 
+-- Forgets the collected writes.
+local function discard(batch)
+  batch.strings, batch.removals, batch.additions, batch.freed, batch.taken, batch.ended = {}, {}, {}, {}, {}, {}
+end
+
 -- Makes the collected writes to strings and indexes: removals first, so that an id can move within an index.
 local function write(batch)
   if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
@@ -56,7 +61,7 @@ local function write(batch)
   for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
   for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
   if #batch.ended > 0 then server.call('RPUSH', ended_key(), unpack(batch.ended)) end
-  batch.strings, batch.removals, batch.additions, batch.freed, batch.taken, batch.ended = {}, {}, {}, {}, {}, {}
+  discard(batch)
 end
 
 -- Makes all collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed

@@ -12,7 +12,7 @@ from distributor.model.command import Reason
 from distributor.model.control import PING
 from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
-from distributor.model.repair import RepairKind
+from distributor.model.repair import Repair, RepairKind
 from distributor.store import keys
 from distributor.store.auditor import Found, ValkeyAuditor
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
@@ -267,6 +267,34 @@ async def test_a_command_with_a_status_of_a_later_version_is_left_alone(world: S
     before = await world.dump()
     assert await audited(world) == []
     assert plain(await world.dump()) == plain(before)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.READY.format(agent_id="zzz"),
+        keys.ASSIGNED.format(agent_id="zzz"),
+        keys.STATUS.format(command_id="zzz"),
+        keys.OUTPUT.format(command_id="zzz"),
+        keys.SESSION.format(agent_id="zzz"),
+        keys.ENDED,
+        keys.READY.format(agent_id=OTHER),
+        keys.BY_STATUS.format(status=CommandStatus.TIMEOUT),
+    ],
+)
+async def test_a_key_of_another_type_is_reported_and_the_rest_is_checked(world: StoreWorld, key: str) -> None:
+    ids = await filled(world)
+    await world.connection.call("DEL", key)
+    if key == keys.OUTPUT.format(command_id="zzz"):
+        await world.connection.call("HSET", key, "a", "b")
+    else:
+        await world.connection.call("SET", key, "of another program")
+    await world.connection.call("ZREM", keys.READY.format(agent_id=AGENT), ids["queued"])
+    repairs = [repair async for found in world.auditor.sweep() for repair in found]
+    assert Repair(RepairKind.WRONG_TYPE, key) in repairs
+    if key != keys.BY_STATUS.format(status=CommandStatus.TIMEOUT):
+        assert Repair(RepairKind.QUEUED_NOT_READY, ids["queued"]) in repairs
+    assert await world.auditor.take_turn(0), "the sweep has ended"
 
 
 async def test_a_session_that_is_not_listed_is(world: StoreWorld) -> None:

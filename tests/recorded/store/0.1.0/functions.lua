@@ -1,5 +1,5 @@
-#!lua name=distributor_d5a71d51
-local VERSION = 'd5a71d51'
+#!lua name=distributor_dc70b262
+local VERSION = 'dc70b262'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -123,6 +123,11 @@ local function whole(number)
   return string.format('%d', number)
 end
 
+-- Forgets the collected writes.
+local function discard(batch)
+  batch.strings, batch.removals, batch.additions, batch.freed, batch.taken, batch.ended = {}, {}, {}, {}, {}, {}
+end
+
 -- Makes the collected writes to strings and indexes: removals first, so that an id can move within an index.
 local function write(batch)
   if #batch.strings > 0 then server.call('MSET', unpack(batch.strings)) end
@@ -133,7 +138,7 @@ local function write(batch)
   for key, members in pairs(batch.freed) do server.call('SREM', key, unpack(members)) end
   for key, members in pairs(batch.taken) do server.call('SADD', key, unpack(members)) end
   if #batch.ended > 0 then server.call('RPUSH', ended_key(), unpack(batch.ended)) end
-  batch.strings, batch.removals, batch.additions, batch.freed, batch.taken, batch.ended = {}, {}, {}, {}, {}, {}
+  discard(batch)
 end
 
 -- Makes all collected writes and returns the position of the event entry, '' if there is none. Old entries are trimmed
@@ -910,7 +915,8 @@ do
 -- Returns  for each repair: its kind, the id
 -- Invariants: nothing changes that fits together. The record of a command is right, except for what it lacks; indexes
 --          follow it. What has no record goes. A queued command that cannot be delivered ends as failed. A command
---          whose status this version does not know is left alone.
+--          whose status this version does not know is left alone. What a key of the wrong type keeps from being checked
+--          is reported as 'wrong_type', and the rest is checked.
 
 local HEADER, ITEM = 7, 4
 local DEFAULT_PRIORITY, DEFAULT_TIME_LIMIT_MS = '50', '300000'
@@ -1138,22 +1144,33 @@ local function check_forgettable(batch, id)
   end
 end
 
+local function check(batch, where, key, id, hint, args)
+  if where == 'record' then
+    check_record(batch, id, hint, args)
+  elseif where == 'session' then
+    check_session(batch, id)
+  elseif where == 'ended' then
+    check_forgettable(batch, id)
+  else
+    check_found(batch, where, key, id, hint, args)
+  end
+  -- A later item may be about the same command.
+  write(batch)
+end
+
 local function audit(batch, args)
   local repairs = {}
   batch.note = function(kind, id) add(repairs, kind, id) end
   for i = HEADER + 1, #args, ITEM do
     local where, key, id, hint = args[i], args[i + 1], args[i + 2], args[i + 3]
-    if where == 'record' then
-      check_record(batch, id, hint, args)
-    elseif where == 'session' then
-      check_session(batch, id)
-    elseif where == 'ended' then
-      check_forgettable(batch, id)
-    else
-      check_found(batch, where, key, id, hint, args)
+    local checked, failure = pcall(check, batch, where, key, id, hint, args)
+    if not checked then
+      -- A table or a string: versions of Valkey differ.
+      local text = type(failure) == 'table' and failure.err or tostring(failure)
+      if not string.find(text, 'WRONGTYPE', 1, true) then error(failure) end
+      discard(batch)
+      batch.note('wrong_type', id)
     end
-    -- A later item may be about the same command.
-    write(batch)
   end
   return repairs
 end
