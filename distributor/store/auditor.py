@@ -75,7 +75,9 @@ class ValkeyAuditor:
             key = keys.in_shard(keys.BY_STATUS).format(status=status)
             indexes[key] = Found("zset", key, "")
         indexes[keys.in_shard(keys.DEADLINES)] = Found("zset", keys.in_shard(keys.DEADLINES), "")
-        readable, repairs = await self._of_their_types([*indexes.values(), Found("ended", keys.in_shard(keys.ENDED), "")])
+        readable, repairs = await self._of_their_types(
+            [*indexes.values(), Found("ended", keys.in_shard(keys.ENDED), "")]
+        )
         yield repairs
         for index in readable:
             if index.where in _INDEX_TYPES:

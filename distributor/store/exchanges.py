@@ -13,8 +13,11 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from distributor.model.concurrency import Concurrency
 from distributor.model.event import Event
+from distributor.observability.logging import get_logger
 from distributor.store.functions import FunctionCall, Functions, is_missing, no_events
 from distributor.store.valkey_connection import Argument
+
+logger = get_logger()
 
 Item = TypeVar("Item")
 Reply = TypeVar("Reply")
@@ -264,8 +267,12 @@ class Exchanges:
     def _undo(self, replied: list[tuple[Batch[Any, Any], Any]]) -> None:
         for batch, raw in replied:
             if batch.queue.undo is not None and not isinstance(raw, Exception):
-                _, _, reply = raw
-                batch.queue.undo(batch.items, batch.queue.decode(batch.items, reply))
+                try:
+                    _, _, reply = raw
+                    batch.queue.undo(batch.items, batch.queue.decode(batch.items, reply))
+                except Exception:
+                    # The callers must still hear that the call failed. Deadlines undo it later.
+                    logger.exception("a change that may not be durable could not be undone", function=batch.queue.name)
 
     def _resolve_or_load(self, batches: list[Batch[Any, Any]], raw: list[Any], begun: float) -> None:
         # Another client may load or delete the library between two calls. What has run must not run again.
@@ -289,6 +296,7 @@ class Exchanges:
 
     async def _load_and_send(self, batches: list[Batch[Any, Any]]) -> None:
         begun = time.perf_counter()
+        raw: list[Any] = []
         try:
             await self._functions.load()
             raw = await self._functions.submit([batch.call for batch in batches])
@@ -296,6 +304,8 @@ class Exchanges:
             if covered is not None:
                 await asyncio.shield(covered)
         except Exception as error:  # noqa: BLE001 - each caller gets it
+            # Without replies, nothing is known to have happened.
+            self._undo(list(zip(batches, raw, strict=False)))
             self._failed(batches, error)
         else:
             self._resolve(list(zip(batches, raw, strict=True)), begun)

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from distributor.errors import Unavailable
+from distributor.errors import DistributorError, Unavailable
 from distributor.model.event import EventBatch
 from distributor.store.durability import Durability
 from distributor.store.exchanges import MAX_IN_FLIGHT, CallQueue, Exchanges
 from distributor.store.functions import Functions
 from distributor.store.group_commit import not_durable
 from distributor.store.pipelined_connection import PipelinedConnection
+from tests.support.own_logs import own_logs
 from tests.support.waiting import until
 
 PROOF = ("PROVE",)
@@ -40,15 +41,19 @@ class Connection:
 
     def __init__(self) -> None:
         self.sent: list[list[tuple[Any, ...]]] = []
+        self.lacks_library = False
 
     def submit(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
         self.sent.append(list(commands))
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         # The replica and how to trim events precede the items.
-        future.set_result(
-            [b"proof" if command == PROOF else [b"%d-0" % len(self.sent), [], [*command[7:]]] for command in commands]
-        )
+        future.set_result([b"proof" if command == PROOF else self._reply(command) for command in commands])
         return future
+
+    def _reply(self, command: tuple[Any, ...]) -> Any:
+        if self.lacks_library:
+            return DistributorError("Function not found")
+        return [b"%d-0" % len(self.sent), [], [*command[7:]]]
 
 
 class World:
@@ -120,6 +125,45 @@ async def test_what_may_be_lost_fails_its_callers_and_is_undone(world: World) ->
     assert undone == [([1, 2], [1, 2])]
     assert not world.announced
     await world.exchanges.idle()
+
+
+async def test_what_is_sent_again_after_loading_the_library_is_undone_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone: list[list[int]] = []
+    world.queues["claim"].undo = lambda items, replies: undone.append(items)
+    world.connection.lacks_library = True
+
+    async def load() -> None:
+        world.connection.lacks_library = False
+
+    monkeypatch.setattr(world.functions, "load", load)
+    claim = world.submit("claim", 1)
+    await world.waiting(1)
+    world.durability.waiting[0].set_result(None)
+    await world.waiting(2)
+    assert undone == []
+    world.durability.waiting[1].set_exception(not_durable("the disk is broken"))
+    with pytest.raises(Unavailable, match="may or may not survive"):
+        await claim
+    assert undone == [[1]]
+    await world.exchanges.idle()
+
+
+async def test_what_cannot_be_undone_fails_its_callers_all_the_same(world: World) -> None:
+    def undo(items: list[int], replies: Sequence[int]) -> None:
+        raise ValueError("cannot be decoded")
+
+    world.queues["claim"].undo = undo
+    with own_logs() as logs:
+        claim, finish = world.submit("claim", 1), world.submit("finish", 2)
+        await world.waiting(1)
+        world.durability.waiting[0].set_exception(not_durable("the disk is broken"))
+        for reply in (claim, finish):
+            with pytest.raises(Unavailable, match="may or may not survive"):
+                await reply
+        await world.exchanges.idle()
+    assert [line["function"] for line in logs] == ["claim"]
 
 
 async def test_single_calls_wait_as_well(world: World) -> None:
