@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
+from distributor.agent.journal import damaged
 from distributor.agent.journal_entries import JournalContents, Stage
 from distributor.agent.journal_policy import JournalPolicy, Orphans
 from distributor.agent.journal_thread import JournalThread
-from distributor.agent.journal_writer import JournalWriter
+from distributor.agent.journal_writer import CLOSE_SECONDS, JournalWriter
 from distributor.agent.orphans import end_orphans, find_orphans
 from distributor.agent.output_window import Chunk
 from distributor.agent.process_tree import Process
@@ -44,7 +45,12 @@ class AgentJournal:
     async def opened(cls, policy: JournalPolicy, agent_id: str) -> AsyncIterator[Self]:
         """Open the journal for the life of the agent. Raises ConfigurationError as `Journal.open` does."""
         thread = JournalThread()
-        journal = cls(policy, thread, await thread.open(policy, agent_id))
+        contents = await thread.open(policy, agent_id)
+        try:
+            journal = cls(policy, thread, contents)
+        except Exception as error:
+            await thread.close(CLOSE_SECONDS)
+            raise damaged(policy.path, error) from error
         try:
             await journal.look_for_orphans()
             yield journal
@@ -71,9 +77,11 @@ class AgentJournal:
 
     async def _end(self, command_id: str, orphans: Sequence[Process]) -> str:
         survivors = orphans
-        if self._policy.orphans is Orphans.END:
-            survivors = await end_orphans(orphans, self._policy.stop_grace)
         held = self.record.get(command_id)
+        if self._policy.orphans is Orphans.END:
+            mark = held.process if held else None
+            orphans, survivors = await end_orphans(command_id, mark, orphans, self._policy.stop_grace)
+            held = self.record.get(command_id)
         # The server may have given it up meanwhile.
         if held and held.running:
             self._finish(held, orphans, survivors)

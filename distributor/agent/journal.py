@@ -38,6 +38,7 @@ NEARLY_FULL: Final = 0.9
 
 JOURNAL_FULL: Final = "journal_full"
 JOURNAL_FAILED: Final = "journal_failed"
+JOURNAL_SLOW: Final = "journal_slow"
 
 _APPLICATION_ID: Final = 0x64697374
 _VERSION: Final = 1
@@ -49,6 +50,7 @@ _ROW_BYTES: Final = 256
 """A generous size of a row without its result or data."""
 _MEASURED_PARTS: Final = 64
 """The size is measured whenever this part of the bound was written."""
+_UNREADABLE: Final = (ValueError, TypeError)
 _FULL_ERRORS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 _SCHEMA: Final = """
@@ -119,8 +121,8 @@ class Journal:
 
         Raises JournalError.
         """
-        statements = list(_statements(batch))
         try:
+            statements = list(_statements(batch))
             if len(statements) == 1:
                 # Its own transaction: each step of SQLite costs a release of the interpreter lock.
                 self._execute(*statements[0])
@@ -130,7 +132,7 @@ class Journal:
                     self._execute(statement, values)
                 self._execute("COMMIT")
             self._measure(batch)
-        except sqlite3.Error as error:
+        except Exception as error:
             with suppress(sqlite3.Error):
                 if self._database.in_transaction:
                     self._execute("ROLLBACK")
@@ -214,7 +216,7 @@ class Journal:
     def _value(self, statement: str) -> Any:
         return self._database.execute(statement).fetchone()[0]
 
-    def _reason(self, error: sqlite3.Error) -> Reason:
+    def _reason(self, error: Exception) -> Reason:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         full = code in _FULL_ERRORS
         return Reason(
@@ -324,8 +326,15 @@ def _explained(path: Path) -> Iterator[None]:
                 raise _unusable(path, f"is damaged: {error}", _MOVE_IT_AWAY) from error
             case _:
                 raise _unusable(path, f"cannot be opened: {error}", "name another file, or make room") from error
+    except _UNREADABLE as error:
+        raise damaged(path, error) from error
     except OSError as error:
         raise _unusable(path, f"cannot be opened: {error.strerror}", "name another file") from error
+
+
+def damaged(path: Path, error: Exception) -> ConfigurationError:
+    """The error for a journal with a row that cannot be read."""
+    return _unusable(path, f"is damaged: {error}", _MOVE_IT_AWAY)
 
 
 def _unusable(path: Path, why: str, what_to_do: str) -> ConfigurationError:

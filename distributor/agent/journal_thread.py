@@ -7,15 +7,13 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any
 
-from distributor.agent.journal import Journal, JournalError
+from distributor.agent.journal import JOURNAL_FAILED, Journal, JournalError
 from distributor.agent.journal_entries import JournalBatch, JournalContents
 from distributor.agent.journal_policy import JournalPolicy
 from distributor.agent.loop_mailbox import LoopMailbox
-
-CLOSE_SECONDS: Final = 5.0
-"""How long closing waits for the disk."""
+from distributor.model.command import Reason
 
 Work = Callable[[], object]
 
@@ -62,8 +60,8 @@ class JournalThread:
         """Commit `batch`, then call `done` on the loop, with the error if there was one."""
         self._work.put(partial(self._commit, batch, done))
 
-    async def close(self) -> bool:
-        """Close the journal after all commits; return False if the disk takes too long."""
+    async def close(self, within: float) -> bool:
+        """Close the journal after all commits; return False if the disk takes more than `within` seconds."""
         home, closed = self._home, asyncio.get_running_loop().create_future()
         assert home is not None
 
@@ -75,7 +73,7 @@ class JournalThread:
         self._work.put(work)
         self._work.put(None)
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(within):
                 await closed
         except TimeoutError:
             return False
@@ -89,6 +87,9 @@ class JournalThread:
             self._journal.commit(batch)
         except JournalError as failure:
             error = failure
+        except Exception as failure:  # noqa: BLE001  # reported as the failure of the commit
+            # The thread must go on: the next commit may succeed.
+            error = JournalError(Reason(JOURNAL_FAILED, f"the journal cannot be written: {failure!r}"))
         self._home.post(partial(done, error))
 
     def _run(self) -> None:

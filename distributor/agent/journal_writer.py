@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from distributor.agent.journal import JOURNAL_FULL, NEARLY_FULL, JournalError
+from distributor.agent.journal import JOURNAL_FULL, JOURNAL_SLOW, NEARLY_FULL, JournalError
 from distributor.agent.journal_entries import CommandEntry, JournalBatch, OutputEntry
 from distributor.agent.journal_thread import JournalThread
 from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.model.command import Reason
 from distributor.observability.logging import get_logger
+from distributor.tasks import finishes
 
 logger = get_logger()
 
@@ -28,7 +29,14 @@ OUTPUT_SECONDS: Final = 0.05
 OFFLINE_OUTPUT_SECONDS: Final = 0.005
 """The same while there is no connection, so that nobody acknowledges any."""
 
+SLOW_SECONDS: Final = 2.0
+"""After a commit of so long the agent takes no new commands, until it ends."""
+
+CLOSE_SECONDS: Final = 5.0
+"""How long closing waits for the disk."""
+
 _NEARLY_FULL: Final = Reason(JOURNAL_FULL, "the journal is close to its bound, journal_bytes")
+_SLOW: Final = Reason(JOURNAL_SLOW, "the journal's disk does not answer")
 
 
 @dataclass(slots=True)
@@ -59,6 +67,7 @@ class JournalWriter:
         self._soon: asyncio.Handle | None = None
         self._later: asyncio.TimerHandle | None = None
         self._output_timer: asyncio.TimerHandle | None = None
+        self._slow_timer: asyncio.TimerHandle | None = None
         self._output: dict[str, _WatchedOutput] = {}
         self._untrimmed: dict[str, int] = {}
         """Output to remove, of a commit that failed."""
@@ -82,17 +91,18 @@ class JournalWriter:
         self._output[held.command_id] = _WatchedOutput(held, held.window.written, 0)
 
     async def close(self) -> None:
-        """Write what is left, and close the journal."""
+        """Write what is left, and close the journal. Takes at most CLOSE_SECONDS, whatever the disk does."""
         self._closing = True
-        while self._writing is not None:
+        deadline = self._loop.time() + CLOSE_SECONDS
+        if self._writing is not None:
             self._idle.clear()
-            await self._idle.wait()
+            await finishes(self._idle.wait(), CLOSE_SECONDS)
         if self._record.unwritten or self._output:
             self._commit(all_output=True)
-        for handle in (self._soon, self._later, self._output_timer):
+        for handle in (self._soon, self._later, self._output_timer, self._slow_timer):
             if handle:
                 handle.cancel()
-        if not await self._thread.close():
+        if not await self._thread.close(max(0.0, deadline - self._loop.time())):
             logger.warning("left before the journal was closed; its disk is slow")
 
     def _changed(self, urgent: bool) -> None:
@@ -120,8 +130,26 @@ class JournalWriter:
         if self._later:
             self._later.cancel()
             self._later = None
-        self._writing = self._batch(all_output)
-        self._thread.commit(self._writing, self._committed)
+        self._write(self._batch(all_output))
+
+    def _write(self, batch: JournalBatch) -> None:
+        self._writing = batch
+        self._thread.commit(batch, self._committed)
+        if self._slow_timer is None:
+            self._watch_commit(batch)
+
+    def _watch_commit(self, batch: JournalBatch) -> None:
+        # One timer for many commits: one that hangs is noticed after at most twice the time.
+        self._slow_timer = self._loop.call_later(SLOW_SECONDS, self._look_at_commit, batch)
+
+    def _look_at_commit(self, watched: JournalBatch) -> None:
+        self._slow_timer = None
+        if self._writing is None or self._closing:
+            return
+        if self._writing is watched and self._record.journal_problem is None:
+            self._set_problem(_SLOW, failing=False)
+        elif self._writing is not watched:
+            self._watch_commit(self._writing)
 
     def _batch(self, all_output: bool) -> JournalBatch:
         commands: list[CommandEntry] = []
@@ -231,8 +259,7 @@ class JournalWriter:
                     trimmed.append((command_id, window.acknowledged))
             waits = waits or window.has_unjournalled
         if output or trimmed:
-            self._writing = JournalBatch(output=output, trimmed=trimmed)
-            self._thread.commit(self._writing, self._committed)
+            self._write(JournalBatch(output=output, trimmed=trimmed))
         if waits:
             self._watch_output()
 

@@ -11,7 +11,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.agent.journal_entries import ProcessMark
 from distributor.agent.process_tree import Process, all_pids, running, send_signal, variables_of
@@ -50,21 +50,37 @@ def find_orphans(commands: Mapping[str, ProcessMark | None]) -> dict[str, list[P
     return dict(found)
 
 
-async def end_orphans(orphans: Sequence[Process], grace: float) -> Sequence[Process]:
-    """Send TERM, and KILL after `grace` seconds; return those that run on."""
-    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_SECONDS)):
-        for orphan in orphans:
-            send_signal(orphan, number)
-            # A stopped process handles TERM only when it is continued.
-            send_signal(orphan, signal.SIGCONT)
-        orphans = await _running_after(orphans, seconds)
-    return orphans
+class Ending(NamedTuple):
+    """The processes of a command that were to end, and those of them that run on."""
+
+    found: Sequence[Process]
+    survivors: Sequence[Process]
 
 
-async def _running_after(orphans: Sequence[Process], seconds: float) -> Sequence[Process]:
-    """Wait until all have ended; return those that run after `seconds`. Polls: the system notifies only parents."""
+async def end_orphans(command_id: str, mark: ProcessMark | None, orphans: Sequence[Process], grace: float) -> Ending:
+    """Send TERM, and KILL after `grace` seconds, to the orphans and to those that they start meanwhile."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    found = {(orphan.pid, orphan.started): orphan for orphan in orphans}
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_SECONDS)):
+        deadline = loop.time() + seconds
+        while orphans:
+            for orphan in orphans:
+                send_signal(orphan, number)
+                # A stopped process handles TERM only when it is continued.
+                send_signal(orphan, signal.SIGCONT)
+            left = await _running_at(orphans, deadline)
+            latest = await asyncio.to_thread(find_orphans, {command_id: mark})
+            running_on = {(one.pid, one.started): one for one in (*left, *latest.get(command_id, ()))}
+            found |= running_on
+            orphans = list(running_on.values())
+            if loop.time() >= deadline:
+                break
+    return Ending(list(found.values()), orphans)
+
+
+async def _running_at(orphans: Sequence[Process], deadline: float) -> Sequence[Process]:
+    """Wait until all have ended; return those that run at `deadline`. Polls: the system notifies only parents."""
+    loop = asyncio.get_running_loop()
     while True:
         alive = {(process.pid, process.started) for process in running(orphan.pid for orphan in orphans)}
         orphans = [orphan for orphan in orphans if (orphan.pid, orphan.started) in alive]

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from distributor.agent import journal_writer
+from distributor.agent.agent_journal import AgentJournal
 from distributor.agent.journal import Journal, JournalError
-from distributor.agent.journal_entries import JournalBatch
+from distributor.agent.journal_entries import CommandEntry, JournalBatch, Stage
 from distributor.agent.journal_policy import JournalPolicy
 from distributor.agent.journal_thread import JournalThread
 from distributor.agent.journal_writer import JournalWriter
 from distributor.agent.record import CommandRecord
+from distributor.errors import ConfigurationError
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -123,6 +125,45 @@ async def test_output_of_a_command_that_ends_while_commits_fail_is_removed(
     database.close()
 
 
+async def test_an_unexpected_error_in_a_commit_is_a_failure_like_others(
+    disk: Disk, record: CommandRecord, writer: JournalWriter
+) -> None:
+    disk.error = MemoryError()
+    record.start("c", "l")
+    await until(lambda: record.journal_failing)
+    assert record.journal_problem
+    assert record.journal_problem.code == "journal_failed"
+    disk.error = None
+    await until(lambda: record.journal_problem is None and record.is_written("c"))
+
+
+async def test_a_commit_that_hangs_is_a_problem_until_it_ends(
+    disk: Disk, record: CommandRecord, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_writer, "SLOW_SECONDS", 0.05)
+    reported: list[str | None] = []
+    writer.on_problem = lambda: reported.append(record.journal_problem and record.journal_problem.code)
+    disk.hold()
+    record.start("c", "l")
+    await until(lambda: reported == ["journal_slow"])
+    assert not record.journal_failing
+    disk.release()
+    await until(lambda: reported == ["journal_slow", None])
+    assert record.is_written("c")
+
+
+async def test_closing_is_bounded_although_a_commit_hangs(
+    disk: Disk, record: CommandRecord, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_writer, "CLOSE_SECONDS", 0.1)
+    disk.hold()
+    record.start("c", "l")
+    await entered(disk)
+    async with asyncio.timeout(SECONDS):
+        await writer.close()
+    disk.release()
+
+
 async def test_commits_continue_if_what_follows_one_raises(
     disk: Disk, record: CommandRecord, writer: JournalWriter
 ) -> None:
@@ -143,3 +184,20 @@ async def test_commits_continue_if_what_follows_one_raises(
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
     assert unraised
+
+
+@pytest.mark.parametrize("damage", ["result = x'ffffff'", "stage = 77", "output_base = 'x'"])
+async def test_a_journal_with_a_damaged_row_is_refused_and_released(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "journal"
+    journal, _ = Journal.open(JournalPolicy(path), "agent123")
+    journal.commit(JournalBatch([CommandEntry("c", "l", Stage.FINISHED, 0, b"")]))
+    journal.close()
+    database = sqlite3.connect(path)
+    database.execute(f"UPDATE commands SET {damage}")
+    database.commit()
+    database.close()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"is damaged: .*; move it away") as refused:
+            async with AgentJournal.opened(JournalPolicy(path), "agent123"):
+                pass
+        assert refused.value.reason == "JOURNAL_UNUSABLE"

@@ -14,9 +14,21 @@ from distributor.agent.journal_entries import ProcessMark
 from distributor.agent.orphans import end_orphans, find_orphans, mark_of
 from distributor.agent.process_tree import Process
 from distributor.environment import COMMAND_MARKER
+from tests.support.waiting import until
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+FORKS = """
+import os, time
+print("ready", flush=True)
+for _ in range(40):
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(600)
+        os._exit(0)
+    time.sleep(0.02)
+time.sleep(600)
+"""
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -76,5 +88,15 @@ def test_a_group_without_its_leader_counts_only_if_a_member_is_marked(start: Sta
 async def test_one_that_ignores_term_is_killed(start: Start, command_id: str) -> None:
     process = start(STUBBORN, command_id)
     found = find_orphans({command_id: None})[command_id]
-    assert await end_orphans(found, 0.1) == []
+    assert await end_orphans(command_id, None, found, 0.1) == (found, [])
     assert process.wait() == -9
+
+
+async def test_those_that_were_started_after_the_scan_end_too(start: Start, command_id: str) -> None:
+    process = start(FORKS, command_id)
+    found = find_orphans({command_id: None})[command_id]
+    await until(lambda: len(find_orphans({command_id: None})[command_id]) > len(found))
+    ending = await end_orphans(command_id, mark_of(process.pid), found, 2.0)
+    assert len(ending.found) > len(found)
+    assert not ending.survivors
+    assert find_orphans({command_id: None}) == {}
