@@ -25,7 +25,7 @@ from distributor.model.agent_report import (
 )
 from distributor.model.agent_session import AgentSession
 from distributor.model.command import MAX_REASON_MESSAGE, REASON_CODE_PATTERN, Reason
-from distributor.model.delivery import CancelProgress, Completion, CompletionOutcome, OutputPiece, Release
+from distributor.model.delivery import CancelProgress, Completion, CompletionOutcome, Extension, OutputPiece, Release
 from distributor.model.in_flight import InFlight
 from distributor.model.lifecycle import TERMINAL, CancelStage, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
@@ -78,6 +78,8 @@ class AgentReports:
             self._receipts.add(session, progressed)
         if report.refusals:
             await self._refused(session, report.refusals)
+        if report.extensions:
+            await self._extend(session, report.extensions)
         outputs = await self._outputs(session, report.outputs, now) if report.outputs else []
         if report.stopping or report.survivors:
             stages = _cancel_progress(session, report)
@@ -108,6 +110,12 @@ class AgentReports:
         finally:
             # Also if the append fails: what fails must be awaited, or asyncio warns.
             await progressing
+
+    async def _extend(self, session: AgentSession, extensions: Sequence[Extension]) -> None:
+        """Store extensions after the starts that they follow, in the same exchange."""
+        leases = [LeaseRef(one.command_id, one.lease_id) for one in extensions]
+        starts = [progress_of(session, lease) for lease in self._receipts.take(session, leases)]
+        await asyncio.gather(self._store.progress(starts), self._store.extend(extensions))
 
     def cancels_written(self, session: AgentSession, leases: Sequence[LeaseRef]) -> None:
         """Note soon that these cancels were written to the session's stream."""

@@ -20,6 +20,7 @@ from distributor.model.event import (
     CommandReady,
     EventBatch,
     EventKind,
+    LateReport,
     OutputArrived,
 )
 from distributor.model.position import milliseconds_of
@@ -196,6 +197,9 @@ class EventRelay:
                 case CommandChanged():
                     self._watches.note(event, at_ms)
                     self._command_changed(event, ours)
+                case LateReport():
+                    if ours:
+                        _log_late(event)
                 case OutputArrived():
                     self._watches.note_output(event)
                 case CommandReady():
@@ -282,6 +286,15 @@ class EventRelay:
             # Epochs start again when Valkey is emptied, so the event may be older than the session. A claim asks the
             # store, and ends the session if there is a newer one.
             self._wakeups.wake(change.agent_id, control=True)
+
+
+def _log_late(report: LateReport) -> None:
+    logger.info(
+        "a report came after the end of its command, keeping it beside the result",
+        command_id=report.command_id,
+        agent_id=report.agent_id,
+        status=report.status.value,
+    )
 
 
 def log_transitions(batch: EventBatch) -> None:

@@ -8,8 +8,8 @@ result is awaited.
 call names what it is about, and the store compares:
 
 - claim, heartbeat, detach: the epoch. After a newer `attach` they change nothing.
-- progress, append, release: the lease. Once `attach` or `due` has requeued or ended the attempt, they change nothing.
-  If `attach` has kept the attempt, they count under the same lease as before.
+- progress, extend, append, release: the lease. Once `attach` or `due` has requeued or ended the attempt, they change
+  nothing. If `attach` has kept the attempt, they count under the same lease as before.
 - finish: the lease. The outcome of a requeued attempt counts until a later one has started; after an end it is stored
   as late.
 - `cancel` only marks an assigned command: reports on it still count. A release ends it as cancelled in either order,
@@ -31,6 +31,7 @@ from distributor.model.delivery import (
     Completion,
     CompletionOutcome,
     DueCommand,
+    Extension,
     OutputChunk,
     OutputPiece,
     OutputRefusal,
@@ -62,6 +63,9 @@ class CommandStore(Protocol):
 
     def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
         """Record receipts; False if the lease no longer holds the command."""
+
+    def extend(self, extensions: Sequence[Extension]) -> Awaitable[list[bool]]:
+        """Extend time limits; False if the lease does not hold the command, or its limit is as long already."""
 
     def finish(self, completions: Sequence[Completion]) -> Awaitable[list[CompletionOutcome]]:
         """Store results."""

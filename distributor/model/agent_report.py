@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from distributor.model.command import Reason
-from distributor.model.delivery import CompletionOutcome, OutputPiece
+from distributor.model.delivery import CompletionOutcome, Extension, OutputPiece
 from distributor.model.lifecycle import CommandStatus
 
 
@@ -71,6 +71,7 @@ class Report(NamedTuple):
     not_found: Sequence[LeaseRef] = ()
     stopping: Sequence[LeaseRef] = ()
     survivors: Sequence[tuple[LeaseRef, str]] = ()
+    extensions: Sequence[Extension] = ()
 
 
 class ResultAnswer(NamedTuple):

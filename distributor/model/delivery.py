@@ -74,6 +74,15 @@ class Progress(NamedTuple):
     started_after_ms: int | None = None
 
 
+class Extension(NamedTuple):
+    """A new time limit of a started command, counted from its start. A shorter one than it has is no change."""
+
+    command_id: str
+    agent_id: str
+    lease_id: str
+    time_limit_ms: int
+
+
 class Completion(NamedTuple):
     """How a command ended on its agent. `rerun_delay_ms` is None unless it should run again.
 

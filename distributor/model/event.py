@@ -23,7 +23,11 @@ class EventKind(StrEnum):
     """It is to end, but its agent may run it and has not been heard."""
     CANCEL_PROGRESSED = "cancel_progressed"
     """A cancel has reached another stage."""
+    EXTENDED = "extended"
+    """Its time limit was extended."""
     FINISHED = "finished"
+    LATE = "late"
+    """A report came after the end. Nothing else that is shown has changed."""
     READY = "ready"
     """The delay of a released command is over. Nothing that is shown has changed."""
     OUTPUT = "output"
@@ -58,6 +62,14 @@ class CommandReady(NamedTuple):
     type: str
 
 
+class LateReport(NamedTuple):
+    """A report of another end came after the command had ended, and is kept beside its result."""
+
+    command_id: str
+    agent_id: str
+    status: CommandStatus
+
+
 class OutputArrived(NamedTuple):
     """Output of a command has arrived up to `end_offset` bytes. Only a hint: the bytes are in the output log."""
 
@@ -75,7 +87,7 @@ class AgentChanged(NamedTuple):
     connected: bool
 
 
-Event: TypeAlias = CommandChanged | CommandReady | OutputArrived | AgentChanged
+Event: TypeAlias = CommandChanged | CommandReady | LateReport | OutputArrived | AgentChanged
 
 
 class EventBatch(NamedTuple):

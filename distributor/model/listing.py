@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from distributor.model.agent import AgentPresence
-from distributor.model.command import CommandState
+from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
 
 T = TypeVar("T")
@@ -34,6 +34,10 @@ class CommandDetails(NamedTuple):
     encoded: bytes | None
     output_bytes: int
     agent: AgentPresence
+    extended_ms: int | None = None
+    """The time limit of the present or last run, if its agent extended it."""
+    late: CommandResult | None = None
+    """The last report that came after the command had ended."""
 
 
 class Page(NamedTuple, Generic[T]):

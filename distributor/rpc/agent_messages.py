@@ -12,6 +12,7 @@ from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE,
 from distributor.model.agent_vitals import AgentVitals, bounded_vitals, last_signs
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
+    MAX_DURATION_MS,
     MAX_REASON_MESSAGE,
     InvalidField,
     Reason,
@@ -19,7 +20,7 @@ from distributor.model.command import (
     check_command_id,
     shown,
 )
-from distributor.model.delivery import OutputPiece
+from distributor.model.delivery import Extension, OutputPiece
 from distributor.model.protocol_violation import ProtocolViolation
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
@@ -34,6 +35,7 @@ _MAX_TYPES: Final = 100
 _MAX_LABELS: Final = 64
 _MAX_LABEL_BYTES: Final = 256
 _MAX_NAME: Final = 128
+_NANOS: Final = 1_000_000_000
 _MAX_ID: Final = 64
 """Longer than any command id or lease id."""
 
@@ -41,7 +43,7 @@ _MAX_SURVIVORS: Final = 20
 _FINDINGS: Final = (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN, pb.CANCEL_FINDING_COULD_NOT_STOP)
 
 _NO_REASON: Final = Reason()
-_PARTS: Final = ("received", "started", "refused", "output", "results", "cancel_reports")
+_PARTS: Final = ("received", "started", "refused", "output", "results", "cancel_reports", "extensions")
 """The lists in a message."""
 _STREAM_NUMBERS: Final = {number: place for place, number in enumerate(STREAM_FROM_WIRE, start=1)}
 """Stream numbers as stored."""
@@ -123,7 +125,8 @@ def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = ST
     """
     received, started, refused = request.received, request.started, request.refused
     outputs, results, cancels = request.output, request.results, request.cancel_reports
-    parts: tuple[Sized, ...] = (received, started, refused, outputs, results, cancels)
+    extensions = request.extensions
+    parts: tuple[Sized, ...] = (received, started, refused, outputs, results, cancels, extensions)
     for field, items in zip(_PARTS, parts, strict=True):
         if len(items) > MAX_ITEMS_PER_MESSAGE:
             raise ProtocolViolation(field, f"{field} has {len(items)} entries, the limit is {MAX_ITEMS_PER_MESSAGE}")
@@ -144,6 +147,7 @@ def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = ST
         ]
         if findings
         else (),
+        extensions=[_extension(item, agent_id) for item in extensions] if extensions else (),
     )
 
 
@@ -171,7 +175,7 @@ def _survivors(item: pb.CancelReport | pb.Result) -> str:
 
 
 def _lease_ref(
-    field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport
+    field: str, item: pb.Received | pb.Started | pb.Refused | pb.Output | pb.Result | pb.CancelReport | pb.Extension
 ) -> LeaseRef:
     lease = LeaseRef(item.command_id, item.lease_id)
     # On the hot path, so only the length is checked: a malformed id is unknown anyway.
@@ -208,6 +212,15 @@ def _output(item: pb.Output, agent_id: str, at_rest: AtRestPacker) -> OutputPiec
         )
     command_id, lease_id = _lease_ref("output", item)
     return OutputPiece(command_id, agent_id, lease_id, stream, item.offset, item.data, at_rest.output(item.data))
+
+
+def _extension(item: pb.Extension, agent_id: str) -> Extension:
+    limit, field = item.time_limit, "extensions.time_limit"
+    ms = limit.seconds * 1000 + limit.nanos // 1_000_000
+    if not (0 <= limit.nanos < _NANOS and 0 < ms <= MAX_DURATION_MS):
+        raise ProtocolViolation(field, f"{field} must be 1 ms to 30 days, not {ms:,} ms")
+    command_id, lease_id = _lease_ref("extensions", item)
+    return Extension(command_id, agent_id, lease_id, ms)
 
 
 def _completion(item: pb.Result, at_rest: AtRestPacker) -> ReportedCompletion:

@@ -60,12 +60,17 @@ class CommandServicer(CommandServiceServicer):
 
     async def _fill(self, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str) -> None:
         """Write all of a stored command in its current state."""
-        state, encoded, output_bytes, agent = await self._service.get(command_id)
-        messages.fill_command(response.command, state, encoded)
+        details = await self._service.get(command_id)
+        state = details.state
+        messages.fill_command(response.command, state, details.encoded)
+        if details.extended_ms is not None:
+            response.command.time_limit.FromMilliseconds(details.extended_ms)
         messages.fill_state(response.state, state)
-        response.state.output_bytes = output_bytes
+        response.state.output_bytes = details.output_bytes
         if not state.status.terminal:
-            messages.fill_presence(response.state, agent)
+            messages.fill_presence(response.state, details.agent)
+        if details.late is not None and isinstance(response, pb.GetCommandResponse):
+            messages.fill_result(response.late_result, details.late)
 
     async def _fill_presence(self, message: command_pb2.CommandState, state: CommandState) -> None:
         for agent in (await self._service.presences([state])).values():

@@ -53,7 +53,7 @@ class ValkeyCommandReader:
         reply = await self._functions.read("get_command", [command_id])
         if reply is None:
             return None
-        now_ms, encoded, output_bytes, session, row, attempts, progress_ms = reply
+        now_ms, encoded, output_bytes, session, row, attempts, progress_ms, extended, late = reply
         state = rows.known_state(command_id, rows.text_row(row))
         if state is None:
             return None
@@ -62,6 +62,8 @@ class ValkeyCommandReader:
             await read_command(encoded) if encoded else None,
             output_bytes,
             rows.presence(session, now_ms, self._offline_after_ms),
+            int(extended) if extended else None,
+            await off_loop(result_work(late), rows.command_result, late) if late else None,
         )
 
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:

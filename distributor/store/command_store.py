@@ -19,6 +19,7 @@ from distributor.model.delivery import (
     Completion,
     CompletionOutcome,
     DueCommand,
+    Extension,
     Progress,
     Release,
 )
@@ -46,6 +47,7 @@ class ValkeyCommandStore:
         self._claims = exchanges.queue("claim", self._claim_arguments, self._claimed, assigned_events)
         self._claims.undo = self._unclaim
         self._progress = exchanges.queue("progress", self._progress_arguments, _progressed)
+        self._extensions = exchanges.queue("extend", self._extend_arguments, _extended)
         self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes, finished_events)
         self._releases = exchanges.queue("release", self._release_arguments, _released)
 
@@ -64,6 +66,9 @@ class ValkeyCommandStore:
 
     def progress(self, items: Sequence[Progress]) -> Awaitable[list[bool]]:
         return self._progress.submit(items)
+
+    def extend(self, extensions: Sequence[Extension]) -> Awaitable[list[bool]]:
+        return self._extensions.submit(extensions)
 
     def finish(self, completions: Sequence[Completion]) -> Awaitable[list[CompletionOutcome]]:
         self._exchanges.concurrency.ended(len(completions), time.monotonic())
@@ -151,6 +156,12 @@ class ValkeyCommandStore:
         arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]
         for item in items:
             arguments += (item.command_id, item.agent_id, item.lease_id, *_receipts(item))
+        return arguments
+
+    def _extend_arguments(self, extensions: list[Extension]) -> list[Argument]:
+        arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]
+        for extension in extensions:
+            arguments += extension
         return arguments
 
     def _finish_arguments(self, completions: list[Completion]) -> list[Argument]:
@@ -273,6 +284,10 @@ def _claimed_commands(one: list[Any]) -> list[ClaimedCommand]:
 
 
 def _progressed(items: list[Progress], reply: Any) -> list[bool]:
+    return [outcome == b"ok" for outcome in reply]
+
+
+def _extended(extensions: list[Extension], reply: Any) -> list[bool]:
     return [outcome == b"ok" for outcome in reply]
 
 

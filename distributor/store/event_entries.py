@@ -18,6 +18,7 @@ from distributor.model.event import (
     Event,
     EventBatch,
     EventKind,
+    LateReport,
     OutputArrived,
 )
 from distributor.model.lifecycle import CommandStatus
@@ -147,10 +148,15 @@ def _command_ready(command_id: str, document: Mapping[str, Any]) -> Event:
     return CommandReady(command_id, document["agent_id"], document["type"])
 
 
+def _late_report(command_id: str, document: Mapping[str, Any]) -> LateReport:
+    return LateReport(command_id, document["agent_id"], CommandStatus(document["reported"]))
+
+
 _OTHERS: Final = {
     EventKind.OUTPUT: _output_arrived,
     EventKind.AGENT: _agent_changed,
     EventKind.READY: _command_ready,
+    EventKind.LATE: _late_report,
 }
 
 

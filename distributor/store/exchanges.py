@@ -32,7 +32,7 @@ GATHER_SECONDS: Final = 0.005
 """How long calls wait for others when busy."""
 ENOUGH_ITEMS: Final = 100
 """With this many items, an exchange is sent without waiting for more."""
-ORDER: Final = ("progress", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
+ORDER: Final = ("progress", "extend", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
 UNCOUNTED: Final = frozenset({"heartbeat", "detach", "claim"})
 """Calls that are no sign of load: sessions come and go without commands, and a claim comes with what it is for."""

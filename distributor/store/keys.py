@@ -125,6 +125,7 @@ RARE: Final = (
     "cancel_stage",
     "instance_id",
     "slots",
+    "extended_ms",
 )
 """Fields that few commands have."""
 

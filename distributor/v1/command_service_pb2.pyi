@@ -340,23 +340,31 @@ class GetCommandResponse(_message.Message):
 
     COMMAND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    LATE_RESULT_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bytes
     """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
     @_builtins.property
-    def command(self) -> _command_pb2.Command: ...
+    def command(self) -> _command_pb2.Command:
+        """Its time_limit is that of the present or last run, if the handler extended it."""
+
     @_builtins.property
     def state(self) -> _command_pb2.CommandState: ...
+    @_builtins.property
+    def late_result(self) -> _command_pb2.CommandResult:
+        """The last report that came after the command had ended. It changes nothing else."""
+
     def __init__(
         self,
         *,
         command: _command_pb2.Command | None = ...,
         state: _command_pb2.CommandState | None = ...,
+        late_result: _command_pb2.CommandResult | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "late_result", b"late_result", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "gzip", b"gzip", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "gzip", b"gzip", "late_result", b"late_result", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,15 @@ import pytest
 
 from distributor.model.agent import AgentHello, HeldCommand, Renewal
 from distributor.model.command import Reason
-from distributor.model.delivery import CancelProgress, ClaimRequest, Completion, OutputPiece, Progress, Release
+from distributor.model.delivery import (
+    CancelProgress,
+    ClaimRequest,
+    Completion,
+    Extension,
+    OutputPiece,
+    Progress,
+    Release,
+)
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
@@ -92,6 +100,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "progress": lambda: store.progress([PROGRESS] * items),
         "finish": lambda: store.finish([Completion(PROGRESS, CommandStatus.FAILED)] * items),
         "release": lambda: store.release([Release("id", "agent", "lease", 0, Reason())] * items),
+        "extend": lambda: store.extend([Extension("id", "agent", "lease", 1)] * items),
         "cancel": lambda: store.cancel("id", ""),
         "cancel_stage": lambda: store.cancel_stages(
             [CancelProgress("id", "agent", "lease", CancelStage.STOPPING)] * items

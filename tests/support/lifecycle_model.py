@@ -40,6 +40,8 @@ class ModelCommand:
     """The epoch of the session under which they were."""
     doubt: bool = False
     """It is to end, but its agent may run it: assigned until the agent is heard."""
+    end: tuple[str, CommandStatus] | None = None
+    """The lease and status of the report that ended it; the same again is no late report."""
 
     @property
     def ready(self) -> bool:
@@ -125,7 +127,7 @@ class LifecycleModel:
         if command.agent_id != agent_id:
             return CompletionOutcome.FOREIGN
         if command.status.terminal:
-            return CompletionOutcome.LATE
+            return CompletionOutcome.STORED if command.end == (lease_id, status) else CompletionOutcome.LATE
         if command.is_counted(lease_id):
             # The same report once more, as its acknowledgement was lost, but not after the next run has started.
             return CompletionOutcome.RUN_AGAIN if again and not command.started else CompletionOutcome.STALE
@@ -140,6 +142,7 @@ class LifecycleModel:
             command.back_to_queue(delayed=True)
             return CompletionOutcome.RUN_AGAIN
         command.status, command.doubt = status, False
+        command.end, command.lease_id = (lease_id, status), lease_id
         return CompletionOutcome.STORED
 
     def not_found(self, command: ModelCommand, agent_id: str, lease_id: str) -> CompletionOutcome:
@@ -156,6 +159,7 @@ class LifecycleModel:
             command.in_doubt()
             return CompletionOutcome.OPEN
         command.status, command.doubt = CommandStatus.CANCELLED, False
+        command.end = (command.lease_id, CommandStatus.CANCELLED)
         return CompletionOutcome.STORED
 
     def may_run(self, command: ModelCommand) -> bool:

@@ -23,6 +23,7 @@ from distributor.model.delivery import (
     Completion,
     CompletionOutcome,
     DueCommand,
+    Extension,
     OutputChunk,
     OutputPiece,
     OutputRefusal,
@@ -78,6 +79,7 @@ class MemoryStore:
         self.claims: list[ClaimRequest] = []
         self.released: list[Release] = []
         self.progressed: list[Progress] = []
+        self.extensions: list[Extension] = []
         self.cancel_progress: list[CancelProgress] = []
         self.completions: list[Completion] = []
         self.outcomes: dict[str, CompletionOutcome] = {}
@@ -133,6 +135,12 @@ class MemoryStore:
         self._check()
         self.progressed += items
         return [True] * len(items)
+
+    @at_once
+    async def extend(self, extensions: Sequence[Extension]) -> list[bool]:
+        self._check()
+        self.extensions += extensions
+        return [True] * len(extensions)
 
     @at_once
     async def finish(self, completions: Sequence[Completion]) -> list[CompletionOutcome]:

@@ -186,6 +186,8 @@ class SessionModel:
         else:
             status = CommandStatus.TIMEOUT if one.how == "expired" else CommandStatus.FAILED
             assert self.store.finish(command, held_by, status, again=False, ran=False) is CompletionOutcome.STORED
+            # With a reason that no result has.
+            command.end = None
 
     def _outputs(self, said: Sequence[Said], replies: Replies) -> None:
         for one in said:
@@ -259,4 +261,7 @@ class SessionModel:
         flight = self._flight(one.lease)
         if flight is not None and flight.cancelled:
             self._drop(one.lease)
-            self.store.not_found(self._command(one.lease), self.agent_id, one.lease.lease_id)
+            command = self._command(one.lease)
+            if self.store.not_found(command, self.agent_id, one.lease.lease_id) is CompletionOutcome.STORED:
+                # With a reason that no result has.
+                command.end = None

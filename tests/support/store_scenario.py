@@ -13,7 +13,15 @@ from typing import Any, Final
 from distributor.model.agent import AgentHello, HeldCommand, Renewal
 from distributor.model.command import OfflinePolicy, Reason
 from distributor.model.control import PING, STOP
-from distributor.model.delivery import CancelProgress, ClaimRequest, Completion, OutputPiece, Progress, Release
+from distributor.model.delivery import (
+    CancelProgress,
+    ClaimRequest,
+    Completion,
+    Extension,
+    OutputPiece,
+    Progress,
+    Release,
+)
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
@@ -104,6 +112,9 @@ STEPS: Final[dict[str, Step]] = {
         world, "one", ("c1", "lease2"), ("c2", "lease1")
     ),
     "start c1 and c2": lambda world: world.store.progress([ran("c1", "lease2"), ran("c2", "lease1")]),
+    "extend c2, and c1 by nothing": lambda world: world.store.extend(
+        [Extension("c2", AGENT, "lease1", 600_000), Extension("c1", AGENT, "lease2", 1)]
+    ),
     "print": lambda world: world.output.append(
         [piece("c1", "lease2", 0, b"printed\n"), piece("c2", "lease1", 0, b"once\n")]
     ),

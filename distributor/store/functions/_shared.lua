@@ -356,8 +356,10 @@ local function release_command(batch, id, fields, delay_ms)
   if fields[F_STATUS] == 'assigned' then remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE]) end
   move(batch, id, fields, 'queued')
   fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
+  fields[F_EXTENDED_MS] = ''
   set_rare(id, 'status', 'queued', 'revision', revise(fields), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms')
+  server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms',
+    'extended_ms')
   read_request(id, fields)
   if delay_ms > 0 then
     append(batch.taken, delayed_key(fields[F_AGENT_ID]), id)
@@ -550,10 +552,15 @@ local function is_counted(fields, lease_id)
   return lease_id ~= '' and string.find(' ' .. fields[F_COUNTED_LEASE] .. ' ', ' ' .. lease_id .. ' ', 1, true) ~= nil
 end
 
+-- The time limit of a command whose request was read, including the extension of its present run.
+local function time_limit(fields)
+  return number(fields, fields[F_EXTENDED_MS] ~= '' and F_EXTENDED_MS or F_TIME_LIMIT_MS)
+end
+
 -- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.
 local function run_limit(batch, id, fields, slack_ms)
   read_request(id, fields)
-  return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
+  return batch.now + time_limit(fields) + slack_ms
 end
 
 -- Fills receipts that are still unset from milliseconds since the claim; '' if unknown. A start implies an

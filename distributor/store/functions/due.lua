@@ -30,7 +30,7 @@ end
 local function overrun(batch, id, fields, retention_ms, offline_after_ms)
   local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'connected', 'last_seen_ms')
   read_request(id, fields)
-  local limit = seconds(number(fields, F_TIME_LIMIT_MS))
+  local limit = seconds(time_limit(fields))
   if is_present(session[1], session[2], batch.now, offline_after_ms) then
     fields[F_CODE] = 'time_limit'
     fields[F_MESSAGE] = 'the agent did not report the end within the time limit of ' .. limit

@@ -5,7 +5,8 @@
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
 --          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and the agent's word on the
 --          handler ('ran', 'survived' if processes of it still run, 'refused', 'absent' if a cancel did not find it)
--- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), unknown, foreign
+-- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that
+--          is its result already), unknown, foreign
 --          (another agent's), stale (of an earlier attempt), open (not found, but another attempt may run), or {stored, revision, type, priority, attempt, queued_us,
 --          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
@@ -13,14 +14,6 @@
 --          run is counted once, however often it is reported.
 
 local HEADER, ITEM = 6, 13
-
-local function keep_late(batch, id, fields, args, i, retention_ms)
-  local late = {}
-  for f = 1, F_RARE_END do late[f] = fields[f] end
-  late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
-  server.call('SET', late_result_key(id),
-    result_json(id, late, args[i + 6], tonumber(args[i + 7]), rfc3339(batch.now)), 'PX', retention_ms)
-end
 
 -- Bytes of output over all attempts. The agent counts those of its own attempt; dropped ones are included, so that
 -- readers see the gap.
@@ -34,6 +27,27 @@ local function runs_permitted(fields)
   local permitted, code = fields[F_MAX_RUNS], fields[F_CODE]
   local of_reason = code ~= '' and string.match(permitted, ' ' .. code .. '=(%d+)')
   return tonumber(of_reason or string.match(permitted, '^%d+')) or 0
+end
+
+-- Keeps a report that came after the end, beside the result. Returns the outcome: 'stored' if it is the result that is
+-- stored, reported again because its acknowledgement was lost.
+local function keep_late(batch, id, fields, args, i, retention_ms)
+  local late = {}
+  for f = 1, F_RARE_END do late[f] = fields[f] end
+  late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
+  local output_bytes = output_bytes_of(fields, args[i + 7])
+  if fields[F_LEASE_ID] == args[i + 2] and fields[F_STATUS] == args[i + 3] then
+    local finished = tonumber(server.call('HGET', status_key(id), 'finished_ms'))
+    if finished and server.call('GET', result_key(id))
+      == result_json(id, late, args[i + 6], output_bytes, rfc3339(finished)) then
+      return 'stored'
+    end
+  end
+  server.call('SET', late_result_key(id),
+    result_json(id, late, args[i + 6], output_bytes, rfc3339(batch.now)), 'PX', retention_ms)
+  add_event(batch, id, '{"event":"late","agent_id":"' .. fields[F_AGENT_ID] .. '","reported":"' .. args[i + 3] .. '"}',
+    'late')
+  return 'late'
 end
 
 -- Requeues a command whose run failed transiently. Returns false if it must not run again.
@@ -92,8 +106,7 @@ local function finish_one(batch, args, i, retention_ms)
     return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
   end
   if FINAL[fields[F_STATUS]] then
-    keep_late(batch, id, fields, args, i, retention_ms)
-    return 'late'
+    return keep_late(batch, id, fields, args, i, retention_ms)
   end
   -- Reported again because the acknowledgement was lost.
   if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
@@ -106,7 +119,10 @@ local function finish_one(batch, args, i, retention_ms)
   fields[F_OUTPUT_BASE] = base
   -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
   local most = number(fields, F_OUTPUT_BYTES) - base + OUTPUT_WINDOW
-  return accept(batch, id, fields, args, i, retention_ms, math.min(args[i + 7], most))
+  local outcome = accept(batch, id, fields, args, i, retention_ms, math.min(args[i + 7], most))
+  -- The same report again is then known as such.
+  if outcome ~= 'run_again' then set_rare(id, 'lease_id', lease_id, 'output_base', whole(base)) end
+  return outcome
 end
 
 local function finish(batch, args)

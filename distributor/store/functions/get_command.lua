@@ -3,7 +3,8 @@
 -- ARGV     id
 -- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
 --          {connected, last_seen_ms, away_since_ms} of its agent's session, row, attempts that have ended,
---          when it gave its last sign of life in ms, if its agent reports it as silent, or 0}
+--          when it gave its last sign of life in ms, if its agent reports it as silent, or 0, extended time limit in
+--          ms or '', its late result or false}
 -- Invariants: all parts are from the same moment.
 
 local SIGN_SLACK_MS = 1000
@@ -24,11 +25,12 @@ local function get_command(args)
   local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
   -- While the command is alive, the second name only marks that the agent has it.
   local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
-  local rare = server.call('HMGET', status_key(id), 'output_bytes', 'attempts')
+  local rare = server.call('HMGET', status_key(id), 'output_bytes', 'attempts', 'extended_ms')
   local output_bytes = tonumber(rare[1]) or 0
   local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms', 'signs')
   local sign_ms = last_sign(table.remove(session), id, row)
-  return {new_batch().now, command, output_bytes, session, row, rare[2] or '', sign_ms}
+  return {new_batch().now, command, output_bytes, session, row, rare[2] or '', sign_ms, rare[3] or '',
+    server.call('GET', late_result_key(id))}
 end
 
 register_reader('get_command', get_command)

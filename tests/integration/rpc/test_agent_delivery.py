@@ -371,6 +371,28 @@ async def test_a_command_outlives_its_time_limit_only_by_the_grace(valkey_url: s
         assert (await server.result(command_id)).status == TIMEOUT
 
 
+async def test_an_extended_command_outlives_the_limit_that_it_was_queued_with(valkey_url: str) -> None:
+    settings = {"heartbeat_interval": 0.1, "start_within": 15.0, "stop_grace": 0.0, "offline_after": 60}
+    async with running_server(valkey_url, **settings) as server, server.agent(capacity=2) as agent:
+        extended, other = await server.queue_many(2, time_limit=0.3)
+        first, second = await agent.assigned(2)
+        await agent.start(first, second)
+        await agent.send(extensions=[extension(first, 60.0), extension(second, 60.0, lease_id="another")])
+        assert (await server.result(other)).status == TIMEOUT
+        await agent.until(lambda: [cancel.command_id for cancel in agent.cancels] == [other])
+        assert (await server.get(extended)).command.time_limit.seconds == 60
+        await agent.send(extensions=[extension(first, 0.001)])
+        (ack,) = await agent.finish(first)
+        assert ack.verdict == pb.RESULT_VERDICT_STORED
+        assert (await server.result(extended)).status == COMPLETED
+
+
+def extension(assignment: pb.Assignment, seconds: float, lease_id: str = "") -> pb.Extension:
+    extension = pb.Extension(command_id=assignment.command.command_id, lease_id=lease_id or assignment.lease_id)
+    extension.time_limit.FromMilliseconds(round(seconds * 1000))
+    return extension
+
+
 async def test_a_command_that_waits_for_too_long_times_out(server: RunningServer) -> None:
     command_id = await server.queue("away", queue_ttl=0.05)
     watched = [update async for update in watch(server, command_id)]

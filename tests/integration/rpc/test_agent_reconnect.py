@@ -107,7 +107,19 @@ async def test_a_result_of_a_command_that_has_ended_otherwise_is_kept_as_late(va
             (ack,) = await agent.finish(assignment)
             assert ack.verdict == pb.RESULT_VERDICT_LATE
         assert await client.exists(f"cmd:late:{command_id}")
+        assert (await server.get(command_id)).late_result.status == COMPLETED
         assert (await server.result(command_id)).status == TIMEOUT
+
+
+async def test_a_failure_whose_acknowledgement_was_lost_is_no_late_report(valkey_url: str) -> None:
+    async with running_server(valkey_url) as server, Valkey.from_url(valkey_url) as client:
+        async with server.agent() as agent:
+            assignment = await started(server, agent)
+            await agent.finish(assignment, status=FAILED)
+        async with server.agent(unacknowledged=[running(assignment)]) as agent:
+            (ack,) = await agent.finish(assignment, status=FAILED)
+            assert ack.verdict == pb.RESULT_VERDICT_STORED
+        assert not await client.exists(f"cmd:late:{assignment.command.command_id}")
 
 
 async def test_what_is_not_the_agents_is_to_be_stopped(server: RunningServer) -> None:

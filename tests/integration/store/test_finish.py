@@ -7,7 +7,8 @@ import pytest
 from google.protobuf import json_format
 
 from distributor.model.command import CommandResult, Reason
-from distributor.model.delivery import CompletionOutcome
+from distributor.model.delivery import Completion, CompletionOutcome
+from distributor.model.event import LateReport
 from distributor.model.lifecycle import CommandStatus
 from distributor.store import keys
 from distributor.v1 import command_pb2
@@ -49,7 +50,7 @@ async def test_only_an_assigned_command_takes_a_result(world: StoreWorld, status
         assert after == before
     else:
         assert outcome is CompletionOutcome.LATE
-        assert changed(before, after) == own_keys(command_id, keys.LATE_RESULT)
+        assert changed(before, after) == {*own_keys(command_id, keys.LATE_RESULT), keys.EVENTS}
 
 
 @pytest.mark.parametrize("status", TERMINAL)
@@ -64,6 +65,43 @@ async def test_a_later_report_is_kept_beside_the_result(world: StoreWorld, statu
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.status is (await world.state(command_id)).status is status
+    late_result = (await world.details(command_id)).late
+    assert late_result is not None
+    assert (late_result.status, late_result.exit_code) == (CommandStatus.FAILED, 3)
+
+
+async def test_a_late_report_is_announced(world: StoreWorld) -> None:
+    command_id = await world.ended(CommandStatus.TIMEOUT)
+    position = await world.position()
+    await world.store.finish([completion(command_id)])
+    assert await world.events(position) == [LateReport(command_id, AGENT, CommandStatus.COMPLETED)]
+
+
+ENDS = [
+    completion("", exit_code=0, data_json='{"pages":2}', output_bytes=7, ran=True),
+    completion("", CommandStatus.FAILED, reason=Reason("exit_nonzero", 'exit "code" 3'), exit_code=3, ran=True),
+    completion("", CommandStatus.TIMEOUT, reason=Reason("time_limit", "ran for 1 s"), ran=True),
+    completion("", CommandStatus.CANCELLED, reason=Reason("cancelled", "enough"), ran=True),
+]
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["current lease", "given-up lease"])
+@pytest.mark.parametrize("end", ENDS, ids=[one.status.value for one in ENDS])
+async def test_a_result_whose_acknowledgement_was_lost_is_not_kept_twice(
+    world: StoreWorld, end: Completion, given_up: bool
+) -> None:
+    command_id = await (world.assigned() if given_up else world.acknowledged())
+    if given_up:
+        await world.pass_deadline(command_id)
+        await world.store.due([0])
+    end = end._replace(progress=end.progress._replace(command_id=command_id))
+    assert await world.store.finish([end]) == [CompletionOutcome.STORED]
+    await world.next_millisecond()
+    before = await world.dump()
+    assert await world.store.finish([end]) == [CompletionOutcome.STORED]
+    assert await world.dump() == before
+    others = [end._replace(exit_code=9), end._replace(progress=end.progress._replace(lease_id="lease2"))]
+    assert await world.store.finish(others) == [CompletionOutcome.LATE] * 2
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ async def test_its_outcome_is_the_commands_outcome(
     assert await world.store.finish([report]) == [CompletionOutcome.STORED]
     state = await world.state(command_id)
     assert (state.status, state.reason.code) == (status, "known")
-    assert await world.store.finish([report]) == [CompletionOutcome.LATE]
+    assert await world.store.finish([report]) == [CompletionOutcome.STORED], "its acknowledgement was lost"
+    assert await world.store.finish([report._replace(exit_code=9)]) == [CompletionOutcome.LATE]
     assert (await world.claim(lease_id="lease3")).commands == []
     assert await world.deadline(command_id) is None
 

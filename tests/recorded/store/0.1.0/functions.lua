@@ -1,5 +1,5 @@
-#!lua name=distributor_dc70b262
-local VERSION = 'dc70b262'
+#!lua name=distributor_54a38c2b
+local VERSION = '54a38c2b'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -23,11 +23,11 @@ local function ended_key() return SHARD .. 'commands:ended' end
 local function audit_key() return SHARD .. 'commands:audit' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
-local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
 local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 31
+local F_RARE_END = 32
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -62,10 +62,11 @@ local F_CANCEL_MESSAGE = 28
 local F_CANCEL_STAGE = 29
 local F_INSTANCE_ID = 30
 local F_SLOTS = 31
-local F_EXPIRES_MS = 32
-local F_RANK = 33
-local F_TIME_LIMIT_MS = 34
-local F_MAX_RUNS = 35
+local F_EXTENDED_MS = 32
+local F_EXPIRES_MS = 33
+local F_RANK = 34
+local F_TIME_LIMIT_MS = 35
+local F_MAX_RUNS = 36
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
@@ -433,8 +434,10 @@ local function release_command(batch, id, fields, delay_ms)
   if fields[F_STATUS] == 'assigned' then remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE]) end
   move(batch, id, fields, 'queued')
   fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
+  fields[F_EXTENDED_MS] = ''
   set_rare(id, 'status', 'queued', 'revision', revise(fields), 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms')
+  server.call('HDEL', status_key(id), 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms',
+    'extended_ms')
   read_request(id, fields)
   if delay_ms > 0 then
     append(batch.taken, delayed_key(fields[F_AGENT_ID]), id)
@@ -627,10 +630,15 @@ local function is_counted(fields, lease_id)
   return lease_id ~= '' and string.find(' ' .. fields[F_COUNTED_LEASE] .. ' ', ' ' .. lease_id .. ' ', 1, true) ~= nil
 end
 
+-- The time limit of a command whose request was read, including the extension of its present run.
+local function time_limit(fields)
+  return number(fields, fields[F_EXTENDED_MS] ~= '' and F_EXTENDED_MS or F_TIME_LIMIT_MS)
+end
+
 -- Deadline of an acknowledged command: its time limit, plus time for the agent to stop it and report.
 local function run_limit(batch, id, fields, slack_ms)
   read_request(id, fields)
-  return batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms
+  return batch.now + time_limit(fields) + slack_ms
 end
 
 -- Fills receipts that are still unset from milliseconds since the claim; '' if unknown. A start implies an
@@ -1523,7 +1531,7 @@ end
 local function overrun(batch, id, fields, retention_ms, offline_after_ms)
   local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'connected', 'last_seen_ms')
   read_request(id, fields)
-  local limit = seconds(number(fields, F_TIME_LIMIT_MS))
+  local limit = seconds(time_limit(fields))
   if is_present(session[1], session[2], batch.now, offline_after_ms) then
     fields[F_CODE] = 'time_limit'
     fields[F_MESSAGE] = 'the agent did not report the end within the time limit of ' .. limit
@@ -1756,6 +1764,45 @@ register('enqueue', enqueue, {}, 'queued')
 end
 
 do
+-- Purpose: extend the time limits of running commands.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
+--          then for each command: id, agent_id, lease id, time_limit_ms from the start on
+-- Returns  for each command: 'ok', 'short' if its limit is as long already, or 'gone' if this lease does not hold it
+-- Invariants: a limit and its deadline only grow; only the lease that holds a command extends it.
+
+local HEADER, ITEM = 5, 4
+
+local function extend_one(batch, args, i)
+  local id, limit_ms = args[i], tonumber(args[i + 3])
+  local fields = read(id)
+  if not fields or fields[F_AGENT_ID] ~= args[i + 1] or fields[F_LEASE_ID] ~= args[i + 2]
+    or not among(args[5], fields[F_STATUS]) then
+    return 'gone'
+  end
+  read_request(id, fields)
+  if limit_ms <= time_limit(fields) then return 'short' end
+  fields[F_EXTENDED_MS] = args[i + 3]
+  set_rare(id, 'extended_ms', args[i + 3], 'revision', revise(fields))
+  local started = tonumber(fields[F_STARTED_MS]) or batch.now
+  local before = tonumber(server.call('ZSCORE', deadlines_key(), id)) or 0
+  -- Written at once, for a second extension in this call to see.
+  server.call('ZADD', deadlines_key(), math.max(before, started + limit_ms + args[4]), id)
+  announce(batch, 'extended', id, fields, receipt_members(fields))
+  return 'ok'
+end
+
+local function extend(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do outcomes[#outcomes + 1] = extend_one(batch, args, i) end
+  return outcomes
+end
+
+register('extend', extend, {'allow-oom'})
+
+end
+
+do
 -- Purpose: store the outcomes that agents report.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of finish, sources of settle;
@@ -1763,7 +1810,8 @@ do
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
 --          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and the agent's word on the
 --          handler ('ran', 'survived' if processes of it still run, 'refused', 'absent' if a cancel did not find it)
--- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), unknown, foreign
+-- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that
+--          is its result already), unknown, foreign
 --          (another agent's), stale (of an earlier attempt), open (not found, but another attempt may run), or {stored, revision, type, priority, attempt, queued_us,
 --          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
@@ -1771,14 +1819,6 @@ do
 --          run is counted once, however often it is reported.
 
 local HEADER, ITEM = 6, 13
-
-local function keep_late(batch, id, fields, args, i, retention_ms)
-  local late = {}
-  for f = 1, F_RARE_END do late[f] = fields[f] end
-  late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
-  server.call('SET', late_result_key(id),
-    result_json(id, late, args[i + 6], tonumber(args[i + 7]), rfc3339(batch.now)), 'PX', retention_ms)
-end
 
 -- Bytes of output over all attempts. The agent counts those of its own attempt; dropped ones are included, so that
 -- readers see the gap.
@@ -1792,6 +1832,27 @@ local function runs_permitted(fields)
   local permitted, code = fields[F_MAX_RUNS], fields[F_CODE]
   local of_reason = code ~= '' and string.match(permitted, ' ' .. code .. '=(%d+)')
   return tonumber(of_reason or string.match(permitted, '^%d+')) or 0
+end
+
+-- Keeps a report that came after the end, beside the result. Returns the outcome: 'stored' if it is the result that is
+-- stored, reported again because its acknowledgement was lost.
+local function keep_late(batch, id, fields, args, i, retention_ms)
+  local late = {}
+  for f = 1, F_RARE_END do late[f] = fields[f] end
+  late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
+  local output_bytes = output_bytes_of(fields, args[i + 7])
+  if fields[F_LEASE_ID] == args[i + 2] and fields[F_STATUS] == args[i + 3] then
+    local finished = tonumber(server.call('HGET', status_key(id), 'finished_ms'))
+    if finished and server.call('GET', result_key(id))
+      == result_json(id, late, args[i + 6], output_bytes, rfc3339(finished)) then
+      return 'stored'
+    end
+  end
+  server.call('SET', late_result_key(id),
+    result_json(id, late, args[i + 6], output_bytes, rfc3339(batch.now)), 'PX', retention_ms)
+  add_event(batch, id, '{"event":"late","agent_id":"' .. fields[F_AGENT_ID] .. '","reported":"' .. args[i + 3] .. '"}',
+    'late')
+  return 'late'
 end
 
 -- Requeues a command whose run failed transiently. Returns false if it must not run again.
@@ -1850,8 +1911,7 @@ local function finish_one(batch, args, i, retention_ms)
     return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
   end
   if FINAL[fields[F_STATUS]] then
-    keep_late(batch, id, fields, args, i, retention_ms)
-    return 'late'
+    return keep_late(batch, id, fields, args, i, retention_ms)
   end
   -- Reported again because the acknowledgement was lost.
   if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
@@ -1864,7 +1924,10 @@ local function finish_one(batch, args, i, retention_ms)
   fields[F_OUTPUT_BASE] = base
   -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
   local most = number(fields, F_OUTPUT_BYTES) - base + OUTPUT_WINDOW
-  return accept(batch, id, fields, args, i, retention_ms, math.min(args[i + 7], most))
+  local outcome = accept(batch, id, fields, args, i, retention_ms, math.min(args[i + 7], most))
+  -- The same report again is then known as such.
+  if outcome ~= 'run_again' then set_rare(id, 'lease_id', lease_id, 'output_base', whole(base)) end
+  return outcome
 end
 
 local function finish(batch, args)
@@ -1940,7 +2003,8 @@ do
 -- ARGV     id
 -- Returns  false if unknown, else {now_ms, the command or false, bytes of its output so far,
 --          {connected, last_seen_ms, away_since_ms} of its agent's session, row, attempts that have ended,
---          when it gave its last sign of life in ms, if its agent reports it as silent, or 0}
+--          when it gave its last sign of life in ms, if its agent reports it as silent, or 0, extended time limit in
+--          ms or '', its late result or false}
 -- Invariants: all parts are from the same moment.
 
 local SIGN_SLACK_MS = 1000
@@ -1961,11 +2025,12 @@ local function get_command(args)
   local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
   -- While the command is alive, the second name only marks that the agent has it.
   local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
-  local rare = server.call('HMGET', status_key(id), 'output_bytes', 'attempts')
+  local rare = server.call('HMGET', status_key(id), 'output_bytes', 'attempts', 'extended_ms')
   local output_bytes = tonumber(rare[1]) or 0
   local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'away_since_ms', 'signs')
   local sign_ms = last_sign(table.remove(session), id, row)
-  return {new_batch().now, command, output_bytes, session, row, rare[2] or '', sign_ms}
+  return {new_batch().now, command, output_bytes, session, row, rare[2] or '', sign_ms, rare[3] or '',
+    server.call('GET', late_result_key(id))}
 end
 
 register_reader('get_command', get_command)
