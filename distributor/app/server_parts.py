@@ -152,7 +152,7 @@ def server_parts(
         "event relay": relay.run,
         "event backlog": EventBacklog(stores.event_log.behind, metrics.events_behind, timing.gauges).run,
         "command distributor": distributor.run,
-        "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines).run,
+        "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines, relay.alarm).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,
         "audit": Audit(stores.auditor, metrics, settings.cleanup_interval).run,
         "reconciler": reconciler.run,
@@ -163,7 +163,7 @@ def server_parts(
         "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
     }
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
-    service = CommandService(stores.commands, stores.reader, distributor, limits)
+    service = CommandService(stores.commands, stores.reader, distributor, limits, relay.alarm)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
     grpc = _grpc_server(settings, metrics, interceptors)
     defaults = CommandDefaults(settings, at_rest)

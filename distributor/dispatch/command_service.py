@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
 from typing import Final, Protocol
 
+from distributor.dispatch.deadline_alarm import DeadlineAlarm
+from distributor.dispatch.deadlines import MAX_WAIT_SECONDS
 from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.random_bits import RandomBits
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, not_ended, refusal, valid
@@ -48,11 +50,13 @@ class CommandService:
         reader: CommandReader,
         claimer: Claimer,
         limits: CommandLimits | None = None,
+        alarm: DeadlineAlarm | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
         self._claimer = claimer
         self._limits = limits or CommandLimits()
+        self._alarm = alarm or DeadlineAlarm()
         self._mint = CommandIdMint()
         self._random_bits = RandomBits()
 
@@ -116,7 +120,13 @@ class CommandService:
         self._claimer.claim_now(
             {new.agent_id for new in commands}, {new.agent_id for new in commands if new.type in CONTROL_TYPES}
         )
-        return stored
+        shortest_ms = min([new.queue_ttl_ms for new in commands])
+        return self._with_alarm(stored, shortest_ms) if shortest_ms < MAX_WAIT_SECONDS * 1_000 else stored
+
+    async def _with_alarm(self, stored: Awaitable[list[Enqueued]], shortest_ms: int) -> list[Enqueued]:
+        answers = await stored
+        self._alarm.set(shortest_ms / 1_000)
+        return answers
 
     def check_batch(self, count: int) -> None:
         """Raise InvalidArgument if one call queues too many commands."""

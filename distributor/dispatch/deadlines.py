@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
+from distributor.dispatch.deadline_alarm import DeadlineAlarm
 from distributor.dispatch.ports import CommandStore
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import DistributorError
@@ -16,12 +16,15 @@ from distributor.observability.outage import Outage
 logger = get_logger()
 
 MAX_WAIT_SECONDS = 1.0
-"""Longest delay before acting on a deadline that is set during the wait."""
+"""Longest wait: a deadline that is set meanwhile, without an alarm, is acted on at most this late."""
 MIN_WAIT_SECONDS = 0.02
 
 
 class Deadlines:
-    """One loop per replica; whichever acts first on a deadline, it is acted on once."""
+    """One loop per replica; whichever acts first on a deadline, it is acted on once.
+
+    A replica that sets a deadline nearer than the longest wait sets its own alarm. The others need none.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,9 @@ class Deadlines:
         wakeups: Wakeups,
         retry_policy: RetryPolicy,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
+        alarm: DeadlineAlarm | None = None,
     ) -> None:
+        self._alarm = alarm or DeadlineAlarm()
         self._max_wait_seconds = max_wait_seconds
         self._store = store
         self._wakeups = wakeups
@@ -46,7 +51,7 @@ class Deadlines:
             except DistributorError as error:
                 self._outage.failed(error)
                 wait = self._max_wait_seconds
-            await asyncio.sleep(wait)
+            await self._alarm.wait(wait)
 
     async def run_once(self) -> float:
         """Act on passed deadlines; return the seconds until the next check."""
@@ -65,4 +70,7 @@ class Deadlines:
                 )
         if next_ms is None:
             return self._max_wait_seconds
+        if next_ms == 0 and done:
+            # More have passed than one call acts on.
+            return 0.0
         return min(max(next_ms / 1000, MIN_WAIT_SECONDS), self._max_wait_seconds)

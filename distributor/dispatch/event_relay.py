@@ -6,8 +6,11 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
+from typing import Final
 
 from distributor.dispatch.agent_registry import AgentRegistry, AttachedAgent, CloseReason
+from distributor.dispatch.deadline_alarm import DeadlineAlarm
+from distributor.dispatch.deadlines import MIN_WAIT_SECONDS
 from distributor.dispatch.given_up import stop_given_up
 from distributor.dispatch.ports import EventLog
 from distributor.dispatch.wakeups import Wakeups
@@ -42,6 +45,10 @@ MAX_UNREAD = 10_000
 They accumulate while the stream cannot be read, or while nothing becomes durable.
 """
 
+_NEAR_DEADLINES: Final = frozenset({EventKind.RELEASED, EventKind.UNCONFIRMED})
+"""Changes that set the end of a delay, or of a wait that began long ago. Others set deadlines that queueing names, or
+that are at least a heartbeat interval away."""
+
 
 class EventRelay:
     """One loop per replica. It changes nothing in the store, so relaying an event twice is harmless.
@@ -59,6 +66,8 @@ class EventRelay:
         watches: Watches,
         metrics: Metrics,
     ) -> None:
+        self.alarm = DeadlineAlarm()
+        """Set for changes of this replica that may set a near deadline."""
         self.wait_after_failure_seconds = WAIT_AFTER_FAILURE_SECONDS
         self._log = log
         self._replica = replica
@@ -208,6 +217,8 @@ class EventRelay:
                     self._agent_changed(event, ours)
 
     def _command_changed(self, change: CommandChanged, ours: bool) -> None:
+        if ours and change.kind in _NEAR_DEADLINES:
+            self.alarm.set(MIN_WAIT_SECONDS)
         match change.kind:
             case EventKind.QUEUED:
                 if not ours and change.whole is not None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from distributor.dispatch.deadline_alarm import DeadlineAlarm
 from distributor.dispatch.deadlines import MIN_WAIT_SECONDS, Deadlines
 from distributor.dispatch.wakeups import Wakeups
 from distributor.model.delivery import DueCommand
@@ -10,7 +13,7 @@ from distributor.model.retry_policy import RetryPolicy
 from tests.support.memory_stores import MemoryStore
 from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 def made(max_wait_seconds: float = 1.0) -> tuple[Deadlines, MemoryStore, Wakeups]:
@@ -23,6 +26,34 @@ async def test_it_waits_until_the_next_deadline_within_bounds(next_ms: int | Non
     loop, store, _ = made(max_wait_seconds=9.0)
     store.due_answers.append((next_ms, []))
     assert await loop.run_once() == wait
+
+
+async def test_it_goes_on_at_once_after_a_full_call() -> None:
+    loop, store, _ = made()
+    store.due_answers.append((0, [DueCommand("c1", "a", CommandStatus.TIMEOUT)]))
+    assert await loop.run_once() == 0.0
+
+
+async def test_an_alarm_ends_the_wait_once() -> None:
+    alarm, clock = DeadlineAlarm(), asyncio.get_running_loop()
+    waiting = asyncio.create_task(alarm.wait(PATIENCE_SECONDS))
+    await asyncio.sleep(0)
+    alarm.set(2 * PATIENCE_SECONDS)
+    begun = clock.time()
+    alarm.set(0.01)
+    alarm.set(0.02)
+    await waiting
+    assert 0.01 <= clock.time() - begun < PATIENCE_SECONDS
+    begun = clock.time()
+    await alarm.wait(0.05)
+    assert clock.time() - begun >= 0.05
+
+
+async def test_an_alarm_that_was_set_before_the_wait_counts() -> None:
+    alarm = DeadlineAlarm()
+    alarm.set()
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        await alarm.wait(PATIENCE_SECONDS)
 
 
 async def test_it_rings_for_what_is_to_be_given_out_again_only() -> None:
