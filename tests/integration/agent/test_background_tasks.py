@@ -10,7 +10,7 @@ from distributor.agent import Agent
 from distributor.agent.orphan_watch import OrphanWatch
 from distributor.agent.workload import Workload
 from tests.support.scripted_gateway import ScriptedGateway
-from tests.support.serving_agent import background, logged, serving
+from tests.support.serving_agent import logged, serving
 
 
 async def broken(*_: object) -> NoReturn:
@@ -24,7 +24,7 @@ async def test_a_background_task_that_fails_is_logged(
     agent = Agent("agent123", server=gateway.address)
     agent.orphan_after = 30.0
     with logged("a background task failed") as reported:
-        async with background(agent.serve()):
+        async with serving(agent, gateway):
             await reported.wait()
 
 
