@@ -24,12 +24,35 @@ class Journal {
     this.#rewrite();
   }
 
-  // Adds lines and syncs them, all in one write.
+  // Adds lines and syncs them, all in one write. If it throws, nothing has changed.
   write(...entries) {
-    entries.forEach((entry) => this.#apply(entry));
     if (entries.length === 0) return;
-    fs.writeSync(this.descriptor, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
-    fs.fdatasyncSync(this.descriptor);
+    try {
+      this.#append(entries);
+      fs.fdatasyncSync(this.descriptor);
+    } catch (error) {
+      fs.ftruncateSync(this.descriptor, this.size);
+      throw error;
+    }
+    this.size = fs.fstatSync(this.descriptor).size;
+    entries.forEach((entry) => this.#apply(entry));
+  }
+
+  // Adds a line about a command that has run. If that fails, it counts until the agent ends.
+  note(entry) {
+    try {
+      this.write(entry);
+    } catch (error) {
+      console.error('the journal cannot be written:', error.message);
+      this.#apply(entry);
+    }
+  }
+
+  #append(entries) {
+    const bytes = Buffer.from(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
+    for (let at = 0; at < bytes.length; ) {
+      at += fs.writeSync(this.descriptor, bytes, at, bytes.length - at, this.size + at);
+    }
   }
 
   #replay(line) {
@@ -45,7 +68,8 @@ class Journal {
   #apply(entry) {
     if (entry.journal) this.id = entry.journal;
     if (entry.received) this.held.set(entry.received.id, entry.received);
-    if (entry.ended) this.held.get(entry.ended.command_id).result = entry.ended;
+    const ended = this.held.get(entry.ended?.command_id);
+    if (ended) ended.result = entry.ended;
     if (entry.forgotten) {
       this.held.delete(entry.forgotten);
       this.done.delete(entry.forgotten);
@@ -64,7 +88,9 @@ class Journal {
     }
     const fresh = `${this.file}.new`;
     this.descriptor = fs.openSync(fresh, 'w', 0o600);
-    fs.writeSync(this.descriptor, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    this.size = 0;
+    this.#append(lines);
+    this.size = fs.fstatSync(this.descriptor).size;
     fs.fsyncSync(this.descriptor);
     fs.renameSync(fresh, this.file);
     const folder = fs.openSync(path.dirname(this.file), 'r');

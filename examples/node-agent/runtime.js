@@ -17,6 +17,8 @@ const CHANNEL = {
   'grpc.use_local_subchannel_pool': 1, // each attempt has a connection of its own
 };
 
+const REASON_CODE = /^[a-z][a-z0-9_]{0,63}$/;
+
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 // Throw it in a handler to fail with a code in lower_snake_case. `transient`: another run may succeed.
@@ -125,14 +127,14 @@ class Agent {
   end(held, result) {
     held.result = result;
     if (held.disowned) this.forget(held, false);
-    else if (!held.control) this.journal.write({ ended: result });
+    else if (!held.control) this.journal.note({ ended: result });
     this.stream?.ended(held);
   }
 
   forget(held, again) {
     this.held.delete(held.id);
     this.suspects.delete(held.id);
-    if (!held.control) this.journal.write({ forgotten: held.id, again });
+    if (!held.control) this.journal.note({ forgotten: held.id, again });
   }
 
   replaceRejected(held, details) {
@@ -156,7 +158,8 @@ class Agent {
       if (bytes > maxResultBytes) return failed('result_too_large', `the result has ${bytes} bytes`);
       return { status: 'COMMAND_STATUS_COMPLETED', data: toValue(data) };
     } catch (error) {
-      if (!held.cause) return failed(error.code ?? 'handler_error', String(error.message), error.transient);
+      const code = REASON_CODE.test(error?.code) ? error.code : 'handler_error'; // A system error has another one.
+      if (!held.cause) return failed(code, String(error?.message ?? error), error?.transient);
       const limits = ['time_limit', 'idle_limit', 'orphaned'];
       const status = limits.includes(held.cause) ? 'COMMAND_STATUS_TIMEOUT' : 'COMMAND_STATUS_CANCELLED';
       return { status, reason: { code: held.cause } };

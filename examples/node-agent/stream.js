@@ -134,7 +134,10 @@ class Stream {
     }
     held.rewind(verdict?.output_offset ?? 0);
     if (held.result) this.results.add(held);
-    if (held.waiting) this.#start(held);
+    if (held.waiting) {
+      held.waiting.freshUntil = this.sentAt.get(0) + this.startWithin; // The server knows of it by this Hello.
+      this.#startIfFresh(held.names);
+    }
   }
 
   #cancel({ command_id: id, lease_id: lease }) {
@@ -165,7 +168,19 @@ class Stream {
 
   #commands({ assignments, after_heartbeat: afterHeartbeat }) {
     const fresh = assignments.map((one) => this.#assigned(one, afterHeartbeat)).filter((held) => held && !held.control);
-    this.agent.journal.write(...fresh.map(({ id, lease, type }) => ({ received: { id, lease, type } })));
+    try {
+      this.agent.journal.write(...fresh.map(({ id, lease, type }) => ({ received: { id, lease, type } })));
+    } catch (error) {
+      console.error('refusing commands, the journal cannot be written:', error.message);
+      fresh.filter((held) => held.waiting).forEach((held) => this.#takeBack(held));
+    }
+  }
+
+  // A command without an entry in the journal must not be started.
+  #takeBack(held) {
+    this.agent.held.delete(held.id);
+    this.parts.received = this.parts.received.filter((names) => names.command_id !== held.id);
+    this.#refuse(held.names, 'BUSY');
   }
 
   // Returns the command if it is new and will be started.
