@@ -106,6 +106,9 @@ class AgentGateway(AgentGatewayServiceServicer):
         older = self._registry.add(stream)
         if older is not None:
             older.end(CloseReason.SUPERSEDED)
+        if self._draining:
+            # It began while the session was opened.
+            stream.drain(reconnect_after_seconds=0.0)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
         if attached.earlier_journal_id:
             logger.warning(
@@ -207,6 +210,9 @@ class AgentGateway(AgentGatewayServiceServicer):
             reading.add_done_callback(lambda task: task.cancelled() or task.exception())
             raise Aborted(f"no hello came within {self.hello_timeout_seconds:g} s", reason="NO_HELLO")
         request = reading.result()
+        if self._draining:
+            # It began while the Hello was awaited.
+            raise draining()
         if isinstance(request, Malformed):
             raise request.error
         if request is grpc.aio.EOF or not request.HasField("hello"):
