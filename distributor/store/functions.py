@@ -28,6 +28,8 @@ from distributor.store.valkey_connection import Argument, ValkeyConnection
 logger = get_logger()
 
 FOLDER: Final = resources.files("distributor.store") / "functions"
+UNACKNOWLEDGED: Final = frozenset({"audit", "due"})
+"""Functions whose callers acknowledge nothing: without events, nobody relies on what they changed."""
 Observer = Callable[[str, int, float], None]
 """Receives each round trip: the function, the number of items, and the duration in seconds."""
 ImpliedEvents = Callable[[Any], Sequence[Event]]
@@ -132,7 +134,7 @@ class Functions:
         if is_missing(replies[0]):
             await self.load()
             replies = await self._send([packed])
-        covered = self.covered(replies)
+        covered = self.covered(replies, wait=call.name not in UNACKNOWLEDGED or _has_events(replies[0]))
         if covered is not None:
             await self._wait(call.name, covered)
         reply = self.reply(call, replies[0], time.perf_counter() - begun)
@@ -222,6 +224,10 @@ class Functions:
         """Count a failed call of a function."""
         if self._failed is not None:
             self._failed(name)
+
+
+def _has_events(raw: Any) -> bool:
+    return not isinstance(raw, DistributorError) and bool(raw[0])
 
 
 def is_missing(reply: Any) -> bool:

@@ -41,6 +41,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.sent: list[list[tuple[Any, ...]]] = []
+        self.changes = True
         self.lacks_library = False
 
     def submit(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
@@ -53,7 +54,8 @@ class Connection:
     def _reply(self, command: tuple[Any, ...]) -> Any:
         if self.lacks_library:
             return DistributorError("Function not found")
-        return [b"%d-0" % len(self.sent), [], [*command[7:]]]
+        position = b"%d-0" % len(self.sent) if self.changes else b""
+        return [position, [], [*command[7:]]]
 
 
 class World:
@@ -164,6 +166,19 @@ async def test_what_cannot_be_undone_fails_its_callers_all_the_same(world: World
                 await reply
         await world.exchanges.idle()
     assert [line["function"] for line in logs] == ["claim"]
+
+
+@pytest.mark.parametrize("name", ["audit", "due"])
+async def test_a_pass_that_changed_nothing_does_not_wait(world: World, name: str) -> None:
+    world.connection.changes = False
+    assert await world.functions.call(name, ["7"]) == ["7"]
+    assert not world.durability.waiting
+    world.connection.changes = True
+    call = asyncio.ensure_future(world.functions.call(name, ["8"]))
+    await world.waiting(1)
+    assert not call.done()
+    world.durability.waiting[0].set_result(None)
+    assert await call == ["8"]
 
 
 async def test_single_calls_wait_as_well(world: World) -> None:
