@@ -357,6 +357,7 @@ class HostileMachine(RuleBasedStateMachine):
             self.run(self.part(old, goodbye))
         # In the order in which a Hello has them.
         held = sorted(held, key=lambda one: not one[1])
+        ended = {lease.command_id for lease, _, _ in held if self.ended_otherwise(lease)}
         adopted, counted = self.model.attach([(lease, produced) for lease, _, produced in held])
         lists: dict[bool, list[pb.RunningCommand]] = {True: [], False: []}
         for lease, is_running, produced in held:
@@ -368,7 +369,8 @@ class HostileMachine(RuleBasedStateMachine):
             self.run(old.ended())
         self.heard = {}
         assert [(one.command_id, one.verdict, one.output_offset) for one in self.stream.welcome.verdicts] == [
-            self.verdict(lease.command_id, adopted, counted) for lease, _, _ in held
+            self.verdict(lease.command_id, adopted, counted, ended if not is_running else set())
+            for lease, is_running, _ in held
         ]
         self.expect_cancels(
             [
@@ -391,10 +393,21 @@ class HostileMachine(RuleBasedStateMachine):
         self.model.leave()
         await stream.cut()
 
-    def verdict(self, command_id: str, adopted: set[str], counted: set[str]) -> tuple[str, int, int]:
+    def ended_otherwise(self, lease: LeaseRef) -> bool:
+        """Whether the agent's command has ended, and a result under this lease is to be kept as late."""
+        command = self.store.commands.get(lease.command_id)
+        if not command or command.agent_id != AGENT or not command.status.terminal:
+            return False
+        return command.status is not CommandStatus.COMPLETED or command.lease_id != lease.lease_id
+
+    def verdict(
+        self, command_id: str, adopted: set[str], counted: set[str], ended: set[str]
+    ) -> tuple[str, int, int]:
         if command_id in adopted:
             command = self.store.commands[command_id]
             return command_id, pb.VERDICT_KEEP, command.output_bytes - command.output_base
+        if command_id in ended and command_id not in counted:
+            return command_id, pb.VERDICT_KEEP, 0
         return command_id, pb.VERDICT_STORED if command_id in counted else pb.VERDICT_STOP, 0
 
     # What the agent says
