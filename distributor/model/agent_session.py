@@ -354,7 +354,8 @@ class AgentSession:
 
     def ended(self, command_id: str, lease_id: str) -> InFlight | None:
         """Forget and return what was in flight under this lease, whatever its outcome."""
-        if self._stopping and self._stopping.get(command_id, ("", 0))[0] == lease_id:
+        stopping = self._stopping.get(command_id)
+        if stopping is not None and stopping[0] == lease_id:
             del self._stopping[command_id]
         if self.given_up:
             self._forget_given_up(command_id, lease_id)

@@ -400,9 +400,7 @@ class HostileMachine(RuleBasedStateMachine):
             return False
         return command.status is not CommandStatus.COMPLETED or command.lease_id != lease.lease_id
 
-    def verdict(
-        self, command_id: str, adopted: set[str], counted: set[str], ended: set[str]
-    ) -> tuple[str, int, int]:
+    def verdict(self, command_id: str, adopted: set[str], counted: set[str], ended: set[str]) -> tuple[str, int, int]:
         if command_id in adopted:
             command = self.store.commands[command_id]
             return command_id, pb.VERDICT_KEEP, command.output_bytes - command.output_base

@@ -420,3 +420,11 @@ def test_what_waits_is_claimed_once_its_slots_are_free() -> None:
     assert (opened.credit, opened.takes_more, opened.takes_waiting) == (1, False, False)
     opened.ended("a", "lease")
     assert (opened.credit, opened.takes_more, opened.takes_waiting) == (2, True, True)
+
+
+def test_the_end_of_a_command_without_a_lease_is_no_end_of_one_that_is_stopping() -> None:
+    opened = session()
+    assert opened.ended("c1", "") is None
+    opened.stopping("c2", "lease2")
+    assert opened.ended("c1", "") is None
+    assert opened.credit == 2
