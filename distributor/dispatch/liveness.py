@@ -35,6 +35,8 @@ class Liveness:
 
     async def run(self) -> None:
         """Check every second until cancelled."""
+        # A pause before the first check counts as well.
+        self._due_at = (time.monotonic() + self._check_interval_seconds) * 1000
         while True:
             await asyncio.sleep(self._check_interval_seconds)
             self.run_once(time.monotonic() * 1000)

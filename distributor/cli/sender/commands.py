@@ -158,8 +158,8 @@ class SendCommand(click.Command):
     "--input",
     type=arguments.INPUT_FILE,
     help="Queue a command per line: JSON with agentId, type, params, priority, timeLimitSeconds, idleLimitSeconds, "
-    "queueTtlSeconds, offline, maxRuns, slots, idempotencyKey. Options apply to what a line leaves out. - is standard "
-    "input.",
+    "queueTtlSeconds, offline, maxRuns, maxRunsByReason, slots, idempotencyKey. Options apply to what a line leaves "
+    "out. - is standard input.",
 )
 @click.option(
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"

@@ -103,6 +103,12 @@ def _count_to(high: int) -> Callable[[object], int]:
     return parse
 
 
+def _runs_by_reason(value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be an object with a number for each reason, not {json.dumps(value)}")
+    return {reason: _count_to(MAX_RUNS)(runs) for reason, runs in value.items()}
+
+
 def _offline(text: str) -> OfflinePolicy:
     if text not in list(OfflinePolicy):
         raise ValueError(f"must be queue or fail, not {json.dumps(text)}")
@@ -119,6 +125,7 @@ _NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
     "queueTtlSeconds": ("queue_ttl_seconds", _seconds),
     "offline": ("offline", _text(_offline)),
     "maxRuns": ("max_runs", _count_to(MAX_RUNS)),
+    "maxRunsByReason": ("max_runs_by_reason", _runs_by_reason),
     "slots": ("slots", _count_to(MAX_SLOTS)),
     "idempotencyKey": ("idempotency_key", _text(arguments.parse_idempotency_key)),
 }

@@ -186,6 +186,8 @@ async def test_a_second_result_is_kept_beside_the_first(server: RunningServer, a
     after = await keyspace(server.settings.valkey_url)
     late = f"cmd:late:{command_id}".encode()
     assert after.pop(late)
+    # The late report is announced.
+    assert after.pop(b"events") != before.pop(b"events")
     assert after == before
     assert (await server.result(command_id)).status == COMPLETED
 
