@@ -60,7 +60,13 @@ class WireAgent:
     async def beat(self, seconds: float, credit: int) -> None:
         """Send heartbeats at this interval until cancelled."""
         while True:
-            await self.heartbeat(credit)
+            beat = asyncio.ensure_future(self.heartbeat(credit))
+            try:
+                await asyncio.shield(beat)
+            except asyncio.CancelledError:
+                # gRPC cancels the call if a pending write is cancelled.
+                await beat
+                raise
             await asyncio.sleep(seconds)
 
     async def start(self, *assignments: pb.Assignment) -> None:
