@@ -20,11 +20,11 @@ from distributor.agent.record import REMEMBERED_RESULT_BYTES, CommandRecord, Rec
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
+from distributor.wire.limits import MAX_SURVIVORS
 
 logger = get_logger()
 
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
-MAX_SURVIVORS: Final = 20
 
 
 class AgentJournal:

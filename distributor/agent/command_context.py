@@ -24,9 +24,6 @@ from distributor.wire.json_values import plain_struct
 
 OutputStreamName = Literal["stdout", "stderr"]
 
-MAX_SURVIVORS: Final = 20
-"""Processes in one report, set by the protocol."""
-
 MAX_TIME_LIMIT_SECONDS: Final = MAX_DURATION_MS / 1_000
 
 

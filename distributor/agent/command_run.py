@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 
 from distributor.agent import result as results
 from distributor.agent.actions import StopCause
-from distributor.agent.command_context import MAX_SURVIVORS, BlockingContext, CommandContext
+from distributor.agent.command_context import BlockingContext, CommandContext
 from distributor.agent.handler_call import HandlerCall, HandlerEnding
 from distributor.agent.record import RecordedCommand
 from distributor.observability.logging import get_logger
 from distributor.timeouts import Timeouts
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.limits import MAX_SURVIVORS
 
 logger = get_logger()
 

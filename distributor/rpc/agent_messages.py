@@ -26,7 +26,7 @@ from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
 from distributor.wire.enums import REFUSAL_FROM_WIRE, STATUS_FROM_WIRE, STREAM_FROM_WIRE
 from distributor.wire.json_values import NotJson, json_text, plain_value
-from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
+from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES, MAX_SURVIVORS
 from distributor.wire.struct_check import check_value
 
 MAX_OUTPUT_OFFSET: Final = 2**53
@@ -39,7 +39,6 @@ _NANOS: Final = 1_000_000_000
 _MAX_ID: Final = 64
 """Longer than any command id or lease id."""
 
-_MAX_SURVIVORS: Final = 20
 _FINDINGS: Final = (pb.CANCEL_FINDING_STOPPING, pb.CANCEL_FINDING_UNKNOWN, pb.CANCEL_FINDING_COULD_NOT_STOP)
 
 _NO_REASON: Final = Reason()
@@ -170,7 +169,7 @@ def signs_of(heartbeat: pb.Heartbeat, session: AgentSession, now: float) -> dict
 
 def _survivors(item: pb.CancelReport | pb.Result) -> str:
     """The processes that still run, readable: at most 20, each name on one line."""
-    found = [f"{one.pid} ({shown(one.name, _MAX_NAME)[1:-1]})" for one in item.survivors[:_MAX_SURVIVORS]]
+    found = [f"{one.pid} ({shown(one.name, _MAX_NAME)[1:-1]})" for one in item.survivors[:MAX_SURVIVORS]]
     return ", ".join(found)
 
 

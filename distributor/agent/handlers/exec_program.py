@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from distributor.agent.command_context import MAX_SURVIVORS, CommandContext, CommandFailed, Completed
+from distributor.agent.command_context import CommandContext, CommandFailed, Completed
 from distributor.agent.handlers.allowed_programs import AllowedPrograms
 from distributor.agent.handlers.exec_params import INHERITED, read_params
 from distributor.agent.handlers.start_failure import why_not_found, why_not_started
@@ -21,6 +21,7 @@ from distributor.environment import ATTEMPT_MARKER, COMMAND_MARKER
 from distributor.model.json_value import JsonValue
 from distributor.tasks import finishes
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.limits import MAX_SURVIVORS
 
 EXEC: Final = "EXEC"
 
