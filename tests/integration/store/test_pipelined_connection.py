@@ -202,7 +202,7 @@ async def test_a_loss_while_idle_is_noticed_at_once(tmp_path: Path) -> None:
 
 @on_each_loop
 async def test_a_valkey_that_hangs_fails_all_in_flight_in_time(tmp_path: Path) -> None:
-    async with EmbeddedValkey(tmp_path) as valkey, connected(valkey.url, reply_timeout_seconds=0.3) as connection:
+    async with EmbeddedValkey(tmp_path) as valkey, connected(valkey.url, reply_timeout_seconds=2) as connection:
         await connection.call("PING")
         assert valkey.pid is not None
         os.kill(valkey.pid, signal.SIGSTOP)
@@ -210,7 +210,7 @@ async def test_a_valkey_that_hangs_fails_all_in_flight_in_time(tmp_path: Path) -
             errors = await asyncio.gather(*[failure(connection.call("INCR", "count")) for _ in range(3)])
         finally:
             os.kill(valkey.pid, signal.SIGCONT)
-        assert all("no reply within 0.3 s" in str(error) for error in errors)
+        assert all("no reply within 2 s" in str(error) for error in errors)
         # Valkey executes what it finds in the sockets when it continues. Nothing was sent twice.
         assert await connection.call("GET", "count") in (None, b"1", b"2", b"3")
 
