@@ -43,6 +43,7 @@ _REQUEST_FIELDS: Final = (
     "retryOf",
     "slots",
     "attempts",
+    "lateResult",
 )
 
 Handler = Callable[[Request], Awaitable[Response]]

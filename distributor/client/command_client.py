@@ -140,9 +140,12 @@ class CommandClient:
             return error
 
     async def get(self, command_id: str) -> Command:
-        """Get a command with its state. Raises NotFound."""
+        """Get a command with its state, and a late report if there is one. Raises NotFound."""
         answer = await self._calls.call(self._stub.GetCommand, wire.GetCommandRequest(command_id=command_id))
-        return command_of(answer.command, answer.state)
+        command = command_of(answer.command, answer.state)
+        if answer.HasField("late_result"):
+            command = command._replace(late_result=result_of(answer.late_result))
+        return command
 
     async def result(self, command_id: str) -> CommandResult:
         """Get the result of a command. Raises FailedPrecondition if it has not ended, NotFound if no longer stored."""

@@ -112,7 +112,8 @@ class Command(NamedTuple):
     """A command: its state and the original request. `params` are retained as long as the result.
 
     `idle_limit_ms` is 0 for no limit, `retry_of` the id of the command that this one repeats, empty if none; `slots` is
-    how much of its agent's capacity it uses.
+    how much of its agent's capacity it uses. `late_result` is the last report that came after the command had ended; it
+    changes nothing else. None if there is none, or if not looked up.
     """
 
     state: CommandState
@@ -125,6 +126,7 @@ class Command(NamedTuple):
     retry_of: str = ""
     slots: int = 1
     max_runs_by_reason: Mapping[str, int] = MappingProxyType({})
+    late_result: CommandResult | None = None
 
     @property
     def command_id(self) -> str:

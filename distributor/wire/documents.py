@@ -70,6 +70,7 @@ def command_document(command: Command) -> Document:
         "retryOf": command.retry_of or None,
         "slots": command.slots,
         "attempts": [attempt_document(one) for one in command.state.attempts],
+        "lateResult": result_document(command.late_result) if command.late_result is not None else None,
     }
 
 

@@ -174,11 +174,16 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("progress", f"silent for {_whole_span(state.progress_ms)}" if state.progress_ms else ""),
         ("leftovers", leftovers_text(result) if result else ""),
+        ("late report", _late_text(command.late_result) if command.late_result else ""),
         ("cancel", _cancel_text(state)),
         ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),
     ]
     earlier = "".join(f"\n{_attempt_text(one)}" for one in state.attempts)
     return _labelled(lines) + "\n" + timeline(state.receipts) + earlier
+
+
+def _late_text(late: CommandResult) -> str:
+    return f"{outcome_text(late)}; came at {_time(late.finished_ms)}, after the end, and changes nothing"
 
 
 def _attempt_text(attempt: Attempt) -> str:

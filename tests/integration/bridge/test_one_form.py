@@ -64,6 +64,19 @@ async def test_a_result(server: RunningServer, bridge: RunningBridge, valkey_url
     assert status["command"] == row | {"exitCode": kept["exitCode"]}
 
 
+async def test_a_late_report(server: RunningServer, bridge: RunningBridge, valkey_url: str) -> None:
+    async with server.agent() as agent:
+        command_id = await server.queue()
+        await finish(agent, command_id, None, ENDINGS["failed"])
+        await agent.finish(*await agent.assigned(), status=COMPLETED, exit_code=0)
+    async with Valkey.from_url(valkey_url) as client:
+        kept = json.loads(await client.get(f"cmd:late:{command_id}"))
+    got = (await run_sender(server.address, "get", command_id, "-o", "json")).document
+    document = (await bridge.get(f"/api/commands/{command_id}")).json()
+    assert got["lateResult"] == document["command"]["lateResult"] == kept
+    assert (kept["status"], document["result"]["status"]) == ("completed", "failed")
+
+
 async def test_a_result_that_no_agent_reported(server: RunningServer, bridge: RunningBridge, valkey_url: str) -> None:
     command_id = await server.queue("nobody")
     cancelled = (await run_sender(server.address, "cancel", command_id, "-o", "json")).document

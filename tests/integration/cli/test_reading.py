@@ -78,6 +78,24 @@ async def test_result(server: str) -> None:
     assert 'data          {"grüße": [1, null]}' in (await run_sender(server, "result", command_id)).stdout.decode()
 
 
+async def test_get_shows_a_late_report(running: RunningServer, agent: DrivenAgent) -> None:
+    command_id = await queued(running.address, "EXEC")
+    await agent.start(command_id)
+    await agent.finish(command_id, FAILED, reason="exit_nonzero")
+    assert "late report" not in (await run_sender(running.address, "get", command_id)).stdout.decode()
+    await agent.finish(command_id, exit_code=0, data={"n": 1})
+
+    text = (await run_sender(running.address, "get", command_id)).stdout.decode()
+    form = (await run_sender(running.address, "get", command_id, "-o", "json")).document
+
+    late = form["lateResult"]
+    assert (form["status"], late["status"], late["data"]) == ("failed", "completed", {"n": 1})
+    assert (
+        f"late report   completed, exit code 0; came at {late['finishTime']}, after the end, and changes nothing\n"
+        in text
+    )
+
+
 async def test_cancel(server: str, faults: RpcFaults) -> None:
     command_id = await queued(server, "EXEC")
 
