@@ -13,7 +13,7 @@ from tests.faults.campaign.faults.network import Cut, Held, HeldLong, Slow, agen
 from tests.faults.campaign.faults.races import CancelRacesResult, SameKey
 from tests.faults.campaign.faults.readers import OutputFlood, SlowReader
 from tests.faults.campaign.faults.restarts import RollingRestart
-from tests.faults.campaign.faults.servers import ServerKilledAt, ServerPausedAt
+from tests.faults.campaign.faults.servers import ServerKilledAt, ServerPausedAt, ServerPausedLong
 from tests.faults.campaign.faults.store import (
     EmbeddedValkeyKilled,
     IndexesDeleted,
@@ -29,6 +29,7 @@ def all_faults() -> Sequence[Fault]:
     return (
         *(ServerKilledAt(point) for point in SERVER_POINTS),
         *(ServerPausedAt(point) for point in SERVER_POINTS),
+        ServerPausedLong("after_claim", 60.0),
         *(AgentKilledAt(point) for point in AGENT_POINTS),
         JournalLost(),
         *(AgentPausedAt(point) for point in ("before_receiving", "before_starting", "after_finishing")),

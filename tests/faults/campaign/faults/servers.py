@@ -8,8 +8,8 @@ import signal
 
 from tests.faults.campaign import hooks
 from tests.faults.campaign.fault import Fault
-from tests.faults.campaign.load import Load
-from tests.faults.campaign.world import Server, World
+from tests.faults.campaign.load import Load, Mix
+from tests.faults.campaign.world import DEFAULTS, Plan, Server, World
 from tests.support.waiting import until
 
 
@@ -50,3 +50,16 @@ class ServerPausedAt(Fault):
         await asyncio.sleep(self.seconds)
         server.program.send(signal.SIGCONT)
         return f"{server.name} stood still for {self.seconds:g} s"
+
+
+class ServerPausedLong(ServerPausedAt):
+    """A server that stands still, commands in hand, for longer than any limit of a session, with default settings."""
+
+    plan = Plan(settings=DEFAULTS)
+    mix = Mix(per_second=4.0, long_share=0.3, time_limit_seconds=300.0)
+    times = 1
+    ends_within_seconds = 120.0
+
+    def __init__(self, point: str, seconds: float) -> None:
+        super().__init__(point, seconds)
+        self.name = f"server paused {point.replace('_', ' ')} for {seconds:g} s"
