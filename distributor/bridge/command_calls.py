@@ -20,6 +20,8 @@ _FIELDS: Final = {
     "time_limit": "timeLimitSeconds",
     "idle_limit": "idleLimitSeconds",
     "queue_ttl": "queueTtlSeconds",
+    "max_runs": "maxRuns",
+    "max_runs_by_reason": "maxRunsByReason",
     "slots": "slots",
     "command_id": "commandId",
     "idempotency_key": "idempotencyKey",

@@ -10,7 +10,10 @@ from distributor.errors import InvalidArgument
 from distributor.model.command import (
     MAX_DURATION_MS,
     MAX_PRIORITY,
+    MAX_RUNS,
+    MAX_RUNS_BY_REASON,
     NAMED_PRIORITIES,
+    REASON_CODE_PATTERN,
     check_agent_id,
     check_command_id,
     shown,
@@ -94,10 +97,25 @@ def seconds(fields: Fields, name: str, reason: str) -> float | None:
 def count(fields: Fields, name: str, high: int, reason: str) -> int | None:
     """A whole number from 1 to `high`; None if absent. `reason` is the error's reason."""
     value = fields.get(name)
-    if value is None:
-        return None
+    return None if value is None else _count(value, name, high, reason)
+
+
+def runs_by_reason(fields: Fields, name: str) -> Mapping[str, int]:
+    """Numbers of runs by reason code; empty if absent."""
+    runs = mapping(fields, name)
+    if len(runs) > MAX_RUNS_BY_REASON:
+        raise invalid(name, f"has {len(runs):,} reasons, the limit is {MAX_RUNS_BY_REASON}", "TOO_MANY_REASONS")
+    for code, number in runs.items():
+        if not REASON_CODE_PATTERN.fullmatch(code):
+            rule = "must name reasons by 1 to 64 of a-z 0-9 _, beginning with a letter"
+            raise invalid(name, f"{rule}, not {shown(code)}", "INVALID_REASON_CODE")
+        _count(number, f"{name}.{code}", MAX_RUNS, "MAX_RUNS_OUT_OF_RANGE")
+    return runs
+
+
+def _count(value: object, field: str, high: int, reason: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
-        raise invalid(name, f"must be a whole number from 1 to {high:,}, not {as_json(value)}", reason)
+        raise invalid(field, f"must be a whole number from 1 to {high:,}, not {as_json(value)}", reason)
     return value
 
 

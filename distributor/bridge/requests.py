@@ -15,6 +15,7 @@ from distributor.bridge.message_fields import Fields
 from distributor.errors import InvalidArgument
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
+    MAX_RUNS,
     MAX_SLOTS,
     InvalidField,
     OfflinePolicy,
@@ -196,6 +197,8 @@ def _queue(fields: Fields) -> Queue:
         idle_limit_seconds=read.seconds(fields, "idleLimitSeconds", "IDLE_LIMIT_OUT_OF_RANGE"),
         queue_ttl_seconds=read.seconds(fields, "queueTtlSeconds", "QUEUE_TTL_OUT_OF_RANGE"),
         offline=OfflinePolicy(offline),
+        max_runs=read.count(fields, "maxRuns", MAX_RUNS, "MAX_RUNS_OUT_OF_RANGE"),
+        max_runs_by_reason=read.runs_by_reason(fields, "maxRunsByReason"),
         slots=read.count(fields, "slots", MAX_SLOTS, "SLOTS_OUT_OF_RANGE"),
         idempotency_key=read.text(fields, "idempotencyKey"),
     )

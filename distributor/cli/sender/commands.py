@@ -22,7 +22,7 @@ from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.cli.sender.server_calls import ServerCalls
 from distributor.errors import DistributorError
-from distributor.model.command import MAX_SLOTS, OfflinePolicy
+from distributor.model.command import MAX_RUNS, MAX_SLOTS, OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
 
@@ -176,10 +176,17 @@ class SendCommand(click.Command):
     help="How much of its agent's capacity each command uses. [default: 1]",
 )
 @click.option(
+    "--max-runs",
+    type=click.IntRange(1, MAX_RUNS),
+    metavar="N",
+    help="Number of runs permitted after failures that the agent reports as transient. [default: 1]",
+)
+@click.option(
     "--max-runs-for",
     type=arguments.RUNS,
     multiple=True,
-    help="Number of runs permitted after failures with a reason, as in exit_nonzero=5. May be repeated.",
+    help="Number of runs permitted after failures with a reason, transient or not, as in exit_nonzero=5. May be "
+    "repeated.",
 )
 @click.option(
     "--idempotency-key", type=arguments.IDEMPOTENCY_KEY, help="Queue once, even if sent repeatedly with this key."

@@ -74,6 +74,7 @@ class SendOptions:
     offline: str | None
     slots: int | None
     idempotency_key: str | None
+    max_runs: int | None
     max_runs_for: Sequence[tuple[str, int]]
 
     def requests(self) -> list[CommandRequest]:
@@ -123,6 +124,7 @@ class SendOptions:
             "offline": OfflinePolicy(self.offline) if self.offline else None,
             "slots": self.slots,
             "idempotency_key": self.idempotency_key,
+            "max_runs": self.max_runs,
             "max_runs_by_reason": dict(self.max_runs_for) or None,
         }
         return {name: value for name, value in fields.items() if value is not None}

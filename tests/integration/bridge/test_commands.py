@@ -51,6 +51,16 @@ async def test_who_requests_gets_status_output_and_result(server: RunningServer,
     assert told[-2:] == ["command:status", "command:result"], "the end comes after the output"
 
 
+async def test_runs_reach_the_agent_and_the_command(server: RunningServer, bridge: RunningBridge) -> None:
+    runs = {"maxRuns": 2, "maxRunsByReason": {"exit_nonzero": 5}}
+    async with server.agent() as agent, bridge.dashboard() as dashboard:
+        command_id = await dashboard.request("agent123", commandType="EXEC", **runs)
+        (assignment,) = await agent.assigned(1)
+        document = (await bridge.get(f"/api/commands/{command_id}")).json()["command"]
+    assert (assignment.command.max_runs, dict(assignment.command.max_runs_by_reason)) == (2, {"exit_nonzero": 5})
+    assert {name: document[name] for name in runs} == runs
+
+
 async def test_a_command_line_is_run_by_a_shell(server: RunningServer, bridge: RunningBridge) -> None:
     async with server.agent() as agent, bridge.dashboard() as dashboard:
         await dashboard.request("agent123", command="echo 'two words' $HOME")

@@ -54,7 +54,7 @@ async def test_it_says_that_the_agent_is_away_and_since_when(running: RunningSer
 async def test_every_option_reaches_the_command(faults: RpcFaults, server: str) -> None:
     finished = await run_sender(
         server, "--agent=a1", "--type=COPY", "--params=text=1,2=3", "--params-json=-", "--priority=high",
-        "--time-limit=2m", "--idle-limit=5s", "--max-runs-for=flaky=3", "--max-runs-for=exit_nonzero=5",
+        "--time-limit=2m", "--idle-limit=5s", "--max-runs=2", "--max-runs-for=flaky=3", "--max-runs-for=exit_nonzero=5",
         "--queue-ttl=1h", "--slots=3", "--idempotency-key=k", "--output=json", stdin=b'{"n": 1, "list": [true]}',
     )  # fmt: skip
 
@@ -62,6 +62,7 @@ async def test_every_option_reaches_the_command(faults: RpcFaults, server: str) 
     assert form["params"] == {"text": "1,2=3", "n": 1, "list": [True]}
     assert (form["priority"], form["timeLimitSeconds"], form["queueTtlSeconds"]) == (75, 120, 3600)
     assert (form["idleLimitSeconds"], form["slots"]) == (5, 3)
+    assert form["maxRuns"] == 2
     assert form["maxRunsByReason"] == {"flaky": 3, "exit_nonzero": 5}
     assert (form["status"], form["alreadyQueued"]) == ("queued", False)
     assert form["receipts"]["queueTime"].endswith("Z")

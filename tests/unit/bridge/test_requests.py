@@ -177,6 +177,47 @@ def test_slots_that_are_none(given: object) -> None:
     assert (caught.value.field, caught.value.reason) == ("slots", "SLOTS_OUT_OF_RANGE")
 
 
+def test_runs() -> None:
+    given = {"maxRuns": 100, "maxRunsByReason": {"exit_nonzero": 5, "x": 1}}
+    command = parsed("command:request", agentId="a", commandType="PING", **given).command
+    assert (command.max_runs, command.max_runs_by_reason) == (100, {"exit_nonzero": 5, "x": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "field", "message"),
+    [
+        ({"maxRuns": 0}, "MAX_RUNS_OUT_OF_RANGE", "maxRuns", "maxRuns must be a whole number from 1 to 100, not '0'"),
+        ({"maxRuns": 101}, "MAX_RUNS_OUT_OF_RANGE", "maxRuns", ""),
+        ({"maxRuns": True}, "MAX_RUNS_OUT_OF_RANGE", "maxRuns", ""),
+        ({"maxRuns": "2"}, "MAX_RUNS_OUT_OF_RANGE", "maxRuns", ""),
+        ({"maxRunsByReason": []}, "INVALID_FIELD", "maxRunsByReason", "maxRunsByReason must be an object, not '[]'"),
+        (
+            {"maxRunsByReason": {"exit_nonzero": 0.5}},
+            "MAX_RUNS_OUT_OF_RANGE",
+            "maxRunsByReason.exit_nonzero",
+            "maxRunsByReason.exit_nonzero must be a whole number from 1 to 100, not '0.5'",
+        ),
+        (
+            {"maxRunsByReason": {"Exit": 2}},
+            "INVALID_REASON_CODE",
+            "maxRunsByReason",
+            "maxRunsByReason must name reasons by 1 to 64 of a-z 0-9 _, beginning with a letter, not 'Exit'",
+        ),
+        (
+            {"maxRunsByReason": {f"r{number}": 2 for number in range(17)}},
+            "TOO_MANY_REASONS",
+            "maxRunsByReason",
+            "maxRunsByReason has 17 reasons, the limit is 16",
+        ),
+    ],
+)
+def test_runs_that_are_none(given: dict[str, Any], reason: str, field: str, message: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parsed("command:request", agentId="a", commandType="PING", **given)
+    assert (caught.value.reason, caught.value.field) == (reason, field)
+    assert message in ("", str(caught.value))
+
+
 @pytest.mark.parametrize(("given", "slots"), [({}, None), ({"slots": 1_000}, 1_000)])
 def test_slots(given: dict[str, int], slots: int | None) -> None:
     assert parsed("command:request", agentId="a", commandType="PING", **given).command.slots == slots
