@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 
 from distributor import __version__
 from distributor.agent.agent_journal import AgentJournal
+from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.command_context import AnyHandler
 from distributor.agent.handlers.exec_program import EXEC, ExecHandler, ExecPolicy
 from distributor.agent.handlers.ping import ping_handler
 from distributor.agent.handlers.stop import stop_handler
 from distributor.agent.journal_policy import JournalPolicy
 from distributor.agent.runtime import FINISH_SECONDS, AgentRuntime
-from distributor.agent.session_state import AgentProfile
 from distributor.agent.workload import STOP_GRACE_SECONDS, HandlerTable
 from distributor.environment import default_journal
 from distributor.errors import ConfigurationError, FailedPrecondition

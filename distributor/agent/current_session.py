@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from distributor.agent.loop_mailbox import LoopMailbox
-from distributor.agent.session_state import DEFAULT_OUTPUT_LIMIT, SessionState
+from distributor.agent.output_exchange import DEFAULT_OUTPUT_LIMIT
+from distributor.agent.session_state import SessionState
 from distributor.agent.vitals import Vitals
 from distributor.v1 import agent_gateway_pb2 as gateway
 

@@ -22,6 +22,7 @@ from distributor.agent.actions import (
     StopCommand,
 )
 from distributor.agent.agent_journal import AgentJournal
+from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.command_context import Handler
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
@@ -29,7 +30,7 @@ from distributor.agent.orphan_watch import OrphanWatch
 from distributor.agent.record import CommandRecord
 from distributor.agent.server_addresses import ServerAddresses
 from distributor.agent.server_connection import Plan, ServerConnection
-from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.agent.session_state import SessionState
 from distributor.agent.workload import HandlerTable, Workload
 from distributor.model.control import STOP
 from distributor.observability.logging import get_logger

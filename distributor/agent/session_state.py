@@ -8,10 +8,8 @@ seconds of a monotonic clock that also counts while the host sleeps: the freshne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Final
 
 from distributor.agent.actions import (
     Action,
@@ -21,27 +19,22 @@ from distributor.agent.actions import (
     ServerDrains,
     ServerStops,
     SessionOpened,
-    StartCommand,
     StopCause,
     StopCommand,
 )
+from distributor.agent.admission import Admission, slots_of
+from distributor.agent.agent_profile import AgentProfile
+from distributor.agent.cancels import Cancels
 from distributor.agent.gathering import Gathering
+from distributor.agent.heartbeats import Heartbeats
 from distributor.agent.outbox import Outbox
+from distributor.agent.output_exchange import OutputExchange
 from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
-from distributor.agent.vitals import Silence, Vitals
-from distributor.model.command import Reason
-from distributor.model.control import CONTROL_ROOM, CONTROL_TYPES
+from distributor.agent.refusals import refused, stale
+from distributor.agent.starts import Starts
+from distributor.agent.vitals import Vitals
+from distributor.model.control import CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
-from distributor.v1 import command_pb2
-from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES
-
-SILENT_INTERVALS: Final = 3
-MAX_PROBLEMS: Final = 8
-"""Problems in one heartbeat, set by the protocol."""
-DEFAULT_HEARTBEAT_INTERVAL: Final = 10.0
-DEFAULT_OUTPUT_LIMIT: Final = 262_144
-OUTPUT_SUSPENDED: Final = "stale_lease"
-"""Reason for refused output that may be accepted under another lease; after any other, the command has ended."""
 
 
 class Phase(Enum):
@@ -54,69 +47,56 @@ class Phase(Enum):
     GONE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class AgentProfile:
-    """The agent's description of itself in each Hello."""
-
-    agent_id: str
-    instance_id: str
-    capacity: int
-    types: tuple[str, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    agent_version: str = ""
-    inline_types: frozenset[str] = frozenset()
-    """Types whose handlers never block and may start twice: they are called before their Received is sent."""
-    denied: Mapping[str, Reason] = field(default_factory=dict)
-    """Known types that the host does not allow, with the reason."""
-    accepts_gzip: bool = False
-    """Whether the server may send compressed messages."""
-    journal_id: str = ""
-    """Name of the agent's durable record, empty if it keeps none."""
-    orphan_after: float = 0.0
-    """Seconds without an answered heartbeat after which the agent stops all work; 0 for never."""
-
-
 class SessionState:
     """The state of one stream. Only the record outlives it."""
 
     def __init__(self, profile: AgentProfile, record: CommandRecord) -> None:
         self.phase = Phase.CONNECTING
-        self.accepting = True
-        self.heartbeat_interval = DEFAULT_HEARTBEAT_INTERVAL
-        self.output_limit = DEFAULT_OUTPUT_LIMIT
-        self.max_result_bytes = DEFAULT_OUTPUT_LIMIT
-        self._profile = profile
-        self._record = record
-        self._outbox = Outbox(record)
-        self._gathering = Gathering()
-        self._max_chunk_bytes = MAX_OUTPUT_CHUNK_BYTES
-        self._start_within = 0.0
-        self.confirmed = False
-        """Whether the server has answered a heartbeat."""
-        self._sequence = 0
-        self._sent_at: dict[int, float] = {}
-        self._heard_at = 0.0
-        self._goodbye = ""
         self.moving = False
         """Whether the agent leaves this stream, and not its work, for another server."""
-        self._unwritten_results: list[str] = []
         self.server_accepts_gzip = False
         """Whether the server accepts compressed messages."""
-        self.answered_at = 0.0
-        """When the latest answered heartbeat, or Hello, was sent; 0 if the server has answered none."""
-        self._vitals = Vitals()
+        self._profile = profile
+        self._record = record
+        self._goodbye = ""
+        self._unwritten_results: list[str] = []
+        self._outbox = Outbox(record)
+        self._gathering = Gathering()
+        self._heartbeats = Heartbeats()
+        self._admission = Admission(profile, record, self._heartbeats)
+        self._starts = Starts(record, self._outbox, self._gathering, self._refuse_stale)
+        self._output = OutputExchange(record, self._outbox)
+        self._cancels = Cancels(record, self._outbox)
 
     @property
     def credit(self) -> int:
         """How many slots the commands may use that are accepted now."""
-        if not self._takes_work:
-            return 0
-        room = self._profile.capacity - self._record.running - self._record.stuck
-        return max(0, min(room, MAX_HELD - self._record.size))
+        return self._admission.credit
 
     @property
-    def _takes_work(self) -> bool:
-        return self.accepting and self._record.journal_problem is None
+    def heartbeat_interval(self) -> float:
+        """Seconds between heartbeats."""
+        return self._heartbeats.interval
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the server has answered a heartbeat."""
+        return self._heartbeats.confirmed
+
+    @property
+    def answered_at(self) -> float:
+        """When the latest answered heartbeat, or Hello, was sent; 0 if the server has answered none."""
+        return self._heartbeats.answered_at
+
+    @property
+    def output_limit(self) -> int:
+        """Limit of unacknowledged output per command in bytes."""
+        return self._output.output_limit
+
+    @property
+    def max_result_bytes(self) -> int:
+        """Limit of a result in bytes of JSON."""
+        return self._output.max_result_bytes
 
     @property
     def _open(self) -> bool:
@@ -127,7 +107,7 @@ class SessionState:
     def hello(self, now: float) -> gateway.ConnectRequest:
         """The first message: the agent's profile, running commands and unacknowledged results."""
         self.phase = Phase.GREETED
-        self._sent_at[0] = self._heard_at = now
+        self._heartbeats.hello_sent(now)
         self._drop_unwritten()
         mine = [held for held in self._record.held if not held.disowned]
         hello = gateway.Hello(
@@ -161,26 +141,23 @@ class SessionState:
 
         Without `vitals` it repeats the latest but for the silences, which are no longer true.
         """
-        silences, self._vitals = (vitals.silences, vitals) if vitals else ((), self._vitals)
-        if self._outbox.heartbeat is None:
-            self._sequence += 1
-        oldest = now - self._start_within
-        self._sent_at = {sequence: sent for sequence, sent in self._sent_at.items() if sent > oldest}
-        self._sent_at[self._sequence] = now
+        beat = self._heartbeats.next(now, replaces=self._outbox.heartbeat is not None)
         # Parts count in order: to the server, commands whose Received is not sent are still in transit.
         pending = map(self._record.get, set(self._outbox.pending_received))
         later = sum(held.slots for held in pending if held and held.running and not held.control)
-        credit, running = self.credit + later if self._takes_work else 0, self._record.running - later
-        beat = gateway.Heartbeat(sequence=self._sequence, credit=credit, running=running, draining=not self.accepting)
+        beat.credit = self.credit + later if self._admission.takes_work else 0
+        beat.running = self._record.running - later
+        beat.draining = not self._admission.accepting
         problem = self._record.journal_problem
         if problem:
             beat.problems.add(code=problem.code, message=problem.message)
-        self._outbox.heartbeat = _with_vitals(beat, self._vitals, silences)
+        self._heartbeats.add_vitals(beat, vitals)
+        self._outbox.heartbeat = beat
 
     def stop_accepting(self, now: float) -> None:
         """Refuse further commands, and ask the server not to send any."""
-        if self.accepting:
-            self.accepting = False
+        if self._admission.accepting:
+            self._admission.accepting = False
             if self.phase is Phase.OPEN:
                 self.heartbeat(now)
 
@@ -195,7 +172,7 @@ class SessionState:
         """Say Goodbye with the next message, whatever runs: the agent goes on at another server."""
         if self._open:
             self.moving = True
-            self.accepting = False
+            self._admission.accepting = False
             self._goodbye = self._goodbye or "moved to another server"
 
     def output_written(self, command_id: str) -> None:
@@ -210,16 +187,8 @@ class SessionState:
 
     def could_not_stop(self, command_id: str, survivors: Sequence[gateway.SurvivingProcess]) -> None:
         """Report that a command runs on although a cancel should have ended it."""
-        held = self._record.get(command_id)
-        if held and self._open:
-            self._outbox.cancel_reports.append(
-                gateway.CancelReport(
-                    command_id=command_id,
-                    lease_id=held.lease_id,
-                    finding=gateway.CANCEL_FINDING_COULD_NOT_STOP,
-                    survivors=survivors,
-                )
-            )
+        if self._open:
+            self._cancels.could_not_stop(command_id, survivors)
 
     def finished(self, command_id: str, now: float) -> None:
         """Note that the command's result is in the record. Before the Welcome this does nothing, too."""
@@ -231,7 +200,7 @@ class SessionState:
             self._unwritten_results.append(command_id)
         if self._open:
             self._outbox.add_result(command_id)
-            if not self._takes_work or self._record.stuck or not self._record.get(command_id):
+            if not self._admission.takes_work or self._record.stuck or not self._record.get(command_id):
                 # The server counts each result as a free slot. That is wrong if the command was disowned (no result is
                 # sent), if the agent accepts no more, or if a stuck handler occupies the slot.
                 self.heartbeat(now)
@@ -245,12 +214,7 @@ class SessionState:
         """Note that `message` is on the wire. Returns the handlers to call, of commands whose Received it contains."""
         if message.results:
             self._gathering.results_sent(now)
-        actions: list[Action] = []
-        for received in message.received:
-            held = self._record.get(received.command_id)
-            if held and held.pending_start and held.lease_id == received.lease_id:
-                actions += self._start(held, held.pending_start, now)
-        return actions
+        return [action for received in message.received for action in self._starts.received_sent(received, now)]
 
     def journal_written(self, now: float) -> list[Action]:
         """Note that the journal has what changed before. Returns the handlers to call, of commands whose start it has.
@@ -261,45 +225,27 @@ class SessionState:
             if self._record.is_written(command_id):
                 self._gathering.ready(command_id)
         self._unwritten_results = [one for one in self._unwritten_results if not self._record.is_written(one)]
-        starts = self._record.take_starts() if self._open else []
-        return [action for held in starts if held.pending_start for action in self._call(held, held.pending_start, now)]
+        return self._starts.written(now) if self._open else []
 
     def journal_changed(self, now: float) -> list[Action]:
         """Report whether the journal takes commands. If it cannot be written, refuse those that have not started."""
         if not self._open:
             return []
-        problem, refused = self._record.journal_problem, list[Action]()
+        problem, refusals = self._record.journal_problem, list[Action]()
         for held in self._record.held if problem and self._record.journal_failing else ():
             if held.pending_start and not held.control and problem:
                 self._record.drop(held.command_id)
-                refusal = _refused(gateway.REFUSAL_CODE_BUSY, problem.code, problem.message)
-                refused.append(self._refuse(held.pending_start.assignment, refusal, now))
-        names = {action.command_id for action in refused if isinstance(action, RefusedCommand)}
+                refusal = refused(gateway.REFUSAL_CODE_BUSY, problem.code, problem.message)
+                refusals.append(self._refuse(held.pending_start.assignment, refusal, now))
+        names = {action.command_id for action in refusals if isinstance(action, RefusedCommand)}
         self._outbox.received = [part for part in self._outbox.received if part.command_id not in names]
         self.heartbeat(now)
-        return refused + self.journal_written(now)
+        return refusals + self.journal_written(now)
 
     @property
     def unanswered_results(self) -> list[str]:
         """Commands whose results were sent on this stream and not acknowledged."""
         return list(self._outbox.sent_results)
-
-    def _start(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
-        """Call the handler, once the journal has that it was called."""
-        if not self._record.durable or (held.control and not self._record.starts_wait):
-            return self._call(held, waiting, now)
-        if not held.starting:
-            self._record.begin_start(held)
-        return []
-
-    def _call(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
-        if now >= waiting.fresh_until:
-            self._record.drop(held.command_id)
-            return [self._refuse(waiting.assignment, self._stale(), now)]
-        held.pending_start, held.starting = None, False
-        self._gathering.expect(held.command_id, now)
-        self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
-        return [StartCommand(waiting.assignment)]
 
     def gathers_until(self, now: float) -> float | None:
         """When to take the next message, if later than `now`: its parts wait for others. None to take it now."""
@@ -311,7 +257,7 @@ class SessionState:
         """Take the next message to send, or None if nothing waits. Goodbye is the last."""
         if not self._open:
             return None
-        message = self._outbox.take(self._max_chunk_bytes, self.output_limit)
+        message = self._outbox.take(self._output.max_chunk_bytes, self._output.output_limit)
         if self.moving:
             # What waits for another message is listed in the next Hello.
             self.phase = Phase.GONE
@@ -325,7 +271,7 @@ class SessionState:
 
     def silent(self, now: float) -> bool:
         """Whether the server has not answered for three heartbeat intervals."""
-        return now - self._heard_at >= SILENT_INTERVALS * self.heartbeat_interval
+        return self._heartbeats.silent(now)
 
     # Messages from the server
 
@@ -335,18 +281,16 @@ class SessionState:
         if message.HasField("welcome"):
             actions += self._welcome(message.welcome, now)
         if message.HasField("heartbeat_reply"):
-            self._heard_at = now
-            self.confirmed = True
-            self.answered_at = max(self.answered_at, self._sent_at.get(message.heartbeat_reply.sequence, 0.0))
+            self._heartbeats.answered(message.heartbeat_reply.sequence, now)
         if message.HasField("probe"):
             self.heartbeat(now)
             actions.append(IdentityContested(message.probe.peer))
         for cancel in message.cancels:
-            actions += self._cancel(cancel)
+            actions += self._cancels.receive(cancel)
         for ack in message.result_acks:
             self._result_acknowledged(ack)
         for output_ack in message.output_acks:
-            actions += self._output_acknowledged(output_ack)
+            actions += self._output.acknowledged(output_ack)
         # After the Goodbye nothing starts: the server gives out again what crossed it.
         for assignment in message.commands.assignments if self.phase is not Phase.GONE else ():
             actions += self._assigned(assignment, message.commands.after_heartbeat, now)
@@ -359,8 +303,7 @@ class SessionState:
     def _welcome(self, welcome: gateway.Welcome, now: float) -> list[Action]:
         if self.phase is not Phase.GREETED:
             return []
-        self._heard_at = now
-        self.answered_at = self._sent_at[0]
+        self._heartbeats.welcomed(now)
         self._apply_limits(welcome)
         self.server_accepts_gzip = welcome.accepts_gzip
         verdicts = {verdict.command_id: verdict for verdict in welcome.verdicts}
@@ -377,12 +320,9 @@ class SessionState:
     def _apply_limits(self, welcome: gateway.Welcome) -> None:
         # Zero means that the server did not set the field.
         interval = welcome.heartbeat_interval.ToTimedelta().total_seconds()
-        self.heartbeat_interval = interval or self.heartbeat_interval
-        self._start_within = welcome.start_within.ToTimedelta().total_seconds()
-        limits = welcome.limits
-        self.output_limit = limits.max_unacknowledged_output_bytes or self.output_limit
-        self.max_result_bytes = limits.max_result_bytes or self.max_result_bytes
-        self._max_chunk_bytes = limits.max_output_chunk_bytes or self._max_chunk_bytes
+        self._heartbeats.interval = interval or self._heartbeats.interval
+        self._heartbeats.start_within = welcome.start_within.ToTimedelta().total_seconds()
+        self._output.apply(welcome.limits)
 
     def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None, now: float) -> list[Action]:
         """Apply the server's verdict on one listed command; keep a command without a verdict."""
@@ -398,17 +338,11 @@ class SessionState:
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
         if held.pending_start:
             # The server confirmed it after it had read the Hello.
-            held.pending_start = held.pending_start._replace(fresh_until=self._sent_at[0] + self._start_within)
-            return self._start(held, held.pending_start, now)
+            held.pending_start = held.pending_start._replace(fresh_until=self._heartbeats.fresh_until(0))
+            return self._starts.begin(held, held.pending_start, now)
         if held.unstarted:
             return [self._give_back(held)]
-        safe = held.output_base + verdict.output_offset if verdict else held.window.acknowledged
-        if held.restored:
-            held.window.advance(safe)
-            if held.result:
-                held.result.output_bytes = max(held.result.output_bytes, held.output_bytes)
-        held.window.rewind(safe)
-        self._resume(held)
+        self._output.rewind(held, verdict)
         if not held.running:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
@@ -416,36 +350,10 @@ class SessionState:
     def _give_back(self, held: RecordedCommand) -> RefusedCommand:
         """Refuse a command that an earlier process of this agent received and did not start."""
         self._record.drop(held.command_id)
-        refusal = _refused(
-            gateway.REFUSAL_CODE_BUSY, "agent_restarted", "the agent ended before it started the command"
-        )
+        refusal = refused(gateway.REFUSAL_CODE_BUSY, "agent_restarted", "the agent ended before it started the command")
         refusal.command_id, refusal.lease_id = held.command_id, held.lease_id
         self._outbox.refused.append(refusal)
         return RefusedCommand(held.command_id, 0, refusal.reason.code)
-
-    def _resume(self, held: RecordedCommand) -> None:
-        """Send what the server lacks under the lease that holds now."""
-        if held.window.unsent:
-            self._outbox.add_output(held.command_id)
-        if held.extended_limit:
-            self._outbox.add_extension(held.command_id)
-
-    def _cancel(self, cancel: gateway.Cancel) -> list[Action]:
-        command_id, held = cancel.command_id, self._record.get(cancel.command_id)
-        if held and cancel.lease_id not in ("", held.lease_id):
-            # Of an attempt that was given up: the command was delivered again meanwhile.
-            held = None
-        # With a result in transit, report "stopping": after "unknown", the server would drop the result.
-        if held and (held.pending_start or held.unstarted):
-            # Its handler has not been called, and will not be.
-            self._record.drop(command_id)
-            held = None
-        known = held is not None and not held.disowned
-        finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
-        self._outbox.cancel_reports.append(
-            gateway.CancelReport(command_id=command_id, finding=finding, lease_id=cancel.lease_id)
-        )
-        return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
 
     def _result_acknowledged(self, ack: gateway.ResultAck) -> None:
         held = self._record.get(ack.command_id)
@@ -455,45 +363,28 @@ class SessionState:
         self._outbox.sent_results.pop(ack.command_id, None)
         self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
 
-    def _output_acknowledged(self, ack: gateway.OutputAck) -> list[Action]:
-        held = self._record.get(ack.command_id)
-        # Offsets under another lease count from another byte.
-        if not held or ack.lease_id not in ("", held.lease_id):
-            return []
-        if ack.HasField("reason"):
-            return self._output_refused(held, ack.reason.code)
-        held.window.acknowledge(held.output_base + ack.offset)
-        if held.window.unsent:
-            self._outbox.add_output(held.command_id)
-        return [OutputRoom(ack.command_id)]
-
-    def _output_refused(self, held: RecordedCommand, code: str) -> list[Action]:
-        if code == OUTPUT_SUSPENDED:
-            # The attempt was given up. The command will be delivered again, unless it ends in the queue.
-            held.window.suspend()
-            return []
-        held.window.discard()
-        stop: list[Action] = [StopCommand(held.command_id, StopCause.CANCELLED)] if held.running else []
-        return [*stop, OutputRoom(held.command_id)]
-
     def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
         command_id, lease_id = assignment.command.command_id, assignment.lease_id
         if self._record.was_started(command_id):
             if self._answer_redelivery(command_id, lease_id):
                 return []
-            duplicate = _refused(
+            duplicate = refused(
                 gateway.REFUSAL_CODE_DUPLICATE, "duplicate", "this agent has started the command before"
             )
             return [self._refuse(assignment, duplicate, now)]
-        refusal = self._refusal(assignment, after_heartbeat, now)
+        fresh_until = self._heartbeats.fresh_until(after_heartbeat)
+        refusal = self._admission.refusal(assignment.command, fresh_until, now)
         if refusal:
             return [self._refuse(assignment, refusal, now)]
         command_type = assignment.command.type
-        held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES, _slots(assignment.command))
+        held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES, slots_of(assignment.command))
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
-        waiting = held.pending_start = PendingStart(assignment, self._sent_at[after_heartbeat] + self._start_within)
+        waiting = held.pending_start = PendingStart(assignment, fresh_until)
         # Call inline handlers at once, so that a short command needs only one message.
-        return self._start(held, waiting, now) if command_type in self._profile.inline_types else []
+        return self._starts.begin(held, waiting, now) if command_type in self._profile.inline_types else []
+
+    def _refuse_stale(self, assignment: gateway.Assignment, now: float) -> RefusedCommand:
+        return self._refuse(assignment, stale(self._heartbeats.start_within), now)
 
     def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused, now: float) -> RefusedCommand:
         refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
@@ -521,71 +412,13 @@ class SessionState:
                         lease_id=lease_id,
                     )
                 )
-            self._resume(held)
+            self._output.resume(held)
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
         if held is None or not held.pending_start:
             self._outbox.started.append(gateway.Started(command_id=command_id, lease_id=lease_id))
         if (held is None or not held.running) and not self._outbox.has_result(command_id):
             self._outbox.add_result(command_id)
         return True
-
-    def _stale(self) -> gateway.Refused:
-        return _refused(
-            gateway.REFUSAL_CODE_STALE, "stale", f"the command was in transit for over {self._start_within:g} s"
-        )
-
-    def _refusal(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> gateway.Refused | None:
-        command = assignment.command
-        denied = self._profile.denied.get(command.type)
-        if denied:
-            return _refused(gateway.REFUSAL_CODE_UNSUPPORTED, *denied)
-        if command.type not in self._profile.types:
-            return _refused(
-                gateway.REFUSAL_CODE_UNSUPPORTED,
-                "unsupported_type",
-                f"this agent has no handler for {command.type}, it has {', '.join(self._profile.types)}",
-            )
-        sent_at = self._sent_at.get(after_heartbeat)
-        if sent_at is None or now - sent_at >= self._start_within:
-            return self._stale()
-        if command.type in CONTROL_TYPES:
-            # Control commands have slots of their own, also while the agent leaves.
-            if self._record.control < CONTROL_ROOM and self._record.size < MAX_HELD:
-                return None
-            return _refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")
-        if not self.accepting:
-            return _refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent accepts no more commands")
-        if self._record.journal_problem:
-            return _refused(gateway.REFUSAL_CODE_BUSY, *self._record.journal_problem)
-        if self.credit < _slots(command):
-            taken = self._record.running + self._record.stuck
-            return _refused(
-                gateway.REFUSAL_CODE_BUSY,
-                "busy",
-                f"{taken} of the agent's {self._profile.capacity} slots are taken, the command needs {_slots(command)}",
-            )
-        return None
-
-
-def _slots(command: command_pb2.Command) -> int:
-    """How much capacity a command uses; unset means 1."""
-    return max(1, command.slots)
-
-
-def _refused(code: gateway.RefusalCode.ValueType, reason: str, message: str) -> gateway.Refused:
-    refused = gateway.Refused(code=code)
-    refused.reason.code, refused.reason.message = reason, message[:1024]
-    return refused
-
-
-def _with_vitals(beat: gateway.Heartbeat, vitals: Vitals, silences: Sequence[Silence]) -> gateway.Heartbeat:
-    beat.load = vitals.load
-    beat.handler_lag.FromNanoseconds(int(vitals.handler_lag * 1e9))
-    for silence in silences[:MAX_HELD]:
-        beat.progress.add(command_id=silence.command_id).silence.FromNanoseconds(int(silence.seconds * 1e9))
-    for problem in vitals.problems[: MAX_PROBLEMS - len(beat.problems)]:
-        beat.problems.add(code=problem.code, message=problem.message)
-    return beat
 
 
 def _listed(held: RecordedCommand) -> gateway.RunningCommand:

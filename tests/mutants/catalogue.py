@@ -50,7 +50,7 @@ MUTATIONS: Final = (
         "no journal",
         (
             Edit(
-                "distributor/agent/session_state.py",
+                "distributor/agent/starts.py",
                 "if not self._record.durable or (held.control and not self._record.starts_wait):",
                 "if self._record:",
             ),
@@ -60,12 +60,8 @@ MUTATIONS: Final = (
     Mutation(
         "no freshness check",
         (
-            Edit(
-                "distributor/agent/session_state.py",
-                "if sent_at is None or now - sent_at >= self._start_within:",
-                "if sent_at is None:",
-            ),
-            Edit("distributor/agent/session_state.py", "if now >= waiting.fresh_until:", "if now < 0:"),
+            Edit("distributor/agent/admission.py", "if now >= fresh_until:", "if not fresh_until:"),
+            Edit("distributor/agent/starts.py", "if now >= waiting.fresh_until:", "if now < 0:"),
         ),
         "tests/unit/agent/test_session_state.py::test_a_command_starts_only_while_its_heartbeat_is_fresh",
     ),

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from distributor.agent.actions import Action, StartCommand
+from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.journal_entries import CommandEntry, Stage
 from distributor.agent.record import CommandRecord
-from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.agent.session_state import SessionState
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import assignment, welcome

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from distributor.agent.actions import RefusedCommand, StartCommand, StopCommand
+from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.outbox import MAX_PARTS
 from distributor.agent.record import CommandRecord
-from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.agent.session_state import SessionState
 from distributor.v1 import agent_gateway_pb2 as gateway
 from tests.support.scripted_gateway import assignment, welcome
 

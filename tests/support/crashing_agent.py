@@ -6,9 +6,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from distributor.agent.actions import Action, StartCommand, StopCause, StopCommand
+from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.journal_entries import CommandEntry, Stage
 from distributor.agent.record import CommandRecord, RecordedCommand
-from distributor.agent.session_state import AgentProfile, Phase, SessionState
+from distributor.agent.session_state import Phase, SessionState
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.gateway_world import MemoryStream, Run

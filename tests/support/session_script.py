@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from distributor.agent.actions import RefusedCommand
+from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.record import CommandRecord
-from distributor.agent.session_state import AgentProfile, SessionState
+from distributor.agent.session_state import SessionState
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2

@@ -8,8 +8,8 @@ import pytest
 
 from distributor.agent.command_context import CommandContext
 from distributor.agent.current_session import CurrentSession
+from distributor.agent.output_exchange import DEFAULT_OUTPUT_LIMIT
 from distributor.agent.output_window import OutputWindow
-from distributor.agent.session_state import DEFAULT_OUTPUT_LIMIT
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 

@@ -103,7 +103,7 @@ def test_old_heartbeats_are_forgotten() -> None:
     for beat in range(1, 1_000):
         state.heartbeat(beat * 10.0)
         state.take()
-    assert len(state._sent_at) <= 2
+    assert len(state._heartbeats._sent_at) <= 2
 
 
 @pytest.mark.parametrize(

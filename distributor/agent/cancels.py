@@ -1,0 +1,49 @@
+"""Cancels that the server sends, and what the agent reports about them. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distributor.agent.actions import Action, StopCause, StopCommand
+from distributor.agent.outbox import Outbox
+from distributor.agent.record import CommandRecord
+from distributor.v1 import agent_gateway_pb2 as gateway
+
+
+class Cancels:
+    """Applies the cancels of one stream."""
+
+    def __init__(self, record: CommandRecord, outbox: Outbox) -> None:
+        self._record = record
+        self._outbox = outbox
+
+    def receive(self, cancel: gateway.Cancel) -> list[Action]:
+        """Stop the command if it runs, forget it if it has not started, and report which."""
+        command_id, held = cancel.command_id, self._record.get(cancel.command_id)
+        if held and cancel.lease_id not in ("", held.lease_id):
+            # Of an attempt that was given up: the command was delivered again meanwhile.
+            held = None
+        # With a result in transit, report "stopping": after "unknown", the server would drop the result.
+        if held and (held.pending_start or held.unstarted):
+            # Its handler has not been called, and will not be.
+            self._record.drop(command_id)
+            held = None
+        known = held is not None and not held.disowned
+        finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
+        self._outbox.cancel_reports.append(
+            gateway.CancelReport(command_id=command_id, finding=finding, lease_id=cancel.lease_id)
+        )
+        return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
+
+    def could_not_stop(self, command_id: str, survivors: Sequence[gateway.SurvivingProcess]) -> None:
+        """Report that a command runs on although a cancel should have ended it."""
+        held = self._record.get(command_id)
+        if held:
+            self._outbox.cancel_reports.append(
+                gateway.CancelReport(
+                    command_id=command_id,
+                    lease_id=held.lease_id,
+                    finding=gateway.CANCEL_FINDING_COULD_NOT_STOP,
+                    survivors=survivors,
+                )
+            )
