@@ -376,14 +376,37 @@ local function record_of(journal_id, instance_id)
   return journal_id and journal_id ~= '' and 'journal ' .. journal_id or 'instance ' .. (instance_id or '')
 end
 
--- Whether an attempt that was given up may have started: 'open' if so; 'lost' if its agent came back without its record
--- and so cannot tell; 'none' if there is no such attempt, or its agent attached without it since, or said so.
+-- How many changes of an agent's record are remembered. Of what is older, no proof is left.
+local RECORD_CHANGES = 64
+
+-- Adds to `changes`, the epochs of the sessions in which an agent came with another record than in the one before.
+local function note_record_change(changes, epoch)
+  local _, kept = string.gsub(changes, ' ', '')
+  if kept >= RECORD_CHANGES then changes = string.match(changes, ' (.*)$') end
+  return changes .. whole(epoch) .. ' '
+end
+
+-- Whether an attempt that was given up under the session of an epoch may have started: 'open' while its agent has not
+-- attached since; 'none' if the agent attached next with its record, as it did not list the command; else 'lost'.
+-- `changes` is as in `note_record_change`.
+local function word_of_next_session(given_up_epoch, epoch, changes)
+  local following = given_up_epoch + 1
+  if epoch < following then return 'open' end
+  local kept, oldest = 0, nil
+  for change in string.gmatch(changes, '%d+') do
+    kept, oldest = kept + 1, oldest or tonumber(change)
+    if tonumber(change) == following then return 'lost' end
+  end
+  return kept >= RECORD_CHANGES and following < oldest and 'lost' or 'none'
+end
+
+-- The same of a command: 'none' also if it has no such attempt, or its agent said that nothing of it runs. What has been
+-- proven stays proven, whatever its agent loses later.
 local function given_up_state(fields)
   if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
-  local epoch, record = string.match(fields[F_GIVEN_UP_BY], '^(%d+) (.*)$')
-  if not session[1] or tonumber(session[1]) <= (tonumber(epoch) or 0) then return 'open' end
-  return record_of(session[2], session[3]) == record and 'none' or 'lost'
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'record_changes')
+  if not session[1] then return 'open' end
+  return word_of_next_session(number(fields, F_GIVEN_UP_BY), tonumber(session[1]), session[2] or '')
 end
 
 -- Remembers the lease of a given-up attempt that its agent may have run, and where its output began: `lease=base ` for
@@ -393,10 +416,9 @@ local function remember_given_up(batch, id, fields, slack_ms)
   known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
   read_request(id, fields)
   fields[F_GIVEN_UP] = known
-  fields[F_GIVEN_UP_BY] = (session[1] or '0') .. ' ' .. record_of(session[2], session[3])
+  fields[F_GIVEN_UP_BY] = server.call('HGET', session_key(fields[F_AGENT_ID]), 'epoch') or '0'
   fields[F_DOUBT_UNTIL] = whole(batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms)
   set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
 end

@@ -91,7 +91,7 @@ local function attach(batch, args)
   local agent_id, instance_id = args[4], args[5]
   local key = session_key(agent_id)
   local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'replica', 'peer',
-    'revision', 'minute_ms', 'minute_sessions', 'journal_id')
+    'revision', 'minute_ms', 'minute_sessions', 'journal_id', 'record_changes')
   if session[2] and session[2] ~= instance_id and session[1] ~= args[20]
     and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
     return contest(batch, key, session, agent_id, args)
@@ -113,10 +113,12 @@ local function attach(batch, args)
   for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
     if not held[id] then settle_missing(batch, id, args, intact) end
   end
+  local changes = session[11] or ''
+  if session[1] and not intact then changes = note_record_change(changes, epoch) end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
-    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1)
+    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes)
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)

@@ -249,3 +249,51 @@ async def test_what_an_agent_says_of_itself(world: StoreWorld) -> None:
     assert info.away_since_ms == 0
     ttl = await world.connection.call("PTTL", keys.SESSION.format(agent_id=AGENT))
     assert 0 < ttl <= world.policy.session_ttl_ms
+
+
+@pytest.mark.parametrize("later", [["instance2"], ["instance2", "instance3", INSTANCE]])
+async def test_what_was_proven_not_to_have_started_stays_so(world: StoreWorld, later: list[str]) -> None:
+    """Its agent came back without it and with its record, before it lost that."""
+    command_id = await world.assigned()
+    await world.attach()
+    assert (await world.state(command_id)).status is CommandStatus.QUEUED
+    for instance_id in later:
+        await world.sessions.detach([(AGENT, world.epochs[AGENT])])
+        await world.attach(instance_id=instance_id)
+    assert [command.command_id for command in (await world.claim(lease_id="lease2")).commands] == [command_id]
+
+
+@pytest.mark.parametrize("later", [["instance2"], ["instance2", "instance2"], ["instance2", INSTANCE]])
+async def test_what_was_not_proven_before_its_record_was_lost_has_an_unknown_outcome(
+    world: StoreWorld, later: list[str]
+) -> None:
+    command_id = await world.assigned()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    for instance_id in later:
+        await world.sessions.detach([(AGENT, world.epochs[AGENT])])
+        await world.attach(instance_id=instance_id)
+    assert (await world.claim(lease_id="lease2")).commands == []
+    assert (await world.state(command_id)).reason.code == "outcome_unknown"
+
+
+async def test_of_old_sessions_no_proof_is_left(world: StoreWorld) -> None:
+    """An agent whose record changed very often since an attempt was given up may have started that."""
+    command_id = await world.assigned()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    changes = "".join(f"{epoch} " for epoch in range(10, 74))
+    await world.connection.call("HSET", keys.SESSION.format(agent_id=AGENT), "epoch", 80, "record_changes", changes)
+    world.epochs[AGENT] = 80
+    assert (await world.claim(lease_id="lease2")).commands == []
+    assert (await world.state(command_id)).reason.code == "outcome_unknown"
+
+
+async def test_a_bounded_number_of_changed_records_is_remembered(world: StoreWorld) -> None:
+    await world.attach()
+    changes = "".join(f"{epoch} " for epoch in range(-64, 0))
+    await world.connection.call("HSET", keys.SESSION.format(agent_id=AGENT), "record_changes", changes)
+    await world.sessions.detach([(AGENT, world.epochs[AGENT])])
+    await world.attach(instance_id="instance2")
+    kept = (await world.connection.call("HGET", keys.SESSION.format(agent_id=AGENT), "record_changes")).decode()
+    assert kept.split() == [*map(str, range(-63, 0)), "2"]
