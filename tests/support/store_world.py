@@ -198,10 +198,16 @@ class StoreWorld:
         return None if score is None else int(float(score))
 
     async def pass_deadline(self, command_id: str) -> None:
-        """Let the deadline of a command have passed. One in the queue has then waited longer than it may."""
+        """Let the deadline of a command have passed.
+
+        One in the queue has then waited longer than it may; nothing can run any more of one in doubt.
+        """
         await self.connection.call("ZADD", keys.DEADLINES, 1, command_id)
-        if (await self.state(command_id)).status is CommandStatus.QUEUED:
+        state = await self.state(command_id)
+        if state.status is CommandStatus.QUEUED:
             await self.set_field(command_id, "expires_ms", 1)
+        elif state.reason.code == "unconfirmed":
+            await self.set_field(command_id, "doubt_until", 1)
 
     async def end_delay(self, command_id: str) -> None:
         """Let the delay after a release be over."""

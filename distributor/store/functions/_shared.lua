@@ -470,26 +470,59 @@ local function not_heard(fields)
   }
 end
 
--- A command is to end while an attempt that was given up may have started: it waits for word from its agent, at most
--- until `doubt_until`. Returns the new state.
-local function doubt(batch, id, fields, retention_ms)
-  if number(fields, F_DOUBT_UNTIL) <= batch.now then
-    return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms)
+-- A longer time without a server that looks at deadlines is a gap.
+local GAP_MS = 5000
+
+-- When the latest gap ended; 0 if there was none.
+local function gap_ended(batch)
+  if not batch.gap_ended then
+    local known = server.call('HMGET', due_passes_key(), 'last_ms', 'gap_ended_ms')
+    batch.last_look = tonumber(known[1])
+    local is_gap = batch.last_look and batch.now - batch.last_look > GAP_MS
+    batch.gap_ended = is_gap and batch.now or tonumber(known[2]) or 0
   end
+  return batch.gap_ended
+end
+
+-- Until when an agent that was not heard since a gap may come back before deadlines that passed are acted on; 0 if it
+-- was heard.
+local function back_by(batch, last_seen_ms, offline_after_ms)
+  local ended = gap_ended(batch)
+  if (tonumber(last_seen_ms) or 0) >= ended then return 0 end
+  return ended + (tonumber(offline_after_ms) or 0)
+end
+
+-- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, and its agent has had time
+-- to come back after a gap.
+local function doubt_end(batch, fields)
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms', 'offline_after_ms')
+  return math.max(number(fields, F_DOUBT_UNTIL), back_by(batch, session[1], session[2]))
+end
+
+-- Shows that a command is in doubt.
+local function announce_doubt(batch, id, fields)
+  fields[F_CODE] = 'unconfirmed'
+  fields[F_MESSAGE] = 'attempt ' .. fields[F_ATTEMPT] .. ' was sent and not acknowledged; whether it runs is not known'
+  if fields[F_CANCEL_MS] ~= '' then fields[F_CANCEL_STAGE] = 'unconfirmed' end
+  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
+    'code', 'unconfirmed', 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  announce(batch, 'unconfirmed', id, fields, ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
+    .. reason_members(fields) .. cancel_members(fields))
+end
+
+-- A command is to end while an attempt that was given up may have started: it waits for word from its agent, at most
+-- until `doubt_end`. Returns the new state.
+local function doubt(batch, id, fields, retention_ms)
+  local last = doubt_end(batch, fields)
+  if last <= batch.now then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
   if fields[F_STATUS] == 'queued' then
     leave_queue(batch, id, fields)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
     fields[F_ASSIGNED_MS] = batch.stamp
   end
-  fields[F_CODE] = 'unconfirmed'
-  fields[F_MESSAGE] = 'attempt ' .. fields[F_ATTEMPT] .. ' was sent and not acknowledged; whether it runs is not known'
-  if fields[F_CANCEL_MS] ~= '' then fields[F_CANCEL_STAGE] = 'unconfirmed' end
-  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
-    'code', 'unconfirmed', 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
-  index(batch, deadlines_key(), fields[F_DOUBT_UNTIL], id)
-  announce(batch, 'unconfirmed', id, fields, ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
-    .. reason_members(fields) .. cancel_members(fields))
+  index(batch, deadlines_key(), whole(last), id)
+  announce_doubt(batch, id, fields)
   return 'assigned'
 end
 

@@ -118,7 +118,8 @@ local function attach(batch, args)
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
-    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes)
+    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes,
+    'offline_after_ms', args[10])
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)

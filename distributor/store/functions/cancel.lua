@@ -37,7 +37,7 @@ local function cancel(batch, args)
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
       local doubtful = in_doubt(fields)
       request(batch, id, fields, args[i + 1])
-      if doubtful then doubt(batch, id, fields, args[4]) end
+      if doubtful then announce_doubt(batch, id, fields) end
     end
     rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
   end

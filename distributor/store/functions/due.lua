@@ -8,22 +8,22 @@
 --             at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
 
 local HEADER = 10
-local GAP_MS = 5000
+-- Far below GAP_MS: Valkey need not write on each look.
+local NOTED_FOR_MS = 2000
 
--- Notes this look at deadlines; returns when the latest time without any ended, 0 if there was none.
-local function note_pass(batch)
-  local known = server.call('HMGET', due_passes_key(), 'last_ms', 'gap_ended_ms')
-  local gap_ended = tonumber(known[2]) or 0
-  if known[1] and batch.now - known[1] > GAP_MS then gap_ended = batch.now end
-  server.call('HSET', due_passes_key(), 'last_ms', batch.stamp, 'gap_ended_ms', whole(gap_ended))
-  return gap_ended
+-- Notes this look at deadlines, unless the note of an earlier one still shows that there is no gap.
+local function note_look(batch)
+  local ended = gap_ended(batch)
+  if batch.last_look and batch.now - batch.last_look <= NOTED_FOR_MS then return end
+  server.call('HSET', due_passes_key(), 'last_ms', batch.stamp, 'gap_ended_ms', whole(ended))
 end
 
--- Whether the agent may still come back from a time without servers, until `back_by`.
-local function may_return(batch, fields, back_by)
-  if back_by <= batch.now then return false end
-  local seen = server.call('HGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms')
-  return (tonumber(seen) or 0) < batch.gap_ended
+-- Waits on for a command in doubt, or ends it.
+local function end_doubt(batch, id, fields, retention_ms)
+  local last = doubt_end(batch, fields)
+  if last <= batch.now then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
+  index(batch, deadlines_key(), whole(last), id)
+  return fields[F_STATUS]
 end
 
 -- Ends an acknowledged command that its agent has neither finished nor stopped in time.
@@ -55,22 +55,24 @@ local function act(batch, id, fields, args)
   local retention_ms = args[6]
   if among(args[9], fields[F_STATUS]) then
     read_request(id, fields)
-    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms, given_up_state(fields)) end
+    if number(fields, F_EXPIRES_MS) <= batch.now then
+      return expire(batch, id, fields, retention_ms, given_up_state(fields))
+    end
     return make_ready(batch, id, fields)
   end
   if not among(args[10], fields[F_STATUS]) then
     unindex(batch, deadlines_key(), id)
     return fields[F_STATUS]
   end
-  local back_by = batch.gap_ended + args[7]
-  if may_return(batch, fields, back_by) then
-    index(batch, deadlines_key(), back_by, id)
+  if in_doubt(fields) then return end_doubt(batch, id, fields, retention_ms) end
+  local waits_until = back_by(batch, server.call('HGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms'), args[7])
+  if waits_until > batch.now then
+    index(batch, deadlines_key(), whole(waits_until), id)
     return fields[F_STATUS]
   end
   if fields[F_ACKNOWLEDGED_MS] ~= '' then
     return overrun(batch, id, fields, retention_ms, tonumber(args[7]))
   end
-  if in_doubt(fields) then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
   local attempt = number(fields, F_ATTEMPT)
   local reason = {code = 'not_acknowledged', message = 'the agent did not acknowledge attempt ' .. attempt}
   local delay_ms = tonumber(args[HEADER + attempt] or args[#args])
@@ -80,7 +82,7 @@ end
 
 local function due(batch, args)
   local reply = {-1}
-  batch.gap_ended = note_pass(batch)
+  note_look(batch)
   local ids = server.call('ZRANGEBYSCORE', deadlines_key(), '-inf', batch.now, 'LIMIT', 0, args[4])
   for _, id in ipairs(ids) do
     local fields = read(id)

@@ -239,3 +239,60 @@ async def test_a_queued_command_expires_also_after_an_outage(world: StoreWorld) 
     await world.outage()
     await world.pass_deadline(command_id)
     assert (await world.store.due(DELAYS))[1] == [(command_id, AGENT, CommandStatus.TIMEOUT)]
+
+
+async def given_up_before_an_outage(world: StoreWorld) -> str:
+    """The id of a queued command whose agent may run it, and could not have run on until the end of the outage."""
+    command_id = await world.assigned()
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    assert (await world.state(command_id)).status is CommandStatus.QUEUED
+    await world.outage()
+    await world.set_field(command_id, "doubt_until", await world.now_ms() - 1_000)
+    return command_id
+
+
+@pytest.mark.parametrize("ended_by", ["expiry", "cancel", "expiry, then cancel", "cancel before any look"])
+async def test_after_an_outage_the_agent_of_a_given_up_attempt_has_time_to_come_back(
+    world: StoreWorld, ended_by: str
+) -> None:
+    command_id = await given_up_before_an_outage(world)
+    if ended_by != "cancel before any look":
+        await world.store.due(DELAYS)
+    if "expiry" in ended_by:
+        await world.pass_deadline(command_id)
+        await world.store.due(DELAYS)
+    if "cancel" in ended_by:
+        await world.store.cancel(command_id, "enough")
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.ASSIGNED, "unconfirmed")
+    deadline = await world.deadline(command_id)
+    assert deadline is not None
+    assert world.policy.offline_after_ms - 15_000 < deadline - await world.now_ms() <= world.policy.offline_after_ms
+    assert await world.store.finish([completion(command_id, ran=True)]) == ["stored"]
+
+
+async def test_after_an_outage_a_given_up_attempt_ends_whose_agent_stays_away(world: StoreWorld) -> None:
+    command_id = await given_up_before_an_outage(world)
+    await world.store.cancel(command_id, "enough")
+    await world.store.due(DELAYS)
+    await world.connection.call("HSET", keys.DUE_PASSES, "gap_ended_ms", await world.now_ms() - 60_000)
+    await world.pass_deadline(command_id)
+    await world.store.due(DELAYS)
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, "agent_lost")
+
+
+async def test_a_look_at_deadlines_is_noted_only_now_and_then(world: StoreWorld) -> None:
+    """With nothing due, most looks write nothing; the notes still show every gap."""
+    await world.store.due(DELAYS)
+    first = await world.connection.call("HGETALL", keys.DUE_PASSES)
+    noted = await world.now_ms() + 60_000
+    await world.connection.call("HSET", keys.DUE_PASSES, "last_ms", noted)
+    await world.store.due(DELAYS)
+    assert int(await world.connection.call("HGET", keys.DUE_PASSES, "last_ms")) == noted, first
+    await world.connection.call("HSET", keys.DUE_PASSES, "last_ms", await world.now_ms() - 3_000)
+    await world.store.due(DELAYS)
+    last, gap_ended = await world.connection.call("HMGET", keys.DUE_PASSES, "last_ms", "gap_ended_ms")
+    assert int(last) > await world.now_ms() - 3_000
+    assert int(gap_ended) == 0

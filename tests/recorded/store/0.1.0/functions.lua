@@ -1,5 +1,5 @@
-#!lua name=distributor_54a38c2b
-local VERSION = '54a38c2b'
+#!lua name=distributor_3010b146
+local VERSION = '3010b146'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -454,14 +454,37 @@ local function record_of(journal_id, instance_id)
   return journal_id and journal_id ~= '' and 'journal ' .. journal_id or 'instance ' .. (instance_id or '')
 end
 
--- Whether an attempt that was given up may have started: 'open' if so; 'lost' if its agent came back without its record
--- and so cannot tell; 'none' if there is no such attempt, or its agent attached without it since, or said so.
+-- How many changes of an agent's record are remembered. Of what is older, no proof is left.
+local RECORD_CHANGES = 64
+
+-- Adds to `changes`, the epochs of the sessions in which an agent came with another record than in the one before.
+local function note_record_change(changes, epoch)
+  local _, kept = string.gsub(changes, ' ', '')
+  if kept >= RECORD_CHANGES then changes = string.match(changes, ' (.*)$') end
+  return changes .. whole(epoch) .. ' '
+end
+
+-- Whether an attempt that was given up under the session of an epoch may have started: 'open' while its agent has not
+-- attached since; 'none' if the agent attached next with its record, as it did not list the command; else 'lost'.
+-- `changes` is as in `note_record_change`.
+local function word_of_next_session(given_up_epoch, epoch, changes)
+  local following = given_up_epoch + 1
+  if epoch < following then return 'open' end
+  local kept, oldest = 0, nil
+  for change in string.gmatch(changes, '%d+') do
+    kept, oldest = kept + 1, oldest or tonumber(change)
+    if tonumber(change) == following then return 'lost' end
+  end
+  return kept >= RECORD_CHANGES and following < oldest and 'lost' or 'none'
+end
+
+-- The same of a command: 'none' also if it has no such attempt, or its agent said that nothing of it runs. What has been
+-- proven stays proven, whatever its agent loses later.
 local function given_up_state(fields)
   if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
-  local epoch, record = string.match(fields[F_GIVEN_UP_BY], '^(%d+) (.*)$')
-  if not session[1] or tonumber(session[1]) <= (tonumber(epoch) or 0) then return 'open' end
-  return record_of(session[2], session[3]) == record and 'none' or 'lost'
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'record_changes')
+  if not session[1] then return 'open' end
+  return word_of_next_session(number(fields, F_GIVEN_UP_BY), tonumber(session[1]), session[2] or '')
 end
 
 -- Remembers the lease of a given-up attempt that its agent may have run, and where its output began: `lease=base ` for
@@ -471,10 +494,9 @@ local function remember_given_up(batch, id, fields, slack_ms)
   known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'journal_id', 'instance_id')
   read_request(id, fields)
   fields[F_GIVEN_UP] = known
-  fields[F_GIVEN_UP_BY] = (session[1] or '0') .. ' ' .. record_of(session[2], session[3])
+  fields[F_GIVEN_UP_BY] = server.call('HGET', session_key(fields[F_AGENT_ID]), 'epoch') or '0'
   fields[F_DOUBT_UNTIL] = whole(batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms)
   set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
 end
@@ -526,26 +548,59 @@ local function not_heard(fields)
   }
 end
 
--- A command is to end while an attempt that was given up may have started: it waits for word from its agent, at most
--- until `doubt_until`. Returns the new state.
-local function doubt(batch, id, fields, retention_ms)
-  if number(fields, F_DOUBT_UNTIL) <= batch.now then
-    return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms)
+-- A longer time without a server that looks at deadlines is a gap.
+local GAP_MS = 5000
+
+-- When the latest gap ended; 0 if there was none.
+local function gap_ended(batch)
+  if not batch.gap_ended then
+    local known = server.call('HMGET', due_passes_key(), 'last_ms', 'gap_ended_ms')
+    batch.last_look = tonumber(known[1])
+    local is_gap = batch.last_look and batch.now - batch.last_look > GAP_MS
+    batch.gap_ended = is_gap and batch.now or tonumber(known[2]) or 0
   end
+  return batch.gap_ended
+end
+
+-- Until when an agent that was not heard since a gap may come back before deadlines that passed are acted on; 0 if it
+-- was heard.
+local function back_by(batch, last_seen_ms, offline_after_ms)
+  local ended = gap_ended(batch)
+  if (tonumber(last_seen_ms) or 0) >= ended then return 0 end
+  return ended + (tonumber(offline_after_ms) or 0)
+end
+
+-- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, and its agent has had time
+-- to come back after a gap.
+local function doubt_end(batch, fields)
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms', 'offline_after_ms')
+  return math.max(number(fields, F_DOUBT_UNTIL), back_by(batch, session[1], session[2]))
+end
+
+-- Shows that a command is in doubt.
+local function announce_doubt(batch, id, fields)
+  fields[F_CODE] = 'unconfirmed'
+  fields[F_MESSAGE] = 'attempt ' .. fields[F_ATTEMPT] .. ' was sent and not acknowledged; whether it runs is not known'
+  if fields[F_CANCEL_MS] ~= '' then fields[F_CANCEL_STAGE] = 'unconfirmed' end
+  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
+    'code', 'unconfirmed', 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
+  announce(batch, 'unconfirmed', id, fields, ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
+    .. reason_members(fields) .. cancel_members(fields))
+end
+
+-- A command is to end while an attempt that was given up may have started: it waits for word from its agent, at most
+-- until `doubt_end`. Returns the new state.
+local function doubt(batch, id, fields, retention_ms)
+  local last = doubt_end(batch, fields)
+  if last <= batch.now then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
   if fields[F_STATUS] == 'queued' then
     leave_queue(batch, id, fields)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
     fields[F_ASSIGNED_MS] = batch.stamp
   end
-  fields[F_CODE] = 'unconfirmed'
-  fields[F_MESSAGE] = 'attempt ' .. fields[F_ATTEMPT] .. ' was sent and not acknowledged; whether it runs is not known'
-  if fields[F_CANCEL_MS] ~= '' then fields[F_CANCEL_STAGE] = 'unconfirmed' end
-  set_rare(id, 'status', 'assigned', 'revision', revise(fields), 'assigned_ms', fields[F_ASSIGNED_MS],
-    'code', 'unconfirmed', 'message', fields[F_MESSAGE], 'cancel_stage', fields[F_CANCEL_STAGE])
-  index(batch, deadlines_key(), fields[F_DOUBT_UNTIL], id)
-  announce(batch, 'unconfirmed', id, fields, ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields)
-    .. reason_members(fields) .. cancel_members(fields))
+  index(batch, deadlines_key(), whole(last), id)
+  announce_doubt(batch, id, fields)
   return 'assigned'
 end
 
@@ -876,7 +931,7 @@ local function attach(batch, args)
   local agent_id, instance_id = args[4], args[5]
   local key = session_key(agent_id)
   local session = server.call('HMGET', key, 'epoch', 'instance_id', 'connected', 'last_seen_ms', 'replica', 'peer',
-    'revision', 'minute_ms', 'minute_sessions', 'journal_id')
+    'revision', 'minute_ms', 'minute_sessions', 'journal_id', 'record_changes')
   if session[2] and session[2] ~= instance_id and session[1] ~= args[20]
     and is_present(session[3], session[4], batch.now, tonumber(args[10])) then
     return contest(batch, key, session, agent_id, args)
@@ -898,10 +953,13 @@ local function attach(batch, args)
   for _, id in ipairs(server.call('SMEMBERS', assigned_key(agent_id))) do
     if not held[id] then settle_missing(batch, id, args, intact) end
   end
+  local changes = session[11] or ''
+  if session[1] and not intact then changes = note_record_change(changes, epoch) end
   server.call('HSET', key, 'replica', args[1], 'epoch', epoch, 'revision', '1', 'instance_id', instance_id,
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
-    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1)
+    'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes,
+    'offline_after_ms', args[10])
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
@@ -1227,7 +1285,7 @@ local function cancel(batch, args)
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
       local doubtful = in_doubt(fields)
       request(batch, id, fields, args[i + 1])
-      if doubtful then doubt(batch, id, fields, args[4]) end
+      if doubtful then announce_doubt(batch, id, fields) end
     end
     rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
   end
@@ -1509,22 +1567,22 @@ do
 --             at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
 
 local HEADER = 10
-local GAP_MS = 5000
+-- Far below GAP_MS: Valkey need not write on each look.
+local NOTED_FOR_MS = 2000
 
--- Notes this look at deadlines; returns when the latest time without any ended, 0 if there was none.
-local function note_pass(batch)
-  local known = server.call('HMGET', due_passes_key(), 'last_ms', 'gap_ended_ms')
-  local gap_ended = tonumber(known[2]) or 0
-  if known[1] and batch.now - known[1] > GAP_MS then gap_ended = batch.now end
-  server.call('HSET', due_passes_key(), 'last_ms', batch.stamp, 'gap_ended_ms', whole(gap_ended))
-  return gap_ended
+-- Notes this look at deadlines, unless the note of an earlier one still shows that there is no gap.
+local function note_look(batch)
+  local ended = gap_ended(batch)
+  if batch.last_look and batch.now - batch.last_look <= NOTED_FOR_MS then return end
+  server.call('HSET', due_passes_key(), 'last_ms', batch.stamp, 'gap_ended_ms', whole(ended))
 end
 
--- Whether the agent may still come back from a time without servers, until `back_by`.
-local function may_return(batch, fields, back_by)
-  if back_by <= batch.now then return false end
-  local seen = server.call('HGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms')
-  return (tonumber(seen) or 0) < batch.gap_ended
+-- Waits on for a command in doubt, or ends it.
+local function end_doubt(batch, id, fields, retention_ms)
+  local last = doubt_end(batch, fields)
+  if last <= batch.now then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
+  index(batch, deadlines_key(), whole(last), id)
+  return fields[F_STATUS]
 end
 
 -- Ends an acknowledged command that its agent has neither finished nor stopped in time.
@@ -1556,22 +1614,24 @@ local function act(batch, id, fields, args)
   local retention_ms = args[6]
   if among(args[9], fields[F_STATUS]) then
     read_request(id, fields)
-    if number(fields, F_EXPIRES_MS) <= batch.now then return expire(batch, id, fields, retention_ms, given_up_state(fields)) end
+    if number(fields, F_EXPIRES_MS) <= batch.now then
+      return expire(batch, id, fields, retention_ms, given_up_state(fields))
+    end
     return make_ready(batch, id, fields)
   end
   if not among(args[10], fields[F_STATUS]) then
     unindex(batch, deadlines_key(), id)
     return fields[F_STATUS]
   end
-  local back_by = batch.gap_ended + args[7]
-  if may_return(batch, fields, back_by) then
-    index(batch, deadlines_key(), back_by, id)
+  if in_doubt(fields) then return end_doubt(batch, id, fields, retention_ms) end
+  local waits_until = back_by(batch, server.call('HGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms'), args[7])
+  if waits_until > batch.now then
+    index(batch, deadlines_key(), whole(waits_until), id)
     return fields[F_STATUS]
   end
   if fields[F_ACKNOWLEDGED_MS] ~= '' then
     return overrun(batch, id, fields, retention_ms, tonumber(args[7]))
   end
-  if in_doubt(fields) then return lose(batch, id, fields, 'timeout', not_heard(fields), retention_ms) end
   local attempt = number(fields, F_ATTEMPT)
   local reason = {code = 'not_acknowledged', message = 'the agent did not acknowledge attempt ' .. attempt}
   local delay_ms = tonumber(args[HEADER + attempt] or args[#args])
@@ -1581,7 +1641,7 @@ end
 
 local function due(batch, args)
   local reply = {-1}
-  batch.gap_ended = note_pass(batch)
+  note_look(batch)
   local ids = server.call('ZRANGEBYSCORE', deadlines_key(), '-inf', batch.now, 'LIMIT', 0, args[4])
   for _, id in ipairs(ids) do
     local fields = read(id)
