@@ -39,8 +39,9 @@ class MethodTable(grpc.GenericRpcHandler):
         """Ignore these: generated code registers the same handlers by their names."""
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
-        """Wrap and add the methods of a service, by their short names."""
+        """Wrap and add the methods of a service; `method_handlers` has them by their short names."""
         for name, handler in method_handlers.items():
+            method = f"/{service_name}/{name}"
             for interceptor in reversed(self._interceptors):
-                handler = interceptor.wrap(name, handler)
-            self._handlers[f"/{service_name}/{name}"] = handler
+                handler = interceptor.wrap(method, handler)
+            self._handlers[method] = handler

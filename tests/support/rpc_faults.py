@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import grpc
 
-from distributor.rpc.interceptors.wrapping import Context, Interceptor
+from distributor.rpc.interceptors.wrapping import Context, Interceptor, short_name
 from tests.support.answered_errors import Refusal, abort
 from tests.support.waiting import PATIENCE_SECONDS
 
-AGENT_STREAM: Final = "Connect"
+AGENT_STREAM: Final = "/distributor.v1.AgentGatewayService/Connect"
 GOING_AWAY: Final = Refusal(grpc.StatusCode.UNAVAILABLE, "going away")
 
 
@@ -73,6 +73,7 @@ class RpcFaults(Interceptor):
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         if method == AGENT_STREAM:
             return behaviour
+        method = short_name(method)
 
         async def call(request: Any, context: Context) -> Any:
             await self._enter(method, request, context)
@@ -89,6 +90,8 @@ class RpcFaults(Interceptor):
     def wrap_stream(
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
+        method = short_name(method)
+
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             await self._enter(method, request, context)
             left = self.cut_streams_after.pop(0) if self.cut_streams_after else -1

@@ -9,7 +9,7 @@ from typing import Final
 
 from distributor.errors import ResourceExhausted
 
-EXEMPT: Final = frozenset({"Connect", "Check"})
+EXEMPT: Final = frozenset({"/distributor.v1.AgentGatewayService/Connect", "/grpc.health.v1.Health/Check"})
 """Agents are limited by `max_agents`; health checks must answer especially under overload."""
 
 

@@ -10,9 +10,13 @@ from distributor.rpc.interceptors.wrapping import Context, Interceptor
 from distributor.rpc.unpacking import unpacked
 from distributor.wire.message_packer import MessagePacker
 
-COMPRESSED_REQUESTS: Final = frozenset({"QueueCommand", "QueueCommands"})
+COMPRESSED_REQUESTS: Final = frozenset(
+    f"/distributor.v1.CommandService/{name}" for name in ("QueueCommand", "QueueCommands")
+)
 """Calls whose requests may be compressed. Their responses say whether the server accepts that."""
-COMPRESSED_RESPONSES: Final = frozenset({"QueueCommand", "GetCommand", "GetResult", "WatchCommand"})
+COMPRESSED_RESPONSES: Final = frozenset(
+    f"/distributor.v1.CommandService/{name}" for name in ("QueueCommand", "GetCommand", "GetResult", "WatchCommand")
+)
 """Calls whose responses may carry params, results or output."""
 
 

@@ -6,7 +6,7 @@ import grpc
 
 from distributor.errors import DistributorError
 from distributor.observability.logging import get_logger
-from distributor.rpc.interceptors.wrapping import Context
+from distributor.rpc.interceptors.wrapping import Context, short_name
 from distributor.rpc.status import to_grpc
 
 logger = get_logger()
@@ -22,8 +22,8 @@ async def abort(method: str, error: Exception, context: Context) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if not isinstance(error, DistributorError):
-        logger.error("a call failed unexpectedly", method=method, exc_info=error)
+        logger.error("a call failed unexpectedly", method=short_name(method), exc_info=error)
         error = _UNEXPECTED
     elif error.code == "INTERNAL":
-        logger.error("a call failed", method=method, error=str(error))
+        logger.error("a call failed", method=short_name(method), error=str(error))
     await context.abort(*to_grpc(error))

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from distributor.observability.metrics import Metrics
-from distributor.rpc.interceptors.wrapping import Context
+from distributor.rpc.interceptors.wrapping import Context, short_name
 
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -21,7 +21,7 @@ class MeasuredCall:
 
     def __init__(self, metrics: Metrics, method: str, context: Context) -> None:
         self._metrics = metrics
-        self._method = method
+        self._method = short_name(method)
         self._context = context
         self._begun = time.perf_counter()
 

@@ -13,6 +13,11 @@ Handler = Any
 """A grpc.RpcMethodHandler; the stubs do not declare it as a named tuple."""
 
 
+def short_name(method: str) -> str:
+    """Return the name of a method without its service, for people. It does not identify a method."""
+    return method.rpartition("/")[2]
+
+
 class Interceptor:
     """Surrounds the calls of each method.
 
@@ -21,7 +26,7 @@ class Interceptor:
     """
 
     def wrap(self, method: str, handler: Handler) -> Handler:
-        """Return the wrapped handler of a method; `method` is its short name."""
+        """Return the wrapped handler of a method; `method` is its full name, as `/package.Service/Method`."""
         changes: dict[str, Any] = {}
         if handler.request_deserializer is not None:
             changes["request_deserializer"] = self.deserializer(handler.request_deserializer)

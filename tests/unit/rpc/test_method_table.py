@@ -4,8 +4,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+from grpc_health.v1 import health_pb2
+
+from distributor.rpc.interceptors.admission import EXEMPT
+from distributor.rpc.interceptors.compression import COMPRESSED_REQUESTS, COMPRESSED_RESPONSES
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.method_table import MethodTable
+from distributor.v1 import agent_gateway_pb2, command_service_pb2
 from distributor.v1.agent_gateway_pb2_grpc import (
     AgentGatewayServiceServicer,
     add_AgentGatewayServiceServicer_to_server,
@@ -50,7 +56,10 @@ async def test_handlers_are_wrapped_once_the_first_interceptor_outermost() -> No
     notes: list[str] = []
     methods = MethodTable([Noting("outer", notes), Noting("inner", notes)])
     methods.add(add_AgentGatewayServiceServicer_to_server, Gateway())
-    assert notes == ["inner wraps Connect", "outer wraps Connect"]
+    assert notes == [
+        "inner wraps /distributor.v1.AgentGatewayService/Connect",
+        "outer wraps /distributor.v1.AgentGatewayService/Connect",
+    ]
     assert connect(methods) is connect(methods)
     assert await connect(methods).stream_stream(None, "the context") == "the context"
     assert notes[2:] == ["outer called", "inner called"]
@@ -60,3 +69,14 @@ def test_a_method_that_does_not_exist_has_no_handler() -> None:
     methods = MethodTable([])
     methods.add(add_AgentGatewayServiceServicer_to_server, Gateway())
     assert methods.service(Called("/distributor.v1.AgentGatewayService/NoSuchMethod")) is None
+
+
+@pytest.mark.parametrize("names", [EXEMPT, COMPRESSED_REQUESTS, COMPRESSED_RESPONSES])
+def test_methods_are_named_in_full_as_they_are_served(names: frozenset[str]) -> None:
+    served = {
+        f"/{service.full_name}/{method.name}"
+        for file in (agent_gateway_pb2, command_service_pb2, health_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert names <= served
