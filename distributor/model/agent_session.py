@@ -321,6 +321,12 @@ class AgentSession:
             return item.cancel_reason
         return self._given_up_reasons.get(command_id) if self.is_given_up(command_id, lease_id) else None
 
+    def earlier_cancel(self, command_id: str) -> str | None:
+        """The caller's reason for cancelling an earlier attempt of this command that the agent may have, if any."""
+        item = self.in_flight.get(command_id)
+        given_up = self._given_up_reasons.get(command_id)
+        return given_up if item is None or item.cancel_reason is None else item.cancel_reason
+
     def unacknowledged(self) -> list[tuple[str, str]]:
         """Commands that the agent has not acknowledged, as (command id, lease id)."""
         return [(command_id, item.lease_id) for command_id, item in self.in_flight.items() if item.acknowledged is None]

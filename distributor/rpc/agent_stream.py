@@ -122,26 +122,33 @@ class AgentStream:
         now = monotonic_ms()
         for place, command in enumerate(claim.commands):
             control = place < claim.control
+            reason = self.session.earlier_cancel(command.command_id)
+            if reason is not None:
+                # A cancelled attempt is never repeated, so this one was assigned before the cancel and is meant too.
+                self._outbox.cancel_early(command.command_id, reason)
             self.session.claimed(command.command_id, claim.lease_id, command.attempt, now, control, after_heartbeat)
             if command.slots != 1:
                 self.session.weigh(command.command_id, command.slots)
-        for command_id, reason in self._outbox.deliver(claim, after_heartbeat):
-            self.session.cancelling(command_id, reason)
+        for command_id, early in self._outbox.deliver(claim, after_heartbeat):
+            self.session.cancelling(command_id, early)
         self._send()
         return True
 
     def cancel(self, command_id: str, reason: str) -> None:
-        """Cancel a command that the agent has, or as soon as it is sent."""
+        """Cancel a command that the agent has, or as soon as it is sent.
+
+        Leases given up are cancelled, too. The attempt that is cancelled may still be on its way from the store.
+        """
         lease_id = self.session.cancelling(command_id, reason)
         leases = list(self.session.given_up.get(command_id, ()))
         if lease_id is not None:
             leases.append(lease_id)
         for one in leases:
             self._outbox.cancel(command_id, one, reason)
+        if lease_id is None:
+            self._outbox.cancel_early(command_id, reason)
         if leases:
             self._send()
-        else:
-            self._outbox.cancel_early(command_id, reason)
 
     def withdraw(self, command_id: str, lease_id: str, reason: str, stop: bool) -> None:
         """Do not send a command that the agent lost; with `stop`, cancel it if it was sent."""

@@ -80,6 +80,10 @@ class World:
             )
         ]
 
+    @property
+    def cancelled_leases(self) -> list[str]:
+        return [one.lease_id for message in self.context.written for one in message.cancels]
+
 
 @pytest.fixture
 async def world() -> World:
@@ -91,6 +95,30 @@ async def test_a_cancel_that_overtakes_the_reply_to_the_claim_follows_the_comman
     world.deliver("c1")
     await until(lambda: len(world.told) == 2)
     assert world.told == ["run c1", "cancel c1"]
+
+
+@pytest.mark.parametrize("given_up", ["before the cancel", "after the cancel", "later"])
+async def test_a_cancel_that_overtakes_the_reply_to_a_later_claim_reaches_that_attempt(
+    world: World, given_up: str
+) -> None:
+    world.deliver("c1", lease_id="first")
+    await until(lambda: len(world.told) == 1)
+
+    def give_up() -> None:
+        assert world.session.lost("c1", 1) == "first"
+        world.stream.withdraw("c1", "first", "not acknowledged", stop=False)
+
+    if given_up == "before the cancel":
+        give_up()
+    # The store has assigned the second attempt by now; another replica's cancel comes before the reply.
+    world.stream.cancel("c1", "enough")
+    if given_up == "after the cancel":
+        give_up()
+        world.session.cancelling("c1", "enough")
+    world.deliver("c1", attempt=2, lease_id="second")
+    await until(lambda: len(world.cancelled_leases) == 2)
+    assert world.cancelled_leases == ["first", "second"]
+    await until(lambda: world.told[-2:] == ["run c1", "cancel c1"])
 
 
 async def test_an_agent_is_served_until_it_has_moved_away_from_a_draining_server(world: World) -> None:
