@@ -21,6 +21,7 @@ from distributor.agent.handlers.exec_program import EXEC, ExecHandler, ExecPolic
 from distributor.agent.handlers.ping import ping_handler
 from distributor.agent.handlers.stop import stop_handler
 from distributor.agent.journal_policy import JournalPolicy
+from distributor.agent.process_signals import KILLED_SECONDS
 from distributor.agent.runtime import FINISH_SECONDS, AgentRuntime
 from distributor.agent.workload import STOP_GRACE_SECONDS, HandlerTable
 from distributor.environment import default_journal
@@ -37,9 +38,6 @@ from distributor.wire.transport import DEFAULT_PORT
 H = TypeVar("H", bound=AnyHandler)
 
 MAX_TYPES: Final = 100
-
-KILLED_SECONDS: Final = 5.0
-"""How long a killed program may take to disappear, and its last output to be read, before it counts as a survivor."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _EXEC_DENIED: Final = Reason("exec_not_allowed", "this host does not allow EXEC; its operator can, with --allow-exec")

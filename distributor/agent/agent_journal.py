@@ -15,8 +15,9 @@ from distributor.agent.journal_thread import JournalThread
 from distributor.agent.journal_writer import CLOSE_SECONDS, JournalWriter
 from distributor.agent.orphans import end_orphans, find_orphans
 from distributor.agent.output_window import Chunk
-from distributor.agent.process_tree import Process
+from distributor.agent.process_table import Process
 from distributor.agent.record import REMEMBERED_RESULT_BYTES, CommandRecord, RecordedCommand
+from distributor.agent.survivors import surviving
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -118,7 +119,7 @@ def _outcome_unknown(held: RecordedCommand, orphans: Sequence[Process], survivor
         command_id=held.command_id,
         status=command_pb2.COMMAND_STATUS_FAILED,
         output_bytes=held.output_bytes,
-        survivors=[gateway.SurvivingProcess(pid=one.pid, name=one.name) for one in survivors[:MAX_SURVIVORS]],
+        survivors=surviving(survivors),
     )
     result.reason.code = OUTCOME_UNKNOWN
     result.reason.message = (

@@ -9,7 +9,6 @@ running ──stop()──► stopping ──handler ends──► ended
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -19,6 +18,7 @@ from distributor.agent.actions import StopCause
 from distributor.agent.command_context import BlockingContext, CommandContext
 from distributor.agent.handler_call import HandlerCall, HandlerEnding
 from distributor.agent.record import RecordedCommand
+from distributor.agent.survivors import surviving_handler
 from distributor.observability.logging import get_logger
 from distributor.timeouts import Timeouts
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -83,7 +83,7 @@ class CommandRun:
     def survivors(self) -> Sequence[gateway.SurvivingProcess]:
         """What still runs of it: its processes, or the handler itself within the agent's process."""
         found = self.context.survivors()
-        return found[:MAX_SURVIVORS] or [gateway.SurvivingProcess(pid=os.getpid(), name=self._call.name)]
+        return found[:MAX_SURVIVORS] or [surviving_handler(self._call.name)]
 
     def start(self, on_end: OnEnd, on_release: OnRun = lambda run: None, on_overdue: OnRun = lambda run: None) -> None:
         """Call the handler. If that fails, it ends as `not_started`."""

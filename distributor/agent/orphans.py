@@ -11,15 +11,13 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from distributor.agent.journal_entries import ProcessMark
-from distributor.agent.process_tree import Process, all_pids, running, send_signal, variables_of
+from distributor.agent.process_signals import KILLED_SECONDS, ended, send_signal
+from distributor.agent.process_table import Process, alive, all_pids, running, variables_of
 from distributor.environment import COMMAND_MARKER
-
-KILLED_SECONDS: Final = 5.0
-"""How long killed processes may take to disappear."""
-POLL_SECONDS: Final = 0.05
+from distributor.tasks import finishes
 
 
 def mark_of(pid: int) -> ProcessMark | None:
@@ -68,9 +66,8 @@ async def end_orphans(command_id: str, mark: ProcessMark | None, orphans: Sequen
                 send_signal(orphan, number)
                 # A stopped process handles TERM only when it is continued.
                 send_signal(orphan, signal.SIGCONT)
-            left = await _running_at(orphans, deadline)
-            latest = await asyncio.to_thread(find_orphans, {command_id: mark})
-            running_on = {(one.pid, one.started): one for one in (*left, *latest.get(command_id, ()))}
+            await finishes(ended(orphans), max(0.0, deadline - loop.time()))
+            running_on = await asyncio.to_thread(_running_on, orphans, command_id, mark)
             found |= running_on
             orphans = list(running_on.values())
             if loop.time() >= deadline:
@@ -78,15 +75,12 @@ async def end_orphans(command_id: str, mark: ProcessMark | None, orphans: Sequen
     return Ending(list(found.values()), orphans)
 
 
-async def _running_at(orphans: Sequence[Process], deadline: float) -> Sequence[Process]:
-    """Wait until all have ended; return those that run at `deadline`. Polls: the system notifies only parents."""
-    loop = asyncio.get_running_loop()
-    while True:
-        alive = {(process.pid, process.started) for process in running(orphan.pid for orphan in orphans)}
-        orphans = [orphan for orphan in orphans if (orphan.pid, orphan.started) in alive]
-        if not orphans or loop.time() >= deadline:
-            return orphans
-        await asyncio.sleep(POLL_SECONDS)
+def _running_on(
+    orphans: Sequence[Process], command_id: str, mark: ProcessMark | None
+) -> dict[tuple[int, int], Process]:
+    """Those that still run, and those that they have started meanwhile."""
+    started_meanwhile = find_orphans({command_id: mark}).get(command_id, ())
+    return {(one.pid, one.started): one for one in (*alive(orphans), *started_meanwhile)}
 
 
 def _is_group_of(

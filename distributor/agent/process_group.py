@@ -14,15 +14,16 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from itertools import islice
 from typing import Final, NamedTuple, cast
 
 from distributor.agent.process_output import ProcessOutput
-from distributor.agent.process_tree import Process, ProcessTree, running, send_signal
+from distributor.agent.process_signals import POLL_FIRST_SECONDS, POLL_MOST_SECONDS, ended, send_signal
+from distributor.agent.process_table import Process, alive, readable
+from distributor.agent.process_tree import ProcessTree
 from distributor.tasks import finishes
+from distributor.wire.limits import MAX_SURVIVORS
 
-POLL_FIRST_SECONDS: Final = 0.005
-POLL_MOST_SECONDS: Final = 0.1
 KILL_AGAIN_SECONDS: Final = 1.0
 ESCAPED_SECONDS: Final = 0.5
 """How long a pipe may stay open and silent after the group has ended; only an escaped descendant keeps it open."""
@@ -44,11 +45,15 @@ class Program(NamedTuple):
 class ProcessGroup(asyncio.SubprocessProtocol):
     """One started program. Call `close()` when the group has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """`environment` is that of the program."""
         self.output = ProcessOutput()
+        self._environment = environment
         self._tree: ProcessTree | None = None
         self._targets: tuple[Process, ...] = ()
         """What is being stopped, or has outlived the program, as last found."""
+        self._group_ended = False
+        """Whether the id of the group was found to be free: from then on it is somebody else's."""
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = asyncio.Event()
         self.exited_at: float | None = None
@@ -60,7 +65,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
     async def start(cls, program: Program) -> ProcessGroup:
         """Start `program`. Raises the system's OSError, such as FileNotFoundError."""
         transport, group = await asyncio.get_running_loop().subprocess_exec(
-            cls,
+            lambda: cls(program.env),
             *program.argv,
             executable=program.executable,
             stdin=subprocess.DEVNULL if program.stdin is None else subprocess.PIPE,
@@ -70,7 +75,6 @@ class ProcessGroup(asyncio.SubprocessProtocol):
             cwd=program.cwd,
             start_new_session=True,
         )
-        group._tree = ProcessTree(group.pid, program.env)
         stdin = cast("asyncio.WriteTransport | None", transport.get_pipe_transport(0))
         if stdin and program.stdin is not None:
             stdin.write(program.stdin)
@@ -107,7 +111,7 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         self._signal(signal.SIGCONT)
         await self.gone(within=grace)
         # Again and again, for processes forked while the signal was delivered.
-        while await self._look(with_escaped) or group_runs(self.pid):
+        while await self._look(with_escaped):
             self._signal(signal.SIGKILL)
             await self.gone(within=KILL_AGAIN_SECONDS)
         await self._exited.wait()
@@ -125,8 +129,8 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     @property
     def survivors(self) -> Sequence[Process]:
-        """Those of the processes last found that still run."""
-        return _alive(self._targets)
+        """Those of the processes last found that still run, at most MAX_SURVIVORS."""
+        return list(islice(alive(self._targets), MAX_SURVIVORS))
 
     async def drained(self) -> None:
         """Wait until all output of the ended group is in `output`, then close `output`."""
@@ -142,25 +146,51 @@ class ProcessGroup(asyncio.SubprocessProtocol):
 
     async def _look(self, with_escaped: bool) -> bool:
         """Note in `_targets` which processes run; return whether any does."""
-        if self._tree:
-            # In a thread, because a host may have many processes.
-            found = await asyncio.to_thread(self._tree.find)
-            self._targets = found if with_escaped else tuple(one for one in found if one.group == self.pid)
+        if self._tree is None or not readable():
+            return self._group_exists()
+        # In a thread, because a host may have many processes.
+        found = await asyncio.to_thread(self._tree.find)
+        self._targets = found if with_escaped else tuple(one for one in found if one.group == self.pid)
         return bool(self._targets)
 
     async def _nothing_runs(self) -> None:
         await self._exited.wait()
-        await group_gone(self.pid)
+        await ended(self._targets)
         pause = POLL_FIRST_SECONDS
-        while _alive(self._targets):
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, POLL_MOST_SECONDS)
+        # What the group holds besides: processes started since the look, or zombies that nobody reaps.
+        while self._group_exists() and await self._look(with_escaped=False):
+            if self._targets:
+                await ended(self._targets)
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, POLL_MOST_SECONDS)
+
+    def _group_exists(self) -> bool:
+        """Whether any process, or a zombie, is in the group. Once none is, never again."""
+        if not self._group_ended:
+            try:
+                os.killpg(self.pid, 0)
+            except ProcessLookupError:
+                self._group_ended = True
+            except PermissionError:
+                pass
+        return not self._group_ended
+
+    def _group_is_ours(self) -> bool:
+        """Whether a signal to the group reaches the command's processes only.
+
+        While one of its processes is there, its id is not given to another group.
+        """
+        if self._tree is None or not readable():
+            return self._group_exists()
+        return self._tree.root_unreaped or any(alive(one for one in self._targets if one.group == self.pid))
 
     # Called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The program was started."""
         self._transport = cast("asyncio.SubprocessTransport", transport)
+        self._tree = ProcessTree(self.pid, self._environment)
         self.output.on_pause = self._pause
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -176,6 +206,8 @@ class ProcessGroup(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         """The program itself ended and was reaped."""
         self.exited_at = time.monotonic()
+        if self._tree:
+            self._tree.root_ended()
         self._exited.set()
 
     @property
@@ -185,9 +217,10 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         return self._transport
 
     def _signal(self, number: signal.Signals) -> None:
-        # It may have ended, or belong to another user now; the caller waits for its end anyway.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        if self._group_is_ours():
+            # It may end now, or belong to another user; the caller waits for its end anyway.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
         for process in self._targets:
             if process.group != self.pid:
                 send_signal(process, number)
@@ -197,41 +230,3 @@ class ProcessGroup(asyncio.SubprocessProtocol):
             pipe = cast("asyncio.ReadTransport | None", self._started.get_pipe_transport(fd))
             if pipe and not pipe.is_closing():
                 (pipe.pause_reading if paused else pipe.resume_reading)()
-
-
-def _alive(processes: Sequence[Process]) -> Sequence[Process]:
-    now_running = {process.pid: process.started for process in running(process.pid for process in processes)}
-    return [process for process in processes if now_running.get(process.pid) == process.started]
-
-
-async def group_gone(pgid: int) -> None:
-    """Wait until the whole group has ended. Polls, because the system notifies only parents."""
-    pause = POLL_FIRST_SECONDS
-    while group_runs(pgid):
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, POLL_MOST_SECONDS)
-
-
-def group_runs(pgid: int) -> bool:
-    """Whether any process of the group still runs; zombies do not count."""
-    try:
-        os.killpg(pgid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    processes = Path("/proc")
-    if not (processes / "self" / "stat").exists():
-        return True
-    # In a container whose init does not reap, zombies stay in the group forever.
-    return any(_runs_in(entry, pgid) for entry in processes.iterdir() if entry.name.isdigit())
-
-
-def _runs_in(entry: Path, pgid: int) -> bool:
-    try:
-        stat = (entry / "stat").read_text(errors="replace")
-    except OSError:
-        return False
-    # The name in parentheses may contain anything, so parse after it: state, parent, group.
-    state, _, group = stat[stat.rindex(")") + 2 :].split(" ", 3)[:3]
-    return int(group) == pgid and state not in "ZX"

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from distributor.agent.process_tree import all_pids, running
+from distributor.agent.process_table import all_pids, running
 from distributor.client import CommandClient, CommandRequest, CommandResult, CommandStatus, OutputChunk, OutputGap
 from tests.support.free_port import free_port
 from tests.support.launched_sender import ROOT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.agent.process_group import group_runs
+from distributor.agent.process_table import group_members
 from distributor.client import CommandClient, CommandRequest, CommandResult, CommandStatus, OutputChunk
 from tests.support.launched_programs import launched_agent
 from tests.support.running_server import running_server
@@ -40,7 +40,7 @@ async def test_a_program_that_ignores_term_is_killed_with_its_children(
         first, second = printed.split()
         assert first == second
         # `timeout` is published only once nothing of it runs.
-        assert not group_runs(int(first))
+        assert not group_members(int(first))
 
 
 async def test_a_program_is_ended_when_it_is_silent_and_not_while_it_prints(

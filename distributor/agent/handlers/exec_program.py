@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,12 +16,11 @@ from distributor.agent.handlers.allowed_programs import AllowedPrograms
 from distributor.agent.handlers.exec_params import INHERITED, read_params
 from distributor.agent.handlers.start_failure import why_not_found, why_not_started
 from distributor.agent.process_group import ProcessGroup, Program
-from distributor.agent.process_tree import RUN_MARKER, Process
+from distributor.agent.process_tree import RUN_MARKER
+from distributor.agent.survivors import surviving
 from distributor.environment import ATTEMPT_MARKER, COMMAND_MARKER
 from distributor.model.json_value import JsonValue
 from distributor.tasks import finishes
-from distributor.v1 import agent_gateway_pb2 as gateway
-from distributor.wire.limits import MAX_SURVIVORS
 
 EXEC: Final = "EXEC"
 
@@ -65,7 +64,7 @@ class ExecHandler:
         """Run the program of `command` to its end."""
         group = await self._start(self._program(command))
         self._groups.add(group)
-        command.survivors = lambda: _surviving(group.survivors)
+        command.survivors = lambda: surviving(group.survivors)
         data: dict[str, JsonValue] = {}
         command.on_program(command.command_id, group.pid)
         copying = asyncio.create_task(_copy_output(group, command))
@@ -76,7 +75,7 @@ class ExecHandler:
                 await group.stop(self._policy.stop_grace, with_escaped=False)
                 data["killed_leftover_processes"] = True
             if escaped := await group.escaped():
-                data["surviving_processes"] = [{"pid": one.pid, "name": one.name} for one in _surviving(escaped)]
+                data["surviving_processes"] = [{"pid": one.pid, "name": one.name} for one in surviving(escaped)]
             await group.drained()
             # `asyncio.wait`, because a cancel of this handler must not cancel the copying.
             await asyncio.wait({copying})
@@ -140,10 +139,6 @@ async def _copy_output(group: ProcessGroup, command: CommandContext) -> None:
     while pieces := await group.output.next():
         for piece in pieces:
             await command.output(piece.data, piece.stream)
-
-
-def _surviving(processes: Sequence[Process]) -> Sequence[gateway.SurvivingProcess]:
-    return [gateway.SurvivingProcess(pid=one.pid, name=one.name) for one in processes[:MAX_SURVIVORS]]
 
 
 def _outcome(returncode: int, data: Mapping[str, JsonValue] | None) -> Completed:

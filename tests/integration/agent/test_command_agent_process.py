@@ -13,13 +13,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from distributor.agent.process_group import group_gone
+from distributor.agent.process_table import group_members
 from distributor.cli.exit_codes import ExitCode
 from distributor.v1 import command_pb2
 from distributor.v1.command_service_pb2 import Agent, ListAgentsRequest
 from tests.support.running_server import running_server
 from tests.support.scripted_gateway import ScriptedGateway, assignment
-from tests.support.waiting import PATIENCE_SECONDS, eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually, until
 
 ROOT = Path(__file__).parents[3]
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
@@ -136,7 +136,7 @@ async def test_the_third_signal_ends_the_process_and_its_programs_at_once(gatewa
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == -signal.SIGTERM
         # It was killed already, but the system takes a moment to make it so.
-        await group_gone(int(session.output("a")))
+        await until(lambda: not group_members(int(session.output("a"))))
 
 
 async def test_what_it_says_of_itself_comes_from_its_settings(valkey_url: str) -> None:

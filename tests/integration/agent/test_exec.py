@@ -17,8 +17,8 @@ from distributor.agent import Agent, CommandContext, ExecPolicy
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.handlers.exec_program import ExecHandler
 from distributor.agent.output_window import OutputWindow
-from distributor.agent.process_group import ProcessGroup, Program, group_runs
-from distributor.agent.process_tree import running
+from distributor.agent.process_group import ProcessGroup, Program
+from distributor.agent.process_table import group_members, running
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
@@ -205,7 +205,7 @@ async def test_cancel_kills_a_program_that_ignores_term(session: ScriptedSession
     await session.cancel("a")
     result = await session.result("a")
     assert (result.status, result.reason.code) == (CANCELLED, "cancelled")
-    assert not group_runs(pid)
+    assert not group_members(pid)
     findings = [report.finding for message in session.seen for report in message.cancel_reports]
     assert findings == [pb.CANCEL_FINDING_STOPPING]
 
@@ -250,7 +250,7 @@ async def test_the_time_limit_ends_the_whole_group(session: ScriptedSession) -> 
     await session.command(assignment("a", "EXEC", argv=["sh", "-c", script], time_limit=1.5))
     result = await session.result("a")
     assert (result.status, result.reason.code) == (TIMEOUT, "time_limit")
-    assert not group_runs(await printed_pid(session))
+    assert not group_members(await printed_pid(session))
 
 
 async def test_a_stopped_program_is_cancelled_as_well(patient: ScriptedSession) -> None:
@@ -261,14 +261,14 @@ async def test_a_stopped_program_is_cancelled_as_well(patient: ScriptedSession) 
     await patient.cancel("a")
     assert (await patient.result("a")).status == CANCELLED
     assert patient.output("a").endswith(b"cleaned up\n")
-    assert not group_runs(pid)
+    assert not group_members(pid)
 
 
 async def test_a_grandchild_that_outlives_the_program_does_not_hang_the_command(session: ScriptedSession) -> None:
     result = await run(session, "sh", "-c", "echo $$; (trap '' TERM; sleep 3600) & exit 0")
     assert (result.status, result.exit_code) == (COMPLETED, 0)
     assert result.data.struct_value.fields["killed_leftover_processes"].bool_value
-    assert not group_runs(await printed_pid(session))
+    assert not group_members(await printed_pid(session))
 
 
 def daemon(pid_file: Path, *, clean: bool = False) -> str:
@@ -490,4 +490,4 @@ async def test_nothing_is_left_running_when_the_agent_is_cancelled(gateway: Scri
         served.task.cancel()
         await asyncio.wait({served.task}, timeout=PATIENCE_SECONDS)
         assert served.task.done()
-        assert not group_runs(pid)
+        assert not group_members(pid)

@@ -12,7 +12,7 @@ import pytest
 
 from distributor.agent.journal_entries import ProcessMark
 from distributor.agent.orphans import end_orphans, find_orphans, mark_of
-from distributor.agent.process_tree import Process
+from distributor.agent.process_table import Process
 from distributor.environment import COMMAND_MARKER
 from tests.support.waiting import until
 
