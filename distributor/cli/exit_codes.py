@@ -24,8 +24,8 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: Final[dict[ExitCode, str]] = {
-    ExitCode.SUCCESS: "success; when waiting: every command completed",
-    ExitCode.FAILED: "a command failed, timed out or was cancelled; or standard output cannot be written",
+    ExitCode.SUCCESS: "success; when waiting: every command completed; cancel --wait: every command stopped",
+    ExitCode.FAILED: "a command failed, timed out, was cancelled, or may run after cancel --wait; or stdout failed",
     ExitCode.USAGE: "wrong usage: an argument or a setting",
     ExitCode.TIMEOUT: "--timeout passed before every command had ended",
     ExitCode.NOT_FOUND: "no such command or agent",

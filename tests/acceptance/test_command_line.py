@@ -88,7 +88,7 @@ async def test_a_program_that_ignores_term_is_cancelled_all_the_same(address: st
     cancelled = await run_sender(address, "cancel", command["commandId"])
     _, stderr = await process.communicate()
 
-    assert cancelled.stdout.decode() == f"{command['commandId']} is being stopped by its agent\n"
+    assert cancelled.stdout.decode() == f"{command['commandId']} will be stopped by its agent\n"
     assert process.returncode == 1
     assert b" cancelled (cancelled" in stderr
 

@@ -325,11 +325,27 @@ def list_commands(connection: ServerCalls, /, output: str, limit: int, page_toke
 @click.command()
 @ids_argument
 @click.option("--reason", default="", help="The reason, stored with the command.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait until every command has ended or its agent could not stop it, and show each stage of the cancel. Exit "
+    "with 1 if something may still run.",
+)
+@click.option("--timeout", type=arguments.DURATION, help="Stop waiting after this long; the cancels stay in effect.")
 @output_option
 @connection_options
 @click.pass_obj
-def cancel(connection: ServerCalls, command_ids: Sequence[str], reason: str, output: str) -> int:
+def cancel(connection: ServerCalls, /, command_ids: Sequence[str], output: str, **given: Any) -> int:
     """Cancel commands. Agents stop those that are running."""
+    reason, timeout = given["reason"], given["timeout"]
+    if timeout is not None and not given["wait"]:
+        raise click.UsageError("--timeout needs --wait")
+    if given["wait"]:
+        from distributor.cli.sender.cancel_wait import CancelWait
+
+        return connection.run(
+            output, lambda client, screen: CancelWait(client, screen, command_ids).run(reason, timeout)
+        )
     from distributor.cli.sender import reading
 
     return connection.run(output, lambda client, screen: reading.cancel(client, screen, command_ids, reason))

@@ -7,16 +7,9 @@ from typing import Any, TypeVar
 
 from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
+from distributor.cli.sender.cancel_texts import cancel_text
 from distributor.cli.sender.screen import Screen
-from distributor.client import (
-    CancelStage,
-    Command,
-    CommandClient,
-    CommandFilter,
-    CommandResult,
-    CommandState,
-    CommandStatus,
-)
+from distributor.client import Command, CommandClient, CommandFilter, CommandResult, CommandState
 from distributor.errors import DistributorError, Unavailable
 from distributor.wire.documents import agent_document, command_document, result_document, state_document
 from distributor.wire.limits import MAX_PAGE
@@ -59,7 +52,7 @@ async def cancel(client: CommandClient, screen: Screen, command_ids: Sequence[st
         command_ids,
         lambda command_id: client.cancel(command_id, reason),
         lambda _, state: state_document(state),
-        lambda command_id, state: f"{command_id} {_cancel_text(state)}",
+        lambda command_id, state: f"{command_id} {cancel_text(state)}",
     )
 
 
@@ -141,13 +134,3 @@ def _show(screen: Screen, form: dict[str, Any], text: str) -> None:
         screen.document(form)
     else:
         screen.record(form)
-
-
-def _cancel_text(state: CommandState) -> str:
-    if state.cancel_stage is CancelStage.UNCONFIRMED:
-        return "may be running: its agent has not acknowledged it and will be asked to stop it"
-    if state.status is CommandStatus.ASSIGNED:
-        return "is being stopped by its agent"
-    if state.status is CommandStatus.CANCELLED:
-        return "is cancelled"
-    return f"had ended: {state.status}"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from distributor.cli.one_line import one_line
+from distributor.cli.sender.cancel_texts import STAGE_TEXTS
 from distributor.cli.sender.columns import fit_table, format_table
 from distributor.cli.sender.json_text import json_line
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     AgentInfo,
     Attempt,
-    CancelStage,
     Command,
     CommandResult,
     CommandState,
@@ -195,19 +194,9 @@ def _attempt_text(attempt: Attempt) -> str:
     )
 
 
-_CANCEL_TEXTS: Final = {
-    None: "",
-    CancelStage.REQUESTED: "; not sent to the agent yet",
-    CancelStage.DELIVERED: "; sent to the agent",
-    CancelStage.STOPPING: "; the agent is stopping it",
-    CancelStage.COULD_NOT_STOP: "; the agent could not stop it",
-    CancelStage.UNCONFIRMED: "; whether it runs is not known",
-    CancelStage.STOPPED: "; nothing of it runs",
-}
-
-
 def _cancel_text(state: CommandState) -> str:
-    return f"requested at {_time(state.cancel_ms)}{_CANCEL_TEXTS[state.cancel_stage]}" if state.cancel_ms else ""
+    stage = f"; {STAGE_TEXTS[state.cancel_stage]}" if state.cancel_stage else ""
+    return f"requested at {_time(state.cancel_ms)}{stage}" if state.cancel_ms else ""
 
 
 def timeline(receipts: Receipts) -> str:
