@@ -102,6 +102,7 @@ def stores_on(
     functions = Functions(
         connections.functions, replica, policy, metrics.valkey_round_trip, metrics.valkey_failed, durability
     )
+    functions.on_repair = lambda repair: metrics.store_repaired(repair.kind, 1)
     exchanges = Exchanges(functions)
     return Stores(
         replica,

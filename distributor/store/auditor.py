@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.repair import Repair, RepairKind
 from distributor.store import keys
-from distributor.store.functions import Functions
+from distributor.store.functions import Functions, repairs_of
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 
@@ -127,7 +127,7 @@ class ValkeyAuditor:
         for first in range(0, len(waiting), CHECKED_AT_ONCE):
             batch = waiting[first : first + CHECKED_AT_ONCE]
             arguments: list[Argument] = [*self._header, *(part for item in batch for part in item)]
-            repairs += _repairs(await self._functions.call("audit", arguments, len(batch)))
+            repairs += repairs_of(await self._functions.call("audit", arguments, len(batch)))
         return repairs
 
     async def _list_ended(self) -> list[Repair]:
@@ -226,10 +226,3 @@ def _shared_keys() -> set[str]:
     """The list of ended commands, and the indexes that it must agree with."""
     by_status = keys.in_shard(keys.BY_STATUS)
     return {keys.in_shard(keys.ENDED), *(by_status.format(status=status) for status in TERMINAL)}
-
-
-def _repairs(reply: Any) -> list[Repair]:
-    return [
-        Repair(RepairKind(kind.decode()), subject.decode(errors="replace"))
-        for kind, subject in zip(reply[::2], reply[1::2], strict=True)
-    ]

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from distributor.errors import DistributorError
 from distributor.model.event import Event, EventBatch
 from distributor.model.lifecycle import CANCEL_STAGES, TRANSITIONS, CancelStage, CommandStatus
+from distributor.model.repair import Repair, RepairKind
 from distributor.observability.logging import get_logger
 from distributor.store import keys
 from distributor.store.durability import Durability
@@ -82,6 +83,7 @@ class Functions:
     """Calls the functions by their short names. Loads the library if Valkey lacks it.
 
     `on_changes` receives what each call has changed, before its caller receives the reply, and once that is durable.
+    `on_repair` receives each repair of a damaged record that a call has met; the audit returns its own.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Functions:
         self._durability = durability or Durability()
         policy = policy or StorePolicy()
         self.on_changes: Callable[[EventBatch], None] = _ignore
+        self.on_repair: Callable[[Repair], None] = _ignore_repair
         self._connection = connection
         self._replica = replica
         self._head: tuple[Argument, ...] = (
@@ -178,7 +181,9 @@ class Functions:
         if isinstance(raw, DistributorError):
             self.note_failure(call.name)
             return raw
-        position, events, reply = raw
+        position, events, reply, *repairs = raw
+        if repairs:
+            self._report(call.name, repairs_of(repairs[0]))
         if position:
             try:
                 changes = [*own_events(events), *implied(reply)] if events else implied(reply)
@@ -220,6 +225,11 @@ class Functions:
         await self.load()
         return await connection.call(*packed)
 
+    def _report(self, name: str, repairs: Sequence[Repair]) -> None:
+        for repair in repairs:
+            logger.error("repaired the store", kind=repair.kind.value, repairs=1, examples=[repair.subject], by=name)
+            self.on_repair(repair)
+
     def note_failure(self, name: str) -> None:
         """Count a failed call of a function."""
         if self._failed is not None:
@@ -235,5 +245,17 @@ def is_missing(reply: Any) -> bool:
     return isinstance(reply, DistributorError) and "Function not found" in str(reply)
 
 
+def repairs_of(reply: Sequence[bytes]) -> list[Repair]:
+    """Parse repairs: the kind and the subject of each."""
+    return [
+        Repair(RepairKind(kind.decode()), subject.decode(errors="replace"))
+        for kind, subject in zip(reply[::2], reply[1::2], strict=True)
+    ]
+
+
 def _ignore(batch: EventBatch) -> None:
+    pass
+
+
+def _ignore_repair(repair: Repair) -> None:
     pass

@@ -35,7 +35,7 @@ from distributor.store.session_store import ValkeySessionStore
 from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.source_tree import PACKAGE
 
-LUA: Final = sorted(path for path in (PACKAGE / "store" / "functions").glob("*.lua") if path.name != "_shared.lua")
+LUA: Final = sorted(path for path in (PACKAGE / "store" / "functions").glob("*.lua") if not path.name.startswith("_"))
 PROGRESS: Final = Progress("id", "agent", "lease")
 
 

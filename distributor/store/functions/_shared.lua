@@ -7,16 +7,20 @@
 -- `math` is not available while a library is loading.
 local function floor(x) return x - x % 1 end
 
--- The state of one call. `now` and `now_us` are Valkey's time, the only clock.
+-- The state of the present call.
+local CALL
+
+-- Starts a call. `now` and `now_us` are Valkey's time, the only clock.
 local function new_batch()
   local time = server.call('TIME')
   local now_us = time[1] * 1000000 + time[2]
-  return {
+  CALL = {
     now = floor(now_us / 1000), now_us = now_us,
     -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
     stamp = string.format('%d', now_us / 1000),
     strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {}, told = {},
   }
+  return CALL
 end
 
 local function add(list, first, second)
@@ -84,15 +88,16 @@ local function register_reader(name, read)
 end
 
 -- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
--- position of the event entry, events, and what `work` returns. Events of kind `implied` are not among those returned:
--- the caller can tell them from its request and the reply.
+-- position of the event entry, events, what `work` returns, and repairs of records, each as its kind and the id, if there
+-- were any. Events of kind `implied` are not among those returned: the caller can tell them from its request and the
+-- reply.
 local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
     local batch = new_batch()
     batch.implied = implied
     local reply = work(batch, args)
-    return {commit(batch, args[1], args[2], args[3]), batch.told, reply}
+    return {commit(batch, args[1], args[2], args[3]), batch.told, reply, batch.repairs}
   end
   server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = flags}
 end
@@ -106,11 +111,41 @@ end
 -- Fields that were not read are unset.
 local UNREAD = {__index = function() return '' end}
 
+-- Whether a later version has stored this status. It knows the indexes of such a command, we do not.
+local function is_unknown(status)
+  return status and status ~= '' and not TRANSITIONS[status]
+end
+
+-- Fills in what a record lacks, from indexes where they know it. `hint` is its agent if another place names that, or ''.
+-- Returns its fields and where the indexes have it, or nil if there is no record, its agent is not known, or a later
+-- version has stored it. Notes the repair in `batch.note`. In _record.lua.
+local complete_record
+
+-- Of a queued command that has lost its own.
+local DEFAULT_QUEUE_TTL_MS = 86400000
+
+-- Completes a record in the middle of a call: a change that failed there would keep its writes. Returns whether it is
+-- complete now.
+local function mend(id, hint)
+  local batch = CALL
+  if not batch.note then
+    batch.repairs = {}
+    batch.note = function(kind, subject) add(batch.repairs, kind, subject) end
+  end
+  return complete_record(batch, id, hint, DEFAULT_QUEUE_TTL_MS) ~= nil
+end
+
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
 -- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
-  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
-  if not fields[F_STATUS] then return nil end
+  local fields = server.pcall('HMGET', status_key(id), unpack(FIELDS))
+  -- Another program has put something else there.
+  if fields.err then return nil end
+  if not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_ATTEMPT] and fields[F_QUEUED_US])
+  then
+    if not mend(id, '') then return nil end
+    fields = server.call('HMGET', status_key(id), unpack(FIELDS))
+  end
   if fields[F_RARE] then
     local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
     for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] or '' end
@@ -122,6 +157,9 @@ end
 -- Adds the fields that were fixed when the command was queued.
 local function read_request(id, fields)
   local request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  if not (request[1] and request[2] and request[3]) and mend(id, fields[F_AGENT_ID]) then
+    request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  end
   for i = 1, #REQUEST_FIELDS do fields[F_RARE_END + i] = request[i] or '' end
 end
 

@@ -104,20 +104,28 @@ local function end_unassignable(batch, id, facts, command, session)
   return facts[3] ~= '0' and end_lost(batch, id, session)
 end
 
+-- What a claim is decided by. A record that lacks some of it is completed first.
+local function read_facts(id, session)
+  local facts = server.pcall('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+  if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] then return facts end
+  if facts.err or not mend(id, session.agent_id) then return {} end
+  return server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+end
+
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
 -- commands that it finds unassignable, up to a bound. The first that needs more slots than are left blocks its queue:
 -- `claimed` says how many it needs.
 local function claim_from(batch, queue, limit, session, claimed, bytes_left)
   local count, popped_before, full = 0, 0, false
   while not full and count < limit and session.slots_left > 0 and popped_before < limit + MAX_ENDED do
-    local popped = server.call('ZPOPMIN', queue, math.min(limit - count, session.slots_left))
-    if #popped == 0 then break end
+    local popped = server.pcall('ZPOPMIN', queue, math.min(limit - count, session.slots_left))
+    -- Fails if another program has put something else there.
+    if popped.err or #popped == 0 then break end
     popped_before = popped_before + #popped / 2
     local commands = read_commands(popped)
     for n = 1, #popped, 2 do
       local id, command = popped[n], commands[(n + 1) / 2]
-      local facts = not full
-        and server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+      local facts = not full and read_facts(id, session)
       if full then
         index(batch, queue, popped[n + 1], id)
       elseif not end_unassignable(batch, id, facts, command, session) then

@@ -1,5 +1,5 @@
-#!lua name=distributor_3010b146
-local VERSION = '3010b146'
+#!lua name=distributor_b16a5702
+local VERSION = 'b16a5702'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -85,16 +85,20 @@ local CANCEL_STAGES = {requested = {delivered = true, stopping = true, could_not
 -- `math` is not available while a library is loading.
 local function floor(x) return x - x % 1 end
 
--- The state of one call. `now` and `now_us` are Valkey's time, the only clock.
+-- The state of the present call.
+local CALL
+
+-- Starts a call. `now` and `now_us` are Valkey's time, the only clock.
 local function new_batch()
   local time = server.call('TIME')
   local now_us = time[1] * 1000000 + time[2]
-  return {
+  CALL = {
     now = floor(now_us / 1000), now_us = now_us,
     -- As text: passing on a number makes Lua format it with seventeen digits, which is slow.
     stamp = string.format('%d', now_us / 1000),
     strings = {}, removals = {}, additions = {}, freed = {}, taken = {}, ended = {}, events = {}, told = {},
   }
+  return CALL
 end
 
 local function add(list, first, second)
@@ -162,15 +166,16 @@ local function register_reader(name, read)
 end
 
 -- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
--- position of the event entry, events, and what `work` returns. Events of kind `implied` are not among those returned:
--- the caller can tell them from its request and the reply.
+-- position of the event entry, events, what `work` returns, and repairs of records, each as its kind and the id, if there
+-- were any. Events of kind `implied` are not among those returned: the caller can tell them from its request and the
+-- reply.
 local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
     local batch = new_batch()
     batch.implied = implied
     local reply = work(batch, args)
-    return {commit(batch, args[1], args[2], args[3]), batch.told, reply}
+    return {commit(batch, args[1], args[2], args[3]), batch.told, reply, batch.repairs}
   end
   server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = flags}
 end
@@ -184,11 +189,41 @@ end
 -- Fields that were not read are unset.
 local UNREAD = {__index = function() return '' end}
 
+-- Whether a later version has stored this status. It knows the indexes of such a command, we do not.
+local function is_unknown(status)
+  return status and status ~= '' and not TRANSITIONS[status]
+end
+
+-- Fills in what a record lacks, from indexes where they know it. `hint` is its agent if another place names that, or ''.
+-- Returns its fields and where the indexes have it, or nil if there is no record, its agent is not known, or a later
+-- version has stored it. Notes the repair in `batch.note`. In _record.lua.
+local complete_record
+
+-- Of a queued command that has lost its own.
+local DEFAULT_QUEUE_TTL_MS = 86400000
+
+-- Completes a record in the middle of a call: a change that failed there would keep its writes. Returns whether it is
+-- complete now.
+local function mend(id, hint)
+  local batch = CALL
+  if not batch.note then
+    batch.repairs = {}
+    batch.note = function(kind, subject) add(batch.repairs, kind, subject) end
+  end
+  return complete_record(batch, id, hint, DEFAULT_QUEUE_TTL_MS) ~= nil
+end
+
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
 -- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
-  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
-  if not fields[F_STATUS] then return nil end
+  local fields = server.pcall('HMGET', status_key(id), unpack(FIELDS))
+  -- Another program has put something else there.
+  if fields.err then return nil end
+  if not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_ATTEMPT] and fields[F_QUEUED_US])
+  then
+    if not mend(id, '') then return nil end
+    fields = server.call('HMGET', status_key(id), unpack(FIELDS))
+  end
   if fields[F_RARE] then
     local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
     for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] or '' end
@@ -200,6 +235,9 @@ end
 -- Adds the fields that were fixed when the command was queued.
 local function read_request(id, fields)
   local request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  if not (request[1] and request[2] and request[3]) and mend(id, fields[F_AGENT_ID]) then
+    request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  end
   for i = 1, #REQUEST_FIELDS do fields[F_RARE_END + i] = request[i] or '' end
 end
 
@@ -740,6 +778,114 @@ local function first_output_beyond(key, low, high, offset)
 end
 
 do
+-- Purpose: make records complete, whatever another program has deleted of them.
+-- Included between the shared code and the functions; not a function itself. It defines `complete_record`.
+
+local DEFAULT_PRIORITY, DEFAULT_TIME_LIMIT_MS = '50', '300000'
+
+-- All fields of a record, '' if unset.
+local function read_whole(id)
+  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
+  local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
+  for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
+  local request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
+  for i = 1, #REQUEST_FIELDS do fields[F_RARE_END + i] = request[i] end
+  blank(fields, 1, F_RARE_END + #REQUEST_FIELDS)
+  return fields
+end
+
+-- Where the indexes have a command: scores, and whether sets have it.
+local function find(id, agent_id)
+  local found = {by_status = {}}
+  for status in pairs(TRANSITIONS) do
+    found.by_status[status] = server.call('ZSCORE', by_status_key(status), id)
+  end
+  found.deadline = server.call('ZSCORE', deadlines_key(), id)
+  found.ready = server.call('ZSCORE', ready_key(agent_id), id)
+  found.control = server.call('ZSCORE', control_key(agent_id), id)
+  found.commands = server.call('ZSCORE', agent_commands_key(agent_id), id)
+  found.delayed = server.call('SISMEMBER', delayed_key(agent_id), id) == 1
+  found.assigned = server.call('SISMEMBER', assigned_key(agent_id), id) == 1
+  return found
+end
+
+-- The status of a record that has lost it: that of the only index that has it, or else what the agent's indexes say.
+local function lost_status(id, fields, found)
+  local only, count = nil, 0
+  for status, score in pairs(found.by_status) do
+    if score then only, count = status, count + 1 end
+  end
+  if count == 1 then return only end
+  local result = server.call('GET', result_key(id))
+  local status = result and string.match(result, '"status":"(%l+)"')
+  if status and FINAL[status] then return status end
+  if found.ready or found.control or found.delayed then return 'queued' end
+  return (found.assigned or fields[F_LEASE_ID] ~= '') and 'assigned' or 'queued'
+end
+
+local function has_rare(fields)
+  for i = #FIELDS + 1, F_RARE_END do
+    if fields[i] ~= '' then return true end
+  end
+  return false
+end
+
+-- Fills in what a record lacks, from indexes where they know it.
+local function complete(batch, id, fields, found, queue_ttl_ms)
+  local missing = {}
+  local function fill(name, field, value)
+    if not tonumber(fields[field]) then
+      fields[field] = tostring(value)
+      add(missing, name, fields[field])
+    end
+  end
+  if fields[F_STATUS] == '' then
+    fields[F_STATUS] = lost_status(id, fields, found)
+    add(missing, 'status', fields[F_STATUS])
+  end
+  if fields[F_TYPE] == '' then
+    fields[F_TYPE] = found.control and 'PING' or 'UNKNOWN'
+    add(missing, 'type', fields[F_TYPE])
+  end
+  local status = fields[F_STATUS]
+  local arrival = found.commands or found.by_status[status] or whole(batch.now_us)
+  fill('queued_us', F_QUEUED_US, whole(arrival))
+  -- Greater than any that a reader can have seen.
+  fill('revision', F_REVISION, batch.stamp)
+  fill('attempt', F_ATTEMPT, status == 'queued' and '0' or '1')
+  fill('priority', F_PRIORITY, DEFAULT_PRIORITY)
+  fill('time_limit_ms', F_TIME_LIMIT_MS, DEFAULT_TIME_LIMIT_MS)
+  fill('rank', F_RANK, whole(found.ready or found.control or fields[F_QUEUED_US]))
+  fill('expires_ms', F_EXPIRES_MS, whole(batch.now + queue_ttl_ms))
+  if status == 'assigned' then fill('assigned_ms', F_ASSIGNED_MS, batch.stamp) end
+  local times = server.call('HMGET', status_key(id), 'queued_ms', 'finished_ms')
+  if not times[1] then add(missing, 'queued_ms', string.sub(fields[F_QUEUED_US], 1, -4)) end
+  if FINAL[status] and not times[2] then add(missing, 'finished_ms', batch.stamp) end
+  if fields[F_RARE] == '' and has_rare(fields) then add(missing, 'rare', '1') end
+  if #missing > 0 then
+    server.call('HSET', status_key(id), unpack(missing))
+    batch.note('record_incomplete', id)
+  end
+end
+
+function complete_record(batch, id, hint, queue_ttl_ms)
+  if server.call('EXISTS', status_key(id)) == 0 then return nil end
+  local fields = read_whole(id)
+  if is_unknown(fields[F_STATUS]) then return nil end
+  if fields[F_AGENT_ID] == '' then
+    if hint == '' then return nil end
+    fields[F_AGENT_ID] = hint
+    server.call('HSET', status_key(id), 'agent_id', hint)
+    batch.note('record_incomplete', id)
+  end
+  local found = find(id, fields[F_AGENT_ID])
+  complete(batch, id, fields, found, queue_ttl_ms)
+  return fields, found
+end
+
+end
+
+do
 -- Purpose: store output of running commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, maximum pieces kept of one
@@ -985,96 +1131,6 @@ do
 --          is reported as 'wrong_type', and the rest is checked.
 
 local HEADER, ITEM = 7, 4
-local DEFAULT_PRIORITY, DEFAULT_TIME_LIMIT_MS = '50', '300000'
-
--- All fields of a record, '' if unset.
-local function read_whole(id)
-  local fields = server.call('HMGET', status_key(id), unpack(FIELDS))
-  local rare = server.call('HMGET', status_key(id), unpack(RARE_FIELDS))
-  for i = 1, #RARE_FIELDS do fields[#FIELDS + i] = rare[i] end
-  read_request(id, fields)
-  blank(fields, 1, F_RARE_END + #REQUEST_FIELDS)
-  return fields
-end
-
--- Where the indexes have a command: scores, and whether sets have it.
-local function find(id, agent_id)
-  local found = {by_status = {}}
-  for status in pairs(TRANSITIONS) do
-    found.by_status[status] = server.call('ZSCORE', by_status_key(status), id)
-  end
-  found.deadline = server.call('ZSCORE', deadlines_key(), id)
-  found.ready = server.call('ZSCORE', ready_key(agent_id), id)
-  found.control = server.call('ZSCORE', control_key(agent_id), id)
-  found.commands = server.call('ZSCORE', agent_commands_key(agent_id), id)
-  found.delayed = server.call('SISMEMBER', delayed_key(agent_id), id) == 1
-  found.assigned = server.call('SISMEMBER', assigned_key(agent_id), id) == 1
-  return found
-end
-
--- The status of a record that has lost it: that of the only index that has it, or else what the agent's indexes say.
-local function lost_status(id, fields, found)
-  local only, count = nil, 0
-  for status, score in pairs(found.by_status) do
-    if score then only, count = status, count + 1 end
-  end
-  if count == 1 then return only end
-  local result = server.call('GET', result_key(id))
-  local status = result and string.match(result, '"status":"(%l+)"')
-  if status and FINAL[status] then return status end
-  if found.ready or found.control or found.delayed then return 'queued' end
-  return (found.assigned or fields[F_LEASE_ID] ~= '') and 'assigned' or 'queued'
-end
-
--- Whether a later version has stored this status. It knows the indexes of such a command, we do not.
-local function is_unknown(status)
-  return status and status ~= '' and not TRANSITIONS[status]
-end
-
-local function has_rare(fields)
-  for i = #FIELDS + 1, F_RARE_END do
-    if fields[i] ~= '' then return true end
-  end
-  return false
-end
-
--- Fills in what a record lacks, from indexes where they know it.
-local function complete(batch, id, fields, found, args)
-  local missing = {}
-  local function fill(name, field, value)
-    if not tonumber(fields[field]) then
-      fields[field] = tostring(value)
-      add(missing, name, fields[field])
-    end
-  end
-  if fields[F_STATUS] == '' then
-    fields[F_STATUS] = lost_status(id, fields, found)
-    add(missing, 'status', fields[F_STATUS])
-  end
-  if fields[F_TYPE] == '' then
-    fields[F_TYPE] = found.control and 'PING' or 'UNKNOWN'
-    add(missing, 'type', fields[F_TYPE])
-  end
-  local status = fields[F_STATUS]
-  local arrival = found.commands or found.by_status[status] or whole(batch.now_us)
-  fill('queued_us', F_QUEUED_US, whole(arrival))
-  -- Greater than any that a reader can have seen.
-  fill('revision', F_REVISION, batch.stamp)
-  fill('attempt', F_ATTEMPT, status == 'queued' and '0' or '1')
-  fill('priority', F_PRIORITY, DEFAULT_PRIORITY)
-  fill('time_limit_ms', F_TIME_LIMIT_MS, DEFAULT_TIME_LIMIT_MS)
-  fill('rank', F_RANK, whole(found.ready or found.control or fields[F_QUEUED_US]))
-  fill('expires_ms', F_EXPIRES_MS, whole(batch.now + args[7]))
-  if status == 'assigned' then fill('assigned_ms', F_ASSIGNED_MS, batch.stamp) end
-  local times = server.call('HMGET', status_key(id), 'queued_ms', 'finished_ms')
-  if not times[1] then add(missing, 'queued_ms', string.sub(fields[F_QUEUED_US], 1, -4)) end
-  if FINAL[status] and not times[2] then add(missing, 'finished_ms', batch.stamp) end
-  if fields[F_RARE] == '' and has_rare(fields) then add(missing, 'rare', '1') end
-  if #missing > 0 then
-    server.call('HSET', status_key(id), unpack(missing))
-    batch.note('record_incomplete', id)
-  end
-end
 
 local function leave(batch, kind, id, call, key)
   server.call(call, key, id)
@@ -1145,19 +1201,10 @@ local function check_ended(batch, id, fields, found)
 end
 
 local function check_record(batch, id, hint, args)
-  if server.call('EXISTS', status_key(id)) == 0 then return end
-  local fields = read_whole(id)
-  if is_unknown(fields[F_STATUS]) then return end
-  if fields[F_AGENT_ID] == '' then
-    -- The key that names its agent comes later in the sweep.
-    if hint == '' then return end
-    fields[F_AGENT_ID] = hint
-    server.call('HSET', status_key(id), 'agent_id', hint)
-    batch.note('record_incomplete', id)
-  end
+  -- If it does not know its agent, the key that names that comes later in the sweep.
+  local fields, found = complete_record(batch, id, hint, args[7])
+  if not fields then return end
   local agent_id = fields[F_AGENT_ID]
-  local found = find(id, agent_id)
-  complete(batch, id, fields, found, args)
   local status = fields[F_STATUS]
   for other, score in pairs(found.by_status) do
     if other ~= status and score then leave(batch, 'wrong_index', id, 'ZREM', by_status_key(other)) end
@@ -1454,20 +1501,28 @@ local function end_unassignable(batch, id, facts, command, session)
   return facts[3] ~= '0' and end_lost(batch, id, session)
 end
 
+-- What a claim is decided by. A record that lacks some of it is completed first.
+local function read_facts(id, session)
+  local facts = server.pcall('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+  if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] then return facts end
+  if facts.err or not mend(id, session.agent_id) then return {} end
+  return server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+end
+
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
 -- commands that it finds unassignable, up to a bound. The first that needs more slots than are left blocks its queue:
 -- `claimed` says how many it needs.
 local function claim_from(batch, queue, limit, session, claimed, bytes_left)
   local count, popped_before, full = 0, 0, false
   while not full and count < limit and session.slots_left > 0 and popped_before < limit + MAX_ENDED do
-    local popped = server.call('ZPOPMIN', queue, math.min(limit - count, session.slots_left))
-    if #popped == 0 then break end
+    local popped = server.pcall('ZPOPMIN', queue, math.min(limit - count, session.slots_left))
+    -- Fails if another program has put something else there.
+    if popped.err or #popped == 0 then break end
     popped_before = popped_before + #popped / 2
     local commands = read_commands(popped)
     for n = 1, #popped, 2 do
       local id, command = popped[n], commands[(n + 1) / 2]
-      local facts = not full
-        and server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+      local facts = not full and read_facts(id, session)
       if full then
         index(batch, queue, popped[n + 1], id)
       elseif not end_unassignable(batch, id, facts, command, session) then
@@ -2021,7 +2076,8 @@ local function forget_commands(batch, limit, retention_ms)
     local fields = server.call('HMGET', status_key(id), 'finished_ms', 'agent_id', 'status')
     if fields[1] and fields[1] + retention_ms > batch.now then break end
     count = count + 1
-    if fields[1] then
+    -- The audit completes and lists again what lacks one of them.
+    if fields[1] and fields[2] and fields[3] then
       local n = #names
       names[n + 1], names[n + 2] = status_key(id), agent_command_key(fields[2], id)
       names[n + 3], names[n + 4], names[n + 5] = result_key(id), late_result_key(id), output_key(id)

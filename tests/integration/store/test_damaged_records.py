@@ -1,0 +1,133 @@
+"""Another program has deleted parts of a record: the calls that meet it mend it, and lose nothing of the others."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from distributor.model.agent import HeldCommand
+from distributor.model.command import Reason
+from distributor.model.delivery import Progress, Release
+from distributor.model.lifecycle import CommandStatus
+from distributor.model.repair import Repair, RepairKind
+from distributor.store import keys
+from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
+
+NEEDED: Final = ("status", "revision", "attempt", "queued_us", "expires_ms", "rank", "time_limit_ms")
+"""Fields that changes cannot do without."""
+MENDED: Final = RepairKind.RECORD_INCOMPLETE
+
+
+async def lose(world: StoreWorld, command_id: str, *fields: str) -> None:
+    """Delete fields of a record."""
+    await world.connection.call("HDEL", keys.STATUS.format(command_id=command_id), *fields)
+
+
+def repairs_in(world: StoreWorld) -> list[Repair]:
+    """What is reported as repaired from now on."""
+    repairs: list[Repair] = []
+    world.functions.on_repair = repairs.append
+    return repairs
+
+
+async def three(world: StoreWorld, status: CommandStatus) -> list[str]:
+    """The ids of three commands in this state, under LEASE."""
+    await world.attach()
+    ids = [await world.queued() for _ in range(3)]
+    if status is CommandStatus.ASSIGNED:
+        await world.claim()
+    return ids
+
+
+@pytest.mark.parametrize("fields", [*((field,) for field in NEEDED), NEEDED])
+async def test_it_is_claimed_with_the_others(world: StoreWorld, fields: tuple[str, ...]) -> None:
+    repairs = repairs_in(world)
+    ids = await three(world, CommandStatus.QUEUED)
+    await lose(world, ids[1], *fields)
+    claim = await world.claim()
+    assert [command.command_id for command in claim.commands] == ids
+    assert {(await world.state(command_id)).status for command_id in ids} == {CommandStatus.ASSIGNED}
+    if set(fields) - {"rank", "time_limit_ms"}:
+        assert repairs == [Repair(MENDED, ids[1])]
+
+
+async def test_one_without_its_agent_is_claimed_with_the_others(world: StoreWorld) -> None:
+    """The queue that it is in names its agent."""
+    ids = await three(world, CommandStatus.QUEUED)
+    await lose(world, ids[1], "agent_id", "revision")
+    assert [command.command_id for command in (await world.claim()).commands] == ids
+    assert (await world.hash(ids[1]))["agent_id"] == AGENT
+
+
+@pytest.mark.parametrize("template", [keys.STATUS, keys.COMMAND, keys.READY])
+async def test_a_key_of_another_type_keeps_no_other_command_from_being_claimed(
+    world: StoreWorld, template: str
+) -> None:
+    other = "agent4"
+    await world.attach(other)
+    kept = await world.queued(other)
+    ids = await three(world, CommandStatus.QUEUED)
+    name = template.format(command_id=ids[1], agent_id=AGENT)
+    await world.connection.call("DEL", name)
+    await world.connection.call("SADD" if template != keys.READY else "SET", name, "x")
+    claim = await world.claim()
+    claimed = [command.command_id for command in claim.commands]
+    assert claimed == ([] if template == keys.READY else [ids[0], ids[2]])
+    assert [command.command_id for command in (await world.claim(other)).commands] == [kept]
+
+
+@pytest.mark.parametrize("fields", [*((field,) for field in NEEDED), NEEDED])
+@pytest.mark.parametrize("status", [CommandStatus.QUEUED, CommandStatus.ASSIGNED])
+async def test_the_deadlines_of_the_others_are_acted_on(
+    world: StoreWorld, status: CommandStatus, fields: tuple[str, ...]
+) -> None:
+    ids = await three(world, status)
+    for command_id in ids:
+        await world.pass_deadline(command_id)
+    await lose(world, ids[0], *fields)
+    _, done = await world.store.due([1_000])
+    expected = CommandStatus.TIMEOUT if status is CommandStatus.QUEUED else CommandStatus.QUEUED
+    assert {command.command_id: command.status for command in done}.items() >= dict.fromkeys(ids[1:], expected).items()
+    assert len(done) == 3
+    assert await world.deadline(ids[0]) != 1 or (await world.state(ids[0])).status.terminal
+
+
+@pytest.mark.parametrize("fields", [*((field,) for field in NEEDED), NEEDED])
+@pytest.mark.parametrize("call", ["progress", "finish", "run again", "release", "attach", "attach without", "cancel"])
+async def test_reports_about_it_and_the_others_count(world: StoreWorld, call: str, fields: tuple[str, ...]) -> None:
+    ids = await three(world, CommandStatus.ASSIGNED)
+    await lose(world, ids[1], *fields)
+    match call:
+        case "progress":
+            assert await world.store.progress([Progress(one, AGENT, LEASE, 1, 2, 3) for one in ids]) == [True] * 3
+        case "finish":
+            assert await world.store.finish([completion(one, ran=True) for one in ids]) == ["stored"] * 3
+        case "run again":
+            reports = [completion(one, CommandStatus.FAILED, rerun_delay_ms=1_000, ran=True) for one in ids]
+            assert await world.store.finish(reports) == ["stored"] * 3
+        case "release":
+            refused = [Release(one, AGENT, LEASE, 1_000, Reason("busy"), refused=True) for one in ids]
+            assert await world.store.release(refused) == [CommandStatus.QUEUED] * 3
+        case "attach":
+            attached = await world.attach(held=tuple(HeldCommand(one, LEASE) for one in ids))
+            assert attached.adopted.keys() == set(ids)
+        case "attach without":
+            await world.attach()
+            assert {(await world.state(one)).status for one in ids} == {CommandStatus.QUEUED}
+        case _:
+            assert [await world.store.cancel(one, "enough") is not None for one in ids] == [True] * 3
+    [_ async for _ in world.auditor.sweep()]
+    assert [repair async for repairs in world.auditor.sweep() for repair in repairs] == []
+
+
+async def test_what_has_ended_without_its_agent_keeps_no_other_from_being_forgotten(world: StoreWorld) -> None:
+    ids = [await world.ended(CommandStatus.COMPLETED) for _ in range(2)]
+    await lose(world, ids[0], "agent_id")
+    soon = world.under(retention_ms=0)
+    await world.next_millisecond()
+    await soon.store.forget("")
+    assert (await world.reader.states([ids[1]])) == [None]
+    [_ async for _ in world.auditor.sweep()]
+    await soon.store.forget("")
+    assert await world.connection.call("EXISTS", keys.STATUS.format(command_id=ids[0])) == 0
