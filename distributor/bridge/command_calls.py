@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
-from distributor.bridge.requests import Interrupt, Queue
+from distributor.bridge.requests import Interrupt, Queue, Retry
 from distributor.client import Command, CommandClient, QueuedCommand
 from distributor.errors import DistributorError, ResourceExhausted
 
@@ -40,6 +40,15 @@ class CommandCalls:
         """Queue a command."""
         with _message_field_names():
             return await self._client.queue(request.command)
+
+    async def retry(self, request: Retry) -> str:
+        """Queue an ended command again; returns the id of the new one."""
+        with _message_field_names():
+            retries = await self._client.retry_commands([request.command_id], idempotency_key=request.idempotency_key)
+            (retried,) = retries.commands
+            if isinstance(retried.outcome, DistributorError):
+                raise retried.outcome
+            return retried.outcome
 
     async def cancel(self, request: Interrupt) -> None:
         """Cancel a command."""

@@ -125,7 +125,7 @@ class DashboardSession:
         # Snapshots and reads run one at a time.
         self._turn = asyncio.Lock()
         # Calls to the server have their own queues and do not block other requests.
-        self._to_queue: PendingCalls[requests.Queue] = PendingCalls()
+        self._to_queue: PendingCalls[requests.Queue | requests.Retry] = PendingCalls()
         self._to_interrupt: PendingCalls[requests.Interrupt] = PendingCalls()
 
     async def run(self, connect: requests.Connect) -> None:
@@ -206,7 +206,7 @@ class DashboardSession:
                 self._check_write_scope()
             requests.check_values(fields, text)
             request = requests.parse(fields)
-            if isinstance(request, requests.Queue | requests.Interrupt):
+            if isinstance(request, requests.Queue | requests.Retry | requests.Interrupt):
                 self._enqueue_call(request, len(text.encode()))
                 return
             async with self._turn:
@@ -236,25 +236,33 @@ class DashboardSession:
 
     # Calls to the server, in order, concurrent with other requests
 
-    def _enqueue_call(self, request: requests.Queue | requests.Interrupt, size: int) -> None:
-        if isinstance(request, requests.Queue):
-            self._to_queue.put(request, size)
-        else:
+    def _enqueue_call(self, request: requests.Queue | requests.Retry | requests.Interrupt, size: int) -> None:
+        if isinstance(request, requests.Interrupt):
             self._to_interrupt.put(request, size)
+        else:
+            self._to_queue.put(request, size)
 
     async def _queue_all(self) -> None:
         while True:
             request = await self._to_queue.get()
             with self._reporting_errors(request.request_id):
-                await self._queue(request)
+                self._snapshots.check_subscription_limit(self._dashboard)
+                await (self._retry(request) if isinstance(request, requests.Retry) else self._queue(request))
 
     async def _queue(self, request: requests.Queue) -> None:
-        self._snapshots.check_subscription_limit(self._dashboard)
         queued = await self._services.calls.queue(request)
         command_id = queued.command_id
         self._dashboard.send(
             messages.command_accepted(command_id, request.command.agent_id, queued.already_queued, request.request_id)
         )
+        await self._follow(command_id)
+
+    async def _retry(self, request: requests.Retry) -> None:
+        new_command_id = await self._services.calls.retry(request)
+        self._dashboard.send(messages.command_retried(request.command_id, new_command_id, request.request_id))
+        await self._follow(new_command_id)
+
+    async def _follow(self, command_id: str) -> None:
         async with self._turn:
             await self._snapshots.follow_queued(self._dashboard, command_id)
 

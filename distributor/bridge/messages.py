@@ -76,6 +76,12 @@ def command_accepted(command_id: str, agent_id: str, already_queued: bool, reque
     return _message("command:accepted", fields | _non_empty(requestId=request_id))
 
 
+def command_retried(command_id: str, new_command_id: str, request_id: str) -> str:
+    """The reply to command:retry."""
+    fields = {"commandId": command_id, "newCommandId": new_command_id}
+    return _message("command:retried", fields | _non_empty(requestId=request_id))
+
+
 def command_status(command: Document, position: str = "") -> str:
     """A command changed. `position` is empty if the state was read or cannot be resumed from."""
     fields: Document = {"commandId": command["commandId"], "status": SHORT_STATUS[CommandStatus(command["status"])]}

@@ -32,7 +32,7 @@ MAX_STRUCTURAL_CHARACTERS: Final = 65_536
 """Commas and opening brackets in a message: limits parsing to about 10 ms."""
 MAX_PARAMS_VALUES: Final = 10_000
 """Values in the params of a command: each costs a few microseconds on the way to the server."""
-WRITE_TYPES: Final = frozenset({"command:request", "command:interrupt"})
+WRITE_TYPES: Final = frozenset({"command:request", "command:retry", "command:interrupt"})
 """Message types that require the write scope."""
 _NOT_JSON_MARKERS: Final = ("\\u", "NaN", "Infinity")
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
@@ -64,6 +64,14 @@ class Queue(NamedTuple):
     command: CommandRequest
 
 
+class Retry(NamedTuple):
+    """command:retry."""
+
+    request_id: str
+    command_id: str
+    idempotency_key: str
+
+
 class Interrupt(NamedTuple):
     """command:interrupt."""
 
@@ -92,7 +100,7 @@ class Ping(NamedTuple):
     request_id: str
 
 
-Request = Connect | Queue | Interrupt | Subscribe | Unsubscribe | Ping
+Request = Connect | Queue | Retry | Interrupt | Subscribe | Unsubscribe | Ping
 
 
 def fields_of(text: str) -> Fields:
@@ -250,6 +258,14 @@ def _has_more_values(value: object, limit: int) -> bool:
     return count > limit
 
 
+def _retry(fields: Fields) -> Retry:
+    return Retry(
+        request_id_of(fields),
+        read.command_id(fields.get("commandId"), "commandId"),
+        read.text(fields, "idempotencyKey"),
+    )
+
+
 def _interrupt(fields: Fields) -> Interrupt:
     return Interrupt(
         request_id_of(fields),
@@ -306,6 +322,7 @@ def _summary(error: Exception) -> str:
 _READERS: Final[dict[str, Callable[[Fields], Request]]] = {
     "dashboard:connect": _connect,
     "command:request": _queue,
+    "command:retry": _retry,
     "command:interrupt": _interrupt,
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,

@@ -181,11 +181,44 @@ async def test_changes_need_their_scope(server: RunningServer, bridge: RunningBr
     async with bridge.dashboard(READ) as dashboard:
         for type_, fields in (
             ("command:request", {"agentId": "agent123", "commandType": "PING"}),
+            ("command:retry", {"commandId": command_id}),
             ("command:interrupt", {"commandId": command_id}),
         ):
             error = await dashboard.refused(type_, **fields)
             assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "MISSING_SCOPE")
             dashboard.messages.clear()
+
+
+async def test_an_ended_command_is_queued_again(server: RunningServer, bridge: RunningBridge) -> None:
+    async with server.agent() as agent, bridge.dashboard() as dashboard:
+        command_id = await server.queue(max_runs=3, params={"n": 1})
+        early = await dashboard.refused("command:retry", commandId=command_id)
+        await agent.finish(*await agent.assigned())
+        again = {"commandId": command_id, "idempotencyKey": "k"}
+        await dashboard.say("command:retry", requestId="a", **again)
+        first = await dashboard.first("command:retried", requestId="a")
+        await dashboard.say("command:retry", requestId="b", **again)
+        second = await dashboard.first("command:retried", requestId="b")
+        await agent.finish(await agent.next_assignment(first["newCommandId"]))
+        await dashboard.first("command:result", commandId=first["newCommandId"])
+        document = (await bridge.get(f"/api/commands/{first['newCommandId']}")).json()["command"]
+    assert (early["code"], early["message"]) == (
+        "FAILED_PRECONDITION",
+        f"command {command_id} has not ended: it is assigned",
+    )
+    assert first["commandId"] == command_id
+    assert first["newCommandId"] == second["newCommandId"] != command_id
+    assert (document["retryOf"], document["maxRuns"], document["params"]) == (command_id, 3, {"n": 1})
+
+
+async def test_an_unknown_command_is_not_queued_again(bridge: RunningBridge) -> None:
+    async with bridge.dashboard() as dashboard:
+        error = await dashboard.refused("command:retry", commandId=UNKNOWN_ID)
+        dashboard.messages.clear()
+        key = await dashboard.refused("command:retry", commandId=UNKNOWN_ID, idempotencyKey="k" * 101)
+    assert (error["code"], error["reason"]) == ("NOT_FOUND", "UNKNOWN_COMMAND")
+    assert (key["reason"], key["field"]) == ("INVALID_IDEMPOTENCY_KEY", "idempotencyKey")
+    assert key["message"].startswith("idempotencyKey must be at most 100")
 
 
 async def test_the_same_idempotency_key_queues_once(bridge: RunningBridge) -> None:

@@ -266,7 +266,7 @@ async def test_a_known_sender_is_told_which_field_was_wrong() -> None:
     assert closing.value.code == 1008
 
 
-@pytest.mark.parametrize("type_", ["command:request", "command:interrupt"])
+@pytest.mark.parametrize("type_", ["command:request", "command:retry", "command:interrupt"])
 async def test_the_scope_is_checked_before_the_rest_of_a_change_is_parsed(type_: str) -> None:
     peer = Peer([json.dumps({"type": type_, "command": 7, "commandId": 7, "requestId": "r"})])
     peer.reads.set()
