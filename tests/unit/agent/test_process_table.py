@@ -42,7 +42,7 @@ def test_a_later_process_with_the_same_id_is_another(proc: FakeProc) -> None:
 
 
 def test_environment_and_name(proc: FakeProc) -> None:
-    proc.add(7, environ={"A": "1", "B": ""}, cmdline="sleep\0600\0")
+    proc.add(7, environ={"A": "1", "B": ""}, cmdline="sleep\x00600\x00")
     proc.add(8, cmdline="x" * 200)
     proc.add(9, name="kthread")
     assert variables_of(7) >= {b"A=1", b"B="}
