@@ -13,7 +13,7 @@ from distributor.agent.journal_entries import JournalContents, Stage
 from distributor.agent.journal_policy import JournalPolicy, Orphans
 from distributor.agent.journal_thread import JournalThread
 from distributor.agent.journal_writer import CLOSE_SECONDS, JournalWriter
-from distributor.agent.orphans import end_orphans, find_orphans
+from distributor.agent.orphans import RunTrace, end_orphans, find_orphans
 from distributor.agent.output_window import Chunk
 from distributor.agent.process_table import Process
 from distributor.agent.record import REMEMBERED_RESULT_BYTES, CommandRecord, RecordedCommand
@@ -39,6 +39,7 @@ class AgentJournal:
         self.writer = JournalWriter(self.record, thread)
         self._unfinished = self._restore(contents)
         """Commands that an earlier process started and did not finish."""
+        self._traces: dict[str, RunTrace] = {}
         self._orphans: dict[str, list[Process]] = {}
 
     @classmethod
@@ -62,9 +63,9 @@ class AgentJournal:
         """Find the processes that unfinished commands left; finish those commands that left none."""
         if not self._unfinished:
             return
-        marks = {held.command_id: held.process for held in self._unfinished}
+        self._traces = {held.command_id: RunTrace(held.run, held.process) for held in self._unfinished}
         # After a restart of the host there is none, and their ids may be those of other processes.
-        self._orphans = await asyncio.to_thread(find_orphans, marks) if self._same_boot else {}
+        self._orphans = await asyncio.to_thread(find_orphans, self._traces) if self._same_boot else {}
         for held in self._unfinished:
             if held.command_id not in self._orphans:
                 self._finish(held, (), ())
@@ -78,11 +79,9 @@ class AgentJournal:
 
     async def _end(self, command_id: str, orphans: Sequence[Process]) -> str:
         survivors = orphans
-        held = self.record.get(command_id)
         if self._policy.orphans is Orphans.END:
-            mark = held.process if held else None
-            orphans, survivors = await end_orphans(command_id, mark, orphans, self._policy.stop_grace)
-            held = self.record.get(command_id)
+            orphans, survivors = await end_orphans(self._traces[command_id], orphans, self._policy.stop_grace)
+        held = self.record.get(command_id)
         # The server may have given it up meanwhile.
         if held and held.running:
             self._finish(held, orphans, survivors)

@@ -81,6 +81,8 @@ class _Context(ABC):
         """Maximum time without output or `progress()`, in seconds; None for no limit."""
         self.survivors: Callable[[], Sequence[gateway.SurvivingProcess]] = tuple
         """Lists what still runs of a command that does not stop; set by handlers that start processes."""
+        self.run_id = ""
+        """In the environment of its programs, so that they are found after a crash; set by the runtime."""
         self.on_extend: Callable[[str, float], None] = lambda command_id, limit: None
         """Called on any thread with the command id and its new time limit in seconds; set by the runtime."""
         self.on_program: Callable[[str, int], None] = lambda command_id, pid: None

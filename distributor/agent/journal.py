@@ -41,7 +41,7 @@ JOURNAL_FAILED: Final = "journal_failed"
 JOURNAL_SLOW: Final = "journal_slow"
 
 _APPLICATION_ID: Final = 0x64697374
-_VERSION: Final = 1
+_VERSION: Final = 2
 _LOCK_PATIENCE_SECONDS: Final = 1.0
 """A killed agent releases its lock a moment after a supervisor has started the next."""
 _WAL_BYTES: Final = 4 * 1024 * 1024
@@ -57,7 +57,8 @@ _SCHEMA: Final = """
 CREATE TABLE journal (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE commands (
   command_id TEXT PRIMARY KEY, lease_id TEXT NOT NULL, stage INTEGER NOT NULL, output_base INTEGER NOT NULL,
-  result BLOB, may_run_again INTEGER NOT NULL, pgid INTEGER, leader_started INTEGER, changed INTEGER NOT NULL
+  result BLOB, may_run_again INTEGER NOT NULL, run TEXT NOT NULL, pgid INTEGER, leader_started INTEGER,
+  changed INTEGER NOT NULL
 );
 CREATE TABLE output (
   command_id TEXT NOT NULL, offset INTEGER NOT NULL, stream INTEGER NOT NULL, data BLOB NOT NULL,
@@ -71,6 +72,7 @@ _COLUMNS: Final = (
     "output_base",
     "result",
     "may_run_again",
+    "run",
     "pgid",
     "leader_started",
     "changed",
@@ -195,9 +197,10 @@ class Journal:
                 output_base,
                 result,
                 bool(may_run_again),
+                run,
                 None if pgid is None else ProcessMark(pgid, leader_started),
             )
-            for command_id, lease_id, stage, output_base, result, may_run_again, pgid, leader_started, _ in rows
+            for command_id, lease_id, stage, output_base, result, may_run_again, run, pgid, leader_started, _ in rows
         ]
 
     def _output(self) -> list[OutputEntry]:

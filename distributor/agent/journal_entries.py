@@ -37,6 +37,8 @@ class CommandEntry(NamedTuple):
     """A serialised Result."""
     may_run_again: bool = False
     """Its transient failure was stored: the server may assign it again for another run."""
+    run: str = ""
+    """Random, in the environment of the run's processes."""
     process: ProcessMark | None = None
 
 

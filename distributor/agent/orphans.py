@@ -1,7 +1,8 @@
 """Finds and ends the processes of commands that outlived their agent.
 
-A process belongs to a command if it is in the program's process group, has the command's id in its environment, or
-descends from one that does.
+A process belongs to a run of a command if it is in the program's process group, has the mark of the run in its
+environment, or descends from one that does. The command's id does not count: another agent may run a command with the
+same id, and an earlier run of the command may have left a daemon.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from typing import NamedTuple
 
 from distributor.agent.journal_entries import ProcessMark
 from distributor.agent.process_signals import KILLED_SECONDS, ended, send_signal
-from distributor.agent.process_table import Process, alive, all_pids, running, variables_of
-from distributor.environment import COMMAND_MARKER
+from distributor.agent.process_table import Process, alive, all_pids, running, start_of, variables_of
+from distributor.agent.process_tree import marked
 from distributor.tasks import finishes
+
+
+class RunTrace(NamedTuple):
+    """What the journal has of a run that was not finished: the value of RUN_MARKER, and its program if known."""
+
+    run: str
+    process: ProcessMark | None = None
 
 
 def mark_of(pid: int) -> ProcessMark | None:
@@ -25,23 +33,23 @@ def mark_of(pid: int) -> ProcessMark | None:
     return next((ProcessMark(process.pid, process.started) for process in running([pid])), None)
 
 
-def find_orphans(commands: Mapping[str, ProcessMark | None]) -> dict[str, list[Process]]:
-    """Find the running processes of each command. Reads all of /proc, so call it in a thread."""
+def find_orphans(traces: Mapping[str, RunTrace]) -> dict[str, list[Process]]:
+    """Find the running processes of each command's run. Reads all of /proc, so call it in a thread."""
     processes = {process.pid: process for process in running(all_pids())}
-    markers = {f"{COMMAND_MARKER}={command_id}".encode(): command_id for command_id in commands}
+    markers = {marked(trace.run): command_id for command_id, trace in traces.items() if trace.run}
     owners = {pid: markers[own] for pid in processes for own in variables_of(pid) & markers.keys()}
     groups = {
-        mark.pgid: command_id
-        for command_id, mark in commands.items()
-        if mark and _is_group_of(mark, command_id, processes, owners)
+        trace.process.pgid: command_id
+        for command_id, trace in traces.items()
+        if trace.process and _is_group_of(trace.process, command_id, processes, owners)
     }
     # An agent that a command started must not end itself.
     spared = set(_line(os.getpid(), processes))
     found: defaultdict[str, list[Process]] = defaultdict(list)
     for process in processes.values():
         for pid in _line(process.pid, processes):
-            command_id = owners.get(pid) or groups.get(processes[pid].group)
-            if command_id:
+            command_id = owners.get(pid, groups.get(processes[pid].group))
+            if command_id is not None:
                 if process.pid not in spared:
                     found[command_id].append(process)
                 break
@@ -55,8 +63,8 @@ class Ending(NamedTuple):
     survivors: Sequence[Process]
 
 
-async def end_orphans(command_id: str, mark: ProcessMark | None, orphans: Sequence[Process], grace: float) -> Ending:
-    """Send TERM, and KILL after `grace` seconds, to the orphans and to those that they start meanwhile."""
+async def end_orphans(trace: RunTrace, orphans: Sequence[Process], grace: float) -> Ending:
+    """Send TERM, and KILL after `grace` seconds, to the orphans of a run and to those that they start meanwhile."""
     loop = asyncio.get_running_loop()
     found = {(orphan.pid, orphan.started): orphan for orphan in orphans}
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_SECONDS)):
@@ -67,7 +75,7 @@ async def end_orphans(command_id: str, mark: ProcessMark | None, orphans: Sequen
                 # A stopped process handles TERM only when it is continued.
                 send_signal(orphan, signal.SIGCONT)
             await finishes(ended(orphans), max(0.0, deadline - loop.time()))
-            running_on = await asyncio.to_thread(_running_on, orphans, command_id, mark)
+            running_on = await asyncio.to_thread(_running_on, orphans, trace)
             found |= running_on
             orphans = list(running_on.values())
             if loop.time() >= deadline:
@@ -75,11 +83,9 @@ async def end_orphans(command_id: str, mark: ProcessMark | None, orphans: Sequen
     return Ending(list(found.values()), orphans)
 
 
-def _running_on(
-    orphans: Sequence[Process], command_id: str, mark: ProcessMark | None
-) -> dict[tuple[int, int], Process]:
+def _running_on(orphans: Sequence[Process], trace: RunTrace) -> dict[tuple[int, int], Process]:
     """Those that still run, and those that they have started meanwhile."""
-    started_meanwhile = find_orphans({command_id: mark}).get(command_id, ())
+    started_meanwhile = find_orphans({"": trace}).get("", ())
     return {(one.pid, one.started): one for one in (*alive(orphans), *started_meanwhile)}
 
 
@@ -89,11 +95,11 @@ def _is_group_of(
     """Whether the process group is still that of the command.
 
     The id of a group is not reused while the group has members. So it is if its leader is the same process or, if the
-    leader has ended, if any member has the command's id in its environment.
+    leader has ended, if any member has the mark of the run in its environment.
     """
-    leader = processes.get(mark.pgid)
-    if leader is not None:
-        return leader.started == mark.leader_started
+    leader_started = start_of(mark.pgid)
+    if leader_started is not None:
+        return leader_started == mark.leader_started
     members = (pid for pid, process in processes.items() if process.group == mark.pgid)
     return any(owners.get(pid) == command_id for pid in members)
 

@@ -21,7 +21,7 @@ from distributor.agent.process_table import Process, all_pids, latest_pid, runni
 
 RUN_MARKER: Final = "_DISTRIBUTOR_RUN"
 """Environment variable by which the processes of one run are found. Random, because agents of several servers on one
-host may know different commands by the same id."""
+host may know different commands by the same id, and because an earlier run of a command may have left a daemon."""
 
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

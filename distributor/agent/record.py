@@ -7,9 +7,11 @@ ids.
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from distributor.agent.journal_entries import CommandEntry, ProcessMark, Stage
@@ -52,6 +54,8 @@ class RecordedCommand:
     """Received by an earlier process of this agent, which ended before it started it."""
     restored: bool = False
     """Whether it comes from the journal."""
+    run: str = field(default_factory=partial(secrets.token_hex, 8))
+    """In the environment of its processes, and in the journal: after a crash, they are found by it."""
     process: ProcessMark | None = None
     result: gateway.Result | None = None
     rerun_reasons: frozenset[str] = frozenset()
@@ -272,7 +276,9 @@ class CommandRecord:
         held = self._held.get(command_id)
         if held:
             result = held.result.SerializeToString() if held.result else None
-            return CommandEntry(command_id, held.lease_id, held.stage, held.output_base, result, process=held.process)
+            return CommandEntry(
+                command_id, held.lease_id, held.stage, held.output_base, result, run=held.run, process=held.process
+            )
         ended = self._ended.get(command_id)
         if ended:
             result = ended.result.SerializeToString() if ended.result else None
@@ -291,6 +297,7 @@ class CommandRecord:
             output_base=entry.output_base,
             unstarted=entry.stage is Stage.RECEIVED,
             restored=True,
+            run=entry.run,
             process=entry.process,
             result=result,
         )

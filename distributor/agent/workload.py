@@ -92,6 +92,7 @@ class Workload:
             self._finish(results.not_started(held, error))
             return
         self._runs[command.command_id] = run
+        run.context.run_id = held.run
         run.context.on_extend = self._extend_soon
         run.context.on_program = self._program_started
         run.start(self._ended, self._released, self._overdue)

@@ -104,7 +104,7 @@ class ExecHandler:
         marks = {
             COMMAND_MARKER: command.command_id,
             ATTEMPT_MARKER: str(command.attempt),
-            RUN_MARKER: secrets.token_hex(8),
+            RUN_MARKER: command.run_id or secrets.token_hex(8),
         }
         env = _inherited_environment() | asked.env | marks
         name = asked.argv[0]

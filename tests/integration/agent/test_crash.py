@@ -89,6 +89,29 @@ async def test_what_ran_has_an_unknown_outcome_and_its_processes_are_ended(killa
         assert session.results(COMMAND)[1].reason.code == "outcome_unknown", "it is not started again"
 
 
+async def test_a_program_of_another_agent_is_left_alone_whatever_its_command_id(
+    gateway: ScriptedGateway, tmp_path: Path
+) -> None:
+    """Two agents of different servers may know different commands by the same id."""
+    pid = ""
+    options = ["--agent=other", f"--server={gateway.address}", "--allow-exec", "--journal=off"]
+    async with command_agent(*options):
+        other = await gateway.session()
+        await other.command(program(COMMAND, "import os, time; print(os.getpid(), flush=True); time.sleep(600)"))
+        await other.until(lambda _: b"\n" in other.output(COMMAND))
+        pid = other.output(COMMAND).decode().strip()
+        killable = Killable(gateway, tmp_path / "agent.journal")
+        async with killable.running() as session:
+            await session.welcome()
+            await session.command(program(COMMAND, WITH_DAEMON))
+            await session.until(lambda _: session.output(COMMAND).count(b"\n") == 2)
+        async with killable.running() as session:
+            await session.welcome()
+            result = await session.result(COMMAND)
+            assert "2 of its processes outlived the agent and were ended" in result.reason.message
+        assert mark_of(int(pid))
+
+
 async def test_processes_that_outlived_the_agent_are_reported_and_left_alone_if_so_set(killable: Killable) -> None:
     async with killable.running() as session:
         await session.welcome()

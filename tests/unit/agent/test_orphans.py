@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from distributor.agent.journal_entries import ProcessMark
-from distributor.agent.orphans import end_orphans, find_orphans, mark_of
+from distributor.agent.orphans import RunTrace, end_orphans, find_orphans, mark_of
 from distributor.agent.process_table import Process
+from distributor.agent.process_tree import RUN_MARKER
 from distributor.environment import COMMAND_MARKER
+from tests.support.started_programs import SLEEP, STUBBORN, Start, started_programs
 from tests.support.waiting import until
 
-SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+COMMAND = "c1"
 FORKS = """
 import os, time
 print("ready", flush=True)
@@ -29,74 +28,70 @@ for _ in range(40):
     time.sleep(0.02)
 time.sleep(600)
 """
-Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def command_id() -> str:
-    return f"orphans-{uuid.uuid4()}"
+def run() -> str:
+    return f"run-{uuid.uuid4()}"
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a Python program in a process group of its own, and waits until it says that it is ready."""
-    started: list[subprocess.Popen[bytes]] = []
+    with started_programs() as start:
+        yield start
 
-    def begin(text: str, command_id: str = "") -> subprocess.Popen[bytes]:
-        environment = {COMMAND_MARKER: command_id} if command_id else {}
-        process = subprocess.Popen(
-            [sys.executable, "-c", text], env=environment, stdout=subprocess.PIPE, start_new_session=True
-        )
-        started.append(process)
-        assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
-        return process
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+def orphans(trace: RunTrace) -> list[Process]:
+    return find_orphans({COMMAND: trace}).get(COMMAND, [])
 
 
 def pids(found: list[Process]) -> list[int]:
     return [process.pid for process in found]
 
 
-def test_a_process_is_found_by_its_group_or_by_its_environment(start: Start, command_id: str) -> None:
-    grouped, marked = start(SLEEP), start(SLEEP, command_id)
-    assert sorted(pids(find_orphans({command_id: mark_of(grouped.pid)})[command_id])) == sorted(
-        (grouped.pid, marked.pid)
-    )
-    assert pids(find_orphans({command_id: None})[command_id]) == [marked.pid]
+def test_a_process_is_found_by_its_group_or_by_the_mark_of_its_run(start: Start, run: str) -> None:
+    grouped, marked = start(SLEEP), start(SLEEP, {RUN_MARKER: run})
+    assert sorted(pids(orphans(RunTrace(run, mark_of(grouped.pid))))) == sorted((grouped.pid, marked.pid))
+    assert pids(orphans(RunTrace(run))) == [marked.pid]
 
 
-def test_a_later_process_with_the_same_id_is_spared(start: Start, command_id: str) -> None:
+def test_a_process_of_another_run_with_the_same_command_id_is_spared(start: Start, run: str) -> None:
+    """Of another agent on this host, or a daemon of an earlier run."""
+    command = {COMMAND_MARKER: COMMAND}
+    start(SLEEP, {**command, RUN_MARKER: f"{run}-another"})
+    start(SLEEP, command)
+    mine = start(SLEEP, {**command, RUN_MARKER: run})
+    assert pids(orphans(RunTrace(run))) == [mine.pid]
+    assert orphans(RunTrace("")) == []
+
+
+def test_a_later_process_with_the_same_id_is_spared(start: Start, run: str) -> None:
     mark = mark_of(start(SLEEP).pid)
     assert mark
-    assert find_orphans({command_id: mark._replace(leader_started=mark.leader_started - 1)}) == {}
+    assert orphans(RunTrace(run, mark._replace(leader_started=mark.leader_started - 1))) == []
 
 
-def test_a_group_without_its_leader_counts_only_if_a_member_is_marked(start: Start, command_id: str) -> None:
+def test_a_group_without_its_leader_counts_only_if_a_member_is_marked(start: Start, run: str) -> None:
     forks = "import os, time\nif os.fork(): os._exit(0)\nprint('ready', flush=True)\ntime.sleep(600)"
-    for marker, count in (("", 0), (command_id, 1)):
-        leader = start(forks, marker)
+    for environment, count in (({}, 0), ({RUN_MARKER: run}, 1)):
+        leader = start(forks, environment)
         leader.wait()
-        assert len(find_orphans({command_id: ProcessMark(leader.pid, 1)}).get(command_id, [])) == count
+        assert len(orphans(RunTrace(run, ProcessMark(leader.pid, 1)))) == count
         os.killpg(leader.pid, 9)
 
 
-async def test_one_that_ignores_term_is_killed(start: Start, command_id: str) -> None:
-    process = start(STUBBORN, command_id)
-    found = find_orphans({command_id: None})[command_id]
-    assert await end_orphans(command_id, None, found, 0.1) == (found, [])
+async def test_one_that_ignores_term_is_killed(start: Start, run: str) -> None:
+    process = start(STUBBORN, {RUN_MARKER: run})
+    found = orphans(RunTrace(run))
+    assert await end_orphans(RunTrace(run), found, 0.1) == (found, [])
     assert process.wait() == -9
 
 
-async def test_those_that_were_started_after_the_scan_end_too(start: Start, command_id: str) -> None:
-    process = start(FORKS, command_id)
-    found = find_orphans({command_id: None})[command_id]
-    await until(lambda: len(find_orphans({command_id: None})[command_id]) > len(found))
-    ending = await end_orphans(command_id, mark_of(process.pid), found, 2.0)
+async def test_those_that_were_started_after_the_scan_end_too(start: Start, run: str) -> None:
+    process = start(FORKS, {RUN_MARKER: run})
+    found = orphans(RunTrace(run))
+    await until(lambda: len(orphans(RunTrace(run))) > len(found))
+    ending = await end_orphans(RunTrace(run, mark_of(process.pid)), found, 2.0)
     assert len(ending.found) > len(found)
     assert not ending.survivors
-    assert find_orphans({command_id: None}) == {}
+    assert orphans(RunTrace(run)) == []
