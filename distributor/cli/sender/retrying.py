@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -44,25 +44,37 @@ def check_can_ask(options: RetryOptions) -> None:
 
 def run(connection: ServerCalls, output: str, options: RetryOptions) -> int:
     """Queue ended commands again, or count them; ask first if `options` say so. Returns the exit code."""
-    if options.asks:
-        counted: list[Retries] = []
 
-        async def count(client: CommandClient, screen: Screen) -> ExitCode:
-            counted.append(await _retries(client, options, dry_run=True))
-            screen.message(_count_text(counted[0], options.limit))
-            return ExitCode.SUCCESS
+    async def retry(client: CommandClient, screen: Screen) -> ExitCode:
+        if options.asks:
+            counted = await _retries(client, options, dry_run=True)
+            screen.message(_count_text(counted, options.limit))
+            if not counted.matched or not await _agreed("Queue them again?"):
+                return ExitCode.SUCCESS
+        return await _retry(client, screen, options)
 
-        code = connection.run(output, count)
-        # Asked outside the event loop, which would hold back Ctrl-C.
-        if code or not counted[0].matched or not _agreed("Queue them again?"):
-            return code
-    return connection.run(output, lambda client, screen: _retry(client, screen, options))
+    return connection.run(output, retry)
 
 
-def _agreed(question: str) -> bool:
+async def _agreed(question: str) -> bool:
     """Ask on the terminal. Not by `click.confirm`, which writes a space to stdout."""
     click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    # Reading at once could miss a Ctrl-C: one that comes just before the system call does not interrupt it.
+    await _readable(sys.stdin)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+async def _readable(file: TextIO) -> None:
+    # Slow to import; see commands.py.
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(file, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(file)
 
 
 async def _retry(client: CommandClient, screen: Screen, options: RetryOptions) -> ExitCode:
