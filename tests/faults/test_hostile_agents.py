@@ -25,7 +25,7 @@ from tests.support.serving_agent import background
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.wire_agent import hello, opened_stream, raw_stream
 
-QUICK = {"heartbeat_interval": 0.1, "start_within": 0.2, "offline_after": 2.0, "ack_deadline": 2.0}
+QUICK = {"heartbeat_interval": 0.1, "start_within": 1.0, "offline_after": 2.0, "ack_deadline": 2.0}
 """An agent is taken for gone soon, but not while it is still being attached on a busy machine."""
 
 

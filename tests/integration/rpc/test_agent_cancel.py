@@ -150,7 +150,7 @@ async def test_a_cancel_while_the_agent_is_away_is_told_when_it_comes_back(serve
         assert (await server.result(command_id)).status == CANCELLED
 
 
-QUICK = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 60}
+QUICK = {"heartbeat_interval": 0.1, "start_within": 0.6, "ack_deadline": 0.8, "offline_after": 60}
 STAGE = command_pb2.CancelStage.Name
 
 

@@ -248,10 +248,13 @@ async def test_a_command_that_valkey_has_damaged_fails_and_holds_nothing_up(serv
         assert (kept.status, kept.reason.code) == (FAILED, "unreadable_command")
 
 
+QUICK = {"heartbeat_interval": 0.05, "start_within": 0.6, "ack_deadline": 0.8, "offline_after": 60}
+"""Attempts are given up soon, and a slow machine still answers heartbeats within `start_within`."""
+
+
 async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_then_in_doubt(valkey_url: str) -> None:
-    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
     # With room for one only: what was not acknowledged must not take up the room of what comes next.
-    async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
+    async with running_server(valkey_url, **QUICK) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue()
         async with background(agent.beat(0.02, credit=1)):
             for attempt in (1, 2, 3):
@@ -266,9 +269,8 @@ async def test_a_command_that_is_not_acknowledged_is_given_out_again_and_then_in
 
 
 async def test_a_command_in_doubt_of_which_nothing_is_heard_times_out(valkey_url: str) -> None:
-    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
     settings = {"delivery_attempts": 1, "stop_grace": 0.05}
-    async with running_server(valkey_url, **quick, **settings) as server, server.agent() as agent:
+    async with running_server(valkey_url, **QUICK, **settings) as server, server.agent() as agent:
         async with background(agent.beat(0.02, credit=5)):
             command_id = await server.queue(time_limit=0.1)
             assignment = await agent.next_assignment(command_id)
@@ -279,8 +281,7 @@ async def test_a_command_in_doubt_of_which_nothing_is_heard_times_out(valkey_url
 
 
 async def test_output_of_an_attempt_whose_acknowledgement_was_lost_is_kept(valkey_url: str) -> None:
-    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
-    async with running_server(valkey_url, **quick) as server, server.agent(capacity=1) as agent:
+    async with running_server(valkey_url, **QUICK) as server, server.agent(capacity=1) as agent:
         command_id = await server.queue()
         async with background(agent.beat(0.02, credit=1)):
             await agent.next_assignment(command_id, 2)
@@ -296,9 +297,8 @@ async def test_output_of_an_attempt_whose_acknowledgement_was_lost_is_kept(valke
 
 async def test_the_result_of_a_given_up_attempt_counts_when_its_reports_come_at_last(valkey_url: str) -> None:
     """A hole from the agent to the server: it ran the command at once, and nothing it said arrived in time."""
-    quick = {"heartbeat_interval": 0.05, "start_within": 0.1, "ack_deadline": 0.15, "offline_after": 60}
     for attempts in (1, 2, 3):
-        async with running_server(valkey_url, **quick, delivery_attempts=3) as server, server.agent() as agent:
+        async with running_server(valkey_url, **QUICK, delivery_attempts=3) as server, server.agent() as agent:
             command_id = await server.queue()
             async with background(agent.beat(0.02, credit=5)):
                 given = [await agent.next_assignment(command_id, attempt) for attempt in range(1, attempts + 1)]

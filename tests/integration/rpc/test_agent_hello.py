@@ -110,7 +110,7 @@ async def test_a_hello_travels_alone(server: RunningServer, part: str, value: An
 
 async def test_only_heartbeats_keep_other_instances_out(valkey_url: str) -> None:
     """What is live is decided by the last heartbeat that the store knows of, not by what else comes on the stream."""
-    times = {"heartbeat_interval": 0.1, "start_within": 0.2, "ack_deadline": 0.3, "offline_after": 2.0}
+    times = {"heartbeat_interval": 0.1, "start_within": 1.0, "ack_deadline": 1.5, "offline_after": 2.0}
     async with running_server(valkey_url, **times) as server, server.agent() as first:
         first.answers_probes = False
         first_command = await server.queue()

@@ -168,7 +168,7 @@ async def test_a_started_command_that_the_agent_comes_back_without_is_never_run_
 
 
 async def test_a_command_whose_agent_stays_away_ends_within_its_time_limit(valkey_url: str) -> None:
-    quick = {"heartbeat_interval": 0.1, "start_within": 0.15, "offline_after": 60.0, "stop_grace": 0.0}
+    quick = {"heartbeat_interval": 0.1, "start_within": 2.0, "offline_after": 60.0, "stop_grace": 0.0}
     async with running_server(valkey_url, **quick) as server:
         async with server.agent() as agent:
             command_id = await server.queue(time_limit=1.5)
