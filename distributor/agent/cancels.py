@@ -16,10 +16,17 @@ class Cancels:
     def __init__(self, record: CommandRecord, outbox: Outbox) -> None:
         self._record = record
         self._outbox = outbox
+        self._of_disowned: dict[str, str] = {}
+        """The leases of cancels of disowned commands that still run. No result of them will answer the cancel."""
 
     def receive(self, cancel: gateway.Cancel) -> list[Action]:
         """Stop the command if it runs, forget it if it has not started, and report which."""
         command_id, held = cancel.command_id, self._record.get(cancel.command_id)
+        if held and held.disowned:
+            # Its lease no longer matters: "unknown" would say that nothing of the command runs.
+            self._of_disowned[command_id] = cancel.lease_id
+            self._report(command_id, cancel.lease_id, gateway.CANCEL_FINDING_STOPPING)
+            return [StopCommand(command_id, StopCause.CANCELLED)]
         if held and cancel.lease_id not in ("", held.lease_id):
             # Of an attempt that was given up: the command was delivered again meanwhile.
             held = None
@@ -28,22 +35,33 @@ class Cancels:
             # Its handler has not been called, and will not be.
             self._record.drop(command_id)
             held = None
-        known = held is not None and not held.disowned
-        finding = gateway.CANCEL_FINDING_STOPPING if known else gateway.CANCEL_FINDING_UNKNOWN
-        self._outbox.cancel_reports.append(
-            gateway.CancelReport(command_id=command_id, finding=finding, lease_id=cancel.lease_id)
-        )
+        finding = gateway.CANCEL_FINDING_STOPPING if held else gateway.CANCEL_FINDING_UNKNOWN
+        self._report(command_id, cancel.lease_id, finding)
         return [StopCommand(command_id, StopCause.CANCELLED)] if held and held.running else []
 
     def could_not_stop(self, command_id: str, survivors: Sequence[gateway.SurvivingProcess]) -> None:
         """Report that a command runs on although a cancel should have ended it."""
         held = self._record.get(command_id)
-        if held:
-            self._outbox.cancel_reports.append(
-                gateway.CancelReport(
-                    command_id=command_id,
-                    lease_id=held.lease_id,
-                    finding=gateway.CANCEL_FINDING_COULD_NOT_STOP,
-                    survivors=survivors,
-                )
-            )
+        if held is None:
+            return
+        lease_id = self._of_disowned.get(command_id) if held.disowned else held.lease_id
+        # A disowned command of which no cancel came is not reported.
+        if lease_id is not None:
+            self._report(command_id, lease_id, gateway.CANCEL_FINDING_COULD_NOT_STOP, survivors)
+
+    def ended(self, command_id: str) -> None:
+        """Note that nothing runs of a command any more: answer the cancel of a disowned one."""
+        lease_id = self._of_disowned.pop(command_id, None)
+        if lease_id is not None:
+            self._report(command_id, lease_id, gateway.CANCEL_FINDING_UNKNOWN)
+
+    def _report(
+        self,
+        command_id: str,
+        lease_id: str,
+        finding: gateway.CancelFinding.ValueType,
+        survivors: Sequence[gateway.SurvivingProcess] = (),
+    ) -> None:
+        self._outbox.cancel_reports.append(
+            gateway.CancelReport(command_id=command_id, lease_id=lease_id, finding=finding, survivors=survivors)
+        )

@@ -2,7 +2,7 @@
 
 running ──stop()──► stopping ──handler ends──► ended
                        │
-                       └── stop grace over ──► a cancel: overdue, until the handler ends
+                       └── stop grace over ──► a cancel, or given up by the server: overdue, until the handler ends
                                                anything else: ended as `would_not_stop`, and abandoned
 """
 
@@ -32,6 +32,10 @@ OnRun = Callable[["CommandRun"], None]
 _MAY_COME_TOO_LATE: Final = (StopCause.CANCELLED, StopCause.AGENT_STOPPED)
 """Causes without effect on a handler that ends before it notices the request. A limit was exceeded all the same."""
 
+_WAITED_FOR: Final = (StopCause.CANCELLED, StopCause.DISOWNED)
+"""Causes after which a command runs until its handler ends. The result of a disowned one is not reported, so that a
+failure could not say that it still runs."""
+
 
 class RunLimits(NamedTuple):
     """The deadlines of all runs: `time` stops those that exceed their time limit, `idle` calls `check_idle`."""
@@ -45,9 +49,9 @@ class CommandRun:
 
     A handler's own result counts if it ended before the request to stop was made, or before it noticed a cancel.
 
-    If the handler has not ended `stop_grace` seconds after a request, `on_overdue` is called. After a cancel, the
-    command then still counts as running until the handler ends. After any other request it is `abandoned`: it has ended
-    as failed, and `on_release` is called when the handler ends after all.
+    If the handler has not ended `stop_grace` seconds after a cancel, or after the server gave the command up,
+    `on_overdue` is called, and the command counts as running until the handler ends. After any other request it is
+    `abandoned`: it has ended as failed, and `on_release` is called when the handler ends after all.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class CommandRun:
         self.context = context
         self.abandoned = False
         self.overdue = False
-        """Whether it was cancelled and has not stopped within the grace."""
+        """Whether it was cancelled, or given up by the server, and has not stopped within the grace."""
         self._call = call
         self._stop_grace = stop_grace
         self._limits = limits
@@ -143,7 +147,7 @@ class CommandRun:
     def _still_overdue(self, cause: StopCause) -> None:
         if cause is StopCause.CANCELLED:
             self._on_overdue(self)
-        else:
+        elif cause is StopCause.AGENT_STOPPED or self._cause is StopCause.CANCELLED:
             self._abandon(cause)
 
     def _done(self, ending: HandlerEnding) -> None:
@@ -170,7 +174,7 @@ class CommandRun:
             cause=cause.value,
             seconds=self._stop_grace,
         )
-        if cause is StopCause.CANCELLED:
+        if cause in _WAITED_FOR:
             self.overdue = True
             self._settled.set()
             self._on_overdue(self)

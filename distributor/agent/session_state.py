@@ -200,6 +200,7 @@ class SessionState:
             self._unwritten_results.append(command_id)
         if self._open:
             self._outbox.add_result(command_id)
+            self._cancels.ended(command_id)
             if not self._admission.takes_work or self._record.stuck or not self._record.get(command_id):
                 # The server counts each result as a free slot. That is wrong if the command was disowned (no result is
                 # sent), if the agent accepts no more, or if a stuck handler occupies the slot.

@@ -439,6 +439,31 @@ async def test_a_cancelled_handler_that_does_not_stop_runs_until_it_does() -> No
     assert not run.run.abandoned
 
 
+async def test_a_handler_of_a_given_up_command_runs_until_it_ends() -> None:
+    """Its failure would not be reported: the server would be told that nothing of the command runs."""
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(command: CommandContext) -> object:
+        entered.set()
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        return "late"
+
+    run = Run(handler, stop_grace=0.01)
+    await entered.wait()
+    run.run.stop(StopCause.DISOWNED)
+    await run.overdue.wait()
+    run.overdue.clear()
+    run.run.stop(StopCause.ORPHANED)
+    assert not run.overdue.is_set()
+    run.run.stop(StopCause.CANCELLED)
+    assert run.overdue.is_set(), "a cancel is answered"
+    assert not run.run.abandoned
+    release.set()
+    await run.ended()
+
+
 async def test_an_overdue_handler_is_abandoned_when_the_agent_leaves() -> None:
     entered, release = asyncio.Event(), asyncio.Event()
 

@@ -47,6 +47,34 @@ def test_a_command_that_did_not_stop_is_reported_with_its_survivors() -> None:
     assert [(one.pid, one.name) for one in report.survivors] == [(7, "sleep 60")]
 
 
+def findings(message: gateway.ConnectRequest) -> list[tuple[str, gateway.CancelFinding.ValueType]]:
+    return [(report.lease_id, report.finding) for report in message.cancel_reports]
+
+
+def test_a_disowned_command_that_is_cancelled_is_unknown_only_once_it_has_ended() -> None:
+    """ "Unknown" means that nothing of it runs, so that the server may publish it as cancelled."""
+    record = CommandRecord()
+    state = opened(record)
+    state.receive(commands(work("a"), work("b")), 0.0)
+    taken(state)
+    for held in record.held:
+        held.disowned = True
+    for report in ("a", "b"):
+        state.could_not_stop(report, ())
+    assert state.take() is None, "nobody has asked"
+    cancel = gateway.ConnectResponse(cancels=[gateway.Cancel(command_id="a", lease_id="next-lease")])
+    assert state.receive(cancel, 0.0) == [StopCommand("a", StopCause.CANCELLED)]
+    assert findings(taken(state)) == [("next-lease", gateway.CANCEL_FINDING_STOPPING)]
+    state.could_not_stop("a", ())
+    assert findings(taken(state)) == [("next-lease", gateway.CANCEL_FINDING_COULD_NOT_STOP)]
+    finish(state, record, "a")
+    message = taken(state)
+    assert findings(message) == [("next-lease", gateway.CANCEL_FINDING_UNKNOWN)]
+    assert not message.results
+    finish(state, record, "b")
+    assert findings(taken(state)) == []
+
+
 def test_an_extension_is_sent_before_the_result_and_again_on_a_new_stream() -> None:
     record = CommandRecord()
     state = opened(record)
