@@ -108,7 +108,7 @@ class AgentJournal:
                 self.writer.restored(held)
             if held and entry.stage is Stage.STARTED:
                 unfinished.append(held)
-        if not self.record.empty:
+        if self.record.size:
             logger.info("restored commands from the journal", commands=self.record.size, unfinished=len(unfinished))
         return unfinished
 

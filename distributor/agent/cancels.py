@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from distributor.agent.actions import Action, StopCause, StopCommand
 from distributor.agent.outbox import Outbox
 from distributor.agent.record import CommandRecord
+from distributor.agent.refusals import refused
+from distributor.agent.withdrawals import Withdrawals
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 
 class Cancels:
     """Applies the cancels of one stream."""
 
-    def __init__(self, record: CommandRecord, outbox: Outbox) -> None:
+    def __init__(self, record: CommandRecord, outbox: Outbox, withdrawals: Withdrawals) -> None:
         self._record = record
         self._outbox = outbox
+        self._withdrawals = withdrawals
         self._of_disowned: dict[str, str] = {}
         """The leases of cancels of disowned commands that still run. No result of them will answer the cancel."""
 
@@ -33,7 +36,8 @@ class Cancels:
         # With a result in transit, report "stopping": after "unknown", the server would drop the result.
         if held and (held.pending_start or held.unstarted):
             # Its handler has not been called, and will not be.
-            self._record.drop(command_id)
+            held.refusal = held.refusal or refused(gateway.REFUSAL_CODE_BUSY, "cancelled", "it was cancelled")
+            self._withdrawals.withdraw(held)
             held = None
         finding = gateway.CANCEL_FINDING_STOPPING if held else gateway.CANCEL_FINDING_UNKNOWN
         self._report(command_id, cancel.lease_id, finding)

@@ -37,6 +37,11 @@ class Heartbeats:
         self._sent_at: dict[int, float] = {}
         self._vitals = Vitals()
 
+    @property
+    def latest(self) -> int:
+        """Number of the latest heartbeat."""
+        return self._sequence
+
     def hello_sent(self, now: float) -> None:
         """Note that the Hello is sent."""
         self._hello_at = self._heard_at = self._sent_at[0] = now

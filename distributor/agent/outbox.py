@@ -15,6 +15,7 @@ from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 P = TypeVar("P")
+R = TypeVar("R", gateway.Refused, gateway.CancelReport)
 
 MAX_PARTS: Final = 20
 """Limit of parts of each kind in one message, set by the protocol."""
@@ -41,6 +42,7 @@ class Outbox:
         """Results sent on this stream and not acknowledged yet."""
         self._with_output: dict[str, None] = {}
         self._extended: dict[str, None] = {}
+        self._after_journal: set[str] = set()
 
     @property
     def pending_received(self) -> list[str]:
@@ -48,11 +50,29 @@ class Outbox:
         return [received.command_id for received in self.received]
 
     @property
+    def reports_wait(self) -> bool:
+        """Whether reports wait for the journal."""
+        return bool(self._after_journal)
+
+    @property
     def can_gather(self) -> bool:
         """Whether what waits may wait a little longer: only Started, Output and Results, within one message."""
         if self.heartbeat is not None or self.received or self.refused or self.cancel_reports or self._extended:
             return False
         return 0 < max(len(self.started), len(self._results), len(self._with_output)) <= MAX_PARTS
+
+    def after_journal(self, command_id: str) -> None:
+        """Send no report that the command has not started until the journal has its latest change.
+
+        After a crash, the journal would say that it had.
+        """
+        self._after_journal.add(command_id)
+
+    def take_back_received(self, command_id: str) -> bool:
+        """Do not send the command's Received; return False if none waits."""
+        before = len(self.received)
+        self.received = [part for part in self.received if part.command_id != command_id]
+        return len(self.received) < before
 
     def add_output(self, command_id: str) -> None:
         """Note that the command has output to send."""
@@ -76,9 +96,10 @@ class Outbox:
         if self.heartbeat is not None:
             message.heartbeat.CopyFrom(self.heartbeat)
             self.heartbeat = None
-        _move(self.cancel_reports, message.cancel_reports)
+        self._release_reports()
+        self._move_reports(self.cancel_reports, message.cancel_reports)
         _move(self.received, message.received, self._written_received())
-        _move(self.refused, message.refused)
+        self._move_reports(self.refused, message.refused)
         # A Started or a Result must not overtake its own Received: the parts of a message are read in order, so
         # they may share one, but while more than one message of Received waits, the rest waits behind it.
         if not self.received:
@@ -89,6 +110,18 @@ class Outbox:
             if not self._extended:
                 self._take_results(message)
         return message if message.ListFields() else None
+
+    def _release_reports(self) -> None:
+        written = self._record.unwritten.written
+        self._after_journal = {command_id for command_id in self._after_journal if not written(command_id)}
+
+    def _move_reports(self, waiting: list[R], into: MutableSequence[R]) -> None:
+        if not self._after_journal:
+            _move(waiting, into)
+            return
+        ready = [report for report in waiting if report.command_id not in self._after_journal][:MAX_PARTS]
+        into.extend(ready)
+        waiting[:] = [report for report in waiting if report not in ready]
 
     def _written_received(self) -> int:
         """How many Received may leave now: the journal must have their commands first."""

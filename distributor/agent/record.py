@@ -51,7 +51,11 @@ class RecordedCommand:
     starting: bool = False
     """Whether its handler starts as soon as the journal has that."""
     unstarted: bool = False
-    """Received by an earlier process of this agent, which ended before it started it."""
+    """Its handler was not called and will not be: it was withdrawn, or received by an earlier process of this agent."""
+    start_written: bool = False
+    """Whether the journal may have said that it started when it was withdrawn."""
+    refusal: gateway.Refused | None = None
+    """Why it was withdrawn, if it was refused: said again on each new stream."""
     restored: bool = False
     """Whether it comes from the journal."""
     run: str = field(default_factory=partial(secrets.token_hex, 8))
@@ -67,7 +71,7 @@ class RecordedCommand:
 
     @property
     def running(self) -> bool:
-        """Whether its handler has not ended."""
+        """Whether it has no result."""
         return self.result is None
 
     @property
@@ -122,6 +126,7 @@ class CommandRecord:
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._ended_bytes = 0
         self._unacknowledged = 0
+        self._unstarted = 0
         self._control = 0
         self._running = 0
 
@@ -152,8 +157,8 @@ class CommandRecord:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing runs and every result is acknowledged."""
-        return not self._held
+        """Whether nothing runs and every result is acknowledged. Withdrawn commands do not count."""
+        return len(self._held) == self._unstarted
 
     def get(self, command_id: str) -> RecordedCommand | None:
         """The command if it is running or its result unacknowledged."""
@@ -164,13 +169,17 @@ class CommandRecord:
 
         A command may be started again only after the server stored a transient result of it.
         """
-        if command_id in self._held:
-            return True
+        held = self._held.get(command_id)
+        if held:
+            return not held.unstarted
         ended = self._ended.get(command_id)
         return ended is not None and not ended.may_run_again
 
     def start(self, command_id: str, lease_id: str, control: bool = False, slots: int = 1) -> RecordedCommand:
         """Record that the command was received."""
+        if command_id in self._held:
+            # It was withdrawn, and delivered again.
+            self.drop(command_id)
         self._forget_end(command_id)
         held = self._held[command_id] = RecordedCommand(command_id, lease_id, control, slots)
         self._control += control
@@ -206,8 +215,25 @@ class CommandRecord:
         """Forget a command whose handler was not called; it may be redelivered."""
         held = self._held.pop(command_id)
         self._starting.pop(command_id, None)
+        if held.unstarted:
+            self._unstarted -= 1
+        else:
+            self._stopped(held)
+        self._changed(held, urgent=held.starting)
+
+    def withdraw(self, held: RecordedCommand) -> None:
+        """Never call the handler, but keep the command until the server knows. It uses no capacity any more."""
+        if held.unstarted:
+            return
+        starting, held.pending_start, held.starting, held.unstarted = held.starting, None, False, True
+        self._starting.pop(held.command_id, None)
+        self._unstarted += 1
         self._stopped(held)
-        self._changed(held, urgent=False)
+        self._changed(held, urgent=starting)
+
+    def start_may_be_written(self, held: RecordedCommand) -> bool:
+        """Whether the journal may say that the command started, although its handler was not called."""
+        return self.durable and held.starting and not self.unwritten.only_noted(held.command_id)
 
     def renew(self, held: RecordedCommand, lease_id: str) -> None:
         """Continue a command under a new lease."""
@@ -302,7 +328,8 @@ class CommandRecord:
             result=result,
         )
         self._unacknowledged += result is not None
-        self._running += result is None
+        self._unstarted += held.unstarted
+        self._running += result is None and not held.unstarted
         held.window.restore(output, entry.output_base + (result.output_bytes if result else 0))
         return held
 

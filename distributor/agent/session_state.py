@@ -33,6 +33,7 @@ from distributor.agent.record import CommandRecord, PendingStart, RecordedComman
 from distributor.agent.refusals import refused, stale
 from distributor.agent.starts import Starts
 from distributor.agent.vitals import Vitals
+from distributor.agent.withdrawals import Withdrawals
 from distributor.model.control import CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
 
@@ -64,9 +65,10 @@ class SessionState:
         self._gathering = Gathering()
         self._heartbeats = Heartbeats()
         self._admission = Admission(profile, record, self._heartbeats)
-        self._starts = Starts(record, self._outbox, self._gathering, self._refuse_stale)
+        self._withdrawals = Withdrawals(record, self._outbox)
+        self._starts = Starts(record, self._outbox, self._gathering, self._withdrawals, self._refuse_stale)
         self._output = OutputExchange(record, self._outbox)
-        self._cancels = Cancels(record, self._outbox)
+        self._cancels = Cancels(record, self._outbox, self._withdrawals)
 
     @property
     def credit(self) -> int:
@@ -232,16 +234,18 @@ class SessionState:
         """Report whether the journal takes commands. If it cannot be written, refuse those that have not started."""
         if not self._open:
             return []
-        problem, refusals = self._record.journal_problem, list[Action]()
+        # Those whose start is written need nothing more of the journal.
+        actions = self.journal_written(now)
+        problem = self._record.journal_problem
         for held in self._record.held if problem and self._record.journal_failing else ():
             if held.pending_start and not held.control and problem:
-                self._record.drop(held.command_id)
+                assignment = held.pending_start.assignment
+                self._withdrawals.withdraw(held)
                 refusal = refused(gateway.REFUSAL_CODE_BUSY, problem.code, problem.message)
-                refusals.append(self._refuse(held.pending_start.assignment, refusal, now))
-        names = {action.command_id for action in refusals if isinstance(action, RefusedCommand)}
-        self._outbox.received = [part for part in self._outbox.received if part.command_id not in names]
+                actions.append(self._refuse(assignment, refusal, now))
         self.heartbeat(now)
-        return refusals + self.journal_written(now)
+        # STOP may have waited behind those.
+        return actions + self.journal_written(now)
 
     @property
     def unanswered_results(self) -> list[str]:
@@ -259,13 +263,15 @@ class SessionState:
         if not self._open:
             return None
         message = self._outbox.take(self._output.max_chunk_bytes, self._output.output_limit)
+        if message is not None:
+            self._withdrawals.sent(message, self._heartbeats.latest)
         if self.moving:
             # What waits for another message is listed in the next Hello.
             self.phase = Phase.GONE
             message = message or gateway.ConnectRequest()
             message.goodbye.reason = self._goodbye
             return message
-        if message is None and self.phase is Phase.LEAVING and self._record.empty:
+        if message is None and self.phase is Phase.LEAVING and self._record.empty and not self._outbox.reports_wait:
             self.phase = Phase.GONE
             message = gateway.ConnectRequest(goodbye=gateway.Goodbye(reason=self._goodbye))
         return message
@@ -283,6 +289,7 @@ class SessionState:
             actions += self._welcome(message.welcome, now)
         if message.HasField("heartbeat_reply"):
             self._heartbeats.answered(message.heartbeat_reply.sequence, now)
+            self._withdrawals.answered(message.heartbeat_reply.sequence)
         if message.HasField("probe"):
             self.heartbeat(now)
             actions.append(IdentityContested(message.probe.peer))
@@ -342,19 +349,11 @@ class SessionState:
             held.pending_start = held.pending_start._replace(fresh_until=self._heartbeats.fresh_until(0))
             return self._starts.begin(held, held.pending_start, now)
         if held.unstarted:
-            return [self._give_back(held)]
+            return [self._withdrawals.refuse_again(held)]
         self._output.rewind(held, verdict)
         if not held.running:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
-
-    def _give_back(self, held: RecordedCommand) -> RefusedCommand:
-        """Refuse a command that an earlier process of this agent received and did not start."""
-        self._record.drop(held.command_id)
-        refusal = refused(gateway.REFUSAL_CODE_BUSY, "agent_restarted", "the agent ended before it started the command")
-        refusal.command_id, refusal.lease_id = held.command_id, held.lease_id
-        self._outbox.refused.append(refusal)
-        return RefusedCommand(held.command_id, 0, refusal.reason.code)
 
     def _result_acknowledged(self, ack: gateway.ResultAck) -> None:
         held = self._record.get(ack.command_id)
@@ -389,6 +388,9 @@ class SessionState:
 
     def _refuse(self, assignment: gateway.Assignment, refusal: gateway.Refused, now: float) -> RefusedCommand:
         refusal.command_id, refusal.lease_id = assignment.command.command_id, assignment.lease_id
+        withdrawn = self._record.get(refusal.command_id)
+        if withdrawn and withdrawn.unstarted:
+            withdrawn.refusal = refusal
         self._outbox.refused.append(refusal)
         if refusal.code == gateway.REFUSAL_CODE_STALE:
             # Its answer makes the commands that follow fresh.

@@ -11,6 +11,7 @@ from distributor.agent.actions import Action, RefusedCommand, StartCommand
 from distributor.agent.gathering import Gathering
 from distributor.agent.outbox import Outbox
 from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
+from distributor.agent.withdrawals import Withdrawals
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 RefuseStale = Callable[[gateway.Assignment, float], RefusedCommand]
@@ -19,11 +20,19 @@ RefuseStale = Callable[[gateway.Assignment, float], RefusedCommand]
 class Starts:
     """Starts the commands of one stream, in the order received."""
 
-    def __init__(self, record: CommandRecord, outbox: Outbox, gathering: Gathering, refuse_stale: RefuseStale) -> None:
+    def __init__(
+        self,
+        record: CommandRecord,
+        outbox: Outbox,
+        gathering: Gathering,
+        withdrawals: Withdrawals,
+        refuse_stale: RefuseStale,
+    ) -> None:
         """`refuse_stale` refuses a command that may no longer start at a time, and returns the action."""
         self._record = record
         self._outbox = outbox
         self._gathering = gathering
+        self._withdrawals = withdrawals
         self._refuse_stale = refuse_stale
 
     def received_sent(self, received: gateway.Received, now: float) -> list[Action]:
@@ -48,7 +57,7 @@ class Starts:
 
     def _call(self, held: RecordedCommand, waiting: PendingStart, now: float) -> list[Action]:
         if now >= waiting.fresh_until:
-            self._record.drop(held.command_id)
+            self._withdrawals.withdraw(held)
             return [self._refuse_stale(waiting.assignment, now)]
         held.pending_start, held.starting = None, False
         self._gathering.expect(held.command_id, now)

@@ -41,6 +41,10 @@ class UnwrittenChanges:
         """Whether the journal has every urgent change of the command."""
         return command_id not in self._urgent and command_id not in self._writing
 
+    def only_noted(self, command_id: str) -> bool:
+        """Whether the command's latest urgent change is in no commit yet."""
+        return command_id in self._urgent and command_id not in self._writing
+
     def take(self) -> list[str]:
         """Take all ids, in order, to write them."""
         self._writing = self._urgent | self._later

@@ -279,7 +279,7 @@ def test_a_command_that_waited_for_its_start_is_as_fresh_as_the_hello(welcomed: 
     assert isinstance(action, StartCommand if starts else RefusedCommand)
     message = taken(state)
     assert [refused.code for refused in message.refused] == ([] if starts else [gateway.REFUSAL_CODE_STALE])
-    assert (record.get("a") is not None) == starts
+    assert record.was_started("a") == starts
 
 
 def test_a_heartbeat_follows_the_welcome_and_each_stale_refusal() -> None:
