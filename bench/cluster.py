@@ -19,7 +19,7 @@ import grpc
 from bench.agents import AgentsPlan
 from bench.child import ROOT, STOP_TIMEOUT_SECONDS, Child
 from distributor.app.lifespan import Lifespan
-from distributor.bridge.tokens import Scope, mint
+from distributor.identity.tokens import Scope, mint
 from distributor.settings import BridgeSettings
 from distributor.store import embedded
 from distributor.store.embedded import EmbeddedValkey

@@ -29,6 +29,7 @@ FUNCTIONS: Final = PACKAGE / "store" / "functions"
 PAGE_SCRIPTS: Final = PACKAGE / "page" / "js"
 LAYERS: Final = (
     "model",
+    "identity",
     "dispatch",
     "store",
     "rpc",

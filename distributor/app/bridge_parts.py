@@ -20,10 +20,10 @@ from distributor.bridge.server import bridge_endpoint
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.bridge.tokens import Scope, TokenVerifier, mint
 from distributor.client import ClientOptions, CommandClient
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.errors import ConfigurationError
+from distributor.identity.tokens import Scope, TokenVerifier, mint
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
 from distributor.observability.loop_watchdog import LoopWatchdog

@@ -12,9 +12,9 @@ from starlette.routing import Route
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.store_view import StoreView, dashboard_command
 from distributor.bridge.stored_output import stored_output
-from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from distributor.identity.tokens import Scope, TokenVerifier
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from distributor.bridge import messages
 from distributor.bridge.dashboard_outbox import DashboardOutbox, Entry
 from distributor.bridge.read_states import ReadStates
-from distributor.bridge.tokens import Identity
+from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState
 from distributor.model.position import order_of
 

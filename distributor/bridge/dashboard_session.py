@@ -17,9 +17,9 @@ from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
-from distributor.bridge.tokens import Identity, Scope, TokenVerifier
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
+from distributor.identity.tokens import Identity, Scope, TokenVerifier
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from distributor.bridge.tokens import Scope, mint
 from distributor.errors import ConfigurationError
+from distributor.identity.tokens import Scope, mint
 from distributor.settings import BridgeSettings
 
 MAX_SECONDS: Final = 366 * 86_400

@@ -26,7 +26,7 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.bridge.tokens import Identity, Scope
+from distributor.identity.tokens import Identity, Scope
 from distributor.tasks import stop_tasks
 from tests.support.interleaved_store import InterleavedLog, InterleavedOutput, InterleavedStore, settle
 

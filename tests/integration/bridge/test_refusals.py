@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from distributor.bridge.snapshot_sync import SnapshotSync
-from distributor.bridge.tokens import Scope, mint
+from distributor.identity.tokens import Scope, mint
 from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer

@@ -13,7 +13,7 @@ from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.dashboard_session import DashboardLimits, DashboardSession, PeerGone, SessionServices
 from distributor.bridge.requests import Connect, Topics
-from distributor.bridge.tokens import Identity
+from distributor.identity.tokens import Identity
 from tests.unit.bridge.test_dashboard_session import Peer, SnapshotSync
 
 

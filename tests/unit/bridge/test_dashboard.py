@@ -7,7 +7,7 @@ import pytest
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
-from distributor.bridge.tokens import Identity
+from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import OutputChunk, OutputStream
 from distributor.model.lifecycle import CommandStatus

@@ -12,7 +12,7 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import change_of
-from distributor.bridge.tokens import Identity
+from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal
 from distributor.model.lifecycle import CommandStatus

@@ -24,8 +24,8 @@ from distributor.bridge.dashboard_session import (
     serve_dashboard,
 )
 from distributor.bridge.requests import Connect, Topics
-from distributor.bridge.tokens import Identity, Scope
 from distributor.errors import PermissionDenied
+from distributor.identity.tokens import Identity, Scope
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.tasks import stop_tasks

@@ -17,8 +17,8 @@ from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
+from distributor.identity.tokens import Identity
 from distributor.model.command import CommandResult
 from distributor.model.event import EventBatch, EventKind
 from distributor.model.lifecycle import CommandStatus

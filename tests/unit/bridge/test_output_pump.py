@@ -12,8 +12,8 @@ import pytest
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.output_pump import OutputPumps
-from distributor.bridge.tokens import Identity
 from distributor.errors import Unavailable
+from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
 from distributor.model.lifecycle import CommandStatus

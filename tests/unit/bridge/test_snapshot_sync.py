@@ -15,7 +15,7 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import CommandPage
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.bridge.tokens import Identity
+from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from distributor.bridge.tokens import Scope, TokenVerifier
 from distributor.cli.distributor import bridge, main
 from distributor.cli.token import seconds_of
 from distributor.errors import ConfigurationError
+from distributor.identity.tokens import Scope, TokenVerifier
 
 KEY = "a key for nothing but tests, of 32 bytes at least"
 

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from distributor.bridge.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier, mint
 from distributor.errors import ConfigurationError, PermissionDenied
+from distributor.identity.tokens import LEEWAY_SECONDS, Identity, Scope, TokenVerifier, mint
 
 KEY = "k" * 32
 AUDIENCE = "command-distributor"
