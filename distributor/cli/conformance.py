@@ -15,7 +15,8 @@ from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import format_table
 from distributor.conformance.catalogue import SCENARIOS
 from distributor.conformance.scenario import Scenario
-from distributor.conformance.scenario_run import KitOptions, Score, Verdict, run_scenarios
+from distributor.conformance.scenario_run import KitOptions, run_scenarios
+from distributor.conformance.score import Score, Verdict
 from distributor.errors import ConfigurationError
 from distributor.settings import split_address
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from distributor.conformance.launched_agent import LaunchedAgent
+from distributor.conformance.agent_process import AgentProcess
+from distributor.conformance.hello_check import check_hello
 from distributor.conformance.message_check import check_messages
 from distributor.conformance.message_text import text
 from distributor.conformance.messages import verdict
@@ -28,7 +28,7 @@ class Skipped(Exception):
 class AgentSessions:
     """The agent, its process, and its streams. `agent` is None if the tester started it."""
 
-    def __init__(self, served: ScriptedGateway, agent: LaunchedAgent | None, folder: Path) -> None:
+    def __init__(self, served: ScriptedGateway, agent: AgentProcess | None, folder: Path) -> None:
         self.gateway = served
         self._agent = agent
         self._folder = folder
@@ -38,7 +38,7 @@ class AgentSessions:
     # The agent
 
     @property
-    def agent(self) -> LaunchedAgent:
+    def agent(self) -> AgentProcess:
         """The agent's process. Raises Skipped if the kit did not start it."""
         if self._agent is None:
             raise Skipped("the kit did not start the agent")
@@ -58,15 +58,16 @@ class AgentSessions:
         """The latest session."""
         return self._sessions[-1]
 
-    async def attached(self) -> ScriptedSession:
-        """The next stream, not welcomed yet. Raises Unmet if none comes, at once if the agent has ended."""
+    async def attached(self, *, backoff: float = 0.0) -> ScriptedSession:
+        """The next stream, not welcomed yet. The agent may wait `backoff` seconds before it comes.
+
+        Raises Unmet if none comes, at once if the agent has ended, or if it begins with something else than a Hello.
+        """
+        limit = self.gateway.patience + backoff
         if self._agent is None:
             # The backoff of an earlier scenario may still run.
-            with suppress(Unmet):
-                return self._take(await self.gateway.attached())
-            async with asyncio.timeout(MAX_BACKOFF_SECONDS):
-                return self._take(await self.gateway.sessions.get())
-        coming = asyncio.create_task(self.gateway.attached())
+            return self._take(await self.gateway.attached(limit + MAX_BACKOFF_SECONDS))
+        coming = asyncio.create_task(self.gateway.attached(limit))
         ending = asyncio.create_task(self._agent.ended())
         try:
             await asyncio.wait({coming, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,8 +86,7 @@ class AgentSessions:
     async def welcome(self, **welcome: Any) -> None:
         """Welcome the current stream. Unless `verdicts` are given, keep the commands of this scenario, stop others."""
         session = self.current
-        listed = [*session.hello.running, *session.hello.unacknowledged]
-        welcome.setdefault("verdicts", tuple(self._verdict(held) for held in listed))
+        welcome.setdefault("verdicts", tuple(self._verdict(held) for held in held_by(session.hello)))
         welcome.setdefault("heartbeat_interval", HEARTBEAT_SECONDS)
         await session.welcome(epoch=len(self._sessions), **welcome)
         if any(held.command_id not in self._ids for held in session.hello.running):
@@ -95,7 +95,7 @@ class AgentSessions:
     def check(self) -> None:
         """Check every message on every stream of this scenario. Raises Unmet."""
         for session in self._sessions:
-            check_messages(session.seen)
+            check_messages(session.hello, session.seen)
 
     async def close(self) -> None:
         """Cut the current stream if it is open, refuse nothing more, and be ready for the next scenario."""
@@ -111,15 +111,24 @@ class AgentSessions:
 
     def held(self, assigned: gateway.Assignment) -> gateway.RunningCommand:
         """What the current Hello says of an attempt in `running`. Raises Unmet if it is not all that is listed."""
+        return self._listed("running", assigned)
+
+    def kept(self, assigned: gateway.Assignment) -> gateway.RunningCommand:
+        """Likewise, of an attempt in `unacknowledged`."""
+        return self._listed("unacknowledged", assigned)
+
+    def _listed(self, part: str, assigned: gateway.Assignment) -> gateway.RunningCommand:
         hello = self.current.hello
+        listed = getattr(hello, part)
         wanted = [(assigned.command.command_id, assigned.lease_id)]
-        listed = [(held.command_id, held.lease_id) for held in hello.running]
-        if listed != wanted or hello.unacknowledged:
-            raise Unmet(text(gateway.ConnectRequest(hello=hello)), "it in `running`, under its lease")
-        return hello.running[0]
+        if [(held.command_id, held.lease_id) for held in listed] != wanted or len(held_by(hello)) > 1:
+            raise Unmet(text(self.current.opening), f"it alone in `{part}` of the Hello, under its lease")
+        only: gateway.RunningCommand = listed[0]
+        return only
 
     def _take(self, session: ScriptedSession) -> ScriptedSession:
         self._sessions.append(session)
+        check_hello(session.opening)
         return session
 
     def _verdict(self, held: gateway.RunningCommand) -> gateway.HeldCommandVerdict:
@@ -127,3 +136,8 @@ class AgentSessions:
             return verdict(held.command_id, gateway.VERDICT_STOP)
         safe = max((session.safe.get(held.lease_id, 0) for session in self._sessions), default=0)
         return verdict(held.command_id, gateway.VERDICT_KEEP, safe)
+
+
+def held_by(hello: gateway.Hello) -> list[gateway.RunningCommand]:
+    """All commands that a Hello lists."""
+    return [*hello.running, *hello.unacknowledged]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -12,18 +13,35 @@ from distributor.v1 import command_pb2
 SHOWN: Final = 12
 """Maximum number of messages shown, the last ones."""
 
+QUOTED_CHARS: Final = 80
+"""Maximum number of characters of a foreign text that is shown."""
+
 _PREFIX: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def texts(messages: Sequence[gateway.ConnectRequest]) -> str:
-    """The last messages, separated by bars; "nothing" if there are none."""
-    shown = [text(message) for message in messages[-SHOWN:]]
-    return " | ".join(["…", *shown] if len(messages) > SHOWN else shown) or "nothing"
+    """The last messages, separated by bars; "nothing" if there are none. Of heartbeats in a row, the last is shown."""
+    telling = [
+        message
+        for message, later in zip_longest(messages, messages[1:])
+        if not (_is_heartbeat(message) and later is not None and _is_heartbeat(later))
+    ]
+    shown = [text(message) for message in telling[-SHOWN:]]
+    return " | ".join(["…", *shown] if len(telling) > SHOWN else shown) or "nothing"
 
 
 def text(message: gateway.ConnectRequest) -> str:
     """The parts of a message, in order."""
     return ", ".join(_parts(message)) or "an empty message"
+
+
+def _is_heartbeat(message: gateway.ConnectRequest) -> bool:
+    return [field.name for field, _ in message.ListFields()] == ["heartbeat"]
+
+
+def quoted(words: str) -> str:
+    """A foreign text in quotes, cut if it is long."""
+    return repr(words if len(words) <= QUOTED_CHARS else words[:QUOTED_CHARS] + "…")
 
 
 def _parts(message: gateway.ConnectRequest) -> Iterator[str]:
@@ -42,10 +60,11 @@ def _parts(message: gateway.ConnectRequest) -> Iterator[str]:
         yield f"Output {_short(output.command_id)} {output.offset}–{output.offset + len(output.data)}"
     for result in message.results:
         status = _name(command_pb2.CommandStatus, result.status)
-        yield f"Result {_short(result.command_id)} {status} {result.reason.code}".rstrip()
+        yield f"Result {_short(result.command_id)} {status} {result.reason.code[:QUOTED_CHARS]}".rstrip()
     for report in message.cancel_reports:
         finding = _name(gateway.CancelFinding, report.finding)
         yield f"CancelReport {_short(report.command_id)} {finding}"
+    yield from (f"Extension {_short(part.command_id)}" for part in message.extensions)
     if message.HasField("goodbye"):
         yield "Goodbye"
 

@@ -7,39 +7,18 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from grpc import aio
-
-from distributor.conformance.agent_sessions import Skipped
+from distributor.conformance.agent_sessions import MAX_BACKOFF_SECONDS
 from distributor.conformance.launched_agent import LaunchedAgent, found
 from distributor.conformance.scenario import Scenario
+from distributor.conformance.score import Score, Verdict, score
 from distributor.conformance.scripted_gateway import ScriptedGateway
 from distributor.conformance.trial import Trial
-from distributor.conformance.unmet import Unmet
 
 SCENARIO_PATIENCES: Final = 6
 """Limit of a scenario, as a multiple of the patience of its single waits."""
-
-
-class Verdict(StrEnum):
-    """How an agent did in a scenario."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-class Score(NamedTuple):
-    """How an agent did in a scenario, what was expected, and what came."""
-
-    scenario: Scenario
-    verdict: Verdict
-    expected: str
-    came: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +61,14 @@ async def run_scenarios(
 async def _scored(
     one: Scenario, options: KitOptions, served: ScriptedGateway, on_score: Callable[[Score], None]
 ) -> Score:
-    began = asyncio.get_running_loop().time()
-    verdict, expected, came = await _played(one, options, served)
-    score = Score(one, verdict, expected or one.expected, came, asyncio.get_running_loop().time() - began)
-    on_score(score)
-    return score
-
-
-async def _played(one: Scenario, options: KitOptions, served: ScriptedGateway) -> tuple[Verdict, str, str]:
     if one.needs and not options.program:
-        return Verdict.SKIPPED, "", one.needs
-    try:
-        async with _trial(options, served) as trial, asyncio.timeout(SCENARIO_PATIENCES * options.patience):
-            await one.play(trial)
-            trial.check()
-    except Skipped as reason:
-        return Verdict.SKIPPED, "", str(reason)
-    except Unmet as unmet:
-        return Verdict.FAILED, unmet.expected, unmet.came
-    except TimeoutError:
-        return Verdict.FAILED, "", "the scenario took too long"
-    except (aio.BaseError, asyncio.InvalidStateError):
-        return Verdict.FAILED, "", "the agent ended the stream"
-    return Verdict.PASSED, "", "as expected"
+        scored = Score(one, Verdict.SKIPPED, one.expected, one.needs, 0.0)
+    else:
+        # An agent that the tester starts may still wait after an earlier scenario.
+        limit = SCENARIO_PATIENCES * options.patience + MAX_BACKOFF_SECONDS
+        scored = await score(one, _trial(options, served), limit)
+    on_score(scored)
+    return scored
 
 
 @asynccontextmanager

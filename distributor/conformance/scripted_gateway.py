@@ -66,7 +66,7 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
             if isinstance(refusal, grpc.StatusCode):
                 refusal = Refusal(refusal, retry_after=self.retry_after_seconds)
             await context.abort(refusal.code, "refused by the script", error_details(refusal))
-        session = ScriptedSession(first.hello, context, patience=self.patience)
+        session = ScriptedSession(first, context, patience=self.patience)
         self.sessions.put_nowait(session)
         await session.run()
 
@@ -76,13 +76,14 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         await session.welcome(**welcome_changes)
         return session
 
-    async def attached(self) -> ScriptedSession:
-        """The next attached stream, not welcomed yet. Raises Unmet if none comes in time."""
+    async def attached(self, limit: float | None = None) -> ScriptedSession:
+        """The next attached stream, not welcomed yet. Raises Unmet if none comes within `limit` seconds."""
+        limit = self.patience if limit is None else limit
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(limit):
                 return await self.sessions.get()
         except TimeoutError as error:
-            raise Unmet(f"no Hello within {self.patience:g} s", "a stream with a Hello") from error
+            raise Unmet(f"no Hello within {limit:g} s", "a stream with a Hello") from error
 
     async def start(self) -> None:
         """Listen; again on the same port after a stop. Raises RuntimeError if the port is taken."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,11 +14,17 @@ from grpc import aio
 
 from distributor.conformance.message_text import texts
 from distributor.conformance.messages import welcome
-from distributor.conformance.unmet import Unmet
+from distributor.conformance.unmet import FAULT_OF_THE_KIT, Unmet
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.compression import CorruptGzip, GzipTooLarge, decompressed
+from distributor.wire.limits import MAX_OUTPUT_OFFSET
+from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 PATIENCE_SECONDS: Final = 30.0
 """Limit of a wait for the agent, unless the gateway sets another."""
+
+STREAM_ENDED: Final = (aio.BaseError, asyncio.InvalidStateError)
+"""What gRPC raises for a stream that either side has ended."""
 
 Seen = list[gateway.ConnectRequest]
 
@@ -29,7 +33,8 @@ Seen = list[gateway.ConnectRequest]
 class ScriptedSession:
     """One attached stream. `send()` goes to the agent; `next()` and `until()` read what it said."""
 
-    hello: gateway.Hello
+    opening: gateway.ConnectRequest
+    """The first message, which should be a Hello."""
     context: Any
     received: asyncio.Queue[gateway.ConnectRequest | None] = field(default_factory=asyncio.Queue)
     seen: Seen = field(default_factory=list)
@@ -56,10 +61,19 @@ class ScriptedSession:
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _abort: tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]] | None = None
 
+    @property
+    def hello(self) -> gateway.Hello:
+        """How the agent introduced itself; empty if it did not."""
+        return self.opening.hello
+
     # Sending
 
     async def send(self, message: gateway.ConnectResponse) -> None:
-        """Send one message."""
+        """Send one message. Has no effect on a stream that the agent has ended, as the next wait reports."""
+        with suppress(*STREAM_ENDED):
+            await self._write(message)
+
+    async def _write(self, message: gateway.ConnectResponse) -> None:
         # The script and the automatic answers may write at once, which gRPC does not allow.
         async with self._writing:
             await self.context.write(message)
@@ -159,11 +173,14 @@ class ScriptedSession:
     async def _read(self) -> None:
         try:
             # The stream ends by an error if it is dropped by either side.
-            with suppress(aio.BaseError, asyncio.InvalidStateError):
+            with suppress(*STREAM_ENDED):
                 await self._hear()
-        except (EOFError, OSError, zlib.error, DecodeError) as error:
+        except (CorruptGzip, GzipTooLarge, DecodeError) as error:
             self.fault = f"an unreadable `gzip` ({error})"
             self.drop(grpc.StatusCode.INVALID_ARGUMENT, self.fault)
+        except Exception as error:  # noqa: BLE001 - the wait for the agent reports it
+            self.fault = f"{FAULT_OF_THE_KIT} ({error!r})"
+            self.drop(grpc.StatusCode.INTERNAL, self.fault)
         finally:
             self.ended = True
             self.received.put_nowait(None)
@@ -172,14 +189,14 @@ class ScriptedSession:
         while (message := await self.context.read()) is not aio.EOF:
             plain = message
             if message.gzip:
-                plain = gateway.ConnectRequest.FromString(gzip.decompress(message.gzip))
+                plain = gateway.ConnectRequest.FromString(decompressed(message.gzip, MAX_MESSAGE_BYTES))
             self.as_sent.append(message)
             self.seen.append(plain)
             self.times.append(asyncio.get_running_loop().time())
             await self._answer(plain)
             self.received.put_nowait(plain)
         # A half-closed stream still takes messages; a dropped one does not.
-        await self.send(gateway.ConnectResponse())
+        await self._write(gateway.ConnectResponse())
         self.half_closed = True
 
     async def _answer(self, message: gateway.ConnectRequest) -> None:
@@ -189,6 +206,9 @@ class ScriptedSession:
         if self.ack_output:
             for output in message.output:
                 end = output.offset + len(output.data)
+                if not 0 <= output.offset <= end <= MAX_OUTPUT_OFFSET:
+                    # The check of the messages names it.
+                    continue
                 self.safe[output.lease_id] = end
                 answer.output_acks.add(command_id=output.command_id, lease_id=output.lease_id, offset=end)
         if self.ack_results:

@@ -64,13 +64,24 @@ class Trial(AgentSessions):
         await self.give(assigned)
         return await self.result(assigned)
 
+    async def run_when_fresh(self, assigned: gateway.Assignment) -> gateway.Result:
+        """Send a command, again after each heartbeat while it is STALE, and return its result."""
+        beat = self.current.answered_heartbeat
+        await self.give(assigned)
+        await self.until(lambda: self.parts("results", assigned) or self.parts("refused", assigned), "a result")
+        if self.parts("results", assigned):
+            return await self.result(assigned)
+        self.require((await self.refused(assigned)).code == gateway.REFUSAL_CODE_STALE)
+        await self.until(lambda: self.current.answered_heartbeat > beat, "another heartbeat")
+        return await self.run_when_fresh(self.again(assigned))
+
     async def cancel(self, assigned: gateway.Assignment) -> None:
         """Ask for the end of an attempt."""
         await self.current.cancel(assigned.command.command_id, assigned.lease_id)
 
     async def cancelled(self, assigned: gateway.Assignment) -> gateway.Result:
         """Cancel an attempt that runs until then, and return its result. Raises Unmet if it had one before."""
-        await self.settled()
+        await self.quiet()
         self.require(not self.parts("results", assigned), expected="no result before the cancel")
         await self.cancel(assigned)
         result = await self.result(assigned)
@@ -128,9 +139,11 @@ class Trial(AgentSessions):
         await session.until(beats, expected)
         return beats(session.seen)[0]
 
-    async def next_heartbeat(self) -> gateway.Heartbeat:
-        """The first heartbeat from now on."""
-        return await self.heartbeat(lambda _: True, "a heartbeat")
+    async def heartbeats(self) -> list[gateway.Heartbeat]:
+        """The heartbeats of the current stream so far, at least one, waited for."""
+        session = self.current
+        await session.until(lambda seen: any(message.HasField("heartbeat") for message in seen), "a heartbeat")
+        return [message.heartbeat for message in session.seen if message.HasField("heartbeat")]
 
     async def until(self, wanted: Callable[[], object], expected: str = "") -> None:
         """Wait until `wanted` is true, looking at each message that comes."""

@@ -14,5 +14,7 @@ MAX_HELD: Final = 1_000
 """Maximum number of commands an agent holds, running or unacknowledged, and that a Hello lists."""
 MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
 """Maximum size of an output chunk from an agent, in bytes."""
+MAX_OUTPUT_OFFSET: Final = 2**53
+"""Maximum offset in a command's output, in bytes."""
 MAX_SURVIVORS: Final = 20
 """Surviving processes that a message names of one command."""

@@ -9,7 +9,8 @@ from typing import Final
 
 from distributor.conformance.catalogue import SCENARIOS
 from distributor.conformance.scenario import Scenario
-from distributor.conformance.scenario_run import KitOptions, Score, Verdict, run_scenarios
+from distributor.conformance.scenario_run import KitOptions, run_scenarios
+from distributor.conformance.score import Score, Verdict
 from tests.support.source_tree import ROOT
 from tests.support.waiting import PATIENCE_SECONDS
 

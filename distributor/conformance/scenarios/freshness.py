@@ -9,20 +9,22 @@ from distributor.conformance.scenario import scenario
 from distributor.conformance.trial import COMPLETED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
-INTERVAL_SECONDS: Final = 0.3
-START_WITHIN_SECONDS: Final = 1.0
+INTERVAL_SECONDS: Final = 1.0
+START_WITHIN_SECONDS: Final = 2.0
+TOO_LATE_SECONDS: Final = START_WITHIN_SECONDS + 0.1
+"""The clock of the agent may be coarse."""
 
 
 @scenario("Freshness")
 async def stale_heartbeat(trial: Trial) -> None:
     """A command is STALE once the heartbeat that it names is start_within old; after a recent one it runs."""
     session = await trial.session(heartbeat_interval=INTERVAL_SECONDS, start_within=START_WITHIN_SECONDS)
-    await asyncio.sleep(START_WITHIN_SECONDS)
+    await asyncio.sleep(TOO_LATE_SECONDS)
     await trial.until(lambda: session.answered_heartbeat >= 2, "heartbeats")
     stale = trial.command()
     await session.command(stale, after_heartbeat=0)
     trial.require((await trial.refused(stale)).code == gateway.REFUSAL_CODE_STALE)
-    trial.require((await trial.run(trial.command())).status == COMPLETED)
+    trial.require((await trial.run_when_fresh(trial.command())).status == COMPLETED)
     trial.require(not trial.parts("started", stale))
 
 
@@ -30,13 +32,36 @@ async def stale_heartbeat(trial: Trial) -> None:
 async def late_welcome(trial: Trial) -> None:
     """After a Welcome that comes start_within after the Hello, a command that names only the Hello is STALE."""
     session = await trial.attached()
-    await asyncio.sleep(START_WITHIN_SECONDS)
+    await asyncio.sleep(TOO_LATE_SECONDS)
     await trial.welcome(heartbeat_interval=INTERVAL_SECONDS, start_within=START_WITHIN_SECONDS)
     stale = trial.command()
     await session.command(stale, after_heartbeat=0)
     trial.require((await trial.refused(stale)).code == gateway.REFUSAL_CODE_STALE)
     await trial.until(lambda: session.answered_heartbeat, "a heartbeat")
-    trial.require((await trial.run(trial.again(stale))).status == COMPLETED)
+    trial.require((await trial.run_when_fresh(trial.again(stale))).status == COMPLETED)
+
+
+@scenario("Freshness")
+async def late_welcome_with_keep(trial: Trial) -> None:
+    """What a late Welcome keeps goes on: freshness is for new commands. A result is sent, a running command runs on."""
+    session = await trial.session()
+    session.ack_results = False
+    (running,) = trial.sleepers(1)
+    done = trial.command(echo="kept")
+    await trial.give(running, done)
+    await trial.started(running)
+    await trial.result(done)
+    session = await trial.dropped()
+    await asyncio.sleep(TOO_LATE_SECONDS)
+    await trial.welcome(heartbeat_interval=INTERVAL_SECONDS, start_within=START_WITHIN_SECONDS)
+    trial.require((await trial.result(done)).data.string_value == "kept")
+    stale = trial.command()
+    await session.command(stale, after_heartbeat=0)
+    trial.require((await trial.refused(stale)).code == gateway.REFUSAL_CODE_STALE)
+    trial.require(not trial.parts("refused", running))
+    await trial.until(lambda: session.answered_heartbeat, "a heartbeat")
+    await trial.cancelled(running)
+    trial.started_once(running)
 
 
 @scenario("Heartbeats and credit")

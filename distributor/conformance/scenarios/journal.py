@@ -43,8 +43,8 @@ async def killed_while_running(trial: Trial) -> None:
     await trial.started(command)
     await trial.until(lambda: trial.starts(command) == 1)
     await trial.restart()
-    hello = (await trial.session()).hello
-    trial.require([held.command_id for held in hello.unacknowledged] == [command.command.command_id])
+    await trial.session()
+    trial.kept(command)
     result = await trial.result(command)
     trial.require((result.status, result.reason.code) == (FAILED, "outcome_unknown"))
     again = trial.again(command)
@@ -62,8 +62,8 @@ async def killed_with_result(trial: Trial) -> None:
     command = trial.command(echo="kept")
     await trial.run(command)
     await trial.restart()
-    hello = (await trial.session()).hello
-    trial.require([held.command_id for held in hello.unacknowledged] == [command.command.command_id])
+    await trial.session()
+    trial.kept(command)
     result = await trial.result(command)
     trial.require((result.status, result.data.string_value) == (COMPLETED, "kept"))
     trial.started_once(command)

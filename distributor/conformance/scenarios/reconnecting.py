@@ -8,17 +8,18 @@ from typing import Final
 
 import grpc
 
+from distributor.conformance.agent_sessions import MAX_BACKOFF_SECONDS
 from distributor.conformance.messages import verdict
 from distributor.conformance.scenario import LAUNCH, scenario
 from distributor.conformance.scripted_gateway import Refusal
-from distributor.conformance.trial import COMPLETED, Trial
+from distributor.conformance.trial import Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 STORM_SECONDS: Final = 3.0
 STORM_HELLOS: Final = 15
 """With full jitter from 1 s on, about three Hellos fall into STORM_SECONDS."""
 RETRY_SECONDS: Final = 0.3
-RETRY_SLACK_SECONDS: Final = 2.0
+RETRY_SLACK_SECONDS: Final = 5.0
 
 
 @scenario("Reconnecting")
@@ -39,13 +40,13 @@ async def running_command_survives(trial: Trial) -> None:
 async def server_restart(trial: Trial) -> None:
     """A running command survives a restart of the server, which cuts the connection."""
     await trial.session()
-    command = trial.command(seconds=1.0)
+    (command,) = trial.sleepers(1)
     await trial.give(command)
     await trial.started(command)
     await trial.gateway.stop()
     await trial.gateway.start()
     await trial.session()
-    trial.require((await trial.result(command)).status == COMPLETED)
+    await trial.cancelled(command)
     trial.started_once(command)
 
 
@@ -57,8 +58,12 @@ async def running_command_with_verdict_stop(trial: Trial) -> None:
     await trial.give(command)
     await trial.started(command)
     await trial.dropped()
-    await trial.welcome(verdicts=(verdict(command.command.command_id, gateway.VERDICT_STOP),), heartbeat_interval=0.3)
-    await trial.heartbeat(lambda beat: not beat.running, "a heartbeat with running 0")
+    stop = verdict(command.command.command_id, gateway.VERDICT_STOP)
+    await trial.welcome(verdicts=(stop,), heartbeat_interval=60.0, start_within=90.0)
+    await trial.current.until(
+        lambda seen: any(m.HasField("heartbeat") and not m.heartbeat.running for m in seen),
+        "a heartbeat with running 0, without waiting for the next interval",
+    )
     await trial.settled()
     said = [part for name in ("output", "results", "cancel_reports") for part in trial.parts(name, command)]
     trial.require(not said)
@@ -94,7 +99,7 @@ async def agent_id_taken(trial: Trial) -> None:
     await trial.session()
     before = trial.gateway.hellos
     refusal = Refusal(grpc.StatusCode.ALREADY_EXISTS, "AGENT_ID_TAKEN", retry_after=RETRY_SECONDS)
-    trial.gateway.refuse = [refusal] * 6
+    trial.gateway.refuse = [refusal] * 8
     await trial.dropped()
     await trial.welcome()
     await trial.settled()
@@ -114,5 +119,6 @@ async def backoff_without_storm(trial: Trial) -> None:
     count = trial.gateway.hellos - before
     trial.require(count <= STORM_HELLOS, f"{count} Hellos in {STORM_SECONDS:g} s", f"at most {STORM_HELLOS}")
     trial.gateway.refuse.clear()
-    await trial.session()
+    await trial.attached(backoff=MAX_BACKOFF_SECONDS)
+    await trial.welcome()
     await trial.settled()

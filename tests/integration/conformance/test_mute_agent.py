@@ -8,7 +8,8 @@ import grpc
 
 from distributor.conformance.catalogue import SCENARIOS
 from distributor.conformance.scenario import LAUNCH
-from distributor.conformance.scenario_run import KitOptions, Verdict, run_scenarios
+from distributor.conformance.scenario_run import KitOptions, run_scenarios
+from distributor.conformance.score import Verdict
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 from tests.support.serving_agent import background

@@ -14,4 +14,4 @@ async def test_the_agent_passes_every_scenario(chapter: str, node_agent: tuple[s
 
 
 async def test_the_agent_stops_its_work_when_orphaned(node_agent: tuple[str, ...]) -> None:
-    assert not shortcomings(await scores([ORPHANED], *node_agent, "--orphan-after=1"))
+    assert not shortcomings(await scores([ORPHANED], *node_agent, "--orphan-after=3"))

@@ -16,7 +16,7 @@ async def test_the_agent_passes_every_scenario(chapter: str) -> None:
 
 
 async def test_the_agent_stops_its_work_when_orphaned() -> None:
-    assert not shortcomings(await scores([ORPHANED], *PYTHON_AGENT, "--orphan-after=1"))
+    assert not shortcomings(await scores([ORPHANED], *PYTHON_AGENT, "--orphan-after=3"))
 
 
 async def test_an_agent_without_a_journal_skips_what_needs_one() -> None:

@@ -41,11 +41,17 @@ def test_a_hello_shows_what_it_lists() -> None:
 
 
 def test_only_the_last_messages_are_shown() -> None:
-    beats = [pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=number)) for number in range(SHOWN + 5)]
-    shown = texts(beats).split(" | ")
+    messages = [pb.ConnectRequest(received=[pb.Received(command_id=f"{number}")]) for number in range(SHOWN + 5)]
+    shown = texts(messages).split(" | ")
     assert shown[0] == "…"
     assert len(shown) == SHOWN + 1
-    assert shown[-1].startswith(f"Heartbeat {SHOWN + 4} ")
+    assert shown[-1] == f"Received {SHOWN + 4}"
+
+
+def test_of_heartbeats_in_a_row_the_last_is_shown() -> None:
+    beats = [pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=number)) for number in range(1, 30)]
+    stopped = pb.ConnectRequest(goodbye=pb.Goodbye())
+    assert texts([*beats, stopped]) == "Heartbeat 29 (credit 0, running 0) | Goodbye"
 
 
 def test_silence_is_named() -> None:
