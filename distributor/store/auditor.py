@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -14,16 +14,22 @@ from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument, ValkeyConnection
 
 SCANNED_AT_ONCE: Final = 200
+KEYS_AT_ONCE: Final = 150
+"""Keys per call of `inspect_keys`: about 0.7 ms of Valkey's time."""
+ENTRIES_AT_ONCE: Final = 200
+"""Entries per call of `inspect_index`: about 0.4 ms of Valkey's time."""
 CHECKED_AT_ONCE: Final = 30
-"""Commands per call of the function: half a millisecond of Valkey's time."""
+"""Suspects per call of `audit`: half a millisecond of Valkey's time."""
 TURN_MS: Final = 60_000
 """How long a replica that stopped in the middle of a sweep keeps others from sweeping."""
+RENEWAL_SECONDS: Final = 5.0
+"""Time between renewals of the turn during a sweep."""
 DEFAULT_QUEUE_TTL_MS: Final = 86_400_000
 """Of a queued command that has lost its own."""
 
 
 class Found(NamedTuple):
-    """Something to check: where an id was found, in which key, and the agent that the key names, '' if none."""
+    """A suspect: where an id was found, in which key, and the agent that the key names, '' if none."""
 
     where: str
     key: str
@@ -31,8 +37,20 @@ class Found(NamedTuple):
     agent_id: str = ""
 
 
+class Index(NamedTuple):
+    """An index to check: its name in `keys`, its key, and the agent or status that the key names, '' if none."""
+
+    name: str
+    key: str
+    of: str = ""
+
+
 class ValkeyAuditor:
-    """The Auditor port on Valkey. One sweep at a time; several replicas take turns."""
+    """The Auditor port on Valkey. One sweep at a time; several replicas take turns.
+
+    `inspect_keys` and `inspect_index` read little and return suspects, usually none. `audit` decides about these in one
+    step, by all that is stored of them, and repairs.
+    """
 
     def __init__(self, connection: ValkeyConnection, functions: Functions, replica: str, policy: StorePolicy) -> None:
         self._connection = connection
@@ -44,6 +62,7 @@ class ValkeyAuditor:
             policy.run_limit_slack_ms,
             DEFAULT_QUEUE_TTL_MS,
         ]
+        self._renewal = 0.0
 
     async def take_turn(self, rest_ms: int) -> bool:
         """Whether this replica is to sweep: no other does, or has ended a sweep within the last `rest_ms`."""
@@ -60,68 +79,52 @@ class ValkeyAuditor:
 
     async def sweep(self) -> AsyncIterator[Sequence[Repair]]:
         """Check everything; yield the repairs of each step. Raises the errors of CommandStore."""
-        indexes: dict[str, Found] = {}
-        async for names in self._scan("SCAN"):
-            items = []
-            for name in names:
-                item = _found_key(name.decode(errors="replace"))
-                if item is not None and item.where in _INDEX_TYPES:
-                    indexes[item.key] = item
-                elif item is not None:
-                    items.append(item)
-            items, repairs = await self._of_their_types(items)
-            yield repairs + await self.check(items)
-        for status in CommandStatus:
-            key = keys.in_shard(keys.BY_STATUS).format(status=status)
-            indexes[key] = Found("zset", key, "")
-        indexes[keys.in_shard(keys.DEADLINES)] = Found("zset", keys.in_shard(keys.DEADLINES), "")
-        readable, repairs = await self._of_their_types(
-            [*indexes.values(), Found("ended", keys.in_shard(keys.ENDED), "")]
-        )
-        yield repairs
-        for index in readable:
-            if index.where in _INDEX_TYPES:
-                async for ids in self._members(index):
-                    yield await self.check(index._replace(subject=member) for member in ids)
-        if not {repair.subject for repair in repairs} & _shared_keys():
+        indexes = {Index("deadlines", keys.in_shard(keys.DEADLINES))}
+        indexes |= {Index("by_status", _by_status(status), status) for status in CommandStatus}
+        cursor = _START
+        while cursor != _END:
+            await self._renew_turn()
+            cursor, suspects, found = await self.inspect_keys(cursor)
+            indexes.update(found)
+            yield await self._check(suspects)
+        wrong: set[str] = set()
+        for index in sorted(indexes):
+            cursor = _START
+            while cursor != _END:
+                await self._renew_turn()
+                cursor, suspects = await self.inspect_index(index, cursor)
+                repairs = await self._check(suspects)
+                wrong |= {repair.subject for repair in repairs if repair.kind is RepairKind.WRONG_TYPE}
+                yield repairs
+        if await self._connection.call("TYPE", keys.in_shard(keys.ENDED)) not in (b"none", b"list"):
+            yield [Repair(RepairKind.WRONG_TYPE, keys.in_shard(keys.ENDED))]
+        elif not wrong & {_by_status(status) for status in TERMINAL}:
             yield await self._list_ended()
         await self._connection.call("SET", keys.in_shard(keys.AUDIT), _DONE, "PX", _REST_KEPT_MS)
 
-    async def _of_their_types(self, found: Sequence[Found]) -> tuple[list[Found], list[Repair]]:
-        """What can be checked, as its key is of the type that it must have, and reports of the rest."""
-        right: list[Found] = []
-        wrong: list[Repair] = []
-        for first in range(0, len(found), SCANNED_AT_ONCE):
-            some = found[first : first + SCANNED_AT_ONCE]
-            types = await self._connection.calls([("TYPE", item.key) for item in some])
-            for item, name in zip(some, types, strict=True):
-                if name in (b"none", _key_type(item)):
-                    right.append(item)
-                else:
-                    wrong.append(Repair(RepairKind.WRONG_TYPE, item.key))
-        return right, wrong
+    async def inspect_keys(self, cursor: Argument) -> tuple[Argument, list[Found], list[Index]]:
+        """Look at a page of all keys: the cursor of the next, suspects, and indexes."""
+        arguments = [cursor, KEYS_AT_ONCE]
+        following, suspects, indexes = await self._functions.read("inspect_keys", arguments, self._connection)
+        return following, _suspects(suspects), [Index(*[_text(part) for part in index]) for index in indexes]
 
-    async def _members(self, index: Found) -> AsyncIterator[list[str]]:
-        command, step = _INDEX_TYPES[index.where]
-        async for found in self._scan(command, index.key):
-            yield [member.decode(errors="replace") for member in found[::step]]
+    async def inspect_index(self, index: Index, cursor: Argument) -> tuple[Argument, list[Found]]:
+        """Look at a page of an index: the cursor of the next, and suspects."""
+        arguments = [*index, cursor, ENTRIES_AT_ONCE]
+        following, suspects = await self._functions.read("inspect_index", arguments, self._connection)
+        return following, _suspects(suspects)
 
-    async def _scan(self, command: str, *key: str) -> AsyncIterator[Sequence[bytes]]:
-        cursor: bytes | str = "0"
-        while True:
-            # Renews the turn.
-            _, (cursor, found) = await self._connection.calls(
-                [
-                    ("PEXPIRE", keys.in_shard(keys.AUDIT), TURN_MS),
-                    (command, *key, cursor, "COUNT", SCANNED_AT_ONCE),
-                ]
-            )
-            yield found
-            if cursor == b"0":
-                return
+    async def _renew_turn(self) -> None:
+        if time.monotonic() >= self._renewal:
+            self._renewal = time.monotonic() + RENEWAL_SECONDS
+            await self._connection.call("PEXPIRE", keys.in_shard(keys.AUDIT), TURN_MS)
+
+    async def _check(self, suspects: Sequence[Found]) -> list[Repair]:
+        wrong = [Repair(RepairKind.WRONG_TYPE, found.key) for found in suspects if found.where == "wrong_type"]
+        return wrong + await self.check(found for found in suspects if found.where != "wrong_type")
 
     async def check(self, items: Iterable[Found]) -> list[Repair]:
-        """Check what was found, and return what was repaired."""
+        """Check suspects, and return what was repaired."""
         repairs: list[Repair] = []
         waiting = list(items)
         for first in range(0, len(waiting), CHECKED_AT_ONCE):
@@ -132,8 +135,8 @@ class ValkeyAuditor:
 
     async def _list_ended(self) -> list[Repair]:
         """List ended commands that are to be forgotten some day and would not be. Usually, counts show that none is."""
-        ended, by_status = keys.in_shard(keys.ENDED), keys.in_shard(keys.BY_STATUS)
-        terminal = [by_status.format(status=status) for status in CommandStatus if status in TERMINAL]
+        ended = keys.in_shard(keys.ENDED)
+        terminal = [_by_status(status) for status in CommandStatus if status in TERMINAL]
         # Listed in the same step in which they end: what ends between these reads makes the list longer.
         *counts, listed = await self._connection.calls([*(("ZCARD", key) for key in terminal), ("LLEN", ended)])
         if listed >= sum(counts):
@@ -141,9 +144,16 @@ class ValkeyAuditor:
         known = await self._ended_ids()
         missing: list[str] = []
         for key in terminal:
-            async for ids in self._members(Found("zset", key, "")):
+            async for ids in self._members(key):
                 missing += [command_id for command_id in ids if command_id not in known]
         return await self.check([Found("ended", ended, command_id) for command_id in await self._by_end(missing)])
+
+    async def _members(self, key: str) -> AsyncIterator[list[str]]:
+        cursor = _START
+        while cursor != _END:
+            await self._renew_turn()
+            cursor, found = await self._connection.call("ZSCAN", key, cursor, "COUNT", SCANNED_AT_ONCE)
+            yield [_text(member) for member in found[::2]]
 
     async def _ended_ids(self) -> set[str]:
         """All that are listed. Read from the end, since commands are forgotten at the beginning."""
@@ -152,7 +162,7 @@ class ValkeyAuditor:
         while True:
             first = last - SCANNED_AT_ONCE + 1
             found = await self._connection.call("LRANGE", keys.in_shard(keys.ENDED), first, last)
-            known.update(command_id.decode(errors="replace") for command_id in found)
+            known.update(_text(command_id) for command_id in found)
             if len(found) < SCANNED_AT_ONCE:
                 return known
             last = first - 1
@@ -171,58 +181,25 @@ class ValkeyAuditor:
 
     async def _recently_ended(self) -> set[str]:
         found = await self._connection.call("LRANGE", keys.in_shard(keys.ENDED), -25 * SCANNED_AT_ONCE, -1)
-        return {command_id.decode(errors="replace") for command_id in found}
+        return {_text(command_id) for command_id in found}
 
 
+_START: Final[Argument] = "0"
+_END: Final = b"0"
+"""What a cursor is after the last page."""
 _DONE: Final = b"done"
 _REST_KEPT_MS: Final = 31 * 86_400_000
 """How long to remember a sweep: longer than any `cleanup_interval`."""
-_INDEX_TYPES: Final = {"zset": ("ZSCAN", 2), "set": ("SSCAN", 1)}
-"""How to read an index, and how many elements each member has in the reply."""
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^:]+)", re.escape(template)))
+def _by_status(status: CommandStatus) -> str:
+    return keys.in_shard(keys.BY_STATUS).format(status=status)
 
 
-_RECORD: Final = _pattern(keys.STATUS)
-_OUTPUT: Final = _pattern(keys.OUTPUT)
-_OTHERS: Final = (
-    ("key", _pattern(keys.COMMAND)),
-    ("key", _OUTPUT),
-    ("key", _pattern(keys.AGENT_COMMAND)),
-    ("zset", _pattern(keys.in_shard(keys.READY))),
-    ("zset", _pattern(keys.in_shard(keys.CONTROL))),
-    ("zset", _pattern(keys.in_shard(keys.AGENT_COMMANDS))),
-    ("set", _pattern(keys.in_shard(keys.DELAYED))),
-    ("set", _pattern(keys.in_shard(keys.ASSIGNED))),
-    ("session", _pattern(keys.in_shard(keys.SESSION))),
-)
+def _text(part: bytes) -> str:
+    return part.decode(errors="replace")
 
 
-def _found_key(key: str) -> Found | None:
-    """What a key is to be checked for; None if it has a TTL of its own or is an index that all agents share."""
-    record = _RECORD.fullmatch(key)
-    if record is not None:
-        return Found("record", key, record["command_id"])
-    for where, pattern in _OTHERS:
-        found = pattern.fullmatch(key)
-        if found is not None:
-            parts = found.groupdict()
-            agent_id = parts.get("agent_id", "")
-            return Found(where, key, parts.get("command_id", agent_id), agent_id)
-    return None
-
-
-def _key_type(found: Found) -> bytes:
-    if found.where in ("record", "session"):
-        return b"hash"
-    if found.where == "ended" or _OUTPUT.fullmatch(found.key) is not None:
-        return b"list"
-    return b"string" if found.where == "key" else found.where.encode()
-
-
-def _shared_keys() -> set[str]:
-    """The list of ended commands, and the indexes that it must agree with."""
-    by_status = keys.in_shard(keys.BY_STATUS)
-    return {keys.in_shard(keys.ENDED), *(by_status.format(status=status) for status in TERMINAL)}
+def _suspects(reply: Sequence[bytes]) -> list[Found]:
+    texts = [_text(part) for part in reply]
+    return [Found(*texts[first : first + len(Found._fields)]) for first in range(0, len(texts), len(Found._fields))]

@@ -159,10 +159,14 @@ _OF_A_SHARD: Final = {
 }
 
 
+_PER_AGENT: Final = {name: template for name, template in _OF_A_SHARD.items() if "{agent_id}" in template}
+
+
 def lua_prelude() -> str:
     """Lua source that defines key names and field numbers for the functions.
 
     A template becomes a function `<name>_key(placeholder, ...)`; `SHARD` is the tag of the shard that a call is for.
+    To find out what a key is, there are a name and a pattern for each template, in the order in which to try them.
     Fields become constants with their number, such as `F_STATUS`, counted over FIELDS, RARE_FIELDS and REQUEST_FIELDS;
     those of a row likewise, such as `ROW_STATUS`. The sets of special command types come from `model/control.py`.
     """
@@ -179,6 +183,8 @@ def lua_prelude() -> str:
         f"local CONTROL_TYPES = {_lua_set(CONTROL_TYPES)}",
         f"local INSTANCE_TYPES = {_lua_set(INSTANCE_TYPES)}",
         f"local FINAL = {_lua_set(TERMINAL)}",
+        f"local NAMES_OF_A_COMMAND = {_lua_patterns(_OF_A_COMMAND)}",
+        f"local NAMES_OF_A_SHARD = {_lua_patterns(_PER_AGENT)}",
     ]
     lines += [f"local F_{name.upper()} = {n}" for n, name in enumerate(OFTEN_READ + RARE + REQUEST, start=1)]
     lines += [
@@ -189,6 +195,11 @@ def lua_prelude() -> str:
 
 def _lua_list(name: str, words: Iterable[str]) -> str:
     return f"local {name} = {{{', '.join(repr(word) for word in words)}}}"
+
+
+def _lua_patterns(templates: dict[str, str]) -> str:
+    patterns = [f"{{'{name}', '^{re.sub(r'{.*?}', '([^:]+)', template)}$'}}" for name, template in templates.items()]
+    return f"{{{', '.join(patterns)}}}"
 
 
 def _lua_set(words: Iterable[str]) -> str:

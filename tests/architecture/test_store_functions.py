@@ -24,7 +24,8 @@ from distributor.model.delivery import (
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
-from distributor.store.auditor import Found, ValkeyAuditor
+from distributor.store import keys
+from distributor.store.auditor import Found, Index, ValkeyAuditor
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.exchanges import Exchanges
@@ -117,6 +118,8 @@ async def call_of(name: str, items: int) -> Recorded:
         "get_command": lambda: reader.details("id"),
         "list_commands": lambda: reader.page(CommandFilter(), "", 1),
         "audit": lambda: auditor.check([Found("record", "key", "id")] * items),
+        "inspect_keys": lambda: auditor.inspect_keys("0"),
+        "inspect_index": lambda: auditor.inspect_index(Index("deadlines", keys.DEADLINES), "0"),
         "probe": lambda: Functions.check_writable(functions),
     }
     with pytest.raises(Recorded) as caught:

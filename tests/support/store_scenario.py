@@ -71,6 +71,15 @@ async def _audit(world: StoreWorld) -> object:
     return await world.auditor.check([Found("record", keys.STATUS.format(command_id="c1"), "c1")])
 
 
+async def _inspect(world: StoreWorld) -> object:
+    """On one page each, as Valkey does not scan in the same order each run."""
+    await world.connection.call("ZADD", keys.DEADLINES, 1, "lost")
+    found = await world.functions.read("inspect_keys", ["0", 1_000])
+    entries = await world.functions.read("inspect_index", ["deadlines", keys.DEADLINES, "", "0", 1_000])
+    await world.connection.call("ZREM", keys.DEADLINES, "lost")
+    return found, entries
+
+
 async def _look(world: StoreWorld, *command_ids: str) -> object:
     details = [await world.reader.details(command_id) for command_id in command_ids]
     states = await world.reader.states(command_ids)
@@ -218,6 +227,7 @@ STEPS: Final[dict[str, Step]] = {
     "look at ended commands": lambda world: _look(world, "c1", "c2", "c3"),
     "look at a present agent": _look_at_agents,
     "list all commands": lambda world: _list(world),
+    "inspect": lambda world: _inspect(world),
     "audit": lambda world: _audit(world),
     "forget": lambda world: world.under(retention_ms=0).store.forget(""),
     "look at a forgotten command": lambda world: _look(world, "c1"),

@@ -698,3 +698,10 @@ local function first_output_beyond(key, low, high, offset)
   end
   return low
 end
+
+-- The reply to a command; nil if it failed, as on a key of another type.
+local function ask(...)
+  local reply = server.pcall(...)
+  if type(reply) == 'table' and reply.err then return nil end
+  return reply
+end

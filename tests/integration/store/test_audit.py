@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,7 +15,7 @@ from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.repair import Repair, RepairKind
 from distributor.store import keys
-from distributor.store.auditor import Found, ValkeyAuditor
+from distributor.store.auditor import ENTRIES_AT_ONCE, KEYS_AT_ONCE, Found, ValkeyAuditor
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
 
 NOT_REPAIRED: Final = (
@@ -144,6 +145,41 @@ async def test_it_changes_nothing_that_fits_together(world: StoreWorld) -> None:
     assert after == before
     check_consistent(after)
     assert await audited(world) == []
+
+
+async def test_what_fits_together_is_only_read(world: StoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function that repairs reads everything about a command."""
+    await filled(world)
+    called: list[str] = []
+    call = world.functions.call
+
+    async def recorded(name: str, *arguments: Any) -> Any:
+        called.append(name)
+        return await call(name, *arguments)
+
+    monkeypatch.setattr(world.functions, "call", recorded)
+    assert await audited(world) == []
+    assert called == []
+
+
+async def test_no_step_takes_long(world: StoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else waits for a call of Valkey, so each looks at few keys or entries."""
+    await world.attach()
+    store = world.under(queue_limit=10_000).store
+    for _ in range(10):
+        await store.enqueue([world.new() for _ in range(200)])
+    names: Counter[str] = Counter()
+    read = world.functions.read
+
+    async def recorded(name: str, *arguments: Any) -> Any:
+        names[name] += 1
+        return await read(name, *arguments)
+
+    monkeypatch.setattr(world.functions, "read", recorded)
+    assert await audited(world) == []
+    # Three keys and four entries for each command.
+    assert names["inspect_keys"] >= 6_000 / KEYS_AT_ONCE / 2
+    assert names["inspect_index"] >= 8_000 / ENTRIES_AT_ONCE / 2
 
 
 async def test_every_key_deleted_one_by_one(world: StoreWorld) -> None:
