@@ -65,6 +65,8 @@ class StreamEnd(NamedTuple):
     """Whether a heartbeat was answered on it."""
     unanswered_results: Sequence[str] = ()
     """Ids of commands whose results were sent on it and not acknowledged."""
+    lone_result: str = ""
+    """Id of the command whose result alone was the last message, if the server had read everything before it."""
     moved: bool = False
     """Whether the agent left it for another server."""
 
@@ -131,6 +133,7 @@ class GatewayStream:
             unpacked(details, error_details_pb2.ErrorInfo()).reason,
             self._state.confirmed,
             self._state.unanswered_results,
+            self._state.lone_result,
             self._state.moving,
         )
 

@@ -31,6 +31,8 @@ class Heartbeats:
         """Whether the server has answered a heartbeat."""
         self.answered_at = 0.0
         """When the latest answered heartbeat, or Hello, was sent; 0 if the server has answered none."""
+        self.latest_answered = 0
+        """Number of the latest heartbeat that was answered."""
         self._hello_at = 0.0
         self._heard_at = 0.0
         self._sequence = 0
@@ -76,6 +78,7 @@ class Heartbeats:
         """Note the answer to heartbeat `sequence`."""
         self._heard_at = now
         self.confirmed = True
+        self.latest_answered = max(self.latest_answered, min(sequence, self._sequence))
         self.answered_at = max(self.answered_at, self._sent_at.get(sequence, 0.0))
 
     def fresh_until(self, after_heartbeat: int) -> float:

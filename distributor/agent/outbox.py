@@ -90,12 +90,32 @@ class Outbox:
         """Note that the command has a result to send. It is sent after all of the command's output."""
         self._results.append(command_id)
 
+    def result_ready(self, command_id: str) -> bool:
+        """Whether the command's result can be sent: its output was, and the journal has it."""
+        held = self._record.get(command_id)
+        ready = held is not None and held.result is not None and not held.window.unsent
+        return ready and self.has_result(command_id) and self._record.is_written(command_id)
+
+    def take_result(self, command_id: str) -> gateway.Result:
+        """Take a result that is ready. Raises ValueError for another."""
+        held = self._record.get(command_id)
+        if held is None or held.result is None:
+            raise ValueError(f"no result of {command_id}")
+        self._results.remove(command_id)
+        self.sent_results[command_id] = None
+        return held.result
+
+    def take_heartbeat(self) -> gateway.Heartbeat | None:
+        """Take the heartbeat that waits, if any."""
+        heartbeat, self.heartbeat = self.heartbeat, None
+        return heartbeat
+
     def take(self, max_chunk_bytes: int, output_limit: int) -> gateway.ConnectRequest | None:
         """Take the next message, or None if nothing waits. `output_limit` bounds a command's unacknowledged output."""
         message = gateway.ConnectRequest()
-        if self.heartbeat is not None:
-            message.heartbeat.CopyFrom(self.heartbeat)
-            self.heartbeat = None
+        heartbeat = self.take_heartbeat()
+        if heartbeat is not None:
+            message.heartbeat.CopyFrom(heartbeat)
         self._release_reports()
         self._move_reports(self.cancel_reports, message.cancel_reports)
         _move(self.received, message.received, self._written_received())
@@ -158,12 +178,8 @@ class Outbox:
 
     def _take_results(self, message: gateway.ConnectRequest) -> None:
         budget = MAX_RESULT_BYTES
-        # While one of several results is known to end streams, send one at a time to find out which.
-        most = 1 if self._record.suspects else MAX_PARTS
-        if self._record.suspects and self.sent_results:
-            return
         for _ in range(len(self._results)):
-            if len(message.results) >= most or budget <= 0:
+            if len(message.results) >= MAX_PARTS or budget <= 0:
                 return
             command_id = self._results.popleft()
             held = self._record.get(command_id)
@@ -171,6 +187,8 @@ class Outbox:
                 continue
             size = held.result.ByteSize()
             waits = held.window.unsent or not self._record.is_written(command_id)
+            # Suspects are sent by their trial.
+            waits = waits or command_id in self._record.suspects
             if waits or (size > budget and message.results):
                 self._results.append(command_id)
                 continue

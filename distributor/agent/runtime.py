@@ -187,21 +187,19 @@ class AgentRuntime:
 
     def _plan(self, end: StreamEnd) -> Plan:
         """What to do after a stream that was open."""
-        if _may_blame_result(end):
-            self._isolate_rejected_result(end)
+        if _rejects_message(end):
+            self._try_results(end)
         said_goodbye = end.kind is EndKind.GOODBYE and not end.moved
         return Plan(leave=bool(self._leaving) and (said_goodbye or self._record.empty))
 
-    def _isolate_rejected_result(self, end: StreamEnd) -> None:
-        """Find the result that ended the stream, by resending one at a time, and replace it by a failure."""
-        if len(end.unanswered_results) > 1:
-            self._record.suspects = set(end.unanswered_results)
-            return
-        for command_id in end.unanswered_results:
-            held = self._record.get(command_id)
-            if held and held.result:
-                logger.error("the server rejected a result", command_id=command_id, details=end.details)
-                self._record.replace(results.rejected(held, end.details))
+    def _try_results(self, end: StreamEnd) -> None:
+        """Suspect the results sent on a stream that ended because of a message; replace one that is to blame."""
+        held = self._record.get(end.lone_result)
+        if held and held.result:
+            logger.error("the server rejected a result", command_id=held.command_id, details=end.details)
+            self._record.replace(results.rejected(held, end.details))
+        else:
+            self._record.suspects.update(end.unanswered_results)
 
     def _act(self, action: Action) -> None:
         match action:
@@ -232,13 +230,13 @@ def _report_failure(task: asyncio.Task[None]) -> None:
         logger.error("a background task failed", task=task.get_name(), exc_info=error)
 
 
-def _may_blame_result(end: StreamEnd) -> bool:
-    """Whether the stream ended because of a message from the agent, possibly because of a result in it."""
+def _rejects_message(end: StreamEnd) -> bool:
+    """Whether the stream ended because the server could not accept a message that may have contained a result."""
     match end.code:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return end.reason in ("MALFORMED_MESSAGE", "NESTED_TOO_DEEP") or "results" in end.details
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            # Without a reason, the error is gRPC's own: the message was too large.
-            return not end.reason
+            # Without a reason, the error is gRPC's own. It has others of this code, such as "too many pings".
+            return not end.reason and "larger than max" in end.details
         case _:
             return False

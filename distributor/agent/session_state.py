@@ -31,6 +31,7 @@ from distributor.agent.outbox import Outbox
 from distributor.agent.output_exchange import OutputExchange
 from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
 from distributor.agent.refusals import refused, stale
+from distributor.agent.result_trial import ResultTrial, only_heartbeat
 from distributor.agent.starts import Starts
 from distributor.agent.vitals import Vitals
 from distributor.agent.withdrawals import Withdrawals
@@ -68,6 +69,7 @@ class SessionState:
         self._withdrawals = Withdrawals(record, self._outbox)
         self._starts = Starts(record, self._outbox, self._gathering, self._withdrawals, self._refuse_stale)
         self._output = OutputExchange(record, self._outbox)
+        self._trial = ResultTrial(record, self._outbox, self._heartbeats)
         self._cancels = Cancels(record, self._outbox, self._withdrawals)
 
     @property
@@ -217,6 +219,9 @@ class SessionState:
         """Note that `message` is on the wire. Returns the handlers to call, of commands whose Received it contains."""
         if message.results:
             self._gathering.results_sent(now)
+        elif self._record.suspects and not only_heartbeat(message):
+            # Its answer shows that this was read.
+            self.heartbeat(now)
         return [action for received in message.received for action in self._starts.received_sent(received, now)]
 
     def journal_written(self, now: float) -> list[Action]:
@@ -252,6 +257,11 @@ class SessionState:
         """Commands whose results were sent on this stream and not acknowledged."""
         return list(self._outbox.sent_results)
 
+    @property
+    def lone_result(self) -> str:
+        """The command whose result is to blame if the stream ended because of a message; empty if none."""
+        return self._trial.lone_result
+
     def gathers_until(self, now: float) -> float | None:
         """When to take the next message, if later than `now`: its parts wait for others. None to take it now."""
         if not self._outbox.can_gather:
@@ -262,9 +272,10 @@ class SessionState:
         """Take the next message to send, or None if nothing waits. Goodbye is the last."""
         if not self._open:
             return None
-        message = self._outbox.take(self._output.max_chunk_bytes, self._output.output_limit)
+        message = self._next()
         if message is not None:
             self._withdrawals.sent(message, self._heartbeats.latest)
+            self._trial.sent(message)
         if self.moving:
             # What waits for another message is listed in the next Hello.
             self.phase = Phase.GONE
@@ -275,6 +286,11 @@ class SessionState:
             self.phase = Phase.GONE
             message = gateway.ConnectRequest(goodbye=gateway.Goodbye(reason=self._goodbye))
         return message
+
+    def _next(self) -> gateway.ConnectRequest | None:
+        if self._trial.on and not self.moving:
+            return self._trial.take()
+        return self._outbox.take(self._output.max_chunk_bytes, self._output.output_limit)
 
     def silent(self, now: float) -> bool:
         """Whether the server has not answered for three heartbeat intervals."""
@@ -295,8 +311,7 @@ class SessionState:
             actions.append(IdentityContested(message.probe.peer))
         for cancel in message.cancels:
             actions += self._cancels.receive(cancel)
-        for ack in message.result_acks:
-            self._result_acknowledged(ack)
+        self._results_acknowledged(message.result_acks, now)
         for output_ack in message.output_acks:
             actions += self._output.acknowledged(output_ack)
         # After the Goodbye nothing starts: the server gives out again what crossed it.
@@ -354,6 +369,13 @@ class SessionState:
         if not held.running:
             self._outbox.add_result(held.command_id)
         return [OutputRoom(held.command_id)]
+
+    def _results_acknowledged(self, acks: Sequence[gateway.ResultAck], now: float) -> None:
+        for ack in acks:
+            self._result_acknowledged(ack)
+        if acks and self._record.suspects:
+            # The next one is sent once this is answered.
+            self.heartbeat(now)
 
     def _result_acknowledged(self, ack: gateway.ResultAck) -> None:
         held = self._record.get(ack.command_id)

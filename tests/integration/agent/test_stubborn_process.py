@@ -7,6 +7,7 @@ import signal
 import sys
 
 import grpc
+import pytest
 
 from distributor.agent import Agent
 from distributor.v1 import command_pb2
@@ -14,6 +15,7 @@ from tests.support.scripted_gateway import ScriptedGateway, assignment
 from tests.support.serving_agent import serving
 from tests.support.waiting import PATIENCE_SECONDS
 
+TOO_LARGE = "Received message larger than max (9000000 vs. 8388608)"
 AGENT = """
 import asyncio, os, sys, time
 from distributor.agent import Agent
@@ -80,19 +82,49 @@ async def test_a_handler_that_ends_the_process_was_acknowledged_before(gateway: 
     await session.until(lambda seen: any(part.command_id == "d" for message in seen for part in message.received))
 
 
+@pytest.mark.parametrize("details", ["Bandwidth exhausted", "too_many_pings", "Stream closed: ENHANCE_YOUR_CALM"])
+async def test_no_result_is_replaced_for_what_another_fault_did(
+    gateway: ScriptedGateway, agent: Agent, details: str
+) -> None:
+    async with serving(agent, gateway) as served:
+        session = served.session
+        session.ack_results = False
+        await session.command(assignment("a"))
+        for _ in range(3):
+            await session.result("a")
+            session.drop(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+            session = await gateway.attached()
+            session.ack_results = False
+            await session.welcome()
+        assert (await session.result("a")).status == command_pb2.COMMAND_STATUS_COMPLETED
+
+
+async def test_a_result_that_another_message_ended_the_stream_of_is_not_replaced(
+    gateway: ScriptedGateway, agent: Agent
+) -> None:
+    async with serving(agent, gateway) as served:
+        session = served.session
+        session.ack_results = False
+        await session.command(assignment("a"))
+        await session.result("a")
+        session.drop(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_LARGE)
+        tried = await gateway.session()
+        assert (await tried.result("a")).status == command_pb2.COMMAND_STATUS_COMPLETED
+
+
 async def test_a_result_that_ends_its_stream_is_replaced_by_a_failure(gateway: ScriptedGateway, agent: Agent) -> None:
     async with serving(agent, gateway) as served:
         session = served.session
         session.ack_results = False
         await session.command(assignment("a"), assignment("b"))
         await session.result("b")
-        session.drop(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        session.drop(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_LARGE)
         # Both are in doubt: the next stream gets them one by one.
         alone = await gateway.attached()
         alone.ack_results = False
         await alone.welcome()
         await alone.result("a")
-        alone.drop(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        alone.drop(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_LARGE)
         mended = await gateway.session()
         result = await mended.result("a")
         assert (result.status, result.reason.code) == (command_pb2.COMMAND_STATUS_FAILED, "result_rejected")

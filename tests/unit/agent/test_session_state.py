@@ -434,28 +434,6 @@ def test_a_handler_that_does_not_stop_takes_up_room_until_it_ends() -> None:
     assert (state.credit, told()) == (2, 2)
 
 
-# Results that end streams
-
-
-def test_suspects_are_sent_one_by_one() -> None:
-    record = CommandRecord()
-    state = opened(record)
-    state.receive(commands(work("a"), work("b")), 0.0)
-    finish(state, record, "a")
-    finish(state, record, "b")
-    assert len(taken(state).results) == 2
-    assert state.unanswered_results == ["a", "b"]
-    record.suspects = {"a", "b"}
-    again = SessionState(PROFILE, record)
-    again.hello(0.0)
-    again.receive(welcome(), 0.0)
-    assert [result.command_id for result in taken(again).results] == ["a"]
-    assert (again.take(), again.unanswered_results) == (None, ["a"])
-    again.receive(acknowledged("a"), 0.0)
-    assert [result.command_id for result in taken(again).results] == ["b"]
-    assert record.suspects == {"b"}
-
-
 def test_after_a_stored_transient_failure_the_next_attempt_starts() -> None:
     record = CommandRecord()
     state = opened(record)
