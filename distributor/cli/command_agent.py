@@ -26,7 +26,7 @@ NAME: Final = "command-agent"
 @click.command(cls=OneLineCommand, prefix=NAME, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--agent", "--agent-id", "agent_id", metavar="ID", help="Id of this agent. [default: the host name]")
 @click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to connect to.")
-@click.option("--capacity", type=int, metavar="N", help="Number of commands to run at once.")
+@click.option("--capacity", type=int, metavar="N", help="Slots of the commands to run at once; most use one.")
 @click.option("--allow-exec", is_flag=True, default=None, help="Allow EXEC to start programs on this host.")
 @click.option(
     "--allow-program",

@@ -257,6 +257,7 @@ def agent_of(wire: command_service_pb2.Agent) -> AgentInfo:
         handler_lag_ms=wire.handler_lag.ToMilliseconds(),
         draining=status is AgentStatus.DRAINING,
         degraded=status is AgentStatus.DEGRADED,
+        slots_used=wire.slots_used,
     )
 
 

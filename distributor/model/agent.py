@@ -19,9 +19,9 @@ class AgentStatus(StrEnum):
     DEGRADED = "degraded"
     """Connected, but it has problems or its last proof of life is old."""
     BUSY = "busy"
-    """Connected, at capacity."""
+    """Connected, with no free slot."""
     ONLINE = "online"
-    """Connected, with free capacity."""
+    """Connected, with free slots."""
 
 
 class AgentPresence(NamedTuple):
@@ -115,8 +115,8 @@ class AgentInfo(NamedTuple):
     """What is known about an agent. `away_since_ms` is 0 while connected; `epoch` grows with each session.
 
     `revision` counts the changes of a session: attach, detach and new vitals. Of two states, the one with the higher
-    epoch, then the higher revision, is newer. `present`, `running` and `queued` are as of the read: of equal ones, the
-    later read counts.
+    epoch, then the higher revision, is newer. `present`, `running`, `slots_used` and `queued` are as of the read: of
+    equal ones, the later read counts. `running` and `queued` count commands.
     """
 
     agent_id: str
@@ -142,6 +142,8 @@ class AgentInfo(NamedTuple):
     """Whether it accepts no more commands and leaves after the running ones."""
     degraded: bool = False
     """Whether it has problems that keep it from working well, or its last proof of life is old."""
+    slots_used: int = 0
+    """Slots of its capacity that the running commands use. Most use one, control commands none."""
 
     @property
     def status(self) -> AgentStatus:
@@ -150,6 +152,6 @@ class AgentInfo(NamedTuple):
             AgentStatus.OFFLINE: not self.present,
             AgentStatus.DRAINING: self.draining,
             AgentStatus.DEGRADED: self.degraded,
-            AgentStatus.BUSY: self.running >= self.capacity,
+            AgentStatus.BUSY: self.slots_used >= self.capacity,
         }
         return next((status for status, held in holds.items() if held), AgentStatus.ONLINE)

@@ -192,6 +192,7 @@ def fill_agent(message: command_service_pb2.Agent, agent: AgentInfo) -> None:
     message.revision = agent.revision
     message.capacity = agent.capacity
     message.running = agent.running
+    message.slots_used = agent.slots_used
     message.queued = agent.queued
     message.types.extend(agent.types)
     message.labels.update(agent.labels)

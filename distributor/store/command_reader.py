@@ -21,6 +21,8 @@ from distributor.store.valkey_connection import Argument, ValkeyConnection
 from distributor.tasks import off_loop
 
 MAX_SCANNED_PER_PAGE: Final = 2_000
+_STATUS: Final = keys.STATUS.format(command_id="*")
+_BY_ASSIGNED: Final = ("BY", "nosort", "GET", f"{_STATUS}->slots", "GET", f"{_STATUS}->type")
 
 
 class ValkeyCommandReader:
@@ -118,7 +120,8 @@ class ValkeyCommandReader:
         for agent_id in agent_ids:
             calls += [
                 ("HMGET", keys.in_shard(keys.SESSION).format(agent_id=agent_id), *rows.SESSION_FIELDS),
-                ("SCARD", keys.in_shard(keys.ASSIGNED).format(agent_id=agent_id)),
+                # The slots and the type of each assigned command, at most as many as an agent holds.
+                ("SORT_RO", keys.in_shard(keys.ASSIGNED).format(agent_id=agent_id), *_BY_ASSIGNED),
                 ("ZCARD", keys.in_shard(keys.READY).format(agent_id=agent_id)),
                 ("ZCARD", keys.in_shard(keys.CONTROL).format(agent_id=agent_id)),
                 ("SCARD", keys.in_shard(keys.DELAYED).format(agent_id=agent_id)),
@@ -127,9 +130,11 @@ class ValkeyCommandReader:
         found: list[AgentInfo | None] = []
         now_ms = _milliseconds(now)
         for place, agent_id in enumerate(agent_ids):
-            row, running, ready, control, delayed = replies[5 * place : 5 * place + 5]
+            row, assigned, ready, control, delayed = replies[5 * place : 5 * place + 5]
             there = rows.presence((row[1], row[7], row[8]), now_ms, self._offline_after_ms)
-            found.append(rows.agent_info(agent_id, row, (running, ready + control + delayed), there, now_ms))
+            running, slots_used = rows.slots_used(assigned)
+            counts = rows.AgentCounts(running, slots_used, ready + control + delayed)
+            found.append(rows.agent_info(agent_id, row, counts, there, now_ms))
         return found
 
     async def agent_ids(self, after: str, limit: int) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.agent_vitals import HEALTHY, AgentVitals
 from distributor.model.command import Attempt, CommandResult, CommandState, Reason, Receipts
+from distributor.model.control import CONTROL_TYPES
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.observability.logging import get_logger
@@ -140,10 +141,23 @@ def presence(row: Row, now_ms: int, offline_after_ms: int) -> AgentPresence:
     return AgentPresence(True, False, int(away_since or last_seen_ms))
 
 
-def agent_info(
-    agent_id: str, row: Row, counts: tuple[int, int], there: AgentPresence, now_ms: int = 0
-) -> AgentInfo | None:
-    """What is known about an agent; `row` in the order of SESSION_FIELDS, `counts` (running, queued)."""
+class AgentCounts(NamedTuple):
+    """Commands that run on an agent, the slots that they use, and commands that wait for it."""
+
+    running: int
+    slots_used: int
+    queued: int
+
+
+def slots_used(assigned: Row) -> tuple[int, int]:
+    """The number of commands in `assigned`, and the slots that they use; it has slots and type of each, in turn."""
+    kinds = zip(assigned[::2], assigned[1::2], strict=True)
+    slots = [0 if (kind or b"").decode() in CONTROL_TYPES else int(count or 1) for count, kind in kinds]
+    return len(slots), sum(slots)
+
+
+def agent_info(agent_id: str, row: Row, counts: AgentCounts, there: AgentPresence, now_ms: int = 0) -> AgentInfo | None:
+    """What is known about an agent; `row` in the order of SESSION_FIELDS."""
     if row[0] is None:
         return None
     epoch, _, capacity, types, labels, version, connected_ms, last_seen_ms, _, revision, *more = text_row(row)
@@ -164,8 +178,8 @@ def agent_info(
         epoch=int(epoch),
         present=there.present,
         capacity=int(capacity or 0),
-        running=counts[0],
-        queued=counts[1],
+        running=counts.running,
+        queued=counts.queued,
         types=tuple(filter(None, types.split(","))),
         labels=json.loads(labels or "{}"),
         version=version,
@@ -178,6 +192,7 @@ def agent_info(
         handler_lag_ms=vitals.handler_lag_ms,
         draining=vitals.draining,
         degraded=degraded,
+        slots_used=counts.slots_used,
     )
 
 

@@ -898,6 +898,7 @@ class Agent(_message.Message):
     HANDLER_LAG_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     JOURNAL_ID_FIELD_NUMBER: _builtins.int
+    SLOTS_USED_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     status: Global___AgentStatus.ValueType
     epoch: _builtins.int
@@ -914,6 +915,8 @@ class Agent(_message.Message):
     """
     journal_id: _builtins.str
     """Name of its durable record; empty if it keeps none."""
+    slots_used: _builtins.int
+    """Slots of its capacity that the running commands use. Most use one, control commands none."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -955,10 +958,11 @@ class Agent(_message.Message):
         handler_lag: _duration_pb2.Duration | None = ...,
         problems: _abc.Iterable[_command_pb2.Reason] | None = ...,
         journal_id: _builtins.str = ...,
+        slots_used: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["away_since", b"away_since", "connect_time", b"connect_time", "handler_lag", b"handler_lag", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "away_since", b"away_since", "capacity", b"capacity", "connect_time", b"connect_time", "epoch", b"epoch", "handler_lag", b"handler_lag", "journal_id", b"journal_id", "labels", b"labels", "last_seen_time", b"last_seen_time", "problems", b"problems", "queued", b"queued", "revision", b"revision", "running", b"running", "status", b"status", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "away_since", b"away_since", "capacity", b"capacity", "connect_time", b"connect_time", "epoch", b"epoch", "handler_lag", b"handler_lag", "journal_id", b"journal_id", "labels", b"labels", "last_seen_time", b"last_seen_time", "problems", b"problems", "queued", b"queued", "revision", b"revision", "running", b"running", "slots_used", b"slots_used", "status", b"status", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -121,6 +121,7 @@ def agent_document(agent: AgentInfo) -> Document:
         "revision": agent.revision,
         "capacity": agent.capacity,
         "running": agent.running,
+        "slotsUsed": agent.slots_used,
         "queued": agent.queued,
         "types": list(agent.types),
         "labels": dict(agent.labels),

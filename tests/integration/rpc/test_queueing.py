@@ -332,6 +332,18 @@ async def test_agents_are_listed_by_id_page_by_page(server: RunningServer) -> No
         assert [agent.agent_id for agent in (await server.commands.ListAgents(online)).agents] == ["c"]
 
 
+@pytest.mark.parametrize(("capacity", "status"), [(4, pb.AGENT_STATUS_BUSY), (6, pb.AGENT_STATUS_ONLINE)])
+async def test_an_agent_is_busy_when_all_its_slots_are_used(
+    server: RunningServer, capacity: int, status: pb.AgentStatus.ValueType
+) -> None:
+    """However many commands use them; control commands use none."""
+    async with server.agent(capacity=capacity) as agent:
+        for command_type, slots in (("PRINT", 3), ("PRINT", 1), ("PING", 1)):
+            await agent.next_assignment(await server.queue(command_type=command_type, slots=slots))
+        info = await server.agent_info()
+        assert (info.status, info.running, info.slots_used, info.capacity) == (status, 3, 4, capacity)
+
+
 @pytest.mark.parametrize("capacity", [1, 5])
 async def test_higher_priorities_overtake_what_waits(server: RunningServer, capacity: int) -> None:
     async with server.agent(capacity=capacity) as agent:

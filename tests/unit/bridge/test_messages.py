@@ -11,7 +11,10 @@ from distributor.model.agent import AgentInfo
 
 
 def agent_info(*, present: bool, running: int, capacity: int = 4) -> AgentInfo:
-    return AgentInfo("agent123", 1, present, capacity, running, 0, (), {}, "", 1_000, 2_000, 0 if present else 3_000)
+    """Each of its commands uses one slot."""
+    away_since_ms = 0 if present else 3_000
+    info = AgentInfo("agent123", 1, present, capacity, running, 0, (), {}, "", 1_000, 2_000, away_since_ms)
+    return info._replace(slots_used=running)
 
 
 @pytest.mark.parametrize(

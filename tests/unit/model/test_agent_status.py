@@ -9,7 +9,7 @@ from distributor.model.agent_vitals import AgentVitals, bounded_vitals, last_sig
 
 
 @pytest.mark.parametrize(
-    ("present", "draining", "degraded", "running", "status"),
+    ("present", "draining", "degraded", "used", "status"),
     [
         (False, True, True, 5, AgentStatus.OFFLINE),
         (True, True, True, 5, AgentStatus.DRAINING),
@@ -19,10 +19,11 @@ from distributor.model.agent_vitals import AgentVitals, bounded_vitals, last_sig
     ],
 )
 def test_the_first_status_that_holds_counts(
-    present: bool, draining: bool, degraded: bool, running: int, status: AgentStatus
+    present: bool, draining: bool, degraded: bool, used: int, status: AgentStatus
 ) -> None:
-    agent = AgentInfo("a1", 1, present, 5, running, 0, (), {}, "", 1, 1, 0, draining=draining, degraded=degraded)
-    assert agent.status is status
+    """Slots make an agent busy, not commands."""
+    agent = AgentInfo("a1", 1, present, 5, 1, 0, (), {}, "", 1, 1, 0, draining=draining, degraded=degraded)
+    assert agent._replace(slots_used=used).status is status
 
 
 def test_vitals_are_bounded() -> None:

@@ -106,11 +106,16 @@ def test_presence(row: rows.Row, expected: AgentPresence) -> None:
 def test_an_agent_whose_session_says_little() -> None:
     """Fields that a server of another version did not write."""
     row = [b"3", *[None] * (len(rows.SESSION_FIELDS) - 1)]
-    info = rows.agent_info("agent123", row, (1, 2), AgentPresence(True, False, 5))
-    assert info == AgentInfo("agent123", 3, False, 0, 1, 2, (), {}, "", 0, 0, 5)
-    last = rows.agent_info("agent123", [*row[:9], b"2", *row[10:]], (1, 2), AgentPresence(True, False, 5))
+    info = rows.agent_info("agent123", row, rows.AgentCounts(1, 4, 2), AgentPresence(True, False, 5))
+    assert info == AgentInfo("agent123", 3, False, 0, 1, 2, (), {}, "", 0, 0, 5, slots_used=4)
+    last = rows.agent_info(
+        "agent123", [*row[:9], b"2", *row[10:]], rows.AgentCounts(1, 4, 2), AgentPresence(True, False, 5)
+    )
     assert last == info._replace(revision=2)
-    assert rows.agent_info("agent123", [None] * len(row), (0, 0), AgentPresence(False, False, 0)) is None
+    assert (
+        rows.agent_info("agent123", [None] * len(row), rows.AgentCounts(0, 0, 0), AgentPresence(False, False, 0))
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_what_servers_noticed_is_shown_for_a_while(field: str, age_ms: int, code
     now_ms = 1_000_000_000
     fields = {"epoch": b"3", field: str(now_ms - age_ms).encode()}
     row = [fields.get(name) for name in rows.SESSION_FIELDS]
-    info = rows.agent_info("agent123", row, (0, 0), AgentPresence(True, True, 0), now_ms)
+    info = rows.agent_info("agent123", row, rows.AgentCounts(0, 0, 0), AgentPresence(True, True, 0), now_ms)
     assert info is not None
     assert [problem for problem, _ in info.problems] == ([code] if code else [])
     assert info.degraded is degraded
@@ -140,3 +145,17 @@ def test_a_status_of_a_later_version_is_skipped() -> None:
     assert rows.known_state("c1", row) == state
     row[keys.ROW.index("status")] = "paused"
     assert rows.known_state("c1", row) is None
+
+
+@pytest.mark.parametrize(
+    ("assigned", "used"),
+    [
+        ([], (0, 0)),
+        ([None, b"EXEC", b"4", b"EXEC"], (2, 5)),
+        ([None, b"PING", None, b"STOP"], (2, 0)),
+        ([None, None], (1, 1)),
+    ],
+)
+def test_the_slots_that_assigned_commands_use(assigned: rows.Row, used: tuple[int, int]) -> None:
+    """Control commands use none; a command that is not retained any more counts as one."""
+    assert rows.slots_used(assigned) == used

@@ -95,7 +95,12 @@ def test_a_result() -> None:
 def test_an_agent() -> None:
     agent = AgentInfo("a1", 7, True, 4, 1, 2, ("PING",), {"zone": "x"}, "1.0", AT, AT, 0, 3)
     ill = agent._replace(
-        journal_id="j1", problems=(("journal_full", "no room"),), handler_lag_ms=1_200, draining=False, degraded=True
+        slots_used=3,
+        journal_id="j1",
+        problems=(("journal_full", "no room"),),
+        handler_lag_ms=1_200,
+        draining=False,
+        degraded=True,
     )
     assert agent_document(ill) == {
         "agentId": "a1",
@@ -104,6 +109,7 @@ def test_an_agent() -> None:
         "revision": 3,
         "capacity": 4,
         "running": 1,
+        "slotsUsed": 3,
         "queued": 2,
         "types": ["PING"],
         "labels": {"zone": "x"},

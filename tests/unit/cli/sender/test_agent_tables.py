@@ -52,6 +52,14 @@ def test_the_text_of_one_agent_has_everything() -> None:
         assert line in text.splitlines()
 
 
+def test_commands_and_slots_are_shown_apart() -> None:
+    full = agent(3_400, slots_used=4)
+    head, row = tables.agents_table(Screen("table"), [full]).splitlines()[:2]
+    shown = dict(zip(head.split(), row.split(), strict=False))
+    assert (shown["STATUS"], shown["RUNNING"], shown["SLOTS"]) == ("busy", "1", "4/4")
+    assert {"running       1", "slots used    4 of 4"} <= set(tables.agent_text(full).splitlines())
+
+
 @pytest.mark.parametrize(
     ("ms", "text"),
     [(0, ""), (NOW_MS + 5_000, "0 s ago"), (NOW_MS - 59_999, "59 s ago"), (NOW_MS - 3_700_000, "1 h 1 min ago")],
