@@ -100,7 +100,7 @@ class AgentReports:
         for piece, lease in zip(pieces, leases, strict=True):
             # Only a started command has output. Without its Started, it could be taken for undelivered.
             holds = session.output(*lease, piece.offset, len(piece.data))
-            if session.started(*lease, now) if holds else session.is_given_up(*lease):
+            if session.started(*lease, now) if holds else session.started_given_up(*lease):
                 started[lease] = None
         # In the same exchange, ahead of the output: it must not show before its command is known to run.
         started.update(dict.fromkeys(self._receipts.take(session, leases)))
@@ -261,7 +261,7 @@ def _note_progress(session: AgentSession, report: Report, now: float) -> dict[Le
         if session.received(lease.command_id, lease.lease_id, now) or session.is_given_up(*lease):
             progressed[lease] = None
     for lease in report.started:
-        if session.started(lease.command_id, lease.lease_id, now) or session.is_given_up(*lease):
+        if session.started(lease.command_id, lease.lease_id, now) or session.started_given_up(*lease):
             progressed[lease] = None
     return progressed
 

@@ -269,7 +269,9 @@ class EventRelay:
             # An agent that attached again may have kept an attempt that had been taken away.
             return
         cancel_reason = item.cancel_reason
-        lease_id = agent.session.lost(change.command_id, change.attempt)
+        # One that has ended is shown as the attempt that ended it, perhaps an earlier one.
+        attempt = item.attempt if change.status.terminal else change.attempt
+        lease_id = agent.session.lost(change.command_id, attempt)
         if lease_id is not None:
             # A released command comes back to this agent. If it already runs it, it continues under the next lease.
             agent.withdraw(change.command_id, lease_id, change.reason.message, stop=change.status.terminal)

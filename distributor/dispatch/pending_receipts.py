@@ -96,7 +96,10 @@ class PendingReceipts:
 
 def progress_of(session: AgentSession, lease: LeaseRef) -> Progress:
     """How far a session's agent has come with a command."""
-    return progress(session.agent_id, lease, session.held(*lease))
+    item = session.held(*lease)
+    if item is None and session.has_started_given_up(*lease):
+        return Progress(lease.command_id, session.agent_id, lease.lease_id, past_start=True)
+    return progress(session.agent_id, lease, item)
 
 
 def progress(agent_id: str, lease: LeaseRef, item: InFlight | None) -> Progress:

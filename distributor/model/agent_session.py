@@ -32,6 +32,7 @@ class AgentSession:
         "_ceiling",
         "_control",
         "_given_up_reasons",
+        "_given_up_starts",
         "_reserved",
         "_reserved_control",
         "_stale_after",
@@ -92,6 +93,8 @@ class AgentSession:
         """True if the store may have more control commands than the agent had room for."""
         self.given_up: dict[str, list[str]] = {}
         """Commands sent on this stream and taken back, with the leases under which the agent may still run them."""
+        self._given_up_starts: set[tuple[str, str]] = set()
+        """Those of them, with their leases, that the agent has said to have started."""
         self._given_up_reasons: dict[str, str] = {}
         """The callers' reasons for cancelling commands in `given_up`."""
         self._ceiling = capacity
@@ -349,10 +352,23 @@ class AgentSession:
         """Whether the agent may run an attempt under this lease that was given up."""
         return bool(self.given_up) and lease_id in self.given_up.get(command_id, ())
 
+    def started_given_up(self, command_id: str, lease_id: str) -> bool:
+        """The agent has started an attempt. Return False unless it was given up."""
+        if not self.is_given_up(command_id, lease_id):
+            return False
+        self._given_up_starts.add((command_id, lease_id))
+        return True
+
+    def has_started_given_up(self, command_id: str, lease_id: str) -> bool:
+        """Whether the agent has said to have started this attempt, which was given up."""
+        return (command_id, lease_id) in self._given_up_starts
+
     def settle_given_up(self, command_id: str) -> list[str]:
         """Forget and return the leases of attempts of this command that were given up."""
         self._given_up_reasons.pop(command_id, None)
-        return self.given_up.pop(command_id, [])
+        leases = self.given_up.pop(command_id, [])
+        self._given_up_starts.difference_update((command_id, lease_id) for lease_id in leases)
+        return leases
 
     def stopping(self, command_id: str, lease_id: str, slots: int = 1) -> None:
         """The agent still runs a command that it lost: reserve its room until it ends or fewer are running."""
@@ -374,6 +390,7 @@ class AgentSession:
         leases = self.given_up.get(command_id)
         if leases is not None and lease_id in leases:
             leases.remove(lease_id)
+            self._given_up_starts.discard((command_id, lease_id))
             if not leases:
                 self.settle_given_up(command_id)
 

@@ -64,7 +64,7 @@ class Claim(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far an agent has come with a command."""
+    """How far an agent has come with a command. `past_start`: it has started, at an unknown time."""
 
     command_id: str
     agent_id: str
@@ -72,6 +72,7 @@ class Progress(NamedTuple):
     sent_after_ms: int | None = None
     acknowledged_after_ms: int | None = None
     started_after_ms: int | None = None
+    past_start: bool = False
 
 
 class Extension(NamedTuple):

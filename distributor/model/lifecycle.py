@@ -114,8 +114,8 @@ CANCEL_STAGES: Final[dict[CancelStage, frozenset[CancelStage]]] = {
     CancelStage.DELIVERED: _ENDS | {CancelStage.STOPPING},
     CancelStage.STOPPING: _ENDS,
     CancelStage.COULD_NOT_STOP: frozenset({CancelStage.UNCONFIRMED, CancelStage.STOPPED}),
-    # An agent that is heard again gets the cancel again.
-    CancelStage.UNCONFIRMED: _ENDS | {CancelStage.REQUESTED, CancelStage.DELIVERED, CancelStage.STOPPING},
+    # An agent that is heard again gets the cancel again. That a cancel was written says nothing of the agent.
+    CancelStage.UNCONFIRMED: _ENDS | {CancelStage.REQUESTED, CancelStage.STOPPING},
     CancelStage.STOPPED: frozenset(),
 }
 """Which stage may follow which, while the command has not ended."""

@@ -155,7 +155,8 @@ class ValkeyCommandStore:
     def _progress_arguments(self, items: list[Progress]) -> list[Argument]:
         arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]
         for item in items:
-            arguments += (item.command_id, item.agent_id, item.lease_id, *_receipts(item))
+            receipts = _PAST_START if item.past_start else _receipts(item)
+            arguments += (item.command_id, item.agent_id, item.lease_id, *receipts)
         return arguments
 
     def _extend_arguments(self, extensions: list[Extension]) -> list[Argument]:
@@ -306,6 +307,7 @@ def _states(operation: Operation) -> str:
     return ",".join(sources(operation))
 
 
+_PAST_START: Final[tuple[Argument, Argument, Argument]] = ("", "", "past")
 _CLAIM_SOURCES: Final = _states(Operation.CLAIM)
 _RELEASE_SOURCES: Final = _states(Operation.RELEASE)
 _FINISH_SOURCES: Final = _states(Operation.FINISH)

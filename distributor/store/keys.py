@@ -118,6 +118,7 @@ RARE: Final = (
     "output_base",
     "output_dropped",
     "attempts",
+    "latest_attempt",
     "given_up",
     "given_up_by",
     "doubt_until",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -331,6 +332,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert (fields.get("code") == "unconfirmed") == command.doubt
         assert (fields.get("runs", "0"), fields.get("counted_lease", "")) == (str(command.runs), command.counted_lease)
         assert not expires
+        remembered = [json.loads(line)[0] for line in fields.get("attempts", "").splitlines()]
+        others = {number for number in range(1, command.latest + 1) if number != command.attempt}
+        if command.status is CommandStatus.ASSIGNED:
+            assert sorted(remembered) == sorted(others)[-20:]
+        else:
+            assert others <= set(remembered)
+            assert len(remembered) == len(set(remembered))
         _, kept, expires = dump.pop(keys.AGENT_COMMAND.format(command_id=command_id, agent_id=command.agent_id))
         assert not expires
         waiting = dump.pop(keys.COMMAND.format(command_id=command_id), None)

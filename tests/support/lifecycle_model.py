@@ -34,6 +34,10 @@ class ModelCommand:
     cancel_requested: bool = False
     output_bytes: int = 0
     output_base: int = 0
+    latest: int = 0
+    """The number of its latest attempt; `attempt` is the one that it is shown as."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    """The number of the attempt under each lease."""
     given_up: dict[str, int] = field(default_factory=dict)
     """Leases of attempts that were given up, and where the output of each began."""
     given_up_epoch: int = 0
@@ -64,6 +68,7 @@ class ModelCommand:
         """The agent has it under this lease."""
         if lease_id != self.lease_id:
             self.lease_id, self.output_base = lease_id, self.given_up[lease_id]
+            self.attempt = self.attempts[lease_id]
         self.doubt = False
 
     def in_doubt(self) -> None:
@@ -73,6 +78,7 @@ class ModelCommand:
     def back_to_queue(self, delayed: bool) -> None:
         """Another attempt is to be made."""
         self.doubt = False
+        self.attempt = self.latest
         self.status, self.delayed = QUEUED, delayed
         self.acknowledged = self.started = False
 
@@ -105,7 +111,8 @@ class LifecycleModel:
         ready = [command for command in self.of(agent_id) if command.ready]
         ready.sort(key=lambda command: (-command.priority, command.arrival))
         for command in ready[:max_commands]:
-            command.status, command.lease_id, command.attempt = ASSIGNED, lease_id, command.attempt + 1
+            command.status, command.lease_id, command.latest = ASSIGNED, lease_id, command.latest + 1
+            command.attempt = command.attempts[lease_id] = command.latest
             command.output_base = command.output_bytes
         return [command.command_id for command in ready[:max_commands]]
 
@@ -134,7 +141,7 @@ class LifecycleModel:
         if not command.held_by(agent_id, lease_id):
             if not (ran and command.earlier(lease_id)):
                 return CompletionOutcome.STALE
-            command.output_base = command.given_up[lease_id]
+            command.output_base, command.attempt = command.given_up[lease_id], command.attempts[lease_id]
         if again and command.runs + 1 < command.max_runs and not command.cancel_requested:
             command.runs += 1
             command.counted_lease = " ".join(dict.fromkeys((lease_id, command.lease_id)))
@@ -175,7 +182,7 @@ class LifecycleModel:
         )
 
     def _exhausted(self, command: ModelCommand) -> bool:
-        return command.attempt - command.runs - command.uncounted >= self.delivery_attempts
+        return command.latest - command.runs - command.uncounted >= self.delivery_attempts
 
     def release(
         self, command: ModelCommand, held_by: tuple[str, str], delayed: bool, counts: bool, word: str = ""
@@ -184,10 +191,13 @@ class LifecycleModel:
         if command.started or (command.acknowledged and word != "refused"):
             return None
         agent_id, lease_id = held_by
-        if not command.held_by(*held_by):
-            if command.agent_id != agent_id or not command.doubt or lease_id not in command.given_up:
+        earlier = command.agent_id == agent_id and command.doubt and lease_id in command.given_up
+        if not command.held_by(*held_by) and not earlier:
+            return None
+        if command.doubt:
+            if not word:
                 return None
-            del command.given_up[lease_id]
+            command.given_up.pop(lease_id, None)
         command.uncounted += not counts
         self._release_or_give_up(command, delayed, word)
         return command.status

@@ -298,6 +298,42 @@ local function remember_attempt(batch, id, fields, code, message)
   set_rare(id, 'attempts', known)
 end
 
+-- Takes an attempt out of those remembered, and its receipts from there. Returns whether it was one.
+local function recall_attempt(fields, attempt)
+  local others, found = {}, nil
+  for line in string.gmatch(fields[F_ATTEMPTS], '[^\n]+') do
+    if string.find(line, '[' .. attempt .. ',', 1, true) == 1 then found = line else others[#others + 1] = line end
+  end
+  if not found then return false end
+  local receipts = cjson.decode(found)
+  for i, field in ipairs({F_ASSIGNED_MS, F_SENT_MS, F_ACKNOWLEDGED_MS, F_STARTED_MS}) do
+    fields[field] = receipts[i + 1] ~= 0 and whole(receipts[i + 1]) or ''
+  end
+  fields[F_ATTEMPTS] = table.concat(others, '\n')
+  return true
+end
+
+-- The number of the latest attempt; the one shown may be an earlier one that its agent went on with.
+local function latest_attempt(fields)
+  return fields[F_LATEST_ATTEMPT] ~= '' and fields[F_LATEST_ATTEMPT] or fields[F_ATTEMPT]
+end
+
+-- Shows a command as this attempt of it, with the times of that.
+local function show_attempt(batch, id, fields, attempt)
+  local latest, other = latest_attempt(fields), attempt ~= fields[F_ATTEMPT]
+  if other and fields[F_STATUS] == 'assigned' then
+    remember_attempt(batch, id, fields, 'duplicate', 'the agent had started attempt ' .. attempt .. ' before')
+  end
+  if not recall_attempt(fields, attempt) then
+    if not other then return end
+    fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = batch.stamp, '', '', ''
+  end
+  fields[F_ATTEMPT], fields[F_LATEST_ATTEMPT] = attempt, attempt ~= latest and latest or ''
+  set_rare(id, 'attempt', attempt, 'latest_attempt', fields[F_LATEST_ATTEMPT], 'attempts', fields[F_ATTEMPTS],
+    'assigned_ms', fields[F_ASSIGNED_MS], 'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS],
+    'started_ms', fields[F_STARTED_MS])
+end
+
 local function time_json(ms)
   return ms == 0 and 'null' or '"' .. rfc3339(ms) .. '"'
 end
@@ -390,8 +426,11 @@ end
 -- `fields` give the reason.
 local function release_command(batch, id, fields, delay_ms)
   append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
-  -- A given-up attempt whose run is counted while the command waits was remembered when it was given up.
-  if fields[F_STATUS] == 'assigned' then remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE]) end
+  remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE])
+  if fields[F_LATEST_ATTEMPT] ~= '' then
+    fields[F_ATTEMPT], fields[F_LATEST_ATTEMPT] = fields[F_LATEST_ATTEMPT], ''
+    set_rare(id, 'attempt', fields[F_ATTEMPT], 'latest_attempt', '')
+  end
   move(batch, id, fields, 'queued')
   fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
   fields[F_EXTENDED_MS] = ''
@@ -447,11 +486,11 @@ local function given_up_state(fields)
   return word_of_next_session(number(fields, F_GIVEN_UP_BY), tonumber(session[1]), session[2] or '')
 end
 
--- Remembers the lease of a given-up attempt that its agent may have run, and where its output began: `lease=base ` for
--- each of the latest eight. A program that it started ends by `doubt_until`.
+-- Remembers the lease of a given-up attempt that its agent may have run, where its output began, and its number:
+-- `lease=base:attempt ` for each of the latest eight. A program that it started ends by `doubt_until`.
 local function remember_given_up(batch, id, fields, slack_ms)
   local known = given_up_state(fields) == 'none' and '' or fields[F_GIVEN_UP]
-  known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
+  known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ':' .. fields[F_ATTEMPT] .. ' '
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
   read_request(id, fields)
@@ -481,12 +520,14 @@ local function forget_lease(id, fields, lease_id)
 end
 
 -- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
--- where its output began, else nil.
+-- where its output began, and its number; else nil.
 local function base_of_given_up(fields, lease_id)
   if lease_id == '' or fields[F_STARTED_MS] ~= '' then return nil end
   local known = ' ' .. fields[F_GIVEN_UP]
   local _, last = string.find(known, ' ' .. lease_id .. '=', 1, true)
-  return last and tonumber(string.match(known, '^%d+', last + 1))
+  if not last then return nil end
+  local base, attempt = string.match(known, '^(%d+):(%d+)', last + 1)
+  return tonumber(base), attempt
 end
 
 -- Ends a command that its agent may have run, as the agent was not heard in time or has lost its record.
@@ -558,6 +599,7 @@ local function doubt(batch, id, fields, retention_ms)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
     fields[F_ASSIGNED_MS] = batch.stamp
+    show_attempt(batch, id, fields, fields[F_ATTEMPT])
   end
   index(batch, deadlines_key(), whole(last), id)
   announce_doubt(batch, id, fields)
@@ -569,8 +611,10 @@ local function in_doubt(fields)
   return fields[F_CODE] == 'unconfirmed' and fields[F_STATUS] == 'assigned'
 end
 
--- The agent was heard of a command in doubt: it goes on, as if there had been none. Returns the members of the change.
+-- The agent was heard of a command in doubt: it goes on, as if there had been none. Which processes could not be stopped
+-- is still true. Returns the members of the change.
 local function settle_doubt(id, fields)
+  if fields[F_CANCEL_STAGE] == 'could_not_stop' then return reason_members(fields) .. cancel_members(fields) end
   fields[F_CODE], fields[F_MESSAGE] = '', ''
   if fields[F_CANCEL_MS] ~= '' then
     fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', fields[F_CANCEL_MESSAGE]
@@ -580,11 +624,15 @@ local function settle_doubt(id, fields)
   return reason_members(fields) .. cancel_members(fields)
 end
 
--- A command goes on under the lease of an attempt that was given up. Returns whether it is one.
-local function goes_on_under(id, fields, lease_id)
-  if fields[F_LEASE_ID] == lease_id then return true end
-  local base = base_of_given_up(fields, lease_id)
+-- A command goes on under the lease of an attempt that was given up, and is shown as that. Returns whether it is one.
+local function goes_on_under(batch, id, fields, lease_id)
+  if fields[F_LEASE_ID] == lease_id then
+    show_attempt(batch, id, fields, fields[F_ATTEMPT])
+    return true
+  end
+  local base, attempt = base_of_given_up(fields, lease_id)
   if not base then return false end
+  show_attempt(batch, id, fields, attempt)
   fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
   set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
   return true
@@ -623,7 +671,7 @@ local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, w
     remember_given_up(batch, id, fields, policy.slack_ms)
   end
   local known = word == 'absent' and 'none' or given_up_state(fields)
-  local exhausted = number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
+  local exhausted = tonumber(latest_attempt(fields)) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
   if fields[F_CANCEL_MS] ~= '' or exhausted then
     if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, policy.retention_ms) end
     if known == 'open' then return doubt(batch, id, fields, policy.retention_ms) end
@@ -666,6 +714,12 @@ local function fill_receipts(fields, sent, acknowledged, started)
     fields[F_ACKNOWLEDGED_MS] = whole(assigned + acknowledged)
   end
   if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = whole(assigned + started) end
+end
+
+-- Fills receipts of an attempt that its agent has started, at a time that is not known.
+local function fill_start(batch, fields)
+  if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
+  if fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = batch.stamp end
 end
 
 -- Whether an agent is attached and was seen recently.

@@ -13,7 +13,8 @@
 --          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its output that are
 --          stored, cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
---          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
+--          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
+--          receive is requeued, one that it received and lost ends as outcome_unknown.
 
 local HEADER, ITEM = 21, 2
 local MINUTE_MS = 60000
@@ -23,7 +24,7 @@ local function adopt(batch, id, fields, slack_ms)
     leave_queue(batch, id, fields)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
-    fields[F_ASSIGNED_MS] = batch.stamp
+    if fields[F_ASSIGNED_MS] == '' then fields[F_ASSIGNED_MS] = batch.stamp end
   end
   local cancelled = fields[F_CANCEL_MS] ~= ''
   settle_doubt(id, fields)
@@ -54,7 +55,7 @@ local function settle_held(batch, id, lease_id, args, held)
   if is_counted(fields, lease_id) then return 'counted' end
   if held[id] then return false end
   -- An attempt given up while the agent had it continues, and the later one has not started.
-  if not goes_on_under(id, fields, lease_id) then return false end
+  if not goes_on_under(batch, id, fields, lease_id) then return false end
   held[id] = true
   return adopt(batch, id, fields, tonumber(args[13]))
 end

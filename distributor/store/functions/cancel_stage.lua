@@ -25,7 +25,7 @@ local function note(batch, args, i)
   local known = CANCEL_STAGES[fields[F_CANCEL_STAGE]]
   if not known or not known[stage] then return 'gone' end
   if doubtful then
-    goes_on_under(id, fields, lease_id)
+    goes_on_under(batch, id, fields, lease_id)
     fields[F_ACKNOWLEDGED_MS] = batch.stamp
     server.call('HSET', status_key(id), 'acknowledged_ms', batch.stamp)
     index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
@@ -33,7 +33,8 @@ local function note(batch, args, i)
   if stage == 'could_not_stop' then fields[F_CODE], fields[F_MESSAGE] = stage, args[i + 4] end
   fields[F_CANCEL_STAGE] = stage
   set_rare(id, 'revision', revise(fields), 'cancel_stage', stage, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  announce(batch, 'cancel_progressed', id, fields, receipt_members(fields) .. reason_members(fields)
+  announce(batch, 'cancel_progressed', id, fields,
+    ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields) .. reason_members(fields)
     .. cancel_members(fields))
   return 'ok'
 end

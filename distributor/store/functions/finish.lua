@@ -5,13 +5,13 @@
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
 --          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and the agent's word on the
 --          handler ('ran', 'survived' if processes of it still run, 'refused', 'absent' if a cancel did not find it)
--- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that
---          is its result already), unknown, foreign
---          (another agent's), stale (of an earlier attempt), open (not found, but another attempt may run), or {stored, revision, type, priority, attempt, queued_us,
---          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
+-- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that is its
+--          result already), unknown, foreign (another agent's), stale (of an earlier attempt), open (not found, but
+--          another attempt may run), or {stored, revision, type, priority, attempt, queued_us, assigned_ms, sent_ms,
+--          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
---          run is counted once, however often it is reported.
+--          run is counted once, however often it is reported. A command is shown as the attempt that ended it.
 
 local HEADER, ITEM = 6, 13
 
@@ -56,7 +56,7 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   read_request(id, fields)
   local runs = number(fields, F_RUNS) + 1
   if runs >= runs_permitted(fields) then return false end
-  -- An agent that was given the command again while it ran has the same run under the later lease.
+  -- An agent that received the command again while it ran has the same run under the later lease.
   local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
   set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
   clear_given_up(id, fields)
@@ -101,8 +101,10 @@ local function finish_one(batch, args, i, retention_ms)
     local outcome = FINAL[fields[F_STATUS]] and 'late' or absent(batch, id, fields, args, i, retention_ms)
     if outcome then return outcome end
   end
+  local ran = args[i + 12] == 'ran' or args[i + 12] == 'survived'
   if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
     fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+    if ran and in_doubt(fields) then fill_start(batch, fields) end
     return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
   end
   if FINAL[fields[F_STATUS]] then
@@ -112,10 +114,12 @@ local function finish_one(batch, args, i, retention_ms)
   if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
     return 'run_again'
   end
-  local ran = args[i + 12] == 'ran' or args[i + 12] == 'survived'
-  local base = ran and among(args[6], fields[F_STATUS])
-    and not is_counted(fields, lease_id) and base_of_given_up(fields, lease_id)
+  if not ran or not among(args[6], fields[F_STATUS]) or is_counted(fields, lease_id) then return 'stale' end
+  local base, attempt = base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
+  show_attempt(batch, id, fields, attempt)
+  fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+  fill_start(batch, fields)
   fields[F_OUTPUT_BASE] = base
   -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
   local most = number(fields, F_OUTPUT_BYTES) - base + OUTPUT_WINDOW

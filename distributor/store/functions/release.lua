@@ -11,11 +11,12 @@
 
 local HEADER, ITEM = 7, 8
 
--- Whether this lease holds the command; in doubt, any lease that the agent may have. Only the agent itself can give back
--- a command that it has acknowledged.
+-- Whether this lease holds the command; in doubt, any lease that the agent may have: then only a word on it changes what
+-- is known. Only the agent itself can give back a command that it has acknowledged.
 local function holds(id, fields, lease_id, word)
   if fields[F_ACKNOWLEDGED_MS] ~= '' and word ~= 'refused' then return false end
-  return fields[F_LEASE_ID] == lease_id or (in_doubt(fields) and forget_lease(id, fields, lease_id))
+  if not in_doubt(fields) then return fields[F_LEASE_ID] == lease_id end
+  return word ~= '' and (forget_lease(id, fields, lease_id) or fields[F_LEASE_ID] == lease_id)
 end
 
 local function release(batch, args)

@@ -9,8 +9,15 @@ import pytest
 from distributor.model.agent import HeldCommand
 from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES
 from distributor.model.command import Reason
-from distributor.model.delivery import CompletionOutcome, OutputRefusal, Progress, Release
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.delivery import (
+    NOT_DELIVERED,
+    CancelProgress,
+    CompletionOutcome,
+    OutputRefusal,
+    Progress,
+    Release,
+)
+from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.store import keys
 from tests.support.store_world import AGENT, LEASE, TERMINAL, StoreWorld, completion
 
@@ -238,3 +245,130 @@ async def test_the_latest_twenty_attempts_are_remembered(world: StoreWorld) -> N
         await world.claim(lease_id=f"lease{number + 1}")
     attempts = (await world.details(command_id)).state.attempts
     assert [attempt.number for attempt in attempts] == list(range(3, 23))
+
+
+async def numbers_and_codes(world: StoreWorld, command_id: str) -> list[tuple[int, str]]:
+    """The attempts that have ended without ending the command."""
+    attempts = (await world.details(command_id)).state.attempts
+    return [(attempt.number, attempt.reason.code) for attempt in attempts]
+
+
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+async def test_its_outcome_is_shown_with_its_own_number_and_times(world: StoreWorld, assigned_again: bool) -> None:
+    command_id = await world.assigned()
+    assigned_ms = (await world.state(command_id)).receipts.assigned_ms
+    await world.next_millisecond()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    if assigned_again:
+        await world.claim(lease_id="lease2")
+    report = completion(command_id, ran=True)._replace(progress=Progress(command_id, AGENT, LEASE))
+    assert await world.store.finish([report]) == [CompletionOutcome.STORED]
+    state = await world.state(command_id)
+    assert (state.attempt, state.receipts.assigned_ms) == (1, assigned_ms)
+    assert state.receipts.acknowledged_ms > 0 < state.receipts.started_ms
+    assert await numbers_and_codes(world, command_id) == ([(2, "duplicate")] if assigned_again else [])
+    (result,) = await world.reader.results([command_id])
+    assert result is not None
+    assert (result.attempt, [attempt.number for attempt in result.attempts]) == (1, [2] if assigned_again else [])
+
+
+@pytest.mark.parametrize("assigned_again", [False, True], ids=["queued again", "assigned again"])
+async def test_its_run_is_in_the_history_once_and_later_attempts_get_new_numbers(
+    world: StoreWorld, assigned_again: bool
+) -> None:
+    command_id = await given_up(world, assigned_again, max_runs=2)
+    report = completion(
+        command_id, CommandStatus.FAILED, rerun_delay_ms=1, ran=True, reason=Reason("exit_nonzero", "exit code 75")
+    )
+    await world.store.finish([report])
+    attempts = (await world.details(command_id)).state.attempts
+    expected = [(1, "exit_nonzero", True)]
+    assert [(one.number, one.reason.code, one.started) for one in attempts if one.started] == expected
+    assert sorted(one.number for one in attempts) == ([1, 2] if assigned_again else [1])
+    await world.end_delay(command_id)
+    await world.store.due([0])
+    (claimed,) = (await world.claim(lease_id="lease3")).commands
+    assert claimed.attempt == (3 if assigned_again else 2)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_an_agent_that_goes_on_with_it_goes_on_with_its_number(world: StoreWorld, refused: bool) -> None:
+    command_id = await world.assigned()
+    first = await world.state(command_id)
+    await world.next_millisecond()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.claim(lease_id="lease2")
+    attached = await world.attach(held=(HeldCommand(command_id, LEASE),))
+    adopted = attached.adopted[command_id]
+    assert (adopted.attempt, adopted.assigned_ms) == (1, first.receipts.assigned_ms)
+    state = await world.state(command_id)
+    assert (state.attempt, state.receipts.assigned_ms) == (1, first.receipts.assigned_ms)
+    assert await numbers_and_codes(world, command_id) == [(2, "duplicate")]
+    if refused:
+        await world.store.release([Release(command_id, AGENT, LEASE, 0, Reason("busy"), refused=True)])
+        assert await numbers_and_codes(world, command_id) == [(2, "duplicate"), (1, "busy")]
+        assert (await world.claim(lease_id="lease3")).commands[0].attempt == 3
+
+
+async def test_what_waits_for_word_of_it_has_its_times(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    assigned_ms = (await world.state(command_id)).receipts.assigned_ms
+    await world.next_millisecond()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.store.cancel(command_id, "enough")
+    state = await world.state(command_id)
+    assert (state.reason.code, state.attempt, state.receipts.assigned_ms) == ("unconfirmed", 1, assigned_ms)
+    assert await numbers_and_codes(world, command_id) == []
+
+
+async def in_doubt(world: StoreWorld) -> str:
+    """The id of a cancelled command whose only attempt was not acknowledged in time."""
+    command_id = await given_up(world, assigned_again=False)
+    await world.store.cancel(command_id, "enough")
+    assert (await world.state(command_id)).reason.code == "unconfirmed"
+    return command_id
+
+
+async def test_a_start_that_ends_the_doubt_is_shown(world: StoreWorld) -> None:
+    command_id = await in_doubt(world)
+    assert await world.store.progress([Progress(command_id, AGENT, LEASE, past_start=True)]) == [True]
+    state = await world.state(command_id)
+    assert (state.reason.code, state.cancel_stage) == ("cancel_requested", CancelStage.REQUESTED)
+    assert state.receipts.started_ms > 0 < state.receipts.acknowledged_ms
+    released = Release(command_id, AGENT, LEASE, 0, Reason("busy"), refused=True)
+    assert await world.store.release([released]) == [None], "it has started"
+
+
+async def test_what_was_not_sent_after_all_is_no_longer_in_doubt(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.store.cancel(command_id, "enough")
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    assert (await world.state(command_id)).reason.code == "unconfirmed"
+    unsent = Release(command_id, AGENT, LEASE, 0, NOT_DELIVERED, counts=False, unsent=True)
+    assert await world.store.release([unsent._replace(unsent=False)]) == [None], "nothing new is known"
+    assert await world.store.release([unsent]) == [CommandStatus.CANCELLED]
+
+
+async def test_that_a_cancel_was_written_does_not_end_the_doubt(world: StoreWorld) -> None:
+    command_id = await in_doubt(world)
+    before = await world.dump()
+    written = CancelProgress(command_id, AGENT, LEASE, CancelStage.DELIVERED)
+    assert await world.store.cancel_stages([written]) == [False]
+    assert await world.dump() == before
+
+
+async def test_which_processes_could_not_be_stopped_is_kept_when_the_agent_attaches_again(world: StoreWorld) -> None:
+    command_id = await world.acknowledged()
+    await world.store.cancel(command_id, "enough")
+    survived = CancelProgress(command_id, AGENT, LEASE, CancelStage.COULD_NOT_STOP, "still running: 17 (sh)")
+    assert await world.store.cancel_stages([survived]) == [True]
+    before = await world.state(command_id)
+    attached = await world.attach(held=(HeldCommand(command_id, LEASE),))
+    assert attached.adopted[command_id].cancel_reason == "enough"
+    state = await world.state(command_id)
+    assert (state.cancel_stage, state.reason) == (CancelStage.COULD_NOT_STOP, before.reason)
+    assert state.reason.message == "still running: 17 (sh)"

@@ -75,6 +75,19 @@ async def test_receipts_are_stored_once(world: World) -> None:
     ]
 
 
+async def test_the_start_of_a_given_up_attempt_is_stored(world: World) -> None:
+    earlier = LeaseRef("c2", "earlier")
+    world.session.gave_up(*earlier)
+    await world.say(105.0, received=[earlier])
+    await world.reports.settle(world.session)
+    await world.say(106.0, started=[earlier])
+    await world.reports.settle(world.session)
+    assert world.store.progressed == [
+        Progress("c2", "agent123", "earlier"),
+        Progress("c2", "agent123", "earlier", past_start=True),
+    ]
+
+
 @pytest.mark.parametrize("status", [CommandStatus.COMPLETED, None], ids=["completed", "invalid"])
 @pytest.mark.parametrize(
     ("flow", "sent", "said", "counted"),

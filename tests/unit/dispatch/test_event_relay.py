@@ -126,6 +126,13 @@ async def test_an_older_attempt_that_was_taken_away_does_not_touch_the_newer(wor
     assert set(world.agent.session.in_flight) == {"c1"}
 
 
+async def test_the_end_by_an_older_attempt_ends_the_newer(world: World) -> None:
+    world.agent.session.claimed("c1", "lease-2", 2, 0.0)
+    world.tell(changed(EventKind.FINISHED, state(status=CommandStatus.COMPLETED, attempt=1)))
+    assert world.agent.stopped == ["c1"]
+    assert world.agent.session.in_flight == {}
+
+
 @pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
 async def test_the_end_of_a_command_stops_its_given_up_attempts_whoever_ended_it(world: World, origin: str) -> None:
     world.agent.session.gave_up("c1", "lease")

@@ -366,6 +366,19 @@ def test_what_was_given_up_may_run_until_the_agent_says_otherwise(
     assert opened.given_up == {}
 
 
+def test_that_a_given_up_attempt_was_started_is_known_until_it_is_settled() -> None:
+    opened = session()
+    assert not opened.started_given_up("c1", "lease1")
+    for lease_id in ("lease1", "lease2"):
+        opened.gave_up("c1", lease_id)
+        assert opened.started_given_up("c1", lease_id)
+    opened.ended("c1", "lease1")
+    assert not opened.has_started_given_up("c1", "lease1")
+    assert opened.has_started_given_up("c1", "lease2")
+    opened.settle_given_up("c1")
+    assert not opened.has_started_given_up("c1", "lease2")
+
+
 def test_a_heavy_command_uses_its_slots_while_in_flight() -> None:
     opened = session(capacity=10)
     opened.claimed("heavy", "lease", 1, 0.0)

@@ -1,5 +1,5 @@
-#!lua name=distributor_0fedf3f4
-local VERSION = '0fedf3f4'
+#!lua name=distributor_e85f814b
+local VERSION = 'e85f814b'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -23,11 +23,11 @@ local function ended_key() return SHARD .. 'commands:ended' end
 local function audit_key() return SHARD .. 'commands:audit' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
-local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
 local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 32
+local F_RARE_END = 33
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -57,18 +57,19 @@ local F_OUTPUT_BYTES = 21
 local F_OUTPUT_BASE = 22
 local F_OUTPUT_DROPPED = 23
 local F_ATTEMPTS = 24
-local F_GIVEN_UP = 25
-local F_GIVEN_UP_BY = 26
-local F_DOUBT_UNTIL = 27
-local F_CANCEL_MESSAGE = 28
-local F_CANCEL_STAGE = 29
-local F_INSTANCE_ID = 30
-local F_SLOTS = 31
-local F_EXTENDED_MS = 32
-local F_EXPIRES_MS = 33
-local F_RANK = 34
-local F_TIME_LIMIT_MS = 35
-local F_MAX_RUNS = 36
+local F_LATEST_ATTEMPT = 25
+local F_GIVEN_UP = 26
+local F_GIVEN_UP_BY = 27
+local F_DOUBT_UNTIL = 28
+local F_CANCEL_MESSAGE = 29
+local F_CANCEL_STAGE = 30
+local F_INSTANCE_ID = 31
+local F_SLOTS = 32
+local F_EXTENDED_MS = 33
+local F_EXPIRES_MS = 34
+local F_RANK = 35
+local F_TIME_LIMIT_MS = 36
+local F_MAX_RUNS = 37
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
@@ -76,7 +77,7 @@ local ROW_STARTED_MS = 10
 
 local TRANSITIONS = {queued = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, assigned = {queued = true, assigned = true, completed = true, failed = true, timeout = true, cancelled = true}, completed = {}, failed = {}, timeout = {}, cancelled = {}}
 
-local CANCEL_STAGES = {requested = {delivered = true, stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, delivered = {stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, stopping = {could_not_stop = true, unconfirmed = true, stopped = true}, could_not_stop = {unconfirmed = true, stopped = true}, unconfirmed = {requested = true, delivered = true, stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, stopped = {}}
+local CANCEL_STAGES = {requested = {delivered = true, stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, delivered = {stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, stopping = {could_not_stop = true, unconfirmed = true, stopped = true}, could_not_stop = {unconfirmed = true, stopped = true}, unconfirmed = {requested = true, stopping = true, could_not_stop = true, unconfirmed = true, stopped = true}, stopped = {}}
 
 -- Purpose: code shared by the functions: reading a command, changing it, and collecting the writes of a batch.
 -- Included once before the functions; not a function itself.
@@ -378,6 +379,42 @@ local function remember_attempt(batch, id, fields, code, message)
   set_rare(id, 'attempts', known)
 end
 
+-- Takes an attempt out of those remembered, and its receipts from there. Returns whether it was one.
+local function recall_attempt(fields, attempt)
+  local others, found = {}, nil
+  for line in string.gmatch(fields[F_ATTEMPTS], '[^\n]+') do
+    if string.find(line, '[' .. attempt .. ',', 1, true) == 1 then found = line else others[#others + 1] = line end
+  end
+  if not found then return false end
+  local receipts = cjson.decode(found)
+  for i, field in ipairs({F_ASSIGNED_MS, F_SENT_MS, F_ACKNOWLEDGED_MS, F_STARTED_MS}) do
+    fields[field] = receipts[i + 1] ~= 0 and whole(receipts[i + 1]) or ''
+  end
+  fields[F_ATTEMPTS] = table.concat(others, '\n')
+  return true
+end
+
+-- The number of the latest attempt; the one shown may be an earlier one that its agent went on with.
+local function latest_attempt(fields)
+  return fields[F_LATEST_ATTEMPT] ~= '' and fields[F_LATEST_ATTEMPT] or fields[F_ATTEMPT]
+end
+
+-- Shows a command as this attempt of it, with the times of that.
+local function show_attempt(batch, id, fields, attempt)
+  local latest, other = latest_attempt(fields), attempt ~= fields[F_ATTEMPT]
+  if other and fields[F_STATUS] == 'assigned' then
+    remember_attempt(batch, id, fields, 'duplicate', 'the agent had started attempt ' .. attempt .. ' before')
+  end
+  if not recall_attempt(fields, attempt) then
+    if not other then return end
+    fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = batch.stamp, '', '', ''
+  end
+  fields[F_ATTEMPT], fields[F_LATEST_ATTEMPT] = attempt, attempt ~= latest and latest or ''
+  set_rare(id, 'attempt', attempt, 'latest_attempt', fields[F_LATEST_ATTEMPT], 'attempts', fields[F_ATTEMPTS],
+    'assigned_ms', fields[F_ASSIGNED_MS], 'sent_ms', fields[F_SENT_MS], 'acknowledged_ms', fields[F_ACKNOWLEDGED_MS],
+    'started_ms', fields[F_STARTED_MS])
+end
+
 local function time_json(ms)
   return ms == 0 and 'null' or '"' .. rfc3339(ms) .. '"'
 end
@@ -470,8 +507,11 @@ end
 -- `fields` give the reason.
 local function release_command(batch, id, fields, delay_ms)
   append(batch.freed, assigned_key(fields[F_AGENT_ID]), id)
-  -- A given-up attempt whose run is counted while the command waits was remembered when it was given up.
-  if fields[F_STATUS] == 'assigned' then remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE]) end
+  remember_attempt(batch, id, fields, fields[F_CODE], fields[F_MESSAGE])
+  if fields[F_LATEST_ATTEMPT] ~= '' then
+    fields[F_ATTEMPT], fields[F_LATEST_ATTEMPT] = fields[F_LATEST_ATTEMPT], ''
+    set_rare(id, 'attempt', fields[F_ATTEMPT], 'latest_attempt', '')
+  end
   move(batch, id, fields, 'queued')
   fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS] = '', '', '', ''
   fields[F_EXTENDED_MS] = ''
@@ -527,11 +567,11 @@ local function given_up_state(fields)
   return word_of_next_session(number(fields, F_GIVEN_UP_BY), tonumber(session[1]), session[2] or '')
 end
 
--- Remembers the lease of a given-up attempt that its agent may have run, and where its output began: `lease=base ` for
--- each of the latest eight. A program that it started ends by `doubt_until`.
+-- Remembers the lease of a given-up attempt that its agent may have run, where its output began, and its number:
+-- `lease=base:attempt ` for each of the latest eight. A program that it started ends by `doubt_until`.
 local function remember_given_up(batch, id, fields, slack_ms)
   local known = given_up_state(fields) == 'none' and '' or fields[F_GIVEN_UP]
-  known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ' '
+  known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ':' .. fields[F_ATTEMPT] .. ' '
   local _, leases = string.gsub(known, ' ', '')
   if leases > 8 then known = string.match(known, ' (.*)$') end
   read_request(id, fields)
@@ -561,12 +601,14 @@ local function forget_lease(id, fields, lease_id)
 end
 
 -- If the lease is that of a given-up attempt and no later one has started, its agent's reports still count: returns
--- where its output began, else nil.
+-- where its output began, and its number; else nil.
 local function base_of_given_up(fields, lease_id)
   if lease_id == '' or fields[F_STARTED_MS] ~= '' then return nil end
   local known = ' ' .. fields[F_GIVEN_UP]
   local _, last = string.find(known, ' ' .. lease_id .. '=', 1, true)
-  return last and tonumber(string.match(known, '^%d+', last + 1))
+  if not last then return nil end
+  local base, attempt = string.match(known, '^(%d+):(%d+)', last + 1)
+  return tonumber(base), attempt
 end
 
 -- Ends a command that its agent may have run, as the agent was not heard in time or has lost its record.
@@ -638,6 +680,7 @@ local function doubt(batch, id, fields, retention_ms)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
     fields[F_ASSIGNED_MS] = batch.stamp
+    show_attempt(batch, id, fields, fields[F_ATTEMPT])
   end
   index(batch, deadlines_key(), whole(last), id)
   announce_doubt(batch, id, fields)
@@ -649,8 +692,10 @@ local function in_doubt(fields)
   return fields[F_CODE] == 'unconfirmed' and fields[F_STATUS] == 'assigned'
 end
 
--- The agent was heard of a command in doubt: it goes on, as if there had been none. Returns the members of the change.
+-- The agent was heard of a command in doubt: it goes on, as if there had been none. Which processes could not be stopped
+-- is still true. Returns the members of the change.
 local function settle_doubt(id, fields)
+  if fields[F_CANCEL_STAGE] == 'could_not_stop' then return reason_members(fields) .. cancel_members(fields) end
   fields[F_CODE], fields[F_MESSAGE] = '', ''
   if fields[F_CANCEL_MS] ~= '' then
     fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', fields[F_CANCEL_MESSAGE]
@@ -660,11 +705,15 @@ local function settle_doubt(id, fields)
   return reason_members(fields) .. cancel_members(fields)
 end
 
--- A command goes on under the lease of an attempt that was given up. Returns whether it is one.
-local function goes_on_under(id, fields, lease_id)
-  if fields[F_LEASE_ID] == lease_id then return true end
-  local base = base_of_given_up(fields, lease_id)
+-- A command goes on under the lease of an attempt that was given up, and is shown as that. Returns whether it is one.
+local function goes_on_under(batch, id, fields, lease_id)
+  if fields[F_LEASE_ID] == lease_id then
+    show_attempt(batch, id, fields, fields[F_ATTEMPT])
+    return true
+  end
+  local base, attempt = base_of_given_up(fields, lease_id)
   if not base then return false end
+  show_attempt(batch, id, fields, attempt)
   fields[F_LEASE_ID], fields[F_OUTPUT_BASE] = lease_id, base
   set_rare(id, 'lease_id', lease_id, 'output_base', whole(base))
   return true
@@ -703,7 +752,7 @@ local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, w
     remember_given_up(batch, id, fields, policy.slack_ms)
   end
   local known = word == 'absent' and 'none' or given_up_state(fields)
-  local exhausted = number(fields, F_ATTEMPT) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
+  local exhausted = tonumber(latest_attempt(fields)) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
   if fields[F_CANCEL_MS] ~= '' or exhausted then
     if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, policy.retention_ms) end
     if known == 'open' then return doubt(batch, id, fields, policy.retention_ms) end
@@ -746,6 +795,12 @@ local function fill_receipts(fields, sent, acknowledged, started)
     fields[F_ACKNOWLEDGED_MS] = whole(assigned + acknowledged)
   end
   if started ~= '' and fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = whole(assigned + started) end
+end
+
+-- Fills receipts of an attempt that its agent has started, at a time that is not known.
+local function fill_start(batch, fields)
+  if fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
+  if fields[F_STARTED_MS] == '' then fields[F_STARTED_MS] = batch.stamp end
 end
 
 -- Whether an agent is attached and was seen recently.
@@ -1008,7 +1063,8 @@ do
 --          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its output that are
 --          stored, cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
---          afterwards the agent holds exactly what ASSIGNED lists: a command it never received is requeued, one it received and lost ends as outcome_unknown.
+--          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
+--          receive is requeued, one that it received and lost ends as outcome_unknown.
 
 local HEADER, ITEM = 21, 2
 local MINUTE_MS = 60000
@@ -1018,7 +1074,7 @@ local function adopt(batch, id, fields, slack_ms)
     leave_queue(batch, id, fields)
     append(batch.taken, assigned_key(fields[F_AGENT_ID]), id)
     move(batch, id, fields, 'assigned')
-    fields[F_ASSIGNED_MS] = batch.stamp
+    if fields[F_ASSIGNED_MS] == '' then fields[F_ASSIGNED_MS] = batch.stamp end
   end
   local cancelled = fields[F_CANCEL_MS] ~= ''
   settle_doubt(id, fields)
@@ -1049,7 +1105,7 @@ local function settle_held(batch, id, lease_id, args, held)
   if is_counted(fields, lease_id) then return 'counted' end
   if held[id] then return false end
   -- An attempt given up while the agent had it continues, and the later one has not started.
-  if not goes_on_under(id, fields, lease_id) then return false end
+  if not goes_on_under(batch, id, fields, lease_id) then return false end
   held[id] = true
   return adopt(batch, id, fields, tonumber(args[13]))
 end
@@ -1380,7 +1436,7 @@ local function note(batch, args, i)
   local known = CANCEL_STAGES[fields[F_CANCEL_STAGE]]
   if not known or not known[stage] then return 'gone' end
   if doubtful then
-    goes_on_under(id, fields, lease_id)
+    goes_on_under(batch, id, fields, lease_id)
     fields[F_ACKNOWLEDGED_MS] = batch.stamp
     server.call('HSET', status_key(id), 'acknowledged_ms', batch.stamp)
     index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
@@ -1388,7 +1444,8 @@ local function note(batch, args, i)
   if stage == 'could_not_stop' then fields[F_CODE], fields[F_MESSAGE] = stage, args[i + 4] end
   fields[F_CANCEL_STAGE] = stage
   set_rare(id, 'revision', revise(fields), 'cancel_stage', stage, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  announce(batch, 'cancel_progressed', id, fields, receipt_members(fields) .. reason_members(fields)
+  announce(batch, 'cancel_progressed', id, fields,
+    ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields) .. reason_members(fields)
     .. cancel_members(fields))
   return 'ok'
 end
@@ -1934,13 +1991,13 @@ do
 --          result (each followed by a comma), bytes of output, milliseconds before another run ('' for none wanted),
 --          milliseconds from the claim to: sent, acknowledged, started ('' if unknown), and the agent's word on the
 --          handler ('ran', 'survived' if processes of it still run, 'refused', 'absent' if a cancel did not find it)
--- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that
---          is its result already), unknown, foreign
---          (another agent's), stale (of an earlier attempt), open (not found, but another attempt may run), or {stored, revision, type, priority, attempt, queued_us,
---          assigned_ms, sent_ms, acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
+-- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that is its
+--          result already), unknown, foreign (another agent's), stale (of an earlier attempt), open (not found, but
+--          another attempt may run), or {stored, revision, type, priority, attempt, queued_us, assigned_ms, sent_ms,
+--          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
---          run is counted once, however often it is reported.
+--          run is counted once, however often it is reported. A command is shown as the attempt that ended it.
 
 local HEADER, ITEM = 6, 13
 
@@ -1985,7 +2042,7 @@ local function run_again(batch, id, fields, lease_id, delay_ms, output_bytes)
   read_request(id, fields)
   local runs = number(fields, F_RUNS) + 1
   if runs >= runs_permitted(fields) then return false end
-  -- An agent that was given the command again while it ran has the same run under the later lease.
+  -- An agent that received the command again while it ran has the same run under the later lease.
   local counted = lease_id == fields[F_LEASE_ID] and lease_id or lease_id .. ' ' .. fields[F_LEASE_ID]
   set_rare(id, 'runs', runs, 'counted_lease', counted, 'output_bytes', whole(output_bytes))
   clear_given_up(id, fields)
@@ -2030,8 +2087,10 @@ local function finish_one(batch, args, i, retention_ms)
     local outcome = FINAL[fields[F_STATUS]] and 'late' or absent(batch, id, fields, args, i, retention_ms)
     if outcome then return outcome end
   end
+  local ran = args[i + 12] == 'ran' or args[i + 12] == 'survived'
   if fields[F_LEASE_ID] == lease_id and among(args[5], fields[F_STATUS]) then
     fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+    if ran and in_doubt(fields) then fill_start(batch, fields) end
     return accept(batch, id, fields, args, i, retention_ms, args[i + 7])
   end
   if FINAL[fields[F_STATUS]] then
@@ -2041,10 +2100,12 @@ local function finish_one(batch, args, i, retention_ms)
   if is_counted(fields, lease_id) and args[i + 8] ~= '' and fields[F_STARTED_MS] == '' then
     return 'run_again'
   end
-  local ran = args[i + 12] == 'ran' or args[i + 12] == 'survived'
-  local base = ran and among(args[6], fields[F_STATUS])
-    and not is_counted(fields, lease_id) and base_of_given_up(fields, lease_id)
+  if not ran or not among(args[6], fields[F_STATUS]) or is_counted(fields, lease_id) then return 'stale' end
+  local base, attempt = base_of_given_up(fields, lease_id)
   if not base then return 'stale' end
+  show_attempt(batch, id, fields, attempt)
+  fill_receipts(fields, args[i + 9], args[i + 10], args[i + 11])
+  fill_start(batch, fields)
   fields[F_OUTPUT_BASE] = base
   -- Besides what is stored, its agent may hold back a window of output, which was not accepted under this lease.
   local most = number(fields, F_OUTPUT_BYTES) - base + OUTPUT_WINDOW
@@ -2584,7 +2645,7 @@ do
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
 --          then for each command: id, agent_id, lease id, and milliseconds from the claim to: sent, acknowledged,
---          started ('' if unknown)
+--          started ('' if unknown, 'past' if it has started at an unknown time)
 -- Returns  for each command: 'ok', or 'gone' if this lease no longer holds it
 -- Invariants: a receipt is written once; from then on the deadline is the run limit. A command in doubt goes on under the
 --             lease that its agent reports on.
@@ -2597,16 +2658,20 @@ local function progress(batch, args)
     local id = args[i]
     local fields = read(id)
     if fields and fields[F_AGENT_ID] == args[i + 1] and among(args[5], fields[F_STATUS])
-      and (fields[F_LEASE_ID] == args[i + 2] or (in_doubt(fields) and goes_on_under(id, fields, args[i + 2]))) then
+      and (fields[F_LEASE_ID] == args[i + 2] or (in_doubt(fields) and goes_on_under(batch, id, fields, args[i + 2]))) then
       local acknowledged, started = fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS]
       local doubtful = in_doubt(fields)
-      fill_receipts(fields, args[i + 3], args[i + 4], args[i + 5])
+      if args[i + 5] == 'past' then
+        fill_start(batch, fields)
+      else
+        fill_receipts(fields, args[i + 3], args[i + 4], args[i + 5])
+      end
       -- Receipts of an attempt that was given up are not known, but that its agent has it is.
       if doubtful and fields[F_ACKNOWLEDGED_MS] == '' then fields[F_ACKNOWLEDGED_MS] = batch.stamp end
       if fields[F_ACKNOWLEDGED_MS] ~= acknowledged or fields[F_STARTED_MS] ~= started then
         server.call('HSET', status_key(id), 'revision', revise(fields), 'sent_ms', fields[F_SENT_MS],
           'acknowledged_ms', fields[F_ACKNOWLEDGED_MS], 'started_ms', fields[F_STARTED_MS])
-        local settled = doubtful and settle_doubt(id, fields) or ''
+        local settled = doubtful and ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. settle_doubt(id, fields) or ''
         index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
         announce(batch, fields[F_STARTED_MS] ~= started and 'started' or 'acknowledged', id, fields,
           receipt_members(fields) .. settled)
@@ -2660,11 +2725,12 @@ do
 
 local HEADER, ITEM = 7, 8
 
--- Whether this lease holds the command; in doubt, any lease that the agent may have. Only the agent itself can give back
--- a command that it has acknowledged.
+-- Whether this lease holds the command; in doubt, any lease that the agent may have: then only a word on it changes what
+-- is known. Only the agent itself can give back a command that it has acknowledged.
 local function holds(id, fields, lease_id, word)
   if fields[F_ACKNOWLEDGED_MS] ~= '' and word ~= 'refused' then return false end
-  return fields[F_LEASE_ID] == lease_id or (in_doubt(fields) and forget_lease(id, fields, lease_id))
+  if not in_doubt(fields) then return fields[F_LEASE_ID] == lease_id end
+  return word ~= '' and (forget_lease(id, fields, lease_id) or fields[F_LEASE_ID] == lease_id)
 end
 
 local function release(batch, args)
