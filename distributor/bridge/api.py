@@ -42,6 +42,7 @@ _REQUEST_FIELDS: Final = (
     "maxRunsByReason",
     "retryOf",
     "slots",
+    "progressTime",
     "attempts",
     "lateResult",
 )

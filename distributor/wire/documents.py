@@ -69,6 +69,7 @@ def command_document(command: Command) -> Document:
         "maxRunsByReason": dict(command.max_runs_by_reason),
         "retryOf": command.retry_of or None,
         "slots": command.slots,
+        "progressTime": _time(command.state.progress_ms),
         "attempts": [attempt_document(one) for one in command.state.attempts],
         "lateResult": result_document(command.late_result) if command.late_result is not None else None,
     }

@@ -51,10 +51,12 @@ async def test_a_command_is_cancelled(page: DashboardPage) -> None:
 
 async def test_a_command_is_sent_again(page: DashboardPage) -> None:
     first = await page.send("echo 'it is me'", agent_id=AGENT_ID)
-    await page.page.get_by_role("button", name="Run again").click()
+    await page.page.get_by_role("button", name="Retry").click()
     await expect(page.page).not_to_have_url(re.compile(first))
     await expect(page.status).to_have_text("completed")
     await expect(page.output).to_contain_text("it is me")
+    await page.page.get_by_role("link", name=f"…{first[-8:]}").click()
+    await expect(page.fact("Retried as")).to_be_visible()
     await page.page.get_by_role("link", name="Edit and send…").click()
     await expect(page.page.get_by_label("Command line")).to_have_value("echo 'it is me'")
 
@@ -66,7 +68,7 @@ async def test_a_command_that_is_sent_again_keeps_its_limits(page: DashboardPage
     await page.page.get_by_label("Queue limit (seconds)").fill("90")
     await page.page.get_by_role("button", name="Send", exact=True).click()
     first = await page.shown_command()
-    await page.page.get_by_role("button", name="Run again").click()
+    await page.page.get_by_role("button", name="Retry").click()
     await expect(page.page).not_to_have_url(re.compile(first))
     await expect(page.fact("Time limit")).to_have_text("2 h")
     await expect(page.fact("Queue limit")).to_have_text("1 min 30 s")
@@ -93,7 +95,7 @@ class HeldAnswer:
     def _relay(self, text: str | bytes) -> None:
         assert self._page is not None
         message = json.loads(text)
-        if self._armed and message["type"] in ("command:accepted", "error"):
+        if self._armed and message["type"] in ("command:accepted", "command:retried", "error"):
             self._armed, self._answer = False, message
             self._held.set()
         else:
@@ -109,7 +111,7 @@ class HeldAnswer:
         assert self._page is not None
         assert self._answer is not None
         self._page.send(json.dumps(self._answer | changes))
-        return str(self._answer["commandId"])
+        return str(self._answer.get("newCommandId") or self._answer["commandId"])
 
 
 NO_ANSWER = {"type": "error", "code": "UNAVAILABLE", "message": "the server did not answer in time"}
@@ -128,10 +130,10 @@ async def test_what_may_have_been_sent_is_queued_once(page: DashboardPage) -> No
     assert await page.shown_command() == sent
     # The same of a command that runs again.
     answers.hold()
-    await page.page.get_by_role("button", name="Run again").click()
+    await page.page.get_by_role("button", name="Retry").click()
     again = await answers.pass_on(**NO_ANSWER)
     await expect(page.page.locator(".toast")).to_contain_text("Unknown whether the command for page-agent was sent")
-    await page.page.get_by_role("button", name="Run again").click()
+    await page.page.get_by_role("button", name="Retry").click()
     await expect(page.page).to_have_url(re.compile(again))
     await page.open("commands")
     await expect(page.rows).to_have_count(2)
@@ -150,7 +152,7 @@ async def test_who_went_on_after_run_again_stays_there(page: DashboardPage, chan
     await answers.stand_between(page)
     await page.send("true", agent_id=AGENT_ID)
     answers.hold()
-    await page.page.get_by_role("button", name="Run again").click()
+    await page.page.get_by_role("button", name="Retry").click()
     await page.page.get_by_role("link", name="Agents").click()
     await expect(page.page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
     await answers.pass_on(**changes)

@@ -6,7 +6,7 @@
  */
 
 import { parseDocument } from "./exact_json.js";
-import { agentOf, commandOf, resultOf, statusesOf } from "./protocol.js";
+import { agentOf, attemptOf, commandOf, ms, resultOf, statusesOf } from "./protocol.js";
 
 /** An error response from the bridge, or no response (status 0). */
 export class ApiError extends Error {
@@ -48,17 +48,10 @@ export class Api {
    */
   async command(commandId, signal) {
     const { command, result } = await this.read(`/api/commands/${encodeURIComponent(commandId)}`, signal);
-    const { params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots } = command;
     return {
       command: commandOf(command),
-      params,
-      ...(params && {
-        timeLimitSeconds,
-        idleLimitSeconds: idleLimitSeconds ?? undefined,
-        queueTtlSeconds,
-        offline,
-        slots,
-      }),
+      params: command.params,
+      ...(command.params && requestOf(command)),
       result: result && resultOf(result),
     };
   }
@@ -85,6 +78,21 @@ export class Api {
     throw new ApiError(response.status, code, message);
   }
 }
+
+/** What only the server knows of a command. @param {Record<string, any>} document */
+const requestOf = (document) => ({
+  timeLimitSeconds: document.timeLimitSeconds,
+  idleLimitSeconds: document.idleLimitSeconds ?? undefined,
+  queueTtlSeconds: document.queueTtlSeconds,
+  offline: document.offline,
+  slots: document.slots,
+  maxRuns: document.maxRuns,
+  maxRunsByReason: document.maxRunsByReason,
+  retryOf: document.retryOf ?? undefined,
+  progress: ms(document.progressTime) || undefined,
+  attempts: document.attempts.map(attemptOf),
+  lateResult: document.lateResult ? resultOf(document.lateResult) : undefined,
+});
 
 /**
  * Awaits one step of a request and maps network errors to `UNAVAILABLE`: the connection may break until the body is

@@ -16,7 +16,7 @@ import { bytes } from "./format.js";
 import { commandLink, parseRoute, titleOf } from "./router.js";
 import { readReadiness } from "./readiness.js";
 import { Requests, refusalText } from "./requests.js";
-import { SendForm, draftOf, repeatRequest } from "./send_form.js";
+import { SendForm, draftOf } from "./send_form.js";
 import { SnapshotRest } from "./snapshot_rest.js";
 import { initialState, newestOf, reduce } from "./store.js";
 import { toggleTheme } from "./theme.js";
@@ -55,6 +55,8 @@ export class App {
     );
     /** @type {CommandDetail | null} */
     this.detail = null;
+    /** The new command of each that was retried on this page, by id. @type {Map<string, string>} */
+    this.retries = new Map();
     /** @type {SendForm | null} */
     this.form = null;
     /** @type {Toast[]} */
@@ -100,7 +102,15 @@ export class App {
 
   tick() {
     for (const act of this.tickers) act();
+    this.refreshDetail();
     this.changed();
+  }
+
+  /** Reads the shown command again if what only `/api` has of it may have changed. */
+  refreshDetail() {
+    const { detail } = this;
+    const command = detail && this.known.newest.get(detail.commandId);
+    if (command && this.isLive() && detail.isOutdated(command, Date.now())) detail.read();
   }
 
   /** Calls `act` every second. @param {() => void} act @returns {() => void} unsubscribes */
@@ -121,7 +131,7 @@ export class App {
     if (message.type === "connected") this.requests.resend();
     if (message.type === "connected" || message.type === "resync")
       this.rest.read(message, Date.now() + this.known.clockOffset);
-    if (message.type === "command:accepted" || message.type === "error") this.onReply(message);
+    if (["command:accepted", "command:retried", "error"].includes(message.type)) this.onReply(message);
     this.received.push(message);
     if (message.type === "connected") this.applyReceived();
     else this.batchTimer ||= setTimeout(() => this.applyReceived(), BATCH_MS);
@@ -263,10 +273,18 @@ export class App {
     this.changed();
   }
 
-  /** Sends the shown command again, unchanged. */
-  retry() {
+  /** Queues the shown command again, as a new one that names it. @param {Command} command */
+  retry({ commandId, agentId }) {
     const { detail } = this;
-    if (detail?.sent?.params) this.request(repeatRequest(detail.sent), detail.retryKey, () => this.detail === detail);
+    if (!detail) return;
+    this.requests.request("command:retry", { commandId }, detail.retryKey, {
+      accepted: ({ newCommandId }) => {
+        this.retries.set(commandId, newCommandId);
+        if (this.detail === detail) this.navigate(commandLink(newCommandId));
+        else this.toast(`Sent to ${agentId}.`, false);
+      },
+      refused: (no) => this.toast(refusalText(agentId, no), true),
+    });
   }
 
   /**
@@ -278,7 +296,7 @@ export class App {
    */
   request(fields, key, stays, refused) {
     const to = fields.agentId;
-    this.requests.request(fields, key, {
+    this.requests.request("command:request", fields, key, {
       accepted: ({ commandId }) =>
         stays() ? this.navigate(commandLink(commandId)) : this.toast(`Sent to ${to}.`, false),
       refused: (no) => (refused && stays() ? refused(no) : this.toast(refusalText(to, no), true)),

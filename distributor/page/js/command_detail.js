@@ -8,7 +8,11 @@ import { ApiError } from "./api.js";
 import { bytes as formatBytes } from "./format.js";
 import { OutputFeed } from "./output_feed.js";
 import { OutputRecord } from "./output_record.js";
+import { hasEnded } from "./protocol.js";
 import { randomId } from "./requests.js";
+
+/** How often a command is read that has not ended: its agent's heartbeats report how long it has been silent. */
+const READ_MS = 10_000;
 
 /** The pattern of command ids. */
 const ID = /^(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -35,7 +39,9 @@ export class CommandDetail {
     this.problem = "";
     /** The response of `/api`. @type {Awaited<ReturnType<import("./api.js").Api["command"]>> | null} */
     this.sent = null;
-    /** Idempotency key of "Run again": a retry after an unknown outcome is not queued twice. */
+    /** When the last read began. */
+    this.readAt = 0;
+    /** Idempotency key of "Retry": a retry after an unknown outcome is not queued twice. */
     this.retryKey = randomId();
     this.reading = new AbortController();
     this.record = new OutputRecord();
@@ -58,16 +64,32 @@ export class CommandDetail {
     if (this.isValidId) this.connection.send("unsubscribe", { output: [this.commandId] });
   }
 
+  /**
+   * Whether a read would bring more than the last: another attempt, the end, or since when it has been silent.
+   * @param {import("./protocol.js").Command} command  its newest known state @param {number} now
+   */
+  isOutdated(command, now) {
+    const { sent, phase, readAt } = this;
+    if (phase !== "ready" || !sent || now - readAt < 1_000) return false;
+    const changed = command.attempt > sent.command.attempt || hasEnded(command) !== hasEnded(sent.command);
+    return changed || (!hasEnded(command) && now - readAt >= READ_MS);
+  }
+
   async read() {
     this.reading.abort();
+    this.readAt = Date.now();
     const reading = (this.reading = new AbortController());
     try {
-      this.sent = await this.api.command(this.commandId, reading.signal);
+      const sent = await this.api.command(this.commandId, reading.signal);
+      // Without the server, the request is missing: keep it as it was read.
+      this.sent = sent.params ? sent : { ...this.sent, ...sent, params: this.sent?.params ?? null };
       Object.assign(this, { phase: "ready", problem: "" });
       this.onRead(this.sent.command);
     } catch (error) {
       if (reading.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
+      // What was read before still stands.
+      if (this.phase === "ready" && error.status !== 404) return;
       this.phase = error.status === 404 || error.status === 400 ? "missing" : "error";
       this.problem = error.message;
     }

@@ -10,6 +10,8 @@
  *   status: Status, state: State, revision: number, attempt: number, reason: Reason,
  *   receipts: Partial<Record<Stage, number>>,
  *   cancelRequested?: number, cancelStage?: string, agentAwaySince?: number, exitCode?: number}} Command
+ * @typedef {{number: number, agentId: string, receipts: Partial<Record<Stage, number>>, reason: Reason,
+ *   started: boolean}} Attempt  an ended attempt; `finished` is its end
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
  *   reason: Reason, exitCode?: number, data: unknown, outputBytes: number, outputDroppedBytes: number,
  *   finished: number}} Result
@@ -61,9 +63,6 @@ export const statusesOf = (word) =>
 export function commandOf(document) {
   /** @type {State} */
   const state = document.status;
-  /** @type {Partial<Record<Stage, number>>} */
-  const receipts = {};
-  for (const [name, stage] of RECEIPTS) if (document.receipts[name]) receipts[stage] = ms(document.receipts[name]);
   return {
     commandId: document.commandId,
     agentId: document.agentId,
@@ -75,12 +74,21 @@ export function commandOf(document) {
     revision: document.revision,
     attempt: document.attempt,
     reason: reasonOf(document),
-    receipts,
+    receipts: receiptsOf(document),
     ...(document.agentAwaySince && { agentAwaySince: ms(document.agentAwaySince) }),
     ...(document.cancelTime && { cancelRequested: ms(document.cancelTime), cancelStage: document.cancelStage }),
     ...(document.exitCode !== null && { exitCode: document.exitCode }),
   };
 }
+
+/** @param {Record<string, any>} document @returns {Attempt} */
+export const attemptOf = (document) => ({
+  number: document.number,
+  agentId: document.agentId,
+  receipts: receiptsOf(document),
+  reason: reasonOf(document),
+  started: document.started,
+});
 
 /** @param {Record<string, any>} document @returns {Result} */
 export function resultOf(document) {
@@ -140,8 +148,16 @@ export function received(message) {
   };
 }
 
+/** @param {Record<string, any>} document */
+function receiptsOf(document) {
+  /** @type {Partial<Record<Stage, number>>} */
+  const receipts = {};
+  for (const [name, stage] of RECEIPTS) if (document.receipts[name]) receipts[stage] = ms(document.receipts[name]);
+  return receipts;
+}
+
 /** @param {Record<string, any>} document @returns {Reason} */
 const reasonOf = ({ reason }) => reason ?? { code: "", message: "" };
 
 /** @param {string | null} time  RFC 3339; null becomes 0 */
-const ms = (time) => (time ? Date.parse(time) : 0);
+export const ms = (time) => (time ? Date.parse(time) : 0);

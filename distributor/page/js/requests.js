@@ -2,6 +2,7 @@
  * Pending command requests. Resent after a reconnect; the idempotency key prevents queueing a command twice.
  *
  * @typedef {import("./protocol.js").Message} Message
+ * @typedef {"command:request" | "command:retry"} RequestType
  * @typedef {{accepted: (message: Message) => void, refused: (message: Message) => void}} Answer
  */
 
@@ -9,24 +10,24 @@ export class Requests {
   /** @param {import("./connection.js").Connection} connection */
   constructor(connection) {
     this.connection = connection;
-    /** @type {Map<string, {fields: Record<string, any>, answer: Answer}>} */
+    /** @type {Map<string, {type: RequestType, fields: Record<string, any>, answer: Answer}>} */
     this.open = new Map();
   }
 
   /**
-   * Requests a command. Repeated requests with the same key queue it once.
-   * @param {Record<string, any>} fields @param {string} idempotencyKey @param {Answer} answer
+   * Requests a command, new or as a retry. Repeated requests with the same key queue it once.
+   * @param {RequestType} type @param {Record<string, any>} fields @param {string} idempotencyKey @param {Answer} answer
    */
-  request(fields, idempotencyKey, answer) {
+  request(type, fields, idempotencyKey, answer) {
     const requestId = randomId();
-    const request = { fields: { ...fields, requestId, idempotencyKey }, answer };
+    const request = { type, fields: { ...fields, requestId, idempotencyKey }, answer };
     this.open.set(requestId, request);
-    this.connection.send("command:request", request.fields);
+    this.connection.send(type, request.fields);
   }
 
   /** Resends pending requests after a reconnect. */
   resend() {
-    for (const { fields } of this.open.values()) this.connection.send("command:request", fields);
+    for (const { type, fields } of this.open.values()) this.connection.send(type, fields);
   }
 
   /** @param {Message} message @returns {boolean} whether it answers a pending request */

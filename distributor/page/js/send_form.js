@@ -12,11 +12,15 @@
  * @property {string} idleLimitSeconds
  * @property {string} queueTtlSeconds
  * @property {string} slots  empty for 1
+ * @property {string} maxRuns  empty for 1
+ * @property {string} maxRunsByReason  such as `exit_nonzero=5 flaky=2`
  * @typedef {Record<string, string>} Problems  by field; `""` for problems of no single field
  *
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
- *   idleLimitSeconds?: number, queueTtlSeconds?: number, offline?: string, slots?: number}} Sent
+ *   idleLimitSeconds?: number, queueTtlSeconds?: number, offline?: string, slots?: number, maxRuns?: number,
+ *   maxRunsByReason?: Record<string, number>, retryOf?: string, progress?: number,
+ *   attempts?: import("./protocol.js").Attempt[], lateResult?: import("./protocol.js").Result}} Sent
  *   a command as read from `/api`; params are null while the server is unavailable
  */
 
@@ -38,6 +42,8 @@ const DEFAULTS = {
   idleLimitSeconds: "",
   queueTtlSeconds: "",
   slots: "",
+  maxRuns: "",
+  maxRunsByReason: "",
 };
 
 const LIMITS = /** @type {const} */ (["timeLimitSeconds", "idleLimitSeconds", "queueTtlSeconds"]);
@@ -49,6 +55,8 @@ export class SendForm {
     this.draft = { ...DEFAULTS, ...initial };
     // From a link or another command: escape invisible characters, which no agent or type contains.
     for (const name of /** @type {const} */ (["agentId", "commandType"])) this.draft[name] = visible(this.draft[name]);
+    /** The draft as it was: fields that it had stay, even if emptied. */
+    this.copied = { ...this.draft };
     /** @type {Problems} */
     this.problems = {};
     this.sending = false;
@@ -73,7 +81,7 @@ export class SendForm {
     if (!agentId.trim()) this.problems.agentId = "required";
     if (!commandType.trim()) this.problems.commandType = "required";
     const params = this.params();
-    const limits = { ...this.limits(), ...this.slots() };
+    const limits = { ...this.limits(), ...this.count("slots"), ...this.count("maxRuns"), ...this.maxRunsByReason() };
     if (Object.keys(this.problems).length) return null;
     return {
       agentId: agentId.trim(),
@@ -94,11 +102,22 @@ export class SendForm {
     return Object.fromEntries(given.map((name) => [name, Number(this.draft[name])]));
   }
 
-  slots() {
-    const text = this.draft.slots.trim();
+  /** @param {"slots" | "maxRuns"} name @returns {Record<string, number>} */
+  count(name) {
+    const text = this.draft[name].trim();
     if (!text) return {};
-    if (!/^[1-9]\d{0,3}$/.test(text)) this.problems.slots = "must be a whole number, at least 1, or empty";
-    return { slots: Number(text) };
+    if (!/^[1-9]\d{0,3}$/.test(text)) this.problems[name] = "must be a whole number, at least 1, or empty";
+    return { [name]: Number(text) };
+  }
+
+  /** @returns {{maxRunsByReason?: Record<string, number>}} */
+  maxRunsByReason() {
+    const pairs = this.draft.maxRunsByReason.split(/[\s,]+/).filter(Boolean);
+    if (!pairs.length) return {};
+    if (!pairs.every((pair) => /^[a-z][a-z0-9_]{0,63}=[1-9]\d{0,2}$/.test(pair)))
+      this.problems.maxRunsByReason = "must be reasons and numbers, such as exit_nonzero=5";
+    const runs = pairs.map((pair) => pair.split("=")).map(([code, number]) => [code, Number(number)]);
+    return { maxRunsByReason: Object.fromEntries(runs) };
   }
 
   /** @returns {Record<string, any>} */
@@ -143,30 +162,14 @@ export class SendForm {
   }
 }
 
-/** The fields of a `command:request` that repeats a command. @param {Sent} sent  with its params */
-export function repeatRequest(sent) {
-  const { command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots } = sent;
-  const { agentId, type, priority } = command;
-  return {
-    agentId,
-    commandType: type,
-    params: params ?? {},
-    priority,
-    ...(offline && { offline }),
-    ...(timeLimitSeconds && { timeLimitSeconds }),
-    ...(idleLimitSeconds && { idleLimitSeconds }),
-    ...(queueTtlSeconds && { queueTtlSeconds }),
-    ...(slots && slots !== 1 && { slots }),
-  };
-}
-
 /**
  * A draft copied from a sent command.
  * @param {Sent} sent
  * @returns {Partial<Draft>}
  * @throws {Error} if its params are unknown
  */
-export function draftOf({ command, params, timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots }) {
+export function draftOf({ command, params, ...sent }) {
+  const { timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots, maxRuns, maxRunsByReason } = sent;
   if (!params) throw new Error("the server is unavailable");
   const { line, rest } = draftParams(command.type, params);
   return {
@@ -180,8 +183,16 @@ export function draftOf({ command, params, timeLimitSeconds, idleLimitSeconds, q
     idleLimitSeconds: String(idleLimitSeconds ?? ""),
     queueTtlSeconds: String(queueTtlSeconds ?? ""),
     slots: slots && slots !== 1 ? String(slots) : "",
+    maxRuns: maxRuns && maxRuns !== 1 ? String(maxRuns) : "",
+    maxRunsByReason: runsText(maxRunsByReason),
   };
 }
+
+/** Numbers of runs by reason, as the form takes them. @param {Record<string, number>} [runs] */
+export const runsText = (runs = {}) =>
+  Object.entries(runs)
+    .map(([code, number]) => `${code}=${number}`)
+    .join(" ");
 
 /**
  * Keeps arguments in the JSON, as escapes, if a single-line input would drop or hide characters of them.
@@ -202,7 +213,8 @@ const PRIORITY_NAMES = new Map([
 
 /** @param {string} field @param {string} type */
 function fieldOf(field, type) {
-  if (["agentId", "commandType", "priority", ...LIMITS].includes(field)) return field;
+  if (["agentId", "commandType", "priority", "slots", "maxRuns", ...LIMITS].includes(field)) return field;
+  if (field.startsWith("maxRunsByReason")) return "maxRunsByReason";
   if (field === "params" || field.startsWith("params."))
     return type === "EXEC" && field === "params.argv" ? "line" : "params";
   return "";

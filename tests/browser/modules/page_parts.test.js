@@ -5,7 +5,8 @@ import { agentOf } from "/js/protocol.js";
 import { commandLink, link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
 import { agentNotes } from "/js/views/agents.js";
-import { agentBadge } from "/js/views/parts.js";
+import { cancelText, doubtNotice } from "/js/views/command_history.js";
+import { agentBadge, commandBadge } from "/js/views/parts.js";
 import { same } from "./check.js";
 
 /** An element with some content, outside the page. */
@@ -55,6 +56,24 @@ export const tests = {
       shown({ status: "degraded", problems: [{ code: "journal_full", message: "no <b> room" }], handlerLagSeconds: 1.5 }),
       ["degradedjournal_fullhandlers 1.50 s late", true],
     );
+  },
+  "a command whose run is in doubt says so in plain words"() {
+    const shown = (command) => [commandBadge, doubtNotice].map((part) => rendered(part(command)).textContent);
+    const running = { status: "running", state: "assigned", reason: { code: "", message: "" } };
+    same(shown(running), ["assigned", ""]);
+    const unconfirmed = { ...running, reason: { code: "unconfirmed", message: "attempt 1 was sent" } };
+    const doubt = "Whether this command runs is not known: it was sent, and its agent has not answered. ";
+    same(shown(unconfirmed), [
+      "unconfirmed",
+      `${doubt}It goes on once the agent is back; otherwise it ends as agent_lost.`,
+    ]);
+    same(
+      shown({ ...unconfirmed, cancelRequested: 1 })[1],
+      `${doubt}The agent is told to stop it once it is back; otherwise it ends as agent_lost.`,
+    );
+    same(doubtNotice({ ...unconfirmed, status: "failed", state: "timeout" }), "");
+    same(cancelText("unconfirmed"), "; whether it runs is not known");
+    same([cancelText(undefined), cancelText("of a later version")], ["", ""]);
   },
   "an island is mounted once and undone when it goes"() {
     const seen = [];

@@ -1,5 +1,5 @@
 import { splitArguments } from "/js/argv.js";
-import { SendForm, draftOf, repeatRequest } from "/js/send_form.js";
+import { SendForm, draftOf } from "/js/send_form.js";
 import { same, throws } from "./check.js";
 
 const request = (draft) => new SendForm({ agentId: "a", ...draft }).request();
@@ -89,13 +89,24 @@ export const tests = {
   },
   "one slot is the default, and needs no mention"() {
     const sent = { command: { agentId: "a", type: "PING", priority: 50 }, params: {}, slots: 1 };
-    same(["slots" in repeatRequest(sent), draftOf(sent).slots, "slots" in request(draftOf(sent))], [false, "", false]);
+    same([draftOf(sent).slots, "slots" in request(draftOf(sent))], ["", false]);
     same(problems({ agentId: "a", commandType: "X", slots: "0" }), ["slots"]);
   },
   "a command without its params cannot be copied"() {
     throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "the server is unavailable");
   },
-  "a command that is sent again, or copied, keeps its limits"() {
+  "numbers of runs are numbers"() {
+    const runs = { agentId: "a", commandType: "X", maxRuns: "3", maxRunsByReason: " exit_nonzero=5,flaky=2 " };
+    const { maxRuns, maxRunsByReason } = request(runs);
+    same([maxRuns, maxRunsByReason], [3, { exit_nonzero: 5, flaky: 2 }]);
+    same(problems({ ...runs, maxRuns: "0", maxRunsByReason: "exit_nonzero" }), ["maxRuns", "maxRunsByReason"]);
+    for (const wrong of ["Flaky=2", "flaky=0", "flaky=1000", "=1"])
+      same(problems({ ...runs, maxRunsByReason: wrong }), ["maxRunsByReason"]);
+    const form = new SendForm(runs);
+    const refused = (field) => form.refused({ code: "INVALID_ARGUMENT", field, message: "no" }) ?? Object.keys(form.problems);
+    same(["maxRuns", "maxRunsByReason.flaky", "slots"].map(refused), [["maxRuns"], ["maxRunsByReason"], ["slots"]]);
+  },
+  "a command that is copied keeps its limits"() {
     const sent = {
       command: { commandId: "1", agentId: "a", type: "PING", priority: 75, state: "timeout" },
       params: { x: 1 },
@@ -104,17 +115,15 @@ export const tests = {
       queueTtlSeconds: 60,
       offline: "fail",
       slots: 4,
+      maxRuns: 2,
+      maxRunsByReason: { exit_nonzero: 5 },
     };
-    const limits = { timeLimitSeconds: 7200, idleLimitSeconds: 30, queueTtlSeconds: 60, slots: 4 };
-    same(repeatRequest(sent), {
-      ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: 75 },
-      offline: "fail",
-      ...limits,
-    });
+    const limits = { timeLimitSeconds: 7200, idleLimitSeconds: 30, queueTtlSeconds: 60, slots: 4, maxRuns: 2 };
     same(request(draftOf(sent)), {
       ...{ agentId: "a", commandType: "PING", params: { x: 1 }, priority: "high" },
       offline: "fail",
       ...limits,
+      maxRunsByReason: { exit_nonzero: 5 },
     });
   },
 };

@@ -53,7 +53,7 @@ def test_a_command_has_what_was_requested() -> None:
     document = command_document(Command(state, {"n": 1}, 1_500, 60_000, OfflinePolicy.FAIL, 2))
     assert (document["agentKnown"], document["agentAwaySince"], document["outputBytes"]) == (True, AT_TEXT, 0)
     assert document["reason"] == {"code": "busy", "message": "no room"}
-    requested = {name: document[name] for name in list(document)[-11:]}
+    requested = {name: document[name] for name in list(document)[-12:]}
     assert requested == {
         "params": {"n": 1},
         "timeLimitSeconds": 1.5,
@@ -64,12 +64,15 @@ def test_a_command_has_what_was_requested() -> None:
         "maxRunsByReason": {},
         "retryOf": None,
         "slots": 1,
+        "progressTime": None,
         "attempts": [],
         "lateResult": None,
     }
     limited = Command(state, {}, 1_500, 60_000, OfflinePolicy.FAIL, 2, idle_limit_ms=250)
     assert command_document(limited)["idleLimitSeconds"] == 0.25
     assert command_document(limited._replace(retry_of="c0"))["retryOf"] == "c0"
+    silent = limited._replace(state=state._replace(progress_ms=AT))
+    assert command_document(silent)["progressTime"] == AT_TEXT
     late = CommandResult("c1", "a1", "EXEC", CommandStatus.COMPLETED, 1, Reason(), 0, None, 3, 0, AT)
     assert command_document(limited._replace(late_result=late))["lateResult"] == result_document(late)
 

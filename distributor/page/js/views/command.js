@@ -1,19 +1,30 @@
 /** The command view: timeline, live output and result. */
 
-import { h, island, render } from "../dom.js";
-import { isObject } from "../exact_json.js";
-import { foreign, foreignJson } from "../foreign_text.js";
-import { bytes, plural, dateAndTime, duration, localTimeMs, localTime, shortId, splitParams } from "../format.js";
+import { h, island } from "../dom.js";
+import { foreign } from "../foreign_text.js";
+import {
+  bytes,
+  elapsed,
+  plural,
+  dateAndTime,
+  duration,
+  localTimeMs,
+  localTime,
+  shortId,
+  splitParams,
+} from "../format.js";
 import { STDERR_MARK } from "../line_marker.js";
 import { STAGES, hasEnded } from "../protocol.js";
-import { link } from "../router.js";
+import { commandLink, link } from "../router.js";
 import { runTimeText } from "../run_time.js";
+import { runsText } from "../send_form.js";
 import { openScreen } from "../terminal.js";
+import { attempts, cancelText, doubtNotice } from "./command_history.js";
+import { json, lateReport, result } from "./command_result.js";
 import { commandAbsence, commandBadge, empty, panel, problem } from "./parts.js";
 
 /** @typedef {import("../app.js").App} App */
 /** @typedef {import("../protocol.js").Command} Command */
-/** @typedef {import("../protocol.js").Result} Result */
 
 const STEPS = {
   queued: "Queued",
@@ -39,6 +50,7 @@ export function commandView(app) {
     { class: "view", key: detail.commandId },
     heading(app, command),
     absenceNotice(app, command),
+    doubtNotice(command),
     detail.phase === "error" &&
       problem(`Could not load params and result: ${detail.problem}`, () => detail.read()),
     detail.sent?.params === null &&
@@ -46,8 +58,8 @@ export function commandView(app) {
     h(
       "div",
       { class: "command-columns", key: "columns" },
-      h("div", { class: "view" }, output(app, command), result(app, command)),
-      h("div", { class: "view live" }, timeline(command, app), facts(app, command)),
+      h("div", { class: "view" }, output(app, command), result(app, command), lateReport(app)),
+      h("div", { class: "view live" }, timeline(command, app), attempts(app), facts(app, command)),
     ),
   );
 }
@@ -89,7 +101,7 @@ function heading(app, command) {
           command.cancelRequested ? "Cancelling…" : "Cancel",
         ),
       hasEnded(command) &&
-        h("button", { type: "button", disabled: !may || !params, onclick: () => app.retry() }, "Run again"),
+        h("button", { type: "button", disabled: !may || !params, onclick: () => app.retry(command) }, "Retry"),
       h("a", { class: "button", href: link("send", { from: command.commandId }) }, "Edit and send…"),
     ),
   );
@@ -211,64 +223,8 @@ function step(stage, at, took, command, now) {
 }
 
 /** @param {App} app @param {Command} command */
-function result(app, command) {
-  const found = app.known.results.get(command.commandId) ?? app.detail?.sent?.result;
-  if (!found) return null;
-  const { data } = found;
-  return panel(
-    "Result",
-    h("span", { class: "quiet" }, resultSummary(found)),
-    h(
-      "div",
-      { class: "panel-body view" },
-      command.reason.message &&
-        h("p", { class: command.status === "completed" ? "" : "bad-text" }, foreign(command.reason.message)),
-      data === null || data === undefined
-        ? h("p", { class: "quiet" }, "The handler returned no data.")
-        : json(`data ${command.commandId}`, data, "json", "Result data"),
-    ),
-  );
-}
-
-/**
- * An immutable JSON value, rendered once because it may be large.
- * @param {string} key @param {unknown} value @param {string} look @param {string} [label]
- */
-function json(key, value, look, label) {
-  const reachable = label && { tabindex: 0, role: "group", "aria-label": label };
-  const draw = (/** @type {HTMLElement} */ element) => {
-    render(element, foreignJson(value));
-    return () => {};
-  };
-  return island(key, draw, { class: `mono ${look}`, ...reachable });
-}
-
-/** @param {Result} result */
-function resultSummary(result) {
-  const parts = [
-    result.exitCode === undefined ? "" : `exit code ${result.exitCode}`,
-    `${bytes(result.outputBytes)} of output`,
-  ];
-  if (killedLeftovers(result)) parts.push("leftover processes killed");
-  const surviving = survivors(result);
-  if (surviving) parts.push(`${plural(surviving, "process", "processes")} still running`);
-  if (result.outputDroppedBytes) parts.push(`the first ${bytes(result.outputDroppedBytes)} no longer stored`);
-  return parts.filter(Boolean).join(", ");
-}
-
-/** Whether `EXEC` reported in its data that it killed leftover processes. @param {Result} result */
-const killedLeftovers = ({ data }) =>
-  isObject(data) && /** @type {Record<string, unknown>} */ (data).killed_leftover_processes === true;
-
-/** How many processes `EXEC` reported in its data that outlived the program. @param {Result} result */
-function survivors({ data }) {
-  const found = isObject(data) && /** @type {Record<string, unknown>} */ (data).surviving_processes;
-  return Array.isArray(found) ? found.length : 0;
-}
-
-/** @param {App} app @param {Command} command */
 function facts(app, command) {
-  const params = app.detail?.sent?.params;
+  const sent = app.detail?.sent;
   const { reason } = command;
   return panel(
     "Command",
@@ -279,32 +235,34 @@ function facts(app, command) {
       fact("ID", foreign(command.commandId, { class: "mono" })),
       fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
       fact("Type", foreign(command.type)),
+      links(app, command),
       fact("Status", command.state),
       reason.code &&
         fact("Reason", foreign(reason.code, { class: "mono" }), !hasEnded(command) && [" ", foreign(reason.message)]),
       command.exitCode !== undefined && fact("Exit code", String(command.exitCode)),
       fact("Priority", String(command.priority)),
       fact("Attempt", command.attempt ? plural(command.attempt, "delivery", "deliveries") : "not delivered yet"),
+      command.state === "assigned" &&
+        sent?.progress &&
+        fact("Progress", `silent for ${elapsed(app.now - sent.progress)}`),
       command.cancelRequested &&
         fact("Cancel", `requested at ${localTime(command.cancelRequested, app.now)}${cancelText(command.cancelStage)}`),
-      limits(app.detail?.sent),
-      params && paramsDetails(command.commandId, params),
+      limits(sent),
+      sent?.params && paramsDetails(command.commandId, sent.params),
     ),
   );
 }
 
-/** What a cancel has led to. @type {Record<string, string>} */
-const CANCEL_TEXTS = {
-  requested: "not sent to the agent yet",
-  delivered: "sent to the agent",
-  stopping: "the agent is stopping it",
-  could_not_stop: "the agent could not stop it",
-  unconfirmed: "whether it runs is not known",
-  stopped: "nothing of it runs",
-};
-
-/** @param {string | undefined} stage */
-const cancelText = (stage) => (stage && CANCEL_TEXTS[stage] ? `; ${CANCEL_TEXTS[stage]}` : "");
+/**
+ * The command that it repeats, and the one that repeats it if that was queued on this page.
+ * @param {App} app @param {Command} command
+ */
+function links(app, command) {
+  const to = (/** @type {string} */ id) => h("a", { class: "mono", href: commandLink(id) }, shortId(id));
+  const retryOf = app.detail?.sent?.retryOf;
+  const retriedAs = app.retries.get(command.commandId);
+  return [retryOf && fact("Retry of", to(retryOf)), retriedAs && fact("Retried as", to(retriedAs))];
+}
 
 /**
  * `argv` as a shell command line, other params as JSON, where `"2"` and `2` differ.
@@ -323,12 +281,15 @@ function paramsDetails(commandId, params) {
 
 /** @param {import("../send_form.js").Sent | undefined} sent */
 function limits(sent) {
-  const { timeLimitSeconds: run, idleLimitSeconds: idle, queueTtlSeconds: wait, slots } = sent ?? {};
+  const { timeLimitSeconds: run, idleLimitSeconds: idle, queueTtlSeconds: wait, slots, maxRuns } = sent ?? {};
+  const runs = runsText(sent?.maxRunsByReason);
   return [
     run !== undefined && fact("Time limit", duration(run * 1000)),
     idle !== undefined && fact("Idle limit", duration(idle * 1000)),
     wait !== undefined && fact("Queue limit", duration(wait * 1000)),
     slots !== undefined && slots !== 1 && fact("Slots", String(slots)),
+    maxRuns !== undefined && maxRuns !== 1 && fact("Runs", `up to ${maxRuns}, if failures are transient`),
+    runs && fact("Runs by reason", foreign(runs, { class: "mono" })),
   ];
 }
 

@@ -53,9 +53,13 @@ export function badge(look, word, title) {
   );
 }
 
-/** The exact status, or `agent away` or `cancelling` while assigned or queued. @param {Command} command */
+/** The exact status, or what is in doubt or under way while assigned or queued. @param {Command} command */
 export function commandBadge(command) {
   const { state, agentAwaySince } = command;
+  if (state === "assigned" && command.cancelStage === "could_not_stop")
+    return badge("bad", "not stopped", "cancelled, but its agent could not stop it");
+  if (state === "assigned" && command.reason.code === "unconfirmed")
+    return badge("warn", "unconfirmed", "assigned; whether it runs is not known");
   if (state === "assigned" && agentAwaySince)
     return badge("warn", "agent away", "assigned; may no longer be running");
   if (command.cancelRequested && !hasEnded(command)) return badge("warn", "cancelling", state);

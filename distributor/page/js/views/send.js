@@ -53,8 +53,9 @@ export function sendView(app) {
         text(app, "timeLimitSeconds", "Time limit (seconds)", { placeholder: "300", inputmode: "decimal" }),
         text(app, "idleLimitSeconds", "Idle limit (seconds)", { placeholder: "none", inputmode: "decimal" }),
         text(app, "queueTtlSeconds", "Queue limit (seconds)", { placeholder: "86400", inputmode: "decimal" }),
-        // Rare, so shown for a copy of a command that has them.
-        Boolean(form.draft.slots || form.problems.slots) && text(app, "slots", "Slots", { inputmode: "numeric" }),
+        rare(app, "slots", "Slots", { inputmode: "numeric" }),
+        rare(app, "maxRuns", "Runs, if failures are transient", { inputmode: "numeric" }),
+        rare(app, "maxRunsByReason", "Runs by reason", { placeholder: "exit_nonzero=5", mono: true }),
       ),
       h(
         "div",
@@ -70,6 +71,16 @@ export function sendView(app) {
       ),
     ),
   );
+}
+
+/**
+ * A field shown only for a copy of a command that has it.
+ * @param {App} app @param {"slots" | "maxRuns" | "maxRunsByReason"} name @param {string} label
+ * @param {Parameters<typeof text>[3]} more
+ */
+function rare(app, name, label, more) {
+  const form = /** @type {SendForm} */ (app.form);
+  return Boolean(form.copied[name] || form.problems[name]) && text(app, name, label, more);
 }
 
 /** @param {App} app */
