@@ -2,8 +2,8 @@
 
 The setting `durability` and the Valkey decide which of these applies:
 
-    process, embedded, or external with appendfsync always or no     Durability
-    process, external with appendfsync everysec                      WrittenFirst
+    process, embedded, or external with appendonly no                Durability
+    process, external                                                WrittenFirst; with everysec, it asks for a proof
     disk, embedded                                                   SyncedByUs
     disk, external with appendfsync always                           SyncedByValkey, or SyncedUnseen without CONFIG
     replicated, external                                             Replicated
@@ -16,13 +16,16 @@ fsync, and for replicas only about once a second (docs/decisions/).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from distributor.errors import DistributorError
+from distributor.errors import DistributorError, Unavailable
+from distributor.observability.logging import get_logger
 from distributor.store.group_commit import GroupCommit, not_durable
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import Argument
+
+logger = get_logger()
 
 TIMEOUT_SECONDS: Final = 5.0
 """Bound of the wait for durability. Below the timeout of a reply, so that the connection survives."""
@@ -44,8 +47,9 @@ class Durability:
     """Whether a change may be read before it is durable."""
 
     def covered(self, proof: Any) -> asyncio.Future[None] | None:
-        """Call with the reply to `proof` as soon as it is there. None if all that it follows is durable.
+        """Call with the reply to `proof`, None if there was none, as soon as it is there.
 
+        Return None if all that it follows is durable.
         Otherwise a future of when it is, which raises Unavailable if it may not be. The futures of one connection end
         in the order of the calls, and are shared: do not cancel them.
         """
@@ -53,6 +57,9 @@ class Durability:
 
     async def settled(self) -> None:
         """Return once all that Valkey had done before the call is durable. Raises Unavailable if it may not be."""
+
+    async def refresh(self) -> None:
+        """Adapt to settings of Valkey that were changed while it runs. Called every second."""
 
 
 class _OnConnection(Durability):
@@ -83,17 +90,42 @@ class _OnConnection(Durability):
 class WrittenFirst(_OnConnection):
     """Wait until Valkey has written a change to its append-only file, so that killing Valkey does not lose it.
 
-    With `everysec`, Valkey postpones a write only while an fsync is under way. If none is when the proof executes, it
-    writes before it replies.
+    Only with `everysec` may Valkey postpone a write, while an fsync is under way. If none is when the proof executes,
+    it writes before it replies. With `always` or `no` it always does, so no proof is needed. A change of this setting
+    is noticed within about a second.
     """
 
-    proof = ("INFO", "persistence")
-
-    def __init__(self, connection: PipelinedConnection) -> None:
+    def __init__(self, connection: PipelinedConnection, *, may_postpone: bool = True) -> None:
+        """`may_postpone` is whether Valkey may reply before it has written."""
         super().__init__(connection)
         self._group = GroupCommit(self.written, TIMEOUT_SECONDS)
+        self._settings: dict[bytes, bytes] = {}
+        self._set_may_postpone(may_postpone)
+
+    def _set_may_postpone(self, may_postpone: bool) -> None:
+        self.may_postpone = self.waits = may_postpone
+        self.proof = ("INFO", "persistence") if may_postpone else ()
+
+    async def refresh(self) -> None:
+        """Ask for proofs from now on if the settings need them. Without permission for CONFIG GET, they do."""
+        try:
+            reply = await self._connection.call("CONFIG", "GET", *SYNC_SETTINGS)
+        except Unavailable:
+            return
+        except DistributorError:
+            self._set_may_postpone(True)
+            return
+        found = dict(zip(reply[::2], reply[1::2], strict=True))
+        self._set_may_postpone(may_postpone(found))
+        if self._settings and found != self._settings:
+            shown = ", ".join(f"{name.decode()} {value.decode()}" for name, value in sorted(found.items()))
+            logger.warning("settings of Valkey on which durability depends were changed", settings=shown)
+        self._settings = found
 
     def covered(self, proof: Any) -> asyncio.Future[None] | None:
+        if proof is None:
+            # Sent before the setting was changed.
+            return self._group.covered(self._connection.number) if self.may_postpone else self._group.latest
         try:
             if isinstance(proof, DistributorError):
                 raise not_durable(str(proof))
@@ -107,7 +139,7 @@ class WrittenFirst(_OnConnection):
         return self._group.covered(self._connection.number)
 
     async def written(self, connections: frozenset[int]) -> None:
-        """Return once all that was answered over these connections is written. Raises Unavailable if it may not be."""
+        """Return once all replies sent over these connections are written. Raises Unavailable if one may not be."""
         info = await self._persistence(connections)
         base, target = info[b"aof_base_size"], _end_of_data(info)
         while info[b"aof_pending_bio_fsync"] != b"0" and int(info[b"aof_current_size"]) < target:
@@ -196,8 +228,12 @@ class Replicated(_OnConnection):
             return failed(not_durable(str(proof)))
         return self._group.covered((self._connection.number, _history(proof)))
 
-    async def _replicated(self, marks: frozenset[tuple[int, bytes]]) -> None:
+    async def refresh(self) -> None:
         if self._local is not None:
+            await self._local.refresh()
+
+    async def _replicated(self, marks: frozenset[tuple[int, bytes]]) -> None:
+        if self._local is not None and self._local.may_postpone:
             await self._local.written(frozenset(number for number, _ in marks))
         published, count, info = await self._waiting.exchange(
             [
@@ -234,6 +270,11 @@ def check_persistence(info: dict[bytes, bytes]) -> None:
 def info_fields(info: bytes) -> dict[bytes, bytes]:
     """The fields of a reply to INFO."""
     return dict([line.split(b":", 1) for line in info.split(b"\r\n") if b":" in line])
+
+
+def may_postpone(settings: Mapping[bytes, bytes]) -> bool:
+    """Whether a Valkey with these settings may reply before it has written to its append-only file."""
+    return settings.get(b"appendonly") != b"yes" or settings.get(b"appendfsync") not in (b"always", b"no")
 
 
 def _end_of_data(info: dict[bytes, bytes]) -> int:

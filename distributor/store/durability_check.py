@@ -105,10 +105,10 @@ def _written(connections: StoreConnections, found: dict[str, str], wanted: Wante
         return Durability()
     match found.get("appendfsync", "everysec"):
         case "always":
-            return Durability()
+            return WrittenFirst(connections.functions, may_postpone=False)
         case "no":
             logger.info("the operating system decides what a power failure loses: appendfsync of Valkey is no")
-            return Durability()
+            return WrittenFirst(connections.functions, may_postpone=False)
     if found.get("no-appendfsync-on-rewrite") == "yes":
         _warn("no-appendfsync-on-rewrite", "yes", "a power failure during a rewrite loses all since its begin", "no")
     return WrittenFirst(connections.functions)

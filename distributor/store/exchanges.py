@@ -244,7 +244,7 @@ class Exchanges:
             return
         raw = replies.result()
         matters = any(batch.queue.name not in TRANSIENT for batch in batches)
-        covered = self._functions.covered(raw, wait=matters)
+        covered = self._functions.covered(raw, len(batches), wait=matters)
         if covered is None:
             self._resolve_or_load(batches, raw, begun)
             return
@@ -300,7 +300,7 @@ class Exchanges:
         try:
             await self._functions.load()
             raw = await self._functions.submit([batch.call for batch in batches])
-            covered = self._functions.covered(raw)
+            covered = self._functions.covered(raw, len(batches))
             if covered is not None:
                 await asyncio.shield(covered)
         except Exception as error:  # noqa: BLE001 - each caller gets it

@@ -119,8 +119,9 @@ class Functions:
             await self._connection.call("FUNCTION", "LOAD", "REPLACE", self._source)
 
     async def check_writable(self) -> None:
-        """Raise Unavailable while Valkey rejects writes."""
+        """Raise Unavailable while Valkey rejects writes. Adapts to changed settings of Valkey as well."""
         await self.call("probe", ())
+        await self._durability.refresh()
 
     async def call(self, name: str, arguments: Sequence[Argument], items: int = 1) -> Any:
         """Call a function that changes something and return its reply."""
@@ -137,7 +138,7 @@ class Functions:
         if is_missing(replies[0]):
             await self.load()
             replies = await self._send([packed])
-        covered = self.covered(replies, wait=call.name not in UNACKNOWLEDGED or _has_events(replies[0]))
+        covered = self.covered(replies, 1, wait=call.name not in UNACKNOWLEDGED or _has_events(replies[0]))
         if covered is not None:
             await self._wait(call.name, covered)
         reply = self.reply(call, replies[0], time.perf_counter() - begun)
@@ -164,12 +165,12 @@ class Functions:
         """
         return self._send([self._packed(call.name, *self._head, *call.arguments) for call in calls])
 
-    def covered(self, replies: list[Any], *, wait: bool = True) -> asyncio.Future[None] | None:
+    def covered(self, replies: list[Any], calls: int, *, wait: bool = True) -> asyncio.Future[None] | None:
         """Reduce what `submit` returned to the replies of its calls. None if what they report is durable.
 
         Otherwise a future of when it is, as that of `Durability.covered`. None as well unless it is to `wait`.
         """
-        proof = replies.pop() if self._durability.proof else None
+        proof = replies.pop() if len(replies) > calls else None
         return self._durability.covered(proof) if wait else None
 
     def reply(self, call: FunctionCall, raw: Any, seconds: float, implied: ImpliedEvents = no_events) -> Any:

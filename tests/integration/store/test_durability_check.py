@@ -22,11 +22,11 @@ FINE = {"appendfsync": "always", "no_appendfsync_on_rewrite": "no"}
     ("wanted", "settings", "kind", "warning"),
     [
         ("process", {"appendfsync": "everysec"}, WrittenFirst, ""),
-        ("process", {"appendfsync": "always"}, Durability, ""),
-        ("process", {"appendfsync": "no"}, Durability, "the operating system decides what a power failure loses"),
+        ("process", {"appendfsync": "always"}, WrittenFirst, ""),
+        ("process", {"appendfsync": "no"}, WrittenFirst, "the operating system decides what a power failure loses"),
         ("process", {"appendonly": "no"}, Durability, "appendonly no"),
         ("process", {"no_appendfsync_on_rewrite": "yes"}, WrittenFirst, "no-appendfsync-on-rewrite yes"),
-        ("process", {**FINE, "aof_load_truncated": "no"}, Durability, "aof-load-truncated no"),
+        ("process", {**FINE, "aof_load_truncated": "no"}, WrittenFirst, "aof-load-truncated no"),
         ("disk", FINE, SyncedByValkey, ""),
     ],
 )
@@ -37,6 +37,8 @@ async def test_what_is_accepted(
         with own_logs() as logs:
             async with durable_world(valkey.url, wanted) as world:
                 assert type(world.durability) is kind
+                postpones = kind is WrittenFirst and "always" not in settings.values() and "no" not in settings.values()
+                assert bool(world.durability.proof) == (postpones or wanted == "disk")
                 assert await world.queued()
     assert [warning in (line.get("setting") or line["event"]) for line in logs] == ([True] if warning else [])
 

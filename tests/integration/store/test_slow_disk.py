@@ -17,12 +17,13 @@ from distributor.model.agent import Renewal
 from distributor.model.delivery import CompletionOutcome
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import QueueOutcome
-from distributor.store.durability import Durability, WrittenFirst
+from distributor.store.durability import Durability
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.server_binary import find_server_binary
 from tests.support.durable_store import DurableWorld, durable_world, missing_from
 from tests.support.external_valkey import ExternalValkey
+from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
 from tests.support.store_world import completion
 from tests.support.waiting import eventually, until
@@ -93,7 +94,7 @@ async def test_with_process_killing_valkey_loses_nothing(tmp_path: Path, disk: S
     async with ExternalValkey(tmp_path / "data", appendfsync=appendfsync) as valkey:
         for _ in range(2):
             async with durable_world(valkey.url, "process") as world:
-                assert isinstance(world.durability, WrittenFirst) == (appendfsync == "everysec")
+                assert bool(world.durability.proof) == (appendfsync == "everysec")
                 await world.queued()
                 disk.set(A_MOMENT_MS if appendfsync == "always" else SLOW_MS)
 
@@ -105,6 +106,25 @@ async def test_with_process_killing_valkey_loses_nothing(tmp_path: Path, disk: S
                 assert len(world.failures) == 4
             assert not await missing_from(valkey.url, world)
             disk.set()
+
+
+async def test_a_setting_that_is_changed_later_is_noticed(tmp_path: Path, disk: SlowDisk) -> None:
+    async with ExternalValkey(tmp_path / "data", appendfsync="always") as valkey:
+        async with durable_world(valkey.url, "process") as world:
+            await world.functions.check_writable()
+            assert not world.durability.proof
+            await valkey.set("appendfsync", "everysec")
+            with own_logs() as logs:
+                # As the server does every second.
+                for _ in range(2):
+                    await world.functions.check_writable()
+            await world.queued()
+            disk.set(SLOW_MS)
+            await kill_under_load(valkey, world, lambda: holds_back(2_000)(valkey))
+        assert not await missing_from(valkey.url, world)
+    assert [(line["event"], "appendfsync everysec" in line["settings"]) for line in logs] == [
+        ("settings of Valkey on which durability depends were changed", True)
+    ]
 
 
 async def test_killing_the_embedded_valkey_loses_nothing(tmp_path: Path, disk: SlowDisk) -> None:

@@ -58,6 +58,8 @@ class Connection:
         if isinstance(reply, Lost):
             self.number += 1
             return reply.reply
+        if isinstance(reply, DistributorError):
+            raise reply
         return reply
 
     async def exchange(self, commands: Any) -> Any:
@@ -122,6 +124,35 @@ async def test_a_rewrite_changes_what_sizes_mean() -> None:
     assert covered is not None
     await covered
     assert connection.asked == 4
+
+
+ALWAYS = [b"appendonly", b"yes", b"appendfsync", b"always", b"no-appendfsync-on-rewrite", b"no"]
+EVERYSEC = [*ALWAYS[:3], b"everysec", *ALWAYS[4:]]
+
+
+@pytest.mark.parametrize("setting", [EVERYSEC, [b"appendonly", b"no", *ALWAYS[2:]], REFUSAL])
+async def test_proofs_are_asked_for_once_a_setting_needs_them(setting: Any) -> None:
+    connection = Connection(ALWAYS, setting, Unavailable("away"), ALWAYS, info(pending=0))
+    written = WrittenFirst(on(connection), may_postpone=False)
+    await written.refresh()
+    assert (written.proof, written.waits, written.covered(None)) == ((), False, None)
+    await written.refresh()
+    assert written.proof
+    assert written.waits
+    await written.refresh()
+    assert written.proof, "while Valkey is away, nothing is known to have changed"
+    await written.refresh()
+    assert not written.proof
+
+
+async def test_what_was_sent_before_a_setting_was_changed_is_checked_as_well() -> None:
+    connection = Connection(EVERYSEC, info(pending=1, size=1, buffer=1), info(pending=0))
+    written = WrittenFirst(on(connection), may_postpone=False)
+    await written.refresh()
+    covered = written.covered(None)
+    assert covered is not None
+    await covered
+    assert connection.asked == 3
 
 
 async def test_those_who_wait_are_not_overtaken() -> None:

@@ -24,9 +24,8 @@ PROOF = ("PROVE",)
 class Slow(Durability):
     """Everything is durable once the test says so."""
 
-    proof = PROOF
-
     def __init__(self) -> None:
+        self.proof = PROOF
         self.proofs: list[Any] = []
         self.waiting: list[asyncio.Future[None]] = []
 
@@ -96,6 +95,17 @@ async def test_nothing_is_answered_or_announced_before_it_is_durable(world: Worl
     assert await reply == [1]
     assert [batch.position for batch in world.announced] == ["1-0"]
     await idle
+
+
+async def test_an_exchange_that_was_sent_without_a_proof_keeps_its_replies(world: World) -> None:
+    world.durability.proof = ()
+    reply = world.submit("finish", 1)
+    await until(lambda: bool(world.connection.sent))
+    world.durability.proof = PROOF
+    await world.waiting(1)
+    assert world.durability.proofs == [None]
+    world.durability.waiting[0].set_result(None)
+    assert await reply == [1]
 
 
 async def test_the_next_exchanges_do_not_wait(world: World) -> None:
