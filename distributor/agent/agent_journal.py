@@ -37,6 +37,8 @@ class AgentJournal:
         self._policy = policy
         self._same_boot = contents.same_boot
         self.writer = JournalWriter(self.record, thread)
+        if contents.problem:
+            self.writer.cannot_write(contents.problem)
         self._unfinished = self._restore(contents)
         """Commands that an earlier process started and did not finish."""
         self._traces: dict[str, RunTrace] = {}

@@ -7,9 +7,11 @@ opened next, which tells the server that the record is not complete.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -50,8 +52,9 @@ _ROW_BYTES: Final = 256
 """A generous size of a row without its result or data."""
 _MEASURED_PARTS: Final = 64
 """The size is measured whenever this part of the bound was written."""
+_PROBE_BYTES: Final = 4096
 _UNREADABLE: Final = (ValueError, TypeError)
-_FULL_ERRORS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _SCHEMA: Final = """
 CREATE TABLE journal (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -98,12 +101,15 @@ class Journal:
         """Since the journal was last measured."""
         self.fill = 0.0
         """How much of its bound it used when it was last measured, 0 to 1."""
+        self._opening: dict[str, str] = {}
+        """What notes that the journal is open; empty once it is written."""
         self._execute(f"PRAGMA max_page_count = {policy.max_bytes // self._page_bytes}")
 
     @classmethod
     def open(cls, policy: JournalPolicy, agent_id: str) -> tuple[Self, JournalContents]:
         """Open the journal, and create it if there is none; return what it holds.
 
+        A journal whose disk takes nothing is opened, and its contents name the problem: what it holds can be reported.
         Raises ConfigurationError if it is in use, damaged, of another agent, or cannot be opened.
         """
         path = policy.path
@@ -124,6 +130,8 @@ class Journal:
         Raises JournalError.
         """
         try:
+            if self._opening:
+                self._note_opened()
             statements = list(_statements(batch))
             if len(statements) == 1:
                 # Its own transaction: each step of SQLite costs a release of the interpreter lock.
@@ -135,10 +143,13 @@ class Journal:
                 self._execute("COMMIT")
             self._measure(batch)
         except Exception as error:
-            with suppress(sqlite3.Error):
-                if self._database.in_transaction:
-                    self._execute("ROLLBACK")
+            self._roll_back()
             raise JournalError(self._reason(error)) from error
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._database.in_transaction:
+                self._execute("ROLLBACK")
 
     def _measure(self, batch: JournalBatch) -> None:
         """Measure now and then, or after each commit while it is nearly full."""
@@ -158,7 +169,6 @@ class Journal:
         self._database.close()
 
     def _begin(self, agent_id: str) -> JournalContents:
-        """Note that the journal is open, on the disk, so that a power failure from here on is noticed."""
         path, known = self._policy.path, dict(self._rows("SELECT name, value FROM journal"))
         owner = known.get("agent_id", agent_id)
         if owner != agent_id:
@@ -168,15 +178,28 @@ class Journal:
         complete = same_boot or known.get("closed") == "1" or known.get("sync") == JournalSync.DISK
         journal_id = known.get("journal_id", "") if complete else ""
         journal_id = journal_id or secrets.token_hex(16)
-        self._execute("PRAGMA synchronous = FULL")
-        self._execute("BEGIN IMMEDIATE")
-        for name, value in {
+        self._opening = {
             "agent_id": agent_id,
             "journal_id": journal_id,
             "boot_id": boot_id,
             "sync": self._policy.sync,
             "closed": "0",
-        }.items():
+        }
+        problem = None
+        try:
+            self._note_opened()
+        except sqlite3.Error as error:
+            if _primary(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise
+            self._roll_back()
+            problem = self._reason(error)
+        return JournalContents(journal_id, self._commands(), self._output(), same_boot, problem)
+
+    def _note_opened(self) -> None:
+        """Note that the journal is open, on the disk, so that a power failure from here on is noticed."""
+        self._execute("PRAGMA synchronous = FULL")
+        self._execute("BEGIN IMMEDIATE")
+        for name, value in self._opening.items():
             self._set(name, value)
         oldest = int(time.time()) - REMEMBERED_SECONDS
         self._execute("DELETE FROM commands WHERE stage = ? AND changed < ?", (Stage.ENDED, oldest))
@@ -185,7 +208,7 @@ class Journal:
         self._execute("COMMIT")
         if self._policy.sync is JournalSync.PROCESS:
             self._execute("PRAGMA synchronous = NORMAL")
-        return JournalContents(journal_id, self._commands(), self._output(), same_boot)
+        self._opening = {}
 
     def _commands(self) -> list[CommandEntry]:
         rows = self._rows(f"SELECT {', '.join(_COLUMNS)} FROM commands ORDER BY rowid")
@@ -220,11 +243,12 @@ class Journal:
         return self._database.execute(statement).fetchone()[0]
 
     def _reason(self, error: Exception) -> Reason:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        full = code in _FULL_ERRORS
-        return Reason(
-            JOURNAL_FULL if full else JOURNAL_FAILED, f"the journal {self._policy.path} cannot be written: {error}"
-        )
+        text = f"the journal {self._policy.path} cannot be written: {error}"
+        if _primary(error) == sqlite3.SQLITE_FULL:
+            return Reason(JOURNAL_FULL, text)
+        if _primary(error) == sqlite3.SQLITE_IOERR and _no_room(self._policy.path):
+            return Reason(JOURNAL_FULL, f"{text}, as its disk or the quota is full")
+        return Reason(JOURNAL_FAILED, text)
 
 
 def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
@@ -320,7 +344,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        match _primary(error):
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 raise _unusable(
                     path, "is in use by another agent process", "give each agent a journal of its own"
@@ -333,6 +357,21 @@ def _explained(path: Path) -> Iterator[None]:
         raise damaged(path, error) from error
     except OSError as error:
         raise _unusable(path, f"cannot be opened: {error.strerror}", "name another file") from error
+
+
+def _primary(error: Exception) -> int:
+    """SQLite's code of an error without its details; 0 for an error of another kind."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _no_room(path: Path) -> bool:
+    """Whether the disk, or the user's quota of it, is full: SQLite takes the latter for a fault."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return error.errno in _NO_ROOM
+    return False
 
 
 def damaged(path: Path, error: Exception) -> ConfigurationError:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from distributor.model.command import Reason
+
 
 class Stage(IntEnum):
     """How far a command has got. Stored as numbers: never change them."""
@@ -75,3 +77,5 @@ class JournalContents(NamedTuple):
     output: Sequence[OutputEntry] = ()
     same_boot: bool = True
     """Whether the host has not been restarted since the journal was last open, so that processes may be left."""
+    problem: Reason | None = None
+    """Why the journal cannot be written, if it cannot."""

@@ -90,6 +90,11 @@ class JournalWriter:
         """Note that the journal may hold output of a command of an earlier process."""
         self._output[held.command_id] = _WatchedOutput(held, held.window.written, 0)
 
+    def cannot_write(self, problem: Reason) -> None:
+        """Note that the journal could not be written when it was opened. It is tried again every RETRY_SECONDS."""
+        self._set_problem(problem, failing=True)
+        self._commit_within(RETRY_SECONDS)
+
     async def close(self) -> None:
         """Write what is left, and close the journal. Takes at most CLOSE_SECONDS, whatever the disk does."""
         self._closing = True

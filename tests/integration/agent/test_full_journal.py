@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from distributor.agent import Agent, CommandContext, JournalPolicy
 from distributor.agent.journal import JOURNAL_FAILED, JOURNAL_FULL, Journal, JournalError
-from distributor.agent.journal_entries import JournalBatch
+from distributor.agent.journal_entries import CommandEntry, JournalBatch, Stage
 from distributor.agent.journal_policy import MIN_JOURNAL_BYTES
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -127,3 +128,42 @@ async def test_what_the_journal_missed_while_it_failed_is_in_it_afterwards(
     assert entry.result
     assert pb.Result.FromString(entry.result).data.struct_value["done"] == "a"
     assert b"".join(piece.data for piece in contents.output) == b"a waits\ndone\n"
+
+
+async def test_an_agent_restarted_on_a_full_disk_reports_what_ended_and_takes_no_more(
+    gateway: ScriptedGateway, agent: Agent, gate: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    policy = agent.journal = JournalPolicy(tmp_path / "agent.journal")
+    journal, _ = Journal.open(policy, "agent123")
+    result = pb.Result(command_id="ended", lease_id="lease", status=COMPLETED)
+    entries = [
+        CommandEntry("ended", "lease", Stage.FINISHED, 0, result.SerializeToString()),
+        CommandEntry("ran", "lease", Stage.STARTED),
+        CommandEntry("waited", "lease", Stage.RECEIVED),
+    ]
+    journal.commit(JournalBatch(entries))
+    journal.close()
+    full, note_opened = True, Journal._note_opened
+
+    def noting(journal: Journal) -> None:
+        if full:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        note_opened(journal)
+
+    monkeypatch.setattr(Journal, "_note_opened", noting)
+    async with serving(agent, gateway) as served:
+        session = served.session
+        assert (await session.result("ended")).status == COMPLETED
+        assert (await session.result("ran")).reason.code == "outcome_unknown"
+        assert (await session.refused("waited")).reason.code == "agent_restarted"
+        await session.until(lambda _: problems(session) == (0, [JOURNAL_FULL]))
+        await session.command(assignment("new", "WAIT"))
+        refused = await session.refused("new")
+        assert (refused.code, refused.reason.code) == (pb.REFUSAL_CODE_BUSY, JOURNAL_FULL)
+        full = False
+        await session.until(lambda _: problems(session) == (30, []))
+        gate.open.set()
+        await session.command(assignment("new", "WAIT", attempt=2))
+        assert (await session.result("new")).status == COMPLETED

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -182,6 +186,84 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="/file/a.journal cannot be opened: File exists"):
         Journal.open(JournalPolicy(tmp_path / "file" / "a.journal"), "agent123")
+
+
+# A disk that takes nothing
+
+
+ON_A_FULL_DISK = """
+import resource, signal
+from pathlib import Path
+from distributor.agent.journal import Journal, JournalError
+from distributor.agent.journal_entries import JournalBatch
+from distributor.agent.journal_policy import JournalPolicy
+
+path = Path({path!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+journal, contents = Journal.open(JournalPolicy(path), "agent123")
+print(len(contents.commands), contents.problem.code, contents.journal_id)
+try:
+    journal.commit(JournalBatch())
+except JournalError as error:
+    print(error.reason.code)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+journal.commit(JournalBatch())
+print(dict(journal._rows("SELECT name, value FROM journal"))["closed"])
+"""
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_journal_whose_disk_takes_nothing_is_opened_and_noted_as_open_with_the_first_commit(
+    policy: JournalPolicy, killed: bool
+) -> None:
+    journal, before = Journal.open(policy, "agent123")
+    journal.commit(JournalBatch([FINISHED]))
+    left = policy.path.with_name("left.journal")
+    if not killed:
+        journal.close()
+    for end in ("", "-wal") if killed else ("",):
+        # What a process leaves that is killed now.
+        shutil.copy(f"{policy.path}{end}", f"{left}{end}")
+    program = ON_A_FULL_DISK.format(path=str(left))
+    opened = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert opened.stdout.split("\n")[:3] == [f"1 journal_failed {before.journal_id}", "journal_failed", "0"], (
+        opened.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "probe", "code"),
+    [
+        (sqlite3.SQLITE_FULL, None, "journal_full"),
+        (sqlite3.SQLITE_IOERR_WRITE, errno.EDQUOT, "journal_full"),
+        (sqlite3.SQLITE_IOERR_WRITE, errno.ENOSPC, "journal_full"),
+        (sqlite3.SQLITE_IOERR_WRITE, errno.EIO, "journal_failed"),
+        (sqlite3.SQLITE_IOERR_WRITE, None, "journal_failed"),
+        (sqlite3.SQLITE_IOERR_FSYNC, None, "journal_failed"),
+        (sqlite3.SQLITE_READONLY, None, "journal_failed"),
+    ],
+)
+def test_a_full_disk_is_told_from_one_that_fails(
+    policy: JournalPolicy, monkeypatch: pytest.MonkeyPatch, fault: int, probe: int | None, code: str
+) -> None:
+    journal, _ = Journal.open(policy, "agent123")
+    error = sqlite3.OperationalError("it cannot")
+    error.sqlite_errorcode = fault
+
+    def execute(statement: str, values: object = ()) -> None:
+        raise error
+
+    def temporary_file(**_: object) -> io.BytesIO:
+        if probe is None:
+            return io.BytesIO()
+        raise OSError(probe, os.strerror(probe))
+
+    monkeypatch.setattr(journal, "_execute", execute)
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    with pytest.raises(JournalError) as caught:
+        journal.commit(JournalBatch([RECEIVED]))
+    assert caught.value.reason.code == code
 
 
 # Its bound
