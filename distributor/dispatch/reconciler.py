@@ -79,10 +79,12 @@ class Reconciler:
         return lost
 
     async def _reconcile_given_up(self, agent: AttachedAgent) -> None:
-        command_ids = list(agent.session.given_up)
-        for command_id, state in zip(command_ids, await self._reader.states(command_ids), strict=True):
-            if state is None or state.status.terminal:
-                stop_given_up(agent, command_id, ENDED_UNSEEN)
+        given_up = list(agent.session.given_up)
+        for first in range(0, len(given_up), MAX_COMMANDS_PER_READ):
+            command_ids = given_up[first : first + MAX_COMMANDS_PER_READ]
+            for command_id, state in zip(command_ids, await self._reader.states(command_ids), strict=True):
+                if state is None or state.status.terminal:
+                    stop_given_up(agent, command_id, ENDED_UNSEEN)
 
     async def _reconcile(self, agent: AttachedAgent, flight: dict[str, InFlight]) -> int:
         lost = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from distributor.dispatch.agent_registry import AgentRegistry
-from distributor.dispatch.reconciler import Reconciler
+from distributor.dispatch.reconciler import MAX_COMMANDS_PER_READ, Reconciler
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
 from distributor.model.command import CommandState
@@ -26,10 +26,12 @@ class Reader(MemoryReader):
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0
+        self.largest = 0
         self.asking: Callable[[], None] = lambda: None
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
         self.reads += 1
+        self.largest = max(self.largest, len(command_ids))
         self.asking()
         return await super().states(command_ids)
 
@@ -101,6 +103,15 @@ async def test_a_given_up_attempt_whose_command_has_ended_unseen_is_stopped(worl
     assert await world.audit.run_once() == 0
     assert world.agent.stopped == ["c3", "c4"]
     assert world.session.given_up == {"c2": ["lease"]}
+
+
+async def test_given_up_attempts_are_read_in_pages(world: World) -> None:
+    for number in range(MAX_COMMANDS_PER_READ + 1):
+        world.session.gave_up(f"old{number}", "lease")
+    world.reader.known["c1"] = state(attempt=2)
+    await world.audit.run_once()
+    assert (world.reader.reads, world.reader.largest) == (3, MAX_COMMANDS_PER_READ)
+    assert world.session.given_up == {}
 
 
 async def test_it_looks_when_asked(world: World) -> None:
