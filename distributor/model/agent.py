@@ -93,6 +93,8 @@ class AgentHello(NamedTuple):
     """Names its durable record; empty if it keeps none."""
     peer: str = ""
     """Its address, as the server sees it."""
+    orphan_after_ms: int = 0
+    """After how long without a server it stops all work; 0 for never."""
 
 
 class Attached(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
+
 from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
@@ -76,7 +78,16 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         ),
         accepts_gzip=hello.accepts_gzip,
         journal_id=hello.journal_id,
+        orphan_after_ms=_orphan_after_ms(hello.orphan_after),
     )
+
+
+def _orphan_after_ms(orphan_after: Duration) -> int:
+    """0 if it is unset. More than 30 days, like never, shortens no wait."""
+    ms = -(-orphan_after.nanos // 1_000_000) + orphan_after.seconds * 1000
+    if ms < 0 or not 0 <= orphan_after.nanos < _NANOS:
+        raise _invalid("hello.orphan_after", f"hello.orphan_after must not be negative, but is {ms:,} ms")
+    return 0 if ms > MAX_DURATION_MS else ms
 
 
 def _held(item: pb.RunningCommand, running: bool) -> HeldCommand:

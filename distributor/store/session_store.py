@@ -49,6 +49,7 @@ class ValkeySessionStore:
             hello.peer,
             "" if unanswering_epoch is None else unanswering_epoch,
             MAX_SESSIONS_PER_MINUTE,
+            hello.orphan_after_ms,
         ]
         for held in hello.held:
             arguments += (held.command_id, held.lease_id)

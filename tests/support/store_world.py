@@ -139,9 +139,12 @@ class StoreWorld:
         held: tuple[HeldCommand, ...] = (),
         instance_id: str = INSTANCE,
         types: tuple[str, ...] = (),
+        orphan_after_ms: int = 0,
     ) -> Attached:
         """Open a session, and remember its epoch."""
-        hello = AgentHello(agent_id, instance_id, 5, types, {"site": "lab"}, "test 1", held)
+        hello = AgentHello(
+            agent_id, instance_id, 5, types, {"site": "lab"}, "test 1", held, orphan_after_ms=orphan_after_ms
+        )
         attached = await self.sessions.attach(hello)
         self.epochs[agent_id] = attached.epoch
         return attached

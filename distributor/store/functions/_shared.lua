@@ -571,11 +571,15 @@ local function back_by(batch, last_seen_ms, offline_after_ms)
   return ended + (tonumber(offline_after_ms) or 0)
 end
 
--- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, and its agent has had time
--- to come back after a gap.
+-- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, as its time limit has passed
+-- or its agent has reached no server for so long that it has stopped it; and its agent has had time to come back after a
+-- gap.
 local function doubt_end(batch, fields)
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms', 'offline_after_ms')
-  return math.max(number(fields, F_DOUBT_UNTIL), back_by(batch, session[1], session[2]))
+  local seen, offline_after, orphaned_after = unpack(server.call('HMGET', session_key(fields[F_AGENT_ID]),
+    'last_seen_ms', 'offline_after_ms', 'orphaned_after_ms'))
+  local last = number(fields, F_DOUBT_UNTIL)
+  if seen and orphaned_after and orphaned_after ~= '' then last = math.min(last, seen + orphaned_after) end
+  return math.max(last, back_by(batch, seen, offline_after))
 end
 
 -- Shows that a command is in doubt.

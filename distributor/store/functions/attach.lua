@@ -4,7 +4,8 @@
 --          labels (JSON), version, offline_after_ms, session_ttl_ms, late_after_ms, slack_ms added to
 --          time limits, delivery attempts, retention_ms, sources of adopt, sources of release, journal id ('' if it
 --          keeps none), peer address, epoch of a live instance that does not answer and may be superseded ('' for
---          none), maximum sessions a minute;
+--          none), maximum sessions a minute, orphan_after_ms (how long without a server until the agent stops all
+--          work, '0' for never);
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
@@ -16,7 +17,7 @@
 --          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
 --          receive is requeued, one that it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 21, 2
+local HEADER, ITEM = 22, 2
 local MINUTE_MS = 60000
 
 local function adopt(batch, id, fields, slack_ms)
@@ -120,7 +121,7 @@ local function attach(batch, args)
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
     'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes,
-    'offline_after_ms', args[10])
+    'offline_after_ms', args[10], 'orphaned_after_ms', args[22] == '0' and '' or whole(args[22] + args[13]))
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)

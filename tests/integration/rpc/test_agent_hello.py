@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_service_pb2
@@ -35,6 +36,13 @@ MISTAKES = [
     Mistake("over-long instance", {"instance_id": "i" * 129}, "hello.instance_id", "INVALID_HELLO", "1 to 128"),
     Mistake("no capacity", {"capacity": 0}, "hello.capacity", "INVALID_HELLO", "1 to 1,000, not 0"),
     Mistake("negative capacity", {"capacity": -5}, "hello.capacity", "INVALID_HELLO", "1 to 1,000, not -5"),
+    Mistake(
+        "negative orphan_after",
+        {"orphan_after": Duration(seconds=-1)},
+        "hello.orphan_after",
+        "INVALID_HELLO",
+        "negative",
+    ),
     Mistake("huge capacity", {"capacity": 1_001}, "hello.capacity", "INVALID_HELLO", "1 to 1,000, not 1,001"),
     Mistake("too many types", {"types": ["T"] * 101}, "hello.types", "INVALID_HELLO", "101 entries, the limit is 100"),
     Mistake("badly spelt type", {"types": ["A,B"]}, "hello.types", "INVALID_HELLO", "'A,B', which is not a command"),

@@ -296,3 +296,42 @@ async def test_a_look_at_deadlines_is_noted_only_now_and_then(world: StoreWorld)
     last, gap_ended = await world.connection.call("HMGET", keys.DUE_PASSES, "last_ms", "gap_ended_ms")
     assert int(last) > await world.now_ms() - 3_000
     assert int(gap_ended) == 0
+
+
+async def in_doubt(world: StoreWorld, orphan_after_ms: int) -> tuple[str, int]:
+    """The id of a command in doubt, and the ms from when its agent was heard last until the doubt ends."""
+    await world.attach(orphan_after_ms=orphan_after_ms)
+    last = world.under(delivery_attempts=1)
+    command_id = await last.assigned(time_limit_ms=300_000)
+    await world.pass_deadline(command_id)
+    await last.store.due(DELAYS)
+    assert (await world.state(command_id)).reason.code == "unconfirmed"
+    deadline = await world.deadline(command_id)
+    seen = await world.connection.call("HGET", keys.SESSION.format(agent_id=AGENT), "last_seen_ms")
+    assert deadline is not None
+    return command_id, deadline - int(seen)
+
+
+@pytest.mark.parametrize(("orphan_after_ms", "least_ms"), [(0, 320_000), (60_000, 80_000), (900_000, 320_000)])
+async def test_doubt_ends_once_an_agent_without_a_server_has_stopped_its_work(
+    world: StoreWorld, orphan_after_ms: int, least_ms: int
+) -> None:
+    _, doubt_ms = await in_doubt(world, orphan_after_ms)
+    assert least_ms <= doubt_ms < least_ms + 15_000
+
+
+async def test_an_agent_that_was_heard_meanwhile_is_no_orphan(world: StoreWorld) -> None:
+    """It lasts as long as its agent reaches a server, up to the time limit."""
+    command_id, _ = await in_doubt(world, 60_000)
+    session = keys.SESSION.format(agent_id=AGENT)
+    await world.connection.call("ZADD", keys.DEADLINES, 1, command_id)
+    await world.connection.call("HSET", session, "last_seen_ms", await world.now_ms() - 30_000)
+    await world.store.due(DELAYS)
+    deadline = await world.deadline(command_id)
+    assert deadline is not None
+    assert 35_000 < deadline - await world.now_ms() <= 50_000
+    await world.connection.call("ZADD", keys.DEADLINES, 1, command_id)
+    await world.connection.call("HSET", session, "last_seen_ms", await world.now_ms() - 80_000)
+    await world.store.due(DELAYS)
+    state = await world.state(command_id)
+    assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, "agent_lost")

@@ -1,5 +1,5 @@
-#!lua name=distributor_e85f814b
-local VERSION = 'e85f814b'
+#!lua name=distributor_fa138a80
+local VERSION = 'fa138a80'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -652,11 +652,15 @@ local function back_by(batch, last_seen_ms, offline_after_ms)
   return ended + (tonumber(offline_after_ms) or 0)
 end
 
--- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, and its agent has had time
--- to come back after a gap.
+-- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, as its time limit has passed
+-- or its agent has reached no server for so long that it has stopped it; and its agent has had time to come back after a
+-- gap.
 local function doubt_end(batch, fields)
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'last_seen_ms', 'offline_after_ms')
-  return math.max(number(fields, F_DOUBT_UNTIL), back_by(batch, session[1], session[2]))
+  local seen, offline_after, orphaned_after = unpack(server.call('HMGET', session_key(fields[F_AGENT_ID]),
+    'last_seen_ms', 'offline_after_ms', 'orphaned_after_ms'))
+  local last = number(fields, F_DOUBT_UNTIL)
+  if seen and orphaned_after and orphaned_after ~= '' then last = math.min(last, seen + orphaned_after) end
+  return math.max(last, back_by(batch, seen, offline_after))
 end
 
 -- Shows that a command is in doubt.
@@ -1054,7 +1058,8 @@ do
 --          labels (JSON), version, offline_after_ms, session_ttl_ms, late_after_ms, slack_ms added to
 --          time limits, delivery attempts, retention_ms, sources of adopt, sources of release, journal id ('' if it
 --          keeps none), peer address, epoch of a live instance that does not answer and may be superseded ('' for
---          none), maximum sessions a minute;
+--          none), maximum sessions a minute, orphan_after_ms (how long without a server until the agent stops all
+--          work, '0' for never);
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
@@ -1066,7 +1071,7 @@ do
 --          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
 --          receive is requeued, one that it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 21, 2
+local HEADER, ITEM = 22, 2
 local MINUTE_MS = 60000
 
 local function adopt(batch, id, fields, slack_ms)
@@ -1170,7 +1175,7 @@ local function attach(batch, args)
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
     'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes,
-    'offline_after_ms', args[10])
+    'offline_after_ms', args[10], 'orphaned_after_ms', args[22] == '0' and '' or whole(args[22] + args[13]))
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
