@@ -12,6 +12,7 @@ from distributor.cli.sender.json_text import json_line
 from distributor.cli.sender.screen import Screen
 from distributor.client import (
     AgentInfo,
+    AgentStatus,
     Attempt,
     Command,
     CommandResult,
@@ -114,7 +115,7 @@ def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
     table = {
         "agent": [agent.agent_id for agent in agents],
         "status": [agent.status.value for agent in agents],
-        "problems": [one_line(" ".join(code for code, _ in agent.problems)) for agent in agents],
+        "problems": [_problem_codes(agent) for agent in agents],
         "lag": [_lag_text(agent) for agent in agents],
         "running": [str(agent.running) for agent in agents],
         "slots": [f"{agent.slots_used}/{agent.capacity}" for agent in agents],
@@ -128,6 +129,11 @@ def agents_table(screen: Screen, agents: Sequence[AgentInfo]) -> str:
         if not any(table[column]):
             del table[column]
     return fit_table(table, screen.width, {"away since": _short_times(away)}, ("version",))
+
+
+def _problem_codes(agent: AgentInfo) -> str:
+    codes = one_line(" ".join(code for code, _ in agent.problems))
+    return codes or ("late heartbeat" if agent.status is AgentStatus.DEGRADED else "")
 
 
 def _lag_text(agent: AgentInfo) -> str:
@@ -151,9 +157,17 @@ def agent_text(agent: AgentInfo) -> str:
         ("away since", _time(agent.away_since_ms)),
         ("handler lag", _lag_text(agent)),
         ("journal", one_line(agent.journal_id)),
-        *(("problem", _reason(code, message)) for code, message in agent.problems),
+        *(("problem", problem) for problem in _problems(agent)),
     ]
     return _labelled(lines)
+
+
+def _problems(agent: AgentInfo) -> list[str]:
+    """Why an agent is degraded: what it reports and what servers noticed, or that its heartbeats are late."""
+    problems = [_reason(code, message) for code, message in agent.problems]
+    if agent.status is AgentStatus.DEGRADED and not problems:
+        return ["its last heartbeat is older than two heartbeat intervals"]
+    return problems
 
 
 def command_text(screen: Screen, command: Command, result: CommandResult | None = None) -> str:
@@ -166,8 +180,10 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("retry of", command.retry_of),
         ("status", screen.status(state.status)),
         ("reason", _reason(state.reason.code, state.reason.message)),
+        ("exit code", _exit_code(result) if result else ""),
         ("priority", str(state.priority)),
         ("attempt", str(state.attempt)),
+        ("runs", _runs_text(command)),
         ("time limit", span_text(command.time_limit_ms)),
         ("idle limit", span_text(command.idle_limit_ms) if command.idle_limit_ms else ""),
         ("slots", str(command.slots) if command.slots != 1 else ""),
@@ -179,8 +195,22 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("cancel", _cancel_text(state)),
         ("its agent", agent_absence(state) or ("" if state.status.terminal else "is connected")),
     ]
-    earlier = "".join(f"\n{_attempt_text(one)}" for one in state.attempts)
-    return _labelled(lines) + "\n" + timeline(state.receipts) + earlier
+    return _labelled(lines) + "\n" + timeline(state.receipts) + _earlier(state.attempts)
+
+
+def _runs_text(command: Command) -> str:
+    """How often it may run, unless once."""
+    runs = [f"up to {command.max_runs}, if failures are transient"] if command.max_runs != 1 else []
+    runs += [f"up to {number} after {code}" for code, number in sorted(command.max_runs_by_reason.items())]
+    return "; ".join(runs)
+
+
+def _exit_code(result: CommandResult) -> str:
+    return "" if result.exit_code is None else str(result.exit_code)
+
+
+def _earlier(attempts: Sequence[Attempt]) -> str:
+    return "".join(f"\n{_attempt_text(one)}" for one in attempts)
 
 
 def _late_text(late: CommandResult) -> str:
@@ -220,13 +250,14 @@ def result_text(screen: Screen, result: CommandResult) -> str:
         ("type", result.type),
         ("status", screen.status(result.status)),
         ("reason", _reason(result.reason.code, result.reason.message)),
-        ("exit code", "" if result.exit_code is None else str(result.exit_code)),
+        ("exit code", _exit_code(result)),
         ("data", "" if result.data is None else _json(result.data)),
         ("output", f"{result.output_bytes:,} bytes{dropped}" if result.output_bytes else ""),
         ("leftovers", leftovers_text(result)),
+        ("attempt", str(result.attempt) if result.attempts else ""),
         ("finished", _time(result.finished_ms)),
     ]
-    return _labelled(lines)
+    return _labelled(lines) + _earlier(result.attempts)
 
 
 def outcome_text(result: CommandResult) -> str:

@@ -52,6 +52,7 @@ export const tests = {
     };
     same(shown({ status: "online" }), ["online", false]);
     same(shown({ status: "draining" }), ["draining", false]);
+    same(shown({ status: "degraded" }), ["degradedlate heartbeat", false]);
     same(
       shown({ status: "degraded", problems: [{ code: "journal_full", message: "no <b> room" }], handlerLagSeconds: 1.5 }),
       ["degradedjournal_fullhandlers 1.50 s late", true],

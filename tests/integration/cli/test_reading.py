@@ -78,6 +78,21 @@ async def test_result(server: str) -> None:
     assert 'data          {"grüße": [1, null]}' in (await run_sender(server, "result", command_id)).stdout.decode()
 
 
+async def test_get_and_result_show_each_attempt(running: RunningServer, agent: DrivenAgent) -> None:
+    command_id = await running.queue("a1", max_runs=2)
+    await agent.start(command_id)
+    await agent.finish(command_id, FAILED, reason="flaky", transient=True)
+    again = await agent.wire.next_assignment(command_id, attempt=2)
+    await agent.wire.finish(again, status=FAILED, exit_code=4)
+
+    for action in ("get", "result"):
+        text = (await run_sender(running.address, action, command_id)).stdout.decode()
+        assert "exit code     4\n" in text
+        assert "attempt       2\n" in text
+        assert text.splitlines()[-1].startswith("  attempt 1     assigned 20")
+        assert text.endswith(": flaky: flaky\n")
+
+
 async def test_get_shows_a_late_report(running: RunningServer, agent: DrivenAgent) -> None:
     command_id = await queued(running.address, "EXEC")
     await agent.start(command_id)

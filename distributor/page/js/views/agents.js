@@ -136,9 +136,11 @@ function agentRow(agent, app, full) {
   );
 }
 
-/** Problems of an agent, with their messages as tooltips, and how late its handlers are. @param {Agent} agent */
-export function agentNotes({ problems, handlerLag }) {
+/** Why an agent is degraded, with messages as tooltips, and how late its handlers are. @param {Agent} agent */
+export function agentNotes({ status, problems, handlerLag }) {
+  const isLate = status === "degraded" && !problems.length;
   return [
+    isLate && h("div", { class: "quiet", title: "older than two heartbeat intervals" }, "late heartbeat"),
     ...problems.map(({ code, message }) => h("div", { class: "quiet", title: visible(message) }, foreign(code))),
     handlerLag > 0 && h("div", { class: "quiet" }, `handlers ${duration(handlerLag)} late`),
   ];

@@ -60,6 +60,15 @@ def test_commands_and_slots_are_shown_apart() -> None:
     assert {"running       1", "slots used    4 of 4"} <= set(tables.agent_text(full).splitlines())
 
 
+def test_an_agent_that_is_degraded_without_a_problem_says_why() -> None:
+    late = agent(25_000, degraded=True)
+    why = "problem       its last heartbeat is older than two heartbeat intervals"
+    assert why in tables.agent_text(late).splitlines()
+    assert "late heartbeat" in tables.agents_table(Screen("table"), [late])
+    for other in (agent(3_000), agent(25_000, degraded=True, present=False), agent(25_000, draining=True)):
+        assert "heartbeat" not in tables.agent_text(other) + tables.agents_table(Screen("table"), [other])
+
+
 @pytest.mark.parametrize(
     ("ms", "text"),
     [(0, ""), (NOW_MS + 5_000, "0 s ago"), (NOW_MS - 59_999, "59 s ago"), (NOW_MS - 3_700_000, "1 h 1 min ago")],
@@ -73,4 +82,8 @@ def test_a_running_command_shows_how_long_it_has_been_silent() -> None:
     command = Command(state, {}, 300_000, 86_400_000, OfflinePolicy.QUEUE, 1)
     assert "silent" not in tables.command_text(Screen("table"), command)
     silent = command._replace(state=state._replace(progress_ms=NOW_MS - 42_000))
+    assert "runs " not in tables.command_text(Screen("table"), command)
+    runs = command._replace(max_runs=3, max_runs_by_reason={"flaky": 2, "exit_nonzero": 5})
+    line = "runs          up to 3, if failures are transient; up to 5 after exit_nonzero; up to 2 after flaky"
+    assert line in tables.command_text(Screen("table"), runs).splitlines()
     assert "progress      silent for 42 s" in tables.command_text(Screen("table"), silent)
