@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from distributor.agent.journal_entries import ProcessMark
-from distributor.agent.process_signals import KILLED_SECONDS, ended, send_signal
+from distributor.agent.process_signals import KILLED_SECONDS, ended, off_loop_if_many, send_signal
 from distributor.agent.process_table import Process, alive, all_pids, running, start_of, variables_of
 from distributor.agent.process_tree import marked
 from distributor.tasks import finishes
@@ -70,10 +70,7 @@ async def end_orphans(trace: RunTrace, orphans: Sequence[Process], grace: float)
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_SECONDS)):
         deadline = loop.time() + seconds
         while orphans:
-            for orphan in orphans:
-                send_signal(orphan, number)
-                # A stopped process handles TERM only when it is continued.
-                send_signal(orphan, signal.SIGCONT)
+            await off_loop_if_many(orphans, _signal_all, orphans, number)
             await finishes(ended(orphans), max(0.0, deadline - loop.time()))
             running_on = await asyncio.to_thread(_running_on, orphans, trace)
             found |= running_on
@@ -81,6 +78,13 @@ async def end_orphans(trace: RunTrace, orphans: Sequence[Process], grace: float)
             if loop.time() >= deadline:
                 break
     return Ending(list(found.values()), orphans)
+
+
+def _signal_all(orphans: Sequence[Process], number: signal.Signals) -> None:
+    for orphan in orphans:
+        send_signal(orphan, number)
+        # A stopped process handles TERM only when it is continued.
+        send_signal(orphan, signal.SIGCONT)
 
 
 def _running_on(orphans: Sequence[Process], trace: RunTrace) -> dict[tuple[int, int], Process]:

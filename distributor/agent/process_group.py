@@ -18,7 +18,13 @@ from itertools import islice
 from typing import Final, NamedTuple, cast
 
 from distributor.agent.process_output import ProcessOutput
-from distributor.agent.process_signals import POLL_FIRST_SECONDS, POLL_MOST_SECONDS, ended, send_signal
+from distributor.agent.process_signals import (
+    POLL_FIRST_SECONDS,
+    POLL_MOST_SECONDS,
+    ended,
+    off_loop_if_many,
+    send_signal,
+)
 from distributor.agent.process_table import Process, alive, readable
 from distributor.agent.process_tree import ProcessTree
 from distributor.tasks import finishes
@@ -106,13 +112,13 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         """
         # Looked for before the signal: what loses its parents is harder to find.
         await self._look(with_escaped)
-        self._signal(signal.SIGTERM)
+        await self._send(signal.SIGTERM)
         # A stopped process handles TERM only when it is continued.
-        self._signal(signal.SIGCONT)
+        await self._send(signal.SIGCONT)
         await self.gone(within=grace)
         # Again and again, for processes forked while the signal was delivered.
         while await self._look(with_escaped):
-            self._signal(signal.SIGKILL)
+            await self._send(signal.SIGKILL)
             await self.gone(within=KILL_AGAIN_SECONDS)
         await self._exited.wait()
 
@@ -215,6 +221,9 @@ class ProcessGroup(asyncio.SubprocessProtocol):
         if self._transport is None:
             raise RuntimeError("the program was not started")
         return self._transport
+
+    async def _send(self, number: signal.Signals) -> None:
+        await off_loop_if_many(self._targets, self._signal, number)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._group_is_ours():

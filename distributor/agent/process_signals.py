@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from distributor.agent.process_table import Process, alive
 from distributor.tasks import off_loop
@@ -19,6 +19,9 @@ KILLED_SECONDS: Final = 5.0
 
 _STAT_BYTES: Final = 300
 """What is read of one process to see whether it runs."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def send_signal(process: Process, number: signal.Signals) -> None:
@@ -37,10 +40,17 @@ def send_signal(process: Process, number: signal.Signals) -> None:
             os.close(handle)
 
 
+async def off_loop_if_many(
+    processes: Sequence[Process], work: Callable[P, T], *arguments: P.args, **named: P.kwargs
+) -> T:
+    """Return the value of `work`, which reads a file of each of `processes`; in a thread if they are many."""
+    return await off_loop(len(processes) * _STAT_BYTES, work, *arguments, **named)
+
+
 async def ended(processes: Sequence[Process]) -> None:
     """Wait until none of `processes` runs. Polls, because the system notifies only parents."""
     pause = POLL_FIRST_SECONDS
-    while processes := await off_loop(len(processes) * _STAT_BYTES, _running, processes):
+    while processes := await off_loop_if_many(processes, _running, processes):
         await asyncio.sleep(pause)
         pause = min(pause * 2, POLL_MOST_SECONDS)
 

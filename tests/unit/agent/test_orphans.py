@@ -13,6 +13,7 @@ from distributor.agent.orphans import RunTrace, end_orphans, find_orphans, mark_
 from distributor.agent.process_table import Process
 from distributor.agent.process_tree import RUN_MARKER
 from distributor.environment import COMMAND_MARKER
+from tests.support.on_loop import on_loop
 from tests.support.started_programs import SLEEP, STUBBORN, Start, started_programs
 from tests.support.waiting import until
 
@@ -85,6 +86,14 @@ async def test_one_that_ignores_term_is_killed(start: Start, run: str) -> None:
     found = orphans(RunTrace(run))
     assert await end_orphans(RunTrace(run), found, 0.1) == (found, [])
     assert process.wait() == -9
+
+
+async def test_signals_to_many_orphans_do_not_block_the_loop(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_pid, signalled = 5_000_000, list[bool]()
+    many = [Process(no_pid + number, 1, 1, 1) for number in range(200)]
+    monkeypatch.setattr("distributor.agent.orphans.send_signal", lambda process, number: signalled.append(on_loop()))
+    assert await end_orphans(RunTrace(run), many, 1.0) == (many, [])
+    assert signalled == [False] * 2 * len(many)
 
 
 async def test_those_that_were_started_after_the_scan_end_too(start: Start, run: str) -> None:
