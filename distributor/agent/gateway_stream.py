@@ -95,6 +95,37 @@ class GatewayStream:
     async def run(self) -> StreamEnd:
         """Run the stream to its end. Cancelling this drops the stream; no task remains when it returns."""
         self._session.attach(self._state)
+        try:
+            if await self._begins():
+                await self._exchange()
+        finally:
+            self._session.detach()
+        return await self._end()
+
+    async def _begins(self) -> bool:
+        """Wait until the call has begun; return False if it fails.
+
+        In a call that is cancelled before, grpc.aio lets the first write wait for ever.
+        """
+        begun = False
+        try:
+            async with asyncio.timeout(WELCOME_SECONDS):
+                await self._call.wait_for_connection()
+            begun = True
+        except (*_STREAM_ERRORS, TimeoutError):
+            logger.debug("the stream has not begun")
+        except asyncio.CancelledError:
+            # This is also what the status CANCELLED raises.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+        finally:
+            if not begun:
+                self._call.cancel()
+        return begun
+
+    async def _exchange(self) -> None:
+        """Read and write messages until the stream ends."""
         reader = asyncio.create_task(self._read(), name="agent stream reader")
         writer = asyncio.create_task(self._write(), name="agent stream writer")
         ticker = asyncio.create_task(self._tick(), name="agent stream heartbeats")
@@ -103,7 +134,6 @@ class GatewayStream:
             # After Goodbye the server ends its side too; if the writer failed, the call has ended.
             await asyncio.wait({reader}, timeout=GOODBYE_SECONDS)
         finally:
-            self._session.detach()
             self._ended = True
             self._session.wakeup.set()
             self._call.cancel()
@@ -115,7 +145,6 @@ class GatewayStream:
             if not task.cancelled() and (error := task.exception()):
                 # A bug or a nonsensical message: drop the stream, but keep running work.
                 logger.error("the stream was dropped because of an error", exc_info=error)
-        return await self._end()
 
     async def _end(self) -> StreamEnd:
         kind = EndKind.LOST

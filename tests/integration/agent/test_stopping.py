@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distributor.agent import Agent
+from distributor.agent import Agent, JournalPolicy
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.scripted_gateway import ScriptedGateway, assignment
 from tests.support.serving_agent import Gate, goodbye, serving
+from tests.support.waiting import PATIENCE_SECONDS
 
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 CANCELLED = command_pb2.COMMAND_STATUS_CANCELLED
@@ -52,6 +55,21 @@ async def test_two_stops_do_not_wait_for_each_other(gateway: ScriptedGateway, ag
         # Control commands are taken while the agent leaves.
         assert (await served.session.result("t")).status == COMPLETED
         await served.task
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no journal"])
+@pytest.mark.parametrize("turns", range(40))
+async def test_an_agent_that_is_cancelled_while_it_connects_ends(
+    gateway: ScriptedGateway, tmp_path: Path, turns: int, journal: bool
+) -> None:
+    agent = Agent("agent123", server=gateway.address)
+    agent.journal = JournalPolicy(tmp_path / "agent.journal") if journal else None
+    serving = asyncio.create_task(agent.serve())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    serving.cancel()
+    done, _ = await asyncio.wait([serving], timeout=PATIENCE_SECONDS)
+    assert done
 
 
 @pytest.mark.parametrize("params", [{"running": "maybe"}, {"reason": 5}])
