@@ -77,9 +77,9 @@ async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage,
         await expect(gone.locator(".status")).to_have_text("offline")
         await expect(gone.locator('[data-label="seen"]')).to_contain_text(re.compile(f"away since {MOMENT}"))
         await expect(gone.locator('[data-label="running"]')).to_have_text("1?")
-        await expect(gone.locator('[data-label="capacity"]')).to_have_text("–")
+        await expect(gone.locator('[data-label="slots"]')).to_have_text("–")
         await page.open()
-        await expect(page.page.locator('.tile:has-text("Running") dd')).to_have_text("0 of 4, 1 unknown")
+        await expect(page.page.locator('.tile:has-text("Running") dd')).to_have_text("0 in 0 of 4 slots, 1 unknown")
         await page.picture("overview-agent-gone")
 
 

@@ -38,7 +38,7 @@ async def test_the_overview(page: DashboardPage, world: PageWorld) -> None:
     agent = page.page.locator(f'tr[data-agent="{AGENT_ID}"]')
     await expect(agent.locator(".status")).to_have_text("online")
     await expect(agent.locator('[data-label="seen"]')).to_have_text(re.compile(r"just now|s ago"))
-    await expect(agent.locator('[data-label="capacity"]')).to_have_text("4")
+    await expect(agent.locator('[data-label="slots"]')).to_have_text("1 of 4")
     await expect(agent.locator('[data-label="running"]')).to_have_text("1")
     throughput = page.page.get_by_label("Throughput")
     await expect(throughput).to_contain_text("12 completed, 1 not completed")

@@ -17,7 +17,8 @@
  *   finished: number}} Result
  * @typedef {{agentId: string, status: "online" | "busy" | "degraded" | "draining" | "offline",
  *   state: "idle" | "working" | "busy" | "away",
- *   lastSeen: number, awaySince?: number, capacity: number, running: number, queued: number, types: string[],
+ *   lastSeen: number, awaySince?: number, capacity: number, running: number, slotsUsed: number, queued: number,
+ *   types: string[],
  *   labels: Record<string, string>, version: string, epoch: number, revision: number,
  *   handlerLag: number, problems: Reason[]}} Agent
  * @typedef {{type: string, version: string, [field: string]: any}} Message
@@ -122,6 +123,7 @@ export function agentOf(document) {
     ...(document.awaySince && { awaySince: ms(document.awaySince) }),
     capacity: document.capacity,
     running,
+    slotsUsed: document.slotsUsed,
     queued: document.queued,
     types: document.types,
     labels: document.labels,

@@ -252,15 +252,20 @@ export function queuedCount(known) {
 }
 
 /**
- * Commands running on connected agents, and their capacity. Commands of offline agents are counted apart because they
- * may no longer be running.
+ * Commands running on connected agents, the slots that they use, and the agents' capacity. Commands of offline agents
+ * are counted apart because they may no longer be running.
  * @param {Known} known
  */
 export function runningCount(known) {
   const all = [...known.agents.values()];
-  const sum = (/** @type {"running" | "capacity"} */ field, /** @type {boolean} */ away) =>
+  const sum = (/** @type {"running" | "slotsUsed" | "capacity"} */ field, /** @type {boolean} */ away) =>
     all.reduce((total, agent) => total + ((agent.status === "offline") === away ? agent[field] : 0), 0);
-  return { running: sum("running", false), capacity: sum("capacity", false), unknown: sum("running", true) };
+  return {
+    running: sum("running", false),
+    slotsUsed: sum("slotsUsed", false),
+    capacity: sum("capacity", false),
+    unknown: sum("running", true),
+  };
 }
 
 /**

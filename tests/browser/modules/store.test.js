@@ -233,9 +233,9 @@ export const tests = {
     same(summary(again.activity, NOW + 20).completed, 1);
   },
   "what agents run that are away is not known to run"() {
-    const numbers = { running: 2, capacity: 4 };
+    const numbers = { running: 2, slotsUsed: 3, capacity: 4 };
     const known = after(connected({ agents: [agent("a", "online", numbers), agent("b", "offline", numbers)] }));
-    same(runningCount(known), { running: 2, capacity: 4, unknown: 2 });
+    same(runningCount(known), { running: 2, slotsUsed: 3, capacity: 4, unknown: 2 });
   },
   "what the bridge says of its parts is kept"() {
     const server = { available: false, since: "2026-11-30T01:19:58.000Z", message: "no answer" };

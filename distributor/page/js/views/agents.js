@@ -79,7 +79,7 @@ function noAgents(app) {
 /** @param {Agent[]} agents @param {import("../app.js").App} app @param {boolean} full */
 function agentTable(agents, app, full) {
   const names = ["Agent", "Status", "Last seen"];
-  const numbers = ["Capacity", "Running", "Queued"];
+  const numbers = ["Slots used", "Running", "Queued"];
   return h(
     "div",
     { class: "table live" },
@@ -124,7 +124,7 @@ function agentRow(agent, app, full) {
     ),
     h("td", null, agentBadge(agent), agentNotes(agent)),
     h("td", { "data-label": "seen" }, when(agent.lastSeen, app.now), away(agent, app.now)),
-    h("td", { class: "number", "data-label": "capacity" }, isAway ? "–" : String(agent.capacity)),
+    h("td", { class: "number", "data-label": "slots" }, isAway ? "–" : `${agent.slotsUsed} of ${agent.capacity}`),
     h("td", { class: "number", "data-label": "running" }, isAway ? unknownRunning(agent) : String(agent.running)),
     h("td", { class: "number", "data-label": "queued" }, String(agent.queued)),
     full && [

@@ -31,9 +31,10 @@ function tiles(app) {
   const connected = agents.filter((agent) => agent.status !== "offline");
   const queued = queuedCount(known);
   const ended = summary(known.activity, now);
-  const { running, capacity, unknown } = runningCount(known);
+  const { running, slotsUsed, capacity, unknown } = runningCount(known);
   const more = countsEveryEnd(known, now) ? "" : "or more";
-  const runningBeside = [`of ${capacity}`, unknown && `, ${unknown} unknown`, known.agentsTruncated && ", or more"];
+  const slots = `in ${slotsUsed} of ${capacity} slots`;
+  const runningBeside = [slots, unknown && `, ${unknown} unknown`, known.agentsTruncated && ", or more"];
   return h(
     "dl",
     { class: "tiles live" },
