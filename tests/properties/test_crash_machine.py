@@ -60,6 +60,8 @@ class CrashMachine(RuleBasedStateMachine):
         self.replica = CrashingReplica(valkey_url, POLICY, RETRY)
         self.agent = CrashingAgent(AGENT, self.run)
         self.commands: list[str] = []
+        self.permitted: dict[str, int] = {}
+        """How often each command may be started."""
         self.ends: dict[str, tuple[CommandStatus, Any]] = {}
         self.forgotten = False
         """Whether the agent has lost its journal and not been attached since."""
@@ -67,7 +69,7 @@ class CrashMachine(RuleBasedStateMachine):
         """Commands that their agent had, or may have had, when it crashed."""
         self.excused: set[str] = set()
         """Commands that need not run: cancelled, or out of time, or with their agent when it crashed."""
-        self.enqueue()
+        self.enqueue(runs=1)
         self.connect()
         self.exchange()
 
@@ -82,14 +84,15 @@ class CrashMachine(RuleBasedStateMachine):
 
     # Callers
 
-    @rule()
-    def enqueue(self) -> None:
+    @rule(runs=st.sampled_from([1, 1, 3]))
+    def enqueue(self, runs: int = 1) -> None:
         if len(self.commands) == MOST_COMMANDS:
             return
-        new = self.observer.new(AGENT)
+        new = self.observer.new(AGENT, max_runs=runs)
         encoded = command_pb2.Command(command_id=new.command_id, type="PRINT").SerializeToString()
         self.run(Inside(self.replica.world.store).enqueue([new._replace(encoded=encoded)]))
         self.commands.append(new.command_id)
+        self.permitted[new.command_id] = runs
 
     @rule(number=NUMBERS)
     def cancel(self, number: int) -> None:
@@ -250,11 +253,28 @@ class CrashMachine(RuleBasedStateMachine):
         if running:
             self.agent.print(running[number % len(running)], size)
 
-    @rule(number=NUMBERS)
-    def finish(self, number: int) -> None:
+    @rule(number=NUMBERS, transient=st.booleans())
+    def finish(self, number: int, transient: bool) -> None:
         running = sorted(self.agent.running)
         if running:
-            self.agent.finish(running[number % len(running)])
+            self.agent.finish(running[number % len(running)], transient)
+
+    @rule(heard=st.booleans())
+    def fail_and_run_again(self, heard: bool) -> None:
+        """A command fails, and may run again; perhaps the acknowledgement of its failure is lost."""
+        self.enqueue(runs=3)
+        self.exchange()
+        self.claim()
+        self.exchange()
+        for command_id in list(self.agent.running):
+            self.agent.finish(command_id, transient=True)
+        self.agent.commit()
+        self.send(10)
+        self.agent.deliver_up()
+        if heard:
+            self.exchange()
+        self.end_delays()
+        self.claim()
 
     # Crashes
 
@@ -307,8 +327,9 @@ class CrashMachine(RuleBasedStateMachine):
     # What must hold after every step
 
     @invariant()
-    def nothing_is_started_twice(self) -> None:
-        assert set(self.agent.starts.values()) <= {1}
+    def nothing_is_started_more_often_than_permitted(self) -> None:
+        for command_id, starts in self.agent.starts.items():
+            assert starts <= min(self.permitted[command_id], 1 + self.agent.failures[command_id])
 
     @invariant()
     def an_end_is_true_and_never_changes(self) -> None:
@@ -356,7 +377,9 @@ class CrashMachine(RuleBasedStateMachine):
     def check_end(self, command_id: str) -> None:
         assert command_id in self.ends, f"{command_id} is stuck: {self.run(self.observer.hash(command_id))}"
         status, reason = self.ends[command_id]
-        assert status is CommandStatus.COMPLETED or command_id in self.excused, f"{status} ({reason}) for nothing"
+        used_up = self.agent.failures[command_id] >= self.permitted[command_id]
+        excused = command_id in self.excused or used_up
+        assert status is CommandStatus.COMPLETED or excused, f"{status} ({reason}) for nothing"
         if status is CommandStatus.COMPLETED and command_id not in self.crashed:
             chunks = self.run(self.observer.output.read(command_id, 0, 1_000_000))
             printed = b"".join(chunk.data for chunk in chunks)

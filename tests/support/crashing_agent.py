@@ -25,18 +25,20 @@ STATUSES = {
 
 
 class CrashingAgent:
-    """Plays the handlers and the driver of the stream. `starts` and `printed` outlive it: they are what it did."""
+    """Plays the handlers and the driver of the stream. `starts`, `failures` and `printed` outlive it: what it did."""
 
     def __init__(self, agent_id: str, run: Run) -> None:
         self.agent_id = agent_id
         self.now = 0.0
         self.starts: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        """Runs that ended with a failure after which the command may be run again."""
         self.printed: Counter[str] = Counter()
         """Bytes of output of each command."""
         self.results: dict[str, pb.Result] = {}
         """The result of each command whose handler has ended."""
         self.stored: dict[str, pb.Result] = {}
-        """Results that the server has acknowledged as stored."""
+        """Final results that the server has acknowledged as stored."""
         self._run = run
         self._instances = self._journals = 0
         self._journal: dict[str, CommandEntry] = {}
@@ -132,8 +134,9 @@ class CrashingAgent:
         message = self.stream.context.written[self._heard]
         self._heard += 1
         for ack in message.result_acks:
-            if ack.verdict == pb.RESULT_VERDICT_STORED and ack.command_id in self.results:
-                self.stored[ack.command_id] = self.results[ack.command_id]
+            result = self.results.get(ack.command_id)
+            if ack.verdict == pb.RESULT_VERDICT_STORED and result is not None and not result.transient:
+                self.stored[ack.command_id] = result
         self._act(self.state.receive(message, self.now))
         return True
 
@@ -155,14 +158,22 @@ class CrashingAgent:
         if state:
             state.output_written(command_id)
 
-    def finish(self, command_id: str) -> None:
-        """End a handler: as it was asked to, if it was, else with success."""
+    def finish(self, command_id: str, transient: bool = False) -> None:
+        """End a handler: as it was asked to, if it was, else with success or a transient failure."""
         cause = self.running.pop(command_id)
         status = STATUSES[cause]
+        if cause is None and transient:
+            self.failures[command_id] += 1
+            status = command_pb2.COMMAND_STATUS_FAILED
         held = self.record.get(command_id)
         assert held is not None
         held.window.close()
-        result = pb.Result(command_id=command_id, status=status, output_bytes=held.output_bytes)
+        result = pb.Result(
+            command_id=command_id,
+            status=status,
+            output_bytes=held.output_bytes,
+            transient=cause is None and transient,
+        )
         if not held.disowned:
             self.results[command_id] = result
         self.record.finish(result)
