@@ -1,18 +1,21 @@
 """The command lifecycle as a table: states, and the transitions that each operation may make.
 
-    queued ──claim──► assigned ──finish──► completed | failed | timeout | cancelled
-      │ ▲               │
-      │ ├── release ────┘   not acknowledged, refused as busy or stale, or worth another run
-      │ └── doubt ────► assigned    to be ended, but an attempt that was given up may have started
-      ├── settle ──► completed | failed | timeout | cancelled   the outcome of an attempt that was given up
+    queued ──claim, adopt──► assigned ──finish──► completed | failed | timeout | cancelled
+      │ ▲                      │
+      │ └──────── release ─────┤    not acknowledged, refused as busy or stale, or worth another run
+      │                        ├── give up ─► failed | cancelled   it was not started, and is not to be
+      ├──────── doubt ─────────┴─► assigned      to be ended, but an attempt that was given up may have started
+      ├──────── lose ────────────► timeout | failed   as doubt, and its agent was not heard in time or lost its record
+      ├──────── settle ──────────► completed | failed | timeout | cancelled   the outcome of a given-up attempt
       ├── outdate ─► failed         meant for an instance of its agent that is gone
-      ├── cancel ──► cancelled
-      ├── drop ────► cancelled      pushed out of a full queue
+      ├── cancel ──► cancelled      also if pushed out of a full queue
       └── expire ──► timeout
 
-Receipts are timestamps within these states, not states of their own. This table is the only statement of the policy:
-the store's functions receive the permitted source states of an operation from `sources()`, and the one function that
-changes a state rejects every pair that is not in TRANSITIONS, which is loaded together with the functions.
+Receipts are timestamps within these states, not states of their own. This table is the only statement of the policy.
+The store's functions receive from `sources()` the permitted source states of what was asked for: a claim, a report, a
+cancel, a passed deadline. What they find decides whether it becomes GIVE_UP, DOUBT or LOSE instead; the functions get
+no source states for those. The one function that changes a state rejects every pair that is not in TRANSITIONS, which
+is loaded together with the functions.
 """
 
 from __future__ import annotations

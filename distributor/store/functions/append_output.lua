@@ -25,8 +25,7 @@ local function begin_of_given_up(id, args, i)
   return base and base + args[i + 4] <= stored + OUTPUT_WINDOW and base or nil
 end
 
--- Drops the oldest pieces beyond what is kept. Returns where the kept output begins, nil if so little came that all
--- of it is kept.
+-- Drops the oldest pieces beyond the limits. Returns where the kept output begins, nil if all of it is kept.
 local function trim(key, count, last, max_bytes, max_pieces)
   local keep_after = last - max_bytes
   if keep_after <= 0 and count <= max_pieces then return nil end

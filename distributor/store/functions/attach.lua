@@ -9,10 +9,10 @@
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
---          {'ok', epoch, now_ms, its earlier journal id if it came back with another or none, else '', then for each held
+--          {'ok', epoch, now_ms, the journal id of its last session if that differs, else '', then for each held
 --          command: false to drop it, 'counted' if its result is stored and another run is due, 'ended' if it ended
---          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its output that are
---          stored, cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
+--          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, stored bytes of its output,
+--          cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
 --          receive is requeued, one that it received and lost ends as outcome_unknown.

@@ -22,7 +22,7 @@ local function output_bytes_of(fields, said)
   return math.max(number(fields, F_OUTPUT_BYTES), math.min(number(fields, F_OUTPUT_BASE) + said, MAX_EXACT))
 end
 
--- How many runs there may be: the number for the reason of this failure, else the number for any.
+-- The permitted number of runs: that for the reason of this failure, or else that for any reason.
 local function runs_permitted(fields)
   local permitted, code = fields[F_MAX_RUNS], fields[F_CODE]
   local of_reason = code ~= '' and string.match(permitted, ' ' .. code .. '=(%d+)')
@@ -82,7 +82,7 @@ local function absent(batch, id, fields, args, i, retention_ms)
   local doubtful, known = in_doubt(fields), forget_lease(id, fields, args[i + 2])
   local current = fields[F_LEASE_ID] == args[i + 2] and among(args[5], fields[F_STATUS])
   if fields[F_CANCEL_MS] == '' or not (current or (doubtful and known)) then return 'stale' end
-  -- Whoever has acknowledged it has it under no other lease.
+  -- An agent that has acknowledged a command holds it under no other lease.
   local open = fields[F_ACKNOWLEDGED_MS] ~= '' and 'none' or given_up_state(fields)
   if open == 'none' then
     fields[F_LEASE_ID] = args[i + 2]

@@ -1,5 +1,5 @@
-#!lua name=distributor_fa138a80
-local VERSION = 'fa138a80'
+#!lua name=distributor_6df937ab
+local VERSION = '6df937ab'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -981,8 +981,7 @@ local function begin_of_given_up(id, args, i)
   return base and base + args[i + 4] <= stored + OUTPUT_WINDOW and base or nil
 end
 
--- Drops the oldest pieces beyond what is kept. Returns where the kept output begins, nil if so little came that all
--- of it is kept.
+-- Drops the oldest pieces beyond the limits. Returns where the kept output begins, nil if all of it is kept.
 local function trim(key, count, last, max_bytes, max_pieces)
   local keep_after = last - max_bytes
   if keep_after <= 0 and count <= max_pieces then return nil end
@@ -1063,10 +1062,10 @@ do
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
---          {'ok', epoch, now_ms, its earlier journal id if it came back with another or none, else '', then for each held
+--          {'ok', epoch, now_ms, the journal id of its last session if that differs, else '', then for each held
 --          command: false to drop it, 'counted' if its result is stored and another run is due, 'ended' if it ended
---          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, bytes of its output that are
---          stored, cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
+--          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, stored bytes of its output,
+--          cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
 -- Invariants: one live instance per agent id, and the replica that serves it hears of another; epochs only grow;
 --          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
 --          receive is requeued, one that it received and lost ends as outcome_unknown.
@@ -2013,7 +2012,7 @@ local function output_bytes_of(fields, said)
   return math.max(number(fields, F_OUTPUT_BYTES), math.min(number(fields, F_OUTPUT_BASE) + said, MAX_EXACT))
 end
 
--- How many runs there may be: the number for the reason of this failure, else the number for any.
+-- The permitted number of runs: that for the reason of this failure, or else that for any reason.
 local function runs_permitted(fields)
   local permitted, code = fields[F_MAX_RUNS], fields[F_CODE]
   local of_reason = code ~= '' and string.match(permitted, ' ' .. code .. '=(%d+)')
@@ -2073,7 +2072,7 @@ local function absent(batch, id, fields, args, i, retention_ms)
   local doubtful, known = in_doubt(fields), forget_lease(id, fields, args[i + 2])
   local current = fields[F_LEASE_ID] == args[i + 2] and among(args[5], fields[F_STATUS])
   if fields[F_CANCEL_MS] == '' or not (current or (doubtful and known)) then return 'stale' end
-  -- Whoever has acknowledged it has it under no other lease.
+  -- An agent that has acknowledged a command holds it under no other lease.
   local open = fields[F_ACKNOWLEDGED_MS] ~= '' and 'none' or given_up_state(fields)
   if open == 'none' then
     fields[F_LEASE_ID] = args[i + 2]
