@@ -62,6 +62,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.leases = (f"lease{number}" for number in itertools.count(1))
         self.statuses: dict[str, CommandStatus] = {}
         self.ended: dict[str, tuple[Any, Any]] = {}
+        self.instances = dict.fromkeys(AGENTS, 1)
+        self.look_at_deadlines()
         for agent_id in AGENTS:
             self.attach(agent_id, [])
             self.enqueue(agent_id, [50, 50], max_runs=2)
@@ -134,26 +136,56 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.run(self.world.end_delay(command.command_id))
             self.run(self.store.due([LATER_MS]))
 
+    def look_at_deadlines(self) -> None:
+        """A server does so from now on: slow examples are no outages."""
+        self.run(self.store.due([LATER_MS]))
+        looked = self.run(self.world.now_ms()) + LATER_MS
+        self.run(self.world.connection.call("HSET", keys.DUE_PASSES, "last_ms", looked))
+
+    @rule()
+    def outage(self) -> None:
+        """No server, for longer than what was given up before could run."""
+        for command in self.model.commands.values():
+            if command.given_up and not command.status.terminal:
+                self.run(self.world.set_field(command.command_id, "doubt_until", 1))
+        for agent_id in AGENTS:
+            self.run(self.world.silence(agent_id))
+        self.run(self.world.connection.call("HSET", keys.DUE_PASSES, "last_ms", 1))
+        self.look_at_deadlines()
+        self.model.outage()
+
+    @rule()
+    def patience_ends(self) -> None:
+        self.run(self.world.connection.call("HSET", keys.DUE_PASSES, "gap_ended_ms", 0))
+        self.model.patience_ends()
+
     @rule()
     def sweep(self) -> None:
         assert self.run(self.store.forget("")) == (0, "")
 
     # Agents
 
-    @rule(agent_id=st.sampled_from(AGENTS), kept=st.lists(COMMANDS, max_size=4), unacknowledged=st.booleans())
-    def attach(self, agent_id: str, kept: list[int], unacknowledged: bool = False) -> None:
+    @rule(
+        agent_id=st.sampled_from(AGENTS),
+        kept=st.lists(COMMANDS, max_size=4),
+        unacknowledged=st.booleans(),
+        lost=st.booleans(),
+    )
+    def attach(self, agent_id: str, kept: list[int], unacknowledged: bool = False, lost: bool = False) -> None:
         """The agent holds some of its commands still, and says so of some that are not its own, or no longer.
 
         With `unacknowledged` it has the results of all runs that are counted already, too, and of the attempts that
-        were given up.
+        were given up. With `lost` it was away and comes without its record.
         """
         held = {(c.command_id, c.lease_id) for c in (self.command(number) for number in kept)}
         if unacknowledged:
             held |= {(c.command_id, lease) for c in self.model.commands.values() for lease in c.counted_lease.split()}
             held |= {(c.command_id, lease_id) for c in self.model.commands.values() for lease_id in c.given_up}
         items = tuple(itertools.starmap(HeldCommand, sorted(held)))
-        expected, counted = self.model.attach(agent_id, sorted(held))
-        hello = AgentHello(agent_id, "instance", 5, (), {}, "", items)
+        lost &= self.model.connected.get(agent_id, 0) is None
+        self.instances[agent_id] += lost
+        expected, counted = self.model.attach(agent_id, sorted(held), lost)
+        hello = AgentHello(agent_id, f"instance{self.instances[agent_id]}", 5, (), {}, "", items)
         attached = self.run(self.sessions.attach(hello))
         assert attached.epoch == self.model.epochs[agent_id]
         assert (set(attached.adopted), attached.counted) == (expected, counted)

@@ -44,6 +44,8 @@ class ModelCommand:
     """The epoch of the session under which they were."""
     doubt: bool = False
     """It is to end, but its agent may run it: assigned until the agent is heard."""
+    doubt_over: bool = False
+    """What its agent may have started can no longer run: there is nothing to wait for, but for an unheard agent."""
     end: tuple[str, CommandStatus] | None = None
     """The lease and status of the report that ended it; the same again is no late report."""
 
@@ -92,6 +94,10 @@ class LifecycleModel:
     commands: dict[str, ModelCommand] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     connected: dict[str, int | None] = field(default_factory=dict)
+    losses: dict[str, set[int]] = field(default_factory=dict)
+    """The epochs in which each agent came without its record."""
+    unheard: set[str] = field(default_factory=set)
+    """Agents that have time to come back after an outage."""
 
     def of(self, agent_id: str) -> list[ModelCommand]:
         """An agent's commands."""
@@ -110,11 +116,18 @@ class LifecycleModel:
             return None
         ready = [command for command in self.of(agent_id) if command.ready]
         ready.sort(key=lambda command: (-command.priority, command.arrival))
-        for command in ready[:max_commands]:
+        claimed: list[str] = []
+        for command in ready:
+            if len(claimed) == max_commands:
+                break
+            if self.is_lost(command):
+                command.status = CommandStatus.FAILED
+                continue
             command.status, command.lease_id, command.latest = ASSIGNED, lease_id, command.latest + 1
             command.attempt = command.attempts[lease_id] = command.latest
             command.output_base = command.output_bytes
-        return [command.command_id for command in ready[:max_commands]]
+            claimed.append(command.command_id)
+        return claimed
 
     def progress(self, command: ModelCommand, agent_id: str, lease_id: str, started: bool) -> bool:
         """The agent has it, or has started it."""
@@ -163,7 +176,8 @@ class LifecycleModel:
         if not command.cancel_requested or not (current or (command.doubt and known)):
             return CompletionOutcome.STALE
         if not command.acknowledged and self.may_run(command):
-            command.in_doubt()
+            if not command.doubt:
+                self._doubt(command)
             return CompletionOutcome.OPEN
         command.status, command.doubt = CommandStatus.CANCELLED, False
         command.end = (command.lease_id, CommandStatus.CANCELLED)
@@ -172,6 +186,32 @@ class LifecycleModel:
     def may_run(self, command: ModelCommand) -> bool:
         """Whether an attempt that was given up may have started: its agent has not attached since."""
         return bool(command.given_up) and self.epochs[command.agent_id] <= command.given_up_epoch
+
+    def is_lost(self, command: ModelCommand) -> bool:
+        """Whether an attempt that was given up may have started, and its agent has lost the record of that."""
+        given_up = bool(command.given_up) and command.given_up_epoch != NOTHING_RUNS
+        return (
+            given_up
+            and not self.may_run(command)
+            and command.given_up_epoch + 1 in self.losses.get(command.agent_id, ())
+        )
+
+    def _doubt(self, command: ModelCommand) -> None:
+        """It waits for its agent, if that may still run it or tell of it."""
+        if command.doubt_over and command.agent_id not in self.unheard:
+            command.status, command.doubt = CommandStatus.TIMEOUT, False
+        else:
+            command.in_doubt()
+
+    def outage(self) -> None:
+        """No server was there for long: what may have been started before can no longer run."""
+        self.unheard = set(self.epochs)
+        for command in self.commands.values():
+            command.doubt_over |= bool(command.given_up) and not command.status.terminal
+
+    def patience_ends(self) -> None:
+        """Agents have had the time to come back after an outage."""
+        self.unheard.clear()
 
     def may_be_doubted(self, command: ModelCommand) -> bool:
         """Whether a cancel, or a deadline that passes, may leave it in doubt."""
@@ -209,21 +249,28 @@ class LifecycleModel:
         command.cancel_requested = True
         if command.status is QUEUED:
             if self.may_run(command):
-                command.in_doubt()
+                self._doubt(command)
             else:
-                command.status = CommandStatus.CANCELLED
+                command.status = CommandStatus.FAILED if self.is_lost(command) else CommandStatus.CANCELLED
 
     def pass_deadline(self, command: ModelCommand) -> None:
         """It waited or ran too long, or was not acknowledged in time."""
         if command.status is QUEUED and self.may_run(command):
-            command.in_doubt()
+            self._doubt(command)
+        elif command.status is QUEUED and self.is_lost(command):
+            command.status = CommandStatus.FAILED
+        elif command.status is ASSIGNED and command.agent_id in self.unheard:
+            command.doubt_over |= command.doubt
         elif command.status is QUEUED or command.acknowledged or command.doubt:
             command.status, command.doubt = CommandStatus.TIMEOUT, False
         else:
             self._release_or_give_up(command, delayed=True)
 
-    def attach(self, agent_id: str, held: Sequence[tuple[str, str]]) -> tuple[set[str], set[str]]:
-        """A session opens; the ids of the held commands that go on, and of those whose run is counted already."""
+    def attach(self, agent_id: str, held: Sequence[tuple[str, str]], lost: bool = False) -> tuple[set[str], set[str]]:
+        """A session opens; the ids of the held commands that go on, and of those whose run is counted already.
+
+        `lost`: the agent comes without the record that it had.
+        """
         adopted: set[str] = set()
         counted: set[str] = set()
         for command_id, lease_id in held:
@@ -239,12 +286,15 @@ class LifecycleModel:
         for command in self.of(agent_id):
             if command.command_id in adopted:
                 continue
-            if command.status is ASSIGNED and command.acknowledged:
-                command.status = CommandStatus.FAILED
+            if command.status is ASSIGNED and (command.acknowledged or lost):
+                command.status, command.doubt = CommandStatus.FAILED, False
             elif command.status is ASSIGNED:
                 self._release_or_give_up(command, delayed=False, word="absent")
         self.epochs[agent_id] = self.epochs.get(agent_id, 0) + 1
         self.connected[agent_id] = self.epochs[agent_id]
+        self.unheard.discard(agent_id)
+        if lost:
+            self.losses.setdefault(agent_id, set()).add(self.epochs[agent_id])
         return adopted, counted
 
     def detach(self, agent_id: str, epoch: int) -> bool:
@@ -287,10 +337,10 @@ class LifecycleModel:
                 command.given_up.clear()
             command.given_up.pop(command.lease_id, None)
             command.given_up[command.lease_id] = command.output_base
-            command.given_up_epoch = self.epochs[command.agent_id]
+            command.given_up_epoch, command.doubt_over = self.epochs[command.agent_id], False
         exhausted = self._exhausted(command)
         if (command.cancel_requested or exhausted) and word != "absent" and self.may_run(command):
-            command.in_doubt()
+            self._doubt(command)
         elif command.cancel_requested:
             command.status, command.doubt = CommandStatus.CANCELLED, False
         elif exhausted:
