@@ -116,12 +116,12 @@ async def test_many_of_which_some_have_ended_or_are_unknown(running: RunningServ
 async def test_a_timeout_leaves_the_cancel_in_effect(running: RunningServer, agent: DrivenAgent) -> None:
     command_id = await started(running, agent)
 
-    finished = await run_sender(running.address, "cancel", command_id, "--wait", "--timeout=1s")
+    finished = await run_sender(running.address, "cancel", command_id, "--wait", "--timeout=3s")
 
     assert finished.code == 3
     assert finished.stdout.decode() == f"{command_id} will be stopped by its agent\n"
     assert finished.stderr.endswith(
-        f"error: not ended after 1 s of waiting; the cancels stay in effect; not ended: {command_id}\n"
+        f"error: not ended after 3 s of waiting; the cancels stay in effect; not ended: {command_id}\n"
     )
     assert (await running.state(command_id)).HasField("cancel_time")
 

@@ -239,13 +239,13 @@ async def test_exit_code_tells_how_it_ended(
 @pytest.mark.parametrize("many", [[], ["--repeat=3"]])
 @pytest.mark.parametrize("option", ["--wait", "--follow"])
 async def test_the_timeout_of_a_wait(running: RunningServer, faults: RpcFaults, option: str, many: list[str]) -> None:
-    finished = await run_sender(running.address, "--agent=a1", "--type=EXEC", option, "--timeout=1s", *many)
+    finished = await run_sender(running.address, "--agent=a1", "--type=EXEC", option, "--timeout=3s", *many)
 
     assert faults.calls["CancelCommand"] == 0
     assert finished.code == 3
     going_on = [f"{command_id} (queued)" for command_id in await running.ids()]
     assert finished.stderr.splitlines()[-1] == (
-        f"error: not ended after 1 s of waiting; not ended: {', '.join(going_on)}"
+        f"error: not ended after 3 s of waiting; not ended: {', '.join(going_on)}"
     )
 
 
@@ -254,10 +254,10 @@ async def test_a_timeout_still_shows_what_has_ended(
 ) -> None:
     agent.finish_each()
     # Its result is still on its way when the wait is over.
-    faults.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=2_500))
+    faults.refuse("GetResult", Refusal(grpc.StatusCode.UNAVAILABLE, "busy", "BUSY", retry_after_ms=5_500))
 
     finished = await run_sender(
-        running.address, "--agent=a1", "--agent=a2", "--type=X", "--wait", "--timeout=2s", "-o", "json"
+        running.address, "--agent=a1", "--agent=a2", "--type=X", "--wait", "--timeout=5s", "-o", "json"
     )
 
     first, second = await running.ids()

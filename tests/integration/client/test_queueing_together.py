@@ -410,7 +410,7 @@ async def test_calls_of_callers_that_have_all_left_make_room(client: CommandClie
 
 
 async def test_each_caller_has_its_own_deadline(server: str, faults: RpcFaults) -> None:
-    async with CommandClient(server, ClientOptions(call_timeout_seconds=2)) as client:
+    async with CommandClient(server, ClientOptions(call_timeout_seconds=5)) as client:
         with faults.held("QueueCommands"):
             outcomes = await queue_together(client, requests(10))
 

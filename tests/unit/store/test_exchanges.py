@@ -11,6 +11,7 @@ import pytest
 
 from distributor.errors import DistributorError, Unavailable
 from distributor.model.event import EventBatch
+from distributor.store import exchanges
 from distributor.store.exchanges import (
     BUSY,
     ENOUGH_ITEMS,
@@ -116,6 +117,13 @@ async def test_nothing_is_not_sent(world: World) -> None:
     assert world.wire.sent == []
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls gather for so long that no busy machine sees them sent too early."""
+    monkeypatch.setattr(exchanges, "GATHER_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_with_many_commands_in_progress_calls_of_several_turns_travel_together(world: World) -> None:
     world.exchanges.concurrency.began(BUSY, time.monotonic())
     replies = []
@@ -152,6 +160,7 @@ async def test_failed_calls_leave_it_idle(world: World) -> None:
     assert not world.exchanges.busy
 
 
+@pytest.mark.usefixtures("patient")
 async def test_enough_calls_do_not_wait_for_more(world: World) -> None:
     world.exchanges.concurrency.began(BUSY, time.monotonic())
     first, second = list(range(ENOUGH_ITEMS - 1)), [ENOUGH_ITEMS]
