@@ -77,7 +77,7 @@ async def test_the_agent_ends_a_silent_command_and_not_one_that_makes_progress(
 async def test_an_agent_without_a_server_stops_its_work_and_reports_it_later(
     gateway: ScriptedGateway, agent: Agent
 ) -> None:
-    agent.orphan_after = 0.3
+    agent.orphan_after = 1.0
     stopped = threading.Event()
 
     @agent.handler("WORK")
@@ -87,7 +87,7 @@ async def test_an_agent_without_a_server_stops_its_work_and_reports_it_later(
         finally:
             stopped.set()
 
-    async with serving(agent, gateway, heartbeat_interval=0.05) as served:
+    async with serving(agent, gateway, heartbeat_interval=0.2) as served:
         session = served.session
         await session.command(assignment("a", "WORK"))
         await session.started("a")

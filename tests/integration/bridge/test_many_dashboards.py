@@ -44,6 +44,7 @@ async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
 ) -> None:
     async with running_bridge(server, slow_close=0.5) as bridge, AsyncExitStack() as stack:
         agent = await stack.enter_async_context(server.agent("agent123", capacity=100))
+        await stack.enter_async_context(background(agent.beat(5.0, credit=100)))
         chatty = await _chatty_command(server, agent, valkey_url)
         dashboards = await asyncio.gather(
             *(
@@ -91,6 +92,7 @@ async def test_who_reads_again_in_time_misses_no_ending(server: RunningServer, v
     async with (
         running_bridge(server, slow_close=60.0, ping_interval=60.0) as bridge,
         server.agent("agent123", capacity=1_000) as agent,
+        background(agent.beat(5.0, credit=1_000)),
     ):
         chatty = await _chatty_command(server, agent, valkey_url)
         async with bridge.stranger(sock=_small_socket(bridge)) as slow, bridge.dashboard(subscribe=ALL) as quick:
