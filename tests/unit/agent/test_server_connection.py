@@ -10,6 +10,7 @@ import pytest
 from distributor.agent import server_connection
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd
+from distributor.agent.reconnect_backoff import ReconnectBackoff
 from distributor.agent.server_addresses import ServerAddresses
 from distributor.agent.server_connection import STEADY_SECONDS, ServerConnection
 
@@ -24,6 +25,8 @@ def delays(monkeypatch: pytest.MonkeyPatch, seconds_each: float) -> list[float]:
     """The waits after six streams that a heartbeat had confirmed, at two servers in turn."""
     moment = 0.0
     monkeypatch.setattr(server_connection, "now", lambda: moment)
+    # One wait in a thousand that is drawn at random is none.
+    monkeypatch.setattr(server_connection, "ReconnectBackoff", lambda random: ReconnectBackoff(lambda: 0.5))
     addresses = ServerAddresses("a:1,b:1", lambda order: None)
     connection = ServerConnection(addresses, CurrentSession(), not_called, not_called, not_called)
     waits = []
