@@ -6,9 +6,8 @@
 const fs = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { parseArgs } = require('node:util');
+const { Journal } = require('./journal');
 const { Agent, Failure } = require('./runtime');
-
-const ALPHABET = 'abcdefghijklmnopqrstuvwxyz';
 
 async function greet(params, command) {
   if (typeof params.name !== 'string') throw new Failure('invalid_params', 'params.name must be text');
@@ -18,34 +17,34 @@ async function greet(params, command) {
 
 async function conformance(params, command) {
   if (params.mark) fs.appendFileSync(params.mark, `${command.id}\n`);
-  const length = params.output ?? 0;
-  await command.output(ALPHABET.repeat(Math.ceil(length / ALPHABET.length)).slice(0, length));
+  await command.output('abcdefghijklmnopqrstuvwxyz'.repeat(params.output / 26 + 1 || 0).slice(0, params.output));
   const signal = params.stubborn ? undefined : command.signal;
   if (params.seconds) await sleep(params.seconds * 1000, null, { signal });
   if (params.fail) throw new Failure('conformance_failure', 'as asked', params.fail === 'transient');
   return params.echo;
 }
 
+const text = (value) => ({ type: 'string', default: value });
+
 async function main() {
-  const { values } = parseArgs({
+  const { values: options } = parseArgs({
     options: {
-      server: { type: 'string', default: '127.0.0.1:50051' },
-      agent: { type: 'string', default: 'node-agent' },
-      capacity: { type: 'string', default: '4' },
-      journal: { type: 'string', default: 'node-agent.journal' },
-      'orphan-after': { type: 'string', default: '0' },
+      server: text('127.0.0.1:50051'),
+      agent: text('node-agent'),
+      capacity: text('4'),
+      journal: text('node-agent.journal'),
+      'orphan-after': text('0'),
     },
   });
   const agent = new Agent({
-    id: values.agent,
-    server: values.server,
-    capacity: Number(values.capacity),
-    journal: values.journal,
-    orphanAfter: Number(values['orphan-after']),
+    id: options.agent,
+    server: options.server,
+    capacity: Number(options.capacity),
+    journal: await Journal.open(options.journal),
+    orphanAfter: Number(options['orphan-after']),
     handlers: { GREET: greet, CONFORMANCE: conformance },
   });
-  let signals = 0;
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => agent.leave((signals += 1) > 1));
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => agent.leave()); // A second one ends it.
   await agent.run();
   process.exit(0);
 }

@@ -1,32 +1,47 @@
 'use strict';
 // The durable record of an agent: a file with one JSON object per line, synced before anything depends on it.
 //
-//   {"journal": id}                          the first line
-//   {"received": {id, lease, type}}          before the handler is called
-//   {"ended": result}                        before the result is sent; replaces an earlier one
+//   {"journal": name}                        the first line
+//   {"held": {id, lease, result}}            a command, before its handler is called; again with its result
 //   {"forgotten": id, "again": boolean}      its result was acknowledged; `again`: the id may be started again
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
+const net = require('node:net');
 const path = require('node:path');
 
 const REMEMBERED = 10_000; // ids of commands that are done
+const SMALL_BYTES = 1024 * 1024; // a file up to this size is not worth compacting
 
 class Journal {
-  // Opens the record or begins a new one. `held` maps each command whose result was not acknowledged to
-  // {lease, type, result}, and `done` has the ids that must not be started again.
+  // Opens the record, or begins a new one. Rejects if another agent on this host uses it.
+  static async open(file) {
+    // An abstract socket as lock: the kernel frees it when the process ends, however that happens.
+    const full = path.join(fs.realpathSync(path.dirname(file)), path.basename(file));
+    const lock = net.createServer().unref();
+    await new Promise((resolve, reject) => {
+      lock.once('error', () => reject(new Error(`another agent uses the journal ${full}`)));
+      lock.listen(`\0node-agent-${crypto.createHash('sha256').update(full).digest('hex')}`, resolve);
+    });
+    return new Journal(full);
+  }
+
+  // `held` maps each command whose result was not acknowledged to {id, lease, result}; `done` has the ids that must not
+  // be started again.
   constructor(file) {
-    this.file = file;
-    this.id = crypto.randomUUID();
-    this.held = new Map();
-    this.done = new Set();
-    if (fs.existsSync(file)) fs.readFileSync(file, 'utf8').split('\n').forEach((line) => this.#replay(line));
-    this.#rewrite();
+    Object.assign(this, { file, name: crypto.randomUUID(), held: new Map(), done: new Set() });
+    const lines = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : [];
+    for (const line of lines) {
+      try {
+        this.#apply(JSON.parse(line));
+      } catch {} // The last line, cut off by a crash: nothing depended on it yet.
+    }
+    this.#compact();
   }
 
   // Adds lines and syncs them, all in one write. If it throws, nothing has changed.
   write(...entries) {
-    if (entries.length === 0) return;
+    if (this.size > 2 * this.compactSize + SMALL_BYTES) this.#compact();
     try {
       this.#append(entries);
       fs.fdatasyncSync(this.descriptor);
@@ -49,50 +64,36 @@ class Journal {
   }
 
   #append(entries) {
-    const bytes = Buffer.from(entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
-    for (let at = 0; at < bytes.length; ) {
-      at += fs.writeSync(this.descriptor, bytes, at, bytes.length - at, this.size + at);
-    }
+    fs.appendFileSync(this.descriptor, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
   }
 
-  #replay(line) {
-    let entry;
-    try {
-      entry = JSON.parse(line);
-    } catch {
-      return; // The last line, cut off by a crash: nothing depended on it yet.
-    }
-    this.#apply(entry);
+  #apply({ journal, held, forgotten, again }) {
+    if (journal) this.name = journal;
+    if (held) this.held.set(held.id, held);
+    if (!forgotten) return;
+    this.held.delete(forgotten);
+    this.done.delete(forgotten);
+    if (!again) this.done.add(forgotten);
+    if (this.done.size > REMEMBERED) this.done.delete(this.done.values().next().value);
   }
 
-  #apply(entry) {
-    if (entry.journal) this.id = entry.journal;
-    if (entry.received) this.held.set(entry.received.id, entry.received);
-    const ended = this.held.get(entry.ended?.command_id);
-    if (ended) ended.result = entry.ended;
-    if (entry.forgotten) {
-      this.held.delete(entry.forgotten);
-      this.done.delete(entry.forgotten);
-      if (!entry.again) this.done.add(entry.forgotten);
-      if (this.done.size > REMEMBERED) this.done.delete(this.done.values().next().value);
-    }
-  }
-
-  // Leaves out what no longer matters. A crash keeps the old file or the new one.
-  #rewrite() {
-    const lines = [{ journal: this.id }];
-    for (const id of this.done) lines.push({ forgotten: id, again: false });
-    for (const { result, ...received } of this.held.values()) {
-      lines.push({ received });
-      if (result) lines.push({ ended: result });
-    }
+  // Leaves out what no longer matters. A crash keeps the old file or the new one; so does a full disk.
+  #compact() {
+    const old = this.descriptor;
     const fresh = `${this.file}.new`;
-    this.descriptor = fs.openSync(fresh, 'w', 0o600);
-    this.size = 0;
-    this.#append(lines);
-    this.size = fs.fstatSync(this.descriptor).size;
-    fs.fsyncSync(this.descriptor);
-    fs.renameSync(fresh, this.file);
+    try {
+      fs.rmSync(fresh, { force: true });
+      this.descriptor = fs.openSync(fresh, 'a', 0o600);
+      const done = [...this.done].map((id) => ({ forgotten: id, again: false }));
+      this.#append([{ journal: this.name }, ...done, ...[...this.held.values()].map((held) => ({ held }))]);
+      fs.fsyncSync(this.descriptor);
+      fs.renameSync(fresh, this.file);
+    } catch (error) {
+      this.descriptor = old;
+      throw error;
+    }
+    if (old) fs.closeSync(old);
+    this.size = this.compactSize = fs.fstatSync(this.descriptor).size;
     const folder = fs.openSync(path.dirname(this.file), 'r');
     fs.fsyncSync(folder);
     fs.closeSync(folder);

@@ -1,79 +1,78 @@
 'use strict';
-// One stream, from Hello to its end. A message is handled as a whole: the journal is synced, then answers are sent,
-// then handlers are called. docs/protocol.md has the rules.
+// One stream, from Hello to its end, and the messages as plain JavaScript. docs/protocol.md has the rules.
 
 const fs = require('node:fs');
+const path = require('node:path');
 const zlib = require('node:zlib');
 const grpc = require('@grpc/grpc-js');
-const { Held, slotsOf } = require('./held');
-const { Gateway, errorDetails, toDuration, toSeconds } = require('./protocol');
+const loader = require('@grpc/proto-loader');
+const protobuf = require('protobufjs');
+
+const PROTO = process.env.DISTRIBUTOR_PROTO || path.join(__dirname, '..', '..', 'proto');
+const FORM = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true, includeDirs: [PROTO] };
+const Gateway = grpc.loadPackageDefinition(loader.loadSync('distributor/v1/agent_gateway.proto', FORM)).distributor.v1
+  .AgentGatewayService;
 
 const MOST_PARTS = 20; // of each kind in a message
-const CONTROL_ROOM = 4;
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
-const GOODBYE_MS = 5_000;
-
-// Seconds of a clock that never goes back and counts while the host sleeps.
-const now = () => Number(fs.readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
+const GOODBYE_SECONDS = 5;
+const BUSY = 'REFUSAL_CODE_BUSY';
+const STALE = 'REFUSAL_CODE_STALE';
+const REASON_CODE = /^[a-z][a-z0-9_]{0,63}$/;
 
 class Stream {
   constructor(agent, client) {
-    Object.assign(this, { agent, client, open: false, confirmed: false, goodbye: false, draining: false, next: null });
-    this.parts = { received: [], started: [], refused: [], cancel_reports: [] };
-    this.results = new Set(); // to send
-    this.unanswered = new Set(); // sent, not acknowledged
-    this.sequence = 0;
-    this.beatWaits = false;
+    Object.assign(this, { agent, call: client.Connect(), open: false, confirmed: false, draining: false, next: null });
+    Object.assign(this, { sequence: 0, beatAt: now(), heardAt: now(), interval: 10, startWithin: 0, leftAt: Infinity });
     this.sentAt = new Map([[0, now()]]); // of each heartbeat; the Hello counts as 0
-    this.heardAt = now();
+    this.unanswered = new Set(); // results sent, not acknowledged
   }
 
   // Returns how it ended.
   run() {
-    this.call = this.client.Connect();
+    this.agent.stream = this;
     return new Promise((resolve) => {
       this.call.on('data', (message) => this.#hear(message));
       this.call.on('error', () => {}); // The status has it.
       this.call.on('status', (status) => resolve(this.#ended(status)));
-      this.agent.stream = this;
       this.call.write({ hello: this.#hello() });
     });
   }
 
   #hello() {
     const { id, instance, journal, capacity, orphanAfter, handlers, held } = this.agent;
-    const mine = [...held.values()].filter((one) => !one.disowned);
-    const listed = (some) => some.map((one) => ({ ...one.names, output_offset: one.end - one.base }));
+    const listed = (some) => some.map((one) => ({ ...one.names, output_offset: one.end }));
     return {
       agent_id: id,
       instance_id: instance,
-      journal_id: journal.id,
+      journal_id: journal.name,
       capacity,
       types: Object.keys(handlers),
-      running: listed(mine.filter((one) => !one.result)),
-      unacknowledged: listed(mine.filter((one) => one.result)),
-      agent_version: 'node-agent/1',
-      orphan_after: orphanAfter > 0 ? toDuration(orphanAfter) : null,
+      running: listed([...held.values()].filter((one) => !one.result)),
+      unacknowledged: listed([...held.values()].filter((one) => one.result)),
+      orphan_after: orphanAfter > 0 ? { seconds: Math.floor(orphanAfter), nanos: (orphanAfter % 1) * 1e9 } : null,
       accepts_gzip: true,
     };
   }
 
   #ended({ code, details, metadata }) {
-    clearInterval(this.ticker);
+    const { confirmed, next } = this;
     this.agent.stream = null;
+    for (const held of this.agent.held.values()) this.#start(held); // Those whose Received was not written yet.
     const { reason, retryAfter } = errorDetails(metadata);
-    const { confirmed, goodbye, next } = this;
     const invalid = code === grpc.status.INVALID_ARGUMENT;
     const unreadable = ['MALFORMED_MESSAGE', 'NESTED_TOO_DEEP'].includes(reason) || details.includes('results');
     if ((invalid && unreadable) || (code === grpc.status.RESOURCE_EXHAUSTED && !reason)) this.#suspectResults(details);
-    const fatal = invalid && ['INVALID_AGENT_ID', 'INVALID_HELLO'].includes(reason);
-    return { retryAfter, fatal, details, confirmed, goodbye, next, draining: this.draining || reason === 'DRAINING' };
+    const draining = this.draining || reason === 'DRAINING';
+    const left = this.leftAt < Infinity;
+    return { confirmed, next, draining, retryAfter, details, left, fatal: invalid && !this.open };
   }
 
-  // A result may have ended the stream. One is replaced by a failure; of several, each is sent alone from now on.
+  // A result may have ended the stream: replace it by a failure. Of several, each is sent alone from now on.
   #suspectResults(details) {
-    if (this.unanswered.size > 1) this.agent.suspects = new Set([...this.unanswered].map((held) => held.id));
-    else for (const held of this.unanswered) this.agent.replaceRejected(held, details);
+    const [held, ...others] = this.unanswered;
+    this.agent.oneByOne = others.length > 0;
+    if (held && others.length === 0) this.agent.end(held, failed('result_rejected', details));
   }
 
   // From the server
@@ -93,65 +92,52 @@ class Stream {
       this.confirmed = true;
       this.#heard(message.heartbeat_reply.sequence);
     }
-    if (message.probe) this.beat(); // Another instance claims this agent's id.
     message.cancels.forEach((cancel) => this.#cancel(cancel));
     message.result_acks.forEach((ack) => this.#resultAcknowledged(ack));
     message.output_acks.forEach((ack) => this.#outputAcknowledged(ack));
     if (message.commands) this.#commands(message.commands);
-    if (message.drain) this.#move(toSeconds(message.drain.reconnect_after));
+    if (message.drain) this.#move(seconds(message.drain.reconnect_after));
     if (message.stop) this.agent.leave();
-    this.wake();
+    if (message.probe) this.beat();
+    this.flush();
   }
 
   #welcome({ heartbeat_interval: interval, start_within: startWithin, limits, verdicts }) {
-    this.open = true;
     this.#heard(0);
-    this.interval = toSeconds(interval) || 10;
-    this.startWithin = toSeconds(startWithin);
-    this.maxResult = limits?.max_result_bytes || 262_144;
-    this.maxChunk = limits?.max_output_chunk_bytes || 65_536;
-    this.maxOutput = limits?.max_unacknowledged_output_bytes || 262_144;
+    Object.assign(this, { open: true, interval: seconds(interval) || 10, startWithin: seconds(startWithin) });
+    this.agent.limits = {
+      result: limits?.max_result_bytes || 262_144,
+      chunk: limits?.max_output_chunk_bytes || 65_536,
+      window: limits?.max_unacknowledged_output_bytes || 262_144,
+    };
     const verdictOf = new Map(verdicts.map((verdict) => [verdict.command_id, verdict]));
-    for (const held of [...this.agent.held.values()]) if (!held.disowned) this.#reconcile(held, verdictOf.get(held.id));
-    this.ticker = setInterval(() => this.#tick(), this.interval * 1000);
+    for (const held of [...this.agent.held.values()]) this.#settle(held, verdictOf.get(held.id));
     this.beat(); // At once, as after a late Welcome nothing is fresh until a heartbeat is answered.
+  }
+
+  #settle(held, verdict) {
+    if (verdict?.verdict === 'VERDICT_STORED') this.agent.forget(held, held.result?.transient);
+    else if (verdict?.verdict === 'VERDICT_STOP') this.agent.disown(held);
+    else held.rewind(verdict?.output_offset ?? 0);
   }
 
   // The server has answered a heartbeat, or the Hello (0).
   #heard(sequence) {
     this.heardAt = now();
-    if (this.sentAt.has(sequence)) this.agent.proven(this.heardAt - this.sentAt.get(sequence));
-  }
-
-  #reconcile(held, verdict) {
-    const stored = verdict?.verdict === 'VERDICT_STORED';
-    if (stored || verdict?.verdict === 'VERDICT_STOP') {
-      this.results.delete(held);
-      if (held.result) return this.agent.forget(held, stored && held.result.transient);
-      if (held.waiting) return this.agent.forget(held, true);
-      held.disowned = true;
-      return held.stop('cancelled');
-    }
-    held.rewind(verdict?.output_offset ?? 0);
-    if (held.result) this.results.add(held);
-    if (held.waiting) {
-      held.waiting.freshUntil = this.sentAt.get(0) + this.startWithin; // The server knows of it by this Hello.
-      this.#startIfFresh(held.names);
-    }
+    this.agent.provenAt = this.sentAt.get(sequence) ?? this.agent.provenAt;
   }
 
   #cancel({ command_id: id, lease_id: lease }) {
     const held = this.agent.held.get(id);
-    const mine = held && !held.disowned && (!lease || lease === held.lease);
+    const mine = held && (!lease || lease === held.lease);
     const finding = mine ? 'CANCEL_FINDING_STOPPING' : 'CANCEL_FINDING_UNKNOWN';
-    this.parts.cancel_reports.push({ command_id: id, lease_id: lease, finding });
+    this.#send({ cancel_reports: [{ command_id: id, lease_id: lease, finding }] });
     if (mine) held.stop('cancelled');
   }
 
   #resultAcknowledged({ command_id: id, lease_id: lease, verdict }) {
     const held = this.agent.held.get(id);
     if (!held?.result || lease !== held.lease) return;
-    this.results.delete(held);
     this.unanswered.delete(held);
     this.agent.forget(held, verdict === 'RESULT_VERDICT_STORED' && held.result.transient);
   }
@@ -160,190 +146,137 @@ class Stream {
     const held = this.agent.held.get(id);
     if (!held || lease !== held.lease) return;
     if (!reason) return held.acknowledge(offset);
-    held.suspended = true;
-    if (reason.code === 'stale_lease') return;
-    held.discardOutput();
-    held.stop('cancelled');
+    held.suspended = true; // Until the next lease, or for good.
+    if (reason.code !== 'stale_lease') held.stop('cancelled');
   }
 
+  // The journal is synced, then answers are sent, then handlers are called.
   #commands({ assignments, after_heartbeat: afterHeartbeat }) {
-    const fresh = assignments.map((one) => this.#assigned(one, afterHeartbeat)).filter((held) => held && !held.control);
+    const freshUntil = this.sentAt.get(afterHeartbeat) + this.startWithin;
+    let added = [];
+    let refused = [];
+    for (const { command, lease_id: lease } of assignments) {
+      const held = this.agent.held.get(command.command_id);
+      const slots = command.type === 'PING' ? 0 : command.slots || 1; // A PING has room of its own.
+      const refusal = held ? '' : this.#refusal(command, slots, freshUntil);
+      if (held) this.#deliveredAgain(held, lease);
+      else if (refusal) refused.push({ command_id: command.command_id, lease_id: lease, code: refusal });
+      else added.push(this.agent.hold(command.command_id, lease, { slots, command, freshUntil }));
+    }
     try {
-      this.agent.journal.write(...fresh.map(({ id, lease, type }) => ({ received: { id, lease, type } })));
+      this.agent.journal.write(...added.map(({ id, lease }) => ({ held: { id, lease, result: null } })));
     } catch (error) {
       console.error('refusing commands, the journal cannot be written:', error.message);
-      fresh.filter((held) => held.waiting).forEach((held) => this.#takeBack(held));
+      for (const { id } of added) this.agent.held.delete(id);
+      refused = [...refused, ...added.map((held) => ({ ...held.names, code: BUSY }))];
+      added = [];
     }
+    // Handlers are called once their Received is on its way: one that blocks must not cause a redelivery.
+    const received = added.map((held) => held.names);
+    if (added.length > 0) this.#send({ received }, () => added.forEach((held) => this.#start(held)));
+    if (refused.length > 0) this.#refuse(refused);
   }
 
-  // A command without an entry in the journal must not be started.
-  #takeBack(held) {
-    this.agent.held.delete(held.id);
-    this.parts.received = this.parts.received.filter((names) => names.command_id !== held.id);
-    this.#refuse(held.names, 'BUSY');
+  #deliveredAgain(held, lease) {
+    if (lease === held.lease) return;
+    held.renew(lease);
+    this.unanswered.delete(held);
+    this.#send({ received: [held.names], started: held.command ? [] : [held.names] });
   }
 
-  // Returns the command if it is new and will be started.
-  #assigned({ command, lease_id: lease_id }, afterHeartbeat) {
-    const { agent, parts } = this;
-    const names = { command_id: command.command_id, lease_id };
-    const held = agent.held.get(command.command_id);
-    if (held && !held.disowned) return this.#deliveredAgain(held, names);
-    const freshUntil = this.sentAt.get(afterHeartbeat) + this.startWithin;
-    const refusal = this.#refusal(command, held, freshUntil);
-    if (refusal) return this.#refuse(names, refusal);
-    const added = new Held(command.command_id, lease_id, command.type, command.slots || 1);
-    added.waiting = { command, freshUntil };
-    agent.held.set(added.id, added);
-    parts.received.push(names);
-    return added;
+  #refusal({ command_id: id, type }, slots, freshUntil) {
+    const { journal, handlers, leaving, busy, capacity } = this.agent;
+    if (journal.done.has(id)) return 'REFUSAL_CODE_DUPLICATE';
+    if (!id || !Object.hasOwn(handlers, type)) return 'REFUSAL_CODE_UNSUPPORTED';
+    if (!(now() < freshUntil)) return STALE; // Also for a heartbeat that was never sent.
+    return slots > 0 && (leaving || busy + slots > capacity) ? BUSY : '';
   }
 
-  #deliveredAgain(held, names) {
-    if (names.lease_id === held.lease) return null;
-    held.renew(names.lease_id);
-    if (held.result) held.result = { ...held.result, ...names, output_bytes: held.end - held.base };
-    if (held.result) this.results.add(held);
-    this.parts.received.push(names);
-    if (!held.waiting) this.parts.started.push(names);
-    return held;
+  #refuse(refused) {
+    const stale = refused.some(({ code }) => code === STALE);
+    this.#send(stale ? { heartbeat: this.#heartbeat(), refused } : { refused }); // So that the next delivery is fresh.
   }
 
-  #refusal({ command_id: id, type, slots }, held, freshUntil) {
-    const { agent } = this;
-    if (held || agent.journal.done.has(id)) return 'DUPLICATE';
-    if (!id || !Object.hasOwn(agent.handlers, type)) return 'UNSUPPORTED';
-    if (!(now() < freshUntil)) return 'STALE';
-    const controls = [...agent.held.values()].filter((one) => one.control).length;
-    if (type === 'PING' || type === 'STOP') return controls < CONTROL_ROOM ? '' : 'BUSY';
-    return agent.leaving || agent.busy + (slots || 1) > agent.capacity ? 'BUSY' : '';
-  }
-
-  #refuse(names, refusal) {
-    this.parts.refused.push({ ...names, code: `REFUSAL_CODE_${refusal}` });
-    if (refusal === 'STALE') this.beat(); // So that the next delivery is fresh.
-    return null;
+  #start(held) {
+    if (!held.command) return;
+    if (now() < held.freshUntil) {
+      this.#send({ started: [held.names] });
+      this.agent.execute(held);
+    } else {
+      this.agent.forget(held, true);
+      this.#refuse([{ ...held.names, code: STALE }]);
+    }
   }
 
   // The server drains: go on here until another connection is ready.
   async #move(after) {
+    if (this.draining) return;
     this.draining = true;
-    const next = await this.agent.elsewhere(after, () => this.agent.stream === this && !this.goodbye);
-    if (this.agent.stream !== this || this.goodbye) return next?.close();
-    this.next = next;
-    this.wake();
+    this.next = await this.agent.elsewhere(after, () => this.#isUsable());
+    this.flush();
   }
 
   // To the server
 
-  ended(held) {
-    if (!held.disowned) this.results.add(held);
-    if (held.disowned || this.agent.leaving) this.beat();
-    this.wake();
+  #isUsable() {
+    return this.open && this.agent.stream === this && this.leftAt === Infinity;
+  }
+
+  #send(message, sent) {
+    if (this.#isUsable()) this.call.write(message, sent);
   }
 
   beat() {
-    this.beatWaits = true;
-    this.wake();
-  }
-
-  #tick() {
-    if (now() - this.heardAt >= 3 * this.interval) this.call.cancel();
-    else this.beat();
-  }
-
-  // Sends what is ready, once everything that happens now has happened.
-  wake() {
-    this.waking ??= setImmediate(() => this.#flush());
-  }
-
-  #flush() {
-    this.waking = null;
-    if (!this.open || this.goodbye || this.agent.stream !== this) return;
-    for (let message; (message = this.#take()); ) this.#write(message);
-    if (!this.next && !(this.agent.leaving && this.agent.held.size === 0)) return;
-    this.goodbye = true;
-    this.call.write({ goodbye: { reason: this.next ? 'the server drains' : 'leaving' } });
-    this.call.end();
-    setTimeout(() => this.call.cancel(), GOODBYE_MS).unref();
-  }
-
-  #write(message) {
-    // Handlers are called once their Received is on its way: one that blocks must not cause a redelivery.
-    this.call.write(message, () => (message.received ?? []).forEach((names) => this.#startIfFresh(names)));
-  }
-
-  // The next message, with at most 20 parts of each kind; null if nothing is ready.
-  #take() {
-    const message = {};
-    if (this.beatWaits) message.heartbeat = this.#heartbeat();
-    for (const name of Object.keys(this.parts).filter((one) => this.parts[one].length > 0)) {
-      message[name] = this.parts[name].splice(0, MOST_PARTS);
-    }
-    const output = this.#takeOutput();
-    const results = output.length < MOST_PARTS ? this.#takeResults() : [];
-    if (output.length > 0) message.output = output;
-    if (results.length > 0) message.results = results;
-    return Object.keys(message).length > 0 ? message : null;
+    if (this.#isUsable()) this.#send({ heartbeat: this.#heartbeat() });
   }
 
   #heartbeat() {
-    const { agent } = this;
-    this.beatWaits = false;
-    this.sequence += 1;
+    const { capacity, busy, leaving } = this.agent;
     for (const [sequence, at] of this.sentAt) if (now() - at > this.startWithin) this.sentAt.delete(sequence);
-    this.sentAt.set(this.sequence, now());
-    // Commands whose Received comes later in this message do not count yet.
-    const later = this.parts.received.map((names) => agent.held.get(names.command_id));
-    const pending = slotsOf(later.filter((held) => held?.waiting && !held.control));
-    const credit = agent.leaving ? 0 : Math.max(0, agent.capacity - agent.busy + pending);
-    return { sequence: this.sequence, credit, running: agent.busy - pending, draining: agent.leaving };
+    Object.assign(this, { beatAt: now(), sequence: this.sequence + 1 });
+    this.sentAt.set(this.sequence, this.beatAt);
+    const credit = leaving ? 0 : Math.max(0, capacity - busy);
+    return { sequence: this.sequence, credit, running: busy, draining: leaving };
+  }
+
+  tick() {
+    if (now() - this.heardAt >= 3 * this.interval || now() - this.leftAt >= GOODBYE_SECONDS) this.call.cancel();
+    else if (this.open && now() - this.beatAt >= this.interval) this.beat();
+  }
+
+  // Sends output and results that are ready, at most 20 in a message; then leaves, if it is time for that.
+  flush() {
+    if (!this.#isUsable()) return;
+    for (let output; (output = this.#takeOutput()).length > 0; ) this.#send({ output });
+    for (let results; (results = this.#takeResults()).length > 0; ) this.#send({ results });
+    if (!this.next && !(this.agent.leaving && this.agent.held.size === 0)) return;
+    this.#send({ goodbye: { reason: this.next ? 'the server drains' : 'leaving' } });
+    this.leftAt = now();
+    this.call.end();
   }
 
   #takeOutput() {
-    const taken = [];
-    for (const held of this.agent.held.values()) {
-      if (held.disowned) continue;
-      for (const piece of held.pieces(this.maxChunk, this.maxOutput)) {
-        taken.push(piece);
-        if (taken.length === MOST_PARTS) return taken;
-      }
+    const { held, limits } = this.agent;
+    const pieces = [];
+    for (const one of held.values()) {
+      let piece;
+      while (pieces.length < MOST_PARTS && (piece = one.piece(limits.chunk, limits.window))) pieces.push(piece);
     }
-    return taken;
+    return pieces;
   }
 
   #takeResults() {
-    const taken = [];
-    for (const held of this.results) {
-      const { suspects } = this.agent;
-      if (suspects.has(held.id) && [...this.unanswered].some((other) => suspects.has(other.id))) continue;
-      if (!held.suspended && held.sent < held.end) continue; // Output comes before the result.
-      this.results.delete(held);
-      this.unanswered.add(held);
-      taken.push(held.result);
-      if (taken.length === MOST_PARTS) break;
-    }
-    return taken;
+    const ready = (held) => held.result && !this.unanswered.has(held) && (held.suspended || held.sent === held.end);
+    const most = this.agent.oneByOne ? 1 - Math.min(1, this.unanswered.size) : MOST_PARTS;
+    const taken = [...this.agent.held.values()].filter(ready).slice(0, most);
+    taken.forEach((held) => this.unanswered.add(held));
+    return taken.map((held) => held.result);
   }
+}
 
-  #startIfFresh(names) {
-    const held = this.agent.held.get(names.command_id);
-    if (held?.waiting && held.lease === names.lease_id) {
-      if (now() < held.waiting.freshUntil) this.#start(held);
-      else {
-        this.agent.forget(held, true);
-        this.#refuse(names, 'STALE');
-      }
-    }
-    this.wake();
-  }
-
-  #start(held) {
-    const { command } = held.waiting;
-    held.waiting = null;
-    if (!held.signal.aborted) this.parts.started.push(held.names);
-    this.agent.start(held, command, this.maxResult);
-  }
+// Seconds of a clock that never goes back and counts while the host sleeps.
+function now() {
+  return Number(fs.readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
 }
 
 function unpacked(gzip) {
@@ -351,4 +284,54 @@ function unpacked(gzip) {
   return Gateway.service.Connect.responseDeserialize(plain);
 }
 
-module.exports = { Stream };
+function seconds(duration) {
+  return duration ? duration.seconds + duration.nanos / 1e9 : 0;
+}
+
+function fromStruct(struct) {
+  return Object.fromEntries(Object.entries(struct?.fields ?? {}).map(([name, value]) => [name, fromValue(value)]));
+}
+
+function fromValue(value) {
+  if (value.kind === 'structValue') return fromStruct(value.structValue);
+  if (value.kind === 'listValue') return value.listValue.values.map(fromValue);
+  return value.kind === 'nullValue' ? null : value[value.kind];
+}
+
+function toValue(json) {
+  if (json === null) return { nullValue: 'NULL_VALUE' };
+  if (Array.isArray(json)) return { listValue: { values: json.map(toValue) } };
+  if (typeof json !== 'object') return { [`${typeof json}Value`.replace('boolean', 'bool')]: json };
+  const fields = Object.fromEntries(Object.entries(json).map(([name, one]) => [name, toValue(one)]));
+  return { structValue: { fields } };
+}
+
+// The reason of a failed call, and after how many seconds to retry, if the server says so.
+const errors = protobuf.parse(`syntax = "proto3";
+  message Any { string type_url = 1; bytes value = 2; }
+  message Status { repeated Any details = 3; }
+  message ErrorInfo { string reason = 1; }
+  message Duration { int64 seconds = 1; int32 nanos = 2; }
+  message RetryInfo { Duration retry_delay = 1; }`).root;
+
+function errorDetails(metadata) {
+  const found = { reason: '', retryAfter: Infinity };
+  const [packed] = metadata?.get('grpc-status-details-bin') ?? [];
+  for (const { typeUrl, value } of packed ? errors.lookupType('Status').decode(packed).details : []) {
+    const name = typeUrl.split('google.rpc.')[1];
+    if (name === 'ErrorInfo') found.reason = errors.lookupType(name).decode(value).reason;
+    if (name !== 'RetryInfo') continue;
+    const { retryDelay: delay } = errors.lookupType(name).decode(value);
+    found.retryAfter = Number(delay.seconds) + delay.nanos / 1e9;
+  }
+  return found;
+}
+
+// What a failed command's result says. Anything may be thrown: without a code, or with one of the operating system's.
+function failed(code, message, transient) {
+  const valid = typeof code === 'string' && REASON_CODE.test(code);
+  const reason = { code: valid ? code : 'handler_error', message: message.slice(0, 1024) };
+  return { status: 'COMMAND_STATUS_FAILED', reason, transient: transient === true };
+}
+
+module.exports = { Gateway, Stream, failed, fromStruct, now, seconds, toValue };
