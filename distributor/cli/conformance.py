@@ -19,13 +19,14 @@ from distributor.conformance.scenario_run import KitOptions, run_scenarios
 from distributor.conformance.score import Score, Verdict
 from distributor.errors import ConfigurationError
 from distributor.settings import split_address
+from distributor.wire.listening import check_free
 
 PROTOCOL_PAGE: Final = "docs/protocol.md"
 
 
 def play_scenarios(listen: str, program: Sequence[str], only: Sequence[str], form: str, options: KitOptions) -> None:
     """Play scenarios against an agent and print how it did. Raises Exit with ExitCode.FAILED if it failed one."""
-    host, port = split_address(listen)
+    host, port = _checked_address(listen, program)
     chosen = _chosen(only)
     options = KitOptions(host, port, program, options.patience, options.jobs)
     if not program:
@@ -45,6 +46,18 @@ def scenario_table() -> str:
             "expected": [one.expected for one in SCENARIOS],
         }
     )
+
+
+def _checked_address(listen: str, program: Sequence[str]) -> tuple[str, int]:
+    try:
+        host, port = split_address(listen)
+    except ValueError as error:
+        raise ConfigurationError(f"--listen {error}", field="--listen") from error
+    if port:
+        check_free(listen, "--listen")
+    elif not program:
+        raise ConfigurationError("without the agent's command line, --listen needs a port to which you let it connect")
+    return host, port
 
 
 def _chosen(only: Sequence[str]) -> list[Scenario]:
@@ -69,7 +82,9 @@ def _show_nothing(score: Score) -> None:
 
 def _summary(scores: Sequence[Score]) -> str:
     counts = Counter(score.verdict for score in scores)
-    return f"{len(scores)} scenarios: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    return f"{len(scores)} scenario{'s' * (len(scores) != 1)}: " + ", ".join(
+        f"{counts[verdict]} {verdict}" for verdict in Verdict
+    )
 
 
 def _json(scores: Sequence[Score]) -> str:

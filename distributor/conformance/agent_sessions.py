@@ -73,7 +73,7 @@ class AgentSessions:
             await asyncio.wait({coming, ending}, return_when=asyncio.FIRST_COMPLETED)
             if coming.done():
                 return self._take(coming.result())
-            raise Unmet(f"the agent ended with {ending.result()}: {self._agent.last_line}", "a stream with a Hello")
+            raise Unmet("no Hello", "a stream with a Hello")
         finally:
             await stop_tasks([coming, ending])
 

@@ -16,9 +16,14 @@ from distributor.conformance.scenario import Scenario
 from distributor.conformance.score import Score, Verdict, score
 from distributor.conformance.scripted_gateway import ScriptedGateway
 from distributor.conformance.trial import Trial
+from distributor.conformance.unmet import Unmet
+from distributor.errors import ConfigurationError
 
 SCENARIO_PATIENCES: Final = 6
 """Limit of a scenario, as a multiple of the patience of its single waits."""
+
+END_SECONDS: Final = 0.5
+"""How long an agent whose stream has ended may take to end, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,11 @@ async def run_scenarios(
 ) -> list[Score]:
     """Play the scenarios and score each; `on_score` is called as they end. Returns the scores in order of scenarios.
 
-    Raises ConfigurationError if the agent's program does not exist.
+    Raises ConfigurationError if the agent's program does not exist, or none that the tester starts connects in time.
     """
     if not options.program:
         async with _gateway(options) as served:
+            await _some_agent(served)
             return [await _scored(one, options, served, on_score) for one in scenarios]
     found(options.program[0])
     jobs = asyncio.Semaphore(1 if options.port else options.jobs)
@@ -56,6 +62,16 @@ async def run_scenarios(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(play(one)) for one in scenarios]
     return [task.result() for task in tasks]
+
+
+async def _some_agent(served: ScriptedGateway) -> None:
+    """Wait for an agent that the tester starts, as each scenario would wait in vain."""
+    limit = served.patience + MAX_BACKOFF_SECONDS
+    try:
+        async with asyncio.timeout(limit):
+            await served.connected.wait()
+    except TimeoutError as error:
+        raise ConfigurationError(f"no agent has connected to {served.address} within {limit:g} s") from error
 
 
 async def _scored(
@@ -96,5 +112,16 @@ async def _trial(options: KitOptions, served: ScriptedGateway) -> AsyncIterator[
         agent.start()
         try:
             yield Trial(served, agent, folder)
+        except Unmet as unmet:
+            raise Unmet(f"{unmet.came}{await _obituary(agent)}", unmet.expected) from unmet
         finally:
             await agent.kill()
+
+
+async def _obituary(agent: LaunchedAgent) -> str:
+    """What to add to what came, if the agent has ended."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            return f"; the agent ended with {await agent.ended()}: {agent.last_line or 'it printed nothing'}"
+    except TimeoutError:
+        return ""

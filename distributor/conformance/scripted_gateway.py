@@ -39,6 +39,8 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         self.retry_after_seconds: float | None = None
         self.hello_times: list[float] = []
         """When each Hello came, in seconds of the event loop's clock."""
+        self.connected = asyncio.Event()
+        """Set by the first Hello."""
         self.port = port
         self.patience = patience
         self._host = host
@@ -53,7 +55,8 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self.port}"
 
     async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         """Serve one stream."""
@@ -61,6 +64,7 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         if first is aio.EOF:
             return
         self.hello_times.append(asyncio.get_running_loop().time())
+        self.connected.set()
         if self.refuse:
             refusal = self.refuse.pop(0)
             if isinstance(refusal, grpc.StatusCode):
