@@ -1,4 +1,4 @@
-"""Writes the append-only files of a Valkey on this machine through to the disk."""
+"""Fsyncs the append-only files of a Valkey on this machine."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class AppendOnlyFiles:
     it replies (`appendfsync no`): then a flush of all that has `changed` after a reply covers what it acknowledges. A
     rewrite begins a new file before it uses it, and deletes the old one after all of it is in the new base file.
 
-    After a failed fsync, the kernel forgets which data it could not write, and the next one would succeed for nothing.
+    After a failed fsync, the kernel forgets which data it could not write, and the next fsync would succeed falsely.
     So a file that failed once fails each `changed` until a rewrite has replaced it.
 
-    `flush` may run in another thread than the rest, one at a time. It makes a single call that waits, and so takes the
-    interpreter lock from a busy event loop only once.
+    `flush` may run in another thread than the rest, one at a time. It makes only one blocking call, so it competes with
+    a busy event loop for the interpreter lock only once.
     """
 
     def __init__(self, folder: Path, fdatasync: Callable[[int], None] = os.fdatasync) -> None:

@@ -39,7 +39,7 @@ MARKER_CHANNEL: Final = "distributor:commit"
 
 
 class Durability:
-    """A reply is proof enough: Valkey does what is wanted before it replies. The base of the others."""
+    """The base class. On its own: Valkey does what is needed before it replies, so each reply is a proof."""
 
     proof: tuple[Argument, ...] = ()
     """A command to send behind the calls of each exchange; empty for none."""
@@ -50,8 +50,8 @@ class Durability:
         """Call with the reply to `proof`, None if there was none, as soon as it is there.
 
         Return None if all that it follows is durable.
-        Otherwise a future of when it is, which raises Unavailable if it may not be. The futures of one connection end
-        in the order of the calls, and are shared: do not cancel them.
+        Otherwise return a future that ends once it is, and raises Unavailable if it may not be. The futures of one
+        connection end in the order of the calls. They are shared, so do not cancel them.
         """
         return None
 
@@ -76,9 +76,10 @@ class _OnConnection(Durability):
             await asyncio.shield(covered)
 
     async def _persistence(self, connections: frozenset[int]) -> dict[bytes, bytes]:
-        """What Valkey says about its files. Raises Unavailable if it cannot write, or is not the one that replied.
+        """Return Valkey's state of its files.
 
-        `connections` are the ordinal numbers of the connections over which it replied.
+        Raises Unavailable if Valkey cannot write, or if it is another process than sent the replies. `connections` has
+        the ordinal numbers of the connections over which these came.
         """
         info = info_fields(await self._connection.call("INFO", "persistence"))
         if connections != {self._connection.number}:
@@ -134,7 +135,7 @@ class WrittenFirst(_OnConnection):
         except DistributorError as error:
             return failed(error)
         if info[b"aof_pending_bio_fsync"] == b"0":
-            # Those who wait are covered as well, and come first.
+            # Earlier exchanges still wait. They are covered too, and end first.
             return self._group.latest
         return self._group.covered(self._connection.number)
 
@@ -151,13 +152,13 @@ class WrittenFirst(_OnConnection):
 
 
 class SyncedByUs(_OnConnection):
-    """Fsync the files of the embedded Valkey, one fsync for all exchanges that were answered before it began.
+    """Fsync the files of the embedded Valkey. One fsync covers all exchanges that were answered before it began.
 
-    Valkey writes before it replies, unless its disk is full. It says so to the question that precedes the fsync.
+    Valkey writes before it replies unless its disk is full, so it is asked for write errors before each fsync.
     """
 
     def __init__(self, connection: PipelinedConnection, sync: Callable[[], Awaitable[None]]) -> None:
-        """`sync` returns once all that Valkey had written before the call is on disk, or raises OSError."""
+        """`sync` returns once everything written before the call is on disk, or raises OSError."""
         super().__init__(connection)
         self._sync = sync
         self._group = GroupCommit(self._synced, TIMEOUT_SECONDS)
@@ -187,7 +188,7 @@ class SyncedByValkey(_OnConnection):
 
 
 class SyncedUnseen(_OnConnection):
-    """The same where CONFIG is forbidden: WAITAOF fails unless `appendonly` is on and something fsyncs."""
+    """Like SyncedByValkey, without permission for CONFIG: WAITAOF fails unless `appendonly` is on and Valkey fsyncs."""
 
     proof = ("WAITAOF", 1, 0, round(TIMEOUT_SECONDS * 1000))
 
@@ -215,7 +216,7 @@ class Replicated(_OnConnection):
     ) -> None:
         """`waiting` is the connection for WAIT.
 
-        `local` is what the primary itself must do first: if it loses a change and restarts, its replicas lose it too.
+        `local` waits for the primary's own write: if the primary loses a change and restarts, its replicas lose it too.
         """
         super().__init__(connection)
         self._waiting = waiting
@@ -242,7 +243,7 @@ class Replicated(_OnConnection):
                 ("INFO", "replication"),
             ]
         )
-        # If nothing was published, WAIT has nothing to wait for.
+        # Without the message, WAIT would wait for nothing.
         for reply in (published, count, info):
             if isinstance(reply, DistributorError):
                 raise not_durable(str(reply))
@@ -278,7 +279,7 @@ def may_postpone(settings: Mapping[bytes, bytes]) -> bool:
 
 
 def _end_of_data(info: dict[bytes, bytes]) -> int:
-    """The size that the files have once all that Valkey holds back is written."""
+    """The size of the files once Valkey has written its buffer."""
     return int(info[b"aof_current_size"]) + int(info[b"aof_buffer_length"])
 
 

@@ -1,4 +1,4 @@
-"""Finds out what a Valkey does for durability, and refuses one that cannot do what is wanted."""
+"""Chooses how to prove durability on a given Valkey, and refuses one whose settings do not permit it."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ class WantedDurability(NamedTuple):
 async def durability_of(
     connections: StoreConnections, wanted: WantedDurability, embedded: EmbeddedValkey | None
 ) -> Durability:
-    """What must happen before a change is acknowledged. `embedded` is the Valkey behind `connections`, if it is ours.
+    """Return the proof that a change needs before it is acknowledged.
 
-    Raises ConfigurationError, which names the setting to change, if this Valkey cannot do what is wanted. Logs warnings
-    for what it does less well than it could, and for what cannot be found out.
+    `embedded` is the Valkey behind `connections` if it is embedded. Raises ConfigurationError, which names the setting
+    to change, if this Valkey cannot give the durability. Logs a warning for each setting that weakens it, and for
+    settings that cannot be read.
     """
     if embedded is not None:
         return SyncedByUs(connections.functions, embedded.cadence.sync) if wanted.name == "disk" else Durability()
@@ -63,7 +64,7 @@ async def durability_of(
 
 
 async def _settings(connections: StoreConnections) -> dict[str, str]:
-    """Valkey's settings as far as it tells them. Logs a warning if it does not."""
+    """Read the settings. Logs a warning if Valkey does not permit it."""
     found = {}
     try:
         reply = await connections.reads.call("CONFIG", "GET", *SETTINGS)
@@ -97,7 +98,7 @@ def _synced(connections: StoreConnections, found: dict[str, str]) -> Durability:
 
 
 def _written(connections: StoreConnections, found: dict[str, str], wanted: WantedDurability) -> Durability:
-    """What makes sure that killing Valkey loses nothing."""
+    """Return the proof that killing Valkey loses nothing."""
     if found["appendonly"] == "no":
         if wanted.name == "replicated":
             raise _unsuitable(connections, "appendonly is no", wanted.name, "set it to yes")
@@ -131,7 +132,7 @@ async def _check_replicas(connections: StoreConnections, needed: int) -> None:
 
 
 async def _check_marker(connections: StoreConnections) -> None:
-    """Publish the message that replicas acknowledge, which an access control list (ACL) may forbid."""
+    """Check that the access control list (ACL) permits the message that replicas acknowledge."""
     (reply,) = await connections.replicas.exchange([("PUBLISH", MARKER_CHANNEL, "")])
     if isinstance(reply, DistributorError):
         raise _unsuitable(

@@ -1,4 +1,4 @@
-"""Writes the embedded Valkey's data through to the disk once a second, as Valkey itself does with `everysec`."""
+"""Fsyncs the embedded Valkey's data once a second, as Valkey itself does with `everysec`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SyncObserver = Callable[[float, OSError | None], None]
 
 
 class FsyncCadence:
-    """Unlike Valkey's own cadence, it never makes Valkey answer before it has written.
+    """Fsyncs in a thread, so that neither Valkey nor the event loop waits for the disk.
 
-    The fsyncs run in a thread of their own, so neither Valkey nor the event loop waits for the disk. After a failure it
-    asks for a rewrite of the append-only file, the only remedy. Runs from `start` to `stop`, and may start again.
+    Unlike Valkey's own fsyncs, these never make Valkey answer before it has written. After a failure, a rewrite of the
+    append-only file is requested, the only remedy. Runs from `start` to `stop`, and may be started again.
     """
 
     def __init__(self, files: AppendOnlyFiles, rewrite: Callable[[], Awaitable[None]], observe: SyncObserver) -> None:
@@ -57,7 +57,7 @@ class FsyncCadence:
             executor.shutdown(wait=False)
 
     async def sync(self) -> None:
-        """Return once all that Valkey had written before the call is on disk.
+        """Return once everything that Valkey wrote before the call is on disk.
 
         Raises OSError if some of it may not be, and RuntimeError if it does not run.
         """
@@ -77,13 +77,13 @@ class FsyncCadence:
     def _flush(self, executor: ThreadPoolExecutor, file: Unsynced) -> asyncio.Future[None]:
         flushing = executor.submit(self._files.flush, file)
         flushed = asyncio.wrap_future(flushing)
-        # After the caller has been notified. A caller that leaves does not end the flush.
+        # Runs after the caller is notified. A cancelled caller does not stop the flush.
         flushing.add_done_callback(lambda _: os.close(file.descriptor))
         return flushed
 
     async def _run(self) -> None:
         while True:
-            # A failure was reported, and Valkey is about to write a new file.
+            # `sync` has reported the failure and requested a rewrite.
             with suppress(OSError):
                 await self.sync()
             await asyncio.sleep(self.interval_seconds)

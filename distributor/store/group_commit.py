@@ -1,4 +1,4 @@
-"""One wait that covers all who came before it began."""
+"""Shares one commit among all callers that arrived before it began."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Mark = TypeVar("Mark")
 
 
 class GroupCommit(Generic[Mark]):
-    """Runs `commit` for groups, one at a time. Those who come during a commit form the group of the next.
+    """Commits one group of callers at a time. Callers that arrive during a commit form the next group.
 
-    Each member of a group leaves a mark, of which `commit` receives the distinct ones. It raises an error if the group
-    may not be durable. Groups end in order. One event loop; the tasks end with their commits.
+    Each caller passes a mark; `commit` receives the distinct marks of its group, and raises an error if the group may
+    not be durable. Groups end in order. One event loop; each task ends with its commit.
     """
 
     def __init__(self, commit: Callable[[frozenset[Mark]], Awaitable[None]], timeout_seconds: float) -> None:
@@ -29,15 +29,15 @@ class GroupCommit(Generic[Mark]):
 
     @property
     def latest(self) -> asyncio.Future[None] | None:
-        """The end of the latest group, None if all have ended."""
+        """Future of the end of the latest group; None if all groups have ended."""
         return self._gathering or self._committing
 
     def covered(self, mark: Mark) -> asyncio.Future[None]:
-        """A future of the end of the first commit that begins after this call. Shared: do not cancel it."""
+        """Join the first commit that begins after this call, and return its shared end: do not cancel it."""
         self._marks.add(mark)
         if self._gathering is None:
             self._gathering = asyncio.get_running_loop().create_future()
-            # Consume the exception, so that asyncio does not warn if all callers have gone.
+            # Consume the exception, so that asyncio does not warn if no caller is left.
             self._gathering.add_done_callback(asyncio.Future.exception)
         group = self._gathering
         if self._committing is None:
@@ -75,7 +75,7 @@ class GroupCommit(Generic[Mark]):
 
 
 def not_durable(why: str) -> Unavailable:
-    """The error for a change that Valkey has made, but that may be lost."""
+    """Return the error for a change that Valkey has made but may lose."""
     return Unavailable(
         f"the change may or may not survive, as it could not be made durable: {why}",
         reason="NOT_DURABLE",
