@@ -1,4 +1,4 @@
-"""Finds overlong lines in the modules of the page and of the agent in Node, which no formatter wraps."""
+"""Finds overlong lines in sources that no formatter wraps, such as Lua, JavaScript and .proto files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 MAX_COLUMNS: Final = 120
+SOURCES: Final = (
+    "bench/*.c",
+    "distributor/page/css/**/*.css",
+    "distributor/page/js/**/*.js",
+    "distributor/store/functions/*.lua",
+    "examples/node-agent/*.js",
+    "proto/**/*.proto",
+    "scripts/*.sh",
+    "tests/browser/**/*.js",
+    "tests/faults/**/*.c",
+)
+"""Patterns of paths below the root. Foreign and generated files are not among them."""
 
 
 def main() -> int:
     """Return 0 if there are none; else print each to stderr and return 1."""
     found = False
-    for path in modules():
+    for path in sources():
         for number, length in long_lines(path.read_text(encoding="utf-8")):
             print(
                 f"{path.relative_to(ROOT)}:{number}: {length} characters, the limit is {MAX_COLUMNS}", file=sys.stderr
@@ -23,10 +35,9 @@ def main() -> int:
     return int(found)
 
 
-def modules() -> list[Path]:
-    """Return the modules of the page and of the agent."""
-    agent = (ROOT / "examples" / "node-agent").glob("*.js")
-    return sorted([*(ROOT / "distributor" / "page" / "js").rglob("*.js"), *agent])
+def sources() -> list[Path]:
+    """Return the files to check."""
+    return sorted(path for pattern in SOURCES for path in ROOT.glob(pattern))
 
 
 def long_lines(text: str) -> Iterator[tuple[int, int]]:

@@ -37,7 +37,8 @@ provide_venv() {
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends python3-venv >/dev/null
   fi
-  "$1" -c 'import ensurepip, venv' 2>/dev/null || fail "$1 cannot create virtual environments; on Debian: apt-get install python3-venv"
+  "$1" -c 'import ensurepip, venv' 2>/dev/null \
+    || fail "$1 cannot create virtual environments; on Debian: apt-get install python3-venv"
 }
 
 wanted="$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1) $PWD"

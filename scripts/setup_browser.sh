@@ -10,4 +10,5 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium >/dev/null
 fi
-command -v chromium >/dev/null || { echo "setup: the browser tests need Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
+command -v chromium >/dev/null \
+  || { echo "setup: the browser tests need Chromium; on Debian: apt-get install chromium" >&2; exit 1; }

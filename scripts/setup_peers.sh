@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the peers that `make bench` compares with: nats-server, BullMQ, and the Python clients of JetStream and taskiq.
+# Installs the peers that `make bench` compares with: nats-server, BullMQ, and the Python clients of JetStream and
+# taskiq.
 # Usage: scripts/setup_peers.sh
-# Everything goes into build/peers (or the folder that BENCH_PEERS names): a Python environment of its own, npm packages,
-# and nats-server unpacked from Debian's package unless one is on PATH. What cannot be installed is named in one line,
-# with the remedy, and left out; the script succeeds. Stamps make later calls instant.
+# Everything goes into build/peers (or the folder that BENCH_PEERS names): a Python environment of its own, npm
+# packages, and nats-server unpacked from Debian's package unless one is on PATH. What cannot be installed is named in
+# one line, with the remedy, and left out; the script succeeds. Stamps make later calls instant.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +28,8 @@ python_clients() {
   echo "setup: installing the Python clients of JetStream and taskiq"
   rm -rf "$peers/venv"
   if ! $bounded .venv/bin/python -m venv "$peers/venv" >"$log" 2>&1 ||
-    ! $bounded "$peers/venv/bin/python" -m pip install -q --disable-pip-version-check -r bench/peers/requirements.txt >>"$log" 2>&1
+    ! $bounded "$peers/venv/bin/python" -m pip install -q --disable-pip-version-check \
+      -r bench/peers/requirements.txt >>"$log" 2>&1
   then
     rm -rf "$peers/venv"
     leave_out "JetStream and taskiq" "pip failed, see $log"
@@ -69,7 +71,8 @@ nats_server() {
   echo "setup: fetching nats-server"
   fresh=$(mktemp -d)
   [ "$(id -u)" -ne 0 ] || $bounded apt-get -qq update >"$log" 2>&1
-  if (cd "$fresh" && $bounded apt-get -qq download nats-server >>"$log" 2>&1 && dpkg-deb -x nats-server_*.deb unpacked >>"$log" 2>&1)
+  if (cd "$fresh" && $bounded apt-get -qq download nats-server >>"$log" 2>&1 \
+    && dpkg-deb -x nats-server_*.deb unpacked >>"$log" 2>&1)
   then
     rm -rf "$peers/nats"
     mv "$fresh/unpacked" "$peers/nats"

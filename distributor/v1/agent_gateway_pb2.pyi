@@ -419,8 +419,8 @@ class Heartbeat(_message.Message):
     The server sends no more than that, plus the slots of each command that has ended since.
     """
     running: _builtins.int
-    """Slots of the commands that run now, of those acknowledged with Received before this, and of those it no longer owns.
-    An agent that knows no slots counts each as one.
+    """Slots of the commands that run now, of those acknowledged with Received before this, and of those it no longer
+    owns. An agent that knows no slots counts each as one.
     """
     load: _builtins.float
     """One-minute load average of the host, if available."""

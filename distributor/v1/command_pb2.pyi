@@ -215,8 +215,8 @@ class Command(_message.Message):
 
     @_builtins.property
     def max_runs_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Maximum number of runs, 1 to 100, by reason of the failure, such as exit_nonzero; at most 16 entries. Other failures
-        follow max_runs. Agents report failures with these reasons as transient.
+        """Maximum number of runs, 1 to 100, by reason of the failure, such as exit_nonzero; at most 16 entries. Other
+        failures follow max_runs. Agents report failures with these reasons as transient.
         """
 
     def __init__(

@@ -768,8 +768,8 @@ class RetryCommandsRequest(_message.Message):
     limit: _builtins.int
     """At most this many of those that match the filter, newest first; unset means 1,000, which is the maximum."""
     idempotency_key: _builtins.str
-    """The same key returns the same new command for each command, for 24 hours. A filter is matched anew, but never matches
-    the new commands of an earlier call with this key. At most 100 printable ASCII characters.
+    """The same key returns the same new command for each command, for 24 hours. A filter is matched anew, but never
+    matches the new commands of an earlier call with this key. At most 100 printable ASCII characters.
     """
     @_builtins.property
     def command_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -910,8 +910,8 @@ class Agent(_message.Message):
     """Commands waiting for it."""
     agent_version: _builtins.str
     revision: _builtins.int
-    """Counts the changes of its session: attach, detach, and what its heartbeats report. Of two states of an agent, the one with the higher epoch,
-    then the higher revision, is newer.
+    """Counts the changes of its session: attach, detach, and what its heartbeats report. Of two states of an agent, the
+    one with the higher epoch, then the higher revision, is newer.
     """
     journal_id: _builtins.str
     """Name of its durable record; empty if it keeps none."""

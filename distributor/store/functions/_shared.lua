@@ -88,9 +88,9 @@ local function register_reader(name, read)
 end
 
 -- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
--- position of the event entry, events, what `work` returns, and repairs of records, each as its kind and the id, if there
--- were any. Events of kind `implied` are not among those returned: the caller can tell them from its request and the
--- reply.
+-- position of the event entry, events, what `work` returns, and repairs of records, each as its kind and the id, if
+-- there were any. Events of kind `implied` are not among those returned: the caller can tell them from its request and
+-- the reply.
 local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
@@ -116,7 +116,8 @@ local function is_unknown(status)
   return status and status ~= '' and not TRANSITIONS[status]
 end
 
--- Fills in what a record lacks, from indexes where they know it. `hint` is its agent if another place names that, or ''.
+-- Fills in what a record lacks, from indexes where they know it. `hint` is its agent if another place names that, or ''
+-- otherwise.
 -- Returns its fields and where the indexes have it, or nil if there is no record, its agent is not known, or a later
 -- version has stored it. Notes the repair in `batch.note`. In _record.lua.
 local complete_record
@@ -381,8 +382,8 @@ local function leave_queue(batch, id, fields)
 end
 
 -- Ends a command: status, result, indexes, event. The caller has checked the transition and set code and message in
--- `fields`. `members` as in result_json; `cancel_stage` is that of a cancelled one, by default 'stopped'. Everything but
--- the result is deleted by `forget`, in batches.
+-- `fields`. `members` as in result_json; `cancel_stage` is that of a cancelled one, by default 'stopped'. Everything
+-- but the result is deleted by `forget`, in batches.
 local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes, cancel_stage)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
@@ -477,8 +478,8 @@ local function word_of_next_session(given_up_epoch, epoch, changes)
   return kept >= RECORD_CHANGES and following < oldest and 'lost' or 'none'
 end
 
--- The same of a command: 'none' also if it has no such attempt, or its agent said that nothing of it runs. What has been
--- proven stays proven, whatever its agent loses later.
+-- The same of a command: 'none' also if it has no such attempt, or its agent said that nothing of it runs. What has
+-- been proven stays proven, whatever its agent loses later.
 local function given_up_state(fields)
   if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
   local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'record_changes')
@@ -500,7 +501,8 @@ local function remember_given_up(batch, id, fields, slack_ms)
   set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
 end
 
--- The agent has said that nothing runs under attempts that were given up. A result that it may have of them still counts.
+-- The agent has said that nothing runs under attempts that were given up. A result that it may have of them still
+-- counts.
 local function clear_given_up(id, fields)
   if fields[F_GIVEN_UP_BY] == '' then return end
   fields[F_GIVEN_UP_BY] = ''
@@ -571,9 +573,9 @@ local function back_by(batch, last_seen_ms, offline_after_ms)
   return ended + (tonumber(offline_after_ms) or 0)
 end
 
--- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, as its time limit has passed
--- or its agent has reached no server for so long that it has stopped it; and its agent has had time to come back after a
--- gap.
+-- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, as its time limit has
+-- passed or its agent has reached no server for so long that it has stopped it; and its agent has had time to come back
+-- after a gap.
 local function doubt_end(batch, fields)
   local seen, offline_after, orphaned_after = unpack(server.call('HMGET', session_key(fields[F_AGENT_ID]),
     'last_seen_ms', 'offline_after_ms', 'orphaned_after_ms'))
@@ -615,8 +617,8 @@ local function in_doubt(fields)
   return fields[F_CODE] == 'unconfirmed' and fields[F_STATUS] == 'assigned'
 end
 
--- The agent was heard of a command in doubt: it goes on, as if there had been none. Which processes could not be stopped
--- is still true. Returns the members of the change.
+-- The agent was heard of a command in doubt: it goes on, as if there had been none. Which processes could not be
+-- stopped is still true. Returns the members of the change.
 local function settle_doubt(id, fields)
   if fields[F_CANCEL_STAGE] == 'could_not_stop' then return reason_members(fields) .. cancel_members(fields) end
   fields[F_CODE], fields[F_MESSAGE] = '', ''
@@ -666,8 +668,8 @@ end
 
 -- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
 -- `policy` has attempts, retention_ms and slack_ms; deliveries that led to a run do not count against the attempts.
--- `word` is what is known of this attempt: 'refused' if the agent has said that nothing of the command runs, 'absent' if
--- it attaches without the command, 'unsent' if its stream never carried this attempt, '' if it may have the command.
+-- `word` is what is known of this attempt: 'refused' if the agent has said that nothing of the command runs, 'absent'
+-- if it attaches without the command, 'unsent' if its stream never carried this attempt, '' if it may have the command.
 local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, word)
   if word == 'refused' then
     clear_given_up(id, fields)
@@ -675,7 +677,8 @@ local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, w
     remember_given_up(batch, id, fields, policy.slack_ms)
   end
   local known = word == 'absent' and 'none' or given_up_state(fields)
-  local exhausted = tonumber(latest_attempt(fields)) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
+  local deliveries = tonumber(latest_attempt(fields)) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED)
+  local exhausted = deliveries >= policy.attempts
   if fields[F_CANCEL_MS] ~= '' or exhausted then
     if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, policy.retention_ms) end
     if known == 'open' then return doubt(batch, id, fields, policy.retention_ms) end

@@ -23,7 +23,8 @@ local function check_queued(batch, id, fields, found, args)
   if found.assigned then leave(batch, 'wrong_index', id, 'SREM', assigned_key(agent_id)) end
   local own, other = 'ready', 'control'
   if CONTROL_TYPES[fields[F_TYPE]] then own, other = other, own end
-  if found[other] then leave(batch, 'wrong_index', id, 'ZREM', (other == 'ready' and ready_key or control_key)(agent_id)) end
+  local other_key = other == 'ready' and ready_key or control_key
+  if found[other] then leave(batch, 'wrong_index', id, 'ZREM', other_key(agent_id)) end
   if found[own] and found.delayed then
     leave(batch, 'wrong_index', id, 'SREM', delayed_key(agent_id))
     found.delayed = false
@@ -112,7 +113,8 @@ local function check_found(batch, where, key, id, hint, args)
   if is_unknown(record[1]) then return end
   local misplaced = record[2] and hint ~= '' and record[2] ~= hint
   if misplaced or (not record[1] and not record[2] and server.call('EXISTS', status_key(id)) == 0) then
-    local gone = where == 'key' and server.call('UNLINK', key) or server.call(where == 'set' and 'SREM' or 'ZREM', key, id)
+    local remove = where == 'set' and 'SREM' or 'ZREM'
+    local gone = where == 'key' and server.call('UNLINK', key) or server.call(remove, key, id)
     -- It may have gone since it was found.
     if gone == 0 then return end
     batch.note(misplaced and 'wrong_index' or where == 'key' and 'key_without_record' or 'index_without_record', id)

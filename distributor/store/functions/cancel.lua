@@ -3,7 +3,8 @@
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
 --          then for each command: id, reason message
 -- Returns  for each command: false if unknown, else its row after the call
--- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be running.
+-- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be
+--          running.
 
 local HEADER, ITEM = 6, 2
 

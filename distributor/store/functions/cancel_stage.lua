@@ -3,8 +3,8 @@
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
 --          then for each command: id, agent_id, lease id, stage, reason message of 'could_not_stop' or ''
 -- Returns  for each command: 'ok', or 'gone' if no cancel is wanted under this lease, or the stage cannot follow
--- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends the
---             doubt.
+-- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends
+--             the doubt.
 
 local HEADER, ITEM = 5, 5
 

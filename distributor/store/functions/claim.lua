@@ -105,11 +105,13 @@ local function end_unassignable(batch, id, facts, command, session)
 end
 
 -- What a claim is decided by. A record that lacks some of it is completed first.
+local FACTS = {'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots'}
+
 local function read_facts(id, session)
-  local facts = server.pcall('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+  local facts = server.pcall('HMGET', status_key(id), unpack(FACTS))
   if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] then return facts end
   if facts.err or not mend(id, session.agent_id) then return {} end
-  return server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+  return server.call('HMGET', status_key(id), unpack(FACTS))
 end
 
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the

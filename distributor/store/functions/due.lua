@@ -4,8 +4,8 @@
 --          offline_after_ms, slack_ms added to the time limit, sources of expire, sources of release;
 --          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
 -- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
--- Invariants: a passed deadline is acted on once, even if several replicas try. After GAP_MS without a server that looks
---             at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
+-- Invariants: a passed deadline is acted on once, even if several replicas try. After GAP_MS without a server that
+--             looks at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
 
 local HEADER = 10
 -- Far below GAP_MS: Valkey need not write on each look.

@@ -3,8 +3,8 @@
 -- ARGV     cursor ('0' to start), keys to look at
 -- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
 --          the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
--- Invariants: all that `audit` repairs is found here, or by inspect_index in an entry of the index. What is found may be
---          right. Reads little of what is right: few fields, and each index once for the whole page.
+-- Invariants: all that `audit` repairs is found here, or by inspect_index in an entry of the index. What is found may
+--          be right. Reads little of what is right: few fields, and each index once for the whole page.
 
 local FIELDS_CHECKED = {
   'status', 'agent_id', 'type', 'queued_us', 'revision', 'attempt', 'priority', 'time_limit_ms', 'rank', 'expires_ms',

@@ -4,8 +4,8 @@
 --          then for each command: id, agent_id, lease id, and milliseconds from the claim to: sent, acknowledged,
 --          started ('' if unknown, 'past' if it has started at an unknown time)
 -- Returns  for each command: 'ok', or 'gone' if this lease no longer holds it
--- Invariants: a receipt is written once; from then on the deadline is the run limit. A command in doubt goes on under the
---             lease that its agent reports on.
+-- Invariants: a receipt is written once; from then on the deadline is the run limit. A command in doubt goes on under
+--             the lease that its agent reports on.
 
 local HEADER, ITEM = 5, 6
 
@@ -15,7 +15,8 @@ local function progress(batch, args)
     local id = args[i]
     local fields = read(id)
     if fields and fields[F_AGENT_ID] == args[i + 1] and among(args[5], fields[F_STATUS])
-      and (fields[F_LEASE_ID] == args[i + 2] or (in_doubt(fields) and goes_on_under(batch, id, fields, args[i + 2]))) then
+      and (fields[F_LEASE_ID] == args[i + 2]
+        or (in_doubt(fields) and goes_on_under(batch, id, fields, args[i + 2]))) then
       local acknowledged, started = fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS]
       local doubtful = in_doubt(fields)
       if args[i + 5] == 'past' then

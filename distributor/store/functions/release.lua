@@ -11,8 +11,8 @@
 
 local HEADER, ITEM = 7, 8
 
--- Whether this lease holds the command; in doubt, any lease that the agent may have: then only a word on it changes what
--- is known. Only the agent itself can give back a command that it has acknowledged.
+-- Whether this lease holds the command; in doubt, any lease that the agent may have: then only a word on it changes
+-- what is known. Only the agent itself can give back a command that it has acknowledged.
 local function holds(id, fields, lease_id, word)
   if fields[F_ACKNOWLEDGED_MS] ~= '' and word ~= 'refused' then return false end
   if not in_doubt(fields) then return fields[F_LEASE_ID] == lease_id end

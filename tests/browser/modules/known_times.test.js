@@ -23,7 +23,8 @@ export const tests = {
       `had run for 6 s at ${localTime(LOST, NOW)}`,
     ]);
     const orphan = assigned({ agentAwaySince: LOST });
-    same([took(orphan, NOW, NOW), runTimeText(orphan, NOW, NOW)], ["6 s?", `had run for 6 s at ${localTime(LOST, NOW)}`]);
+    const shown = [took(orphan, NOW, NOW), runTimeText(orphan, NOW, NOW)];
+    same(shown, ["6 s?", `had run for 6 s at ${localTime(LOST, NOW)}`]);
     same(took(orphan, NOW + 60_000, NOW + 60_000), "6 s?");
   },
   "one that ended took what it took, whatever is away"() {
@@ -39,7 +40,8 @@ export const tests = {
     same(currentOutages(live, null, null), []);
   },
   "a part that is away is named, with its time"() {
-    same(currentOutages(live, { server: down(5), valkey: up() }, null), [{ part: "server", since: 5, why: "no answer" }]);
+    const outages = currentOutages(live, { server: down(5), valkey: up() }, null);
+    same(outages, [{ part: "server", since: 5, why: "no answer" }]);
     same(
       currentOutages(live, { server: down(5), valkey: down(7) }, null).map(({ part, since }) => [part, since]),
       [

@@ -10,7 +10,8 @@ const decoder = new TextDecoder();
 /** The raw text of pieces: texts, or lists of bytes. */
 function raw(...pieces) {
   const text = new RawText();
-  const shown = pieces.map((piece) => text.add(typeof piece === "string" ? encoder.encode(piece) : Uint8Array.from(piece), "stdout"));
+  const encoded = pieces.map((piece) => (typeof piece === "string" ? encoder.encode(piece) : Uint8Array.from(piece)));
+  const shown = encoded.map((piece) => text.add(piece, "stdout"));
   return shown.join("") + text.rest();
 }
 

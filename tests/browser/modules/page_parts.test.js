@@ -1,6 +1,7 @@
 import { backoff } from "/js/backoff.js";
 import { h, island, render } from "/js/dom.js";
-import { ago, bytes, duration, dateAndTime, elapsed, localTimeMs, inputTime, localTime, splitParams, zone } from "/js/format.js";
+import { ago, bytes, duration, dateAndTime, elapsed, localTimeMs } from "/js/format.js";
+import { inputTime, localTime, splitParams, zone } from "/js/format.js";
 import { agentOf } from "/js/protocol.js";
 import { commandLink, link, parseRoute } from "/js/router.js";
 import { withoutEscapes } from "/js/terminal.js";
@@ -44,7 +45,8 @@ export const tests = {
     same(container.innerHTML, "<p>ac<i>d</i></p>");
   },
   "an agent shows its status, its problems and how late its handlers are"() {
-    const document = { agentId: "a", running: 0, lastSeenTime: "2026-03-01T12:00:00.000Z", problems: [], handlerLagSeconds: 0 };
+    const lastSeenTime = "2026-03-01T12:00:00.000Z";
+    const document = { agentId: "a", running: 0, lastSeenTime, problems: [], handlerLagSeconds: 0 };
     const shown = (changes) => {
       const agent = agentOf({ ...document, ...changes });
       const container = rendered(agentBadge(agent), agentNotes(agent));
@@ -54,7 +56,11 @@ export const tests = {
     same(shown({ status: "draining" }), ["draining", false]);
     same(shown({ status: "degraded" }), ["degradedlate heartbeat", false]);
     same(
-      shown({ status: "degraded", problems: [{ code: "journal_full", message: "no <b> room" }], handlerLagSeconds: 1.5 }),
+      shown({
+        status: "degraded",
+        problems: [{ code: "journal_full", message: "no <b> room" }],
+        handlerLagSeconds: 1.5,
+      }),
       ["degradedjournal_fullhandlers 1.50 s late", true],
     );
   },

@@ -103,7 +103,8 @@ export const tests = {
     for (const wrong of ["Flaky=2", "flaky=0", "flaky=1000", "=1"])
       same(problems({ ...runs, maxRunsByReason: wrong }), ["maxRunsByReason"]);
     const form = new SendForm(runs);
-    const refused = (field) => form.refused({ code: "INVALID_ARGUMENT", field, message: "no" }) ?? Object.keys(form.problems);
+    const error = { code: "INVALID_ARGUMENT", message: "no" };
+    const refused = (field) => form.refused({ ...error, field }) ?? Object.keys(form.problems);
     same(["maxRuns", "maxRunsByReason.flaky", "slots"].map(refused), [["maxRuns"], ["maxRunsByReason"], ["slots"]]);
   },
   "a command that is copied keeps its limits"() {

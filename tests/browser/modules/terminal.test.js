@@ -8,7 +8,10 @@ async function shown(...pieces) {
   element.style.height = "300px";
   document.body.append(element);
   const screen = openScreen(element, (await loadVendored()).terminal, "terminal");
-  for (const piece of pieces) screen.write(new TextEncoder().encode(piece.replace("2>", "")), piece.startsWith("2>") ? "stderr" : "stdout");
+  for (const piece of pieces) {
+    const encoded = new TextEncoder().encode(piece.replace("2>", ""));
+    screen.write(encoded, piece.startsWith("2>") ? "stderr" : "stdout");
+  }
   const text = await screen.text();
   screen.dispose();
   element.remove();

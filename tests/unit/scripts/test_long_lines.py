@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts import long_lines as script
-from scripts.long_lines import MAX_COLUMNS, long_lines, main, modules
+from scripts.long_lines import MAX_COLUMNS, SOURCES, long_lines, main, sources
 
 LONG = "a " + "x" * (MAX_COLUMNS - 1)
 
@@ -15,14 +15,16 @@ def test_a_line_has_a_limit(text: str, found: list[tuple[int, int]]) -> None:
     assert list(long_lines(text)) == found
 
 
-def test_every_module_of_the_page_is_looked_at() -> None:
-    assert {"main.js", "router.js"} <= {path.name for path in modules()}
+def test_every_pattern_finds_sources() -> None:
+    assert {"main.js", "router.js", "_shared.lua", "agent_gateway.proto"} <= {path.name for path in sources()}
+    for pattern in SOURCES:
+        assert any(script.ROOT.glob(pattern)), pattern
 
 
+@pytest.mark.parametrize("name", ["distributor/page/js/views/page.js", "distributor/store/functions/claim.lua"])
 def test_a_long_line_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    name = "distributor/page/js/views/page.js"
     monkeypatch.setattr(script, "ROOT", tmp_path)
     page = tmp_path / name
     page.parent.mkdir(parents=True)

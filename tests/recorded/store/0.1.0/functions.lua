@@ -1,5 +1,5 @@
-#!lua name=distributor_6df937ab
-local VERSION = '6df937ab'
+#!lua name=distributor_ae820d4a
+local VERSION = 'ae820d4a'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -169,9 +169,9 @@ local function register_reader(name, read)
 end
 
 -- Registers a function that writes. ARGV begins with the replica and how to trim events (see `commit`). Returns the
--- position of the event entry, events, what `work` returns, and repairs of records, each as its kind and the id, if there
--- were any. Events of kind `implied` are not among those returned: the caller can tell them from its request and the
--- reply.
+-- position of the event entry, events, what `work` returns, and repairs of records, each as its kind and the id, if
+-- there were any. Events of kind `implied` are not among those returned: the caller can tell them from its request and
+-- the reply.
 local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
@@ -197,7 +197,8 @@ local function is_unknown(status)
   return status and status ~= '' and not TRANSITIONS[status]
 end
 
--- Fills in what a record lacks, from indexes where they know it. `hint` is its agent if another place names that, or ''.
+-- Fills in what a record lacks, from indexes where they know it. `hint` is its agent if another place names that, or ''
+-- otherwise.
 -- Returns its fields and where the indexes have it, or nil if there is no record, its agent is not known, or a later
 -- version has stored it. Notes the repair in `batch.note`. In _record.lua.
 local complete_record
@@ -462,8 +463,8 @@ local function leave_queue(batch, id, fields)
 end
 
 -- Ends a command: status, result, indexes, event. The caller has checked the transition and set code and message in
--- `fields`. `members` as in result_json; `cancel_stage` is that of a cancelled one, by default 'stopped'. Everything but
--- the result is deleted by `forget`, in batches.
+-- `fields`. `members` as in result_json; `cancel_stage` is that of a cancelled one, by default 'stopped'. Everything
+-- but the result is deleted by `forget`, in batches.
 local function finish_command(batch, id, fields, to, retention_ms, members, output_bytes, cancel_stage)
   local agent_id = fields[F_AGENT_ID]
   if fields[F_STATUS] == 'queued' then
@@ -558,8 +559,8 @@ local function word_of_next_session(given_up_epoch, epoch, changes)
   return kept >= RECORD_CHANGES and following < oldest and 'lost' or 'none'
 end
 
--- The same of a command: 'none' also if it has no such attempt, or its agent said that nothing of it runs. What has been
--- proven stays proven, whatever its agent loses later.
+-- The same of a command: 'none' also if it has no such attempt, or its agent said that nothing of it runs. What has
+-- been proven stays proven, whatever its agent loses later.
 local function given_up_state(fields)
   if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
   local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'record_changes')
@@ -581,7 +582,8 @@ local function remember_given_up(batch, id, fields, slack_ms)
   set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
 end
 
--- The agent has said that nothing runs under attempts that were given up. A result that it may have of them still counts.
+-- The agent has said that nothing runs under attempts that were given up. A result that it may have of them still
+-- counts.
 local function clear_given_up(id, fields)
   if fields[F_GIVEN_UP_BY] == '' then return end
   fields[F_GIVEN_UP_BY] = ''
@@ -652,9 +654,9 @@ local function back_by(batch, last_seen_ms, offline_after_ms)
   return ended + (tonumber(offline_after_ms) or 0)
 end
 
--- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, as its time limit has passed
--- or its agent has reached no server for so long that it has stopped it; and its agent has had time to come back after a
--- gap.
+-- When a command is no longer in doubt, unless its agent is heard: then it can no longer run, as its time limit has
+-- passed or its agent has reached no server for so long that it has stopped it; and its agent has had time to come back
+-- after a gap.
 local function doubt_end(batch, fields)
   local seen, offline_after, orphaned_after = unpack(server.call('HMGET', session_key(fields[F_AGENT_ID]),
     'last_seen_ms', 'offline_after_ms', 'orphaned_after_ms'))
@@ -696,8 +698,8 @@ local function in_doubt(fields)
   return fields[F_CODE] == 'unconfirmed' and fields[F_STATUS] == 'assigned'
 end
 
--- The agent was heard of a command in doubt: it goes on, as if there had been none. Which processes could not be stopped
--- is still true. Returns the members of the change.
+-- The agent was heard of a command in doubt: it goes on, as if there had been none. Which processes could not be
+-- stopped is still true. Returns the members of the change.
 local function settle_doubt(id, fields)
   if fields[F_CANCEL_STAGE] == 'could_not_stop' then return reason_members(fields) .. cancel_members(fields) end
   fields[F_CODE], fields[F_MESSAGE] = '', ''
@@ -747,8 +749,8 @@ end
 
 -- Requeues or ends an assigned command that its agent did not take, for the reason given. Returns the new state.
 -- `policy` has attempts, retention_ms and slack_ms; deliveries that led to a run do not count against the attempts.
--- `word` is what is known of this attempt: 'refused' if the agent has said that nothing of the command runs, 'absent' if
--- it attaches without the command, 'unsent' if its stream never carried this attempt, '' if it may have the command.
+-- `word` is what is known of this attempt: 'refused' if the agent has said that nothing of the command runs, 'absent'
+-- if it attaches without the command, 'unsent' if its stream never carried this attempt, '' if it may have the command.
 local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, word)
   if word == 'refused' then
     clear_given_up(id, fields)
@@ -756,7 +758,8 @@ local function release_or_give_up(batch, id, fields, reason, delay_ms, policy, w
     remember_given_up(batch, id, fields, policy.slack_ms)
   end
   local known = word == 'absent' and 'none' or given_up_state(fields)
-  local exhausted = tonumber(latest_attempt(fields)) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED) >= policy.attempts
+  local deliveries = tonumber(latest_attempt(fields)) - number(fields, F_RUNS) - number(fields, F_UNCOUNTED)
+  local exhausted = deliveries >= policy.attempts
   if fields[F_CANCEL_MS] ~= '' or exhausted then
     if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, policy.retention_ms) end
     if known == 'open' then return doubt(batch, id, fields, policy.retention_ms) end
@@ -1212,7 +1215,8 @@ local function check_queued(batch, id, fields, found, args)
   if found.assigned then leave(batch, 'wrong_index', id, 'SREM', assigned_key(agent_id)) end
   local own, other = 'ready', 'control'
   if CONTROL_TYPES[fields[F_TYPE]] then own, other = other, own end
-  if found[other] then leave(batch, 'wrong_index', id, 'ZREM', (other == 'ready' and ready_key or control_key)(agent_id)) end
+  local other_key = other == 'ready' and ready_key or control_key
+  if found[other] then leave(batch, 'wrong_index', id, 'ZREM', other_key(agent_id)) end
   if found[own] and found.delayed then
     leave(batch, 'wrong_index', id, 'SREM', delayed_key(agent_id))
     found.delayed = false
@@ -1301,7 +1305,8 @@ local function check_found(batch, where, key, id, hint, args)
   if is_unknown(record[1]) then return end
   local misplaced = record[2] and hint ~= '' and record[2] ~= hint
   if misplaced or (not record[1] and not record[2] and server.call('EXISTS', status_key(id)) == 0) then
-    local gone = where == 'key' and server.call('UNLINK', key) or server.call(where == 'set' and 'SREM' or 'ZREM', key, id)
+    local remove = where == 'set' and 'SREM' or 'ZREM'
+    local gone = where == 'key' and server.call('UNLINK', key) or server.call(remove, key, id)
     -- It may have gone since it was found.
     if gone == 0 then return end
     batch.note(misplaced and 'wrong_index' or where == 'key' and 'key_without_record' or 'index_without_record', id)
@@ -1367,7 +1372,8 @@ do
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
 --          then for each command: id, reason message
 -- Returns  for each command: false if unknown, else its row after the call
--- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be running.
+-- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be
+--          running.
 
 local HEADER, ITEM = 6, 2
 
@@ -1418,8 +1424,8 @@ do
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
 --          then for each command: id, agent_id, lease id, stage, reason message of 'could_not_stop' or ''
 -- Returns  for each command: 'ok', or 'gone' if no cancel is wanted under this lease, or the stage cannot follow
--- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends the
---             doubt.
+-- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends
+--             the doubt.
 
 local HEADER, ITEM = 5, 5
 
@@ -1572,11 +1578,13 @@ local function end_unassignable(batch, id, facts, command, session)
 end
 
 -- What a claim is decided by. A record that lacks some of it is completed first.
+local FACTS = {'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots'}
+
 local function read_facts(id, session)
-  local facts = server.pcall('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+  local facts = server.pcall('HMGET', status_key(id), unpack(FACTS))
   if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] then return facts end
   if facts.err or not mend(id, session.agent_id) then return {} end
-  return server.call('HMGET', status_key(id), 'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots')
+  return server.call('HMGET', status_key(id), unpack(FACTS))
 end
 
 -- Claims up to `limit` commands from one queue into `claimed`; returns their number and the bytes left. Ends the
@@ -1688,8 +1696,8 @@ do
 --          offline_after_ms, slack_ms added to the time limit, sources of expire, sources of release;
 --          then one delay_ms for each attempt: the delay after that attempt was not acknowledged
 -- Returns  {ms until the next deadline or -1, then for each command: id, agent_id, new state}
--- Invariants: a passed deadline is acted on once, even if several replicas try. After GAP_MS without a server that looks
---             at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
+-- Invariants: a passed deadline is acted on once, even if several replicas try. After GAP_MS without a server that
+--             looks at deadlines, agents that have not been heard since have offline_after_ms to report what they hold.
 
 local HEADER = 10
 -- Far below GAP_MS: Valkey need not write on each look.
@@ -2273,8 +2281,8 @@ end
 do
 -- Purpose: look at a page of an index for entries that the audit has to check.
 -- KEYS     the event stream of the shard
--- ARGV     name of the index in keys.py, its key, the agent_id or status that the key names ('' if none), cursor ('0' to
---          start), entries to look at
+-- ARGV     name of the index in keys.py, its key, the agent_id or status that the key names ('' if none), cursor ('0'
+--          to start), entries to look at
 -- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
 --          the key, '', ''}
 -- Invariants: finds each entry whose record is lost, or has another agent or a status that does not belong there. What
@@ -2345,8 +2353,8 @@ do
 -- ARGV     cursor ('0' to start), keys to look at
 -- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
 --          the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
--- Invariants: all that `audit` repairs is found here, or by inspect_index in an entry of the index. What is found may be
---          right. Reads little of what is right: few fields, and each index once for the whole page.
+-- Invariants: all that `audit` repairs is found here, or by inspect_index in an entry of the index. What is found may
+--          be right. Reads little of what is right: few fields, and each index once for the whole page.
 
 local FIELDS_CHECKED = {
   'status', 'agent_id', 'type', 'queued_us', 'revision', 'attempt', 'priority', 'time_limit_ms', 'rank', 'expires_ms',
@@ -2651,8 +2659,8 @@ do
 --          then for each command: id, agent_id, lease id, and milliseconds from the claim to: sent, acknowledged,
 --          started ('' if unknown, 'past' if it has started at an unknown time)
 -- Returns  for each command: 'ok', or 'gone' if this lease no longer holds it
--- Invariants: a receipt is written once; from then on the deadline is the run limit. A command in doubt goes on under the
---             lease that its agent reports on.
+-- Invariants: a receipt is written once; from then on the deadline is the run limit. A command in doubt goes on under
+--             the lease that its agent reports on.
 
 local HEADER, ITEM = 5, 6
 
@@ -2662,7 +2670,8 @@ local function progress(batch, args)
     local id = args[i]
     local fields = read(id)
     if fields and fields[F_AGENT_ID] == args[i + 1] and among(args[5], fields[F_STATUS])
-      and (fields[F_LEASE_ID] == args[i + 2] or (in_doubt(fields) and goes_on_under(batch, id, fields, args[i + 2]))) then
+      and (fields[F_LEASE_ID] == args[i + 2]
+        or (in_doubt(fields) and goes_on_under(batch, id, fields, args[i + 2]))) then
       local acknowledged, started = fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS]
       local doubtful = in_doubt(fields)
       if args[i + 5] == 'past' then
@@ -2729,8 +2738,8 @@ do
 
 local HEADER, ITEM = 7, 8
 
--- Whether this lease holds the command; in doubt, any lease that the agent may have: then only a word on it changes what
--- is known. Only the agent itself can give back a command that it has acknowledged.
+-- Whether this lease holds the command; in doubt, any lease that the agent may have: then only a word on it changes
+-- what is known. Only the agent itself can give back a command that it has acknowledged.
 local function holds(id, fields, lease_id, word)
   if fields[F_ACKNOWLEDGED_MS] ~= '' and word ~= 'refused' then return false end
   if not in_doubt(fields) then return fields[F_LEASE_ID] == lease_id end
