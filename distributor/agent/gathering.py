@@ -25,7 +25,7 @@ class Gathering:
         self._results_until = 0.0
 
     def expect(self, command_id: str, now: float) -> None:
-        """Note that a Result may follow soon: its handler was called, or has ended and the journal is being written."""
+        """Note that a part may follow soon: a handler was called, or the journal is being written for it."""
         if not self._expected or now >= self._expected_until:
             self._expected.clear()
             self._expected_until = now + GATHER_SECONDS

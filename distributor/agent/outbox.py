@@ -7,7 +7,7 @@ together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import MutableSequence
+from collections.abc import MutableSequence, Set
 from typing import Final, TypeVar
 
 from distributor.agent.output_window import Chunk
@@ -57,7 +57,9 @@ class Outbox:
     @property
     def can_gather(self) -> bool:
         """Whether what waits may wait a little longer: only Started, Output and Results, within one message."""
-        if self.heartbeat is not None or self.received or self.refused or self.cancel_reports or self._extended:
+        if self.heartbeat is not None or self.refused or self.cancel_reports or self._extended:
+            return False
+        if self.received and self._written_received():
             return False
         return 0 < max(len(self.started), len(self._results), len(self._with_output)) <= MAX_PARTS
 
@@ -94,6 +96,7 @@ class Outbox:
         """Whether the command's result can be sent: its output was, and the journal has it."""
         held = self._record.get(command_id)
         ready = held is not None and held.result is not None and not held.window.unsent
+        ready = ready and command_id not in (*self.pending_received, *(one.command_id for one in self.started))
         return ready and self.has_result(command_id) and self._record.is_written(command_id)
 
     def take_result(self, command_id: str) -> gateway.Result:
@@ -120,16 +123,25 @@ class Outbox:
         self._move_reports(self.cancel_reports, message.cancel_reports)
         _move(self.received, message.received, self._written_received())
         self._move_reports(self.refused, message.refused)
-        # A Started or a Result must not overtake its own Received: the parts of a message are read in order, so
-        # they may share one, but while more than one message of Received waits, the rest waits behind it.
-        if not self.received:
-            _move(self.started, message.started)
-        if not self.received and not self.started:
-            self._take_extensions(message)
-            self._take_output(message, max_chunk_bytes, output_limit)
-            if not self._extended:
-                self._take_results(message)
+        # The parts of a message are read in order, so they may share one, but a Started must not overtake its own
+        # Received, nor Output and Result their Started. Those of other commands need not wait.
+        behind = set(self.pending_received)
+        self._take_started(message, behind)
+        behind.update(started.command_id for started in self.started)
+        self._take_extensions(message, behind)
+        self._take_output(message, max_chunk_bytes, output_limit, behind)
+        behind.update(self._extended)
+        self._take_results(message, behind)
         return message if message.ListFields() else None
+
+    def _take_started(self, message: gateway.ConnectRequest, behind: Set[str]) -> None:
+        if not behind:
+            _move(self.started, message.started)
+            return
+        ready = [started for started in self.started if started.command_id not in behind][:MAX_PARTS]
+        message.started.extend(ready)
+        taken = {started.command_id for started in ready}
+        self.started = [started for started in self.started if started.command_id not in taken]
 
     def _release_reports(self) -> None:
         written = self._record.unwritten.written
@@ -150,17 +162,21 @@ class Outbox:
                 return count
         return MAX_PARTS
 
-    def _take_extensions(self, message: gateway.ConnectRequest) -> None:
-        while self._extended and len(message.extensions) < MAX_PARTS:
-            command_id = next(iter(self._extended))
+    def _take_extensions(self, message: gateway.ConnectRequest, behind: Set[str]) -> None:
+        for command_id in [one for one in self._extended if one not in behind][:MAX_PARTS]:
             del self._extended[command_id]
             held = self._record.get(command_id)
             if held and not held.disowned:
                 extension = message.extensions.add(command_id=command_id, lease_id=held.lease_id)
                 extension.time_limit.FromNanoseconds(int(held.extended_limit * 1e9))
 
-    def _take_output(self, message: gateway.ConnectRequest, max_chunk_bytes: int, output_limit: int) -> None:
+    def _take_output(
+        self, message: gateway.ConnectRequest, max_chunk_bytes: int, output_limit: int, behind: Set[str]
+    ) -> None:
         budget = MAX_OUTPUT_BYTES
+        waiting = [command_id for command_id in behind if command_id in self._with_output]
+        for command_id in waiting:
+            del self._with_output[command_id]
         while self._with_output and budget > 0 and len(message.output) < MAX_PARTS:
             command_id = next(iter(self._with_output))
             del self._with_output[command_id]
@@ -175,8 +191,9 @@ class Outbox:
                 if held.window.unsent:
                     # Move it to the end, so that a chatty command does not starve the others.
                     self._with_output[command_id] = None
+        self._with_output.update(dict.fromkeys(waiting))
 
-    def _take_results(self, message: gateway.ConnectRequest) -> None:
+    def _take_results(self, message: gateway.ConnectRequest, behind: Set[str]) -> None:
         budget = MAX_RESULT_BYTES
         for _ in range(len(self._results)):
             if len(message.results) >= MAX_PARTS or budget <= 0:
@@ -188,7 +205,7 @@ class Outbox:
             size = held.result.ByteSize()
             waits = held.window.unsent or not self._record.is_written(command_id)
             # Suspects are sent by their trial.
-            waits = waits or command_id in self._record.suspects
+            waits = waits or command_id in self._record.suspects or command_id in behind
             if waits or (size > budget and message.results):
                 self._results.append(command_id)
                 continue

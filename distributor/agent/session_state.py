@@ -61,7 +61,7 @@ class SessionState:
         self._profile = profile
         self._record = record
         self._goodbye = ""
-        self._unwritten_results: list[str] = []
+        self._unwritten: list[str] = []
         self._outbox = Outbox(record)
         self._gathering = Gathering()
         self._heartbeats = Heartbeats()
@@ -201,7 +201,7 @@ class SessionState:
         else:
             # Output that waits is sent with it.
             self._gathering.expect(command_id, now)
-            self._unwritten_results.append(command_id)
+            self._unwritten.append(command_id)
         if self._open:
             self._outbox.add_result(command_id)
             self._cancels.ended(command_id)
@@ -229,10 +229,10 @@ class SessionState:
 
         Before the Welcome this does nothing: `_welcome` covers it.
         """
-        for command_id in self._unwritten_results:
+        for command_id in self._unwritten:
             if self._record.is_written(command_id):
                 self._gathering.ready(command_id)
-        self._unwritten_results = [one for one in self._unwritten_results if not self._record.is_written(one)]
+        self._unwritten = [one for one in self._unwritten if not self._record.is_written(one)]
         return self._starts.written(now) if self._open else []
 
     def journal_changed(self, now: float) -> list[Action]:
@@ -401,6 +401,10 @@ class SessionState:
         command_type = assignment.command.type
         held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES, slots_of(assignment.command))
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
+        if not self._record.is_written(command_id):
+            # What else is ready may travel with its Received.
+            self._gathering.expect(command_id, now)
+            self._unwritten.append(command_id)
         waiting = held.pending_start = PendingStart(assignment, fresh_until)
         # Call inline handlers at once, so that a short command needs only one message.
         return self._starts.begin(held, waiting, now) if command_type in self._profile.inline_types else []

@@ -48,6 +48,23 @@ def test_results_that_follow_others_wait_while_commands_run() -> None:
 # The session
 
 
+def test_a_result_waits_a_moment_for_a_received_that_is_being_written() -> None:
+    record = CommandRecord(durable=True)
+    state = opened(record)
+    record.start("done", "lease")
+    finish(state, record, "done")
+    record.unwritten.take()
+    record.unwritten.succeeded()
+    state.journal_written(1.0)
+    state.receive(commands(work("new", "SLOW")), 1.0)
+    assert state.gathers_until(1.0) == 1.0 + GATHER_SECONDS
+    # The disk is slow.
+    assert state.gathers_until(1.0 + GATHER_SECONDS) is None
+    message = taken(state)
+    assert [result.command_id for result in message.results] == ["done"]
+    assert not message.received
+
+
 def running(*command_ids: str) -> tuple[CommandRecord, SessionState]:
     """A session whose commands were called at 1.0, with their Received on the wire."""
     record = CommandRecord()
