@@ -32,9 +32,6 @@ from distributor.agent.journal_policy import JournalPolicy, JournalSync
 from distributor.errors import ConfigurationError
 from distributor.model.command import Reason
 
-REMEMBERED_SECONDS: Final = 30 * 86_400
-"""How long ended commands are remembered at most: the longest time that one may wait in the server's queue."""
-
 NEARLY_FULL: Final = 0.9
 """Use of its bound at which a journal is not to take more commands, so that those that run can still be recorded."""
 
@@ -201,8 +198,6 @@ class Journal:
         self._execute("BEGIN IMMEDIATE")
         for name, value in self._opening.items():
             self._set(name, value)
-        oldest = int(time.time()) - REMEMBERED_SECONDS
-        self._execute("DELETE FROM commands WHERE stage = ? AND changed < ?", (Stage.ENDED, oldest))
         kept = "SELECT command_id FROM commands WHERE stage <> ?"
         self._execute(f"DELETE FROM output WHERE command_id NOT IN ({kept})", (Stage.ENDED,))
         self._execute("COMMIT")

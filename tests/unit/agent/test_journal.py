@@ -87,13 +87,17 @@ def test_only_its_owner_can_read_it(policy: JournalPolicy) -> None:
     assert policy.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_ended_commands_are_remembered_for_a_limited_time(
-    policy: JournalPolicy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("years", [-50, 50])
+def test_a_clock_that_jumps_forgets_no_command(
+    policy: JournalPolicy, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    """Ended commands are needed to refuse duplicates; their number is bounded, not their age."""
     committed(policy, JournalBatch([STARTED, ENDED]))
-    monkeypatch.setattr(time, "time", lambda: 1_001.0 + journals.REMEMBERED_SECONDS)
-    assert Journal.open(policy, "agent123")[1].commands == [STARTED]
+    jumped = time.time() + years * 365 * 86_400
+    monkeypatch.setattr(time, "time", lambda: jumped)
+    committed(policy, JournalBatch([FINISHED]))
+    monkeypatch.undo()
+    assert Journal.open(policy, "agent123")[1].commands == [STARTED, ENDED, FINISHED]
 
 
 # The id
