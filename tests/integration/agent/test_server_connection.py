@@ -91,6 +91,16 @@ async def test_another_live_agent_of_the_same_name_is_reported_and_waited_for(
         assert "another live agent has this agent id" in caplog.text
 
 
+async def test_the_live_agent_reports_that_another_instance_claims_its_id(
+    gateway: ScriptedGateway, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(agent, gateway) as served:
+        await served.session.send(pb.ConnectResponse(probe=pb.Probe(peer="192.0.2.7:4242")))
+        await served.session.command(assignment("a"))
+        await served.session.result("a")
+        assert "another instance claims this agent's id agent_id=agent123 peer=192.0.2.7:4242" in caplog.text
+
+
 def use_policy(monkeypatch: pytest.MonkeyPatch, policy: RetryPolicy) -> None:
     """Let agents made from now on wait by this policy. Not by a change of the class: servers of other tests use it."""
     monkeypatch.setattr(server_connection, "ReconnectBackoff", lambda random: ReconnectBackoff(random, policy))
