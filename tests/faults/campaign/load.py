@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from distributor.client import (
     CommandClient,
@@ -21,6 +21,10 @@ from distributor.errors import DistributorError, NotFound, Unavailable
 from tests.faults.campaign.history import History, Kind
 from tests.faults.campaign.ledger import Work, now
 from tests.faults.campaign.world import World
+
+CONCURRENT_READS: Final = 16
+READ_SECONDS: Final = 30.0
+"""How long a command is read again while no server answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Load:
         self._prefix = prefix
         self._number = 0
         self._following: set[asyncio.Task[None]] = set()
+        self._followers: list[Follower] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._queueing: asyncio.Task[None] | None = None
 
@@ -78,6 +83,16 @@ class Load:
             if not task.cancelled():
                 task.result()
 
+    async def read_again(self) -> None:
+        """Read every acknowledged command once more: what was lost since it ended is found only by this."""
+        places = asyncio.Semaphore(CONCURRENT_READS)
+
+        async def read(follower: Follower) -> None:
+            async with places:
+                await follower.read_again()
+
+        await asyncio.gather(*(read(follower) for follower in self._followers))
+
     async def ended_of(self, tokens: Sequence[str]) -> None:
         """Wait until these commands have ended."""
         await asyncio.wait([self._tasks[token] for token in tokens])
@@ -87,6 +102,7 @@ class Load:
         self._number += 1
         token = f"{self._prefix}-{self._number}"
         follower = Follower(self._world, token, self._random.randrange(1_000))
+        self._followers.append(follower)
         task = asyncio.create_task(follower.run(agent_id, work, self._mix.time_limit_seconds, **options))
         self._following.add(task)
         self._tasks[token] = task
@@ -114,6 +130,7 @@ class Follower:
         self._history: History = world.history
         self._ledger = world.ledger.path
         self._token = token
+        self._command_id: str | None = None
         clients = world.clients
         self._client: CommandClient = clients[draw % len(clients)]
         self._other: CommandClient = clients[(draw + 1) % len(clients)]
@@ -143,7 +160,7 @@ class Follower:
         )
         self._history.note(Kind.ASKED, self._token, agent=agent_id, priority=priority, work=asdict(work))
         ids = await asyncio.gather(*(self._queue(client, request) for client in (self._client, *rivals)))
-        command_id = ids[0]
+        self._command_id = command_id = ids[0]
         if command_id is None:
             return
         cancelling = None if cancel_after is None else asyncio.create_task(self._cancel(command_id, cancel_after))
@@ -154,6 +171,16 @@ class Follower:
             if cancelling is not None:
                 cancelling.cancel()
                 await asyncio.wait([cancelling])
+
+    async def read_again(self) -> None:
+        """Read it from the server that did not read its end, if it was acknowledged and there are two."""
+        if self._command_id is None:
+            return
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._read(self._client, self._command_id)
+        except TimeoutError:
+            self._history.note(Kind.UNREADABLE, self._token, error=f"read again: no answer for {READ_SECONDS:g} s")
 
     async def _queue(self, client: CommandClient, request: CommandRequest) -> str | None:
         """Queue it under its key until somebody says what became of it."""
@@ -218,7 +245,7 @@ class Follower:
         return 0
 
     async def _read(self, client: CommandClient, command_id: str) -> None:
-        """Read its end from another server."""
+        """Read its state and result."""
         while True:
             begun = now()
             try:

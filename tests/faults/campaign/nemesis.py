@@ -54,6 +54,7 @@ async def run_fault(world: World, fault: Fault, seed: int, times: int) -> Outcom
     finally:
         await load.stop()
     await load.ended(fault.ends_within_seconds)
+    await load.read_again()
     entries = world.history.entries[noted_before:]
     lines = [line for line in world.ledger.lines() if line.time >= begun - 1]
     outcome.violations = check(entries, lines, fault.rules)

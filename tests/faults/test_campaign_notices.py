@@ -1,0 +1,50 @@
+"""The campaign against faults that break a promise on purpose, or that do nothing: it notices each."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Final
+
+from distributor.store import keys
+from tests.faults.campaign.checker import Broken
+from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.history import Kind
+from tests.faults.campaign.ledger import Work
+from tests.faults.campaign.load import Load, Mix
+from tests.faults.campaign.nemesis import Outcome, run_fault
+from tests.faults.campaign.world import World, world
+
+SEED: Final = 1
+
+
+class CompletedCommandForgotten(Fault):
+    """A command completes, and is read; afterwards Valkey loses it, as it would without its last writes."""
+
+    name = "completed command forgotten"
+    mix = Mix(per_second=2.0)
+    exposes = False
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        self.token = load.add(world.agents[0].agent_id, Work())
+        await load.ended_of([self.token])
+        (command_id,) = (
+            entry.details["command_id"]
+            for entry in world.history.entries
+            if entry.kind is Kind.ACKNOWLEDGED and entry.token == self.token
+        )
+        names = (keys.STATUS, keys.RESULT, keys.COMMAND)
+        async with world.valkey.client() as valkey:
+            return f"{await valkey.delete(*(name.format(command_id=command_id) for name in names))} keys deleted"
+
+
+def broken(outcome: Outcome) -> set[tuple[Broken, str]]:
+    return {(violation.broken, violation.token) for violation in outcome.violations}
+
+
+async def test_what_the_campaign_notices(tmp_path: Path) -> None:
+    async with world(CompletedCommandForgotten.plan, tmp_path) as made:
+        forgotten = CompletedCommandForgotten()
+        outcome = await run_fault(made, forgotten, SEED, times=1)
+        assert broken(outcome) == {(Broken.UNREADABLE, forgotten.token)}
