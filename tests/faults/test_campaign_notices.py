@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+import signal
 from pathlib import Path
 from typing import Final
 
 from distributor.store import keys
 from tests.faults.campaign.checker import Broken
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.faults.store import ValkeyPaused
 from tests.faults.campaign.history import Kind
 from tests.faults.campaign.ledger import Work
 from tests.faults.campaign.load import Load, Mix
 from tests.faults.campaign.nemesis import Outcome, run_fault
+from tests.faults.campaign.valkey_server import ValkeyProgram
 from tests.faults.campaign.world import World, world
 
 SEED: Final = 1
@@ -39,6 +41,40 @@ class CompletedCommandForgotten(Fault):
             return f"{await valkey.delete(*(name.format(command_id=command_id) for name in names))} keys deleted"
 
 
+class DeafValkey(ValkeyProgram):
+    """Takes no signals."""
+
+    def send(self, number: signal.Signals) -> None:
+        pass
+
+
+class CalmPause(ValkeyPaused):
+    """Is said to pause Valkey, and does not."""
+
+    name = "calm pause"
+    mix = Mix(per_second=2.0)
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        valkey, world.valkey = world.valkey, DeafValkey(world.folder, world.valkey.port)
+        try:
+            return await super().inject(world, load, draw)
+        finally:
+            world.valkey = valkey
+
+
+class QuietTraceback(Fault):
+    """A server logs an exception that harms nobody."""
+
+    name = "quiet traceback"
+    mix = Mix(per_second=2.0)
+    exposes = False
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        with world.servers[0].program.log.open("a") as log:
+            log.write("Traceback (most recent call last):\nKeyError: 1\n")
+        return "logged"
+
+
 def broken(outcome: Outcome) -> set[tuple[Broken, str]]:
     return {(violation.broken, violation.token) for violation in outcome.violations}
 
@@ -48,3 +84,10 @@ async def test_what_the_campaign_notices(tmp_path: Path) -> None:
         forgotten = CompletedCommandForgotten()
         outcome = await run_fault(made, forgotten, SEED, times=1)
         assert broken(outcome) == {(Broken.UNREADABLE, forgotten.token)}
+
+        outcome = await run_fault(made, CalmPause(0.5), SEED, times=1)
+        assert (broken(outcome), outcome.invalid) == (set(), "bit 0 of 1 times")
+
+        outcome = await run_fault(made, QuietTraceback(), SEED, times=1)
+        assert broken(outcome) == {(Broken.COMPLAINED, "server0")}
+        assert "KeyError" in outcome.violations[0].text

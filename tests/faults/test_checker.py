@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.campaign.checker import Broken, Rules, check
+from tests.faults.campaign.complaints import REPAIRED, SIGNS
 from tests.faults.campaign.history import Entry, Kind, digest
 from tests.faults.campaign.ledger import Line, Mark, Work
 
@@ -126,6 +127,13 @@ def test_a_refusal_without_cause() -> None:
     story.tell(Kind.REFUSED, code="RESOURCE_EXHAUSTED", error="the store is full")
     assert story.found() == {Broken.REFUSED_FOR_NOTHING}
     assert story.found(Rules(refusals=frozenset({"RESOURCE_EXHAUSTED"}))) == set()
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_a_complaint_in_a_log(sign: str) -> None:
+    story = Story().whole().tell(Kind.COMPLAINT, "server0", sign=sign, text="...")
+    assert story.found() == {Broken.COMPLAINED}
+    assert story.found(Rules(repairs=True)) == (set() if sign == REPAIRED else {Broken.COMPLAINED})
 
 
 @pytest.mark.parametrize("status", ["failed", "timeout", "cancelled"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,10 +13,13 @@ import grpc
 import pytest
 
 from distributor.app.timing import ServerTiming
+from distributor.dispatch.agent_registry import CloseReason
+from distributor.dispatch.refusals import superseded
 from distributor.model.agent_report import Answers
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE
-from distributor.rpc import agent_stream
+from distributor.rpc import agent_gateway, agent_stream
 from distributor.rpc.agent_outbox import AgentOutbox
+from distributor.rpc.agent_stream import AgentStream
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest
 from distributor.wire.transport import channel_options
@@ -135,3 +139,22 @@ async def test_a_stream_on_which_nothing_is_said_is_ended(valkey_url: str) -> No
         error = told(await silent.ended(), silent.details, silent.trailing)
         assert (error.code, error.reason) == ("ABORTED", "NO_HELLO")
         assert "within 0.2 s" in error.text
+
+
+async def test_a_stream_that_ends_for_two_reasons_at_once_has_one_end_and_logs_no_error(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class EndedTwice(AgentStream):
+        def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
+            # The session is taken for silent at the moment at which the store knows of a newer one.
+            self.end(CloseReason.SILENT)
+            raise superseded()
+
+    monkeypatch.setattr(agent_gateway, "AgentStream", EndedTwice)
+    async with running_server(valkey_url) as server, opened_stream(server.address) as call:
+        await call.send(hello=hello())
+        await call.send(heartbeat=pb.Heartbeat(sequence=1))
+        error = told(await call.ended(), call.details, call.trailing)
+        assert (error.code, error.reason) == ("ABORTED", "SILENT")
+        assert (await server.until_away()).HasField("away_since")
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

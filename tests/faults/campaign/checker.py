@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from tests.faults.campaign.accounts import Account, Reading, accounts_of
+from tests.faults.campaign.complaints import REPAIRED
 from tests.faults.campaign.history import Entry, Kind, digest
 from tests.faults.campaign.ledger import RESOLUTION_SECONDS, Line
 
@@ -30,11 +31,12 @@ class Broken(StrEnum):
     FAILED_FOR_NOTHING = "a command failed although its agent could run it"
     WAITED = "a command waited too long for its start"
     OUT_OF_ORDER = "commands of equal priority started out of order"
+    COMPLAINED = "a log has what it must not have"
     OUTPUT_WRONG = "output is missing, repeated or altered without a mark"
 
 
 class Violation(NamedTuple):
-    """One broken promise, and the command that shows it."""
+    """One broken promise, and the command that shows it; or the server, agent or fault."""
 
     broken: Broken
     token: str
@@ -58,6 +60,8 @@ class Rules:
     """Whether each agent runs one command at a time, so that starts show the order of delivery."""
     whole_output: bool = True
     """Whether output must be whole: every command fits into what is retained."""
+    repairs: bool = False
+    """Whether servers may have to repair the store."""
 
 
 Check = Callable[[Account, Rules], Iterator[tuple[Broken, str]]]
@@ -80,7 +84,14 @@ def check(entries: Iterable[Entry], lines: Sequence[Line], rules: Rules) -> list
         )
     if rules.in_order:
         violations += _out_of_order(accounts.values())
+    violations += _complaints(entries, rules)
     return violations
+
+
+def _complaints(entries: Iterable[Entry], rules: Rules) -> Iterator[Violation]:
+    for entry in entries:
+        if entry.kind is Kind.COMPLAINT and not (rules.repairs and entry.details["sign"] == REPAIRED):
+            yield Violation(Broken.COMPLAINED, entry.token, str(entry.details["text"]))
 
 
 def _lost(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:

@@ -42,13 +42,15 @@ class Kind(StrEnum):
     """A fault begins."""
     HEALED = "healed"
     """A fault has ended."""
+    COMPLAINT = "complaint"
+    """The server or agent `token` logged something that its log must not have: the sign of it, and the text."""
     AGENT_DIED = "agent_died"
     """The process of the agent `token` was killed, or its journal lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened. `token` names the command, as its caller does; or the agent or fault."""
+    """One thing that happened. `token` names the command, as its caller does; or the agent, server or fault."""
 
     time: float
     kind: Kind

@@ -55,6 +55,8 @@ async def run_fault(world: World, fault: Fault, seed: int, times: int) -> Outcom
         await load.stop()
     await load.ended(fault.ends_within_seconds)
     await load.read_again()
+    for name, sign, text in world.complaints():
+        world.history.note(Kind.COMPLAINT, name, sign=sign, text=text)
     entries = world.history.entries[noted_before:]
     lines = [line for line in world.ledger.lines() if line.time >= begun - 1]
     outcome.violations = check(entries, lines, fault.rules)

@@ -17,6 +17,7 @@ from distributor.model.retry_policy import RetryPolicy
 from distributor.store.server_binary import find_server_binary
 from tests.faults.campaign import hooks
 from tests.faults.campaign.clock_shift import ClockShift, compiled
+from tests.faults.campaign.complaints import Complaint, LogReader
 from tests.faults.campaign.history import History, Kind
 from tests.faults.campaign.ledger import Ledger, now
 from tests.faults.campaign.processes import Program, Supervised, python
@@ -108,6 +109,7 @@ class World:
         self.disk: SlowDisk | None = None
         """Of the embedded Valkey."""
         self._clock_library: Path | None = None
+        self._logs = LogReader()
 
     def live_servers(self) -> Sequence[str]:
         """Addresses of servers whose process runs; a load balancer in front of them would know no more."""
@@ -125,6 +127,11 @@ class World:
             self._clock_library = compiled(self.folder)
         self.clocks[name] = ClockShift(self._clock_library, name)
         return self.clocks[name].environment
+
+    def complaints(self) -> list[Complaint]:
+        """What servers and agents have complained of in their logs since this was last called."""
+        programs = [server.program for server in self.servers] + [agent.program for agent in self.agents]
+        return list(self._logs.complaints(program.log for program in programs))
 
     async def start_server(self, server: Server) -> None:
         """Start it, and wait until it serves."""

@@ -6,7 +6,12 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
+from distributor.client import CommandClient
+from distributor.errors import NotFound, Unavailable
 from distributor.store import keys
 from tests.faults.campaign.checker import Rules
 from tests.faults.campaign.fault import Fault
@@ -15,6 +20,9 @@ from tests.faults.campaign.load import Load, Mix
 from tests.faults.campaign.world import QUICK, Plan, World
 from tests.support.launched_server import command_line, descendants_of
 from tests.support.waiting import until
+
+NO_COMMAND: Final = "01890a5d-ac96-774b-bcce-b302099a8057"
+"""A command id that nobody has."""
 
 
 class ValkeyEnded(Fault):
@@ -30,11 +38,13 @@ class ValkeyEnded(Fault):
         world.valkey_supervised.hold_back()
         world.valkey.send(self.number)
         await until(lambda: not world.valkey.running)
-        await asyncio.sleep(self.away_seconds * draw.uniform(0.5, 1.5))
+        async with needing_valkey(world.clients[0]) as call:
+            await asyncio.sleep(self.away_seconds * draw.uniform(0.5, 1.5))
+            bit = was_kept(call)
         world.valkey_supervised.let_start()
         await until(lambda: world.valkey.starts > starts)
         await world.valkey.ready()
-        return "Valkey was started again"
+        return "a call waited, and Valkey was started again" if bit else ""
 
 
 class ValkeyPaused(Fault):
@@ -47,9 +57,38 @@ class ValkeyPaused(Fault):
 
     async def inject(self, world: World, load: Load, draw: random.Random) -> str:
         world.valkey.send(signal.SIGSTOP)
-        await asyncio.sleep(self.seconds * draw.uniform(0.8, 1.2))
+        async with needing_valkey(world.clients[0]) as call:
+            await asyncio.sleep(self.seconds * draw.uniform(0.8, 1.2))
+            bit = was_kept(call)
         world.valkey.send(signal.SIGCONT)
-        return f"Valkey stood still for about {self.seconds:g} s"
+        return f"a call waited, and Valkey stood still for about {self.seconds:g} s" if bit else ""
+
+
+@asynccontextmanager
+async def needing_valkey(client: CommandClient) -> AsyncIterator[asyncio.Task[bool]]:
+    """A call that only Valkey can answer, given up at the end."""
+    call = asyncio.create_task(answered(client))
+    try:
+        yield call
+    finally:
+        call.cancel()
+        await asyncio.wait([call])
+
+
+async def answered(client: CommandClient) -> bool:
+    """Make a call that only Valkey can answer; False if it failed as unavailable."""
+    try:
+        await client.get(NO_COMMAND)
+    except NotFound:
+        return True
+    except Unavailable:
+        return False
+    raise AssertionError(f"there is a command {NO_COMMAND}")
+
+
+def was_kept(call: asyncio.Task[bool]) -> bool:
+    """Whether a call that began when Valkey ended waits yet, or has failed."""
+    return not call.done() or not call.result()
 
 
 class ValkeyFull(Fault):
@@ -85,7 +124,7 @@ class IndexesDeleted(Fault):
     plan = Plan(settings={**QUICK, "cleanup_interval": "1"})
     mix = Mix(per_second=20.0)
     # A command that the sweep has queued again has lost its place.
-    rules = Rules(in_order=False)
+    rules = Rules(in_order=False, repairs=True)
 
     async def inject(self, world: World, load: Load, draw: random.Random) -> str:
         names = [
