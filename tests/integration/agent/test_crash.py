@@ -31,7 +31,16 @@ COMMAND = f"crash-{uuid.uuid4()}"
 """Its own in each run: processes of a command are found by it."""
 
 COUNT = "import itertools, time\nfor n in itertools.count():\n print(n, flush=True)\n time.sleep(0.01)"
-WITH_DAEMON = "import os, time\nif os.fork() == 0: os.setsid()\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+WITH_DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+"""The daemon has neither the group nor a parent in common with the program: it is found by its environment."""
 
 
 class Killable:
@@ -93,23 +102,26 @@ async def test_a_program_of_another_agent_is_left_alone_whatever_its_command_id(
     gateway: ScriptedGateway, tmp_path: Path
 ) -> None:
     """Two agents of different servers may know different commands by the same id."""
-    pid = ""
     options = ["--agent=other", f"--server={gateway.address}", "--allow-exec", "--journal=off"]
     async with command_agent(*options):
         other = await gateway.session()
         await other.command(program(COMMAND, "import os, time; print(os.getpid(), flush=True); time.sleep(600)"))
         await other.until(lambda _: b"\n" in other.output(COMMAND))
-        pid = other.output(COMMAND).decode().strip()
-        killable = Killable(gateway, tmp_path / "agent.journal")
-        async with killable.running() as session:
-            await session.welcome()
-            await session.command(program(COMMAND, WITH_DAEMON))
-            await session.until(lambda _: session.output(COMMAND).count(b"\n") == 2)
-        async with killable.running() as session:
-            await session.welcome()
-            result = await session.result(COMMAND)
-            assert "2 of its processes outlived the agent and were ended" in result.reason.message
-        assert mark_of(int(pid))
+        mark = mark_of(int(other.output(COMMAND)))
+        assert mark
+        try:
+            killable = Killable(gateway, tmp_path / "agent.journal")
+            async with killable.running() as session:
+                await session.welcome()
+                await session.command(program(COMMAND, WITH_DAEMON))
+                await session.until(lambda _: session.output(COMMAND).count(b"\n") == 2)
+            async with killable.running() as session:
+                await session.welcome()
+                result = await session.result(COMMAND)
+                assert "2 of its processes outlived the agent and were ended" in result.reason.message
+            assert mark_of(mark.pgid) == mark
+        finally:
+            os.kill(mark.pgid, signal.SIGKILL)
 
 
 async def test_processes_that_outlived_the_agent_are_reported_and_left_alone_if_so_set(killable: Killable) -> None:
