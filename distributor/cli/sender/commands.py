@@ -22,6 +22,7 @@ from distributor.cli.sender.screen import Format
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.cli.sender.server_calls import ServerCalls
 from distributor.errors import DistributorError
+from distributor.model.agent import AgentStatus
 from distributor.model.command import MAX_RUNS, MAX_SLOTS, OfflinePolicy
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
@@ -358,6 +359,11 @@ def cancel(connection: ServerCalls, /, command_ids: Sequence[str], output: str, 
     "--limit", type=click.IntRange(1, 1_000), default=1_000, show_default=True, help="At most this many, newest first."
 )
 @click.option("--dry-run", is_flag=True, help="Only count the commands.")
+@click.option(
+    "--idempotency-key",
+    type=arguments.IDEMPOTENCY_KEY,
+    help="Queue each command again once, even if sent repeatedly with this key.",
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before queueing what the options match.")
 @output_option
 @connection_options
@@ -378,21 +384,29 @@ def retry(connection: ServerCalls, /, command_ids: Sequence[str], output: str, *
         raise click.UsageError("Missing argument 'ID', or an option that chooses commands, such as --agent.")
     from distributor.cli.sender import retrying
 
-    options = retrying.RetryOptions(command_ids, where, given["limit"], given["dry_run"], given["yes"])
+    options = retrying.RetryOptions(
+        command_ids, where, given["limit"], given["dry_run"], given["yes"], given["idempotency_key"] or ""
+    )
     retrying.check_can_ask(options)
     return retrying.run(connection, output, options)
 
 
 @click.command()
 @click.argument("agent_id", metavar="[ID]", type=arguments.AGENT_ID, required=False)
+@click.option(
+    "--status", type=_one_of(AgentStatus), multiple=True, help="Only agents with this status. May be repeated."
+)
 @output_option
 @connection_options
 @click.pass_obj
-def agents(connection: ServerCalls, agent_id: str | None, output: str) -> int:
+def agents(connection: ServerCalls, agent_id: str | None, status: Sequence[str], output: str) -> int:
     """List agents, or show one."""
+    if agent_id is not None and status:
+        raise click.UsageError("either ID or --status, not both")
     from distributor.cli.sender import reading
 
-    return connection.run(output, lambda client, screen: reading.agents(client, screen, agent_id))
+    statuses = [AgentStatus(word) for word in status]
+    return connection.run(output, lambda client, screen: reading.agents(client, screen, agent_id, statuses))
 
 
 @click.command(short_help="Print a shell completion script.")

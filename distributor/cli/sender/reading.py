@@ -9,7 +9,7 @@ from distributor.cli.exit_codes import ExitCode, exit_code_of
 from distributor.cli.sender import tables
 from distributor.cli.sender.cancel_texts import cancel_text
 from distributor.cli.sender.screen import Screen
-from distributor.client import Command, CommandClient, CommandFilter, CommandResult, CommandState
+from distributor.client import AgentStatus, Command, CommandClient, CommandFilter, CommandResult, CommandState
 from distributor.errors import DistributorError, Unavailable
 from distributor.wire.documents import agent_document, command_document, result_document, state_document
 from distributor.wire.limits import MAX_PAGE
@@ -80,13 +80,15 @@ async def list_commands(
     return ExitCode.SUCCESS
 
 
-async def agents(client: CommandClient, screen: Screen, agent_id: str | None) -> ExitCode:
-    """Show every agent, or one."""
+async def agents(
+    client: CommandClient, screen: Screen, agent_id: str | None, statuses: Sequence[AgentStatus] = ()
+) -> ExitCode:
+    """Show every agent, those in one of `statuses`, or one."""
     if agent_id is not None:
         agent = await client.agent(agent_id)
         _show(screen, agent_document(agent), tables.agent_text(agent))
         return ExitCode.SUCCESS
-    rows = [agent async for agent in client.agents()]
+    rows = [agent async for agent in client.agents(statuses)]
     if screen.for_people:
         screen.text(tables.agents_table(screen, rows))
     elif screen.format == "json":

@@ -27,6 +27,7 @@ class RetryOptions:
     limit: int
     dry_run: bool
     yes: bool
+    idempotency_key: str
 
     @property
     def asks(self) -> bool:
@@ -87,7 +88,9 @@ async def _retry(client: CommandClient, screen: Screen, options: RetryOptions) -
 
 async def _retries(client: CommandClient, options: RetryOptions, *, dry_run: bool) -> Retries:
     limit = 0 if options.command_ids else options.limit
-    return await client.retry_commands(options.command_ids, options.where, limit=limit, dry_run=dry_run)
+    return await client.retry_commands(
+        options.command_ids, options.where, limit=limit, dry_run=dry_run, idempotency_key=options.idempotency_key
+    )
 
 
 def _show_count(screen: Screen, counted: Retries, limit: int) -> None:
@@ -117,6 +120,8 @@ def _show(screen: Screen, retries: Retries, limit: int) -> ExitCode:
             screen.record(_document(one))
     for command_id, error in errors.items():
         screen.error(f"{command_id} was not queued again: {error}")
+    if not retries.commands:
+        screen.message("no ended command matches, nothing was queued")
     if retries.more:
         screen.message(f"more match than the --limit of {limit:,}")
     return next((exit_code_of(error) for error in errors.values()), ExitCode.SUCCESS)

@@ -183,6 +183,9 @@ async def test_agents(server: str) -> None:
     async with driven_agent(server, "a1", **saying), driven_agent(server, "a2"):
         pass
 
+    async with driven_agent(server, "a2"):
+        away = await run_sender(server, "agents", "--status=offline", "--status=busy", "-o", "jsonl")
+    assert [agent["agentId"] for agent in away.records] == ["a1"]
     table = await run_sender(server, "agents")
     assert [line.split()[0] for line in table.stdout.decode().splitlines()] == ["AGENT", "a1", "a2"]
     assert b"\x1b" not in table.stdout, "what agents say does not drive the terminal"

@@ -47,6 +47,21 @@ async def test_each_id_is_shown_with_the_new_one(running: RunningServer) -> None
     assert document["retryOf"] == ids[0]
 
 
+async def test_the_same_key_queues_again_once(running: RunningServer) -> None:
+    (ended,) = await cancelled(running)
+    first, second = [pairs(await run_sender(running.address, "retry", ended, "--idempotency-key=k")) for _ in range(2)]
+    assert first == second
+    refused = await run_sender(running.address, "retry", ended, f"--idempotency-key={'k' * 101}")
+    assert (refused.code, refused.stdout) == (6, b"")
+    assert refused.stderr.startswith("error: idempotency_key must be at most 100 ")
+
+
+async def test_a_filter_that_matches_nothing_says_so(running: RunningServer) -> None:
+    finished = await run_sender(running.address, "retry", "--agent=nobody", "--yes")
+    assert (finished.code, finished.stdout) == (0, b"")
+    assert finished.stderr == "no ended command matches, nothing was queued\n"
+
+
 async def test_what_cannot_be_queued_again_is_an_error_beside_the_others(running: RunningServer) -> None:
     (ended,) = await cancelled(running)
     unended = await running.queue("a1")

@@ -57,6 +57,8 @@ def _something_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*SEND, "--priority=urgent"], "not 'urgent'"),
         ([*SEND, "--priority=٣"], "must be 0 to 100"),
         (["cancel", "01980000-0000-7000-8000-ffffffffffff", "--timeout=1s"], "--timeout needs --wait"),
+        (["agents", "a1", "--status=busy"], "either ID or --status, not both"),
+        (["agents", "--status=away"], "'away' is not one of 'offline', 'draining', 'degraded', 'busy', 'online'"),
         ([*SEND, "--max-runs=0"], "'--max-runs': 0 is not in the range 1<=x<=100"),
         ([*SEND, "--max-runs-for=flaky"], "'--max-runs-for': must be REASON=N with N from 1 to 100, not 'flaky'"),
         ([*SEND, "--max-runs-for=Flaky=2"], "must be REASON=N with a reason such as exit_nonzero, not 'Flaky=2'"),
