@@ -41,6 +41,7 @@ class Journal {
 
   // Adds lines and syncs them, all in one write. If it throws, nothing has changed.
   write(...entries) {
+    if (entries.length === 0) return;
     if (this.size > 2 * this.compactSize + SMALL_BYTES) this.#compact();
     try {
       this.#append(entries);

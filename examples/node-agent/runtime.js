@@ -79,6 +79,11 @@ class Held {
     this.room();
   }
 
+  discard() {
+    Object.assign(this, { kept: Buffer.alloc(0), safe: this.end, sent: this.end });
+    this.room();
+  }
+
   // After a reconnect: send again from an offset, or from the first byte that is still here.
   rewind(offset) {
     this.acknowledge(offset);

@@ -146,8 +146,10 @@ class Stream {
     const held = this.agent.held.get(id);
     if (!held || lease !== held.lease) return;
     if (!reason) return held.acknowledge(offset);
-    held.suspended = true; // Until the next lease, or for good.
-    if (reason.code !== 'stale_lease') held.stop('cancelled');
+    held.suspended = true; // Until the next lease.
+    if (reason.code === 'stale_lease') return;
+    held.discard(); // The command has ended: its output is not wanted any more.
+    held.stop('cancelled');
   }
 
   // The journal is synced, then answers are sent, then handlers are called.
