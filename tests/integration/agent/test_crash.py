@@ -16,13 +16,14 @@ import pytest
 from distributor.agent.journal import Journal
 from distributor.agent.journal_entries import CommandEntry, JournalBatch, Stage
 from distributor.agent.journal_policy import JournalPolicy
-from distributor.agent.journal_writer import LATER_SECONDS, OUTPUT_SECONDS
+from distributor.agent.journal_writer import LATER_SECONDS
 from distributor.agent.orphans import mark_of
 from distributor.cli.exit_codes import ExitCode
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.integration.agent.test_command_agent_process import command_agent
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
+from tests.support.waiting import until
 
 FAILED = command_pb2.COMMAND_STATUS_FAILED
 COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
@@ -30,7 +31,7 @@ COMPLETED = command_pb2.COMMAND_STATUS_COMPLETED
 COMMAND = f"crash-{uuid.uuid4()}"
 """Its own in each run: processes of a command are found by it."""
 
-COUNT = "import itertools, time\nfor n in itertools.count():\n print(n, flush=True)\n time.sleep(0.01)"
+COUNT = "import itertools, time\nfor n in itertools.count():\n print(f'{n:09}', flush=True)\n time.sleep(0.01)"
 WITH_DAEMON = """
 import os, time
 if os.fork() == 0:
@@ -48,6 +49,7 @@ class Killable:
 
     def __init__(self, gateway: ScriptedGateway, journal: Path) -> None:
         self._gateway = gateway
+        self._journal = journal
         self._options = ["--agent=agent123", f"--server={gateway.address}", "--allow-exec", f"--journal={journal}"]
 
     @asynccontextmanager
@@ -57,6 +59,15 @@ class Killable:
             yield await self._gateway.attached()
             process.send_signal(signal.SIGKILL)
             await process.wait()
+
+    async def journalled(self, line: bytes) -> None:
+        """Return once a line of output is in the journal. Its database is locked, but its files can be read."""
+
+        def is_there() -> bool:
+            files = [self._journal, self._journal.with_name(f"{self._journal.name}-wal")]
+            return any(line in file.read_bytes() for file in files if file.exists())
+
+        await until(is_there)
 
 
 @pytest.fixture
@@ -150,7 +161,7 @@ async def test_output_has_no_gap_and_no_repeat_over_a_crash(killable: Killable) 
         await printed(session, COMMAND, 200)
         before = session.output(COMMAND)
         # What the server saw last is in the journal a moment later, for it was not acknowledged.
-        await asyncio.sleep(4 * OUTPUT_SECONDS)
+        await killable.journalled(before.rpartition(b"\n")[0].rpartition(b"\n")[2] + b"\n")
     async with killable.running() as session:
         await session.welcome(verdicts=kept(COMMAND, 50))
         result = await session.result(COMMAND)
@@ -170,7 +181,7 @@ async def test_output_written_while_there_was_no_server_survives(killable: Killa
         await printed(session, COMMAND, 1)
         await gateway.stop()
         seen = session.output(COMMAND)
-        await asyncio.sleep(0.5)
+        await killable.journalled(b"%09d\n" % (seen.count(b"\n") + 25))
     await gateway.start()
     async with killable.running() as session:
         await session.welcome(verdicts=kept(COMMAND, len(seen)))
