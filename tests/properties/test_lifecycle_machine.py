@@ -93,7 +93,9 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @rule(number=COMMANDS)
     def cancel(self, number: int) -> None:
-        command = self.command(number)
+        self.cancel_this(self.command(number))
+
+    def cancel_this(self, command: ModelCommand) -> None:
         self.model.cancel(command)
         state = self.run(self.store.cancel(command.command_id, "not wanted"))
         assert state.status is command.status
@@ -113,9 +115,22 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert [given.command_id for given in claim.commands] == (expected or [])
         assert all(given.attempt == self.model.commands[given.command_id].attempt for given in claim.commands)
 
+    @precondition(lambda self: any(not command.acknowledged for command in self.waiting()))
+    @rule(number=COMMANDS)
+    def give_up(self, number: int) -> None:
+        """An attempt is not acknowledged in time."""
+        sent = [command for command in self.waiting() if not command.acknowledged]
+        self.pass_its_deadline(sent[number % len(sent)])
+
+    def waiting(self) -> list[ModelCommand]:
+        """Assigned commands that are not in doubt."""
+        return [c for c in self.model.commands.values() if c.status is CommandStatus.ASSIGNED and not c.doubt]
+
     @rule(number=COMMANDS)
     def pass_deadline(self, number: int) -> None:
-        command = self.command(number)
+        self.pass_its_deadline(self.command(number))
+
+    def pass_its_deadline(self, command: ModelCommand) -> None:
         if command.status.terminal:
             return
         self.model.pass_deadline(command)
@@ -131,10 +146,12 @@ class LifecycleMachine(RuleBasedStateMachine):
     def end_delay(self, number: int) -> None:
         delayed = [c for c in self.model.commands.values() if c.status is CommandStatus.QUEUED and c.delayed]
         if delayed:
-            command = delayed[number % len(delayed)]
-            command.delayed = False
-            self.run(self.world.end_delay(command.command_id))
-            self.run(self.store.due([LATER_MS]))
+            self.end_its_delay(delayed[number % len(delayed)])
+
+    def end_its_delay(self, command: ModelCommand) -> None:
+        command.delayed = False
+        self.run(self.world.end_delay(command.command_id))
+        self.run(self.store.due([LATER_MS]))
 
     def look_at_deadlines(self) -> None:
         """A server does so from now on: slow examples are no outages."""
@@ -142,9 +159,15 @@ class LifecycleMachine(RuleBasedStateMachine):
         looked = self.run(self.world.now_ms()) + LATER_MS
         self.run(self.world.connection.call("HSET", keys.DUE_PASSES, "last_ms", looked))
 
-    @rule()
-    def outage(self) -> None:
-        """No server, for longer than what was given up before could run."""
+    def given_up(self) -> list[ModelCommand]:
+        """Queued commands with an attempt that their agents may have started."""
+        commands = self.model.commands.values()
+        return [one for one in commands if one.status is CommandStatus.QUEUED and self.model.may_run(one)]
+
+    @precondition(lambda self: self.given_up())
+    @rule(number=COMMANDS, then=st.sampled_from(["cancel", "deadline", ""]))
+    def outage(self, number: int, then: str) -> None:
+        """No server, for longer than what was given up before could run; then one of those is to end."""
         for command in self.model.commands.values():
             if command.given_up and not command.status.terminal:
                 self.run(self.world.set_field(command.command_id, "doubt_until", 1))
@@ -153,6 +176,27 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.run(self.world.connection.call("HSET", keys.DUE_PASSES, "last_ms", 1))
         self.look_at_deadlines()
         self.model.outage()
+        given_up = self.given_up()
+        command = given_up[number % len(given_up)]
+        if then == "cancel":
+            self.cancel_this(command)
+        elif then == "deadline":
+            self.pass_its_deadline(command)
+
+    @precondition(lambda self: self.given_up())
+    @rule(number=COMMANDS, proven=st.booleans())
+    def come_back_without_record(self, number: int, proven: bool) -> None:
+        """An agent that may have started a command loses its record, perhaps after it has proven that it did not."""
+        given_up = self.given_up()
+        agent_id = given_up[number % len(given_up)].agent_id
+        if proven:
+            self.attach(agent_id, [])
+        self.detach(agent_id, 0)
+        self.attach(agent_id, [], lost=True)
+        for command in self.model.of(agent_id):
+            if command.status is CommandStatus.QUEUED and command.delayed:
+                self.end_its_delay(command)
+        self.claim(agent_id, max_commands=4, epochs_ago=0)
 
     @rule()
     def patience_ends(self) -> None:
