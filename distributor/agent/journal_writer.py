@@ -242,7 +242,8 @@ class JournalWriter:
     def _watch_output(self) -> None:
         if self._output_timer is None and not self._closing:
             seconds = OUTPUT_SECONDS if self.connected() else OFFLINE_OUTPUT_SECONDS
-            if self._record.journal_failing:
+            if self._record.journal_problem is not None:
+                # Nothing is written before the problem has passed.
                 seconds = RETRY_SECONDS
             self._output_timer = self._loop.call_later(seconds, self._look_at_output)
 

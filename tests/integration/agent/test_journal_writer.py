@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,3 +202,23 @@ async def test_a_journal_with_a_damaged_row_is_refused_and_released(tmp_path: Pa
             async with AgentJournal.opened(JournalPolicy(path), "agent123"):
                 pass
         assert refused.value.reason == "JOURNAL_UNUSABLE"
+
+
+async def test_output_is_not_looked_at_all_the_time_while_the_journal_takes_none(
+    disk: Disk, record: CommandRecord, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+    held = record.start("c", "l")
+    await until(lambda: not record.unwritten)
+    call_later = writer._loop.call_later
+
+    def noted(delay: float, *call: Any) -> asyncio.TimerHandle:
+        delays.append(delay)
+        return call_later(delay, *call)
+
+    monkeypatch.setattr(journal_writer, "RETRY_SECONDS", 600.0)
+    monkeypatch.setattr(writer._loop, "call_later", noted)
+    record.journal_problem = Reason("journal_full", "nearly")
+    held.window.append(command_pb2.OUTPUT_STREAM_STDOUT, b"x")
+    writer.output_written("c")
+    assert delays == [600.0]
