@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
+from asyncio.subprocess import DEVNULL
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +14,7 @@ from tests.faults.campaign.checker import Broken
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.faults.store import ValkeyPaused
 from tests.faults.campaign.history import Kind
-from tests.faults.campaign.ledger import Work
+from tests.faults.campaign.ledger import Mark, Work
 from tests.faults.campaign.load import Load, Mix
 from tests.faults.campaign.nemesis import Outcome, run_fault
 from tests.faults.campaign.valkey_server import ValkeyProgram
@@ -75,6 +77,23 @@ class QuietTraceback(Fault):
         return "logged"
 
 
+class RunTwice(Fault):
+    """A command fails once and is run again; then its program is run once more, behind the back of everything."""
+
+    name = "run twice"
+    mix = Mix(per_second=2.0)
+    exposes = False
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        work = Work(failures=1)
+        self.permitted, self.repeated = (load.add(agent.agent_id, work) for agent in world.agents[:2])
+        await load.ended_of([self.permitted, self.repeated])
+        program = await asyncio.create_subprocess_exec(*work.argv(world.ledger.path, self.repeated), stdout=DEVNULL)
+        await program.wait()
+        starts = [line.token for line in world.ledger.lines() if line.mark is Mark.START]
+        return f"{starts.count(self.permitted)} and {starts.count(self.repeated)} starts"
+
+
 def broken(outcome: Outcome) -> set[tuple[Broken, str]]:
     return {(violation.broken, violation.token) for violation in outcome.violations}
 
@@ -91,3 +110,8 @@ async def test_what_the_campaign_notices(tmp_path: Path) -> None:
         outcome = await run_fault(made, QuietTraceback(), SEED, times=1)
         assert broken(outcome) == {(Broken.COMPLAINED, "server0")}
         assert "KeyError" in outcome.violations[0].text
+
+        run_twice = RunTwice()
+        outcome = await run_fault(made, run_twice, SEED, times=1)
+        assert broken(outcome) == {(Broken.STARTED_TOO_OFTEN, run_twice.repeated)}
+        assert outcome.bites == ["2 and 3 starts"]

@@ -29,8 +29,8 @@ class Story:
         self.entries.append(Entry(self.time, kind, token, details))
         return self
 
-    def asked(self, token: str = "c1", agent: str = "a1", priority: int = 50) -> Story:
-        self.tell(Kind.ASKED, token, agent=agent, priority=priority, work=asdict(WORK))
+    def asked(self, token: str = "c1", agent: str = "a1", priority: int = 50, work: Work = WORK) -> Story:
+        self.tell(Kind.ASKED, token, agent=agent, priority=priority, work=asdict(work))
         return self.tell(Kind.ACKNOWLEDGED, token, command_id=f"id of {token}")
 
     def state(self, status: str, token: str = "c1", reason: str = "", attempt: int = 1, **changes: Any) -> Story:
@@ -101,6 +101,35 @@ def test_a_second_start() -> None:
     story = Story().asked().ran(Mark.START).ran(Mark.START, Mark.END, pid=8).state("completed")
     assert story.found() == {Broken.STARTED_TOO_OFTEN}
     assert story.found(Rules(permitted_starts=2)) == set()
+
+
+RERUN = Work(ticks=0, lines=2, failures=1)
+
+
+def test_a_second_start_after_a_failure_that_permits_it() -> None:
+    story = Story().asked(work=RERUN).ran(Mark.START, Mark.FAILED).ran(Mark.START, Mark.END, pid=8)
+    assert story.state("completed", attempt=2).found() == set()
+    assert story.ran(Mark.START, pid=9).found() == {Broken.STARTED_TOO_OFTEN}
+
+
+def test_a_second_start_before_the_first_run_has_failed() -> None:
+    story = Story().asked(work=RERUN).ran(Mark.START).ran(Mark.START, Mark.END, pid=8).state("completed", attempt=2)
+    assert story.found() == {Broken.STARTED_TOO_OFTEN}
+
+
+def test_a_failure_that_permits_no_second_start() -> None:
+    story = Story().asked().ran(Mark.START, Mark.FAILED).ran(Mark.START, Mark.END, pid=8).state("completed")
+    assert story.found() == {Broken.STARTED_TOO_OFTEN}
+
+
+def test_a_failure_that_is_not_followed_by_the_permitted_run() -> None:
+    story = Story().asked(work=RERUN).ran(Mark.START, Mark.FAILED).state("failed", reason="exit_nonzero")
+    assert story.found() == {Broken.FAILED_FOR_NOTHING}
+
+
+def test_a_failure_after_a_cancel_permits_no_run() -> None:
+    story = Story().asked(work=RERUN).tell(Kind.CANCEL).ran(Mark.START, Mark.FAILED)
+    assert story.state("failed", reason="exit_nonzero").found() == set()
 
 
 @pytest.mark.parametrize("later", [Mark.START, Mark.BEAT, Mark.END, Mark.STOPPED])

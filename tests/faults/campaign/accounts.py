@@ -77,6 +77,11 @@ class Account:
         return [line for line in self.lines if line.mark is Mark.START]
 
     @property
+    def failures(self) -> int:
+        """How often its program failed on purpose."""
+        return sum(line.mark is Mark.FAILED for line in self.lines)
+
+    @property
     def ran_to_its_end(self) -> bool:
         """Whether its program said that it had done all its work."""
         return any(line.mark is Mark.END for line in self.lines)

@@ -124,7 +124,8 @@ def _changed(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:
 
 def _started_too_often(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:
     starts = account.starts
-    if len(starts) > rules.permitted_starts:
+    # A run that failed permits another, if the command was queued with so many.
+    if len(starts) > rules.permitted_starts + min(account.failures, account.work.failures):
         times = ", ".join(f"{start.time:.2f} (pid {start.pid})" for start in starts)
         yield Broken.STARTED_TOO_OFTEN, f"{len(starts)} starts: {times}"
 
@@ -204,7 +205,7 @@ def _failed_for_nothing(account: Account, rules: Rules, deaths: Sequence[float])
     end = account.end
     if end is None or end.status == "completed" or end.reason in rules.excused:
         return
-    if end.status == "cancelled" and account.cancels:
+    if account.cancels and (end.status == "cancelled" or (end.reason == "exit_nonzero" and account.failures)):
         return
     died_meanwhile = any(account.asked.time <= death <= end.time for death in deaths)
     if died_meanwhile and end.reason in UNKNOWN_REASONS:

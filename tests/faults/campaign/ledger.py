@@ -21,11 +21,12 @@ def now() -> float:
 
 
 class Mark(StrEnum):
-    """What a program notes. STOPPED is a handled SIGTERM; a killed program notes nothing."""
+    """What a program notes. FAILED is an exit code of 75; STOPPED a handled SIGTERM; a killed program notes nothing."""
 
     START = "start"
     BEAT = "beat"
     END = "end"
+    FAILED = "failed"
     STOPPED = "stopped"
 
 
@@ -40,12 +41,14 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a program does: tick, print lines at each tick, then print a flood of lines."""
+    """What a program does: tick, print lines at each tick, then print a flood of lines; before that fail some times."""
 
     ticks: int = 1
     tick_seconds: float = 0.1
     lines: int = 1
     flood: int = 0
+    failures: int = 0
+    """How many runs fail at once, each permitting one more."""
 
     @property
     def seconds(self) -> float:
@@ -54,7 +57,7 @@ class Work:
 
     def argv(self, ledger: Path, token: str) -> list[str]:
         """The command line of the program that does this work."""
-        numbers = (self.ticks, self.tick_seconds, self.lines, self.flood)
+        numbers = (self.ticks, self.tick_seconds, self.lines, self.flood, self.failures)
         return ["/bin/sh", str(PROGRAM), str(ledger), token, *map(str, numbers)]
 
     def output(self, token: str) -> bytes:

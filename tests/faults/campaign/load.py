@@ -35,6 +35,8 @@ class Mix:
     long_share: float = 0.1
     """Of commands that run for about two seconds."""
     cancelled_share: float = 0.1
+    rerun_share: float = 0.1
+    """Of commands whose first run fails, and which may run twice."""
     time_limit_seconds: float = 60.0
     most_waiting: int = 60
     """Above this number of commands that have not ended, none are added."""
@@ -120,7 +122,8 @@ class Load:
     def _work(self) -> Work:
         if self._random.random() < self._mix.long_share:
             return Work(ticks=10, tick_seconds=0.2, lines=self._random.randrange(3))
-        return Work(ticks=self._random.randrange(2), tick_seconds=0.05, lines=self._random.randrange(4))
+        failures = int(self._random.random() < self._mix.rerun_share)
+        return Work(self._random.randrange(2), tick_seconds=0.05, lines=self._random.randrange(4), failures=failures)
 
 
 class Follower:
@@ -157,6 +160,7 @@ class Follower:
             priority=priority,
             time_limit_seconds=time_limit_seconds,
             idempotency_key=self._token,
+            max_runs_by_reason={"exit_nonzero": 1 + work.failures} if work.failures else {},
         )
         self._history.note(Kind.ASKED, self._token, agent=agent_id, priority=priority, work=asdict(work))
         ids = await asyncio.gather(*(self._queue(client, request) for client in (self._client, *rivals)))

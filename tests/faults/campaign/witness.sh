@@ -1,7 +1,8 @@
 #!/bin/sh
 # The program that the commands of a campaign execute. It notes in a ledger of its own that it starts, runs and ends.
-# Usage: witness.sh LEDGER TOKEN TICKS SECONDS_PER_TICK LINES_PER_TICK FLOOD_LINES
-ledger=$1 token=$2 ticks=$3 seconds=$4 lines=$5 flood=$6 tick=0
+# Usage: witness.sh LEDGER TOKEN TICKS SECONDS_PER_TICK LINES_PER_TICK FLOOD_LINES FAILURES
+# With FAILURES it exits so often with code 75, at once, before it does its work.
+ledger=$1 token=$2 ticks=$3 seconds=$4 lines=$5 flood=$6 failures=$7 tick=0
 
 note() {
   # The time since boot comes from a file: no process has to be started for it.
@@ -21,6 +22,10 @@ print_lines() {
 exec 2>/dev/null
 trap 'note stopped; exit 143' TERM
 note start
+if [ "$failures" -gt 0 ] && [ "$(grep -c "^start $token " "$ledger")" -le "$failures" ]; then
+  note failed
+  exit 75
+fi
 print_lines
 while [ "$tick" -lt "$ticks" ]; do
   sleep "$seconds"

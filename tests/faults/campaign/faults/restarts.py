@@ -20,7 +20,7 @@ class RollingRestart(Fault):
 
     rules = Rules(most_wait_seconds=MOST_WAIT_SECONDS)
     # Few and short, so that a command waits for nothing but the restart.
-    mix = Mix(per_second=4.0, long_share=0.0, cancelled_share=0.0)
+    mix = Mix(per_second=4.0, long_share=0.0, cancelled_share=0.0, rerun_share=0.0)
     times = 2
 
     def __init__(self, name: str, several_addresses: bool) -> None:
