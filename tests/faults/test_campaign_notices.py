@@ -12,13 +12,15 @@ from typing import Final
 from distributor.store import keys
 from tests.faults.campaign.checker import Broken
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.faults.agents import seen_dead, started_again
 from tests.faults.campaign.faults.store import ValkeyPaused
-from tests.faults.campaign.history import Kind
+from tests.faults.campaign.history import Entry, Kind, about
 from tests.faults.campaign.ledger import Mark, Work
 from tests.faults.campaign.load import Load, Mix
 from tests.faults.campaign.nemesis import Outcome, run_fault
 from tests.faults.campaign.valkey_server import ValkeyProgram
 from tests.faults.campaign.world import World, world
+from tests.support.waiting import until
 
 SEED: Final = 1
 
@@ -36,7 +38,7 @@ class CompletedCommandForgotten(Fault):
         (command_id,) = (
             entry.details["command_id"]
             for entry in world.history.entries
-            if entry.kind is Kind.ACKNOWLEDGED and entry.token == self.token
+            if acknowledged(entry) and entry.token == self.token
         )
         names = (keys.STATUS, keys.RESULT, keys.COMMAND)
         async with world.valkey.client() as valkey:
@@ -94,6 +96,32 @@ class RunTwice(Fault):
         return f"{starts.count(self.permitted)} and {starts.count(self.repeated)} starts"
 
 
+class KilledWithCommandsQueued(Fault):
+    """An agent dies, and commands queued for it have not reached it."""
+
+    name = "killed with commands queued"
+    mix = Mix(per_second=2.0)
+    exposes = False
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        agent = world.agents[0]
+        agent.supervised.hold_back()
+        running = load.add(agent.agent_id, Work(ticks=50))
+        await until(lambda: any(line.token == running for line in world.ledger.lines()))
+        waiting = load.add(agent.agent_id, Work())
+        await until(lambda: any(acknowledged(entry) for entry in about(world.history.entries, waiting)))
+        await agent.program.kill()
+        await seen_dead(agent, load)
+        agent.supervised.let_start()
+        await started_again(agent)
+        (looked,) = (one for one in about(world.history.entries, waiting) if one.details.get("by") == "look")
+        return f"{looked.details['status']}, attempt {looked.details['attempt']}"
+
+
+def acknowledged(entry: Entry) -> bool:
+    return entry.kind is Kind.ACKNOWLEDGED
+
+
 def broken(outcome: Outcome) -> set[tuple[Broken, str]]:
     return {(violation.broken, violation.token) for violation in outcome.violations}
 
@@ -115,3 +143,6 @@ async def test_what_the_campaign_notices(tmp_path: Path) -> None:
         outcome = await run_fault(made, run_twice, SEED, times=1)
         assert broken(outcome) == {(Broken.STARTED_TOO_OFTEN, run_twice.repeated)}
         assert outcome.bites == ["2 and 3 starts"]
+
+        outcome = await run_fault(made, KilledWithCommandsQueued(), SEED, times=1)
+        assert (broken(outcome), outcome.bites) == (set(), ["queued, attempt 0"])

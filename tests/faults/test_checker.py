@@ -187,6 +187,23 @@ def test_the_death_of_its_agent_excuses_an_unknown_outcome(reason: str, agent: s
     assert story.found() == found
 
 
+@pytest.mark.parametrize(
+    ("attempt", "read", "found"), [(0, True, {Broken.FAILED_FOR_NOTHING}), (1, True, set()), (0, False, set())]
+)
+def test_the_death_of_its_agent_excuses_nothing_that_was_not_given_out(
+    attempt: int, read: bool, found: set[Broken]
+) -> None:
+    story = Story().asked().tell(Kind.AGENT_DIED, "a1")
+    story.state("queued", attempt=attempt, since=story.time if read else None)
+    assert story.state("failed", reason="outcome_unknown").found() == found
+
+
+def test_a_second_death_excuses_what_the_agent_may_have_had_by_then() -> None:
+    story = Story().asked().tell(Kind.AGENT_DIED, "a1")
+    story.state("queued", attempt=0, since=story.time).ran(Mark.START).tell(Kind.AGENT_DIED, "a1")
+    assert story.state("failed", reason="outcome_unknown").found() == set()
+
+
 def test_the_death_of_its_agent_afterwards_excuses_nothing() -> None:
     story = Story().asked().state("failed", reason="outcome_unknown").tell(Kind.AGENT_DIED, "a1")
     assert story.found() == {Broken.FAILED_FOR_NOTHING}

@@ -201,17 +201,28 @@ _CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _failed_for_nothing(account: Account, rules: Rules, deaths: Sequence[float]) -> Iterator[Violation]:
-    """A command that nobody cancelled must complete, unless its agent died while it may have had it."""
+    """A command that nobody cancelled must complete, unless its agent died when it may have had it."""
     end = account.end
     if end is None or end.status == "completed" or end.reason in rules.excused:
         return
     if account.cancels and (end.status == "cancelled" or (end.reason == "exit_nonzero" and account.failures)):
         return
-    died_meanwhile = any(account.asked.time <= death <= end.time for death in deaths)
-    if died_meanwhile and end.reason in UNKNOWN_REASONS:
+    died_with_it = any(account.asked.time <= death <= end.time and not _waited_at(account, death) for death in deaths)
+    if died_with_it and end.reason in UNKNOWN_REASONS:
         return
     ran = "ran to its end" if account.ran_to_its_end else "started" if account.starts else "never started"
     yield Violation(Broken.FAILED_FOR_NOTHING, account.token, f"{end.status} ({end.reason}), and its program {ran}")
+
+
+def _waited_at(account: Account, death: float) -> bool:
+    """Whether the command was never given out before its agent died: a read that began afterwards shows it.
+
+    A watch does not: it may tell late.
+    """
+    return any(
+        seen.status == "queued" and seen.attempt == 0 and seen.since is not None and seen.since >= death
+        for seen in account.seen
+    )
 
 
 def _out_of_order(accounts: Iterable[Account]) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -95,6 +95,10 @@ class Load:
 
         await asyncio.gather(*(read(follower) for follower in self._followers))
 
+    async def look(self, agent_id: str) -> None:
+        """Read the state of each command of this agent that has not ended, once."""
+        await asyncio.gather(*(one.look() for one in self._followers if one.agent_id == agent_id))
+
     async def ended_of(self, tokens: Sequence[str]) -> None:
         """Wait until these commands have ended."""
         await asyncio.wait([self._tasks[token] for token in tokens])
@@ -103,9 +107,9 @@ class Load:
         """Queue one more command now; return its token."""
         self._number += 1
         token = f"{self._prefix}-{self._number}"
-        follower = Follower(self._world, token, self._random.randrange(1_000))
+        follower = Follower(self._world, token, agent_id, self._random.randrange(1_000))
         self._followers.append(follower)
-        task = asyncio.create_task(follower.run(agent_id, work, self._mix.time_limit_seconds, **options))
+        task = asyncio.create_task(follower.run(work, self._mix.time_limit_seconds, **options))
         self._following.add(task)
         self._tasks[token] = task
         return token
@@ -129,18 +133,19 @@ class Load:
 class Follower:
     """One command: queues it, watches it to its end, perhaps cancels it, and reads it again elsewhere."""
 
-    def __init__(self, world: World, token: str, draw: int) -> None:
+    def __init__(self, world: World, token: str, agent_id: str, draw: int) -> None:
         self._history: History = world.history
         self._ledger = world.ledger.path
         self._token = token
+        self.agent_id = agent_id
         self._command_id: str | None = None
+        self._ended = False
         clients = world.clients
         self._client: CommandClient = clients[draw % len(clients)]
         self._other: CommandClient = clients[(draw + 1) % len(clients)]
 
     async def run(
         self,
-        agent_id: str,
         work: Work,
         time_limit_seconds: float,
         cancel_after: float | None = None,
@@ -154,7 +159,7 @@ class Follower:
         it, and does not hold the program back.
         """
         request = CommandRequest(
-            agent_id,
+            self.agent_id,
             "EXEC",
             params={"argv": [*work.argv(self._ledger, self._token)]},
             priority=priority,
@@ -162,7 +167,7 @@ class Follower:
             idempotency_key=self._token,
             max_runs_by_reason={"exit_nonzero": 1 + work.failures} if work.failures else {},
         )
-        self._history.note(Kind.ASKED, self._token, agent=agent_id, priority=priority, work=asdict(work))
+        self._history.note(Kind.ASKED, self._token, agent=self.agent_id, priority=priority, work=asdict(work))
         ids = await asyncio.gather(*(self._queue(client, request) for client in (self._client, *rivals)))
         self._command_id = command_id = ids[0]
         if command_id is None:
@@ -170,6 +175,7 @@ class Follower:
         cancelling = None if cancel_after is None else asyncio.create_task(self._cancel(command_id, cancel_after))
         try:
             await self._watch(reader or self._client, command_id, hold_output=reader is None)
+            self._ended = True
             await self._read(self._other, command_id)
         finally:
             if cancelling is not None:
@@ -185,6 +191,15 @@ class Follower:
                 await self._read(self._client, self._command_id)
         except TimeoutError:
             self._history.note(Kind.UNREADABLE, self._token, error=f"read again: no answer for {READ_SECONDS:g} s")
+
+    async def look(self) -> None:
+        """Note its state, if it was acknowledged, has not ended, and the server answers."""
+        if self._command_id is None or self._ended:
+            return
+        begun = now()
+        with suppress(Unavailable):
+            command = await self._client.get(self._command_id)
+            note_state(self._history, self._token, command.state, "look", since=begun)
 
     async def _queue(self, client: CommandClient, request: CommandRequest) -> str | None:
         """Queue it under its key until somebody says what became of it."""

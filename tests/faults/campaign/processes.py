@@ -88,6 +88,7 @@ class Supervised:
     def __init__(self, program: Program, died: Callable[[], object] = lambda: None) -> None:
         self.program = program
         self.restarts = 0
+        self.ends = 0
         self._died = died
         self._task: asyncio.Task[None] | None = None
         self._may_start = asyncio.Event()
@@ -105,6 +106,10 @@ class Supervised:
             await asyncio.wait([self._task])
         await self.program.stop()
 
+    async def ended(self) -> None:
+        """Wait until its process has ended, and `died` was called. Hold it back before, so that it stays so."""
+        await until(lambda: self.ends == self.program.starts)
+
     def hold_back(self) -> None:
         """Do not start it again until `let_start`."""
         self._may_start.clear()
@@ -117,6 +122,7 @@ class Supervised:
         while True:
             await self.program.wait()
             self._died()
+            self.ends += 1
             await asyncio.sleep(RESTART_SECONDS)
             await self._may_start.wait()
             self.restarts += 1

@@ -23,6 +23,18 @@ async def bitten(world: World, point: str, number: signal.Signals) -> Agent:
     return pids[hooks.bites(world.agent_hooks)[-1][1]]
 
 
+async def seen_dead(agent: Agent, load: Load) -> None:
+    """Wait until the agent, held back, has died, and note which commands had not reached it."""
+    await agent.supervised.ended()
+    await load.look(agent.agent_id)
+
+
+async def started_again(agent: Agent) -> None:
+    """Wait until the agent that has died is back."""
+    await until(lambda: agent.supervised.ends < agent.program.starts)
+    await agent.program.said("connected", times=agent.program.starts)
+
+
 class AgentKilledAt(Fault):
     """kill -9 of an agent when it gets to a point; its supervisor starts it again."""
 
@@ -31,10 +43,15 @@ class AgentKilledAt(Fault):
         self.name = f"agent killed {point.replace('_', ' ')}"
 
     async def inject(self, world: World, load: Load, draw: random.Random) -> str:
-        agent = await bitten(world, self.point, signal.SIGKILL)
-        starts = agent.program.starts
-        await until(lambda: agent.program.starts > starts)
-        await agent.program.said("connected", times=agent.program.starts)
+        for agent in world.agents:
+            agent.supervised.hold_back()
+        try:
+            agent = await bitten(world, self.point, signal.SIGKILL)
+            await seen_dead(agent, load)
+        finally:
+            for each in world.agents:
+                each.supervised.let_start()
+        await started_again(agent)
         return f"{agent.agent_id} was started again"
 
 
@@ -49,13 +66,12 @@ class JournalLost(Fault):
         load.add(agent.agent_id, Work(ticks=20))
         await asyncio.sleep(draw.uniform(0.5, 1.0))
         await agent.program.kill()
+        await seen_dead(agent, load)
         journals = [path for path in agent.folder.rglob("*") if path.is_file()]
         for path in journals:
             path.unlink()
-        starts = agent.program.starts
         agent.supervised.let_start()
-        await until(lambda: agent.program.starts > starts)
-        await agent.program.said("connected", times=agent.program.starts)
+        await started_again(agent)
         return f"{len(journals)} files of {agent.agent_id} deleted" if journals else ""
 
 
