@@ -13,6 +13,7 @@ from distributor.store import keys
 from tests.faults.campaign.checker import Broken
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.faults.agents import seen_dead, started_again
+from tests.faults.campaign.faults.crowds import all_run
 from tests.faults.campaign.faults.store import ValkeyPaused
 from tests.faults.campaign.history import Entry, Kind, about
 from tests.faults.campaign.ledger import Mark, Work
@@ -122,6 +123,33 @@ def acknowledged(entry: Entry) -> bool:
     return entry.kind is Kind.ACKNOWLEDGED
 
 
+class CrowdRefused(Fault):
+    """The agents of a crowd have no handler for its commands."""
+
+    name = "crowd refused"
+    mix = Mix(per_second=2.0)
+    exposes = False
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        await all_run(world, [agent.agent_id for agent in world.agents])
+        return "all asked"
+
+
+class SlowReturn(Fault):
+    """An agent stays away for a while after the fault is said to be healed."""
+
+    name = "slow return"
+    mix = Mix(per_second=2.0)
+    exposes = False
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        supervised = world.agents[0].supervised
+        supervised.hold_back()
+        await supervised.program.kill()
+        asyncio.get_running_loop().call_later(1.5, supervised.let_start)
+        return "held back"
+
+
 def broken(outcome: Outcome) -> set[tuple[Broken, str]]:
     return {(violation.broken, violation.token) for violation in outcome.violations}
 
@@ -146,3 +174,9 @@ async def test_what_the_campaign_notices(tmp_path: Path) -> None:
 
         outcome = await run_fault(made, KilledWithCommandsQueued(), SEED, times=1)
         assert (broken(outcome), outcome.bites) == (set(), ["queued, attempt 0"])
+
+        outcome = await run_fault(made, CrowdRefused(), SEED, times=1)
+        assert broken(outcome) == {(Broken.REFUSED_FOR_NOTHING, agent.agent_id) for agent in made.agents}
+
+        outcome = await run_fault(made, SlowReturn(), SEED, times=1, patience=1 / SlowReturn.recovers_within_seconds)
+        assert broken(outcome) == {(Broken.SLOW_RECOVERY, "slow return")}

@@ -29,8 +29,8 @@ class Story:
         self.entries.append(Entry(self.time, kind, token, details))
         return self
 
-    def asked(self, token: str = "c1", agent: str = "a1", priority: int = 50, work: Work = WORK) -> Story:
-        self.tell(Kind.ASKED, token, agent=agent, priority=priority, work=asdict(work))
+    def asked(self, token: str = "c1", agent: str = "a1", priority: int = 50, work: Work | None = WORK) -> Story:
+        self.tell(Kind.ASKED, token, agent=agent, priority=priority, work=asdict(work) if work else None)
         return self.tell(Kind.ACKNOWLEDGED, token, command_id=f"id of {token}")
 
     def state(self, status: str, token: str = "c1", reason: str = "", attempt: int = 1, **changes: Any) -> Story:
@@ -149,6 +149,12 @@ def test_an_end_that_cannot_be_read() -> None:
 @pytest.mark.parametrize("marks", [(), (Mark.START,), (Mark.START, Mark.STOPPED)])
 def test_a_completed_command_that_did_not_do_its_work(marks: tuple[Mark, ...]) -> None:
     assert Story().asked().ran(*marks).state("completed").found() == {Broken.UNTRUE_RESULT}
+
+
+def test_a_command_that_runs_no_program_of_the_campaign_must_complete_too() -> None:
+    assert Story().asked(work=None).state("completed").found() == set()
+    assert Story().asked(work=None).state("failed", reason="unsupported").found() == {Broken.FAILED_FOR_NOTHING}
+    assert Story().asked(work=None).state("assigned").found() == {Broken.LOST}
 
 
 def test_a_refusal_without_cause() -> None:

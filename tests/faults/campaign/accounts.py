@@ -67,9 +67,14 @@ class Account:
         return str(self.asked.details["agent"])
 
     @property
+    def witnessed(self) -> bool:
+        """Whether it runs a program that writes to the ledger."""
+        return self.asked.details["work"] is not None
+
+    @property
     def work(self) -> Work:
-        """What its program does."""
-        return Work(**self.asked.details["work"])
+        """What its program does, if it runs one."""
+        return Work(**(self.asked.details["work"] or {}))
 
     @property
     def starts(self) -> list[Line]:

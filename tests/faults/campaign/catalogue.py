@@ -19,6 +19,7 @@ from tests.faults.campaign.faults.store import (
     IndexesDeleted,
     ValkeyEnded,
     ValkeyFull,
+    ValkeyKilledOnSlowDisk,
     ValkeyPaused,
 )
 from tests.faults.campaign.hooks import AGENT_POINTS, SERVER_POINTS
@@ -56,6 +57,8 @@ def all_faults() -> Sequence[Fault]:
         Crowd(2_000),
         ClocksOff(),
         EmbeddedValkeyKilled(),
+        EmbeddedValkeyKilled(500, "disk"),
+        ValkeyKilledOnSlowDisk(),
         IndexesDeleted(),
         RollingRestart("rolling restart, one address", several_addresses=False),
         RollingRestart("rolling restart, several addresses", several_addresses=True),

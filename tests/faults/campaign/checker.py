@@ -30,6 +30,7 @@ class Broken(StrEnum):
     REFUSED_FOR_NOTHING = "a command was refused that could have been stored"
     FAILED_FOR_NOTHING = "a command failed although its agent could run it"
     WAITED = "a command waited too long for its start"
+    SLOW_RECOVERY = "an agent ran no command for too long after the fault"
     OUT_OF_ORDER = "commands of equal priority started out of order"
     COMPLAINED = "a log has what it must not have"
     OUTPUT_WRONG = "output is missing, repeated or altered without a mark"
@@ -146,7 +147,7 @@ def _unreadable(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:
 
 
 def _untrue_result(account: Account, rules: Rules) -> Iterator[tuple[Broken, str]]:
-    if account.end and account.end.status == "completed" and not account.ran_to_its_end:
+    if account.end and account.end.status == "completed" and account.witnessed and not account.ran_to_its_end:
         yield Broken.UNTRUE_RESULT, f"completed, but its program noted {[line.mark.value for line in account.lines]}"
 
 

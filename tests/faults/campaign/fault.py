@@ -21,6 +21,8 @@ class Fault(ABC):
     """How often it is injected in a whole campaign; once in the short one."""
     ends_within_seconds: float = 40.0
     """The bound within which every acknowledged command ends once the fault is healed."""
+    recovers_within_seconds: float = 10.0
+    """The bound within which every agent runs a new command once the fault is healed, on a machine that is not busy."""
     exposes: bool = True
     """Whether commands must be under way while it lasts."""
 

@@ -17,7 +17,7 @@ class Kind(StrEnum):
     """What an entry of a history is about."""
 
     ASKED = "asked"
-    """A command is about to be queued: its agent, priority and work."""
+    """A command is about to be queued: its agent, priority and work, None if it runs no program that notes it."""
     ACKNOWLEDGED = "acknowledged"
     """The server said that it stored it: its command id."""
     UNANSWERED = "unanswered"

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 
 from tests.faults.campaign.accounts import accounts_of
-from tests.faults.campaign.checker import Violation, check
+from tests.faults.campaign.checker import Broken, Violation, check
 from tests.faults.campaign.fault import Fault
 from tests.faults.campaign.history import Entry, Kind, about
 from tests.faults.campaign.ledger import now
@@ -40,8 +40,11 @@ class Outcome:
         return not self.violations and not self.invalid
 
 
-async def run_fault(world: World, fault: Fault, seed: int, times: int) -> Outcome:
-    """Inject `fault` so many times under load, then check everything."""
+async def run_fault(world: World, fault: Fault, seed: int, times: int, patience: float = 1.0) -> Outcome:
+    """Inject `fault` so many times under load, then check everything.
+
+    A busy machine has `patience` times the bound of a recovery.
+    """
     outcome = Outcome(fault.name)
     draw = random.Random(f"{seed} {fault.name}")
     begun, noted_before = now(), len(world.history.entries)
@@ -60,6 +63,10 @@ async def run_fault(world: World, fault: Fault, seed: int, times: int) -> Outcom
     entries = world.history.entries[noted_before:]
     lines = [line for line in world.ledger.lines() if line.time >= begun - 1]
     outcome.violations = check(entries, lines, fault.rules)
+    most_seconds = fault.recovers_within_seconds * patience
+    if outcome.recovery_seconds > most_seconds:
+        text = f"{outcome.recovery_seconds:.1f} s, the bound is {most_seconds:g} s"
+        outcome.violations.append(Violation(Broken.SLOW_RECOVERY, fault.name, text))
     for token in {violation.token for violation in outcome.violations}:
         noted = [f"{line.time:.2f} ledger {line.mark} pid {line.pid}" for line in lines if line.token == token]
         outcome.histories[token] = [entry.line() for entry in about(entries, token)] + noted

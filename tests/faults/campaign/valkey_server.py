@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
+from bench.slow_disk import SlowDisk
 from distributor.store.server_binary import find_server_binary
 from tests.faults.campaign.processes import Program
 from tests.support.waiting import eventually
@@ -18,7 +18,7 @@ bind 127.0.0.1
 port {port}
 dir "{folder}"
 appendonly yes
-appendfsync no
+appendfsync {appendfsync}
 save ""
 maxmemory-policy noeviction
 daemonize no
@@ -28,11 +28,12 @@ daemonize no
 class ValkeyProgram(Program):
     """A `valkey-server` that writes to its file before it answers. Every start has the same port and data."""
 
-    def __init__(self, folder: Path, port: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, port: int, disk: SlowDisk | None = None, appendfsync: str = "no") -> None:
+        """With a `disk`, its append-only files are on that."""
         self.port = port
         config = folder / "valkey.conf"
-        config.write_text(_CONFIG.format(port=port, folder=folder))
-        super().__init__([find_server_binary().path, config], folder / "valkey.log", environment)
+        config.write_text(_CONFIG.format(port=port, folder=folder, appendfsync=appendfsync))
+        super().__init__([find_server_binary().path, config], folder / "valkey.log", disk.environment if disk else None)
 
     @property
     def address(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,9 @@ QUICK: Final[Mapping[str, str]] = {
 }
 """Settings with which a fault shows in seconds. The machine may be busy: no bound is below two seconds."""
 
+RECOVERY_PATIENCE_SECONDS: Final = 120.0
+"""Beyond each bound of a recovery, also on a busy machine."""
+
 DEFAULTS: Final[Mapping[str, str]] = {}
 """The settings of a server as it is installed."""
 
@@ -57,6 +60,10 @@ class Plan:
     """Whether each server and agent has a wall clock of its own, which faults may set."""
     embedded: bool = False
     """Whether the only server embeds its Valkey, on a disk that faults may slow down."""
+    appendfsync: str = "no"
+    """Of a Valkey of its own: no, everysec or always."""
+    slow_disk: bool = False
+    """Whether a Valkey of its own is on a disk that faults may slow down."""
 
 
 class Server:
@@ -107,7 +114,7 @@ class World:
         self.clocks: dict[str, ClockShift] = {}
         """By server and agent, if the plan has clocks."""
         self.disk: SlowDisk | None = None
-        """Of the embedded Valkey."""
+        """Of Valkey, if the plan lets faults slow it down."""
         self._clock_library: Path | None = None
         self._logs = LogReader()
 
@@ -152,7 +159,7 @@ class World:
         await eventually(attached)
 
     async def recovery(self) -> float:
-        """Seconds until every agent has run a command that is queued now."""
+        """Seconds until every agent has run a command that is queued now, at most RECOVERY_PATIENCE_SECONDS."""
         begun = now()
 
         async def probe(agent: Agent, place: int) -> None:
@@ -160,12 +167,15 @@ class World:
                 client = self.clients[place % len(self.clients)]
                 try:
                     queued = await client.queue(CommandRequest(agent.agent_id, "PING"))
-                    await client.wait(queued.command_id, timeout_seconds=60)
+                    await client.wait(queued.command_id)
                     return
                 except DistributorError:
                     await asyncio.sleep(0.05)
 
-        await asyncio.gather(*(probe(agent, place) for place, agent in enumerate(self.agents)))
+        # If it takes longer, it shows in the time.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECOVERY_PATIENCE_SECONDS):
+                await asyncio.gather(*(probe(agent, place) for place, agent in enumerate(self.agents)))
         return now() - begun
 
 
@@ -191,7 +201,9 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
 async def _start_valkey(made: World, stack: AsyncExitStack) -> None:
     folder = made.folder / "valkey"
     folder.mkdir()
-    made.valkey = ValkeyProgram(folder, stack.enter_context(free_port()))
+    if made.plan.slow_disk:
+        made.disk = SlowDisk(made.folder / "disk")
+    made.valkey = ValkeyProgram(folder, stack.enter_context(free_port()), made.disk, made.plan.appendfsync)
     made.valkey_supervised = Supervised(made.valkey)
     made.valkey_supervised.start()
     stack.push_async_callback(made.valkey_supervised.stop)

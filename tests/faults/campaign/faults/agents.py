@@ -30,9 +30,8 @@ async def seen_dead(agent: Agent, load: Load) -> None:
 
 
 async def started_again(agent: Agent) -> None:
-    """Wait until the agent that has died is back."""
+    """Wait until the supervisor has started the agent that has died; how soon it takes commands is its recovery."""
     await until(lambda: agent.supervised.ends < agent.program.starts)
-    await agent.program.said("connected", times=agent.program.starts)
 
 
 class AgentKilledAt(Fault):

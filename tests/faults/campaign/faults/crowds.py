@@ -12,9 +12,11 @@ from typing import Final
 
 from bench.agents import AgentsPlan
 from distributor.client import CommandRequest
+from distributor.errors import DistributorError
 from tests.faults.campaign.fault import Fault
+from tests.faults.campaign.history import Kind
 from tests.faults.campaign.ledger import now
-from tests.faults.campaign.load import Load, Mix
+from tests.faults.campaign.load import Load, Mix, note_state
 from tests.faults.campaign.world import DEFAULTS, Plan, World
 from tests.support.launched_server import ROOT
 
@@ -76,12 +78,17 @@ async def reconnected(process: Process) -> int:
 
 
 async def all_run(world: World, agent_ids: Sequence[str]) -> None:
-    """Have each of these agents run a command."""
-    client = world.clients[0]
+    """Have each of these agents run a command, whose token is the id of the agent."""
+    client, history = world.clients[0], world.history
+    for agent_id in agent_ids:
+        history.note(Kind.ASKED, agent_id, agent=agent_id, priority=50, work=None)
     outcomes = await client.queue_many([CommandRequest(agent_id, "CROWD") for agent_id in agent_ids])
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-    ids = [outcome.command_id for outcome in outcomes if not isinstance(outcome, Exception)]
-    async for _ in client.wait_many(ids, timeout_seconds=PATIENCE_SECONDS):
-        pass
+    tokens: dict[str, str] = {}
+    for agent_id, outcome in zip(agent_ids, outcomes, strict=True):
+        if isinstance(outcome, DistributorError):
+            history.note(Kind.REFUSED, agent_id, code=outcome.code, error=str(outcome))
+        else:
+            tokens[outcome.command_id] = agent_id
+            history.note(Kind.ACKNOWLEDGED, agent_id, command_id=outcome.command_id)
+    async for state in client.wait_many(list(tokens), timeout_seconds=PATIENCE_SECONDS):
+        note_state(history, tokens[state.command_id], state, "wait")

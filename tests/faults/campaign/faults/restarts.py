@@ -22,6 +22,7 @@ class RollingRestart(Fault):
     # Few and short, so that a command waits for nothing but the restart.
     mix = Mix(per_second=4.0, long_share=0.0, cancelled_share=0.0, rerun_share=0.0)
     times = 2
+    recovers_within_seconds = MOST_WAIT_SECONDS
 
     def __init__(self, name: str, several_addresses: bool) -> None:
         self.name = name

@@ -21,12 +21,17 @@ from tests.faults.campaign.world import QUICK, Plan, World
 from tests.support.launched_server import command_line, descendants_of
 from tests.support.waiting import until
 
+VALKEY_BACK_SECONDS: Final = 6.0
+"""Agents are to be back 3 s after Valkey; the rest is for the commands that they have then."""
+
 NO_COMMAND: Final = "01890a5d-ac96-774b-bcce-b302099a8057"
 """A command id that nobody has."""
 
 
 class ValkeyEnded(Fault):
     """Valkey ends by a signal, stays away for a while, and comes back with its data."""
+
+    recovers_within_seconds = VALKEY_BACK_SECONDS
 
     def __init__(self, name: str, number: signal.Signals, away_seconds: float) -> None:
         self.name = name
@@ -51,6 +56,7 @@ class ValkeyPaused(Fault):
     """Valkey stands still: connections stay open, and nothing is answered."""
 
     name = "Valkey paused"
+    recovers_within_seconds = VALKEY_BACK_SECONDS
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -140,15 +146,39 @@ class IndexesDeleted(Fault):
         return f"{deleted} keys deleted" if deleted else ""
 
 
+class ValkeyKilledOnSlowDisk(ValkeyEnded):
+    """kill -9 of a Valkey that fsyncs each second, while each fsync takes long: it answers before it writes."""
+
+    plan = Plan(appendfsync="everysec", slow_disk=True)
+    times = 2
+
+    def __init__(self, fsync_ms: int = 1_000) -> None:
+        super().__init__("Valkey killed, everysec, slow disk", signal.SIGKILL, 0.5)
+        self.fsync_ms = fsync_ms
+
+    async def inject(self, world: World, load: Load, draw: random.Random) -> str:
+        assert world.disk is not None
+        before = world.disk.syncs()
+        world.disk.set(self.fsync_ms)
+        try:
+            await asyncio.sleep(3 * self.fsync_ms / 1000 + draw.uniform(0.0, 1.0))
+            slow = world.disk.syncs() - before
+            bite = await super().inject(world, load, draw)
+        finally:
+            world.disk.set()
+        return f"{bite}, after {slow} fsyncs of {self.fsync_ms} ms" if bite and slow else ""
+
+
 class EmbeddedValkeyKilled(Fault):
     """kill -9 of the Valkey that a server embeds, while each fsync of its disk takes long. Its server restarts it."""
 
-    name = "embedded Valkey killed, slow disk"
-    plan = Plan(servers=1, embedded=True)
     times = 2
+    recovers_within_seconds = VALKEY_BACK_SECONDS
 
-    def __init__(self, fsync_ms: int = 1_500) -> None:
+    def __init__(self, fsync_ms: int = 1_500, durability: str = "process") -> None:
         self.fsync_ms = fsync_ms
+        self.name = f"embedded Valkey killed, {durability}, slow disk"
+        self.plan = Plan(servers=1, embedded=True, settings={**QUICK, "durability": durability})
 
     async def inject(self, world: World, load: Load, draw: random.Random) -> str:
         (server,) = world.servers
