@@ -11,8 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.faults.campaign.catalogue import all_faults
+from tests.faults.campaign.ledger import now
 from tests.faults.campaign.nemesis import Outcome, run_fault
-from tests.faults.campaign.report import details, table
+from tests.faults.campaign.report import details, duration, table
 from tests.faults.campaign.world import world
 
 
@@ -24,13 +25,14 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=0, help="how often to inject each, instead of its own number")
     parser.add_argument("--keep", type=Path, help="folder for histories, ledgers and logs")
     options = parser.parse_args()
+    begun = now()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         outcomes = asyncio.run(campaign(options, folder))
     print(table(outcomes))
-    print(f"seed {options.seed}")
+    print(f"seed {options.seed}, {duration(now() - begun)} in all")
     return 0 if outcomes and all(outcome.passed for outcome in outcomes) else 1
 
 

@@ -30,6 +30,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
     )
 
 
+def duration(seconds: float) -> str:
+    """In minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def details(outcome: Outcome) -> str:
     """Its violations, and the histories of some of the commands that show them."""
     lines = [f"  {violation.broken}: {violation.token}: {violation.text}" for violation in outcome.violations]
