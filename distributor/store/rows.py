@@ -55,7 +55,7 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         command_id,
         row[0],
         row[1],
-        int(row[2]),
+        int(row[2] or 0),
         _STATUSES[row[3]],
         int(row[4] or 0),
         Receipts(*[int(value) if value else 0 for value in row[5:11]]),

@@ -50,6 +50,11 @@ local function has_rare(fields)
   return false
 end
 
+-- The number of the latest attempt that has ended without ending the command; 0 if there is none.
+local function ended_attempts(fields)
+  return tonumber(string.match('\n' .. fields[F_ATTEMPTS], '.*\n%[(%d+),')) or 0
+end
+
 -- Fills in what a record lacks, from indexes where they know it.
 local function complete(batch, id, fields, found, queue_ttl_ms)
   local missing = {}
@@ -72,7 +77,8 @@ local function complete(batch, id, fields, found, queue_ttl_ms)
   fill('queued_us', F_QUEUED_US, whole(arrival))
   -- Greater than any that a reader can have seen.
   fill('revision', F_REVISION, batch.stamp)
-  fill('attempt', F_ATTEMPT, status == 'queued' and '0' or '1')
+  local ended = ended_attempts(fields)
+  fill('attempt', F_ATTEMPT, status == 'queued' and ended or ended + 1)
   fill('priority', F_PRIORITY, DEFAULT_PRIORITY)
   fill('time_limit_ms', F_TIME_LIMIT_MS, DEFAULT_TIME_LIMIT_MS)
   fill('rank', F_RANK, whole(found.ready or found.control or fields[F_QUEUED_US]))

@@ -136,14 +136,19 @@ local function mend(id, hint)
   return complete_record(batch, id, hint, DEFAULT_QUEUE_TTL_MS) ~= nil
 end
 
+-- Whether a record lacks what changes, and the events that announce them, are made of.
+local function lacks_some(fields)
+  return not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_TYPE] and fields[F_ATTEMPT]
+    and fields[F_QUEUED_US] and fields[F_PRIORITY] and (fields[F_ASSIGNED_MS] or fields[F_STATUS] ~= 'assigned'))
+end
+
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
 -- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
   local fields = server.pcall('HMGET', status_key(id), unpack(FIELDS))
   -- Another program has put something else there.
   if fields.err then return nil end
-  if not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_ATTEMPT] and fields[F_QUEUED_US])
-  then
+  if lacks_some(fields) then
     if not mend(id, '') then return nil end
     fields = server.call('HMGET', status_key(id), unpack(FIELDS))
   end

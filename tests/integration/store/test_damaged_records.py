@@ -8,14 +8,18 @@ import pytest
 
 from distributor.model.agent import HeldCommand
 from distributor.model.command import Reason
-from distributor.model.delivery import Progress, Release
-from distributor.model.lifecycle import CommandStatus
+from distributor.model.delivery import CancelProgress, Progress, Release
+from distributor.model.event import CommandChanged
+from distributor.model.lifecycle import CancelStage, CommandStatus
+from distributor.model.listing import CommandFilter
 from distributor.model.repair import Repair, RepairKind
 from distributor.store import keys
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
 
 NEEDED: Final = ("status", "revision", "attempt", "queued_us", "expires_ms", "rank", "time_limit_ms")
 """Fields that changes cannot do without."""
+SHOWN: Final = ("type", "priority", "assigned_ms")
+"""Fields that events cannot do without."""
 MENDED: Final = RepairKind.RECORD_INCOMPLETE
 
 
@@ -38,6 +42,11 @@ async def three(world: StoreWorld, status: CommandStatus) -> list[str]:
     if status is CommandStatus.ASSIGNED:
         await world.claim()
     return ids
+
+
+def told_of(world: StoreWorld) -> set[str]:
+    """The ids of the commands whose changes came with replies."""
+    return {event.command_id for batch in world.told for event in batch.events if isinstance(event, CommandChanged)}
 
 
 @pytest.mark.parametrize("fields", [*((field,) for field in NEEDED), NEEDED])
@@ -77,6 +86,59 @@ async def test_a_key_of_another_type_keeps_no_other_command_from_being_claimed(
     assert [command.command_id for command in (await world.claim(other)).commands] == [kept]
 
 
+@pytest.mark.parametrize("field", SHOWN)
+@pytest.mark.parametrize("call", ["due", "progress", "stopping", "attach"])
+async def test_doubt_about_it_and_the_others_is_shown(world: StoreWorld, call: str, field: str) -> None:
+    once = world.under(delivery_attempts=1)
+    ids = await three(once, CommandStatus.ASSIGNED)
+    for command_id in ids:
+        await once.store.cancel(command_id, "enough")
+        await once.pass_deadline(command_id)
+    await once.store.due([1_000])
+    assert {(await once.state(command_id)).reason.code for command_id in ids} == {"unconfirmed"}
+    for command_id in ids:
+        await once.pass_deadline(command_id)
+    await lose(once, ids[1], field)
+    once.told.clear()
+    match call:
+        case "due":
+            await once.store.due([1_000])
+        case "progress":
+            assert await once.store.progress([Progress(one, AGENT, LEASE, 1, 2, 3) for one in ids]) == [True] * 3
+        case "stopping":
+            stopping = [CancelProgress(one, AGENT, LEASE, CancelStage.STOPPING) for one in ids]
+            assert await once.store.cancel_stages(stopping) == [True] * 3
+        case _:
+            attached = await once.attach(held=tuple(HeldCommand(one, LEASE) for one in ids))
+            assert attached.adopted.keys() == set(ids)
+    assert told_of(once) >= set(ids)
+
+
+async def test_one_that_has_lost_its_attempt_is_not_started_by_an_agent_without_its_record(world: StoreWorld) -> None:
+    command_id = await world.assigned()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await lose(world, command_id, "attempt")
+    await world.silence()
+    await world.attach(instance_id="another instance")
+    assert (await world.claim()).commands == []
+    assert (await world.state(command_id)).reason.code == "outcome_unknown"
+
+
+@pytest.mark.parametrize("field", [*NEEDED, *SHOWN, "agent_id"])
+async def test_it_is_shown_with_the_others(world: StoreWorld, field: str) -> None:
+    ids = await three(world, CommandStatus.ASSIGNED)
+    await lose(world, ids[1], field)
+    states = await world.reader.states(ids)
+    page = await world.reader.page(CommandFilter(), "", 10)
+    details = await world.reader.details(ids[1])
+    if field != "status":
+        assert None not in states
+        assert details is not None
+        assert {state.command_id for state in page.items} == set(ids)
+    assert {state.command_id for state in page.items} >= {ids[0], ids[2]}
+
+
 @pytest.mark.parametrize("fields", [*((field,) for field in NEEDED), NEEDED])
 @pytest.mark.parametrize("status", [CommandStatus.QUEUED, CommandStatus.ASSIGNED])
 async def test_the_deadlines_of_the_others_are_acted_on(
@@ -93,11 +155,12 @@ async def test_the_deadlines_of_the_others_are_acted_on(
     assert await world.deadline(ids[0]) != 1 or (await world.state(ids[0])).status.terminal
 
 
-@pytest.mark.parametrize("fields", [*((field,) for field in NEEDED), NEEDED])
+@pytest.mark.parametrize("fields", [*((field,) for field in (*NEEDED, *SHOWN)), NEEDED, SHOWN])
 @pytest.mark.parametrize("call", ["progress", "finish", "run again", "release", "attach", "attach without", "cancel"])
 async def test_reports_about_it_and_the_others_count(world: StoreWorld, call: str, fields: tuple[str, ...]) -> None:
     ids = await three(world, CommandStatus.ASSIGNED)
     await lose(world, ids[1], *fields)
+    world.told.clear()
     match call:
         case "progress":
             assert await world.store.progress([Progress(one, AGENT, LEASE, 1, 2, 3) for one in ids]) == [True] * 3
@@ -117,6 +180,7 @@ async def test_reports_about_it_and_the_others_count(world: StoreWorld, call: st
             assert {(await world.state(one)).status for one in ids} == {CommandStatus.QUEUED}
         case _:
             assert [await world.store.cancel(one, "enough") is not None for one in ids] == [True] * 3
+    assert told_of(world) >= set(ids)
     [_ async for _ in world.auditor.sweep()]
     assert [repair async for repairs in world.auditor.sweep() for repair in repairs] == []
 

@@ -1,5 +1,5 @@
-#!lua name=distributor_ae820d4a
-local VERSION = 'ae820d4a'
+#!lua name=distributor_308456d8
+local VERSION = '308456d8'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -217,14 +217,19 @@ local function mend(id, hint)
   return complete_record(batch, id, hint, DEFAULT_QUEUE_TTL_MS) ~= nil
 end
 
+-- Whether a record lacks what changes, and the events that announce them, are made of.
+local function lacks_some(fields)
+  return not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_TYPE] and fields[F_ATTEMPT]
+    and fields[F_QUEUED_US] and fields[F_PRIORITY] and (fields[F_ASSIGNED_MS] or fields[F_STATUS] ~= 'assigned'))
+end
+
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
 -- command. Fields that few commands have follow if one of them is set, which the field `rare` says.
 local function read(id)
   local fields = server.pcall('HMGET', status_key(id), unpack(FIELDS))
   -- Another program has put something else there.
   if fields.err then return nil end
-  if not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_ATTEMPT] and fields[F_QUEUED_US])
-  then
+  if lacks_some(fields) then
     if not mend(id, '') then return nil end
     fields = server.call('HMGET', status_key(id), unpack(FIELDS))
   end
@@ -901,6 +906,11 @@ local function has_rare(fields)
   return false
 end
 
+-- The number of the latest attempt that has ended without ending the command; 0 if there is none.
+local function ended_attempts(fields)
+  return tonumber(string.match('\n' .. fields[F_ATTEMPTS], '.*\n%[(%d+),')) or 0
+end
+
 -- Fills in what a record lacks, from indexes where they know it.
 local function complete(batch, id, fields, found, queue_ttl_ms)
   local missing = {}
@@ -923,7 +933,8 @@ local function complete(batch, id, fields, found, queue_ttl_ms)
   fill('queued_us', F_QUEUED_US, whole(arrival))
   -- Greater than any that a reader can have seen.
   fill('revision', F_REVISION, batch.stamp)
-  fill('attempt', F_ATTEMPT, status == 'queued' and '0' or '1')
+  local ended = ended_attempts(fields)
+  fill('attempt', F_ATTEMPT, status == 'queued' and ended or ended + 1)
   fill('priority', F_PRIORITY, DEFAULT_PRIORITY)
   fill('time_limit_ms', F_TIME_LIMIT_MS, DEFAULT_TIME_LIMIT_MS)
   fill('rank', F_RANK, whole(found.ready or found.control or fields[F_QUEUED_US]))
@@ -2219,7 +2230,8 @@ local function get_command(args)
   local id = args[1]
   local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
   if not row[ROW_STATUS] then return false end
-  local agent_id = row[ROW_AGENT_ID]
+  -- It may be damaged, and wait for the audit.
+  local agent_id = row[ROW_AGENT_ID] or ''
   local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
   -- While the command is alive, the second name only marks that the agent has it.
   local command = stored[1] or (FINAL[row[ROW_STATUS]] and stored[2])
