@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+from distributor.errors import Unavailable
 from distributor.model.agent import AgentPresence
 from distributor.model.command import CommandState
 from distributor.model.delivery import (
@@ -34,6 +37,8 @@ from distributor.store.stored_form import unpacked_claims
 from distributor.store.valkey_connection import Argument
 
 UNCLAIM_DELAY_MS: Final = 1_000
+MAX_UNRELEASED: Final = 10_000
+"""Failed releases that are repeated. The oldest beyond that are left to the ack deadline."""
 
 
 class ValkeyCommandStore:
@@ -49,6 +54,7 @@ class ValkeyCommandStore:
         self._progress = exchanges.queue("progress", self._progress_arguments, _progressed)
         self._extensions = exchanges.queue("extend", self._extend_arguments, _extended)
         self._completions = exchanges.queue("finish", self._finish_arguments, _completion_outcomes, finished_events)
+        self._unreleased: deque[Release] = deque(maxlen=MAX_UNRELEASED)
         self._releases = exchanges.queue("release", self._release_arguments, _released)
 
     @property
@@ -75,7 +81,25 @@ class ValkeyCommandStore:
         return self._completions.submit(completions)
 
     def release(self, releases: Sequence[Release]) -> Awaitable[list[CommandStatus | None]]:
-        return self._releases.submit(releases)
+        unsent = [item for item in releases if item.unsent]
+        released = asyncio.ensure_future(self._releases.submit(releases))
+        if unsent:
+            released.add_done_callback(partial(self._retain_unsent, unsent))
+        return released
+
+    def _retain_unsent(self, releases: Sequence[Release], released: asyncio.Future[Any]) -> None:
+        """Retain failed releases of commands never sent, to repeat them: only this replica knows that they were not.
+
+        Repeating is safe: a lease that no longer holds its command releases nothing.
+        """
+        if not released.cancelled() and isinstance(released.exception(), Unavailable):
+            self._unreleased.extend(releases)
+
+    def _release_again(self) -> None:
+        """Repeat the retained releases. They are retained again if they fail again."""
+        releases = [self._unreleased.popleft() for _ in range(len(self._unreleased))]
+        if releases:
+            self.release(releases)
 
     def _enqueue_arguments(self, commands: list[NewCommand]) -> list[Argument]:
         policy = self._policy
@@ -128,13 +152,16 @@ class ValkeyCommandStore:
 
     def _claimed(self, requests: list[ClaimRequest], reply: Any) -> list[Claim]:
         claims = _claims(requests, reply)
+        # Valkey answers.
+        self._release_again()
         self._exchanges.concurrency.began(sum(len(claim.commands) for claim in claims), time.monotonic())
         return claims
 
     def _unclaim(self, requests: list[ClaimRequest], claims: Sequence[Claim]) -> None:
         """Release what was claimed but cannot be delivered, because the claim may not survive.
 
-        If this fails, the ack deadline requeues it. The delay keeps a failing Valkey from being claimed from at once.
+        If this fails, it is repeated after the next claim; else the ack deadline requeues it. The delay keeps a failing
+        Valkey from being claimed from at once.
         """
         releases = [
             Release(
@@ -149,8 +176,7 @@ class ValkeyCommandStore:
             for claim in claims
             for item in claim.commands
         ]
-        # Consume the exception: it will probably fail as the claim did.
-        asyncio.ensure_future(self.release(releases)).add_done_callback(asyncio.Future.exception)
+        self.release(releases)
 
     def _progress_arguments(self, items: list[Progress]) -> list[Argument]:
         arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]

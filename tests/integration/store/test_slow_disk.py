@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import pytest
 from bench.slow_disk import SlowDisk
 from distributor.errors import Unavailable
 from distributor.model.agent import Renewal
-from distributor.model.delivery import CompletionOutcome
+from distributor.model.delivery import NOT_DELIVERED, CompletionOutcome, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import QueueOutcome
 from distributor.store.durability import Durability
@@ -25,7 +26,7 @@ from tests.support.durable_store import DurableWorld, durable_world, missing_fro
 from tests.support.external_valkey import ExternalValkey
 from tests.support.own_logs import own_logs
 from tests.support.serving_agent import background
-from tests.support.store_world import completion
+from tests.support.store_world import AGENT, LEASE, completion
 from tests.support.waiting import eventually, until
 
 SLOW_MS = 1_500
@@ -335,3 +336,32 @@ async def test_a_claim_that_may_be_lost_is_released_and_a_result_is_taken_when_i
         await world.store.due([0])
         claim = await world.claim()
         assert [command.command_id for command in claim.commands] == [waiting]
+
+
+async def test_a_failed_release_of_what_was_never_sent_is_repeated_once_valkey_is_back(tmp_path: Path) -> None:
+    async with (
+        ExternalValkey(tmp_path / "data", appendfsync="no") as valkey,
+        durable_world(valkey.url, "process") as world,
+    ):
+        waiting, cancelled = await world.assigned(), await world.assigned(lease_id="another")
+        await valkey.kill()
+        releases = [
+            Release(command_id, AGENT, lease_id, 0, NOT_DELIVERED, counts=False, unsent=True)
+            for command_id, lease_id in ((waiting, LEASE), (cancelled, "another"))
+        ]
+        with pytest.raises(Unavailable):
+            await world.store.release(releases)
+        await valkey.start()
+
+        async def claimed() -> bool:
+            with contextlib.suppress(Unavailable):
+                # Each connection may fail once.
+                assert (await world.state(waiting)).status is CommandStatus.ASSIGNED
+                await world.store.cancel(cancelled, "test")
+                return not (await world.claim()).commands
+            return False
+
+        await eventually(claimed)
+        await world.exchanges.idle()
+        assert (await world.state(waiting)).status is CommandStatus.QUEUED
+        assert (await world.state(cancelled)).status is CommandStatus.CANCELLED
