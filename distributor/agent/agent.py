@@ -215,15 +215,22 @@ class Agent:
         )
 
     async def _serve_with_signals(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+        assert serving is not None
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._signalled, number)
-        await self.serve()
+            loop.add_signal_handler(number, self._signalled, number, serving)
+        try:
+            await self.serve()
+        except asyncio.CancelledError:
+            if not self._signals:
+                raise
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._runtime is None:
-            return
+    def _signalled(self, number: signal.Signals, serving: asyncio.Task[None]) -> None:
         self._signals += 1
+        if self._runtime is None:
+            # The journal is being opened, which takes as long as the disk does: nothing runs yet.
+            serving.cancel()
+            return
         if self._signals > 2:
             if self._exec:
                 self._exec.kill_all()

@@ -151,6 +151,35 @@ async def test_what_it_says_of_itself_comes_from_its_settings(valkey_url: str) -
     assert (agent.agent_id, agent.capacity, dict(agent.labels)) == ("a1", 3, {"zone": "b"})
 
 
+OPENING = """
+import sys, time
+from pathlib import Path
+from distributor.agent import Agent
+from distributor.agent.journal import Journal
+from distributor.agent.journal_policy import JournalPolicy
+
+def hang(policy, agent_id):
+    print("opening", file=sys.stderr, flush=True)
+    time.sleep(3_600)
+
+Journal.open = hang
+agent = Agent("agent123", server="127.0.0.1:1")
+agent.journal = JournalPolicy(Path(sys.argv[1]))
+agent.run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_an_agent_whose_journal_is_being_opened(number: int, tmp_path: Path) -> None:
+    """It is not lost, and a disk that hangs does not keep the agent from leaving."""
+    async with python("-c", OPENING, str(tmp_path / "journal")) as process:
+        assert process.stderr
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await process.stderr.readline() == b"opening\n"
+            process.send_signal(number)
+            assert await process.wait() == 0
+
+
 STARTING = """
 import importlib, sys, time
 from distributor.cli import programs
