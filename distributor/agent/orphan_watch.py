@@ -28,23 +28,28 @@ class OrphanWatch:
         after: float,
         session: CurrentSession,
         orphaned: Callable[[], None],
+        working: asyncio.Event,
         clock: Callable[[], float] = now,
     ) -> None:
         """Call `orphaned` after `after` seconds without a server, and again after each further time.
 
-        `clock` is the one of `session`, in seconds; it goes on while the host sleeps.
+        `working` is set while a command runs; otherwise there is nothing to stop, and the watch sleeps. `clock` is the
+        one of `session`, in seconds; it goes on while the host sleeps.
         """
         self._after = after
         self._session = session
         self._orphaned = orphaned
+        self._working = working
         self._clock = clock
         self._counts_from = clock()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
+            await self._working.wait()
             await asyncio.sleep(self.pause())
-            self.run_once()
+            if self._working.is_set():
+                self.run_once()
 
     def pause(self) -> float:
         """Seconds until the next look."""

@@ -90,7 +90,7 @@ class AgentRuntime:
             self._keep(self._journal)
             watching.add(asyncio.create_task(self._settle_crash(self._journal), name="agent recovery"))
         if self._profile.orphan_after:
-            orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned)
+            orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned, self._workload.working)
             watching.add(asyncio.create_task(orphans.run(), name="orphan watch"))
         for task in watching:
             task.add_done_callback(_report_failure)

@@ -67,6 +67,8 @@ class Workload:
         self._table = table
         self._record = record
         self._session = session
+        self.working = asyncio.Event()
+        """Set while a command runs."""
         self._runs: dict[str, CommandRun] = {}
         self._loop: HandlerLoop | None = None
         self._blocked: list[HandlerLoop] = []
@@ -92,6 +94,7 @@ class Workload:
             self._finish(results.not_started(held, error))
             return
         self._runs[command.command_id] = run
+        self.working.set()
         run.context.run_id = held.run
         run.context.on_extend = self._extend_soon
         run.context.on_program = self._program_started
@@ -188,6 +191,8 @@ class Workload:
         else:
             self._stop_watching(run)
         del self._runs[command_id]
+        if not self._runs:
+            self.working.clear()
         self._loop_calls.pop(command_id, None)
         self._finish(result)
 

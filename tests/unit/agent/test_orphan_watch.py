@@ -21,7 +21,9 @@ class Host:
         self.answered_at = 0.0
         self.orphaned = 0
         self.noticed = asyncio.Event()
-        self.watch = OrphanWatch(30.0, cast(CurrentSession, self), self._orphaned, lambda: self.now)
+        self.working = asyncio.Event()
+        self.working.set()
+        self.watch = OrphanWatch(30.0, cast(CurrentSession, self), self._orphaned, self.working, lambda: self.now)
 
     def _orphaned(self) -> None:
         self.orphaned += 1
@@ -62,6 +64,38 @@ async def test_the_time_that_the_host_sleeps_counts(monkeypatch: pytest.MonkeyPa
     await asyncio.sleep(0)
     host.now += 600.0
     try:
+        async with asyncio.timeout(PATIENCE_SECONDS / 2):
+            await host.noticed.wait()
+    finally:
+        watching.cancel()
+    assert host.orphaned == 1
+
+
+async def test_an_agent_with_nothing_to_stop_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host()
+    host.working.clear()
+    looks, looked_often = list[float](), asyncio.Event()
+
+    def pause() -> float:
+        looks.append(host.now)
+        if len(looks) == 3:
+            looked_often.set()
+        return 0.0
+
+    monkeypatch.setattr(host.watch, "pause", pause)
+    watching = asyncio.create_task(host.watch.run())
+    host.now += 600.0
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (looks, host.orphaned) == ([], 0)
+    # A command that starts then has the whole time from the latest answered heartbeat.
+    host.answered_at = host.now
+    host.working.set()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS / 2):
+            await looked_often.wait()
+        assert host.orphaned == 0
+        host.now += 30.0
         async with asyncio.timeout(PATIENCE_SECONDS / 2):
             await host.noticed.wait()
     finally:
