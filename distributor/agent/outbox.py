@@ -89,7 +89,11 @@ class Outbox:
         return command_id in self._results
 
     def add_result(self, command_id: str) -> None:
-        """Note that the command has a result to send. It is sent after all of the command's output."""
+        """Note that the command has a result to send. It is sent after all of the command's output.
+
+        Of one that was sent under an earlier lease no answer counts any more.
+        """
+        self.sent_results.pop(command_id, None)
         self._results.append(command_id)
 
     def result_ready(self, command_id: str) -> bool:

@@ -20,8 +20,8 @@ class Withdrawals:
     def __init__(self, record: CommandRecord, outbox: Outbox) -> None:
         self._record = record
         self._outbox = outbox
-        self._reported: dict[str, int] = {}
-        """Commands whose report was sent, with the number of the last heartbeat before."""
+        self._reported: dict[str, tuple[str, int]] = {}
+        """Commands whose report was sent, with their lease and the number of the last heartbeat before."""
 
     def withdraw(self, held: RecordedCommand) -> None:
         """Never start this command. The caller reports it."""
@@ -54,12 +54,15 @@ class Withdrawals:
         for command_id, lease_id in reports:
             held = self._record.get(command_id)
             if held and held.unstarted and held.lease_id == lease_id:
-                self._reported[command_id] = heartbeat
+                self._reported[command_id] = lease_id, heartbeat
 
     def answered(self, heartbeat: int) -> None:
         """Forget what was reported before this heartbeat: messages are read in order."""
-        for command_id in [one for one, last in self._reported.items() if last < heartbeat]:
+        for command_id, (lease_id, last) in list(self._reported.items()):
+            if last >= heartbeat:
+                continue
             del self._reported[command_id]
             held = self._record.get(command_id)
-            if held and held.unstarted:
+            # It may have been delivered again and withdrawn again, which has not been reported yet.
+            if held and held.unstarted and held.lease_id == lease_id:
                 self._record.drop(command_id)

@@ -101,3 +101,27 @@ def test_output_of_a_suspect_goes_before_it_and_is_read_first() -> None:
     answer(state, beat)
     assert names(send(state)) == ["results"]
     assert state.lone_result == "a"
+
+
+def test_a_suspect_that_is_delivered_again_while_its_result_is_unanswered_holds_up_nothing(
+    record: CommandRecord,
+) -> None:
+    """The answer to its result under the old lease does not count, so that nothing else would end the trial."""
+    state = reopened(record)
+    answer(state, send(state))
+    assert send(state).results
+    state.receive(commands(work("a", attempt=2)), 0.0)
+    state.receive(acknowledged_under("lease-a-1"), 0.0)
+    message = send(state)
+    assert [one.lease_id for one in message.received] == ["lease-a-2"]
+    assert [one.lease_id for one in message.started] == ["lease-a-2"]
+    assert [one.command_id for one in message.results] == ["b"]
+    state.receive(acknowledged("b"), 0.0)
+    answer(state, send(state))
+    assert [(one.command_id, one.lease_id) for one in send(state).results] == [("a", "lease-a-2")]
+    assert state.lone_result == "a"
+
+
+def acknowledged_under(lease_id: str) -> gateway.ConnectResponse:
+    ack = gateway.ResultAck(command_id="a", lease_id=lease_id, verdict=gateway.RESULT_VERDICT_LATE)
+    return gateway.ConnectResponse(result_acks=[ack])

@@ -183,3 +183,22 @@ def test_what_the_journal_has_as_started_starts_although_it_fails_now() -> None:
     desk.record.journal_problem, desk.record.journal_failing = Reason("journal_full", "full"), True
     (start,) = desk.state.journal_changed(0.0)
     assert isinstance(start, StartCommand)
+
+
+def test_a_report_under_an_earlier_lease_does_not_forget_the_command_under_a_later_one() -> None:
+    """Its Received under the later lease is on the wire, and the report on that waits for the journal."""
+    desk = Desk()
+    desk.receive()
+    cancelled(desk)
+    desk.write()
+    assert desk.reports() == ["a"]
+    desk.state.receive(commands(work("a", "SLOW", attempt=2)), 0.0)
+    desk.write()
+    message = taken(desk.state)
+    assert [one.lease_id for one in message.received] == ["lease-a-2"]
+    desk.state.sent(message, 0.0)
+    desk.write()
+    stale_again = desk.state.journal_written(LATE)
+    assert stale_again == [RefusedCommand("a", 2, "stale")]
+    desk.confirm()
+    assert [one.lease_id for one in desk.reconnect().running] == ["lease-a-2"]
