@@ -487,13 +487,17 @@ end
 -- been proven stays proven, whatever its agent loses later.
 local function given_up_state(fields)
   if fields[F_GIVEN_UP] == '' or fields[F_GIVEN_UP_BY] == '' then return 'none' end
-  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'record_changes')
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'record_changes', 'history_ms')
   if not session[1] then return 'open' end
-  return word_of_next_session(number(fields, F_GIVEN_UP_BY), tonumber(session[1]), session[2] or '')
+  local epoch, history = string.match(fields[F_GIVEN_UP_BY], '^(%d+) (%d*)$')
+  -- Its sessions of that time have been forgotten.
+  if history ~= (session[3] or '') then return 'lost' end
+  return word_of_next_session(tonumber(epoch), tonumber(session[1]), session[2] or '')
 end
 
 -- Remembers the lease of a given-up attempt that its agent may have run, where its output began, and its number:
--- `lease=base:attempt ` for each of the latest eight. A program that it started ends by `doubt_until`.
+-- `lease=base:attempt ` for each of the latest eight. Remembers the session as well: its epoch, and when epochs began.
+-- A program that the agent started ends by `doubt_until`.
 local function remember_given_up(batch, id, fields, slack_ms)
   local known = given_up_state(fields) == 'none' and '' or fields[F_GIVEN_UP]
   known = known .. fields[F_LEASE_ID] .. '=' .. whole(number(fields, F_OUTPUT_BASE)) .. ':' .. fields[F_ATTEMPT] .. ' '
@@ -501,7 +505,8 @@ local function remember_given_up(batch, id, fields, slack_ms)
   if leases > 8 then known = string.match(known, ' (.*)$') end
   read_request(id, fields)
   fields[F_GIVEN_UP] = known
-  fields[F_GIVEN_UP_BY] = server.call('HGET', session_key(fields[F_AGENT_ID]), 'epoch') or '0'
+  local session = server.call('HMGET', session_key(fields[F_AGENT_ID]), 'epoch', 'history_ms')
+  fields[F_GIVEN_UP_BY] = (session[1] or '0') .. ' ' .. (session[2] or '')
   fields[F_DOUBT_UNTIL] = whole(batch.now + number(fields, F_TIME_LIMIT_MS) + slack_ms)
   set_rare(id, 'given_up', known, 'given_up_by', fields[F_GIVEN_UP_BY], 'doubt_until', fields[F_DOUBT_UNTIL])
 end

@@ -105,6 +105,8 @@ local function attach(batch, args)
     return {'flapping', minute_ms + MINUTE_MS - batch.now}
   end
   local epoch = (tonumber(session[1]) or 0) + 1
+  -- Epochs begin again once the sessions of an agent have been forgotten.
+  if not session[1] then server.call('HSET', key, 'history_ms', batch.stamp) end
   local replaced = session[10] and session[10] ~= '' and session[10] ~= args[18]
   if replaced then server.call('HSET', key, 'journal_replaced_ms', batch.stamp) end
   local reply, held = {'ok', epoch, batch.now, replaced and session[10] or ''}, {}

@@ -297,3 +297,29 @@ async def test_a_bounded_number_of_changed_records_is_remembered(world: StoreWor
     await world.attach(instance_id="instance2")
     kept = (await world.connection.call("HGET", keys.SESSION.format(agent_id=AGENT), "record_changes")).decode()
     assert kept.split() == [*map(str, range(-63, 0)), "2"]
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+async def test_of_sessions_that_are_forgotten_no_proof_is_left(world: StoreWorld, sessions: int) -> None:
+    """An agent that was away for longer than its session is kept, or whose session another program has deleted."""
+    for _ in range(sessions):
+        await world.attach()
+    command_id = await world.assigned()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.connection.call("DEL", keys.SESSION.format(agent_id=AGENT))
+    for _ in range(sessions + 1):
+        await world.attach(instance_id="instance2")
+        assert (await world.claim(lease_id="lease2")).commands == []
+    assert (await world.state(command_id)).reason.code == "outcome_unknown"
+
+
+async def test_a_first_session_is_no_loss_of_a_record(world: StoreWorld) -> None:
+    await world.attach()
+    await world.connection.call("DEL", keys.SESSION.format(agent_id=AGENT))
+    await world.attach()
+    command_id = await world.assigned()
+    await world.pass_deadline(command_id)
+    await world.store.due([0])
+    await world.attach()
+    assert [command.command_id for command in (await world.claim(lease_id="lease2")).commands] == [command_id]
