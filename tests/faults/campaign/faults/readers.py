@@ -23,9 +23,13 @@ def seen(world: World, token: str) -> tuple[int, int]:
 
 
 class OutputFlood(Fault):
-    """A program that prints megabytes while other commands come and go. Its reader gets every byte."""
+    """A program that prints megabytes while other commands come and go. Its reader gets every byte.
+
+    With one server: a hold is known only to the server of its reader, so that of the agent may cut output.
+    """
 
     name = "output flood"
+    plan = Plan(servers=1)
     mix = Mix(per_second=6.0)
 
     def __init__(self, lines: int = 100_000) -> None:
