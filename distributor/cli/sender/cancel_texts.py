@@ -17,6 +17,10 @@ STAGE_TEXTS: Final = {
 }
 
 
+_MAY_RUN: Final = frozenset({"agent_lost", "outcome_unknown", "could_not_stop", "would_not_stop"})
+"""Reasons of an end that says nothing of whether the command still runs, or that it does."""
+
+
 def cancel_text(state: CommandState) -> str:
     """What a cancel has led to so far, as a phrase to follow the id of the command."""
     stage, why = state.cancel_stage, one_line(state.reason.message)
@@ -32,11 +36,11 @@ def cancel_text(state: CommandState) -> str:
 def _end_text(state: CommandState, why: str) -> str:
     if state.status is CommandStatus.CANCELLED:
         return "is cancelled"
-    if not state.cancel_ms:
-        return f"had ended: {state.status}"
-    return f"ended before it was stopped: {state.status}" if is_stopped(state) else f"ended: {state.status}; {why}"
+    end = "had ended" if not state.cancel_ms else "ended before it was stopped" if is_stopped(state) else "ended"
+    return f"{end}: {state.status}" if is_stopped(state) else f"{end}: {state.status}; {why}"
 
 
 def is_stopped(state: CommandState) -> bool:
     """Whether the command has ended and nothing of it runs, as far as is known."""
-    return state.status.terminal and state.cancel_stage in (None, CancelStage.STOPPED)
+    stopped = state.cancel_stage is CancelStage.STOPPED
+    return state.status.terminal and (stopped or (state.cancel_stage is None and state.reason.code not in _MAY_RUN))
