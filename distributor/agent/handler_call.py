@@ -15,7 +15,14 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from distributor.agent import result as results
-from distributor.agent.command_context import BlockingContext, BlockingHandler, CommandContext, CommandFailed, Handler
+from distributor.agent.command_context import (
+    BlockingContext,
+    BlockingHandler,
+    CommandContext,
+    CommandFailed,
+    CommandStopped,
+    Handler,
+)
 from distributor.agent.handler_loop import HandlerLoop
 from distributor.agent.loop_mailbox import LoopMailbox
 from distributor.agent.record import RecordedCommand
@@ -81,7 +88,7 @@ class _ResultBuilder:
 
     def _log(self, error: BaseException) -> None:
         if self.stopped:
-            if not isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, (asyncio.CancelledError, CommandStopped)):
                 logger.warning("the handler failed while being stopped", exc_info=error)
         elif isinstance(error, CommandFailed):
             logger.info("the command failed", reason=error.code)

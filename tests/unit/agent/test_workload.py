@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from distributor.agent.actions import StopCause
 from distributor.agent.command_context import AnyHandler, BlockingContext, CommandContext
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.record import CommandRecord
@@ -53,4 +54,26 @@ async def test_a_command_whose_handler_gets_no_thread_fails_and_the_next_runs(
     )
     assert "can't start new thread" in failed.reason.message
     assert completed.status == command_pb2.COMMAND_STATUS_COMPLETED
+    await workload.close()
+
+
+async def test_a_thread_that_stops_as_it_should_is_not_logged_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    running = threading.Event()
+
+    def handler(command: BlockingContext) -> None:
+        running.set()
+        command.sleep(3_600)
+
+    session, record = CurrentSession(), CommandRecord()
+    session.open()
+    workload = Workload(HandlerTable({"SLOW": handler}), record, session)
+    record.start("a", "lease")
+    workload.start(assignment("a", "SLOW"))
+    await until(running.is_set)
+    workload.stop("a", StopCause.CANCELLED)
+    await until(lambda: not record.running)
+    (held,) = record.held
+    assert held.result
+    assert held.result.status == command_pb2.COMMAND_STATUS_CANCELLED
+    assert "failed" not in caplog.text
     await workload.close()
