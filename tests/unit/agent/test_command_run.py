@@ -362,8 +362,8 @@ async def test_a_handler_whose_output_waits_for_room_is_not_silent() -> None:
         await command.output(b"x" * (session.output_limit + 1))
         return None
 
-    run = Run(handler, session=session, idle_limit=0.05)
-    await asyncio.sleep(0.2)
+    run = Run(handler, session=session, idle_limit=1.0)
+    await asyncio.sleep(1.2)
     assert run.results == []
     run.held.window.acknowledge(session.output_limit)
     run.context.notify_room()
