@@ -77,9 +77,10 @@ local function end_too_heavy(batch, id, slots, session)
   end
 end
 
--- Ends a popped command that must not be assigned, or ignores one that is not queued. Returns whether it was one.
+-- Ends a popped command that must not be assigned, or ignores one that is not queued or is another agent's. Returns
+-- whether it was one.
 local function end_unassignable(batch, id, facts, command, session)
-  if not facts[1] or not among(session.sources, facts[1]) then return true end
+  if facts[7] ~= session.agent_id or not among(session.sources, facts[1]) then return true end
   if not command then
     end_without_command(batch, id, read(id), session.retention_ms)
     return true
@@ -105,11 +106,11 @@ local function end_unassignable(batch, id, facts, command, session)
 end
 
 -- What a claim is decided by. A record that lacks some of it is completed first.
-local FACTS = {'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots'}
+local FACTS = {'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slots', 'agent_id'}
 
 local function read_facts(id, session)
   local facts = server.pcall('HMGET', status_key(id), unpack(FACTS))
-  if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] then return facts end
+  if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] and facts[7] then return facts end
   if facts.err or not mend(id, session.agent_id) then return {} end
   return server.call('HMGET', status_key(id), unpack(FACTS))
 end

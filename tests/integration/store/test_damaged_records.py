@@ -69,6 +69,16 @@ async def test_one_without_its_agent_is_claimed_with_the_others(world: StoreWorl
     assert (await world.hash(ids[1]))["agent_id"] == AGENT
 
 
+async def test_what_another_agents_queue_names_is_not_given_to_that(world: StoreWorld) -> None:
+    other = "agent4"
+    await world.attach(other)
+    ids = await three(world, CommandStatus.QUEUED)
+    kept = await world.queued(other)
+    await world.connection.call("ZADD", keys.READY.format(agent_id=other), 1, ids[1])
+    assert [command.command_id for command in (await world.claim(other)).commands] == [kept]
+    assert [command.command_id for command in (await world.claim()).commands] == ids
+
+
 @pytest.mark.parametrize("template", [keys.STATUS, keys.COMMAND, keys.READY])
 async def test_a_key_of_another_type_keeps_no_other_command_from_being_claimed(
     world: StoreWorld, template: str
