@@ -35,8 +35,8 @@ MUTATIONS: Final = (
         (
             Edit(
                 "distributor/store/functions/release.lua",
-                "return fields[F_LEASE_ID] == lease_id or (in_doubt",
-                "return true or (in_doubt",
+                "then return fields[F_LEASE_ID] == lease_id end",
+                "then return true end",
             ),
         ),
         "tests/integration/store/test_release.py::test_another_agent_or_lease_changes_nothing",

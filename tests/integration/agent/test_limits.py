@@ -103,7 +103,7 @@ async def test_an_agent_without_a_server_stops_its_work_and_reports_it_later(
 async def test_heartbeats_report_how_long_each_command_has_been_silent(
     gateway: ScriptedGateway, agent: Agent, gate: Gate
 ) -> None:
-    async with serving(agent, gateway, heartbeat_interval=0.1) as served:
+    async with serving(agent, gateway, heartbeat_interval=0.4) as served:
         session = served.session
         await session.command(assignment("a", "WAIT"))
         await session.started("a")
@@ -162,7 +162,7 @@ async def test_a_cancelled_handler_that_does_not_stop_is_reported_and_cancelled_
         command.sleep(0)
 
     try:
-        async with serving(agent, gateway, heartbeat_interval=0.1) as served:
+        async with serving(agent, gateway, heartbeat_interval=0.4) as served:
             session = served.session
             await session.command(assignment("a", "DEAF"))
             await session.started("a")

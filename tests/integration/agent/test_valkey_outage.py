@@ -15,7 +15,8 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 
 QUICK = {"heartbeat_interval": 1.5, "start_within": 10.0}
 OUTAGE_SECONDS = 4.0
-BACK_SECONDS = 3.0
+BACK_SECONDS = 10.0
+"""The longest wait that an agent draws is 1 s; the rest is for a slow machine. With growing waits it was 27 s."""
 IDLE = [f"idle-{number}" for number in range(10)]
 WORKING = [f"working-{number}" for number in range(10)]
 
@@ -50,8 +51,9 @@ async def test_agents_are_there_again_within_seconds_of_an_outage(valkey_url: st
         back = time.monotonic()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await until(lambda: all(server.process.has_agent(one) for one in (*IDLE, *WORKING)))
+            took = time.monotonic() - back
             pings = await asyncio.gather(*(server.queue(one, "PING") for one in (*IDLE, *WORKING)))
             results = await asyncio.gather(*map(server.result, [*pings, *running]))
         assert {result.status for result in results} == {COMPLETED}
-        assert time.monotonic() - back < BACK_SECONDS
+        assert took < BACK_SECONDS
         assert {(await server.agent_info(one)).epoch for one in IDLE} == {1}, "their streams did not end"
