@@ -136,10 +136,12 @@ local function mend(id, hint)
   return complete_record(batch, id, hint, DEFAULT_QUEUE_TTL_MS) ~= nil
 end
 
--- Whether a record lacks what changes, and the events that announce them, are made of.
+-- Whether a record lacks what changes, and the events that announce them, are made of, or has no number where one must
+-- be.
 local function lacks_some(fields)
-  return not (fields[F_STATUS] and fields[F_REVISION] and fields[F_AGENT_ID] and fields[F_TYPE] and fields[F_ATTEMPT]
-    and fields[F_QUEUED_US] and fields[F_PRIORITY] and (fields[F_ASSIGNED_MS] or fields[F_STATUS] ~= 'assigned'))
+  return not (fields[F_STATUS] and fields[F_AGENT_ID] and fields[F_TYPE] and tonumber(fields[F_REVISION])
+    and tonumber(fields[F_ATTEMPT]) and tonumber(fields[F_QUEUED_US]) and tonumber(fields[F_PRIORITY])
+    and (fields[F_STATUS] ~= 'assigned' or tonumber(fields[F_ASSIGNED_MS])))
 end
 
 -- The fields of a command that almost every change reads, in the order of FIELDS, '' if unset; nil if there is no such
@@ -163,7 +165,7 @@ end
 -- Adds the fields that were fixed when the command was queued.
 local function read_request(id, fields)
   local request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
-  if not (request[1] and request[2] and request[3]) and mend(id, fields[F_AGENT_ID]) then
+  if not (tonumber(request[1]) and tonumber(request[2]) and tonumber(request[3])) and mend(id, fields[F_AGENT_ID]) then
     request = server.call('HMGET', status_key(id), unpack(REQUEST_FIELDS))
   end
   for i = 1, #REQUEST_FIELDS do fields[F_RARE_END + i] = request[i] or '' end

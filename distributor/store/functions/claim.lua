@@ -110,7 +110,10 @@ local FACTS = {'status', 'revision', 'attempt', 'queued_us', 'expires_ms', 'slot
 
 local function read_facts(id, session)
   local facts = server.pcall('HMGET', status_key(id), unpack(FACTS))
-  if facts[1] and facts[2] and facts[3] and facts[4] and facts[5] and facts[7] then return facts end
+  if facts[1] and tonumber(facts[2]) and tonumber(facts[3]) and tonumber(facts[4]) and tonumber(facts[5]) and facts[7]
+  then
+    return facts
+  end
   if facts.err or not mend(id, session.agent_id) then return {} end
   return server.call('HMGET', status_key(id), unpack(FACTS))
 end

@@ -1,4 +1,4 @@
-"""Another program has deleted parts of a record: the calls that meet it mend it, and lose nothing of the others."""
+"""Another program has damaged a record: the calls that meet it mend it, and lose nothing of the others."""
 
 from __future__ import annotations
 
@@ -59,6 +59,24 @@ async def test_it_is_claimed_with_the_others(world: StoreWorld, fields: tuple[st
     assert {(await world.state(command_id)).status for command_id in ids} == {CommandStatus.ASSIGNED}
     if set(fields) - {"rank", "time_limit_ms"}:
         assert repairs == [Repair(MENDED, ids[1])]
+
+
+@pytest.mark.parametrize(
+    "field", ["revision", "attempt", "queued_us", "expires_ms", "rank", "time_limit_ms", "priority"]
+)
+@pytest.mark.parametrize("status", [CommandStatus.QUEUED, CommandStatus.ASSIGNED])
+async def test_text_where_a_number_must_be_keeps_no_other_from_being_acted_on(
+    world: StoreWorld, status: CommandStatus, field: str
+) -> None:
+    ids = await three(world, status)
+    for command_id in ids:
+        await world.connection.call("ZADD", keys.DEADLINES, 1, command_id)
+    await world.set_field(ids[0], field, "x")
+    _, done = await world.store.due([0])
+    assert {command.command_id for command in done} == set(ids)
+    assert told_of(world) >= set(ids[1:])
+    await world.set_field(ids[0], field, "y")
+    assert {command.command_id for command in (await world.claim(lease_id="lease2")).commands} == set(ids)
 
 
 async def test_one_without_its_agent_is_claimed_with_the_others(world: StoreWorld) -> None:
