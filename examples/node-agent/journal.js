@@ -90,7 +90,9 @@ class Journal {
       fs.fsyncSync(this.descriptor);
       fs.renameSync(fresh, this.file);
     } catch (error) {
+      if (this.descriptor !== old) fs.closeSync(this.descriptor);
       this.descriptor = old;
+      fs.rmSync(fresh, { force: true });
       throw error;
     }
     if (old) fs.closeSync(old);

@@ -83,6 +83,22 @@ def test_a_full_disk_keeps_the_file_that_it_could_not_compact(tmp_path: Path) ->
     assert output_of(script, tmp_path) == {"refused": "ENOSPC", "after": ["kept", "large", "next"]}
 
 
+def test_a_full_disk_costs_no_descriptors_and_no_room(tmp_path: Path) -> None:
+    """Each write tries to compact the file again. Without descriptors the agent could not read its clock."""
+    script = """
+    const journal = new Journal(file);
+    journal.write({ held: { id: 'large', lease: 'l', result: 'x'.repeat(2_000_000) } });
+    fs.fsyncSync = () => { throw new Error('ENOSPC'); };
+    const open = () => fs.readdirSync('/dev/fd').length;
+    const before = open();
+    for (let i = 0; i < 20; i += 1) {
+      try { journal.write(received('lost')); } catch {}
+    }
+    show({ leaked: open() - before, files: fs.readdirSync(require('node:path').dirname(file)) });
+    """
+    assert output_of(script, tmp_path) == {"leaked": 0, "files": ["journal"]}
+
+
 def test_a_second_agent_is_refused(tmp_path: Path) -> None:
     script = """
     const second = () => Journal.open(file).then(() => 'opened', (error) => error.message);
