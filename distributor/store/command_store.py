@@ -234,7 +234,7 @@ class ValkeyCommandStore:
     async def cancel(self, command_id: str, message: str) -> CommandState | None:
         arguments: list[Argument] = [self._policy.retention_ms, _CANCEL_SOURCES, _FINISH_SOURCES, command_id, message]
         (row,) = await self._functions.call("cancel", arguments)
-        return rows.command_state(command_id, rows.text_row(row)) if row else None
+        return rows.known_state(command_id, rows.text_row(row)) if row else None
 
     async def cancel_stages(self, items: Sequence[CancelProgress]) -> list[bool]:
         arguments: list[Argument] = [self._policy.run_limit_slack_ms, _FINISH_SOURCES]

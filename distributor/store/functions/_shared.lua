@@ -139,7 +139,7 @@ end
 -- Whether a record lacks what changes, and the events that announce them, are made of, or has no number where one must
 -- be.
 local function lacks_some(fields)
-  return not (fields[F_STATUS] and fields[F_AGENT_ID] and fields[F_TYPE] and tonumber(fields[F_REVISION])
+  return not ((fields[F_STATUS] or '') ~= '' and fields[F_AGENT_ID] and fields[F_TYPE] and tonumber(fields[F_REVISION])
     and tonumber(fields[F_ATTEMPT]) and tonumber(fields[F_QUEUED_US]) and tonumber(fields[F_PRIORITY])
     and (fields[F_STATUS] ~= 'assigned' or tonumber(fields[F_ASSIGNED_MS])))
 end
@@ -592,7 +592,8 @@ local function doubt_end(batch, fields)
   local seen, offline_after, orphaned_after = unpack(server.call('HMGET', session_key(fields[F_AGENT_ID]),
     'last_seen_ms', 'offline_after_ms', 'orphaned_after_ms'))
   local last = number(fields, F_DOUBT_UNTIL)
-  if seen and orphaned_after and orphaned_after ~= '' then last = math.min(last, seen + orphaned_after) end
+  seen, orphaned_after = tonumber(seen), tonumber(orphaned_after)
+  if seen and orphaned_after then last = math.min(last, seen + orphaned_after) end
   return math.max(last, back_by(batch, seen, offline_after))
 end
 

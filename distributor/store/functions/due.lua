@@ -10,6 +10,8 @@
 local HEADER = 10
 -- Far below GAP_MS: Valkey need not write on each look.
 local NOTED_FOR_MS = 2000
+-- For how long a command with a status of a later version is left to the servers of that version.
+local LEFT_FOR_MS = 1000
 
 -- Notes this look at deadlines, unless the note of an earlier one still shows that there is no gap.
 local function note_look(batch)
@@ -86,7 +88,9 @@ local function due(batch, args)
   local ids = server.call('ZRANGEBYSCORE', deadlines_key(), '-inf', batch.now, 'LIMIT', 0, args[4])
   for _, id in ipairs(ids) do
     local fields = read(id)
-    if fields then
+    if fields and is_unknown(fields[F_STATUS]) then
+      index(batch, deadlines_key(), whole(batch.now + LEFT_FOR_MS), id)
+    elseif fields then
       reply[#reply + 1] = id
       reply[#reply + 1] = fields[F_AGENT_ID]
       reply[#reply + 1] = act(batch, id, fields, args)

@@ -83,3 +83,11 @@ async def test_one_with_output_of_an_earlier_attempt(world: StoreWorld) -> None:
     (result,) = await world.reader.results([command_id])
     assert result is not None
     assert result.output_bytes == 5
+
+
+async def test_a_command_with_a_status_of_a_later_version_is_as_unknown_as_to_a_read(world: StoreWorld) -> None:
+    command_id = await world.queued()
+    await world.set_field(command_id, "status", "paused")
+    assert await world.store.cancel(command_id, "enough") is None
+    assert await world.reader.details(command_id) is None
+    assert (await world.hash(command_id))["status"] == "paused"

@@ -335,3 +335,17 @@ async def test_an_agent_that_was_heard_meanwhile_is_no_orphan(world: StoreWorld)
     await world.store.due(DELAYS)
     state = await world.state(command_id)
     assert (state.status, state.reason.code) == (CommandStatus.TIMEOUT, "agent_lost")
+
+
+async def test_a_command_with_a_status_of_a_later_version_is_left_to_that(world: StoreWorld) -> None:
+    await world.attach()
+    ids = [await world.queued() for _ in range(3)]
+    for command_id in ids:
+        await world.pass_deadline(command_id)
+    await world.set_field(ids[0], "status", "paused")
+    _, done = await world.store.due([0])
+    assert {command.command_id for command in done} == set(ids[1:])
+    assert (await world.hash(ids[0]))["status"] == "paused"
+    deadline = await world.deadline(ids[0])
+    assert deadline is not None
+    assert deadline > 1

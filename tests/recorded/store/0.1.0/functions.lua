@@ -1,5 +1,5 @@
-#!lua name=distributor_af9664e9
-local VERSION = 'af9664e9'
+#!lua name=distributor_08c64538
+local VERSION = '08c64538'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -220,7 +220,7 @@ end
 -- Whether a record lacks what changes, and the events that announce them, are made of, or has no number where one must
 -- be.
 local function lacks_some(fields)
-  return not (fields[F_STATUS] and fields[F_AGENT_ID] and fields[F_TYPE] and tonumber(fields[F_REVISION])
+  return not ((fields[F_STATUS] or '') ~= '' and fields[F_AGENT_ID] and fields[F_TYPE] and tonumber(fields[F_REVISION])
     and tonumber(fields[F_ATTEMPT]) and tonumber(fields[F_QUEUED_US]) and tonumber(fields[F_PRIORITY])
     and (fields[F_STATUS] ~= 'assigned' or tonumber(fields[F_ASSIGNED_MS])))
 end
@@ -673,7 +673,8 @@ local function doubt_end(batch, fields)
   local seen, offline_after, orphaned_after = unpack(server.call('HMGET', session_key(fields[F_AGENT_ID]),
     'last_seen_ms', 'offline_after_ms', 'orphaned_after_ms'))
   local last = number(fields, F_DOUBT_UNTIL)
-  if seen and orphaned_after and orphaned_after ~= '' then last = math.min(last, seen + orphaned_after) end
+  seen, orphaned_after = tonumber(seen), tonumber(orphaned_after)
+  if seen and orphaned_after then last = math.min(last, seen + orphaned_after) end
   return math.max(last, back_by(batch, seen, offline_after))
 end
 
@@ -1726,6 +1727,8 @@ do
 local HEADER = 10
 -- Far below GAP_MS: Valkey need not write on each look.
 local NOTED_FOR_MS = 2000
+-- For how long a command with a status of a later version is left to the servers of that version.
+local LEFT_FOR_MS = 1000
 
 -- Notes this look at deadlines, unless the note of an earlier one still shows that there is no gap.
 local function note_look(batch)
@@ -1802,7 +1805,9 @@ local function due(batch, args)
   local ids = server.call('ZRANGEBYSCORE', deadlines_key(), '-inf', batch.now, 'LIMIT', 0, args[4])
   for _, id in ipairs(ids) do
     local fields = read(id)
-    if fields then
+    if fields and is_unknown(fields[F_STATUS]) then
+      index(batch, deadlines_key(), whole(batch.now + LEFT_FOR_MS), id)
+    elseif fields then
       reply[#reply + 1] = id
       reply[#reply + 1] = fields[F_AGENT_ID]
       reply[#reply + 1] = act(batch, id, fields, args)
