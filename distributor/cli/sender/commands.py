@@ -355,9 +355,7 @@ def cancel(connection: ServerCalls, /, command_ids: Sequence[str], output: str, 
 @click.command(short_help="Queue ended commands again, each as a new command.")
 @click.argument("command_ids", metavar="[ID]...", type=arguments.COMMAND_ID, nargs=-1)
 @filter_options([status for status in CommandStatus if status.terminal])
-@click.option(
-    "--limit", type=click.IntRange(1, 1_000), default=1_000, show_default=True, help="At most this many, newest first."
-)
+@click.option("--limit", type=click.IntRange(1, 1_000), help="At most this many, newest first. [default: 1000]")
 @click.option("--dry-run", is_flag=True, help="Only count the commands.")
 @click.option(
     "--idempotency-key",
@@ -378,14 +376,14 @@ def retry(connection: ServerCalls, /, command_ids: Sequence[str], output: str, *
     command-sender retry --agent web-1 --since 2h --dry-run
     """
     where = _filter(given)
-    if command_ids and where != CommandFilter():
+    if command_ids and (where != CommandFilter() or given["limit"]):
         raise click.UsageError("either ID or options that choose commands, not both")
     if not command_ids and where == CommandFilter():
         raise click.UsageError("Missing argument 'ID', or an option that chooses commands, such as --agent.")
     from distributor.cli.sender import retrying
 
     options = retrying.RetryOptions(
-        command_ids, where, given["limit"], given["dry_run"], given["yes"], given["idempotency_key"] or ""
+        command_ids, where, given["limit"] or 1_000, given["dry_run"], given["yes"], given["idempotency_key"] or ""
     )
     retrying.check_can_ask(options)
     return retrying.run(connection, output, options)

@@ -89,6 +89,7 @@ def _something_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (["retry"], "Missing argument 'ID', or an option that chooses commands, such as --agent."),
         (["retry", "--yes", "--limit=5"], "Missing argument 'ID', or an option that chooses commands"),
         (["retry", ID, "--agent=a1"], "either ID or options that choose commands, not both"),
+        (["retry", ID, "--limit=5"], "either ID or options that choose commands, not both"),
         (["retry", "--status=queued"], "'queued' is not one of 'completed', 'failed', 'timeout', 'cancelled'"),
         (["retry", "--agent=a1", "--limit=1001"], "1001 is not in the range 1<=x<=1000"),
         (["retry", "--since=1h", "--until=2h"], "--until must be after --since"),
