@@ -194,7 +194,7 @@ class Agent {
     held.idleLimit = seconds(command.idle_limit) || Infinity;
     const outcome = await this.#outcome(held, command);
     held.deadline = held.idleLimit = Infinity;
-    if (this.disowned.delete(held)) return this.stream?.beat();
+    if (this.disowned.delete(held)) return this.stream?.stopped(held);
     this.end(held, outcome);
   }
 

@@ -128,11 +128,22 @@ class Stream {
   }
 
   #cancel({ command_id: id, lease_id: lease }) {
-    const held = this.agent.held.get(id);
-    const mine = held && (!lease || lease === held.lease);
-    const finding = mine ? 'CANCEL_FINDING_STOPPING' : 'CANCEL_FINDING_UNKNOWN';
-    this.#send({ cancel_reports: [{ command_id: id, lease_id: lease, finding }] });
+    const disowned = [...this.agent.disowned].find((one) => one.id === id);
+    if (disowned) disowned.cancelLease = lease; // `stopped` answers it again.
+    const held = disowned ?? this.agent.held.get(id);
+    const mine = held && (disowned || !lease || lease === held.lease);
+    this.#reportCancel(id, lease, mine ? 'STOPPING' : 'UNKNOWN');
     if (mine) held.stop('cancelled');
+  }
+
+  #reportCancel(id, lease, finding) {
+    this.#send({ cancel_reports: [{ command_id: id, lease_id: lease, finding: `CANCEL_FINDING_${finding}` }] });
+  }
+
+  // A command that is no longer this agent's has ended.
+  stopped({ id, cancelLease }) {
+    if (cancelLease !== undefined) this.#reportCancel(id, cancelLease, 'UNKNOWN');
+    this.beat();
   }
 
   #resultAcknowledged({ command_id: id, lease_id: lease, verdict }) {

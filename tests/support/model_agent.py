@@ -90,6 +90,7 @@ class Held:
     sent: int = 0
     suspended: bool = False
     blocked: bool = False
+    cancel_lease: str | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -223,6 +224,8 @@ class ModelAgent:
         outcome = await self.outcome(held, command)
         held.deadline = held.idle_limit = math.inf
         if held in self.disowned:
+            if self.stream and held.cancel_lease is not None:
+                self.stream.report(held.command_id, held.cancel_lease, pb.CANCEL_FINDING_UNKNOWN)
             self.disowned.discard(held)
             self.beat()
             return
@@ -399,12 +402,20 @@ class Stream:
         self.agent.proven_at = self.sent_at.get(sequence, self.agent.proven_at)
 
     def cancel(self, cancel: pb.Cancel) -> None:
+        for disowned in self.agent.disowned:
+            if disowned.command_id == cancel.command_id:
+                disowned.cancel_lease = cancel.lease_id
+                return self.report(cancel.command_id, cancel.lease_id, pb.CANCEL_FINDING_STOPPING)
         held = self.agent.held.get(cancel.command_id)
         mine = held is not None and cancel.lease_id == held.lease_id
         finding = pb.CANCEL_FINDING_STOPPING if mine else pb.CANCEL_FINDING_UNKNOWN
-        self.answers.cancel_reports.add(command_id=cancel.command_id, lease_id=cancel.lease_id, finding=finding)
+        self.report(cancel.command_id, cancel.lease_id, finding)
         if mine and held:
             held.stop("cancelled")
+        return None
+
+    def report(self, command_id: str, lease_id: str, finding: pb.CancelFinding.ValueType) -> None:
+        self.answers.cancel_reports.add(command_id=command_id, lease_id=lease_id, finding=finding)
 
     def result_acknowledged(self, ack: pb.ResultAck) -> None:
         held = self.agent.held.get(ack.command_id)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
+from distributor.conformance.messages import verdict
 from distributor.conformance.scenario import scenario
 from distributor.conformance.trial import CANCELLED, COMPLETED, Trial
 from distributor.v1 import agent_gateway_pb2 as gateway
 
 STOPPING: Final = gateway.CANCEL_FINDING_STOPPING
 UNKNOWN: Final = gateway.CANCEL_FINDING_UNKNOWN
+STUBBORN_SECONDS: Final = 4.0
+"""Longer than an agent waits before it connects again."""
+EARLY_SECONDS: Final = 0.1
+"""How much earlier than its timer the clock of the agent may be."""
 
 
 @scenario("Cancel")
@@ -88,3 +94,28 @@ async def cancel_while_output_waits(trial: Trial) -> None:
     await trial.cancel(command)
     trial.require((await trial.part("cancel_reports", command)).finding == STOPPING)
     trial.require((await trial.result(command)).status == CANCELLED)
+
+
+@scenario("Cancel")
+async def cancel_after_verdict_stop(trial: Trial) -> None:
+    """A cancel under any lease, after the verdict STOP, gets STOPPING while the command runs, UNKNOWN once it ended."""
+    await trial.session()
+    command = trial.command(output=1, seconds=STUBBORN_SECONDS, stubborn=True)
+    clock = asyncio.get_running_loop().time
+    # It ends later than this.
+    end = clock() + STUBBORN_SECONDS - EARLY_SECONDS
+    await trial.give(command)
+    # Before, it may not be stubborn yet.
+    await trial.part("output", command)
+    await trial.dropped()
+    await trial.welcome(verdicts=(verdict(command.command.command_id, gateway.VERDICT_STOP),))
+    another = trial.again(command)
+    await trial.cancel(another)
+    await trial.settled()
+    first = [report.finding for report in trial.parts("cancel_reports", another)]
+    trial.require(first == [STOPPING] or clock() >= end, expected="STOPPING while it runs")
+    await trial.until(
+        lambda: any(report.finding == UNKNOWN for report in trial.parts("cancel_reports", another)),
+        "UNKNOWN once the command has ended",
+    )
+    trial.require(clock() >= end, f"UNKNOWN {end - clock():.1f} s before the command ended")

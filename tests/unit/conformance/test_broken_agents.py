@@ -127,6 +127,9 @@ FAULTS: Final = [
         "self.cause = self.cause or cause\n        self.changed.set()",
         "self.cause = self.cause or cause",
     ),
+    ("cancel-after-verdict-stop", "if disowned.command_id == cancel.command_id:", "if False:"),
+    ("cancel-after-verdict-stop", "cancel.lease_id, pb.CANCEL_FINDING_STOPPING)", "'', pb.CANCEL_FINDING_STOPPING)"),
+    ("cancel-after-verdict-stop", "if self.stream and held.cancel_lease is not None:", "if False:"),
     # Time limits
     ("time-limit", 'held.stop("time_limit")', "pass"),
     ("time-limit", "if now() >= held.deadline:", "if now() >= held.deadline + 30:"),
