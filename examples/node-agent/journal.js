@@ -2,7 +2,8 @@
 // The durable record of an agent: a file with one JSON object per line, synced before anything depends on it.
 //
 //   {"journal": name}                        the first line
-//   {"held": {id, lease, result}}            a command, before its handler is called; again with its result
+//   {"held": {id, lease, result}}            a command, before its handler is called; again with its result, or with
+//                                            `withdrawn` if it will never start
 //   {"forgotten": id, "again": boolean}      its result was acknowledged; `again`: the id may be started again
 
 const crypto = require('node:crypto');

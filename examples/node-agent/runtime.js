@@ -24,11 +24,13 @@ class Failure extends Error {
   }
 }
 
-// One command, from its Received until its result is acknowledged.
+// One command, from its Received until its result is acknowledged or its refusal is surely known.
 class Held {
   constructor(id, lease, { slots = 1, command = null, freshUntil = 0 }) {
     Object.assign(this, { id, lease, slots, command, freshUntil }); // `command` until its handler is called
     this.result = null; // once the handler has ended
+    // `withdrawn`: it will never start. The server knows once it answers a heartbeat after number `reportedAt`.
+    Object.assign(this, { withdrawn: false, reportedAt: Infinity });
     this.stopping = new AbortController(); // its reason is why: cancelled or one of TIMEOUTS
     this.deadline = this.idleLimit = Infinity;
     // Output is kept from the first unacknowledged byte on, which is at offset `safe`; up to `sent` it was sent.
@@ -108,9 +110,10 @@ class Agent {
     this.disowned = new Set(); // no longer its own, and not yet stopped
     this.limits = { result: 262_144, chunk: 65_536, window: 262_144 }; // in bytes; the Welcome sets them
     Object.assign(this, { stream: null, leaving: false, failures: 0, provenAt: now(), oneByOne: false });
-    for (const { id: commandId, lease, result } of journal.held.values()) {
+    for (const { id: commandId, lease, result, withdrawn } of journal.held.values()) {
       const held = this.hold(commandId, lease, {});
-      held.result = result ?? { ...held.names, ...failed('outcome_unknown', 'the agent was restarted while it ran') };
+      if (withdrawn) Object.assign(held, { withdrawn, slots: 0 });
+      else held.result = result ?? { ...held.names, ...failed('outcome_unknown', 'the agent restarted while it ran') };
     }
   }
 
@@ -211,9 +214,15 @@ class Agent {
     this.journal.note({ forgotten: held.id, again });
   }
 
-  disown(held) {
-    this.forget(held);
-    if (!held.result) this.disowned.add(held);
+  // It will never start. Were it forgotten at once, a server that read only its Received would take it for lost.
+  withdraw(held) {
+    Object.assign(held, { command: null, slots: 0, withdrawn: true });
+    this.journal.note({ held: { id: held.id, lease: held.lease, result: null, withdrawn: true } });
+  }
+
+  disown(held, again) {
+    this.forget(held, again);
+    if (!held.result && !held.withdrawn) this.disowned.add(held);
     held.stop('cancelled');
   }
 

@@ -116,8 +116,9 @@ class Stream {
   }
 
   #settle(held, verdict) {
-    if (verdict?.verdict === 'VERDICT_STORED') this.agent.forget(held, held.result?.transient);
-    else if (verdict?.verdict === 'VERDICT_STOP') this.agent.disown(held);
+    if (verdict?.verdict === 'VERDICT_STORED') this.agent.disown(held, held.result?.transient);
+    else if (verdict?.verdict === 'VERDICT_STOP') this.agent.disown(held, held.withdrawn);
+    else if (held.withdrawn) this.#refuseLate(held);
     else held.rewind(verdict?.output_offset ?? 0);
   }
 
@@ -125,6 +126,8 @@ class Stream {
   #heard(sequence) {
     this.heardAt = now();
     this.agent.provenAt = this.sentAt.get(sequence) ?? this.agent.provenAt;
+    const { held } = this.agent;
+    for (const one of held.values()) if (one.withdrawn && sequence > one.reportedAt) this.agent.forget(one, true);
   }
 
   #cancel({ command_id: id, lease_id: lease }) {
@@ -132,8 +135,11 @@ class Stream {
     if (disowned) disowned.cancelLease = lease; // `stopped` answers it again.
     const held = disowned ?? this.agent.held.get(id);
     const mine = held && (disowned || !lease || lease === held.lease);
-    this.#reportCancel(id, lease, mine ? 'STOPPING' : 'UNKNOWN');
-    if (mine) held.stop('cancelled');
+    if (mine && held.command) this.agent.withdraw(held);
+    const stopping = mine && !held.withdrawn;
+    this.#reportCancel(id, lease, stopping ? 'STOPPING' : 'UNKNOWN');
+    if (stopping) held.stop('cancelled');
+    else if (mine) held.reportedAt = this.sequence;
   }
 
   #reportCancel(id, lease, finding) {
@@ -169,7 +175,8 @@ class Stream {
     let added = [];
     let refused = [];
     for (const { command, lease_id: lease } of assignments) {
-      const held = this.agent.held.get(command.command_id);
+      const known = this.agent.held.get(command.command_id);
+      const held = known?.withdrawn && lease !== known.lease ? null : known;
       const slots = command.type === 'PING' ? 0 : command.slots || 1; // A PING has room of its own.
       const refusal = held ? '' : this.#refusal(command, slots, freshUntil);
       if (held) this.#deliveredAgain(held, lease);
@@ -216,9 +223,15 @@ class Stream {
       this.#send({ started: [held.names] });
       this.agent.execute(held);
     } else {
-      this.agent.forget(held, true);
-      this.#refuse([{ ...held.names, code: STALE }]);
+      this.agent.withdraw(held);
+      this.#refuseLate(held);
     }
+  }
+
+  // The server may have read its Received, so `agent.held` keeps it until a later heartbeat is answered.
+  #refuseLate(held) {
+    held.reportedAt = this.sequence + 1; // The refusal has this heartbeat.
+    this.#refuse([{ ...held.names, code: STALE }]);
   }
 
   // The server drains: go on here until another connection is ready.
