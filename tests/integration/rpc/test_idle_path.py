@@ -12,6 +12,7 @@ import pytest
 
 from distributor.dispatch import watches
 from distributor.rpc import agent_stream
+from distributor.store.auditor import ValkeyAuditor
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import ValkeyConnection
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -19,10 +20,10 @@ from distributor.v1 import command_service_pb2 as pb
 from tests.support.running_server import EAGER, RunningServer, running_server
 from tests.support.wire_agent import result
 
-BACKGROUND = (["due"], ["probe"], ["forget"], ["audit"])
+BACKGROUND = (["due"], ["probe"], ["forget"])
 """What the loops of a server call, whether there are commands or not. They also look at Valkey's settings."""
 BACKGROUND_COMMANDS = {"XREAD", "XRANGE", "XREVRANGE", "EXISTS", "XINFO", "ZCARD", "SET", "PEXPIRE"}
-"""Other commands that the loops send: to read the event stream, to measure it and the queues, and to audit."""
+"""Other commands that the loops send: to read the event stream, and to measure it and the queues."""
 
 
 class Counted:
@@ -81,10 +82,15 @@ def done(assignment: gateway.Assignment) -> dict[str, Any]:
     }
 
 
+async def not_now(auditor: ValkeyAuditor, rest_ms: int) -> bool:
+    return False
+
+
 async def test_two_exchanges_and_one_message_each_way(
     valkey_url: str, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No background loop may fall into the count, and no slow machine separate what travels together.
+    monkeypatch.setattr(ValkeyAuditor, "take_turn", not_now)
     monkeypatch.setattr(agent_stream, "ACK_DELAY_SECONDS", 600.0)
     monkeypatch.setattr(watches, "SETTLE_SECONDS", 600.0)
     rare: dict[str, Any] = {"heartbeat_interval": 600, "start_within": 700, "ack_deadline": 800, "offline_after": 900}
