@@ -24,7 +24,8 @@ class Child:
     """A process, Python unless `program` is another, that runs inside this async context manager.
 
     It has its own session, so that Ctrl-C reaches only the benchmark, which then ends it in order. It dies with the
-    benchmark. Its stderr goes to a file in `folder`; stdin and stdout are pipes.
+    benchmark. Its stderr goes to a file in `folder`, as does what it would leave with the user, such as the journal of
+    an agent; stdin and stdout are pipes.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Child:
                 stdout=PIPE,
                 stderr=log,
                 cwd=self._log.parent,
-                env={**kept, "PYTHONPATH": str(ROOT), **self._environment},
+                env={**kept, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self._log.parent), **self._environment},
                 start_new_session=True,
             )
         return self
