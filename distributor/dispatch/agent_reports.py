@@ -30,12 +30,9 @@ from distributor.model.in_flight import InFlight
 from distributor.model.lifecycle import TERMINAL, CancelStage, CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.logging import get_logger
+from distributor.wire.limits import MAX_OUTPUT_OFFSET
 
 logger = get_logger()
-
-MAX_OUTPUT_BYTES: Final = 2**53
-"""Largest value that the store represents exactly."""
-
 
 _RETRYABLE: Final = frozenset({RefusalKind.BUSY, RefusalKind.STALE})
 
@@ -204,7 +201,7 @@ class AgentReports:
             return Reason(
                 "result_too_large", f"the result's data is {size:,} bytes, the limit is {self._max_result_bytes:,}"
             )
-        if not 0 <= reported.output_bytes < MAX_OUTPUT_BYTES:
+        if not 0 <= reported.output_bytes < MAX_OUTPUT_OFFSET:
             return Reason("invalid_result", "the agent reported output_bytes outside 0 to 2^53 - 1")
         return None
 
@@ -271,7 +268,7 @@ def _output_bytes(reported: ReportedCompletion, item: InFlight | None) -> int:
 
     Without the attempt in flight, the store decides.
     """
-    most = item.output_end() if item is not None else MAX_OUTPUT_BYTES - 1
+    most = item.output_end() if item is not None else MAX_OUTPUT_OFFSET - 1
     return max(0, min(reported.output_bytes, most))
 
 

@@ -28,11 +28,9 @@ from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
 from distributor.wire.enums import REFUSAL_FROM_WIRE, STATUS_FROM_WIRE, STREAM_FROM_WIRE
 from distributor.wire.json_values import NotJson, json_text, plain_value
-from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES, MAX_SURVIVORS
+from distributor.wire.limits import MAX_HELD, MAX_OUTPUT_CHUNK_BYTES, MAX_OUTPUT_OFFSET, MAX_SURVIVORS
 from distributor.wire.struct_check import check_value
 
-MAX_OUTPUT_OFFSET: Final = 2**53
-"""Largest offset that the store represents exactly."""
 _MAX_TYPES: Final = 100
 _MAX_LABELS: Final = 64
 _MAX_LABEL_BYTES: Final = 256

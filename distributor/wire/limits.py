@@ -15,6 +15,6 @@ MAX_HELD: Final = 1_000
 MAX_OUTPUT_CHUNK_BYTES: Final = 65_536
 """Maximum size of an output chunk from an agent, in bytes."""
 MAX_OUTPUT_OFFSET: Final = 2**53
-"""Maximum offset in a command's output, in bytes."""
+"""Maximum offset in a command's output, in bytes: the largest that the store represents exactly."""
 MAX_SURVIVORS: Final = 20
 """Surviving processes that a message names of one command."""
