@@ -11,7 +11,6 @@ from distributor.app.lifespan import Loop
 from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
-from distributor.dispatch.audit import Audit
 from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
@@ -19,6 +18,7 @@ from distributor.dispatch.deadlines import Deadlines
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.gauges import Gauges
+from distributor.dispatch.index_check import IndexCheck
 from distributor.dispatch.liveness import Liveness
 from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
@@ -40,7 +40,6 @@ from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults, repeated_command
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
-from distributor.store.auditor import ValkeyAuditor
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
@@ -48,6 +47,7 @@ from distributor.store.durability import Durability
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
+from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
@@ -73,7 +73,7 @@ class Stores:
     output_log: ValkeyOutputLog
     reader: ValkeyCommandReader
     event_log: ValkeyEventLog
-    auditor: ValkeyAuditor
+    index_checker: ValkeyIndexChecker
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def stores_on(
         ValkeyOutputLog(connections.reads, functions, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
         ValkeyEventLog(connections.events, connections.reads, durability, replica),
-        ValkeyAuditor(connections.reads, functions, replica, policy),
+        ValkeyIndexChecker(connections.reads, functions, replica, policy),
     )
 
 
@@ -155,7 +155,7 @@ def server_parts(
         "command distributor": distributor.run,
         "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines, relay.alarm).run,
         "retention": Retention(stores.commands, settings.cleanup_interval).run,
-        "audit": Audit(stores.auditor, metrics, settings.cleanup_interval).run,
+        "index check": IndexCheck(stores.index_checker, metrics, settings.cleanup_interval).run,
         "reconciler": reconciler.run,
         "returned agents": reconciler.run_returned,
         "liveness": Liveness(registry, settings.offline_after, timing.liveness).run,

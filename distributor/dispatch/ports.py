@@ -173,7 +173,7 @@ class OutputLog(Protocol):
         """Chunks from byte `offset` on, about `max_bytes`. If the first begins later, there is a gap."""
 
 
-class Auditor(Protocol):
+class IndexChecker(Protocol):
     """Checks what is stored. Raises the same errors as CommandStore."""
 
     async def take_turn(self, rest_ms: int) -> bool:

@@ -66,7 +66,7 @@ class ServerSettings(SettingsGroup):
         5.0, description="Seconds between polls for queued commands. A safety net: new commands are claimed at once."
     )
     cleanup_interval: Seconds = Field(
-        3600.0, description="Seconds between cleanup sweeps, and between audits. Deadlines do not depend on them."
+        3600.0, description="Seconds between cleanup sweeps, and between index checks. Deadlines do not depend on them."
     )
     batch_size: int = Field(
         20, ge=1, le=20, description="Maximum number of commands claimed for an agent, or sent in a message, at once."

@@ -29,7 +29,7 @@ from distributor.store.valkey_connection import Argument, ValkeyConnection
 logger = get_logger()
 
 FOLDER: Final = resources.files("distributor.store") / "functions"
-UNACKNOWLEDGED: Final = frozenset({"audit", "due"})
+UNACKNOWLEDGED: Final = frozenset({"check_indexes", "due"})
 """Functions whose callers acknowledge nothing: without events, nobody relies on what they changed."""
 Observer = Callable[[str, int, float], None]
 """Receives each round trip: the function, the number of items, and the duration in seconds."""
@@ -83,7 +83,7 @@ class Functions:
     """Calls the functions by their short names. Loads the library if Valkey lacks it.
 
     `on_changes` receives what each call has changed, before its caller receives the reply, and once that is durable.
-    `on_repair` receives each repair of a damaged record that a call has met; the audit returns its own.
+    `on_repair` receives each repair of a damaged record that a call has met; the index check returns its own.
     """
 
     def __init__(

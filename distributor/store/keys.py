@@ -63,7 +63,7 @@ DUE_PASSES: Final = "commands:due"
 """hash: when a server last looked at deadlines, and when the latest time without any such look ended."""
 ENDED: Final = "commands:ended"
 """list: ids of retained commands in the order in which they ended; the sweep deletes from its beginning."""
-AUDIT: Final = "commands:audit"
+INDEX_CHECK: Final = "commands:index_check"
 """string: the replica that checks the store, or that this has been done; TTL."""
 EVENTS: Final = "events"
 """stream, capped: events; the function that makes a change also writes its entry."""
@@ -155,7 +155,7 @@ _OF_A_SHARD: Final = {
     "deadlines": DEADLINES,
     "due_passes": DUE_PASSES,
     "ended": ENDED,
-    "audit": AUDIT,
+    "index_check": INDEX_CHECK,
     "events": EVENTS,
 }
 

@@ -25,11 +25,11 @@ from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store import keys
-from distributor.store.auditor import Found, Index, ValkeyAuditor
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import FunctionCall, Functions
+from distributor.store.index_checker import Found, Index, ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
@@ -94,7 +94,7 @@ async def call_of(name: str, items: int) -> Recorded:
     sessions = ValkeySessionStore(functions, exchanges, policy)
     output = ValkeyOutputLog(cast(Any, None), functions, exchanges, policy)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
-    auditor = ValkeyAuditor(cast(Any, None), functions, "replica", policy)
+    checker = ValkeyIndexChecker(cast(Any, None), functions, "replica", policy)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
         "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
@@ -117,9 +117,9 @@ async def call_of(name: str, items: int) -> Recorded:
         "read_output": lambda: output.read("id", 0, 1),
         "get_command": lambda: reader.details("id"),
         "list_commands": lambda: reader.page(CommandFilter(), "", 1),
-        "audit": lambda: auditor.check([Found("record", "key", "id")] * items),
-        "inspect_keys": lambda: auditor.inspect_keys("0"),
-        "inspect_index": lambda: auditor.inspect_index(Index("deadlines", keys.DEADLINES), "0"),
+        "check_indexes": lambda: checker.check([Found("record", "key", "id")] * items),
+        "inspect_keys": lambda: checker.inspect_keys("0"),
+        "inspect_index": lambda: checker.inspect_index(Index("deadlines", keys.DEADLINES), "0"),
         "probe": lambda: Functions.check_writable(functions),
     }
     with pytest.raises(Recorded) as caught:

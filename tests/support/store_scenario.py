@@ -26,7 +26,7 @@ from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store import keys
-from distributor.store.auditor import Found
+from distributor.store.index_checker import Found
 from distributor.store.policy import StorePolicy
 from tests.support.store_world import StoreWorld
 
@@ -66,9 +66,9 @@ async def _claim(world: StoreWorld, epoch: int, lease_id: str) -> object:
     return await world.store.claim([ClaimRequest(AGENT, epoch, 5, lease_id, 4)])
 
 
-async def _audit(world: StoreWorld) -> object:
+async def _check_indexes(world: StoreWorld) -> object:
     await world.connection.call("ZADD", keys.DEADLINES, 1, "c1")
-    return await world.auditor.check([Found("record", keys.STATUS.format(command_id="c1"), "c1")])
+    return await world.index_checker.check([Found("record", keys.STATUS.format(command_id="c1"), "c1")])
 
 
 async def _inspect(world: StoreWorld) -> object:
@@ -228,7 +228,7 @@ STEPS: Final[dict[str, Step]] = {
     "look at a present agent": _look_at_agents,
     "list all commands": lambda world: _list(world),
     "inspect": lambda world: _inspect(world),
-    "audit": lambda world: _audit(world),
+    "check_indexes": lambda world: _check_indexes(world),
     "forget": lambda world: world.under(retention_ms=0).store.forget(""),
     "look at a forgotten command": lambda world: _look(world, "c1"),
     "count the keys that remain": lambda world: world.connection.call("DBSIZE"),

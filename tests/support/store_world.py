@@ -21,13 +21,13 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import keys
-from distributor.store.auditor import ValkeyAuditor
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
+from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
@@ -62,7 +62,7 @@ class StoreWorld:
         self.sessions = ValkeySessionStore(self.functions, exchanges, self.policy)
         self.output = ValkeyOutputLog(connections.reads, self.functions, exchanges, self.policy)
         self.reader = ValkeyCommandReader(connections.reads, self.functions, self.policy.offline_after_ms)
-        self.auditor = ValkeyAuditor(connections.reads, self.functions, REPLICA, self.policy)
+        self.index_checker = ValkeyIndexChecker(connections.reads, self.functions, REPLICA, self.policy)
         self.epochs: dict[str, int] = {}
         self._event_log = ValkeyEventLog(connections.events)
         self._mint = CommandIdMint()

@@ -12,7 +12,7 @@ local function forget_commands(batch, limit, retention_ms)
     local fields = server.call('HMGET', status_key(id), 'finished_ms', 'agent_id', 'status')
     if fields[1] and fields[1] + retention_ms > batch.now then break end
     count = count + 1
-    -- The audit completes and lists again what lacks one of them.
+    -- The index check completes and lists again what lacks one of them.
     if fields[1] and fields[2] and fields[3] then
       local n = #names
       names[n + 1], names[n + 2] = status_key(id), agent_command_key(fields[2], id)

@@ -21,7 +21,7 @@ local function get_command(args)
   local id = args[1]
   local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
   if not row[ROW_STATUS] then return false end
-  -- It may be damaged, and wait for the audit.
+  -- It may be damaged, and wait for the index check.
   local agent_id = row[ROW_AGENT_ID] or ''
   local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
   -- While the command is alive, the second name only marks that the agent has it.

@@ -1,9 +1,9 @@
--- Purpose: look at a page of an index for entries that the audit has to check.
+-- Purpose: look at a page of an index for entries that `check_indexes` has to check.
 -- KEYS     the event stream of the shard
 -- ARGV     name of the index in keys.py, its key, the agent_id or status that the key names ('' if none), cursor ('0'
 --          to start), entries to look at
--- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
---          the key, '', ''}
+-- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
+--          'wrong_type', the key, '', ''}
 -- Invariants: finds each entry whose record is lost, or has another agent or a status that does not belong there. What
 --          is found may be right.
 

@@ -1,10 +1,10 @@
--- Purpose: look at a page of all keys for what the audit has to check; names the indexes of agents as well.
+-- Purpose: look at a page of all keys for what `check_indexes` has to check; names the indexes of agents as well.
 -- KEYS     the event stream of the shard
 -- ARGV     cursor ('0' to start), keys to look at
--- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
---          the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
--- Invariants: all that `audit` repairs is found here, or by inspect_index in an entry of the index. What is found may
---          be right. Reads little of what is right: few fields, and each index once for the whole page.
+-- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
+--          'wrong_type', the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
+-- Invariants: all that `check_indexes` repairs is found here, or by inspect_index in an entry of the index. What is
+--          found may be right. Reads little of what is right: few fields, and each index once for the whole page.
 
 local FIELDS_CHECKED = {
   'status', 'agent_id', 'type', 'queued_us', 'revision', 'attempt', 'priority', 'time_limit_ms', 'rank', 'expires_ms',

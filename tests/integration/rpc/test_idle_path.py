@@ -12,7 +12,7 @@ import pytest
 
 from distributor.dispatch import watches
 from distributor.rpc import agent_stream
-from distributor.store.auditor import ValkeyAuditor
+from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import ValkeyConnection
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -82,7 +82,7 @@ def done(assignment: gateway.Assignment) -> dict[str, Any]:
     }
 
 
-async def not_now(auditor: ValkeyAuditor, rest_ms: int) -> bool:
+async def not_now(checker: ValkeyIndexChecker, rest_ms: int) -> bool:
     return False
 
 
@@ -90,7 +90,7 @@ async def test_two_exchanges_and_one_message_each_way(
     valkey_url: str, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No background loop may fall into the count, and no slow machine separate what travels together.
-    monkeypatch.setattr(ValkeyAuditor, "take_turn", not_now)
+    monkeypatch.setattr(ValkeyIndexChecker, "take_turn", not_now)
     monkeypatch.setattr(agent_stream, "ACK_DELAY_SECONDS", 600.0)
     monkeypatch.setattr(watches, "SETTLE_SECONDS", 600.0)
     rare: dict[str, Any] = {"heartbeat_interval": 600, "start_within": 700, "ack_deadline": 800, "offline_after": 900}

@@ -209,8 +209,8 @@ async def test_reports_about_it_and_the_others_count(world: StoreWorld, call: st
         case _:
             assert [await world.store.cancel(one, "enough") is not None for one in ids] == [True] * 3
     assert told_of(world) >= set(ids)
-    [_ async for _ in world.auditor.sweep()]
-    assert [repair async for repairs in world.auditor.sweep() for repair in repairs] == []
+    [_ async for _ in world.index_checker.sweep()]
+    assert [repair async for repairs in world.index_checker.sweep() for repair in repairs] == []
 
 
 async def test_what_has_ended_without_its_agent_keeps_no_other_from_being_forgotten(world: StoreWorld) -> None:
@@ -220,6 +220,6 @@ async def test_what_has_ended_without_its_agent_keeps_no_other_from_being_forgot
     await world.next_millisecond()
     await soon.store.forget("")
     assert (await world.reader.states([ids[1]])) == [None]
-    [_ async for _ in world.auditor.sweep()]
+    [_ async for _ in world.index_checker.sweep()]
     await soon.store.forget("")
     assert await world.connection.call("EXISTS", keys.STATUS.format(command_id=ids[0])) == 0

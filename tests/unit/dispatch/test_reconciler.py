@@ -43,7 +43,7 @@ class World:
         self.agent = MemoryAgent()
         self.session = self.agent.session
         self.registry.add(self.agent)
-        self.audit = Reconciler(self.reader, self.registry, self.wakeups, self.asked)
+        self.reconciler = Reconciler(self.reader, self.registry, self.wakeups, self.asked)
         self.session.claimed("c1", "lease", 2, 0.0)
 
 
@@ -54,7 +54,7 @@ async def world() -> World:
 
 async def test_what_is_as_believed_stays(world: World) -> None:
     world.reader.known["c1"] = state(attempt=2)
-    assert await world.audit.run_once() == 0
+    assert await world.reconciler.run_once() == 0
     assert list(world.session.in_flight) == ["c1"]
     assert world.agent.cancelled == []
 
@@ -72,7 +72,7 @@ async def test_what_is_as_believed_stays(world: World) -> None:
 async def test_what_is_no_longer_the_agents_is_stopped_and_makes_room(world: World, known: CommandState | None) -> None:
     if known is not None:
         world.reader.known["c1"] = known
-    assert await world.audit.run_once() == 1
+    assert await world.reconciler.run_once() == 1
     assert world.session.in_flight == {}
     assert [command_id for command_id, _ in world.agent.withdrawn] == ["c1"]
     assert world.wakeups.take() == {"agent123"}
@@ -80,7 +80,7 @@ async def test_what_is_no_longer_the_agents_is_stopped_and_makes_room(world: Wor
 
 async def test_a_cancel_that_never_came_is_sent(world: World) -> None:
     world.reader.known["c1"] = state(attempt=2)._replace(cancel_ms=5)
-    assert await world.audit.run_once() == 0
+    assert await world.reconciler.run_once() == 0
     assert [command_id for command_id, _ in world.agent.cancelled] == ["c1"]
 
 
@@ -90,7 +90,7 @@ async def test_what_changes_while_the_store_is_asked_is_left_alone(world: World)
         world.session.claimed("c1", "lease-3", 3, 0.0)
 
     world.reader.asking = given_out_again
-    assert await world.audit.run_once() == 0
+    assert await world.reconciler.run_once() == 0
     assert world.session.attempt("c1") == 3
 
 
@@ -100,7 +100,7 @@ async def test_a_given_up_attempt_whose_command_has_ended_unseen_is_stopped(worl
     world.reader.known["c1"] = state(attempt=2)
     world.reader.known["c2"] = state("c2", status=CommandStatus.QUEUED)
     world.reader.known["c3"] = state("c3", status=CommandStatus.CANCELLED)
-    assert await world.audit.run_once() == 0
+    assert await world.reconciler.run_once() == 0
     assert world.agent.stopped == ["c3", "c4"]
     assert world.session.given_up == {"c2": ["lease"]}
 
@@ -109,14 +109,14 @@ async def test_given_up_attempts_are_read_in_pages(world: World) -> None:
     for number in range(MAX_COMMANDS_PER_READ + 1):
         world.session.gave_up(f"old{number}", "lease")
     world.reader.known["c1"] = state(attempt=2)
-    await world.audit.run_once()
+    await world.reconciler.run_once()
     assert (world.reader.reads, world.reader.largest) == (3, MAX_COMMANDS_PER_READ)
     assert world.session.given_up == {}
 
 
 async def test_it_looks_when_asked(world: World) -> None:
     world.reader.known["c1"] = state(attempt=2)
-    async with background(world.audit.run()):
+    async with background(world.reconciler.run()):
         world.asked.set()
         await until(lambda: world.reader.reads == 1)
 
@@ -124,7 +124,7 @@ async def test_it_looks_when_asked(world: World) -> None:
 async def test_a_cancel_that_is_on_its_way_is_not_sent_again(world: World) -> None:
     world.reader.known["c1"] = state(attempt=2)._replace(cancel_ms=5)
     world.session.cancelling("c1", "enough")
-    assert await world.audit.run_once() == 0
+    assert await world.reconciler.run_once() == 0
     assert world.agent.cancelled == []
 
 
@@ -133,7 +133,7 @@ async def test_an_agent_that_returns_with_commands_is_looked_at_at_once(world: W
     idle, returned = MemoryAgent("idle"), MemoryAgent("returned")
     returned.session.claimed("c1", "lease", 1, 0.0)
     returned.session.claimed("c2", "lease", 1, 0.0)
-    async with background(world.audit.run_returned()):
+    async with background(world.reconciler.run_returned()):
         world.registry.add(idle)
         world.registry.add(returned)
         await until(lambda: returned.withdrawn)
@@ -148,7 +148,7 @@ async def test_agents_that_return_are_looked_at_although_the_store_was_away(worl
         raise Unavailable("Valkey is away")
 
     world.reader.asking = fail
-    async with background(world.audit.run_returned()):
+    async with background(world.reconciler.run_returned()):
         for name in ("first", "second"):
             agent = MemoryAgent(name)
             agent.session.claimed("c1", "lease", 1, 0.0)

@@ -1,5 +1,5 @@
-#!lua name=distributor_08c64538
-local VERSION = '08c64538'
+#!lua name=distributor_d5ab17cc
+local VERSION = 'd5ab17cc'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -20,7 +20,7 @@ local function by_status_key(status) return SHARD .. 'commands:status:' .. statu
 local function deadlines_key() return SHARD .. 'commands:deadlines' end
 local function due_passes_key() return SHARD .. 'commands:due' end
 local function ended_key() return SHARD .. 'commands:ended' end
-local function audit_key() return SHARD .. 'commands:audit' end
+local function index_check_key() return SHARD .. 'commands:index_check' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
 local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
@@ -1211,6 +1211,110 @@ register('attach', attach, {'allow-oom'})
 end
 
 do
+-- Purpose: end queued commands; request the end of assigned ones, and of queued ones that their agent may run.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
+--          then for each command: id, reason message
+-- Returns  for each command: false if unknown, else its row after the call
+-- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be
+--          running.
+
+local HEADER, ITEM = 6, 2
+
+-- Notes that a cancel is wanted of a command that its agent may have.
+local function request(batch, id, fields, message)
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
+  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
+  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
+    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
+  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
+end
+
+-- Ends a queued command, or waits for its agent where that may run an earlier attempt.
+local function cancel_queued(batch, id, fields, message, retention_ms)
+  local known = given_up_state(fields)
+  if known ~= 'none' then request(batch, id, fields, message) end
+  if known == 'open' then return doubt(batch, id, fields, retention_ms) end
+  if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE] = batch.stamp, message
+  server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
+  end_cancelled(batch, id, fields, retention_ms)
+end
+
+local function cancel(batch, args)
+  local rows = {}
+  for i = HEADER + 1, #args, ITEM do
+    local id = args[i]
+    local fields = read(id)
+    if fields and among(args[5], fields[F_STATUS]) then
+      cancel_queued(batch, id, fields, args[i + 1], args[4])
+    elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
+      local doubtful = in_doubt(fields)
+      request(batch, id, fields, args[i + 1])
+      if doubtful then announce_doubt(batch, id, fields) end
+    end
+    rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
+  end
+  return rows
+end
+
+register('cancel', cancel, {'allow-oom'})
+
+end
+
+do
+-- Purpose: record how far cancels have got: written to the agent's stream, or what the agent said of them.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
+--          then for each command: id, agent_id, lease id, stage, reason message of 'could_not_stop' or ''
+-- Returns  for each command: 'ok', or 'gone' if no cancel is wanted under this lease, or the stage cannot follow
+-- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends
+--             the doubt.
+
+local HEADER, ITEM = 5, 5
+
+-- Whether the cancel under this lease concerns the command.
+local function concerns(fields, lease_id)
+  return fields[F_LEASE_ID] == lease_id or base_of_given_up(fields, lease_id) ~= nil
+end
+
+local function note(batch, args, i)
+  local id, lease_id, stage = args[i], args[i + 2], args[i + 3]
+  local fields = read(id)
+  if not fields or fields[F_AGENT_ID] ~= args[i + 1] or not among(args[5], fields[F_STATUS])
+    or fields[F_CANCEL_MS] == '' or not concerns(fields, lease_id) then
+    return 'gone'
+  end
+  local doubtful = in_doubt(fields) and stage ~= 'delivered'
+  if doubtful then settle_doubt(id, fields) end
+  local known = CANCEL_STAGES[fields[F_CANCEL_STAGE]]
+  if not known or not known[stage] then return 'gone' end
+  if doubtful then
+    goes_on_under(batch, id, fields, lease_id)
+    fields[F_ACKNOWLEDGED_MS] = batch.stamp
+    server.call('HSET', status_key(id), 'acknowledged_ms', batch.stamp)
+    index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
+  end
+  if stage == 'could_not_stop' then fields[F_CODE], fields[F_MESSAGE] = stage, args[i + 4] end
+  fields[F_CANCEL_STAGE] = stage
+  set_rare(id, 'revision', revise(fields), 'cancel_stage', stage, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
+  announce(batch, 'cancel_progressed', id, fields,
+    ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields) .. reason_members(fields)
+    .. cancel_members(fields))
+  return 'ok'
+end
+
+local function cancel_stage(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do outcomes[#outcomes + 1] = note(batch, args, i) end
+  return outcomes
+end
+
+register('cancel_stage', cancel_stage, {'allow-oom'})
+
+end
+
+do
 -- Purpose: check commands and indexes against each other, and repair what does not fit.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, ack_deadline_ms, slack_ms added to time limits,
@@ -1366,7 +1470,7 @@ local function check(batch, where, key, id, hint, args)
   write(batch)
 end
 
-local function audit(batch, args)
+local function check_indexes(batch, args)
   local repairs = {}
   batch.note = function(kind, id) add(repairs, kind, id) end
   for i = HEADER + 1, #args, ITEM do
@@ -1383,111 +1487,7 @@ local function audit(batch, args)
   return repairs
 end
 
-register('audit', audit, {'allow-oom'})
-
-end
-
-do
--- Purpose: end queued commands; request the end of assigned ones, and of queued ones that their agent may run.
--- KEYS     the event stream of the shard
--- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
---          then for each command: id, reason message
--- Returns  for each command: false if unknown, else its row after the call
--- Invariants: a cancel is requested once; a command that has ended is not changed; none is cancelled that may be
---          running.
-
-local HEADER, ITEM = 6, 2
-
--- Notes that a cancel is wanted of a command that its agent may have.
-local function request(batch, id, fields, message)
-  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
-  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
-  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
-    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
-  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
-end
-
--- Ends a queued command, or waits for its agent where that may run an earlier attempt.
-local function cancel_queued(batch, id, fields, message, retention_ms)
-  local known = given_up_state(fields)
-  if known ~= 'none' then request(batch, id, fields, message) end
-  if known == 'open' then return doubt(batch, id, fields, retention_ms) end
-  if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
-  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE] = batch.stamp, message
-  server.call('HSET', status_key(id), 'cancel_ms', batch.stamp)
-  end_cancelled(batch, id, fields, retention_ms)
-end
-
-local function cancel(batch, args)
-  local rows = {}
-  for i = HEADER + 1, #args, ITEM do
-    local id = args[i]
-    local fields = read(id)
-    if fields and among(args[5], fields[F_STATUS]) then
-      cancel_queued(batch, id, fields, args[i + 1], args[4])
-    elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
-      local doubtful = in_doubt(fields)
-      request(batch, id, fields, args[i + 1])
-      if doubtful then announce_doubt(batch, id, fields) end
-    end
-    rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
-  end
-  return rows
-end
-
-register('cancel', cancel, {'allow-oom'})
-
-end
-
-do
--- Purpose: record how far cancels have got: written to the agent's stream, or what the agent said of them.
--- KEYS     the event stream of the shard
--- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
---          then for each command: id, agent_id, lease id, stage, reason message of 'could_not_stop' or ''
--- Returns  for each command: 'ok', or 'gone' if no cancel is wanted under this lease, or the stage cannot follow
--- Invariants: stages follow one another only as CANCEL_STAGES permits; what the agent says of a command in doubt ends
---             the doubt.
-
-local HEADER, ITEM = 5, 5
-
--- Whether the cancel under this lease concerns the command.
-local function concerns(fields, lease_id)
-  return fields[F_LEASE_ID] == lease_id or base_of_given_up(fields, lease_id) ~= nil
-end
-
-local function note(batch, args, i)
-  local id, lease_id, stage = args[i], args[i + 2], args[i + 3]
-  local fields = read(id)
-  if not fields or fields[F_AGENT_ID] ~= args[i + 1] or not among(args[5], fields[F_STATUS])
-    or fields[F_CANCEL_MS] == '' or not concerns(fields, lease_id) then
-    return 'gone'
-  end
-  local doubtful = in_doubt(fields) and stage ~= 'delivered'
-  if doubtful then settle_doubt(id, fields) end
-  local known = CANCEL_STAGES[fields[F_CANCEL_STAGE]]
-  if not known or not known[stage] then return 'gone' end
-  if doubtful then
-    goes_on_under(batch, id, fields, lease_id)
-    fields[F_ACKNOWLEDGED_MS] = batch.stamp
-    server.call('HSET', status_key(id), 'acknowledged_ms', batch.stamp)
-    index(batch, deadlines_key(), run_limit(batch, id, fields, tonumber(args[4])), id)
-  end
-  if stage == 'could_not_stop' then fields[F_CODE], fields[F_MESSAGE] = stage, args[i + 4] end
-  fields[F_CANCEL_STAGE] = stage
-  set_rare(id, 'revision', revise(fields), 'cancel_stage', stage, 'code', fields[F_CODE], 'message', fields[F_MESSAGE])
-  announce(batch, 'cancel_progressed', id, fields,
-    ',"assigned_ms":' .. fields[F_ASSIGNED_MS] .. receipt_members(fields) .. reason_members(fields)
-    .. cancel_members(fields))
-  return 'ok'
-end
-
-local function cancel_stage(batch, args)
-  local outcomes = {}
-  for i = HEADER + 1, #args, ITEM do outcomes[#outcomes + 1] = note(batch, args, i) end
-  return outcomes
-end
-
-register('cancel_stage', cancel_stage, {'allow-oom'})
+register('check_indexes', check_indexes, {'allow-oom'})
 
 end
 
@@ -2187,7 +2187,7 @@ local function forget_commands(batch, limit, retention_ms)
     local fields = server.call('HMGET', status_key(id), 'finished_ms', 'agent_id', 'status')
     if fields[1] and fields[1] + retention_ms > batch.now then break end
     count = count + 1
-    -- The audit completes and lists again what lacks one of them.
+    -- The index check completes and lists again what lacks one of them.
     if fields[1] and fields[2] and fields[3] then
       local n = #names
       names[n + 1], names[n + 2] = status_key(id), agent_command_key(fields[2], id)
@@ -2248,7 +2248,7 @@ local function get_command(args)
   local id = args[1]
   local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
   if not row[ROW_STATUS] then return false end
-  -- It may be damaged, and wait for the audit.
+  -- It may be damaged, and wait for the index check.
   local agent_id = row[ROW_AGENT_ID] or ''
   local stored = server.call('MGET', command_key(id), agent_command_key(agent_id, id))
   -- While the command is alive, the second name only marks that the agent has it.
@@ -2309,12 +2309,12 @@ register('heartbeat', heartbeat, {'allow-oom'})
 end
 
 do
--- Purpose: look at a page of an index for entries that the audit has to check.
+-- Purpose: look at a page of an index for entries that `check_indexes` has to check.
 -- KEYS     the event stream of the shard
 -- ARGV     name of the index in keys.py, its key, the agent_id or status that the key names ('' if none), cursor ('0'
 --          to start), entries to look at
--- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
---          the key, '', ''}
+-- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
+--          'wrong_type', the key, '', ''}
 -- Invariants: finds each entry whose record is lost, or has another agent or a status that does not belong there. What
 --          is found may be right.
 
@@ -2378,13 +2378,13 @@ register_reader('inspect_index', inspect_index)
 end
 
 do
--- Purpose: look at a page of all keys for what the audit has to check; names the indexes of agents as well.
+-- Purpose: look at a page of all keys for what `check_indexes` has to check; names the indexes of agents as well.
 -- KEYS     the event stream of the shard
 -- ARGV     cursor ('0' to start), keys to look at
--- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `audit`, or 'wrong_type',
---          the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
--- Invariants: all that `audit` repairs is found here, or by inspect_index in an entry of the index. What is found may
---          be right. Reads little of what is right: few fields, and each index once for the whole page.
+-- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
+--          'wrong_type', the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
+-- Invariants: all that `check_indexes` repairs is found here, or by inspect_index in an entry of the index. What is
+--          found may be right. Reads little of what is right: few fields, and each index once for the whole page.
 
 local FIELDS_CHECKED = {
   'status', 'agent_id', 'type', 'queued_us', 'revision', 'attempt', 'priority', 'time_limit_ms', 'rank', 'expires_ms',

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from distributor.dispatch import audit
-from distributor.dispatch.audit import Audit
+from distributor.dispatch import index_check
+from distributor.dispatch.index_check import IndexCheck
 from distributor.errors import Unavailable
 from distributor.model.repair import Repair, RepairKind
 from distributor.observability.metrics import Metrics
@@ -17,8 +17,8 @@ from tests.support.waiting import until
 DEADLINE, READY = RepairKind.ASSIGNED_WITHOUT_DEADLINE, RepairKind.QUEUED_NOT_READY
 
 
-class MemoryAuditor:
-    """The Auditor port."""
+class MemoryIndexChecker:
+    """The IndexChecker port."""
 
     def __init__(self, *steps: Sequence[Repair]) -> None:
         self.steps = steps
@@ -47,9 +47,9 @@ def counted(metrics: Metrics, kind: RepairKind) -> float | None:
 async def test_repairs_are_counted_and_logged_by_kind_with_examples() -> None:
     metrics = Metrics()
     repairs = [Repair(DEADLINE, f"c{number}") for number in range(7)]
-    auditor = MemoryAuditor(repairs[:3], [], [*repairs[3:], Repair(READY, "d")])
+    checker = MemoryIndexChecker(repairs[:3], [], [*repairs[3:], Repair(READY, "d")])
     with own_logs() as logs:
-        counts = await Audit(auditor, metrics).run_once()
+        counts = await IndexCheck(checker, metrics).run_once()
     assert counts == {DEADLINE: 7, READY: 1}
     assert (counted(metrics, DEADLINE), counted(metrics, READY)) == (7, 1)
     assert [(line["kind"], line["repairs"], line["examples"]) for line in logs] == [
@@ -64,41 +64,41 @@ async def test_every_kind_is_zero_from_the_start() -> None:
 
 
 async def test_nothing_is_done_out_of_turn() -> None:
-    auditor = MemoryAuditor([Repair(READY, "d")])
-    auditor.refuse = True
-    assert await Audit(auditor, Metrics()).run_once() is None
+    checker = MemoryIndexChecker([Repair(READY, "d")])
+    checker.refuse = True
+    assert await IndexCheck(checker, Metrics()).run_once() is None
 
 
 async def test_it_sweeps_at_once_and_then_unless_another_has_and_goes_on_after_a_failure() -> None:
-    auditor = MemoryAuditor()
-    auditor.away = True
+    checker = MemoryIndexChecker()
+    checker.away = True
     with own_logs() as logs:
-        async with background(Audit(auditor, Metrics(), cleanup_interval=0.004).run()):
+        async with background(IndexCheck(checker, Metrics(), cleanup_interval=0.004).run()):
             await until(lambda: bool(logs))
-            auditor.away = False
-            await until(lambda: len(auditor.rests) >= 2)
-    assert [line["event"] for line in logs] == ["cannot audit", "can audit again"]
-    assert auditor.rests[-1] == 4
+            checker.away = False
+            await until(lambda: len(checker.rests) >= 2)
+    assert [line["event"] for line in logs] == ["cannot check the indexes", "can check the indexes again"]
+    assert checker.rests[-1] == 4
 
 
 @pytest.mark.parametrize("fault", ["away", "refuse"])
 async def test_what_failed_or_was_refused_is_tried_again_long_before_the_interval_has_passed(
     monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(audit, "LOOK_SECONDS", 0.001)
-    auditor = MemoryAuditor()
-    setattr(auditor, fault, True)
-    async with background(Audit(auditor, Metrics(), cleanup_interval=3_600.0).run()):
-        await until(lambda: auditor.looks >= 2)
-        setattr(auditor, fault, False)
-        await until(lambda: auditor.sweeps == 1)
-        looks = auditor.looks
+    monkeypatch.setattr(index_check, "LOOK_SECONDS", 0.001)
+    checker = MemoryIndexChecker()
+    setattr(checker, fault, True)
+    async with background(IndexCheck(checker, Metrics(), cleanup_interval=3_600.0).run()):
+        await until(lambda: checker.looks >= 2)
+        setattr(checker, fault, False)
+        await until(lambda: checker.sweeps == 1)
+        looks = checker.looks
         await asyncio.sleep(0.02)
-    assert (auditor.looks, auditor.sweeps) == (looks, 1), "the next is due in an hour"
+    assert (checker.looks, checker.sweeps) == (looks, 1), "the next is due in an hour"
 
 
 async def test_servers_that_start_together_sweep_once() -> None:
-    auditor = MemoryAuditor()
-    async with background(Audit(auditor, Metrics()).run()):
-        await until(lambda: bool(auditor.rests))
-    assert auditor.rests == [60_000]
+    checker = MemoryIndexChecker()
+    async with background(IndexCheck(checker, Metrics()).run()):
+        await until(lambda: bool(checker.rests))
+    assert checker.rests == [60_000]

@@ -1,4 +1,4 @@
-"""The audit: whatever key, field or entry is lost or put in the wrong place, commands fit their indexes and end."""
+"""The index check: whatever key, field or entry is lost or misplaced, commands fit their indexes and end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.repair import Repair, RepairKind
 from distributor.store import keys
-from distributor.store.auditor import ENTRIES_AT_ONCE, KEYS_AT_ONCE, Found, ValkeyAuditor
+from distributor.store.index_checker import ENTRIES_AT_ONCE, KEYS_AT_ONCE, Found, ValkeyIndexChecker
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
 
 NOT_REPAIRED: Final = (
     "cmd:result:",
     "cmd:late:",
     "events",
-    "commands:audit",
+    "commands:index_check",
     "command:output:",
     "command:idempotency:",
 )
@@ -54,8 +54,8 @@ async def filled(world: StoreWorld) -> dict[str, str]:
     return ids
 
 
-async def audited(world: StoreWorld) -> list[RepairKind]:
-    return [repair.kind async for repairs in world.auditor.sweep() for repair in repairs]
+async def checked(world: StoreWorld) -> list[RepairKind]:
+    return [repair.kind async for repairs in world.index_checker.sweep() for repair in repairs]
 
 
 def plain(dump: Dump) -> dict[str, object]:
@@ -126,7 +126,7 @@ async def run_to_the_end(world: StoreWorld) -> None:
 async def check_repaired(world: StoreWorld) -> None:
     dump = await world.dump()
     check_consistent(dump)
-    assert await audited(world) == [], "a second sweep finds nothing"
+    assert await checked(world) == [], "a second sweep finds nothing"
     assert plain(await world.dump()) == plain(dump)
     ids = [name.rpartition(":")[2] for name in dump if name.startswith("command:status:")]
     await run_to_the_end(world)
@@ -139,12 +139,12 @@ async def check_repaired(world: StoreWorld) -> None:
 async def test_it_changes_nothing_that_fits_together(world: StoreWorld) -> None:
     await filled(world)
     before = await world.dump()
-    assert await audited(world) == []
+    assert await checked(world) == []
     after = await world.dump()
-    after.pop(keys.AUDIT)
+    after.pop(keys.INDEX_CHECK)
     assert after == before
     check_consistent(after)
-    assert await audited(world) == []
+    assert await checked(world) == []
 
 
 async def test_what_fits_together_is_only_read(world: StoreWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ async def test_what_fits_together_is_only_read(world: StoreWorld, monkeypatch: p
         return await call(name, *arguments)
 
     monkeypatch.setattr(world.functions, "call", recorded)
-    assert await audited(world) == []
+    assert await checked(world) == []
     assert called == []
 
 
@@ -176,7 +176,7 @@ async def test_no_step_takes_long(world: StoreWorld, monkeypatch: pytest.MonkeyP
         return await read(name, *arguments)
 
     monkeypatch.setattr(world.functions, "read", recorded)
-    assert await audited(world) == []
+    assert await checked(world) == []
     # Three keys and four entries for each command.
     assert names["inspect_keys"] >= 6_000 / KEYS_AT_ONCE / 2
     assert names["inspect_index"] >= 8_000 / ENTRIES_AT_ONCE / 2
@@ -192,7 +192,7 @@ async def test_every_key_deleted_one_by_one(world: StoreWorld) -> None:
         # Ids are those of another run: the n-th key of the same name without its id.
         (target,) = await same_key(world, names, name, ids)
         await world.connection.call("DEL", target)
-        kinds = await audited(world)
+        kinds = await checked(world)
         assert kinds or await is_not_needed(world, target), name
         await check_repaired(world)
 
@@ -217,7 +217,7 @@ async def test_every_field_of_a_record_deleted_one_by_one(world: StoreWorld, whi
         ids = await filled(world)
         before = await world.state(ids[which])
         await world.connection.call("HDEL", keys.STATUS.format(command_id=ids[which]), field)
-        await audited(world)
+        await checked(world)
         assert (await world.state(ids[which])).status is before.status, field
         await check_repaired(world)
 
@@ -235,7 +235,7 @@ async def test_every_entry_of_every_index_deleted_one_by_one(world: StoreWorld) 
     assert len(entries) > 40
     for kind, name, entry in entries:
         await world.connection.call(commands[kind], name, *([0] if kind == "list" else []), entry)
-        assert len(await audited(world)) == 1, (name, entry)
+        assert len(await checked(world)) == 1, (name, entry)
         check_consistent(await world.dump())
     await check_repaired(world)
 
@@ -263,7 +263,7 @@ async def test_any_damage_at_once(world: StoreWorld, seed: int) -> None:
                 await world.connection.call("LREM", name, 0, chosen)
             case _:
                 await world.connection.call("DEL", name)
-    await audited(world)
+    await checked(world)
     await check_repaired(world)
 
 
@@ -272,7 +272,7 @@ async def test_what_has_no_record_goes(world: StoreWorld) -> None:
     gone = [ids["queued"], ids["started"], ids["ended failed"]]
     for command_id in gone:
         await world.connection.call("DEL", keys.STATUS.format(command_id=command_id))
-    kinds = set(await audited(world))
+    kinds = set(await checked(world))
     assert kinds == {RepairKind.INDEX_WITHOUT_RECORD, RepairKind.KEY_WITHOUT_RECORD}
     left = [name for name in await world.dump() for command_id in gone if command_id in name]
     assert all(name.startswith("cmd:result:") for name in left)
@@ -281,7 +281,7 @@ async def test_what_has_no_record_goes(world: StoreWorld) -> None:
 async def test_a_queued_command_that_is_lost_fails(world: StoreWorld) -> None:
     ids = await filled(world)
     await world.connection.call("DEL", keys.COMMAND.format(command_id=ids["queued"]))
-    assert await audited(world) == [RepairKind.COMMAND_LOST]
+    assert await checked(world) == [RepairKind.COMMAND_LOST]
     details = await world.details(ids["queued"])
     assert (details.state.status, details.state.reason.code) == (CommandStatus.FAILED, "command_lost")
     assert details.encoded is None
@@ -301,7 +301,7 @@ async def test_a_command_with_a_status_of_a_later_version_is_left_alone(world: S
         await world.connection.call("HDEL", keys.STATUS.format(command_id=command_id), "rank", "attempt")
     await world.connection.call("ZREM", keys.READY.format(agent_id=AGENT), ids["queued"])
     before = await world.dump()
-    assert await audited(world) == []
+    assert await checked(world) == []
     assert plain(await world.dump()) == plain(before)
 
 
@@ -326,17 +326,17 @@ async def test_a_key_of_another_type_is_reported_and_the_rest_is_checked(world: 
     else:
         await world.connection.call("SET", key, "of another program")
     await world.connection.call("ZREM", keys.READY.format(agent_id=AGENT), ids["queued"])
-    repairs = [repair async for found in world.auditor.sweep() for repair in found]
+    repairs = [repair async for found in world.index_checker.sweep() for repair in found]
     assert Repair(RepairKind.WRONG_TYPE, key) in repairs
     if key != keys.BY_STATUS.format(status=CommandStatus.TIMEOUT):
         assert Repair(RepairKind.QUEUED_NOT_READY, ids["queued"]) in repairs
-    assert await world.auditor.take_turn(0), "the sweep has ended"
+    assert await world.index_checker.take_turn(0), "the sweep has ended"
 
 
 async def test_a_session_that_is_not_listed_is(world: StoreWorld) -> None:
     await filled(world)
     await world.connection.call("DEL", keys.AGENTS)
-    assert await audited(world) == [RepairKind.SESSION_NOT_LISTED] * 2
+    assert await checked(world) == [RepairKind.SESSION_NOT_LISTED] * 2
     assert await world.reader.agent_ids("", 10) == [AGENT, OTHER]
 
 
@@ -348,7 +348,7 @@ async def test_a_lost_list_of_ended_commands_is_made_again_in_order(world: Store
         await world.next_millisecond()
     await world.connection.call("DEL", keys.ENDED)
     ids.append(await world.ended(CommandStatus.FAILED))
-    assert await audited(world) == [RepairKind.ENDED_NOT_LISTED] * 5
+    assert await checked(world) == [RepairKind.ENDED_NOT_LISTED] * 5
     listed = [command_id.decode() for command_id in await world.connection.call("LRANGE", keys.ENDED, 0, -1)]
     assert listed == [ids[-1], *ids[:-1]]
 
@@ -357,33 +357,35 @@ async def test_a_claim_wakes_for_what_is_ready_again(world: StoreWorld) -> None:
     command_id = await world.queued()
     await world.connection.call("DEL", keys.READY.format(agent_id=AGENT))
     position = await world.position()
-    assert await audited(world) == [RepairKind.QUEUED_NOT_READY]
+    assert await checked(world) == [RepairKind.QUEUED_NOT_READY]
     (event,) = await world.events(position)
     assert getattr(event, "command_id", None) == command_id
 
 
 async def test_replicas_take_turns(world: StoreWorld) -> None:
-    assert await world.auditor.take_turn(0)
-    assert not await world.auditor.take_turn(0), "one is sweeping"
-    await audited(world)
-    assert not await world.auditor.take_turn(60_000), "it was done a moment ago"
-    assert await world.auditor.take_turn(0), "a server that has just started looks itself"
-    assert 0 < await world.connection.call("PTTL", keys.AUDIT) <= 60_000, "a crashed one does not keep others waiting"
+    assert await world.index_checker.take_turn(0)
+    assert not await world.index_checker.take_turn(0), "one is sweeping"
+    await checked(world)
+    assert not await world.index_checker.take_turn(60_000), "it was done a moment ago"
+    assert await world.index_checker.take_turn(0), "a server that has just started looks itself"
+    assert 0 < await world.connection.call("PTTL", keys.INDEX_CHECK) <= 60_000, (
+        "a crashed one does not keep others waiting"
+    )
 
 
 async def test_one_of_several_replicas_takes_a_turn(world: StoreWorld) -> None:
-    await audited(world)
-    auditors = [ValkeyAuditor(world.connections.reads, world.functions, name, world.policy) for name in "abc"]
+    await checked(world)
+    checkers = [ValkeyIndexChecker(world.connections.reads, world.functions, name, world.policy) for name in "abc"]
     # Each has a connection by then, so that their steps alternate.
-    await asyncio.gather(*(world.connections.reads.call("GET", keys.AUDIT) for _ in auditors))
-    assert sorted(await asyncio.gather(*(auditor.take_turn(0) for auditor in auditors))) == [False, False, True]
+    await asyncio.gather(*(world.connections.reads.call("GET", keys.INDEX_CHECK) for _ in checkers))
+    assert sorted(await asyncio.gather(*(checker.take_turn(0) for checker in checkers))) == [False, False, True]
 
 
 @pytest.mark.parametrize("where", ["record", "key", "zset", "set", "ended", "session"])
 async def test_what_has_gone_since_it_was_found_is_no_repair(world: StoreWorld, where: str) -> None:
     gone = world.new_id()
     found = Found(where, f"{where} of {gone}", gone, AGENT)
-    assert await world.auditor.check([found]) == []
+    assert await world.index_checker.check([found]) == []
     assert await world.dump() == {}
 
 
@@ -407,6 +409,6 @@ async def test_beside_servers_that_work(world: StoreWorld) -> None:
         group.create_task(work())
         try:
             for _ in range(5):
-                assert await audited(world) == []
+                assert await checked(world) == []
         finally:
             done.set()

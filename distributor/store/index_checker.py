@@ -19,7 +19,7 @@ KEYS_AT_ONCE: Final = 150
 ENTRIES_AT_ONCE: Final = 200
 """Entries per call of `inspect_index`: about 0.4 ms of Valkey's time."""
 CHECKED_AT_ONCE: Final = 30
-"""Suspects per call of `audit`: half a millisecond of Valkey's time."""
+"""Suspects per call of `check_indexes`: half a millisecond of Valkey's time."""
 TURN_MS: Final = 60_000
 """How long a replica that stopped in the middle of a sweep keeps others from sweeping."""
 RENEWAL_SECONDS: Final = 5.0
@@ -45,11 +45,11 @@ class Index(NamedTuple):
     of: str = ""
 
 
-class ValkeyAuditor:
-    """The Auditor port on Valkey. One sweep at a time; several replicas take turns.
+class ValkeyIndexChecker:
+    """The IndexChecker port on Valkey. One sweep at a time; several replicas take turns.
 
-    `inspect_keys` and `inspect_index` read little and return suspects, usually none. `audit` decides about these in one
-    step, by all that is stored of them, and repairs.
+    `inspect_keys` and `inspect_index` read little and return suspects, usually none. `check_indexes` decides about
+    these in one step, by all that is stored of them, and repairs.
     """
 
     def __init__(self, connection: ValkeyConnection, functions: Functions, replica: str, policy: StorePolicy) -> None:
@@ -66,7 +66,7 @@ class ValkeyAuditor:
 
     async def take_turn(self, rest_ms: int) -> bool:
         """Whether this replica is to sweep: no other does, or has ended a sweep within the last `rest_ms`."""
-        key = keys.in_shard(keys.AUDIT)
+        key = keys.in_shard(keys.INDEX_CHECK)
         taken = await self._connection.call("SET", key, self._replica, "NX", "PX", TURN_MS)
         if taken is not None:
             return True
@@ -100,7 +100,7 @@ class ValkeyAuditor:
             yield [Repair(RepairKind.WRONG_TYPE, keys.in_shard(keys.ENDED))]
         elif not wrong & {_by_status(status) for status in TERMINAL}:
             yield await self._list_ended()
-        await self._connection.call("SET", keys.in_shard(keys.AUDIT), _DONE, "PX", _REST_KEPT_MS)
+        await self._connection.call("SET", keys.in_shard(keys.INDEX_CHECK), _DONE, "PX", _REST_KEPT_MS)
 
     async def inspect_keys(self, cursor: Argument) -> tuple[Argument, list[Found], list[Index]]:
         """Look at a page of all keys: the cursor of the next, suspects, and indexes."""
@@ -117,7 +117,7 @@ class ValkeyAuditor:
     async def _renew_turn(self) -> None:
         if time.monotonic() >= self._renewal:
             self._renewal = time.monotonic() + RENEWAL_SECONDS
-            await self._connection.call("PEXPIRE", keys.in_shard(keys.AUDIT), TURN_MS)
+            await self._connection.call("PEXPIRE", keys.in_shard(keys.INDEX_CHECK), TURN_MS)
 
     async def _check(self, suspects: Sequence[Found]) -> list[Repair]:
         wrong = [Repair(RepairKind.WRONG_TYPE, found.key) for found in suspects if found.where == "wrong_type"]
@@ -130,7 +130,7 @@ class ValkeyAuditor:
         for first in range(0, len(waiting), CHECKED_AT_ONCE):
             batch = waiting[first : first + CHECKED_AT_ONCE]
             arguments: list[Argument] = [*self._header, *(part for item in batch for part in item)]
-            repairs += repairs_of(await self._functions.call("audit", arguments, len(batch)))
+            repairs += repairs_of(await self._functions.call("check_indexes", arguments, len(batch)))
         return repairs
 
     async def _list_ended(self) -> list[Repair]:

@@ -153,7 +153,7 @@ local function check(batch, where, key, id, hint, args)
   write(batch)
 end
 
-local function audit(batch, args)
+local function check_indexes(batch, args)
   local repairs = {}
   batch.note = function(kind, id) add(repairs, kind, id) end
   for i = HEADER + 1, #args, ITEM do
@@ -170,4 +170,4 @@ local function audit(batch, args)
   return repairs
 end
 
-register('audit', audit, {'allow-oom'})
+register('check_indexes', check_indexes, {'allow-oom'})

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Final, Protocol
 
-from distributor.dispatch.ports import Auditor
+from distributor.dispatch.ports import IndexChecker
 from distributor.errors import DistributorError
 from distributor.model.repair import Repair, RepairKind
 from distributor.observability.logging import get_logger
@@ -31,14 +31,14 @@ class RepairCounter(Protocol):
         """Count repairs of one kind."""
 
 
-class Audit:
+class IndexCheck:
     """One loop per replica; replicas take turns, so that everything is swept once each `cleanup_interval` seconds."""
 
-    def __init__(self, auditor: Auditor, metrics: RepairCounter, cleanup_interval: float = 3_600.0) -> None:
-        self._auditor = auditor
+    def __init__(self, checker: IndexChecker, metrics: RepairCounter, cleanup_interval: float = 3_600.0) -> None:
+        self._checker = checker
         self._metrics = metrics
         self._cleanup_interval = cleanup_interval
-        self._outage = Outage("audit")
+        self._outage = Outage("check the indexes")
 
     async def run(self) -> None:
         """Sweep until cancelled, first at once unless another replica did within the last minute."""
@@ -59,12 +59,12 @@ class Audit:
 
         Return None if another replica sweeps, or has ended a sweep within the last `rest_ms`.
         """
-        if not await self._auditor.take_turn(rest_ms):
+        if not await self._checker.take_turn(rest_ms):
             return None
         counts: Counter[RepairKind] = Counter()
         examples: dict[RepairKind, list[str]] = {}
         try:
-            async for repairs in self._auditor.sweep():
+            async for repairs in self._checker.sweep():
                 for repair in repairs:
                     self._note(repair, counts, examples)
         finally:
