@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH" # protoc finds its plugins on PATH
 
 messages=(proto/distributor/v1/*.proto)
-services=(proto/distributor/v1/agent_gateway.proto proto/distributor/v1/command_service.proto)
+mapfile -t services < <(grep -l '^service ' proto/distributor/v1/*.proto)
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT

@@ -156,6 +156,7 @@ class ConnectRequest(_message.Message):
     CANCEL_REPORTS_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
+    HALTED_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bytes
     """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
@@ -187,6 +188,10 @@ class ConnectRequest(_message.Message):
     def extensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Extension]:
         """At most 20."""
 
+    @_builtins.property
+    def halted(self) -> Global___Halted:
+        """Answers a Halt: at once, when the last command has ended, and when one could not be ended."""
+
     def __init__(
         self,
         *,
@@ -200,11 +205,12 @@ class ConnectRequest(_message.Message):
         cancel_reports: _abc.Iterable[Global___CancelReport] | None = ...,
         goodbye: Global___Goodbye | None = ...,
         extensions: _abc.Iterable[Global___Extension] | None = ...,
+        halted: Global___Halted | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "halted", b"halted", "heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "extensions", b"extensions", "goodbye", b"goodbye", "gzip", b"gzip", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "extensions", b"extensions", "goodbye", b"goodbye", "gzip", b"gzip", "halted", b"halted", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,6 +231,8 @@ class ConnectResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    HALT_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bytes
     """This message, compressed with gzip (RFC 1952); all other fields are then unset. Only to a peer that accepts it."""
@@ -258,6 +266,14 @@ class ConnectResponse(_message.Message):
     def probe(self) -> Global___Probe:
         """Another instance claims this agent's id: answer with a Heartbeat at once, or lose the id."""
 
+    @_builtins.property
+    def halt(self) -> Global___Halt:
+        """Emergency stop: end everything that runs and start nothing. Only to an agent whose Hello has halts."""
+
+    @_builtins.property
+    def resume(self) -> Global___Resume:
+        """The emergency stop is over."""
+
     def __init__(
         self,
         *,
@@ -270,11 +286,13 @@ class ConnectResponse(_message.Message):
         drain: Global___Drain | None = ...,
         stop: Global___Stop | None = ...,
         probe: Global___Probe | None = ...,
+        halt: Global___Halt | None = ...,
+        resume: Global___Resume | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "drain", b"drain", "heartbeat_reply", b"heartbeat_reply", "probe", b"probe", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "drain", b"drain", "halt", b"halt", "heartbeat_reply", b"heartbeat_reply", "probe", b"probe", "resume", b"resume", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "probe", b"probe", "result_acks", b"result_acks", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "halt", b"halt", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "probe", b"probe", "result_acks", b"result_acks", "resume", b"resume", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,6 +334,7 @@ class Hello(_message.Message):
     UNACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     ORPHAN_AFTER_FIELD_NUMBER: _builtins.int
+    HALTS_FIELD_NUMBER: _builtins.int
     ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """[A-Za-z0-9._-]{1,128}"""
@@ -347,6 +366,10 @@ class Hello(_message.Message):
     def orphan_after(self) -> _duration_pb2.Duration:
         """The agent stops all work once it has reached no server for so long. Unset if it goes on until the time limits."""
 
+    @_builtins.property
+    def halts(self) -> Global___HaltMemory:
+        """Set, even if empty, by an agent that knows Halt and Resume."""
+
     def __init__(
         self,
         *,
@@ -360,15 +383,38 @@ class Hello(_message.Message):
         unacknowledged: _abc.Iterable[Global___RunningCommand] | None = ...,
         agent_version: _builtins.str = ...,
         orphan_after: _duration_pb2.Duration | None = ...,
+        halts: Global___HaltMemory | None = ...,
         accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["orphan_after", b"orphan_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["halts", b"halts", "orphan_after", b"orphan_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "orphan_after", b"orphan_after", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "halts", b"halts", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "orphan_after", b"orphan_after", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class HaltMemory(_message.Message):
+    """What an agent remembers of emergency stops."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOP_ID_FIELD_NUMBER: _builtins.int
+    stop_id: _builtins.str
+    """The stop under which it is halted; empty if it is not."""
+    def __init__(
+        self,
+        *,
+        stop_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stop_id", b"stop_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HaltMemory: _TypeAlias = HaltMemory  # noqa: Y015
 
 @_typing.final
 class RunningCommand(_message.Message):
@@ -812,6 +858,7 @@ class Welcome(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    HALT_FIELD_NUMBER: _builtins.int
     ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Increases with each session of this agent."""
@@ -829,6 +876,10 @@ class Welcome(_message.Message):
     def limits(self) -> Global___Limits: ...
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldCommandVerdict]: ...
+    @_builtins.property
+    def halt(self) -> Global___Halt:
+        """An emergency stop is in force for this agent."""
+
     def __init__(
         self,
         *,
@@ -838,11 +889,12 @@ class Welcome(_message.Message):
         limits: Global___Limits | None = ...,
         verdicts: _abc.Iterable[Global___HeldCommandVerdict] | None = ...,
         server_version: _builtins.str = ...,
+        halt: Global___Halt | None = ...,
         accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "start_within", b"start_within"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["halt", b"halt", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "start_within", b"start_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_version", b"server_version", "start_within", b"start_within", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "epoch", b"epoch", "halt", b"halt", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_version", b"server_version", "start_within", b"start_within", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1115,3 +1167,105 @@ class Stop(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stop: _TypeAlias = Stop  # noqa: Y015
+
+@_typing.final
+class Halt(_message.Message):
+    """An emergency stop: end every command as if each was cancelled, with the reason code emergency_stop, and start none
+    until Resume, also after a restart and on other streams. PING and STOP are exempt.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOP_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    stop_id: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        stop_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "stop_id", b"stop_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Halt: _TypeAlias = Halt  # noqa: Y015
+
+@_typing.final
+class Resume(_message.Message):
+    """The emergency stop is over: the agent starts commands again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOP_ID_FIELD_NUMBER: _builtins.int
+    stop_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        stop_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stop_id", b"stop_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resume: _TypeAlias = Resume  # noqa: Y015
+
+@_typing.final
+class Halted(_message.Message):
+    """What still runs on a halted agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOP_ID_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    stop_id: _builtins.str
+    """The stop of the latest Halt."""
+    @_builtins.property
+    def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___StillRunning]:
+        """Commands that run, at most 1,000. Empty: nothing runs and nothing will start."""
+
+    def __init__(
+        self,
+        *,
+        stop_id: _builtins.str = ...,
+        running: _abc.Iterable[Global___StillRunning] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["running", b"running", "stop_id", b"stop_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Halted: _TypeAlias = Halted  # noqa: Y015
+
+@_typing.final
+class StillRunning(_message.Message):
+    """A command that runs on after a Halt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    @_builtins.property
+    def survivors(self) -> _containers.RepeatedCompositeFieldContainer[Global___SurvivingProcess]:
+        """Processes that could not be ended, at most 20; empty while they are being ended."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        survivors: _abc.Iterable[Global___SurvivingProcess] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "survivors", b"survivors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StillRunning: _TypeAlias = StillRunning  # noqa: Y015
