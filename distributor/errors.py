@@ -6,7 +6,8 @@
     ├── AlreadyExists           ALREADY_EXISTS        the caller
     ├── FailedPrecondition      FAILED_PRECONDITION   nobody: not allowed in this state
     ├── ResourceExhausted       RESOURCE_EXHAUSTED    nobody: a limit was reached, retry later
-    ├── PermissionDenied        PERMISSION_DENIED     the caller
+    ├── Unauthenticated         UNAUTHENTICATED       the caller: no credentials, or none that count
+    ├── PermissionDenied        PERMISSION_DENIED     the caller: known, but not permitted
     ├── Aborted                 ABORTED               nobody: lost a race, start over
     ├── Unavailable             UNAVAILABLE           the server or Valkey; retry later
     └── ConfigurationError      INTERNAL              the operator: a setting, a port, a Valkey
@@ -72,8 +73,14 @@ class ResourceExhausted(DistributorError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class Unauthenticated(DistributorError):
+    """The caller has no credentials, or they are invalid, expired or revoked."""
+
+    code = "UNAUTHENTICATED"
+
+
 class PermissionDenied(DistributorError):
-    """The caller lacks the permission."""
+    """The caller is known and lacks the permission."""
 
     code = "PERMISSION_DENIED"
 

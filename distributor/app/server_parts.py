@@ -34,6 +34,7 @@ from distributor.observability.metrics import Compressed, Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.interceptors.admission import CallLimit
+from distributor.rpc.interceptors.authentication import Authenticator, Doors
 from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
 from distributor.rpc.interceptors.wrapping import Interceptor
@@ -123,8 +124,12 @@ def server_parts(
     metrics: Metrics,
     interceptors: Sequence[Interceptor] = (),
     timing: ServerTiming = DEFAULT_TIMING,
+    authenticator: Authenticator | None = None,
 ) -> ServerParts:
-    """Assemble a server over these stores. `interceptors` run outside our own."""
+    """Assemble a server over these stores.
+
+    `interceptors` run outside our own. No `authenticator`: no authentication.
+    """
     wakeups, registry = Wakeups(), AgentRegistry(metrics)
     retry = retry_policy(settings)
     watches = Watches(metrics, settings.max_watchers)
@@ -166,7 +171,7 @@ def server_parts(
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
     service = CommandService(stores.commands, stores.reader, distributor, limits, relay.alarm)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
-    grpc = _grpc_server(settings, metrics, interceptors)
+    grpc = _grpc_server(settings, metrics, interceptors, authenticator)
     defaults = CommandDefaults(settings, at_rest)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults))
@@ -180,9 +185,12 @@ def retry_policy(settings: ServerSettings) -> RetryPolicy:
     )
 
 
-def _grpc_server(settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor]) -> GrpcServer:
+def _grpc_server(
+    settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor], authenticator: Authenticator | None
+) -> GrpcServer:
+    doors = Doors(authenticator) if authenticator is not None else None
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
-    ours = [CallInterceptor(metrics, CallLimit(settings.max_calls)), CompressionInterceptor(packer)]
+    ours = [CallInterceptor(metrics, CallLimit(settings.max_calls), doors), CompressionInterceptor(packer)]
     return GrpcServer([*more, *ours], settings.reflection)
 
 

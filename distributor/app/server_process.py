@@ -21,6 +21,7 @@ from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.processes.open_files import open_files_limit
 from distributor.rpc.agent_gateway import AgentGateway
+from distributor.rpc.interceptors.authentication import Authenticator
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings, is_loopback, split_address
 from distributor.store.connections import StoreConnections
@@ -55,6 +56,8 @@ class ServerProcess:
         self._embedded: EmbeddedValkey | None = None
         self._http: HttpEndpoint | None = None
         self._draining = False
+        self.methods: frozenset[str] = frozenset()
+        """Full names of the RPCs that it answers."""
         self.metrics = Metrics()
         self.port = 0
         self.http_port = 0
@@ -84,7 +87,7 @@ class ServerProcess:
 
     # Starting
 
-    async def start(self, interceptors: Sequence[Interceptor]) -> None:
+    async def start(self, interceptors: Sequence[Interceptor], authenticator: Authenticator | None = None) -> None:
         """Start serving. Call once. On an error, such as ConfigurationError, the lifespan stops what has started."""
         settings, lifespan = self._settings, self._lifespan
         check_addresses(
@@ -100,9 +103,9 @@ class ServerProcess:
         stores = stores_on(connections, settings, self._replica, self.metrics, durability)
         lifespan.on_stop("calls to Valkey", stores.exchanges.idle)
         await load_functions(connections.reads, stores.functions)
-        parts = server_parts(stores, settings, self.metrics, interceptors, self._timing)
+        parts = server_parts(stores, settings, self.metrics, interceptors, self._timing, authenticator)
         lifespan.on_stop("claims", parts.distributor.idle)
-        self._registry, self._gateway = parts.registry, parts.gateway
+        self._registry, self._gateway, self.methods = parts.registry, parts.gateway, parts.grpc.methods
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()
@@ -188,14 +191,16 @@ async def serving(
     settings: ServerSettings,
     interceptors: Sequence[Interceptor] = (),
     timing: ServerTiming = DEFAULT_TIMING,
+    authenticator: Authenticator | None = None,
 ) -> AsyncIterator[ServerProcess]:
     """Run a server inside the context; drain and stop it on exit.
 
-    `interceptors` run outside our own. Raises ConfigurationError, or the error of a shutdown step.
+    `interceptors` run outside our own. No `authenticator`: no authentication. Raises ConfigurationError, or the error
+    of a shutdown step.
     """
     async with Lifespan(timing.shutdown_step) as lifespan:
         server = ServerProcess(settings, lifespan, timing)
-        await server.start(interceptors)
+        await server.start(interceptors, authenticator)
         yield server
 
 

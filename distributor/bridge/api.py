@@ -27,6 +27,7 @@ _MAX_MS: Final = 1 << 53
 _PARAMETERS: Final = frozenset({"agent", "status", "type", "since", "until", "pageSize", "pageToken"})
 _HTTP_CODES: Final = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "UNAVAILABLE": 503,

@@ -42,6 +42,7 @@ _BY_ERROR: Final[tuple[tuple[type[errors.DistributorError], ExitCode], ...]] = (
     (errors.AlreadyExists, ExitCode.REFUSED),
     (errors.FailedPrecondition, ExitCode.REFUSED),
     (errors.ResourceExhausted, ExitCode.REFUSED),
+    (errors.Unauthenticated, ExitCode.REFUSED),
     (errors.PermissionDenied, ExitCode.REFUSED),
     (errors.Aborted, ExitCode.REFUSED),
     (errors.Unavailable, ExitCode.UNAVAILABLE),

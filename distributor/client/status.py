@@ -26,7 +26,7 @@ _BY_CODE: Final[dict[str, type[errors.DistributorError]]] = {
     "UNIMPLEMENTED": errors.FailedPrecondition,
     "RESOURCE_EXHAUSTED": errors.ResourceExhausted,
     "PERMISSION_DENIED": errors.PermissionDenied,
-    "UNAUTHENTICATED": errors.PermissionDenied,
+    "UNAUTHENTICATED": errors.Unauthenticated,
     "ABORTED": errors.Aborted,
     "UNAVAILABLE": errors.Unavailable,
     "DEADLINE_EXCEEDED": errors.Unavailable,
@@ -77,7 +77,7 @@ def deadline_exceeded(target: str) -> errors.Unavailable:
 def concerns_each(error: errors.DistributorError) -> bool:
     """Whether the error of a batch is that of each command: not caused by the content of one, or by their number."""
     match error:
-        case errors.Unavailable() | errors.PermissionDenied():
+        case errors.Unavailable() | errors.Unauthenticated() | errors.PermissionDenied():
             return True
         case errors.ResourceExhausted():
             # Without a reason of ours, the batch exceeds a limit on messages.

@@ -25,6 +25,11 @@ class MethodTable(grpc.GenericRpcHandler):
         self._interceptors = interceptors
         self._handlers: dict[str, Handler] = {}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The full names of the methods that are served."""
+        return frozenset(self._handlers)
+
     def add(self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
         """Add the methods of a servicer; `add_to_server` is the generated function for its service."""
         add_to_server(servicer, self)

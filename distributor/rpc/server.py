@@ -46,6 +46,11 @@ class GrpcServer:
             servicer = reflection.aio.ReflectionServicer(service_names=names)
             self._methods.add(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer)
 
+    @property
+    def methods(self) -> frozenset[str]:
+        """The full names of all methods that it answers."""
+        return self._methods.names
+
     def serve(self, gateway: AgentGateway, commands: CommandServicer) -> None:
         """Register the services."""
         self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)

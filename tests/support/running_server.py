@@ -13,6 +13,7 @@ from valkey.asyncio import Valkey
 
 from distributor.app.server_process import ServerProcess, serving
 from distributor.app.timing import ServerTiming
+from distributor.rpc.interceptors.authentication import Authenticator
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.settings import ServerSettings
 from distributor.store import keys
@@ -161,9 +162,11 @@ EAGER: Final = ServerTiming(deadlines=0.02, liveness=0.02, gauges=0.02)
 
 @asynccontextmanager
 async def running_server(valkey_url: str, **changes: Any) -> AsyncIterator[RunningServer]:
-    """A server and a caller of it; stopped at the end. `changes` are settings, and `timing`."""
+    """A server and a caller of it; stopped at the end. `changes` are settings, `timing` and `authenticator`."""
     timing: ServerTiming = changes.pop("timing", EAGER)
-    async with intercepted_server(quick_settings(valkey_url, **changes), timing=timing) as server:
+    authenticator: Authenticator | None = changes.pop("authenticator", None)
+    settings = quick_settings(valkey_url, **changes)
+    async with serving(settings, (), timing, authenticator) as process, connected(process, settings) as server:
         yield server
 
 

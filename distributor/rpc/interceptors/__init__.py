@@ -1,1 +1,1 @@
-"""Interceptors around every call, one concern per file. Authentication and authorisation will be added here."""
+"""Interceptors around every call, one concern per file."""

@@ -1,4 +1,4 @@
-"""Surrounds each call with what all calls need, in one coroutine: measuring, errors, limit."""
+"""Surrounds each call with what all calls need, in one coroutine: measuring, errors, authentication, limit."""
 
 from __future__ import annotations
 
@@ -8,28 +8,41 @@ from typing import Any
 
 from distributor.observability.metrics import Metrics
 from distributor.rpc.interceptors.admission import EXEMPT, CallLimit
+from distributor.rpc.interceptors.authentication import Door, Doors, later
 from distributor.rpc.interceptors.errors import abort
 from distributor.rpc.interceptors.metrics import MeasuredCall
-from distributor.rpc.interceptors.wrapping import Context, Interceptor
+from distributor.rpc.interceptors.wrapping import Context, Handler, Interceptor
 from distributor.rpc.malformed import Malformed, tolerant
 
 
 class CallInterceptor(Interceptor):
-    """Measures calls with the code that callers see, turns errors into status, and limits how many calls run.
+    """Measures calls with the code that callers see, turns errors into status, admits callers, and limits calls.
+
+    Without `doors`, authentication is off. With them, a request is parsed once its caller is admitted.
 
     A wrapper for each of these would cost every message of every call a coroutine step more.
     """
 
-    def __init__(self, metrics: Metrics, limit: CallLimit) -> None:
+    def __init__(self, metrics: Metrics, limit: CallLimit, doors: Doors | None = None) -> None:
         self._metrics = metrics
         self._limit = limit
+        self._doors = doors
+
+    def wrap(self, method: str, handler: Handler) -> Handler:
+        wrapped = super().wrap(method, handler)
+        if self._doors is None or handler.request_streaming:
+            # The messages of a stream are parsed when its servicer, which is called after the door, reads them.
+            return wrapped
+        return wrapped._replace(request_deserializer=later(handler.request_deserializer))
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        metrics, limit = self._metrics, self._limit_of(method)
+        metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
 
         async def call(request: Any, context: Context) -> Any:
             with MeasuredCall(metrics, method, context):
                 try:
+                    if door is not None:
+                        request = await door.admit(request, context)
                     if isinstance(request, Malformed):
                         raise request.error
                     with limit:
@@ -42,11 +55,13 @@ class CallInterceptor(Interceptor):
     def wrap_stream(
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
-        metrics, limit = self._metrics, self._limit_of(method)
+        metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
 
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with MeasuredCall(metrics, method, context):
                 try:
+                    if door is not None:
+                        request = await door.admit(request, context)
                     if isinstance(request, Malformed):
                         raise request.error
                     with limit:
@@ -60,6 +75,9 @@ class CallInterceptor(Interceptor):
 
     def deserializer(self, deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         return tolerant(deserialize)
+
+    def _door_of(self, method: str) -> Door | None:
+        return self._doors.door(method) if self._doors is not None else None
 
     def _limit_of(self, method: str) -> CallLimit | nullcontext[None]:
         return nullcontext() if method in EXEMPT else self._limit

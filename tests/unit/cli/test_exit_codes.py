@@ -16,6 +16,7 @@ from distributor.cli.exit_codes import MEANINGS, ExitCode, exit_code_of, exit_co
         (errors.AlreadyExists, 6),
         (errors.FailedPrecondition, 6),
         (errors.ResourceExhausted, 6),
+        (errors.Unauthenticated, 6),
         (errors.PermissionDenied, 6),
         (errors.Aborted, 6),
         (errors.Unavailable, 5),
@@ -28,7 +29,7 @@ def test_every_error_has_an_exit_code(error: type[errors.DistributorError], code
 
 
 def test_the_table_above_is_the_whole_tree() -> None:
-    assert len(errors.DistributorError.__subclasses__()) == 9
+    assert len(errors.DistributorError.__subclasses__()) == 10
 
 
 def test_every_code_is_documented() -> None:

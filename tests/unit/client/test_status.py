@@ -49,7 +49,7 @@ INFO = error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain=ERROR_DOMAIN, met
         (grpc.StatusCode.UNIMPLEMENTED, errors.FailedPrecondition),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ResourceExhausted),
         (grpc.StatusCode.PERMISSION_DENIED, errors.PermissionDenied),
-        (grpc.StatusCode.UNAUTHENTICATED, errors.PermissionDenied),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.Unauthenticated),
         (grpc.StatusCode.ABORTED, errors.Aborted),
         (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.Unavailable),

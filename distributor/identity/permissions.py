@@ -1,0 +1,85 @@
+"""What each RPC, WebSocket message and HTTP route needs: the one table. What it does not name is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from distributor.errors import PermissionDenied, Unauthenticated
+from distributor.identity.caller import Caller, CallerKind
+from distributor.identity.roles import Role
+
+
+class Need(StrEnum):
+    """What a caller needs.
+
+    `nothing`: answered for everyone. `enrolment`: the message itself carries the proof, which the use case checks.
+    `caller`: any caller that is known. `agent`: an agent. The others: that role.
+    """
+
+    NOTHING = "nothing"
+    ENROLMENT = "enrolment"
+    CALLER = "caller"
+    AGENT = "agent"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+_ROLES: Final = {Need.VIEWER: Role.VIEWER, Need.OPERATOR: Role.OPERATOR, Need.ADMIN: Role.ADMIN}
+
+_COMMANDS: Final = "/distributor.v1.CommandService/"
+
+RPCS: Final[Mapping[str, Need]] = MappingProxyType(
+    {
+        "/grpc.health.v1.Health/Check": Need.NOTHING,
+        "/grpc.health.v1.Health/List": Need.CALLER,
+        "/grpc.health.v1.Health/Watch": Need.CALLER,
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Need.VIEWER,
+        "/distributor.v1.AgentGatewayService/Connect": Need.AGENT,
+        f"{_COMMANDS}QueueCommand": Need.OPERATOR,
+        f"{_COMMANDS}QueueCommands": Need.OPERATOR,
+        f"{_COMMANDS}CancelCommand": Need.OPERATOR,
+        f"{_COMMANDS}RetryCommands": Need.OPERATOR,
+        f"{_COMMANDS}GetCommand": Need.VIEWER,
+        f"{_COMMANDS}GetResult": Need.VIEWER,
+        f"{_COMMANDS}ListCommands": Need.VIEWER,
+        f"{_COMMANDS}WatchCommand": Need.VIEWER,
+        f"{_COMMANDS}WatchCommands": Need.VIEWER,
+        f"{_COMMANDS}ListAgents": Need.VIEWER,
+        f"{_COMMANDS}GetAgent": Need.VIEWER,
+    }
+)
+"""By full name of the method."""
+
+
+def check_permitted(caller: Caller | None, need: Need, what: str) -> None:
+    """Raise unless `caller`, None if there are no credentials, may do `what`.
+
+    Raises Unauthenticated without credentials, PermissionDenied if the caller may not.
+    """
+    if need in (Need.NOTHING, Need.ENROLMENT):
+        return
+    if caller is None:
+        raise no_credentials()
+    if not caller.known or need is Need.CALLER:
+        return
+    if need is Need.AGENT:
+        if caller.kind is not CallerKind.AGENT:
+            raise PermissionDenied(f"{what} is for agents, and {caller} is not one", reason="NOT_AN_AGENT")
+    elif _ROLES[need] not in caller.roles:
+        raise PermissionDenied(
+            f"{what} needs the role {need}, and {caller} does not have it",
+            reason="ROLE_MISSING",
+            metadata={"role": need},
+        )
+
+
+def no_credentials() -> Unauthenticated:
+    """The error for a caller without credentials."""
+    return Unauthenticated(
+        "credentials are required: a token in the metadata `authorization`, or a client certificate",
+        reason="CREDENTIALS_REQUIRED",
+    )
