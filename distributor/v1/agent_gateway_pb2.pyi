@@ -5,6 +5,7 @@ The stream between an agent and the server. docs/protocol.md describes its use."
 
 from collections import abc as _abc
 from distributor.v1 import command_pb2 as _command_pb2
+from distributor.v1 import enrolment_pb2 as _enrolment_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -156,6 +157,7 @@ class ConnectRequest(_message.Message):
     CANCEL_REPORTS_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
     HALTED_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bytes
@@ -189,6 +191,10 @@ class ConnectRequest(_message.Message):
         """At most 20."""
 
     @_builtins.property
+    def certificate_request(self) -> _enrolment_pb2.CertificateRequest:
+        """Asks for a new certificate before the present one expires. Only on a connection with a client certificate."""
+
+    @_builtins.property
     def halted(self) -> Global___Halted:
         """Answers a Halt: at once, when the last command has ended, and when one could not be ended."""
 
@@ -205,12 +211,13 @@ class ConnectRequest(_message.Message):
         cancel_reports: _abc.Iterable[Global___CancelReport] | None = ...,
         goodbye: Global___Goodbye | None = ...,
         extensions: _abc.Iterable[Global___Extension] | None = ...,
+        certificate_request: _enrolment_pb2.CertificateRequest | None = ...,
         halted: Global___Halted | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "halted", b"halted", "heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "halted", b"halted", "heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "extensions", b"extensions", "goodbye", b"goodbye", "gzip", b"gzip", "halted", b"halted", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reports", b"cancel_reports", "certificate_request", b"certificate_request", "extensions", b"extensions", "goodbye", b"goodbye", "gzip", b"gzip", "halted", b"halted", "heartbeat", b"heartbeat", "hello", b"hello", "output", b"output", "received", b"received", "refused", b"refused", "results", b"results", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -231,6 +238,7 @@ class ConnectResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     HALT_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     GZIP_FIELD_NUMBER: _builtins.int
@@ -267,6 +275,10 @@ class ConnectResponse(_message.Message):
         """Another instance claims this agent's id: answer with a Heartbeat at once, or lose the id."""
 
     @_builtins.property
+    def certificate(self) -> Global___CertificateReply:
+        """Answers a certificate request."""
+
+    @_builtins.property
     def halt(self) -> Global___Halt:
         """Emergency stop: end everything that runs and start nothing. Only to an agent whose Hello has halts."""
 
@@ -286,13 +298,14 @@ class ConnectResponse(_message.Message):
         drain: Global___Drain | None = ...,
         stop: Global___Stop | None = ...,
         probe: Global___Probe | None = ...,
+        certificate: Global___CertificateReply | None = ...,
         halt: Global___Halt | None = ...,
         resume: Global___Resume | None = ...,
         gzip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "drain", b"drain", "halt", b"halt", "heartbeat_reply", b"heartbeat_reply", "probe", b"probe", "resume", b"resume", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "commands", b"commands", "drain", b"drain", "halt", b"halt", "heartbeat_reply", b"heartbeat_reply", "probe", b"probe", "resume", b"resume", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "halt", b"halt", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "probe", b"probe", "result_acks", b"result_acks", "resume", b"resume", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "certificate", b"certificate", "commands", b"commands", "drain", b"drain", "gzip", b"gzip", "halt", b"halt", "heartbeat_reply", b"heartbeat_reply", "output_acks", b"output_acks", "probe", b"probe", "result_acks", b"result_acks", "resume", b"resume", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1124,6 +1137,36 @@ class Drain(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Drain: _TypeAlias = Drain  # noqa: Y015
+
+@_typing.final
+class CertificateReply(_message.Message):
+    """What became of a certificate request. Has either a certificate or a reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def certificate(self) -> _enrolment_pb2.Certificate:
+        """For the next connection. This stream goes on until the present certificate expires."""
+
+    @_builtins.property
+    def reason(self) -> _command_pb2.Reason:
+        """Why there is none. Ask again later."""
+
+    def __init__(
+        self,
+        *,
+        certificate: _enrolment_pb2.Certificate | None = ...,
+        reason: _command_pb2.Reason | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateReply: _TypeAlias = CertificateReply  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):

@@ -1,0 +1,189 @@
+"""A certificate authority: issues certificates for identities that the caller has verified. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from distributor.errors import ConfigurationError, FailedPrecondition
+from distributor.identity.certificates import PeerKind, PeerName
+from distributor.identity.private_keys import new_key, private_pem
+from distributor.identity.signing_requests import PublicKey
+
+BACKDATED: Final = timedelta(minutes=5)
+"""Certificates begin this long before they are issued, for peers whose clocks are slow."""
+CA_LIFETIME: Final = timedelta(days=3_650)
+
+_MAX_COMMON_NAME: Final = 64
+_LEAF_USE: Final = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+_CA_USE: Final = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+
+
+class IssuedCertificate(NamedTuple):
+    """A certificate in PEM, its serial number in hexadecimal, and when it expires, in seconds since the epoch."""
+
+    pem: bytes
+    serial: str
+    expires: float
+
+
+class Authority:
+    """Signs with the key of one CA. Keys are ECDSA P-256, serial numbers random, subjects without meaning.
+
+    `secret` is derived from the private key: every replica that issues for the same CA has the same.
+    """
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self.certificate = certificate
+        self._key = key
+        self.secret = hashlib.sha256(b"distributor authority secret\0" + private_pem(key)).digest()
+
+    @classmethod
+    def create(cls, now: datetime, lifetime: timedelta = CA_LIFETIME) -> Self:
+        """Make a new CA with a random name, so that no two are mistaken for each other."""
+        key = new_key()
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"distributor CA {secrets.token_hex(4)}")])
+        builder = _builder(name, name, key.public_key(), now, lifetime)
+        certificate = (
+            builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_CA_USE, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(certificate, key)
+
+    @classmethod
+    def from_pem(cls, certificates_pem: bytes, key_pem: bytes) -> Self:
+        """Load a CA: of the certificates, the one that belongs to the private key. Raises ConfigurationError."""
+        try:
+            key = load_pem_private_key(key_pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise _unusable("ca_key must be a private key in PEM, without a password") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise _unusable("ca_key must be an ECDSA key on the curve P-256")
+        try:
+            certificates = x509.load_pem_x509_certificates(certificates_pem)
+        except ValueError as error:
+            raise ConfigurationError("client_ca must have certificates in PEM", field="client_ca") from error
+        for certificate in certificates:
+            if certificate.public_key() == key.public_key():
+                return cls(certificate, key)
+        raise _unusable("ca_key belongs to none of the certificates of client_ca")
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The CA's certificate."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The CA's certificate in DER."""
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The CA's private key, not encrypted."""
+        return private_pem(self._key)
+
+    def has_issued(self, certificate: x509.Certificate) -> bool:
+        """Whether this CA signed the certificate."""
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
+
+    def issue_peer(
+        self, name: PeerName, trust_domain: str, key: PublicKey, now: datetime, lifetime: timedelta, generation: int = 0
+    ) -> IssuedCertificate:
+        """Issue a client certificate for an agent or a service, with its URI as the only name that counts.
+
+        `generation` distinguishes the enrolments of an agent. The certificate never outlives that of the CA.
+        Raises FailedPrecondition once the latter has expired.
+        """
+        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name.name)] if len(name.name) <= _MAX_COMMON_NAME else []
+        if name.kind is PeerKind.AGENT and generation:
+            attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, str(generation)))
+        names = [x509.UniformResourceIdentifier(name.uri(trust_domain))]
+        return self._issue(attributes, names, key, now, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def issue_server(
+        self, hosts: Sequence[str], key: PublicKey, now: datetime, lifetime: timedelta
+    ) -> IssuedCertificate:
+        """Issue a server's certificate for these host names and IP addresses.
+
+        Raises ConfigurationError for an invalid one, and FailedPrecondition once the CA has expired.
+        """
+        names = [_host_name(host) for host in hosts]
+        return self._issue([], names, key, now, lifetime, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def _issue(
+        self,
+        attributes: Sequence[x509.NameAttribute[str]],
+        names: Sequence[x509.GeneralName],
+        key: PublicKey,
+        now: datetime,
+        lifetime: timedelta,
+        use: x509.ObjectIdentifier,
+    ) -> IssuedCertificate:
+        left = self.certificate.not_valid_after_utc - now
+        if left <= timedelta(0):
+            raise FailedPrecondition("the certificate of the CA has expired", reason="CA_EXPIRED")
+        lifetime = min(lifetime, left)
+        builder = _builder(x509.Name(attributes), self.certificate.subject, key, now, lifetime)
+        certificate = (
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_LEAF_USE, critical=True)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        return IssuedCertificate(
+            certificate.public_bytes(Encoding.PEM),
+            f"{certificate.serial_number:x}",
+            certificate.not_valid_after_utc.timestamp(),
+        )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, now: datetime, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now.astimezone(UTC) - BACKDATED)
+        .not_valid_after(now.astimezone(UTC) + lifetime)
+    )
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(host)
+    except ValueError as error:
+        raise ConfigurationError(f"{host!r} is neither a host name nor an IP address", field="host") from error
+
+
+def _unusable(message: str) -> ConfigurationError:
+    return ConfigurationError(message, field="ca_key")

@@ -1,0 +1,124 @@
+"""Reads the identity of a peer from its certificate: the certificate's one URI, a SPIFFE id of this trust domain."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from distributor.errors import Unauthenticated
+from distributor.model.command import AGENT_ID_PATTERN
+
+TRUST_DOMAIN_PATTERN: Final = re.compile(r"[a-z0-9._-]{1,255}")
+"""https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md, section 2.1."""
+SERVICE_NAME_PATTERN: Final = AGENT_ID_PATTERN
+
+MAX_CERTIFICATE_BYTES: Final = 65_536
+_CACHED: Final = 4_096
+_SCHEME: Final = "spiffe://"
+
+
+class PeerKind(StrEnum):
+    """What a certificate is for. The values are the first part of the path of a SPIFFE id."""
+
+    AGENT = "agent"
+    SERVICE = "service"
+
+
+class PeerName(NamedTuple):
+    """Whom a certificate names: an agent by its id, or a service by its name."""
+
+    kind: PeerKind
+    name: str
+
+    def uri(self, trust_domain: str) -> str:
+        """The SPIFFE id, such as `spiffe://distributor/agent/press-7`."""
+        return f"{_SCHEME}{trust_domain}/{self.kind}/{self.name}"
+
+
+class PeerIdentity(NamedTuple):
+    """What a certificate says about its holder.
+
+    `generation` counts the enrolments of an agent; 0 if another CA issued the certificate. `starts` and `expires` are
+    in seconds since the epoch.
+    """
+
+    peer: PeerName
+    generation: int
+    starts: float
+    expires: float
+
+
+def identity_of(certificate_pem: bytes, trust_domain: str) -> PeerIdentity:
+    """Return the identity in a certificate whose chain the transport has verified; it may have expired since.
+
+    Raises Unauthenticated with the reason CERTIFICATE_REFUSED if it is not exactly one SPIFFE id of this trust domain.
+    """
+    return _identity(certificate_pem, trust_domain)
+
+
+def current_identity(certificate_pem: bytes, trust_domain: str, now: float) -> PeerIdentity:
+    """The same for a call at `now`: a connection may outlive its certificate. Raises Unauthenticated."""
+    identity = _identity(certificate_pem, trust_domain)
+    if now >= identity.expires:
+        raise Unauthenticated("the certificate has expired", reason="CERTIFICATE_EXPIRED")
+    return identity
+
+
+def parsed_name(uri: str, trust_domain: str) -> PeerName:
+    """Parse a SPIFFE id. Raises Unauthenticated."""
+    if not uri.startswith(_SCHEME):
+        raise refused("its URI is not a SPIFFE id")
+    domain, _, path = uri.removeprefix(_SCHEME).partition("/")
+    if domain != trust_domain:
+        raise refused(f"its trust domain is not {trust_domain}")
+    kind, _, name = path.partition("/")
+    if kind not in list(PeerKind) or not AGENT_ID_PATTERN.fullmatch(name):
+        raise refused("its URI names neither an agent nor a service")
+    return PeerName(PeerKind(kind), name)
+
+
+def refused(why: str) -> Unauthenticated:
+    """The error for a certificate that identifies nobody."""
+    return Unauthenticated(f"the client certificate is refused: {why}", reason="CERTIFICATE_REFUSED")
+
+
+@lru_cache(_CACHED)
+def _identity(certificate_pem: bytes, trust_domain: str) -> PeerIdentity:
+    # Each call of a connection has the same certificate.
+    if len(certificate_pem) > MAX_CERTIFICATE_BYTES:
+        raise refused(f"it has over {MAX_CERTIFICATE_BYTES:,} bytes")
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        return identity_in(certificate, trust_domain)
+    except ValueError as error:
+        raise refused("it cannot be read") from error
+
+
+def identity_in(certificate: x509.Certificate, trust_domain: str) -> PeerIdentity:
+    """The same for a parsed certificate. Raises Unauthenticated, and ValueError for one that is malformed inside."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise refused("it has no subject alternative name") from None
+    if len(names) != 1:
+        raise refused(f"it has {len(names)} subject alternative names instead of one URI")
+    (name,) = names
+    if not isinstance(name, x509.UniformResourceIdentifier):
+        raise refused("its subject alternative name is not a URI")
+    return PeerIdentity(
+        parsed_name(name.value, trust_domain),
+        _generation(certificate),
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def _generation(certificate: x509.Certificate) -> int:
+    qualifiers = certificate.subject.get_attributes_for_oid(NameOID.DN_QUALIFIER)
+    text = str(qualifiers[0].value) if len(qualifiers) == 1 else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

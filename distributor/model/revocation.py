@@ -1,0 +1,63 @@
+"""Revocations: which agents, tokens and enrolment tokens count no longer, and which of their credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class RevokedKind(StrEnum):
+    """What a revocation is of."""
+
+    AGENT = "agent"
+    TOKEN = "token"
+    """A JWT, by its id (`jti`)."""
+
+
+class Revocation(NamedTuple):
+    """One entry of the list.
+
+    `generation`: of an agent, the newest enrolment that no longer counts; its certificates up to it are refused, and
+    later ones accepted. `revoked_ms` is in milliseconds since the epoch by Valkey's clock; `revoked_by` names the
+    caller, empty if a newer enrolment of the agent replaced this one.
+    """
+
+    kind: RevokedKind
+    subject: str
+    revoked_ms: int
+    generation: int = 0
+    revoked_by: str = ""
+    reason: str = ""
+
+
+class RevocationList:
+    """The whole list, at one version. Immutable."""
+
+    def __init__(self, version: int, entries: Iterable[Revocation]) -> None:
+        self.version = version
+        self._entries = {(entry.kind, entry.subject): entry for entry in entries}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def is_token_revoked(self, token_id: str) -> bool:
+        """Whether the token with this id is revoked."""
+        return (RevokedKind.TOKEN, token_id) in self._entries
+
+    def agent(self, agent_id: str) -> Revocation | None:
+        """The revocation of an agent, if there is one."""
+        return self._entries.get((RevokedKind.AGENT, agent_id))
+
+    def is_certificate_revoked(self, agent_id: str, generation: int) -> bool:
+        """Whether a certificate of this enrolment of an agent is revoked; `generation` 0 is that of another CA."""
+        entry = self.agent(agent_id)
+        return entry is not None and generation <= entry.generation
+
+    def is_agent_token_revoked(self, agent_id: str, issued: float) -> bool:
+        """Whether an agent's token, issued so many seconds after the epoch, is older than the agent's revocation."""
+        entry = self.agent(agent_id)
+        return entry is not None and issued * 1000 <= entry.revoked_ms
+
+
+NOTHING_REVOKED: Final = RevocationList(0, ())
