@@ -181,6 +181,8 @@ class Command(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     MAX_RUNS_BY_REASON_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SECRET_PARAMS_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Assigned by the server, a UUIDv7. Output only."""
     agent_id: _builtins.str
@@ -219,6 +221,16 @@ class Command(_message.Message):
         failures follow max_runs. Agents report failures with these reasons as transient.
         """
 
+    @_builtins.property
+    def signature(self) -> Global___CommandSignature:
+        """Made by the sender and verified by the agent; docs/protocol.md says over what."""
+
+    @_builtins.property
+    def secret_params(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """JSON pointers (RFC 6901) of params that are secret, such as /password; at most 32. Only the agent gets their
+        values, everyone else "***". The server adds those that are secret in every command of the type.
+        """
+
     def __init__(
         self,
         *,
@@ -235,16 +247,54 @@ class Command(_message.Message):
         slots: _builtins.int = ...,
         max_runs_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         retry_of: _builtins.str = ...,
+        signature: Global___CommandSignature | None = ...,
+        secret_params: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "idle_limit", b"idle_limit", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "time_limit", b"time_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "idle_limit", b"idle_limit", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "signature", b"signature", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "agent_id", b"agent_id", "command_id", b"command_id", "idle_limit", b"idle_limit", "max_runs", b"max_runs", "max_runs_by_reason", b"max_runs_by_reason", "offline_policy", b"offline_policy", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "retry_of", b"retry_of", "slots", b"slots", "time_limit", b"time_limit", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "agent_id", b"agent_id", "command_id", b"command_id", "idle_limit", b"idle_limit", "max_runs", b"max_runs", "max_runs_by_reason", b"max_runs_by_reason", "offline_policy", b"offline_policy", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "retry_of", b"retry_of", "secret_params", b"secret_params", "signature", b"signature", "slots", b"slots", "time_limit", b"time_limit", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class CommandSignature(_message.Message):
+    """A sender's Ed25519 signature over a command. It covers agent, type and params, and these fields but `value`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURE_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    signature_id: _builtins.str
+    """Chosen by the sender, a UUIDv7. An agent accepts each once per key."""
+    key_id: _builtins.str
+    """The name under which agents trust the key: [A-Za-z0-9._-]{1,128}."""
+    value: _builtins.bytes
+    """64 bytes."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Agents refuse to start the command from then on. Whole milliseconds."""
+
+    def __init__(
+        self,
+        *,
+        signature_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "key_id", b"key_id", "signature_id", b"signature_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandSignature: _TypeAlias = CommandSignature  # noqa: Y015
 
 @_typing.final
 class Receipts(_message.Message):

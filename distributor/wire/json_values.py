@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
-from distributor.model.json_value import JsonValue
+from distributor.model.json_value import JsonValue, step
 
 MAX_DEPTH: Final = 32
 """Maximum nesting of lists and objects. A level takes up to three messages, and parsers stop at 100."""
@@ -23,9 +23,6 @@ MAX_EXACT_INT: Final = 2**53
 
 _MAX_MESSAGES: Final = 100
 """Nesting limit of parsers: no received message nests deeper."""
-
-_MAX_NAME: Final = 40
-"""Maximum number of characters of a name that an error repeats."""
 
 
 class NotJson(ValueError):
@@ -141,11 +138,6 @@ def _fill_list(target: ListValue, items: Sequence[object], path: str, levels: in
     values = target.values
     for index, item in enumerate(items):
         _fill_value(values.add(), item, f"{path}[{index}]", levels - 1)
-
-
-def step(name: str) -> str:
-    """Format `name` as a step of a path: quoted and cut unless an identifier, as paths reach logs and terminals."""
-    return f".{name}" if name.isidentifier() and len(name) <= _MAX_NAME else f"[{name[:_MAX_NAME]!a}]"
 
 
 def _fill_text(target: Value, text: str, path: str) -> None:

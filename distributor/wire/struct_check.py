@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-from distributor.wire.json_values import MAX_DEPTH, NotJson, TooDeep, step
+from distributor.model.json_value import step
+from distributor.wire.json_values import MAX_DEPTH, NotJson, TooDeep
 
 MAX_PATH_CHARS: Final = 200
 """Maximum number of characters of a path in an error: metadata, which carries it, is small."""
