@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: help demo test test-fast check bench faults mutants format proto docs upgrade clean env env-dev browser node-agent \
+.PHONY: help demo test test-fast check bench faults fuzz mutants format proto docs upgrade clean env env-dev browser node-agent \
         check-format check-lint check-types check-layers check-proto check-docs check-commits
 
 help: ## List the targets
@@ -31,6 +31,9 @@ bench: env ## Measure throughput, latency and memory, and compare with peers
 
 faults: env-dev ## Inject faults into real processes and check every promise; SEED=... repeats, ONLY=... selects
 	@$(BIN)/python -m tests.faults.campaign $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+fuzz: env-dev ## Send every way in what it does not expect; SEED=... repeats, SECONDS=... (60), ONLY=... selects
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only "$(ONLY)")
 
 mutants: env-dev ## Break the source on purpose, and expect a named test to fail each time; ONLY=... selects
 	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
