@@ -15,11 +15,13 @@ from distributor.agent.command_context import (
 from distributor.agent.handlers.exec_program import ExecPolicy
 from distributor.agent.journal_policy import JournalPolicy, JournalSync, Orphans
 from distributor.wire.compression import Compression
+from distributor.wire.credentials import ClientCredentials
 
 __all__ = [
     "Agent",
     "BlockingContext",
     "BlockingHandler",
+    "ClientCredentials",
     "CommandContext",
     "CommandFailed",
     "CommandStopped",

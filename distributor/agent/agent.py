@@ -32,6 +32,7 @@ from distributor.model.control import PING, STOP
 from distributor.observability.logging import ensure_log_handler, log_context
 from distributor.observability.watched_loop import WatchedLoop
 from distributor.wire.compression import Compression
+from distributor.wire.credentials import NO_CREDENTIALS, Connector
 from distributor.wire.message_packer import MessagePacker
 from distributor.wire.transport import DEFAULT_PORT
 
@@ -88,6 +89,11 @@ class Agent:
         self.labels = dict(labels or {})
         self.compression = Compression()
         """Compression of messages from and to the server. Changes take effect when the agent starts to serve."""
+        self.credentials = NO_CREDENTIALS
+        """The agent's certificate and token, and the authorities it trusts.
+
+        Servers beyond loopback are reached over TLS. Changes take effect when the agent starts to serve.
+        """
         self.journal: JournalPolicy | None = JournalPolicy(default_journal(agent_id))
         """The durable record of the agent's commands; None for none.
 
@@ -174,6 +180,7 @@ class Agent:
     async def _run(self, table: HandlerTable, journal: AgentJournal | None) -> None:
         profile = self._profile(journal.journal_id if journal else "")
         runtime = self._runtime = AgentRuntime(profile, self.server, table, MessagePacker(self.compression), journal)
+        runtime.connect_with(Connector(self.credentials))
         runtime.add_inline_handler(STOP, stop_handler(runtime))
         await runtime.run()
 

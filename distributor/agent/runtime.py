@@ -35,6 +35,7 @@ from distributor.agent.workload import HandlerTable, Workload
 from distributor.model.control import STOP
 from distributor.observability.logging import get_logger
 from distributor.observability.loop_watchdog import LoopWatchdog
+from distributor.wire.credentials import Connector
 from distributor.wire.message_packer import PLAIN, MessagePacker
 
 logger = get_logger()
@@ -71,6 +72,10 @@ class AgentRuntime:
         self._cancelling = False
         self._left = asyncio.Event()
         self._finish_timer: asyncio.TimerHandle | None = None
+
+    def connect_with(self, connector: Connector) -> None:
+        """Use the credentials of `connector`. Call before `run()`."""
+        self._connection.connector = connector
 
     def add_inline_handler(self, command_type: str, handler: Handler) -> None:
         """Add a handler that acts on the runtime and therefore runs on its loop."""

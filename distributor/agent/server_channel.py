@@ -9,8 +9,9 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
+from distributor.wire.connect_faults import cause_of
+from distributor.wire.credentials import Connector
 from distributor.wire.proxies import proxy_note
-from distributor.wire.transport import cause_of, channel_options
 
 CONNECT_SECONDS: Final = 20.0
 _ANSWER_SECONDS: Final = 2.0
@@ -24,9 +25,10 @@ _OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
 class ServerChannel:
     """A channel to `address`. Close it when done."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, connector: Connector) -> None:
+        """Raises ConfigurationError if the credentials cannot be used for `address`."""
         self.address = address
-        self.channel = aio.insecure_channel(address, options=[*channel_options(address), _OWN_CONNECTION])
+        self.channel = connector.channel(address, [_OWN_CONNECTION])
 
     async def connects(self, within: float = CONNECT_SECONDS) -> bool:
         """Wait for the connection; return False if it fails or takes longer than `within` seconds."""

@@ -21,6 +21,7 @@ from distributor.errors import InvalidArgument
 from distributor.observability.logging import get_logger
 from distributor.tasks import stop_tasks
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
+from distributor.wire.credentials import Connector
 from distributor.wire.message_packer import PLAIN
 
 logger = get_logger()
@@ -66,6 +67,8 @@ class ServerConnection:
         self._restart_until = 0.0
         self._ended_at = -STEADY_SECONDS
         """When the latest attempt ended."""
+        self.connector = Connector()
+        """Opens the connections, with the agent's credentials."""
         self.packer = PLAIN
         """Compresses messages to the server, and decompresses its messages."""
 
@@ -102,7 +105,7 @@ class ServerConnection:
 
     async def _find(self, after: float) -> ServerChannel:
         await asyncio.sleep(after)
-        channel = await another_server(self._addresses)
+        channel = await another_server(self._addresses, self.connector)
         if self._session.state is not None:
             self._session.state.move()
             self._session.wakeup.set()
@@ -123,7 +126,7 @@ class ServerConnection:
             await channel.close()
 
     async def _connected(self) -> ServerChannel | None:
-        channel = ServerChannel(self._addresses.current)
+        channel = ServerChannel(self._addresses.current, self.connector)
         connects = False
         try:
             # With other servers to try, one that does not answer must not take long.
@@ -138,7 +141,7 @@ class ServerConnection:
     async def _serve(self, channel: ServerChannel) -> StreamEnd:
         self._addresses.used(channel.address)
         try:
-            call = AgentGatewayServiceStub(channel.channel).Connect()
+            call = AgentGatewayServiceStub(channel.channel).Connect(metadata=self.connector.authorization())
             return await GatewayStream(call, self._open_session(), self._session, self._act, self.packer).run()
         finally:
             await channel.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from distributor.app.bridge_tls import bridge_certificates
 from distributor.app.lifespan import Loop
 from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.app import Admission, MintedToken, bridge_app
@@ -16,11 +17,11 @@ from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.dashboard_session import DashboardLimits, SessionServices
 from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.output_pump import OutputPumps
-from distributor.bridge.server import bridge_endpoint
+from distributor.bridge.server import WebSocketLimits, bridge_endpoint
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.client import ClientOptions, CommandClient
+from distributor.client import ClientCredentials, ClientOptions, CommandClient
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.errors import ConfigurationError
 from distributor.identity.tokens import Scope, TokenVerifier, mint
@@ -70,7 +71,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     log = ValkeyEventLog(connections.events, connections.reads)
     events = EventSource(log, ValkeyEventHistory(connections.reads))
     hub = EventHub(events, view, pumps, agents, metrics)
-    client = CommandClient(settings.server, CALLS)
+    client = CommandClient(settings.server, replace(CALLS, credentials=ClientCredentials.of_bridge(settings)))
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
     limits = DashboardLimits(
         settings.connect_timeout,
@@ -92,7 +93,10 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         hub,
         pumps,
         bridge_endpoint(
-            settings.listen, app, settings.ping_interval, settings.max_message_bytes, settings.close_timeout
+            settings.listen,
+            app,
+            WebSocketLimits(settings.ping_interval, settings.max_message_bytes, settings.close_timeout),
+            bridge_certificates(settings),
         ),
         {
             "event hub": hub.run,

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from distributor.app.bridge_parts import BridgeParts, bridge_parts
+from distributor.app.bridge_tls import check_page_exposure
 from distributor.app.lifespan import Lifespan
 from distributor.app.signals import StopSignals
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.server import SHUTDOWN_SECONDS
 from distributor.observability.logging import get_logger
 from distributor.processes.open_files import open_files_limit
-from distributor.settings import BridgeSettings, is_loopback, split_address
+from distributor.settings import BridgeSettings, split_address
 from distributor.store.valkey_check import check_server
 from distributor.tasks import first_of
 
@@ -28,6 +29,7 @@ class BridgeProcess:
     metrics: BridgeMetrics
     lifespan: Lifespan
     host: str
+    tls: bool
 
     @property
     def port(self) -> int:
@@ -37,7 +39,8 @@ class BridgeProcess:
     @property
     def url(self) -> str:
         """The URL of the page."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def run(self) -> None:
         """Wait until a background loop fails, and raise its error."""
@@ -50,11 +53,12 @@ async def serving_dashboards(settings: BridgeSettings, *, dev: bool = False) -> 
 
     On exit, disconnects dashboards first and closes the store last. Raises ConfigurationError.
     """
+    check_page_exposure(settings)
     metrics = BridgeMetrics()
     parts = bridge_parts(settings, metrics, dev=dev)
     async with Lifespan() as lifespan:
         await _start(parts, lifespan)
-        yield BridgeProcess(parts, metrics, lifespan, split_address(settings.listen)[0])
+        yield BridgeProcess(parts, metrics, lifespan, split_address(settings.listen)[0], settings.tls_cert is not None)
 
 
 async def _start(parts: BridgeParts, lifespan: Lifespan) -> None:
@@ -73,6 +77,4 @@ async def bridge_until_stopped(settings: BridgeSettings) -> None:
     with StopSignals() as signals:
         async with serving_dashboards(settings) as bridge:
             logger.info("serving dashboards", url=bridge.url, server=settings.server, open_files=open_files_limit())
-            if not is_loopback(split_address(settings.listen)[0]):
-                logger.warning("listening beyond loopback without TLS: put a proxy in front", listen=settings.listen)
             await first_of(signals.wait(), bridge.run())

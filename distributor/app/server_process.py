@@ -11,6 +11,7 @@ from typing import Final
 
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
+from distributor.app.server_endpoints import check_exposure, grpc_listeners, server_certificates
 from distributor.app.server_parts import DEFAULT_TIMING, ServerParts, server_parts, stores_on
 from distributor.app.signals import StopSignals
 from distributor.app.timing import ServerTiming
@@ -23,12 +24,13 @@ from distributor.processes.open_files import open_files_limit
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.interceptors.authentication import Authenticator
 from distributor.rpc.interceptors.wrapping import Interceptor
-from distributor.settings import ServerSettings, is_loopback, split_address
+from distributor.settings import ServerSettings, split_address
 from distributor.store.connections import StoreConnections
 from distributor.store.durability_check import WantedDurability, durability_of
 from distributor.store.embedded import STOP_TIMEOUT_SECONDS, EmbeddedValkey
 from distributor.store.valkey_check import check_server, load_functions
 from distributor.tasks import first_of
+from distributor.wire.certificate_files import CertificateFiles
 
 logger = get_logger()
 
@@ -59,7 +61,10 @@ class ServerProcess:
         self.methods: frozenset[str] = frozenset()
         """Full names of the RPCs that it answers."""
         self.metrics = Metrics()
+        self._certificates: CertificateFiles | None = None
         self.port = 0
+        self.mtls_port = 0
+        """The port of `mtls_listen`; 0 without one."""
         self.http_port = 0
         self.valkey_url = ""
 
@@ -90,8 +95,11 @@ class ServerProcess:
     async def start(self, interceptors: Sequence[Interceptor], authenticator: Authenticator | None = None) -> None:
         """Start serving. Call once. On an error, such as ConfigurationError, the lifespan stops what has started."""
         settings, lifespan = self._settings, self._lifespan
+        check_exposure(settings)
+        self._certificates = certificates = server_certificates(settings)
+        listening = {name: getattr(settings, name) for name in ("listen", "http_listen", "mtls_listen")}
         check_addresses(
-            {"listen": settings.listen, "http_listen": settings.http_listen},
+            {name: address for name, address in listening.items() if address},
             None if settings.valkey_url else settings.data_dir,
         )
         supervisors = await self._open_valkey()
@@ -110,7 +118,9 @@ class ServerProcess:
         await parts.gauges.run_once()
         parts.gauges.changed.clear()
         self._http = http = HttpEndpoint(
-            settings.http_listen, observability_app(self.metrics.registry, self._checks(parts))
+            settings.http_listen,
+            observability_app(self.metrics.registry, self._checks(parts)),
+            tls=certificates if settings.http_tls else None,
         )
         await http.start()
         lifespan.on_stop("http", http.stop)
@@ -132,7 +142,8 @@ class ServerProcess:
 
     async def _serve(self, parts: ServerParts) -> None:
         self._lifespan.on_stop("streams", parts.gateway.idle)
-        self.port = await parts.grpc.start(self._settings.listen)
+        self.port, *more = await parts.grpc.start(*grpc_listeners(self._settings, self._certificates))
+        self.mtls_port = more[0] if more else 0
         self._lifespan.on_stop("grpc", lambda: parts.grpc.stop(self._timing.shutdown_grace))
         self._lifespan.on_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
         await self._set_health(parts)
@@ -224,15 +235,13 @@ def tune_garbage_collection() -> None:
 
 
 def announce(server: ServerProcess, settings: ServerSettings) -> None:
-    """Log the addresses, with a warning for each that is not loopback."""
+    """Log the addresses."""
     host, _ = split_address(settings.listen)
     logger.info(
         "serving",
         grpc=f"{host}:{server.port}",
+        mutual_tls=f"{split_address(settings.mtls_listen)[0]}:{server.mtls_port}" if settings.mtls_listen else "off",
         http=f"{split_address(settings.http_listen)[0]}:{server.http_port}",
         valkey="at valkey_url" if settings.valkey_url else f"embedded, in {settings.data_dir}",
         open_files=open_files_limit(),
     )
-    for name, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
-        if not is_loopback(split_address(address)[0]):
-            logger.warning("listening beyond loopback without authentication", **{name: address})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.transports import BaseTransport
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import ASGIApp
@@ -11,6 +12,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from distributor.observability.http import HttpEndpoint
+from distributor.wire.certificate_files import CertificateFiles
 
 CLOSE_SECONDS: Final = 5.0
 SHUTDOWN_SECONDS: Final = 2
@@ -18,22 +20,33 @@ READ_BYTES: Final = 8_192
 """Bytes read from a WebSocket before other connections get a turn: about 1,400 minimal frames."""
 
 
-def bridge_endpoint(
-    address: str, app: ASGIApp, ping_seconds: float, max_message_bytes: int, close_seconds: float = CLOSE_SECONDS
-) -> HttpEndpoint:
-    """An endpoint that pings dashboards every `ping_seconds` and closes with 1009 on larger messages.
+@dataclass(frozen=True, slots=True)
+class WebSocketLimits:
+    """Limits of dashboards' connections.
 
-    A peer has `close_seconds` to answer a close frame before its connection is aborted.
+    Dashboards are pinged every `ping_seconds`; a message of more than `max_message_bytes` is answered by close code
+    1009; a peer has `close_seconds` to answer a close frame before its connection is aborted.
     """
+
+    ping_seconds: float
+    max_message_bytes: int
+    close_seconds: float = CLOSE_SECONDS
+
+
+def bridge_endpoint(
+    address: str, app: ASGIApp, limits: WebSocketLimits, tls: CertificateFiles | None = None
+) -> HttpEndpoint:
+    """The endpoint for dashboards: HTTPS and WSS with `tls`."""
     return HttpEndpoint(
         address,
         app,
         setting="listen in [bridge]",
-        ws=type("DashboardProtocol", (_DashboardProtocol,), {"close_seconds": close_seconds}),
-        ws_max_size=max_message_bytes,
+        tls=tls,
+        ws=type("DashboardProtocol", (_DashboardProtocol,), {"close_seconds": limits.close_seconds}),
+        ws_max_size=limits.max_message_bytes,
         ws_per_message_deflate=False,
-        ws_ping_interval=ping_seconds,
-        ws_ping_timeout=ping_seconds,
+        ws_ping_interval=limits.ping_seconds,
+        ws_ping_timeout=limits.ping_seconds,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 

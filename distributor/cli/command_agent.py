@@ -61,7 +61,7 @@ def main(config: Path | None, **options: Any) -> None:
 
 def build_agent(settings: AgentSettings) -> Agent:
     """Build the agent from `settings`. Raises ConfigurationError if they conflict or do not fit the host."""
-    from distributor.agent import Agent, Compression, ExecPolicy, JournalPolicy, JournalSync, Orphans
+    from distributor.agent import Agent, ClientCredentials, Compression, ExecPolicy, JournalPolicy, JournalSync, Orphans
 
     if settings.allowed_programs and not settings.allow_exec:
         raise ConfigurationError("allowed programs have no effect without allow_exec; add --allow-exec")
@@ -80,6 +80,7 @@ def build_agent(settings: AgentSettings) -> Agent:
         sync, orphans = JournalSync(settings.journal_sync), Orphans(settings.orphans)
         agent.journal = JournalPolicy(path, settings.journal_bytes, sync, orphans, settings.stop_grace)
     agent.compression = Compression(settings.compression == "gzip", settings.compression_threshold)
+    agent.credentials = ClientCredentials.of(settings)
     return agent
 
 

@@ -20,6 +20,7 @@ from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
 from distributor.wire.compression import Compression
+from distributor.wire.credentials import ClientCredentials
 
 __all__ = [
     "AgentInfo",
@@ -27,6 +28,7 @@ __all__ = [
     "AgentStatus",
     "Attempt",
     "CancelStage",
+    "ClientCredentials",
     "ClientOptions",
     "Command",
     "CommandClient",

@@ -7,9 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
-
-import grpc
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from distributor.client import values
 from distributor.client.options import ClientOptions
@@ -17,7 +15,7 @@ from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
 from distributor.client.queued_command import QueuedCommand
 from distributor.client.reconnecting import Deadline
-from distributor.client.server_target import server_target
+from distributor.client.server_channels import ServerChannels
 from distributor.client.translation import (
     agent_of,
     batches,
@@ -41,11 +39,13 @@ from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.credentials import Connector
 from distributor.wire.limits import MAX_PAGE
 from distributor.wire.message_packer import MessagePacker
-from distributor.wire.transport import channel_options
 
 if TYPE_CHECKING:
+    import grpc
+
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
 
 ALL_COMMANDS: Final = CommandFilter()
@@ -64,22 +64,22 @@ class CommandClient:
     queueing is safe to retry because each command has an idempotency key.
 
     `target` may name several servers that share a Valkey, separated by commas: when one stops or cannot be reached, the
-    client goes on with another.
+    client goes on with another. Servers beyond loopback are reached over TLS; see `ClientOptions.credentials`.
     """
 
     def __init__(self, target: str, options: ClientOptions | None = None) -> None:
         self.target = target
         self._options = options or ClientOptions()
         self._calls = UnaryCalls(target, self._options)
-        self._channel: grpc.aio.Channel | None = None
+        self._channels = ServerChannels(target, Connector(self._options.credentials))
         self._opened_stub: CommandServiceAsyncStub | None = None
         self._opened_streams: WatchStreams | None = None
         self._opened_queueing: QueueCalls | None = None
 
     async def __aenter__(self) -> Self:
-        target = await server_target(self.target)
-        self._channel = grpc.aio.insecure_channel(target, options=channel_options(target))
-        self._opened_stub = packed_stub(CommandServiceStub(self._channel), MessagePacker(self._options.compression))
+        await self._channels.open()
+        stub = CommandServiceStub(cast("grpc.aio.Channel", self._channels))
+        self._opened_stub = packed_stub(stub, MessagePacker(self._options.compression))
         self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
         self._opened_queueing = QueueCalls(self._opened_stub, self.target)
         return self
@@ -89,9 +89,8 @@ class CommandClient:
     ) -> None:
         if self._opened_queueing is not None:
             await self._opened_queueing.close()
-        if self._channel is not None:
-            await self._channel.close()
-        self._channel = self._opened_stub = self._opened_streams = self._opened_queueing = None
+        await self._channels.close()
+        self._opened_stub = self._opened_streams = self._opened_queueing = None
 
     async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.

@@ -9,6 +9,7 @@ from typing import Final
 
 from distributor.model.retry_policy import RetryPolicy
 from distributor.wire.compression import DEFAULT_COMPRESSION, Compression
+from distributor.wire.credentials import NO_CREDENTIALS, ClientCredentials
 
 CALL_RETRIES: Final = RetryPolicy(attempts=4, first_ms=200, max_ms=2_000)
 RECONNECT_DELAYS: Final = RetryPolicy(first_ms=200, max_ms=5_000)
@@ -32,7 +33,8 @@ class ClientOptions:
     `on_connectivity` is called on the event loop when the first attempt to reopen fails, and when the server answers
     again: once for all streams of a client. `jitter` draws a number in [0, 1) for each delay, so that many clients of
     one server do not return at the same moment. `compression` is that of messages with params, results or
-    output, if the server accepts it.
+    output, if the server accepts it. `credentials` are the client's certificate and token, and the authorities it
+    trusts.
     """
 
     call_timeout_seconds: float = 20.0
@@ -42,3 +44,4 @@ class ClientOptions:
     on_connectivity: Callable[[Connectivity], None] | None = None
     jitter: Callable[[], float] = random.random
     compression: Compression = DEFAULT_COMPRESSION
+    credentials: ClientCredentials = NO_CREDENTIALS

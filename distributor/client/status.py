@@ -13,9 +13,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 from distributor import errors
 from distributor.v1 import command_service_pb2
+from distributor.wire.connect_faults import cause_of
 from distributor.wire.proxies import proxy_note
 from distributor.wire.status_details import details_of, retry_after_of, unpacked
-from distributor.wire.transport import ERROR_DOMAIN, cause_of
+from distributor.wire.transport import ERROR_DOMAIN
 
 _BY_CODE: Final[dict[str, type[errors.DistributorError]]] = {
     "INVALID_ARGUMENT": errors.InvalidArgument,

@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from distributor.wire.certificate_files import CertificateFiles
+from distributor.wire.http_context import http_server_context
 from distributor.wire.listening import listening_socket
 
 Check = Callable[[], str | None]
@@ -56,12 +58,21 @@ def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) 
 class HttpEndpoint:
     """Serves an ASGI app on the running event loop. Installs no signal handlers: its owner calls `stop`."""
 
-    def __init__(self, address: str, app: ASGIApp, *, setting: str = "http_listen", **options: Any) -> None:
-        """Errors name the address by `setting`. `options` override the uvicorn defaults for plain HTTP."""
+    def __init__(
+        self,
+        address: str,
+        app: ASGIApp,
+        *,
+        setting: str = "http_listen",
+        tls: CertificateFiles | None = None,
+        **options: Any,
+    ) -> None:
+        """Errors name the address by `setting`. With `tls`, serves HTTPS. `options` override the uvicorn defaults."""
         self._address = address
         self._app = app
         self._setting = setting
         self._options = {**_OPTIONS, **options}
+        self._tls = tls
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
@@ -73,9 +84,15 @@ class HttpEndpoint:
         return len(self._server.server_state.connections) if self._server is not None else 0
 
     async def start(self) -> None:
-        """Start serving; return once requests are accepted. Raises ConfigurationError if the port is unavailable."""
+        """Start serving; return once requests are accepted.
+
+        Raises ConfigurationError if the port is unavailable, or the certificate unusable.
+        """
+        context = http_server_context(self._tls) if self._tls is not None else None
         listener = listening_socket(self._address, self._setting)
         self.port = listener.getsockname()[1]
+        if context is not None:
+            self._options["ssl_context_factory"] = lambda _config, _default: context
         self._server = _Server(uvicorn.Config(self._app, **self._options))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http endpoint")
         await self._server.ready.wait()

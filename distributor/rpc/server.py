@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -32,6 +32,14 @@ _UNTIL_STOPPED_SECONDS: Final = 86_400.0
 """Longer than any drain."""
 
 
+class Listener(NamedTuple):
+    """An address, "host:port", the setting that names it, and its TLS credentials; plain text without."""
+
+    address: str
+    setting: str = "listen"
+    credentials: grpc.ServerCredentials | None = None
+
+
 class GrpcServer:
     """A grpc.aio server with health checks. Create, `start()` and `stop()` it on one event loop."""
 
@@ -56,20 +64,26 @@ class GrpcServer:
         self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)
         self._methods.add(add_CommandServiceServicer_to_server, commands)
 
-    async def start(self, address: str) -> int:
-        """Listen and return the port. Raises ConfigurationError, naming the address, on failure."""
+    async def start(self, *listeners: Listener) -> list[int]:
+        """Listen and return the port of each listener. Raises ConfigurationError, naming the address, on failure."""
+        ports = [self._add_port(listener) for listener in listeners]
+        await self._server.start()
+        return ports
+
+    def _add_port(self, listener: Listener) -> int:
+        address, setting = listener.address, listener.setting
         # Check first: gRPC does not report the cause, and writes its own lines to stderr.
-        check_free(address, "listen")
+        check_free(address, setting)
         try:
-            port = self._server.add_insecure_port(address)
+            if listener.credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, listener.credentials)
         except RuntimeError as error:
             raise ConfigurationError(
-                f"cannot listen on {address} (listen): the address cannot be used; set another address",
-                field="listen",
+                f"cannot listen on {address} ({setting}): the address, or its certificate, cannot be used; set another",
+                field=setting,
                 reason="CANNOT_LISTEN",
             ) from error
-        await self._server.start()
-        return port
 
     async def set_serving(self, serving: bool) -> None:
         """Set the status that health checks report."""

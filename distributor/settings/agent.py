@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.environment import default_journal
 from distributor.model.command import AGENT_ID_PATTERN, MAX_DURATION_MS
+from distributor.settings.tls import CallerTls
 from distributor.settings.values import (
     CompressionMethod,
     Grace,
@@ -20,7 +21,6 @@ from distributor.settings.values import (
     LogLevel,
     NameList,
     Servers,
-    SettingsGroup,
     ThresholdBytes,
 )
 
@@ -46,7 +46,7 @@ def _check_orphan_after(seconds: float) -> float:
     return seconds
 
 
-class AgentSettings(SettingsGroup):
+class AgentSettings(CallerTls):
     """Settings chosen by the operator of the agent's host."""
 
     table: ClassVar[str] = "agent"

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, SecretStr, model_validato
 from pydantic_settings import SettingsConfigDict
 
 from distributor.errors import ConfigurationError
+from distributor.settings.bridge_tls import BridgeTls
 from distributor.settings.values import (
     Address,
     LogFormat,
@@ -17,7 +18,6 @@ from distributor.settings.values import (
     PathList,
     Seconds,
     Servers,
-    SettingsGroup,
     ValkeyUrl,
 )
 
@@ -31,7 +31,7 @@ def _long_enough(key: SecretStr) -> SecretStr:
     return key
 
 
-class BridgeSettings(SettingsGroup):
+class BridgeSettings(BridgeTls):
     """Settings chosen by the operator of a bridge."""
 
     table: ClassVar[str] = "bridge"

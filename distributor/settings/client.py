@@ -7,10 +7,11 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from distributor.settings.values import CompressionMethod, Servers, SettingsGroup, ThresholdBytes
+from distributor.settings.tls import CallerTls
+from distributor.settings.values import CompressionMethod, Servers, ThresholdBytes
 
 
-class ClientSettings(SettingsGroup):
+class ClientSettings(CallerTls):
     """Settings chosen by a caller."""
 
     table: ClassVar[str] = "client"

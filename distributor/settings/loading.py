@@ -25,7 +25,7 @@ ENVIRONMENT_PREFIX: Final = "DISTRIBUTOR_"
 CONFIG_VARIABLE: Final = "DISTRIBUTOR_CONFIG"
 GROUPS: Final[tuple[type[SettingsGroup], ...]] = (ServerSettings, BridgeSettings, AgentSettings, ClientSettings)
 
-_SECRET_FIELDS: Final = frozenset({"token_key", "valkey_url"})
+_SECRET_FIELDS: Final = frozenset({"server_token", "token", "token_key", "valkey_url"})
 """Fields with a key or a password, whose values errors do not repeat."""
 
 NO_FLAGS: Final[Mapping[str, str]] = {}
@@ -114,15 +114,19 @@ def _unknown_in_environment() -> list[str]:
     settings = (environment_name(group, field) for group in GROUPS for field in group.model_fields)
     # EXEC marks its programs, which may be ours.
     known = {CONFIG_VARIABLE, COMMAND_MARKER, ATTEMPT_MARKER, *settings}
-    return _unknown([name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)], known, " in the environment")
+    names = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
+    return _unknown(names, known, " in the environment", ENVIRONMENT_PREFIX)
 
 
-def _unknown(names: Iterable[str], known: Iterable[str], where: str) -> list[str]:
-    known = list(known)
+def _unknown(names: Iterable[str], known: Iterable[str], where: str, prefix: str = "") -> list[str]:
+    """A sentence for each unknown name, with a similar known one. Their common `prefix` does not make them similar."""
+    known = [name.removeprefix(prefix) for name in known]
     problems = []
-    for name in sorted(set(names) - set(known)):
+    for name in sorted({name.removeprefix(prefix) for name in names} - set(known)):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        problems.append(f"unknown setting {name}{where}" + (f"; did you mean {near[0]}?" if near else ""))
+        problems.append(
+            f"unknown setting {prefix}{name}{where}" + (f"; did you mean {prefix}{near[0]}?" if near else "")
+        )
     return problems
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from distributor.environment import state_folder
+from distributor.settings.tls import ServerTls
 from distributor.settings.values import (
     Address,
     CompressionMethod,
@@ -18,7 +20,6 @@ from distributor.settings.values import (
     LogLevel,
     PayloadBytes,
     Seconds,
-    SettingsGroup,
     ThresholdBytes,
     ValkeyUrl,
     split_address,
@@ -28,7 +29,7 @@ MAX_DROP_SCAN: Final = 10_000
 """Maximum number of commands a store function scans to find one to drop: about ten milliseconds in Valkey."""
 
 
-class ServerSettings(SettingsGroup):
+class ServerSettings(ServerTls):
     """Settings chosen by the operator of a server."""
 
     table: ClassVar[str] = "server"
@@ -36,8 +37,7 @@ class ServerSettings(SettingsGroup):
 
     listen: Address = Field(
         "127.0.0.1:50051",
-        description="Address for agents and callers (gRPC), `host:port`. No authentication: beyond loopback, everyone "
-        "who can reach the port can use it.",
+        description="Address for agents and callers (gRPC), `host:port`. Beyond loopback it needs `tls_cert`.",
     )
     http_listen: Address = Field(
         "127.0.0.1:9464", description="Address of `/metrics`, `/healthz` and `/readyz`, `host:port`."
@@ -176,8 +176,7 @@ class ServerSettings(SettingsGroup):
             self, "ack_deadline", "start_within", "or a command could start after delivery was given up"
         )
         yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent goes offline")
-        if self.listen == self.http_listen and split_address(self.listen)[1]:
-            yield f"listen and http_listen must differ, not both be {self.listen}"
+        yield from self._shared_addresses()
         if self.durability == "replicated" and not self.valkey_url:
             yield "durability replicated needs a valkey_url: the embedded Valkey has no replicas"
         if self.retry_most < self.retry_first:
@@ -187,6 +186,12 @@ class ServerSettings(SettingsGroup):
                 f"queue_limit ({self.queue_limit:,}) must be at most {MAX_DROP_SCAN:,} if queue_full is "
                 "drop, or the search for a command to drop blocks Valkey"
             )
+
+    def _shared_addresses(self) -> Iterator[str]:
+        addresses = {name: getattr(self, name) for name in ("listen", "http_listen", "mtls_listen")}
+        for (one, address), (other, second) in combinations(addresses.items(), 2):
+            if address and address == second and split_address(address)[1]:
+                yield f"{one} and {other} must differ, not both be {address}"
 
 
 def _must_exceed(settings: ServerSettings, larger: str, smaller: str, why: str) -> Iterator[str]:

@@ -108,6 +108,7 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Grace = Annotated[float, Field(ge=0, le=3_600.0, allow_inf_nan=False)]
 PayloadBytes = Annotated[int, Field(ge=1_024, le=MAX_PAYLOAD_BYTES)]
 Address = Annotated[str, AfterValidator(_check_address)]
+OptionalAddress = Annotated[str, AfterValidator(lambda address: address and _check_address(address))]
 Servers = Annotated[str, AfterValidator(_check_servers)]
 """Addresses of servers that share a Valkey, separated by commas."""
 ValkeyUrl = Annotated[str, AfterValidator(_check_valkey_url)]

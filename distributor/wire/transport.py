@@ -34,13 +34,6 @@ MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Room for 20 commands or results of 256 KiB each."""
 
 
-def cause_of(details: str) -> str:
-    """Return the innermost of the causes in gRPC's text for a failed connection: the one to act on."""
-    cause = details.rpartition(": ")[2]
-    # The opening bracket may have been cut off.
-    return cause if "[" in cause else cause.removesuffix("]")
-
-
 def channel_options(target: str = "") -> Options:
     """Return options for agents and callers, which detect a dead server within 40 s, also when idle.
 

@@ -50,13 +50,14 @@ class ServerCalls:
             return ExitCode.INTERRUPTED
 
     async def _run(self, screen: Screen, action: Action) -> ExitCode | int:
-        from distributor.client import ClientOptions, CommandClient, Compression
+        from distributor.client import ClientCredentials, ClientOptions, CommandClient, Compression
         from distributor.settings import load_client_settings
 
         settings = load_client_settings(self.config, server=self.server)
         options = ClientOptions(
             on_connectivity=lambda change: screen.message(_connectivity_text(change)),
             compression=Compression(settings.compression == "gzip", settings.compression_threshold),
+            credentials=ClientCredentials.of(settings),
         )
         async with CommandClient(settings.server, options) as client:
             return await action(client, screen)

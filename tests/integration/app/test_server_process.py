@@ -11,7 +11,7 @@ import pytest
 from distributor.app.server_process import serving
 from distributor.app.timing import ServerTiming
 from distributor.rpc.agent_gateway import AgentGateway
-from distributor.rpc.server import GrpcServer
+from distributor.rpc.server import GrpcServer, Listener
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.exchanges import Exchanges
 from tests.support.own_logs import own_logs
@@ -85,9 +85,9 @@ async def test_a_start_that_fails_late_leaves_nothing(
     ports: list[int] = []
     served: list[bool] = []
 
-    async def noted(grpc_server: GrpcServer, address: str) -> int:
-        ports.append(await start(grpc_server, address))
-        return ports[0]
+    async def noted(grpc_server: GrpcServer, *listeners: Listener) -> list[int]:
+        ports.extend(await start(grpc_server, *listeners))
+        return ports
 
     async def set_serving(_: GrpcServer, value: bool) -> None:
         served.append(value)
@@ -108,9 +108,9 @@ async def test_the_loops_run_before_the_first_call_is_accepted(
     start = GrpcServer.start
     loops: set[str] = set()
 
-    async def noted(grpc_server: GrpcServer, address: str) -> int:
+    async def noted(grpc_server: GrpcServer, *listeners: Listener) -> list[int]:
         loops.update(task.get_name() for task in asyncio.all_tasks())
-        return await start(grpc_server, address)
+        return await start(grpc_server, *listeners)
 
     monkeypatch.setattr(GrpcServer, "start", noted)
     async with serving(quick_settings(valkey_url)):
