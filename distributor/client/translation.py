@@ -30,6 +30,7 @@ from distributor.model.delivery import OutputChunk, OutputGap, OutputStream, Upd
 from distributor.model.json_value import JsonValue
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import CommandRequest
+from distributor.model.requester import Requester
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
@@ -162,7 +163,15 @@ def _state(
         revision=wire.revision,
         agent=_presence(wire),
         output_bytes=wire.output_bytes if wire.HasField("output_bytes") else None,
+        requested_by=_requester(command),
     )
+
+
+def _requester(command: command_pb2.Command | command_service_pb2.CommandSummary) -> Requester | None:
+    if not command.HasField("requested_by"):
+        return None
+    wire = command.requested_by
+    return Requester(wire.kind, wire.subject, wire.on_behalf_of, wire.address)
 
 
 def _attempts(wire: Sequence[command_pb2.Attempt]) -> tuple[Attempt, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
 from typing import Final, Protocol
@@ -12,7 +13,9 @@ from distributor.dispatch.deadlines import MAX_WAIT_SECONDS
 from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.random_bits import RandomBits
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, not_ended, refusal, valid
+from distributor.dispatch.visibility import Visibility
 from distributor.errors import DistributorError, InvalidArgument, NotFound
+from distributor.identity.caller import Caller
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
     AGENT_ID_PATTERN,
@@ -29,7 +32,10 @@ from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandFilter, Page
 from distributor.model.queueing import Enqueued, NewCommand, check_new_command
+from distributor.wire.limits import MAX_PAGE
 
+MAX_PAGES_READ: Final = 20
+"""How many pages are read for one page of what a caller may see: 40,000 commands at most."""
 MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
 
@@ -57,6 +63,7 @@ class CommandService:
         self._claimer = claimer
         self._limits = limits or CommandLimits()
         self._alarm = alarm or DeadlineAlarm()
+        self._visibility = Visibility(reader)
         self._mint = CommandIdMint()
         self._random_bits = RandomBits()
 
@@ -67,16 +74,19 @@ class CommandService:
         now_ms = time.time_ns() // 1_000_000
         return [self._mint.mint(now_ms, self._random_bits.take()) for _ in range(count)]
 
-    async def queue(self, new: NewCommand) -> Enqueued:
+    async def queue(self, caller: Caller, new: NewCommand) -> Enqueued:
         """Store one command. Raises the error for an invalid or refused one."""
         valid(check_new_command, new, self._limits)
-        (queued,) = await self._stored_and_claimed([new])
+        if not caller.grants.everything:
+            for not_granted in (await self._visibility.refused(caller, [new])).values():
+                raise not_granted
+        (queued,) = await self._stored_and_claimed([_scoped(caller, new)])
         error = refusal(new, queued, self._limits)
         if error is not None:
             raise error
         return queued
 
-    async def queue_many(self, requested: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
+    async def queue_many(self, caller: Caller, requested: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
         """Store up to 1,000 commands, each completely or not at all, and answer each.
 
         Raises InvalidArgument for a larger batch, and Unavailable or ResourceExhausted if Valkey is away or full. If
@@ -86,6 +96,7 @@ class CommandService:
         answers: list[Enqueued | DistributorError | None] = [None] * len(requested)
         commands: list[NewCommand] = []
         places: list[int] = []
+        refused = await self._visibility.refused(caller, requested)
         for place, new in enumerate(requested):
             if place % MAX_COMMANDS_PER_STEP == MAX_COMMANDS_PER_STEP - 1:
                 # A batch of 1,000 takes several milliseconds: yield to other tasks.
@@ -95,7 +106,10 @@ class CommandService:
             except InvalidField as error:
                 answers[place] = InvalidArgument(str(error), field=error.field, reason=error.reason)
                 continue
-            commands.append(new)
+            if place in refused:
+                answers[place] = refused[place]
+                continue
+            commands.append(_scoped(caller, new))
             places.append(place)
         for place, new, queued in zip(places, commands, await self._enqueue(commands), strict=True):
             answers[place] = self._answer(new, queued) if isinstance(queued, Enqueued) else queued
@@ -142,18 +156,19 @@ class CommandService:
 
     # Reading
 
-    async def get(self, command_id: str) -> CommandDetails:
+    async def get(self, caller: Caller, command_id: str) -> CommandDetails:
         """Everything about a command, in one read. Raises NotFound."""
         valid(check_command_id, command_id)
         details = await self._reader.details(command_id)
-        if details is None:
+        (state,) = await self._visibility.commands(caller, [details.state if details is not None else None])
+        if details is None or state is None:
             raise no_such_command(command_id)
         return details
 
-    async def state(self, command_id: str) -> CommandState:
+    async def state(self, caller: Caller, command_id: str) -> CommandState:
         """The state of a command. Raises NotFound."""
         valid(check_command_id, command_id)
-        (state,) = await self._reader.states([command_id])
+        (state,) = await self._visibility.commands(caller, await self._reader.states([command_id]))
         if state is None:
             raise no_such_command(command_id)
         return state
@@ -163,18 +178,24 @@ class CommandService:
         agent_ids = list(dict.fromkeys(state.agent_id for state in states if not state.status.terminal))
         return dict(zip(agent_ids, await self._reader.presences(agent_ids), strict=True)) if agent_ids else {}
 
-    async def result(self, command_id: str) -> CommandResult:
+    async def result(self, caller: Caller, command_id: str) -> CommandResult:
         """The result of a command. Raises NotFound, and FailedPrecondition while it has not ended."""
         valid(check_command_id, command_id)
-        (result,) = await self._reader.results([command_id])
-        if result is not None:
-            return result
-        state = await self.state(command_id)
+        if caller.grants.everything:
+            (result,) = await self._reader.results([command_id])
+            if result is not None:
+                return result
+            state = await self.state(caller, command_id)
+        else:
+            state = await self.state(caller, command_id)
+            (result,) = await self._reader.results([command_id])
+            if result is not None:
+                return result
         if state.status.terminal:
             raise no_such_command(command_id)
         raise not_ended(state)
 
-    async def page(self, query: CommandFilter, page_token: str, page_size: int) -> Page[CommandState]:
+    async def page(self, caller: Caller, query: CommandFilter, page_token: str, page_size: int) -> Page[CommandState]:
         """Commands, newest first. Raises InvalidArgument for an invalid page token or filter."""
         if query.agent_id:
             valid(check_agent_id, query.agent_id, "filter.agent_id")
@@ -188,11 +209,29 @@ class CommandService:
             raise InvalidArgument(
                 "filter.queued_before must be after filter.queued_after", field="filter", reason="EMPTY_TIME_RANGE"
             )
-        return await self._reader.page(query, page_token, checked_page_size(page_size, 50))
+        size = checked_page_size(page_size, 50)
+        if caller.grants.everything:
+            return await self._reader.page(query, page_token, size)
+        return await self._visible_page(caller, query, page_token, size)
+
+    async def _visible_page(
+        self, caller: Caller, query: CommandFilter, page_token: str, size: int
+    ) -> Page[CommandState]:
+        """One page of what the caller may see. Reads on past the rest, so that a short page does not tell of it."""
+        if query.agent_id and not await self._visibility.agent_ids(caller, [query.agent_id]):
+            return Page([], "")
+        found: list[CommandState] = []
+        for _ in range(MAX_PAGES_READ):
+            page = await self._reader.page(query, page_token, size - len(found))
+            found += await self._visibility.visible(caller, page.items)
+            page_token = page.next_page_token
+            if not page_token or len(found) == size:
+                break
+        return Page(found, page_token)
 
     # Changing
 
-    async def cancel(self, command_id: str, message: str) -> CommandState:
+    async def cancel(self, caller: Caller, command_id: str, message: str) -> CommandState:
         """Cancel a queued command, or ask its agent to stop it. Raises NotFound."""
         valid(check_command_id, command_id)
         if len(message) > MAX_REASON_MESSAGE:
@@ -201,6 +240,8 @@ class CommandService:
                 field="reason",
                 reason="REASON_TOO_LONG",
             )
+        if not caller.grants.everything:
+            await self.state(caller, command_id)
         state = await self._store.cancel(command_id, message or "cancelled on request")
         if state is None:
             raise no_such_command(command_id)
@@ -208,23 +249,45 @@ class CommandService:
 
     # Agents
 
-    async def agent(self, agent_id: str) -> AgentInfo:
+    async def agent(self, caller: Caller, agent_id: str) -> AgentInfo:
         """What is known about an agent. Raises NotFound."""
         valid(check_agent_id, agent_id)
-        (agent,) = await self._reader.agents([agent_id])
-        if agent is None:
+        known = [agent for agent in await self._reader.agents([agent_id]) if agent is not None]
+        found = self._visibility.agents(caller, known)
+        if not found:
             raise NotFound(
                 f"agent '{agent_id}' has never connected, or not for a long time",
                 field="agent_id",
                 reason="UNKNOWN_AGENT",
             )
-        return agent
+        return found[0]
 
-    async def agents(self, after: str, page_size: int) -> Page[AgentInfo]:
+    async def agents(self, caller: Caller, after: str, page_size: int) -> Page[AgentInfo]:
         """Agents in order of id after `after`. The page token is the id to continue after."""
         if after and not AGENT_ID_PATTERN.fullmatch(after):
             raise bad_page_token()
         limit = checked_page_size(page_size, 100)
-        agent_ids = await self._reader.agent_ids(after, limit)
+        agent_ids = await self._visible_agent_ids(caller, after, limit)
         found = [agent for agent in await self._reader.agents(agent_ids) if agent is not None]
         return Page(found, agent_ids[-1] if len(agent_ids) == limit else "")
+
+    async def _visible_agent_ids(self, caller: Caller, after: str, limit: int) -> list[str]:
+        if caller.grants.everything:
+            return await self._reader.agent_ids(after, limit)
+        found: list[str] = []
+        while True:
+            some = await self._reader.agent_ids(after, MAX_PAGE)
+            found += await self._visibility.agent_ids(caller, some)
+            if len(some) < MAX_PAGE or len(found) >= limit:
+                return found[:limit]
+            after = some[-1]
+
+
+def scoped_key(caller: Caller, key: str) -> str:
+    """Keep the idempotency keys of different principals apart: none learns what another has used."""
+    return hashlib.sha256(f"{caller.principal}\n{key}".encode()).hexdigest() if key and caller.known else key
+
+
+def _scoped(caller: Caller, new: NewCommand) -> NewCommand:
+    key = scoped_key(caller, new.idempotency_key)
+    return new if key == new.idempotency_key else new._replace(idempotency_key=key)

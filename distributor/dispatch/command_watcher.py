@@ -9,8 +9,10 @@ from typing import Final
 from distributor.dispatch.output_holds import Hold, OutputHolds
 from distributor.dispatch.ports import CommandReader, OutputLog
 from distributor.dispatch.refusals import bounded, no_such_command, valid
+from distributor.dispatch.visibility import Visibility
 from distributor.dispatch.watches import Watch, Watches
 from distributor.errors import InvalidArgument, Unavailable
+from distributor.identity.caller import Caller
 from distributor.model.command import CommandResult, CommandState, check_agent_id, check_command_id
 from distributor.model.delivery import OutputChunk, OutputGap, Update
 
@@ -27,9 +29,10 @@ class CommandWatcher:
         self._output_log = output_log
         self._watches = watches
         self._holds = holds
+        self._visibility = Visibility(reader)
 
     async def watch(
-        self, command_id: str, output_offset: int, with_output: bool, hold_output: bool = False
+        self, caller: Caller, command_id: str, output_offset: int, with_output: bool, hold_output: bool = False
     ) -> AsyncGenerator[Update, None]:
         """The current state and each change, the output from an offset, and finally the result.
 
@@ -44,10 +47,10 @@ class CommandWatcher:
                 field="output_offset",
                 reason="OFFSET_OUT_OF_RANGE",
             )
-        watch = self._watches.open([command_id])
+        watch = self._watches.open([command_id], caller=caller)
         hold = self._holds.open(command_id, output_offset) if hold_output and with_output else None
         try:
-            (state,) = await self._states([command_id])
+            (state,) = await self._seen(caller, [command_id])
             if not state.status.terminal:
                 yield state
             while True:
@@ -78,7 +81,7 @@ class CommandWatcher:
         self._holds.reserve(command_id)
 
     async def watch_many(
-        self, command_ids: Sequence[str], agent_ids: Sequence[str]
+        self, caller: Caller, command_ids: Sequence[str], agent_ids: Sequence[str]
     ) -> AsyncGenerator[list[CommandState], None]:
         """States as they change: of these commands until all have ended, else of these agents' commands, else of all.
 
@@ -91,11 +94,13 @@ class CommandWatcher:
             valid(check_command_id, command_id, "command_ids")
         for agent_id in agent_ids:
             valid(check_agent_id, agent_id, "agent_ids")
-        watch = self._watches.open(command_ids, agent_ids)
+        watch = self._watches.open(command_ids, agent_ids, caller)
         try:
             if not command_ids:
-                async for states in self._changes(watch):
+                async for states in self._changes(watch, caller):
                     yield states
+            elif not caller.grants.everything:
+                await self._seen(caller, command_ids)
             alive = set(command_ids)
             sent: dict[str, CommandState] = {}
             watch.stale = True
@@ -117,7 +122,7 @@ class CommandWatcher:
         finally:
             self._watches.close(watch, command_ids, agent_ids)
 
-    async def _changes(self, watch: Watch) -> AsyncGenerator[list[CommandState], None]:
+    async def _changes(self, watch: Watch, caller: Caller) -> AsyncGenerator[list[CommandState], None]:
         """Changes of commands not known in advance. The first list is empty: from then on no change is omitted."""
         yield []
         while True:
@@ -125,6 +130,8 @@ class CommandWatcher:
             states, unread, _ = watch.take()
             if unread:
                 states += await self._announced(unread)
+            if states and not caller.grants.everything:
+                states = await self._visibility.visible(caller, states)
             if states:
                 yield states
             await _pause_if_busy(states)
@@ -163,10 +170,14 @@ class CommandWatcher:
                 if hold is not None:
                     hold.read(offset)
 
+    async def _seen(self, caller: Caller, command_ids: Sequence[str]) -> list[CommandState]:
+        """The states, for a caller that may see them all. Raises NotFound for the first that it may not, or unknown."""
+        return self._found(command_ids, await self._visibility.commands(caller, await self._reader.states(command_ids)))
+
     async def _states(self, command_ids: Sequence[str]) -> list[CommandState]:
-        if not command_ids:
-            return []
-        states = await self._reader.states(command_ids)
+        return self._found(command_ids, await self._reader.states(command_ids)) if command_ids else []
+
+    def _found(self, command_ids: Sequence[str], states: Sequence[CommandState | None]) -> list[CommandState]:
         for command_id, state in zip(command_ids, states, strict=True):
             if state is None:
                 raise no_such_command(command_id)

@@ -19,7 +19,7 @@ call names what it is about, and the store compares:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached, Renewal
@@ -126,6 +126,9 @@ class CommandReader(Protocol):
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         """The presence of each agent."""
+
+    async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
+        """The labels of each agent; none for one that is unknown."""
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         """What is known about each agent; None if unknown."""

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
-from distributor.dispatch.command_service import CommandService
+from distributor.dispatch.command_service import CommandService, scoped_key
 from distributor.dispatch.ports import CommandReader
 from distributor.dispatch.refusals import bounded, no_such_command, not_ended, valid
+from distributor.dispatch.visibility import Visibility
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument
+from distributor.identity.caller import Caller
 from distributor.model.command import IDEMPOTENCY_KEY_PATTERN, CommandState, check_command_id
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.model.requester import Requester
 from distributor.tasks import off_loop
 from distributor.wire.limits import MAX_BATCH_COMMANDS, MAX_PAGE
 
@@ -62,6 +65,7 @@ class Origin(NamedTuple):
     encoded: bytes
     new_id: str
     idempotency_key: str
+    requester: Requester | None = None
 
 
 class Repeated(NamedTuple):
@@ -82,8 +86,9 @@ class Retrying:
         self._service = service
         self._reader = reader
         self._repeat = repeat
+        self._visibility = Visibility(reader)
 
-    async def retry(self, request: RetryRequest) -> Retries:
+    async def retry(self, caller: Caller, request: RetryRequest) -> Retries:
         """Queue the commands again, the oldest first, and answer each.
 
         Raises InvalidArgument for an invalid request, and Unavailable or ResourceExhausted if nothing was queued. If
@@ -91,40 +96,42 @@ class Retrying:
         """
         _check(request)
         if request.command_ids:
-            return await self._retry_named(request)
-        ids, more = await self._matching(request)
+            return await self._retry_named(caller, request)
+        ids, more = await self._matching(caller, request)
         if request.dry_run:
             return Retries((), len(ids), more)
         # Of commands with equal priority, the one queued first runs first.
-        outcomes = await self._queue_again(ids[::-1], request.idempotency_key, matched=True)
+        outcomes = await self._queue_again(caller, ids[::-1], request.idempotency_key, matched=True)
         retried = {id: outcomes[id] for id in ids if id in outcomes} | outcomes
         return Retries([Retried(*one) for one in retried.items()], len(ids), more)
 
-    async def _retry_named(self, request: RetryRequest) -> Retries:
+    async def _retry_named(self, caller: Caller, request: RetryRequest) -> Retries:
         ids = list(dict.fromkeys(request.command_ids))
-        states = await self._reader.states(ids)
+        states = await self._visibility.commands(caller, await self._reader.states(ids))
         ended = [id for id, state in zip(ids, states, strict=True) if state is not None and state.status.terminal]
         if request.dry_run:
             return Retries((), len(ended))
         refused = {id: _refusal(id, state) for id, state in zip(ids, states, strict=True) if id not in set(ended)}
-        outcomes = await self._queue_again(ended, request.idempotency_key, matched=False) | refused
+        outcomes = await self._queue_again(caller, ended, request.idempotency_key, matched=False) | refused
         return Retries([Retried(id, outcomes[id]) for id in ids], len(ended))
 
-    async def _matching(self, request: RetryRequest) -> tuple[list[str], bool]:
+    async def _matching(self, caller: Caller, request: RetryRequest) -> tuple[list[str], bool]:
         """Ids of the newest that match, up to the limit, and whether there are more."""
         where = replace(request.where, statuses=request.where.statuses or RETRIED_BY_DEFAULT)
         limit = request.limit or MAX_BATCH_COMMANDS
         found: list[str] = []
         token = ""
         while len(found) <= limit:
-            page = await self._service.page(where, token, min(limit + 1 - len(found), MAX_PAGE))
+            page = await self._service.page(caller, where, token, min(limit + 1 - len(found), MAX_PAGE))
             found += [state.command_id for state in page.items]
             token = page.next_page_token
             if not token:
                 break
         return found[:limit], len(found) > limit
 
-    async def _queue_again(self, ids: Sequence[str], key: str, *, matched: bool) -> dict[str, str | DistributorError]:
+    async def _queue_again(
+        self, caller: Caller, ids: Sequence[str], key: str, *, matched: bool
+    ) -> dict[str, str | DistributorError]:
         """Queue ended commands again, in order. Returns the outcome for each by its id.
 
         If they are `matched` by a filter, one made by an earlier call with `key` stands for the command it repeats.
@@ -133,7 +140,7 @@ class Retrying:
         for first in range(0, len(ids), READ_AT_ONCE):
             some = ids[first : first + READ_AT_ONCE]
             try:
-                outcomes |= await self._queue_some(some, key, matched)
+                outcomes |= await self._queue_some(caller, some, key, matched)
             except DistributorError as error:
                 if not first:
                     raise
@@ -141,30 +148,32 @@ class Retrying:
                 return outcomes | dict.fromkeys(ids[first:], error)
         return outcomes
 
-    async def _queue_some(self, ids: Sequence[str], key: str, matched: bool) -> dict[str, str | DistributorError]:
+    async def _queue_some(
+        self, caller: Caller, ids: Sequence[str], key: str, matched: bool
+    ) -> dict[str, str | DistributorError]:
         read = await asyncio.gather(*(self._reader.details(id) for id in ids))
         outcomes: dict[str, str | DistributorError] = {}
         repeated: dict[str, Repeated] = {}
         for id, new_id, details in zip(ids, self._service.new_ids(len(ids)), read, strict=True):
             try:
                 encoded = _retained(id, details)
-                origin = Origin(id, encoded, new_id, _key_for(id, key))
+                origin = Origin(id, encoded, new_id, _key_for(id, key), caller.requester())
                 repeated[id] = await off_loop(len(encoded), self._repeat, origin)
             except DistributorError as error:
                 outcomes[id] = error
-        made = await self._made_under(repeated, key) if matched and key else {}
+        made = await self._made_under(caller, repeated, key) if matched and key else {}
         for new_id, earlier in made.items():
             del repeated[new_id]
             outcomes[earlier] = new_id
-        answers = await self._service.queue_many([one.new for one in repeated.values()])
+        answers = await self._service.queue_many(caller, [one.new for one in repeated.values()])
         for id, answer in zip(repeated, answers, strict=True):
             outcomes[id] = answer if isinstance(answer, DistributorError) else answer.command_id
         return outcomes
 
-    async def _made_under(self, repeated: Mapping[str, Repeated], key: str) -> dict[str, str]:
+    async def _made_under(self, caller: Caller, repeated: Mapping[str, Repeated], key: str) -> dict[str, str]:
         """Those of the commands that an earlier call with `key` made, with the command that each repeats."""
         earlier = {id: one.earlier for id, one in repeated.items() if one.earlier}
-        owners = await self._reader.queued_under([_key_for(old, key) for old in earlier.values()])
+        owners = await self._reader.queued_under([scoped_key(caller, _key_for(old, key)) for old in earlier.values()])
         return {id: old for (id, old), owner in zip(earlier.items(), owners, strict=True) if owner == id}
 
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from distributor.model.agent import AgentPresence
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CancelStage, CommandStatus
+from distributor.model.requester import Requester
 
 AGENT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 COMMAND_ID_PATTERN: Final = re.compile(r"(?:\{[0-9a-f]{1,8}\})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -87,7 +88,7 @@ class CommandState(NamedTuple):
     `params_summary` is one readable line of at most MAX_PARAMS_SUMMARY_BYTES. `agent` is the agent's presence while the
     command has not ended, `output_bytes` the amount of output received; both are None if not looked up. `attempts` are
     those that have ended, oldest first, at most the latest 20; empty if not looked up. `progress_ms` is when it gave
-    its last sign of life, if its agent reports it as silent, otherwise 0.
+    its last sign of life, if its agent reports it as silent, otherwise 0. `requested_by` is who queued it, if known.
     """
 
     command_id: str
@@ -106,6 +107,7 @@ class CommandState(NamedTuple):
     cancel_stage: CancelStage | None = None
     attempts: tuple[Attempt, ...] = ()
     progress_ms: int = 0
+    requested_by: Requester | None = None
 
 
 class Command(NamedTuple):

@@ -25,6 +25,7 @@ from distributor.model.command import (
     shown,
 )
 from distributor.model.json_value import JsonValue
+from distributor.model.requester import Requester
 
 
 class QueueOutcome(StrEnum):
@@ -69,7 +70,7 @@ class NewCommand(NamedTuple):
 
     `encoded` is the form sent to its agent, compressed if it is to be stored like that. It holds the params; only their
     size and summary matter here. `digest` identifies a request with an idempotency key: equal requests have equal
-    digests.
+    digests. `requested_by` is who queues it, None if not known.
     """
 
     command_id: str
@@ -88,6 +89,7 @@ class NewCommand(NamedTuple):
     idle_limit_ms: int | None = None
     slots: int = 1
     max_runs_by_reason: tuple[tuple[str, int], ...] = ()
+    requested_by: Requester | None = None
 
 
 class Enqueued(NamedTuple):

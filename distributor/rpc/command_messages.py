@@ -14,6 +14,7 @@ from distributor.model.delivery import OutputChunk, OutputGap, Update
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import Enqueued
+from distributor.model.requester import Requester
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.enums import (
     AGENT_STATUS_FROM_WIRE,
@@ -41,6 +42,8 @@ def fill_command(message: command_pb2.Command, state: CommandState, encoded: byt
     message.agent_id = state.agent_id
     message.type = state.type
     message.priority = state.priority
+    if state.requested_by is not None:
+        fill_requester(message.requested_by, state.requested_by)
 
 
 def fill_state(message: command_pb2.CommandState, state: CommandState) -> None:
@@ -109,7 +112,14 @@ def fill_summary(message: command_service_pb2.CommandSummary, state: CommandStat
     message.type = state.type
     message.priority = state.priority
     message.params_summary = state.params_summary
+    if state.requested_by is not None:
+        fill_requester(message.requested_by, state.requested_by)
     fill_state(message.state, state)
+
+
+def fill_requester(message: command_pb2.Requester, requester: Requester) -> None:
+    """Write who queued a command into `message`."""
+    message.kind, message.subject, message.on_behalf_of, message.address = requester
 
 
 def fill_result(message: command_pb2.CommandResult, result: CommandResult) -> None:

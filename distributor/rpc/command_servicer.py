@@ -13,9 +13,11 @@ from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.retrying import Retrying, RetryRequest
 from distributor.errors import DistributorError, InvalidArgument
+from distributor.identity.caller import Caller
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.rpc import command_messages as messages
+from distributor.rpc.current_caller import current_caller
 from distributor.rpc.queue_request import CommandDefaults, new_command
 from distributor.rpc.status import fill_queue_error
 from distributor.tasks import LARGE_BYTES, off_loop
@@ -45,22 +47,25 @@ class CommandServicer(CommandServiceServicer):
         self._defaults = defaults
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
+        caller = current_caller()
         (command_id,) = self._service.new_ids(1)
         size = request.command.params.ByteSize()
-        new = await off_loop(size, new_command, request, command_id, self._defaults)
-        queued = await self._service.queue(new)
+        new = await off_loop(size, new_command, request, command_id, self._defaults, caller.requester())
+        queued = await self._service.queue(caller, new)
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
-            await self._fill(response, queued.command_id)
+            await self._fill(caller, response, queued.command_id)
             return response
         messages.fill_queued(response, request.command, queued)
         if request.hold_output:
             self._watcher.reserve(queued.command_id)
         return response
 
-    async def _fill(self, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str) -> None:
+    async def _fill(
+        self, caller: Caller, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str
+    ) -> None:
         """Write all of a stored command in its current state."""
-        details = await self._service.get(command_id)
+        details = await self._service.get(caller, command_id)
         state = details.state
         messages.fill_command(response.command, state, details.encoded)
         if details.extended_ms is not None:
@@ -77,6 +82,8 @@ class CommandServicer(CommandServiceServicer):
             messages.fill_presence(message, agent)
 
     async def QueueCommands(self, request: pb.QueueCommandsRequest, context: Context) -> pb.QueueCommandsResponse:
+        caller = current_caller()
+        requester = caller.requester()
         self._service.check_batch(len(request.requests))
         valid: list[NewCommand] = []
         errors: dict[int, DistributorError] = {}
@@ -86,9 +93,9 @@ class CommandServicer(CommandServiceServicer):
             size = item.command.params.ByteSize()
             try:
                 if size > LARGE_BYTES:
-                    new = await off_loop(size, new_command, item, command_id, self._defaults)
+                    new = await off_loop(size, new_command, item, command_id, self._defaults, requester)
                 else:
-                    new = new_command(item, command_id, self._defaults)
+                    new = new_command(item, command_id, self._defaults, requester)
                 valid.append(new)
             except InvalidArgument as error:
                 errors[place] = error
@@ -97,7 +104,7 @@ class CommandServicer(CommandServiceServicer):
                 # Yield to other tasks.
                 await asyncio.sleep(0)
                 since_pause = 0
-        answers = iter(await self._service.queue_many(valid))
+        answers = iter(await self._service.queue_many(caller, valid))
         response = pb.QueueCommandsResponse()
         for place, item in enumerate(request.requests):
             answer = errors[place] if place in errors else next(answers)
@@ -113,11 +120,11 @@ class CommandServicer(CommandServiceServicer):
             if item.hold_output and not answer.already_queued:
                 self._watcher.reserve(answer.command_id)
             if request.with_commands:
-                await self._fill_outcome(outcome, item.command, answer)
+                await self._fill_outcome(caller, outcome, item.command, answer)
         return response
 
     async def _fill_outcome(
-        self, outcome: pb.QueueCommandOutcome, command: command_pb2.Command, queued: Enqueued
+        self, caller: Caller, outcome: pb.QueueCommandOutcome, command: command_pb2.Command, queued: Enqueued
     ) -> None:
         """Write the command without its params, and its state; or the error of reading an earlier command."""
         if not queued.already_queued:
@@ -125,7 +132,7 @@ class CommandServicer(CommandServiceServicer):
             messages.fill_queued(outcome, command, queued)
             return
         try:
-            await self._fill(outcome, queued.command_id)
+            await self._fill(caller, outcome, queued.command_id)
             outcome.command.ClearField("params")
         except DistributorError as error:
             outcome.Clear()
@@ -133,17 +140,19 @@ class CommandServicer(CommandServiceServicer):
 
     async def GetCommand(self, request: pb.GetCommandRequest, context: Context) -> pb.GetCommandResponse:
         response = pb.GetCommandResponse()
-        await self._fill(response, request.command_id)
+        await self._fill(current_caller(), response, request.command_id)
         return response
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
         response = pb.GetResultResponse()
-        result = await self._service.result(request.command_id)
+        result = await self._service.result(current_caller(), request.command_id)
         await off_loop(rough_size(result.data, LARGE_BYTES), messages.fill_result, response.result, result)
         return response
 
     async def ListCommands(self, request: pb.ListCommandsRequest, context: Context) -> pb.ListCommandsResponse:
-        page = await self._service.page(messages.query(request.filter), request.page_token, request.page_size)
+        page = await self._service.page(
+            current_caller(), messages.query(request.filter), request.page_token, request.page_size
+        )
         presences = await self._service.presences(page.items)
         response = pb.ListCommandsResponse(next_page_token=page.next_page_token)
         for state in page.items:
@@ -157,7 +166,7 @@ class CommandServicer(CommandServiceServicer):
         self, request: pb.WatchCommandRequest, context: Context
     ) -> AsyncIterator[pb.WatchCommandResponse]:
         updates = self._watcher.watch(
-            request.command_id, request.output_offset, not request.without_output, request.hold_output
+            current_caller(), request.command_id, request.output_offset, not request.without_output, request.hold_output
         )
         async with aclosing(updates):
             async for update in updates:
@@ -170,7 +179,9 @@ class CommandServicer(CommandServiceServicer):
     async def WatchCommands(
         self, request: pb.WatchCommandsRequest, context: Context
     ) -> AsyncIterator[pb.WatchCommandsResponse]:
-        changes = self._watcher.watch_many(list(dict.fromkeys(request.command_ids)), list(request.agent_ids))
+        changes = self._watcher.watch_many(
+            current_caller(), list(dict.fromkeys(request.command_ids)), list(request.agent_ids)
+        )
         async with aclosing(changes):
             async for states in changes:
                 for first in range(0, max(len(states), 1), MAX_STATES_PER_MESSAGE):
@@ -181,18 +192,21 @@ class CommandServicer(CommandServiceServicer):
 
     async def CancelCommand(self, request: pb.CancelCommandRequest, context: Context) -> pb.CancelCommandResponse:
         response = pb.CancelCommandResponse()
-        messages.fill_summary(response.command, await self._service.cancel(request.command_id, request.reason))
+        messages.fill_summary(
+            response.command, await self._service.cancel(current_caller(), request.command_id, request.reason)
+        )
         return response
 
     async def RetryCommands(self, request: pb.RetryCommandsRequest, context: Context) -> pb.RetryCommandsResponse:
         retries = await self._retrying.retry(
+            current_caller(),
             RetryRequest(
                 request.command_ids,
                 messages.query(request.filter),
                 request.dry_run,
                 request.limit,
                 request.idempotency_key,
-            )
+            ),
         )
         response = pb.RetryCommandsResponse(matched=retries.matched, more=retries.more)
         for command_id, outcome in retries.commands:
@@ -205,7 +219,7 @@ class CommandServicer(CommandServiceServicer):
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         wanted = messages.agent_statuses(request.statuses)
-        agents, next_page_token = await self._service.agents(request.page_token, request.page_size)
+        agents, next_page_token = await self._service.agents(current_caller(), request.page_token, request.page_size)
         response = pb.ListAgentsResponse()
         size = 0
         for agent in agents:
@@ -221,5 +235,5 @@ class CommandServicer(CommandServiceServicer):
 
     async def GetAgent(self, request: pb.GetAgentRequest, context: Context) -> pb.GetAgentResponse:
         response = pb.GetAgentResponse()
-        messages.fill_agent(response.agent, await self._service.agent(request.agent_id))
+        messages.fill_agent(response.agent, await self._service.agent(current_caller(), request.agent_id))
         return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -11,7 +12,8 @@ from distributor.dispatch.retrying import Origin, Repeated
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.command import NAMED_PRIORITIES, OfflinePolicy
 from distributor.model.queueing import NewCommand
-from distributor.rpc.command_messages import unknown_enum_value
+from distributor.model.requester import Requester
+from distributor.rpc.command_messages import fill_requester, unknown_enum_value
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
@@ -37,14 +39,17 @@ class CommandDefaults:
 
 
 def new_command(
-    message: command_service_pb2.QueueCommandRequest, command_id: str, defaults: CommandDefaults
+    message: command_service_pb2.QueueCommandRequest,
+    command_id: str,
+    defaults: CommandDefaults,
+    requester: Requester | None = None,
 ) -> NewCommand:
-    """Convert a request. Writes `command_id` and defaults into `message`, so that its agent sees the effective values.
+    """Convert a request. Writes `command_id`, defaults and `requester` into `message`, so that its agent sees them.
 
     The digest is computed with the defaults and without the id, so an omitted field and one set to its default are the
     same request, as are params in any order. If the operator changes a default between two requests, they differ.
 
-    Raises InvalidArgument for an unknown offline policy, a command id or retry_of set by the caller, an invalid
+    Raises InvalidArgument for an unknown offline policy, a field set by the caller that the server sets, an invalid
     duration, and params that JSON cannot express or that nest too deeply. Takes up to 40 ms for 256 KiB of tiny values:
     run it in a thread for large params.
     """
@@ -66,7 +71,14 @@ def new_command(
             field="command.retry_of",
             reason="RETRY_OF_NOT_EMPTY",
         )
-    return _new_command(command, offline, command_id, message.idempotency_key, defaults)
+    if command.HasField("requested_by"):
+        raise InvalidArgument(
+            "command.requested_by is set by the server and must be empty",
+            field="command.requested_by",
+            reason="REQUESTED_BY_NOT_EMPTY",
+        )
+    request = _Request(command_id, message.idempotency_key, requester)
+    return _new_command(command, offline, request, defaults)
 
 
 def repeated_command(origin: Origin, defaults: CommandDefaults) -> Repeated:
@@ -84,24 +96,35 @@ def repeated_command(origin: Origin, defaults: CommandDefaults) -> Repeated:
         ) from error
     earlier = command.retry_of
     command.ClearField("command_id")
+    command.ClearField("requested_by")
     command.retry_of = origin.command_id
     offline = OFFLINE_FROM_WIRE.get(command.offline_policy, OfflinePolicy.QUEUE)
-    return Repeated(_new_command(command, offline, origin.new_id, origin.idempotency_key, defaults), earlier)
+    request = _Request(origin.new_id, origin.idempotency_key, origin.requester)
+    return Repeated(_new_command(command, offline, request, defaults), earlier)
+
+
+class _Request(NamedTuple):
+    """What the server knows of a request beside its command."""
+
+    command_id: str
+    idempotency_key: str
+    requester: Requester | None
 
 
 def _new_command(
     command: command_pb2.Command,
     offline: OfflinePolicy,
-    command_id: str,
-    idempotency_key: str,
+    request: _Request,
     defaults: CommandDefaults,
 ) -> NewCommand:
     time_limit_ms, queue_ttl_ms = _fill_defaults(command, defaults)
     _check_params(command)
-    digest = _digest(command) if idempotency_key else ""
-    command.command_id = command_id
+    digest = _digest(command) if request.idempotency_key else ""
+    command.command_id = request.command_id
+    if request.requester is not None:
+        fill_requester(command.requested_by, request.requester)
     return NewCommand(
-        command_id,
+        request.command_id,
         command.agent_id,
         command.type,
         defaults.at_rest.command(command.SerializeToString(deterministic=True)),
@@ -112,11 +135,12 @@ def _new_command(
         queue_ttl_ms,
         offline,
         command.max_runs,
-        idempotency_key,
+        request.idempotency_key,
         digest,
         _milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
         command.slots or 1,
         tuple(sorted(command.max_runs_by_reason.items())),
+        request.requester,
     )
 
 

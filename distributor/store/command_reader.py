@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from distributor.errors import InvalidArgument
@@ -114,6 +115,12 @@ class ValkeyCommandReader:
             )
         now, *found = await self._connection.calls(calls)
         return [rows.presence(row, _milliseconds(now), self._offline_after_ms) for row in found]
+
+    async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
+        found = await self._connection.calls(
+            [("HGET", keys.in_shard(keys.SESSION).format(agent_id=agent_id), "labels") for agent_id in agent_ids]
+        )
+        return [json.loads(text) if text else {} for text in found]
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         calls: list[tuple[Argument, ...]] = [("TIME",)]

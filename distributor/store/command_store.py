@@ -127,6 +127,7 @@ class ValkeyCommandStore:
                 new.idempotency_key,
                 new.digest,
                 new.slots,
+                rows.requester_text(new.requested_by),
             )
         return arguments
 

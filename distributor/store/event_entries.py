@@ -23,14 +23,24 @@ from distributor.model.event import (
 )
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
-from distributor.store.rows import CANCEL_STAGES
+from distributor.store.rows import CANCEL_STAGES, requester_of
 
 logger = get_logger()
 
 _KINDS: Final = {kind.value: kind for kind in EventKind}
 _STATUSES: Final = {status.value: status for status in CommandStatus}
 _TEXTS: Final = frozenset(
-    {"agent_id", "type", "status", "params_summary", "code", "message", "cancel_stage", "cancel_message"}
+    {
+        "agent_id",
+        "type",
+        "status",
+        "params_summary",
+        "code",
+        "message",
+        "cancel_stage",
+        "cancel_message",
+        "requested_by",
+    }
 )
 _NUMBERS: Final = frozenset({"revision", "priority", "attempt", "cancel_ms", "epoch", "end_offset", *Receipts._fields})
 _RECEIPTS: Final = frozenset(Receipts._fields)
@@ -199,4 +209,5 @@ def _whole(command_id: str, status: CommandStatus, reason: Reason, document: Map
         get("params_summary", ""),
         document["revision"],
         cancel_stage=CANCEL_STAGES.get(get("cancel_stage", "")),
+        requested_by=requester_of(get("requested_by", "")),
     )

@@ -15,7 +15,7 @@ from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.queueing import NewCommand
 from distributor.store.event_entries import NO_REASON
-from distributor.store.rows import CANCEL_STAGES
+from distributor.store.rows import CANCEL_STAGES, requester_of
 
 _NO_LONGER_A_REASON: Final = {"reason": NO_REASON}
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -45,6 +45,7 @@ def queued_events(commands: Sequence[NewCommand], reply: Any) -> list[CommandCha
                 NO_REASON,
                 new.params_summary,
                 1,
+                requested_by=new.requested_by,
             ),
         )
         for place, new in enumerate(commands, start=1)
@@ -85,7 +86,8 @@ def finished_events(completions: Sequence[Completion], reply: Any) -> list[Comma
 
 
 def _finished(completion: Completion, now_ms: int, row: Sequence[bytes]) -> CommandChanged:
-    _, revision, command_type, priority, attempt, queued_us, *passed_ms, cancel_ms, params_summary, cancel_stage = row
+    _, revision, command_type, priority, attempt, queued_us, *passed_ms = row
+    *passed_ms, cancel_ms, params_summary, cancel_stage, requested_by = passed_ms
     command_id, agent_id = completion.progress.command_id, completion.progress.agent_id
     reason = completion.reason if completion.reason.code else NO_REASON
     times_ms = [int(queued_us) // 1000, *[int(one) if one else 0 for one in passed_ms], now_ms]
@@ -102,6 +104,7 @@ def _finished(completion: Completion, now_ms: int, row: Sequence[bytes]) -> Comm
         params_summary.decode(),
         int(revision),
         cancel_stage=CANCEL_STAGES.get(cancel_stage.decode()) if cancel_stage else None,
+        requested_by=requester_of(requested_by.decode()) if requested_by else None,
     )
     return CommandChanged(
         EventKind.FINISHED, command_id, agent_id, state.revision, state.status, state.attempt, reason, state

@@ -86,6 +86,7 @@ ROW: Final = (
     "code",
     "message",
     "cancel_stage",
+    "requested_by",
 )
 """Fields of the status hash visible to callers, in the order of the rows that functions return."""
 
@@ -104,6 +105,7 @@ OFTEN_READ: Final = (
     "rare",
     "priority",
     "params_summary",
+    "requested_by",
 )
 """Fields that almost every change of a command reads. `rare` is set if one of RARE is."""
 

@@ -12,6 +12,7 @@ from distributor.model.command import Attempt, CommandResult, CommandState, Reas
 from distributor.model.control import CONTROL_TYPES
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CancelStage, CommandStatus
+from distributor.model.requester import Requester
 from distributor.observability.logging import get_logger
 from distributor.store.stored_form import plain_data
 from distributor.wire.documents import RECEIPT_NAMES, milliseconds_of
@@ -64,6 +65,7 @@ def command_state(command_id: str, row: Sequence[str]) -> CommandState:
         row[13],
         int(row[12] or 0),
         cancel_stage=CANCEL_STAGES.get(row[16]) if row[16] else None,
+        requested_by=requester_of(row[17]) if row[17] else None,
     )
 
 
@@ -78,6 +80,19 @@ def known_state(command_id: str, row: Sequence[str]) -> CommandState | None:
 def text_row(row: Row) -> list[str]:
     """Decode a row to text; unset fields become empty."""
     return [value.decode() if value else "" for value in row]
+
+
+def requester_text(requester: Requester | None) -> str:
+    """A requester as stored: short, as Valkey stores a hash compactly only while no value exceeds 64 bytes."""
+    return "\t".join(requester) if requester is not None else ""
+
+
+def requester_of(text: str) -> Requester | None:
+    """Parse what `requester_text` wrote. What another program wrote counts as a name."""
+    if not text:
+        return None
+    parts = text.split("\t")
+    return Requester(*parts) if len(parts) == len(Requester._fields) else Requester("", text)
 
 
 def result_members(completion: Completion) -> str:

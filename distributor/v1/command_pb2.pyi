@@ -181,6 +181,7 @@ class Command(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     MAX_RUNS_BY_REASON_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SECRET_PARAMS_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
@@ -222,6 +223,10 @@ class Command(_message.Message):
         """
 
     @_builtins.property
+    def requested_by(self) -> Global___Requester:
+        """Who queued it; unset if not known, that is, if authentication was off. Output only."""
+
+    @_builtins.property
     def signature(self) -> Global___CommandSignature:
         """Made by the sender and verified by the agent; docs/protocol.md says over what."""
 
@@ -247,12 +252,13 @@ class Command(_message.Message):
         slots: _builtins.int = ...,
         max_runs_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         retry_of: _builtins.str = ...,
+        requested_by: Global___Requester | None = ...,
         signature: Global___CommandSignature | None = ...,
         secret_params: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "idle_limit", b"idle_limit", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "signature", b"signature", "time_limit", b"time_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "idle_limit", b"idle_limit", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "requested_by", b"requested_by", "signature", b"signature", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "agent_id", b"agent_id", "command_id", b"command_id", "idle_limit", b"idle_limit", "max_runs", b"max_runs", "max_runs_by_reason", b"max_runs_by_reason", "offline_policy", b"offline_policy", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "retry_of", b"retry_of", "secret_params", b"secret_params", "signature", b"signature", "slots", b"slots", "time_limit", b"time_limit", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "agent_id", b"agent_id", "command_id", b"command_id", "idle_limit", b"idle_limit", "max_runs", b"max_runs", "max_runs_by_reason", b"max_runs_by_reason", "offline_policy", b"offline_policy", "params", b"params", "priority", b"priority", "queue_ttl", b"queue_ttl", "requested_by", b"requested_by", "retry_of", b"retry_of", "secret_params", b"secret_params", "signature", b"signature", "slots", b"slots", "time_limit", b"time_limit", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -295,6 +301,40 @@ class CommandSignature(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommandSignature: _TypeAlias = CommandSignature  # noqa: Y015
+
+@_typing.final
+class Requester(_message.Message):
+    """Who queued a command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """user, service or agent."""
+    subject: _builtins.str
+    """The name that its credential proves."""
+    on_behalf_of: _builtins.str
+    """The user for whom a service, such as a bridge, asked; empty if it asked for itself."""
+    address: _builtins.str
+    """Where the call came from, without port."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "kind", b"kind", "on_behalf_of", b"on_behalf_of", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Requester: _TypeAlias = Requester  # noqa: Y015
 
 @_typing.final
 class Receipts(_message.Message):

@@ -523,6 +523,7 @@ class CommandSummary(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PARAMS_SUMMARY_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     agent_id: _builtins.str
     type: _builtins.str
@@ -533,6 +534,10 @@ class CommandSummary(_message.Message):
     """
     @_builtins.property
     def state(self) -> _command_pb2.CommandState: ...
+    @_builtins.property
+    def requested_by(self) -> _command_pb2.Requester:
+        """Who queued it; unset if not known."""
+
     def __init__(
         self,
         *,
@@ -542,10 +547,11 @@ class CommandSummary(_message.Message):
         priority: _builtins.int = ...,
         state: _command_pb2.CommandState | None = ...,
         params_summary: _builtins.str = ...,
+        requested_by: _command_pb2.Requester | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["requested_by", b"requested_by", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command_id", b"command_id", "params_summary", b"params_summary", "priority", b"priority", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command_id", b"command_id", "params_summary", b"params_summary", "priority", b"priority", "requested_by", b"requested_by", "state", b"state", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
 from distributor.model.command import Attempt, Command, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap
+from distributor.model.requester import Requester
 
 Document: TypeAlias = dict[str, Any]
 
@@ -54,6 +55,18 @@ def state_document(state: CommandState) -> Document:
         "agentKnown": agent.known if agent is not None else None,
         "agentAwaySince": _time(agent.away_since_ms) if agent is not None else None,
         "outputBytes": state.output_bytes,
+        "requestedBy": _requester_document(state.requested_by),
+    }
+
+
+def _requester_document(requester: Requester | None) -> Document | None:
+    if requester is None:
+        return None
+    return {
+        "kind": requester.kind,
+        "subject": requester.subject,
+        "onBehalfOf": requester.on_behalf_of or None,
+        "address": requester.address or None,
     }
 
 

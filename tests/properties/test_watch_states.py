@@ -20,6 +20,7 @@ from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.watches import Watches
+from distributor.identity.caller import ANYONE
 from distributor.model.command import CommandState
 from distributor.model.event import CommandChanged, EventBatch
 from distributor.model.position import milliseconds_of
@@ -116,7 +117,7 @@ class World:
             self._view(self._states_of(command_id), [command_id])
         else:
             command_ids, agent_ids = kinds[choice % len(kinds)]
-            self._view(self._watcher.watch_many(command_ids, agent_ids), command_ids)
+            self._view(self._watcher.watch_many(ANYONE, command_ids, agent_ids), command_ids)
 
     def _view(self, states: AsyncGenerator[list[CommandState], None], command_ids: Sequence[str]) -> None:
         # Only of a command known in advance, or that is remembered, is a repetition recognized.
@@ -124,7 +125,7 @@ class World:
         self._viewers.append(Viewer(states, command_ids, len(self._relayed), repeats))
 
     async def _states_of(self, command_id: str) -> AsyncGenerator[list[CommandState], None]:
-        async with aclosing(self._watcher.watch(command_id, 0, with_output=False)) as updates:
+        async with aclosing(self._watcher.watch(ANYONE, command_id, 0, with_output=False)) as updates:
             async for update in updates:
                 if isinstance(update, CommandState):
                     yield [update]

@@ -6,7 +6,7 @@ Every read waits once before it looks and once after, so anything may happen bef
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 from distributor.model.agent import AgentInfo
@@ -123,6 +123,9 @@ class InterleavedStore(MemoryReader):
             )
             for one in states
         ]
+
+    async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
+        return [{} for _ in agent_ids]
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         await self.gates.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distributor.dispatch.ports import CommandReader
 from distributor.model.agent import AgentInfo, AgentPresence
@@ -35,6 +35,9 @@ class MemoryReader:
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         return [NOBODY] * len(agent_ids)
+
+    async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
+        return [{} for _ in agent_ids]
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
         return [None] * len(agent_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -238,7 +238,7 @@ def running(assignment: pb.Assignment, output_offset: int = 0) -> pb.RunningComm
 @asynccontextmanager
 async def wire_agent(address: str, agent_id: str = "agent123", **changes: Any) -> AsyncIterator[WireAgent]:
     """Attach, wait for the Welcome; the stream is cut at the end if it is still open."""
-    async with opened_stream(address) as agent:
+    async with opened_stream(address, changes.pop("credentials", ())) as agent:
         await agent.send(hello=hello(agent_id, **changes))
         await agent.until(lambda: agent.messages)
         yield agent
@@ -251,12 +251,12 @@ def raw_stream(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[bytes, by
 
 
 @asynccontextmanager
-async def opened_stream(address: str) -> AsyncIterator[WireAgent]:
+async def opened_stream(address: str, credentials: Sequence[tuple[str, str]] = ()) -> AsyncIterator[WireAgent]:
     """A stream on which nothing was said yet."""
     # A connection of its own, as each agent has.
     options = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        agent = WireAgent(AgentGatewayServiceStub(channel).Connect())
+        agent = WireAgent(AgentGatewayServiceStub(channel).Connect(metadata=tuple(credentials)))
         try:
             yield agent
         finally:

@@ -251,6 +251,9 @@ local function whole_members(fields)
   if fields[F_PARAMS_SUMMARY] ~= '' then
     rest = rest .. ',"params_summary":' .. cjson.encode(fields[F_PARAMS_SUMMARY])
   end
+  if fields[F_REQUESTED_BY] ~= '' then
+    rest = rest .. ',"requested_by":' .. cjson.encode(fields[F_REQUESTED_BY])
+  end
   -- Microseconds have three digits more than milliseconds.
   return ',"type":"' .. fields[F_TYPE] .. '","priority":' .. fields[F_PRIORITY]
     .. ',"queued_ms":' .. string.sub(fields[F_QUEUED_US], 1, -4) .. ',"assigned_ms":' .. or_zero(fields[F_ASSIGNED_MS])

@@ -4,7 +4,7 @@
 --          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
 --          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
---          has its own, idempotency key or '', request digest, slots
+--          has its own, idempotency key or '', request digest, slots, requester or ''
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
 --          for too_many_slots the agent's capacity}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
@@ -13,7 +13,7 @@
 --          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
 --          records the instance that it is for.
 
-local HEADER, ITEM = 10, 13
+local HEADER, ITEM = 10, 14
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
@@ -92,6 +92,8 @@ local function store(batch, args, i, agent, place)
   if args[i + 9] ~= '1' then server.call('HSET', status_key(id), 'max_runs', args[i + 9]) end
   if args[i + 12] ~= '1' and not CONTROL_TYPES[kind] then set_rare(id, 'slots', args[i + 12]) end
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
+  local requester = args[i + 13]
+  if requester ~= '' then server.call('HSET', status_key(id), 'requested_by', requester) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
   index(batch, agent_commands_key(agent_id), arrival, id)
@@ -100,6 +102,7 @@ local function store(batch, args, i, agent, place)
   index(batch, (CONTROL_TYPES[kind] and control_key or ready_key)(agent_id), rank, id)
   local changed = ',"type":"' .. kind .. '","priority":' .. priority .. ',"queued_ms":' .. batch.stamp
   if summary ~= '' then changed = changed .. ',"params_summary":' .. cjson.encode(summary) end
+  if requester ~= '' then changed = changed .. ',"requested_by":' .. cjson.encode(requester) end
   announce_change(batch, 'queued', id, agent_id, '1', 'queued', '0', changed)
 end
 

@@ -8,7 +8,7 @@
 -- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that is its
 --          result already), unknown, foreign (another agent's), stale (of an earlier attempt), open (not found, but
 --          another attempt may run), or {stored, revision, type, priority, attempt, queued_us, assigned_ms, sent_ms,
---          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
+--          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage, requested_by}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported. A command is shown as the attempt that ended it.
@@ -73,7 +73,7 @@ local function accept(batch, id, fields, args, i, retention_ms, said)
     args[i + 12] == 'survived' and 'could_not_stop' or 'stopped')
   return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
     fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
-    fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE]}
+    fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE], fields[F_REQUESTED_BY]}
 end
 
 -- A cancel did not find the command under this lease. It ends once no other lease is left under which it may run.

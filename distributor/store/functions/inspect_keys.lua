@@ -13,6 +13,7 @@ local FIELDS_CHECKED = {
 -- Together with those above, all but the rare ones.
 local FIELDS_BESIDE = {
   'assigned_ms', 'lease_id', 'sent_ms', 'acknowledged_ms', 'started_ms', 'params_summary', 'max_runs',
+  'requested_by',
 }
 local STATUS, AGENT_ID, TYPE, RARE = 1, 2, 3, 13
 

@@ -395,7 +395,7 @@ async def test_an_earlier_command_that_cannot_be_read_is_an_error_of_its_own(
     async def away(command_id: str) -> None:
         raise Unavailable("Valkey is away", reason="STORE_AWAY", retry_after_seconds=1.5)
 
-    monkeypatch.setattr(CommandService, "get", lambda _, command_id: away(command_id))
+    monkeypatch.setattr(CommandService, "get", lambda _, caller, command_id: away(command_id))
     batch = pb.QueueCommandsRequest(requests=[queue_request(), keyed], with_commands=True)
     new, earlier = (await server.commands.QueueCommands(batch)).outcomes
     assert new.command_id

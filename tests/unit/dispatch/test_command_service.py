@@ -8,6 +8,7 @@ import pytest
 
 from distributor.dispatch.command_service import MAX_COMMANDS_PER_STEP, CommandService
 from distributor.errors import Unavailable
+from distributor.identity.caller import ANYONE
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.store.exchanges import MAX_ITEMS_PER_CALL
 from tests.support.memory_reader import MemoryReader
@@ -35,7 +36,7 @@ def service(store: MemoryStore) -> CommandService:
 
 async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:
     store = LeavingStore(calls=2)
-    answers = await service(store).queue_many(NEW)
+    answers = await service(store).queue_many(ANYONE, NEW)
     stored = [answer for answer in answers if isinstance(answer, Enqueued)]
     assert [answer.command_id for answer in stored] == [item.command_id for item in store.waiting["agent123"]]
     assert len(stored) == 2 * MAX_COMMANDS_PER_STEP
@@ -45,7 +46,7 @@ async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> N
 
 async def test_a_call_of_which_nothing_was_stored_fails_as_a_whole() -> None:
     with pytest.raises(Unavailable):
-        await service(LeavingStore(calls=0)).queue_many(NEW)
+        await service(LeavingStore(calls=0)).queue_many(ANYONE, NEW)
 
 
 def test_what_is_sent_together_is_stored_in_one_step() -> None:

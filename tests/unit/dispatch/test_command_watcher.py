@@ -12,6 +12,7 @@ from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.watches import Watches
 from distributor.errors import NotFound, Unavailable
+from distributor.identity.caller import ANYONE
 from distributor.model.command import CommandResult, CommandState, Reason
 from distributor.model.delivery import OutputGap, Update
 from distributor.model.event import CommandChanged, EventKind
@@ -73,12 +74,12 @@ class World:
 
     async def one(self) -> list[Update]:
         async with asyncio.timeout(SECONDS):
-            return [update async for update in self.watcher.watch(ONE, 0, with_output=True)]
+            return [update async for update in self.watcher.watch(ANYONE, ONE, 0, with_output=True)]
 
     async def many(self, *command_ids: str) -> list[tuple[str, CommandStatus, int]]:
         """What is told of each command, in order, as (id, status, attempt)."""
         async with asyncio.timeout(SECONDS):
-            told = [states async for states in self.watcher.watch_many(command_ids, ())]
+            told = [states async for states in self.watcher.watch_many(ANYONE, command_ids, ())]
         return [(one.command_id, one.status, one.attempt) for states in told for one in states]
 
 
@@ -111,7 +112,7 @@ async def test_many_that_end_while_their_states_are_read_are_seen_to_end(world: 
 
 async def test_a_change_among_many_agents_while_the_watch_opens_is_told(world: World) -> None:
     """Of what is not known beforehand, nothing is read: from the first, empty message on, everything is told."""
-    watch = world.watcher.watch_many((), ["agent123"])
+    watch = world.watcher.watch_many(ANYONE, (), ["agent123"])
     async with asyncio.timeout(SECONDS):
         assert await anext(watch) == []
         world.ends(ONE)
@@ -124,7 +125,7 @@ async def test_an_older_state_is_not_shown_after_a_newer_one(world: World) -> No
     older, newer = state(ONE, attempt=1), state(ONE, attempt=2)
     world.reader.known[ONE] = newer
     world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older), at_ms=1)
-    updates = world.watcher.watch(ONE, 0, with_output=False)
+    updates = world.watcher.watch(ANYONE, ONE, 0, with_output=False)
     async with asyncio.timeout(SECONDS):
         assert await anext(updates) == newer
         following = asyncio.ensure_future(anext(updates))
@@ -138,7 +139,7 @@ async def test_an_older_state_of_one_of_many_is_not_shown_after_a_newer_one(worl
     older, newer = state(ONE, attempt=1), state(ONE, attempt=2)
     world.reader.known[ONE] = newer
     world.reader.meanwhile = lambda: world.watches.note(changed(EventKind.ASSIGNED, older), at_ms=1)
-    watch = world.watcher.watch_many([ONE], ())
+    watch = world.watcher.watch_many(ANYONE, [ONE], ())
     async with asyncio.timeout(SECONDS):
         assert await anext(watch) == [newer]
         following = asyncio.ensure_future(anext(watch))
@@ -150,8 +151,8 @@ async def test_an_older_state_of_one_of_many_is_not_shown_after_a_newer_one(worl
 
 async def test_an_end_that_another_watcher_has_read_is_shown_to_all(world: World) -> None:
     """It is read before its event comes."""
-    one = world.watcher.watch(ONE, 0, with_output=False)
-    of_agent, of_all = world.watcher.watch_many((), ["agent123"]), world.watcher.watch_many((), ())
+    one = world.watcher.watch(ANYONE, ONE, 0, with_output=False)
+    of_agent, of_all = world.watcher.watch_many(ANYONE, (), ["agent123"]), world.watcher.watch_many(ANYONE, (), ())
     async with asyncio.timeout(SECONDS):
         assert statuses([await anext(one)]) == [ASSIGNED]
         assert await anext(of_agent) == await anext(of_all) == []
@@ -169,7 +170,7 @@ async def test_an_end_that_another_watcher_has_read_is_shown_to_all(world: World
 
 @pytest.mark.parametrize("taken", [True, False], ids=["shown", "pending"])
 async def test_a_change_that_comes_late_is_not_shown(world: World, taken: bool) -> None:
-    watch = world.watcher.watch_many((), ["agent123"])
+    watch = world.watcher.watch_many(ANYONE, (), ["agent123"])
     running = world.reader.known[ONE] = state(ONE, revision=2)
     queued = state(ONE, CommandStatus.QUEUED, revision=1, attempt=0)
     ended = state(OTHER, COMPLETED)
@@ -186,7 +187,7 @@ async def test_a_change_that_comes_late_is_not_shown(world: World, taken: bool) 
 
 async def test_a_state_that_was_read_ahead_of_its_change_is_shown_with_it(world: World) -> None:
     """Else it would be shown twice, or before an older one."""
-    watch = world.watcher.watch_many((), ())
+    watch = world.watcher.watch_many(ANYONE, (), ())
     changes = [CommandChanged(EventKind.STARTED, ONE, "agent123", revision, ASSIGNED, 1) for revision in (2, 3, 4)]
     newest = world.reader.known[ONE] = state(ONE, revision=4)
     async with asyncio.timeout(SECONDS):
@@ -202,7 +203,7 @@ async def test_a_state_that_was_read_ahead_of_its_change_is_shown_with_it(world:
 
 async def test_the_same_state_twice_is_shown_once(world: World) -> None:
     world.reader.meanwhile = lambda: world.happens(state(ONE))
-    watch = world.watcher.watch_many([ONE], ())
+    watch = world.watcher.watch_many(ANYONE, [ONE], ())
     async with asyncio.timeout(SECONDS):
         assert await anext(watch) == [state(ONE)]
         following = asyncio.ensure_future(anext(watch))
@@ -225,7 +226,7 @@ async def test_states_are_read_anew_where_events_may_have_been_missed(world: Wor
 
 
 async def test_what_changes_of_all_are_missed_ends_the_watch(world: World) -> None:
-    watch = world.watcher.watch_many((), ())
+    watch = world.watcher.watch_many(ANYONE, (), ())
     async with asyncio.timeout(SECONDS):
         assert await anext(watch) == []
         world.watches.resync()

@@ -9,6 +9,7 @@ import pytest
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.retrying import READ_AT_ONCE, Origin, Repeated, Retrying, RetryRequest
 from distributor.errors import Unavailable
+from distributor.identity.caller import ANYONE
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter, Page
@@ -64,7 +65,7 @@ def use_case(store: MemoryStore, reader: MemoryReader) -> Retrying:
 
 async def test_many_are_queued_oldest_first_and_answered_newest_first() -> None:
     store, reader = MemoryStore(), FailedCommands(1_100)
-    answer = await use_case(store, reader).retry(RetryRequest(where=FAILED))
+    answer = await use_case(store, reader).retry(ANYONE, RetryRequest(where=FAILED))
     assert (answer.matched, answer.more) == (1_000, True)
     ids = [one.command_id for one in answer.commands]
     assert ids == reader.ids[1:1_001], "the first page is empty, and skips one"
@@ -74,7 +75,7 @@ async def test_many_are_queued_oldest_first_and_answered_newest_first() -> None:
 
 async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> None:
     store, reader = LeavingStore(calls=2), FailedCommands(200)
-    answer = await use_case(store, reader).retry(RetryRequest(command_ids=reader.ids))
+    answer = await use_case(store, reader).retry(ANYONE, RetryRequest(command_ids=reader.ids))
     queued = [one.command_id for one in answer.commands if isinstance(one.outcome, str)]
     assert queued == reader.ids[: 2 * READ_AT_ONCE]
     assert [type(one.outcome) for one in answer.commands[len(queued) :]] == [Unavailable] * (200 - len(queued))
@@ -83,4 +84,4 @@ async def test_each_command_is_answered_when_the_store_goes_away_half_way() -> N
 
 async def test_a_retry_of_which_nothing_was_stored_fails_as_a_whole() -> None:
     with pytest.raises(Unavailable):
-        await use_case(LeavingStore(calls=0), FailedCommands(2)).retry(RetryRequest(where=FAILED))
+        await use_case(LeavingStore(calls=0), FailedCommands(2)).retry(ANYONE, RetryRequest(where=FAILED))

@@ -92,7 +92,7 @@ def test_what_is_just_within_the_limits(change: dict[str, Any]) -> None:
 
 def test_every_field_that_a_caller_sets_is_checked() -> None:
     """`offline` is an enumeration, and the rest is of our own making."""
-    ours = {"command_id", "encoded", "params_summary", "digest", "offline"}
+    ours = {"command_id", "encoded", "params_summary", "digest", "offline", "requested_by"}
     assert {name for change, *_ in BAD for name in change} == set(NewCommand._fields) - ours
 
 

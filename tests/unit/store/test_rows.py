@@ -11,6 +11,7 @@ from distributor.model.command import CommandResult, CommandState, Reason, Recei
 from distributor.model.delivery import Completion, Progress
 from distributor.model.json_value import JsonValue
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.requester import Requester
 from distributor.store import keys, rows
 
 RECEIPT = st.integers(0, 2**43)
@@ -28,6 +29,7 @@ STATES = st.builds(
     revision=st.integers(1, 1000),
     reason=st.builds(Reason, st.from_regex(r"[a-z_]{0,10}", fullmatch=True), TEXT),
     params_summary=st.text(st.characters(exclude_categories=["C", "Z"]), max_size=10),
+    requested_by=st.none() | st.builds(Requester, *[st.text(st.characters(exclude_categories=["C"]), max_size=8)] * 4),
     agent=st.none(),
     output_bytes=st.none(),
     attempts=st.just(()),
@@ -50,6 +52,7 @@ def stored_row(state: CommandState) -> list[str]:
         "code": state.reason.code,
         "message": state.reason.message,
         "cancel_stage": state.cancel_stage or "",
+        "requested_by": rows.requester_text(state.requested_by),
     }
     return [str(fields[name] or "") if name.endswith("_ms") else str(fields[name]) for name in keys.ROW]
 

@@ -12,6 +12,7 @@ from distributor.errors import InvalidArgument, NotFound
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
 from distributor.model.lifecycle import CommandStatus
+from distributor.model.requester import Requester
 from distributor.wire.documents import (
     agent_document,
     command_document,
@@ -45,7 +46,16 @@ def test_unset_fields_are_there_and_null() -> None:
         "agentKnown": None,
         "agentAwaySince": None,
         "outputBytes": None,
+        "requestedBy": None,
     }
+
+
+def test_who_asked_is_named_with_the_user_for_whom() -> None:
+    bridge = Requester("service", "bridge", "alice", "10.0.0.7")
+    told = {"kind": "service", "subject": "bridge", "onBehalfOf": "alice", "address": "10.0.0.7"}
+    assert state_document(STATE._replace(requested_by=bridge))["requestedBy"] == told
+    alone = {"kind": "user", "subject": "bob", "onBehalfOf": None, "address": None}
+    assert state_document(STATE._replace(requested_by=Requester("user", "bob")))["requestedBy"] == alone
 
 
 def test_a_command_has_what_was_requested() -> None:

@@ -1,5 +1,5 @@
-#!lua name=distributor_d5ab17cc
-local VERSION = 'd5ab17cc'
+#!lua name=distributor_14f06768
+local VERSION = '14f06768'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -22,12 +22,12 @@ local function due_passes_key() return SHARD .. 'commands:due' end
 local function ended_key() return SHARD .. 'commands:ended' end
 local function index_check_key() return SHARD .. 'commands:index_check' end
 local function events_key() return SHARD .. 'events' end
-local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary'}
+local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary', 'requested_by'}
 local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
-local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage'}
+local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage', 'requested_by'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 33
+local F_RARE_END = 34
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -47,29 +47,30 @@ local F_STARTED_MS = 11
 local F_RARE = 12
 local F_PRIORITY = 13
 local F_PARAMS_SUMMARY = 14
-local F_CANCEL_MS = 15
-local F_CODE = 16
-local F_MESSAGE = 17
-local F_RUNS = 18
-local F_COUNTED_LEASE = 19
-local F_UNCOUNTED = 20
-local F_OUTPUT_BYTES = 21
-local F_OUTPUT_BASE = 22
-local F_OUTPUT_DROPPED = 23
-local F_ATTEMPTS = 24
-local F_LATEST_ATTEMPT = 25
-local F_GIVEN_UP = 26
-local F_GIVEN_UP_BY = 27
-local F_DOUBT_UNTIL = 28
-local F_CANCEL_MESSAGE = 29
-local F_CANCEL_STAGE = 30
-local F_INSTANCE_ID = 31
-local F_SLOTS = 32
-local F_EXTENDED_MS = 33
-local F_EXPIRES_MS = 34
-local F_RANK = 35
-local F_TIME_LIMIT_MS = 36
-local F_MAX_RUNS = 37
+local F_REQUESTED_BY = 15
+local F_CANCEL_MS = 16
+local F_CODE = 17
+local F_MESSAGE = 18
+local F_RUNS = 19
+local F_COUNTED_LEASE = 20
+local F_UNCOUNTED = 21
+local F_OUTPUT_BYTES = 22
+local F_OUTPUT_BASE = 23
+local F_OUTPUT_DROPPED = 24
+local F_ATTEMPTS = 25
+local F_LATEST_ATTEMPT = 26
+local F_GIVEN_UP = 27
+local F_GIVEN_UP_BY = 28
+local F_DOUBT_UNTIL = 29
+local F_CANCEL_MESSAGE = 30
+local F_CANCEL_STAGE = 31
+local F_INSTANCE_ID = 32
+local F_SLOTS = 33
+local F_EXTENDED_MS = 34
+local F_EXPIRES_MS = 35
+local F_RANK = 36
+local F_TIME_LIMIT_MS = 37
+local F_MAX_RUNS = 38
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
@@ -331,6 +332,9 @@ local function whole_members(fields)
   rest = rest .. cancel_members(fields)
   if fields[F_PARAMS_SUMMARY] ~= '' then
     rest = rest .. ',"params_summary":' .. cjson.encode(fields[F_PARAMS_SUMMARY])
+  end
+  if fields[F_REQUESTED_BY] ~= '' then
+    rest = rest .. ',"requested_by":' .. cjson.encode(fields[F_REQUESTED_BY])
   end
   -- Microseconds have three digits more than milliseconds.
   return ',"type":"' .. fields[F_TYPE] .. '","priority":' .. fields[F_PRIORITY]
@@ -1838,7 +1842,7 @@ do
 --          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
 --          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
---          has its own, idempotency key or '', request digest, slots
+--          has its own, idempotency key or '', request digest, slots, requester or ''
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
 --          for too_many_slots the agent's capacity}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
@@ -1847,7 +1851,7 @@ do
 --          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
 --          records the instance that it is for.
 
-local HEADER, ITEM = 10, 13
+local HEADER, ITEM = 10, 14
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
@@ -1926,6 +1930,8 @@ local function store(batch, args, i, agent, place)
   if args[i + 9] ~= '1' then server.call('HSET', status_key(id), 'max_runs', args[i + 9]) end
   if args[i + 12] ~= '1' and not CONTROL_TYPES[kind] then set_rare(id, 'slots', args[i + 12]) end
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
+  local requester = args[i + 13]
+  if requester ~= '' then server.call('HSET', status_key(id), 'requested_by', requester) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
   index(batch, agent_commands_key(agent_id), arrival, id)
@@ -1934,6 +1940,7 @@ local function store(batch, args, i, agent, place)
   index(batch, (CONTROL_TYPES[kind] and control_key or ready_key)(agent_id), rank, id)
   local changed = ',"type":"' .. kind .. '","priority":' .. priority .. ',"queued_ms":' .. batch.stamp
   if summary ~= '' then changed = changed .. ',"params_summary":' .. cjson.encode(summary) end
+  if requester ~= '' then changed = changed .. ',"requested_by":' .. cjson.encode(requester) end
   announce_change(batch, 'queued', id, agent_id, '1', 'queued', '0', changed)
 end
 
@@ -2035,7 +2042,7 @@ do
 -- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that is its
 --          result already), unknown, foreign (another agent's), stale (of an earlier attempt), open (not found, but
 --          another attempt may run), or {stored, revision, type, priority, attempt, queued_us, assigned_ms, sent_ms,
---          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage}, '' where unset}
+--          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage, requested_by}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported. A command is shown as the attempt that ended it.
@@ -2100,7 +2107,7 @@ local function accept(batch, id, fields, args, i, retention_ms, said)
     args[i + 12] == 'survived' and 'could_not_stop' or 'stopped')
   return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
     fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
-    fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE]}
+    fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE], fields[F_REQUESTED_BY]}
 end
 
 -- A cancel did not find the command under this lease. It ends once no other lease is left under which it may run.
@@ -2393,6 +2400,7 @@ local FIELDS_CHECKED = {
 -- Together with those above, all but the rare ones.
 local FIELDS_BESIDE = {
   'assigned_ms', 'lease_id', 'sent_ms', 'acknowledged_ms', 'started_ms', 'params_summary', 'max_runs',
+  'requested_by',
 }
 local STATUS, AGENT_ID, TYPE, RARE = 1, 2, 3, 13
 
