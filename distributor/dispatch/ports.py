@@ -127,6 +127,9 @@ class CommandReader(Protocol):
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         """One page of commands, newest first. Raises InvalidArgument for an invalid cursor."""
 
+    async def listed(self, query: CommandFilter, cursor: str, size: int) -> tuple[list[tuple[CommandState, str]], str]:
+        """The same page, with the cursor that continues after each command; and the cursor of the next page."""
+
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         """The presence of each agent."""
 
