@@ -14,6 +14,8 @@ from distributor.agent.command_context import (
 )
 from distributor.agent.handlers.exec_program import ExecPolicy
 from distributor.agent.journal_policy import JournalPolicy, JournalSync, Orphans
+from distributor.agent.vetting import SignaturePolicy
+from distributor.identity.signatures import load_trusted_signers
 from distributor.wire.compression import Compression
 from distributor.wire.credentials import ClientCredentials
 
@@ -32,4 +34,6 @@ __all__ = [
     "JournalPolicy",
     "JournalSync",
     "Orphans",
+    "SignaturePolicy",
+    "load_trusted_signers",
 ]

@@ -6,6 +6,7 @@ from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.heartbeats import Heartbeats
 from distributor.agent.record import CommandRecord
 from distributor.agent.refusals import refused, stale
+from distributor.agent.vetting import Verdict
 from distributor.model.control import CONTROL_ROOM, CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
@@ -35,7 +36,9 @@ class Admission:
         room = self._profile.capacity - self._record.running - self._record.stuck
         return max(0, min(room, MAX_HELD - self._record.size))
 
-    def refusal(self, command: command_pb2.Command, fresh_until: float, now: float) -> gateway.Refused | None:
+    def refusal(
+        self, command: command_pb2.Command, vetted: Verdict, fresh_until: float, now: float
+    ) -> gateway.Refused | None:
         """The refusal of a new command, None if it is accepted."""
         denied = self._profile.denied.get(command.type)
         if denied:
@@ -46,9 +49,15 @@ class Admission:
                 "unsupported_type",
                 f"this agent has no handler for {command.type}, it has {', '.join(self._profile.types)}",
             )
+        if vetted.refusal:
+            return vetted.refusal
         if now >= fresh_until:
             return stale(self._heartbeats.start_within)
-        return self._no_room(command)
+        refusal = self._no_room(command)
+        if refusal is None and vetted.signature:
+            may_run_again = self._record.may_run_again(command.command_id)
+            return self._record.signatures.refusal(vetted.signature, may_run_again, vetted.checked_ms)
+        return refusal
 
     def _no_room(self, command: command_pb2.Command) -> gateway.Refused | None:
         if command.type in CONTROL_TYPES:

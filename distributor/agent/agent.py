@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 from distributor import __version__
@@ -23,9 +24,11 @@ from distributor.agent.handlers.stop import stop_handler
 from distributor.agent.journal_policy import JournalPolicy
 from distributor.agent.process_signals import KILLED_SECONDS
 from distributor.agent.runtime import FINISH_SECONDS, AgentRuntime
+from distributor.agent.vetting import SignaturePolicy, Vetting
 from distributor.agent.workload import STOP_GRACE_SECONDS, HandlerTable
 from distributor.environment import default_journal
 from distributor.errors import ConfigurationError, FailedPrecondition
+from distributor.identity.policy_source import PolicySource
 from distributor.model.agent_session import MAX_CAPACITY
 from distributor.model.command import COMMAND_TYPE_PATTERN, Reason, check_agent_id
 from distributor.model.control import PING, STOP
@@ -106,6 +109,16 @@ class Agent:
         The commands end as `timeout`, reason `orphaned`, reported once a server is reachable. Changes take effect when
         the agent starts to serve.
         """
+        self.policy_file: Path | None = None
+        """Policy file with the command types that this host permits. Read when the agent starts to serve, and again
+        when it changes.
+        """
+        self.signatures: SignaturePolicy | None = None
+        """Whose signatures count, and which commands must have one; None to ignore signatures.
+
+        Needs a journal if commands must be signed: none may start twice. Changes take effect when the agent starts to
+        serve.
+        """
         self._table = HandlerTable({PING: ping_handler(agent_id)}, {PING}, stop_grace)
         self._exec = ExecHandler(exec_policy) if exec_policy else None
         if self._exec and exec_policy:
@@ -160,10 +173,13 @@ class Agent:
     async def serve(self) -> None:
         """Serve like `run()`, but on the running loop and without signal handlers, until `stop()`.
 
-        Raises FailedPrecondition if it is already serving, and ConfigurationError if its journal cannot be opened.
+        Raises FailedPrecondition if it is already serving, and ConfigurationError if its journal cannot be opened, its
+        policy file has a fault, or signatures are required without a journal.
         """
         if self._serving:
             raise FailedPrecondition("the agent is serving already")
+        if self.signatures and self.signatures.required and not self.journal:
+            raise ConfigurationError("required signatures need a journal: without one, a command could start twice")
         self._serving = True
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         table = replace(self._table, handlers=dict(self._table.handlers), inline=set(self._table.inline))
@@ -182,6 +198,9 @@ class Agent:
         runtime = self._runtime = AgentRuntime(profile, self.server, table, MessagePacker(self.compression), journal)
         runtime.connect_with(Connector(self.credentials))
         runtime.add_inline_handler(STOP, stop_handler(runtime))
+        if self.policy_file or self.signatures:
+            policy = await asyncio.to_thread(PolicySource, self.policy_file)
+            runtime.vet_by(Vetting(self.agent_id, self.labels, policy, self.signatures))
         await runtime.run()
 
     def stop(self, reason: str = "stopped", *, cancel: bool = False, within: float | None = None) -> None:

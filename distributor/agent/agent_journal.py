@@ -103,6 +103,7 @@ class AgentJournal:
         output: defaultdict[str, list[Chunk]] = defaultdict(list)
         for piece in contents.output:
             output[piece.command_id].append(Chunk(command_pb2.OutputStream.ValueType(piece.stream), *piece[1::2]))
+        self.record.signatures.restore(contents.signatures)
         unfinished = []
         for entry in contents.commands:
             held = self.record.restore(entry, output[entry.command_id])

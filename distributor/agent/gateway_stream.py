@@ -19,6 +19,7 @@ from grpc import aio
 from distributor.agent.actions import Action, SessionOpened
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.session_state import Phase, SessionState
+from distributor.agent.vetting import NO_VERDICTS, Verdict, Vetting
 from distributor.observability.logging import get_logger
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.wire.message_packer import PLAIN, MessagePacker
@@ -91,6 +92,8 @@ class GatewayStream:
         self._ended = False
         self._silent = False
         self._gathered: asyncio.TimerHandle | None = None
+        self.vetting: Vetting | None = None
+        """Vets commands before the state sees them; None if the host has no policy for commands."""
 
     async def run(self) -> StreamEnd:
         """Run the stream to its end. Cancelling this drops the stream; no task remains when it returns."""
@@ -174,7 +177,10 @@ class GatewayStream:
                     return
                 if message.gzip:
                     message = await self._packer.unpack(message, gateway.ConnectResponse.FromString)
-                for action in self._state.receive(message, now()):
+                vetted: Sequence[Verdict] = NO_VERDICTS
+                if self.vetting and message.commands.assignments:
+                    vetted = await self.vetting.verdicts(message.commands.assignments)
+                for action in self._state.receive(message, now(), vetted):
                     self._act(action)
                     if isinstance(action, SessionOpened):
                         self._welcomed.set()

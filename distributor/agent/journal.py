@@ -26,6 +26,7 @@ from distributor.agent.journal_entries import (
     JournalContents,
     OutputEntry,
     ProcessMark,
+    SeenSignature,
     Stage,
 )
 from distributor.agent.journal_policy import JournalPolicy, JournalSync
@@ -40,7 +41,7 @@ JOURNAL_FAILED: Final = "journal_failed"
 JOURNAL_SLOW: Final = "journal_slow"
 
 _APPLICATION_ID: Final = 0x64697374
-_VERSION: Final = 2
+_VERSION: Final = 3
 _LOCK_PATIENCE_SECONDS: Final = 1.0
 """A killed agent releases its lock a moment after a supervisor has started the next."""
 _WAL_BYTES: Final = 4 * 1024 * 1024
@@ -64,6 +65,10 @@ CREATE TABLE output (
   command_id TEXT NOT NULL, offset INTEGER NOT NULL, stream INTEGER NOT NULL, data BLOB NOT NULL,
   PRIMARY KEY (command_id, offset)
 );
+CREATE TABLE signatures (
+  key_id TEXT NOT NULL, signature_id TEXT NOT NULL, command_id TEXT NOT NULL, expires_ms INTEGER NOT NULL,
+  PRIMARY KEY (key_id, signature_id)
+) WITHOUT ROWID;
 """
 _COLUMNS: Final = (
     "command_id",
@@ -152,6 +157,7 @@ class Journal:
         """Measure now and then, or after each commit while it is nearly full."""
         self._committed_bytes += sum(_ROW_BYTES + _result_bytes(entry) for entry in batch.commands)
         self._committed_bytes += sum(_ROW_BYTES + len(piece.data) for piece in batch.output)
+        self._committed_bytes += _ROW_BYTES * len(batch.signatures)
         if self.fill >= NEARLY_FULL or self._committed_bytes * _MEASURED_PARTS >= self._policy.max_bytes:
             pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
             self.fill = pages * self._page_bytes / self._policy.max_bytes
@@ -190,7 +196,7 @@ class Journal:
                 raise
             self._roll_back()
             problem = self._reason(error)
-        return JournalContents(journal_id, self._commands(), self._output(), same_boot, problem)
+        return JournalContents(journal_id, self._commands(), self._output(), same_boot, problem, self._signatures())
 
     def _note_opened(self) -> None:
         """Note that the journal is open, on the disk, so that a power failure from here on is noticed."""
@@ -225,6 +231,10 @@ class Journal:
         rows = self._rows("SELECT command_id, offset, stream, data FROM output ORDER BY command_id, offset")
         return [OutputEntry(*row) for row in rows]
 
+    def _signatures(self) -> list[SeenSignature]:
+        rows = self._rows("SELECT key_id, signature_id, command_id, expires_ms FROM signatures")
+        return [SeenSignature(*row) for row in rows if row[3] > time.time() * 1_000]
+
     def _set(self, name: str, value: str) -> None:
         self._execute("INSERT OR REPLACE INTO journal (name, value) VALUES (?, ?)", (name, value))
 
@@ -256,6 +266,14 @@ def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
         yield f"DELETE FROM output WHERE command_id IN {some}", list(names)
     for command_id, offset in batch.trimmed:
         yield "DELETE FROM output WHERE command_id = ? AND offset + length(data) <= ?", [command_id, offset]
+    for key in batch.unsigned:
+        yield "DELETE FROM signatures WHERE key_id = ? AND signature_id = ?", list(key)
+    if batch.signatures:
+        yield "DELETE FROM signatures WHERE expires_ms <= ?", [int(time.time() * 1_000)]
+    for signatures in _parts(batch.signatures):
+        rows = ",".join(["(?,?,?,?)"] * len(signatures))
+        values = [value for signature in signatures for value in signature]
+        yield f"INSERT OR REPLACE INTO signatures (key_id, signature_id, command_id, expires_ms) VALUES {rows}", values
     now = int(time.time())
     for entries in _parts(sorted(batch.commands, key=_result_bytes)):
         yield _upsert(len(entries)), [value for entry in entries for value in _row(entry, now)]

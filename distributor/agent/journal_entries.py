@@ -53,6 +53,20 @@ class OutputEntry(NamedTuple):
     data: bytes
 
 
+class SeenSignature(NamedTuple):
+    """The signature of a command; `expires_ms` is in milliseconds since the epoch."""
+
+    key_id: str
+    signature_id: str
+    command_id: str
+    expires_ms: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies it: senders choose ids of signatures independently."""
+        return self.key_id, self.signature_id
+
+
 class JournalBatch(NamedTuple):
     """The changes of one commit."""
 
@@ -62,6 +76,10 @@ class JournalBatch(NamedTuple):
     output: Sequence[OutputEntry] = ()
     trimmed: Sequence[tuple[str, int]] = ()
     """Output to remove: that of a command before an offset."""
+    signatures: Sequence[SeenSignature] = ()
+    """Those of commands that start."""
+    unsigned: Sequence[tuple[str, str]] = ()
+    """Key id and signature id of signatures to remove."""
 
     @property
     def empty(self) -> bool:
@@ -79,3 +97,5 @@ class JournalContents(NamedTuple):
     """Whether the host has not been restarted since the journal was last open, so that processes may be left."""
     problem: Reason | None = None
     """Why the journal cannot be written, if it cannot."""
+    signatures: Sequence[SeenSignature] = ()
+    """Those of started commands that have not expired."""

@@ -171,7 +171,8 @@ class JournalWriter:
         if all_output:
             for watched in self._output.values():
                 _take_output(watched, watched.held.window.written, output)
-        return JournalBatch(commands, forgotten, output, trimmed)
+        signatures = self._record.signatures.take()
+        return JournalBatch(commands, forgotten, output, trimmed, signatures.started, signatures.unstarted)
 
     def _settle_output(
         self, command_id: str, entry: CommandEntry | None, output: list[OutputEntry], trimmed: list[tuple[str, int]]
@@ -208,6 +209,7 @@ class JournalWriter:
             self.on_written()
         else:
             self._record.unwritten.failed()
+            self._record.signatures.failed()
             for command_id, offset in batch.trimmed:
                 self._untrimmed[command_id] = max(offset, self._untrimmed.get(command_id, 0))
             for piece in batch.output:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
-from distributor.agent.journal_entries import CommandEntry, ProcessMark, Stage
+from distributor.agent.journal_entries import CommandEntry, ProcessMark, SeenSignature, Stage
 from distributor.agent.output_window import Chunk, OutputWindow
+from distributor.agent.seen_signatures import SeenSignatures
 from distributor.agent.unwritten import UnwrittenChanges
 from distributor.model.command import Reason
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -58,6 +59,8 @@ class RecordedCommand:
     """Why it was withdrawn, if it was refused: said again on each new stream."""
     restored: bool = False
     """Whether it comes from the journal."""
+    signature: SeenSignature | None = None
+    """Its verified signature."""
     run: str = field(default_factory=partial(secrets.token_hex, 8))
     """In the environment of its processes, and in the journal: after a crash, they are found by it."""
     process: ProcessMark | None = None
@@ -113,6 +116,7 @@ class CommandRecord:
         self._remembered_bytes = remembered_bytes
         self.durable = durable
         self.unwritten = UnwrittenChanges()
+        self.signatures = SeenSignatures()
         self.journal_problem: Reason | None = None
         """Why the journal takes no new commands, if it does not."""
         self.journal_failing = False
@@ -175,6 +179,11 @@ class CommandRecord:
         ended = self._ended.get(command_id)
         return ended is not None and not ended.may_run_again
 
+    def may_run_again(self, command_id: str) -> bool:
+        """Whether the server stored a transient result of an ended command, so that it may assign it again."""
+        ended = self._ended.get(command_id)
+        return ended is not None and ended.may_run_again
+
     def start(self, command_id: str, lease_id: str, control: bool = False, slots: int = 1) -> RecordedCommand:
         """Record that the command was received."""
         if command_id in self._held:
@@ -190,8 +199,14 @@ class CommandRecord:
     def begin_start(self, held: RecordedCommand) -> None:
         """Record that the handler is called next: once that is written, `take_starts` returns the command."""
         held.starting = True
+        self.called(held)
         self._starting[held.command_id] = None
         self._changed(held)
+
+    def called(self, held: RecordedCommand) -> None:
+        """Record that the handler is called, or about to be: its signature starts no other command."""
+        if held.signature:
+            self.signatures.started(held.signature)
 
     @property
     def starts_wait(self) -> bool:
@@ -215,6 +230,7 @@ class CommandRecord:
         """Forget a command whose handler was not called; it may be redelivered."""
         held = self._held.pop(command_id)
         self._starting.pop(command_id, None)
+        self._uncalled(held)
         if held.unstarted:
             self._unstarted -= 1
         else:
@@ -227,6 +243,7 @@ class CommandRecord:
             return
         starting, held.pending_start, held.starting, held.unstarted = held.starting, None, False, True
         self._starting.pop(held.command_id, None)
+        self._uncalled(held)
         self._unstarted += 1
         self._stopped(held)
         self._changed(held, urgent=starting)
@@ -332,6 +349,10 @@ class CommandRecord:
         self._running += result is None and not held.unstarted
         held.window.restore(output, entry.output_base + (result.output_bytes if result else 0))
         return held
+
+    def _uncalled(self, held: RecordedCommand) -> None:
+        if held.signature:
+            self.signatures.unstarted(held.signature)
 
     def _stopped(self, held: RecordedCommand) -> None:
         self._control -= held.control

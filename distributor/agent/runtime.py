@@ -31,6 +31,7 @@ from distributor.agent.record import CommandRecord
 from distributor.agent.server_addresses import ServerAddresses
 from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import SessionState
+from distributor.agent.vetting import Vetting
 from distributor.agent.workload import HandlerTable, Workload
 from distributor.model.control import STOP
 from distributor.observability.logging import get_logger
@@ -68,6 +69,7 @@ class AgentRuntime:
         addresses = ServerAddresses(server, random.shuffle)
         self._connection = ServerConnection(addresses, self._session, self._open_session, self._act, self._plan)
         self._connection.packer = packer
+        self._vetting: Vetting | None = None
         self._leaving = ""
         self._cancelling = False
         self._left = asyncio.Event()
@@ -76,6 +78,10 @@ class AgentRuntime:
     def connect_with(self, connector: Connector) -> None:
         """Use the credentials of `connector`. Call before `run()`."""
         self._connection.connector = connector
+
+    def vet_by(self, vetting: Vetting) -> None:
+        """Vet commands before they are accepted."""
+        self._connection.vetting = self._vetting = vetting
 
     def add_inline_handler(self, command_type: str, handler: Handler) -> None:
         """Add a handler that acts on the runtime and therefore runs on its loop."""
@@ -94,6 +100,8 @@ class AgentRuntime:
         if self._journal:
             self._keep(self._journal)
             watching.add(asyncio.create_task(self._settle_crash(self._journal), name="agent recovery"))
+        if self._vetting:
+            watching.add(asyncio.create_task(self._vetting.follow(), name="policy file"))
         if self._profile.orphan_after:
             orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned, self._workload.working)
             watching.add(asyncio.create_task(orphans.run(), name="orphan watch"))

@@ -17,6 +17,7 @@ from distributor.agent.server_addresses import ServerAddresses
 from distributor.agent.server_channel import CONNECT_SECONDS, ServerChannel
 from distributor.agent.server_search import TRY_SECONDS, another_server
 from distributor.agent.session_state import SessionState
+from distributor.agent.vetting import Vetting
 from distributor.errors import InvalidArgument
 from distributor.observability.logging import get_logger
 from distributor.tasks import stop_tasks
@@ -71,6 +72,8 @@ class ServerConnection:
         """Opens the connections, with the agent's credentials."""
         self.packer = PLAIN
         """Compresses messages to the server, and decompresses its messages."""
+        self.vetting: Vetting | None = None
+        """Vets commands; None if the host has no policy for commands."""
 
     @property
     def server(self) -> str:
@@ -142,7 +145,9 @@ class ServerConnection:
         self._addresses.used(channel.address)
         try:
             call = AgentGatewayServiceStub(channel.channel).Connect(metadata=self.connector.authorization())
-            return await GatewayStream(call, self._open_session(), self._session, self._act, self.packer).run()
+            stream = GatewayStream(call, self._open_session(), self._session, self._act, self.packer)
+            stream.vetting = self.vetting
+            return await stream.run()
         finally:
             await channel.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
+from itertools import repeat
 
 from distributor.agent.actions import (
     Action,
@@ -33,6 +34,7 @@ from distributor.agent.record import CommandRecord, PendingStart, RecordedComman
 from distributor.agent.refusals import refused, stale
 from distributor.agent.result_trial import ResultTrial, only_heartbeat
 from distributor.agent.starts import Starts
+from distributor.agent.vetting import NO_VERDICTS, UNVETTED, Verdict
 from distributor.agent.vitals import Vitals
 from distributor.agent.withdrawals import Withdrawals
 from distributor.model.control import CONTROL_TYPES
@@ -298,8 +300,13 @@ class SessionState:
 
     # Messages from the server
 
-    def receive(self, message: gateway.ConnectResponse, now: float) -> list[Action]:
-        """Process one message, its parts in the order of their field numbers. Returns the actions, in order."""
+    def receive(
+        self, message: gateway.ConnectResponse, now: float, vetted: Sequence[Verdict] = NO_VERDICTS
+    ) -> list[Action]:
+        """Process one message, its parts in the order of their field numbers. Returns the actions, in order.
+
+        `vetted` has the verdict on each of its commands; empty if the host has no policy for commands.
+        """
         actions: list[Action] = []
         if message.HasField("welcome"):
             actions += self._welcome(message.welcome, now)
@@ -315,8 +322,9 @@ class SessionState:
         for output_ack in message.output_acks:
             actions += self._output.acknowledged(output_ack)
         # After the Goodbye nothing starts: the server gives out again what crossed it.
-        for assignment in message.commands.assignments if self.phase is not Phase.GONE else ():
-            actions += self._assigned(assignment, message.commands.after_heartbeat, now)
+        assignments = message.commands.assignments if self.phase is not Phase.GONE else ()
+        for assignment, verdict in zip(assignments, vetted or repeat(UNVETTED), strict=False):
+            actions += self._assigned(assignment, verdict, message.commands.after_heartbeat, now)
         if message.HasField("drain"):
             actions.append(ServerDrains(message.drain.reconnect_after.ToTimedelta().total_seconds()))
         if message.HasField("stop"):
@@ -385,7 +393,9 @@ class SessionState:
         self._outbox.sent_results.pop(ack.command_id, None)
         self._record.acknowledge(ack.command_id, stored=ack.verdict == gateway.RESULT_VERDICT_STORED)
 
-    def _assigned(self, assignment: gateway.Assignment, after_heartbeat: int, now: float) -> list[Action]:
+    def _assigned(
+        self, assignment: gateway.Assignment, vetted: Verdict, after_heartbeat: int, now: float
+    ) -> list[Action]:
         command_id, lease_id = assignment.command.command_id, assignment.lease_id
         if self._record.was_started(command_id):
             if self._answer_redelivery(command_id, lease_id):
@@ -395,11 +405,12 @@ class SessionState:
             )
             return [self._refuse(assignment, duplicate, now)]
         fresh_until = self._heartbeats.fresh_until(after_heartbeat)
-        refusal = self._admission.refusal(assignment.command, fresh_until, now)
+        refusal = self._admission.refusal(assignment.command, vetted, fresh_until, now)
         if refusal:
             return [self._refuse(assignment, refusal, now)]
         command_type = assignment.command.type
         held = self._record.start(command_id, lease_id, command_type in CONTROL_TYPES, slots_of(assignment.command))
+        held.signature = vetted.signature
         self._outbox.received.append(gateway.Received(command_id=command_id, lease_id=lease_id))
         if not self._record.is_written(command_id):
             # What else is ready may travel with its Received.

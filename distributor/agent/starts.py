@@ -60,6 +60,7 @@ class Starts:
             self._withdrawals.withdraw(held)
             return [self._refuse_stale(waiting.assignment, now)]
         held.pending_start, held.starting = None, False
+        self._record.called(held)
         self._gathering.expect(held.command_id, now)
         self._outbox.started.append(gateway.Started(command_id=held.command_id, lease_id=held.lease_id))
         return [StartCommand(waiting.assignment)]

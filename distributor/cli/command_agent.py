@@ -41,6 +41,20 @@ NAME: Final = "command-agent"
 @click.option(
     "--orphan-after", type=float, metavar="SECONDS", help="Stop all work once no server has answered for so long."
 )
+@click.option("--policy-file", metavar="FILE", help="TOML file with the command types that this host permits.")
+@click.option(
+    "--trusted-signer",
+    "trusted_signers",
+    multiple=True,
+    metavar="FILE[:TYPE…]",
+    help="Accept commands signed with this public key. Repeatable.",
+)
+@click.option(
+    "--require-signature",
+    multiple=True,
+    metavar="TYPE",
+    help="Start such commands only if signed; * for all. Repeatable.",
+)
 @LOG_FORMAT
 @LOG_LEVEL
 @config_option("an [agent] table")
@@ -61,7 +75,17 @@ def main(config: Path | None, **options: Any) -> None:
 
 def build_agent(settings: AgentSettings) -> Agent:
     """Build the agent from `settings`. Raises ConfigurationError if they conflict or do not fit the host."""
-    from distributor.agent import Agent, ClientCredentials, Compression, ExecPolicy, JournalPolicy, JournalSync, Orphans
+    from distributor.agent import (
+        Agent,
+        ClientCredentials,
+        Compression,
+        ExecPolicy,
+        JournalPolicy,
+        JournalSync,
+        Orphans,
+        SignaturePolicy,
+        load_trusted_signers,
+    )
 
     if settings.allowed_programs and not settings.allow_exec:
         raise ConfigurationError("allowed programs have no effect without allow_exec; add --allow-exec")
@@ -81,6 +105,11 @@ def build_agent(settings: AgentSettings) -> Agent:
         agent.journal = JournalPolicy(path, settings.journal_bytes, sync, orphans, settings.stop_grace)
     agent.compression = Compression(settings.compression == "gzip", settings.compression_threshold)
     agent.credentials = ClientCredentials.of(settings)
+    agent.policy_file = settings.policy_file
+    if settings.require_signature and not settings.trusted_signers:
+        raise ConfigurationError("require_signature needs trusted_signers, or no such command could start")
+    if settings.trusted_signers:
+        agent.signatures = SignaturePolicy(load_trusted_signers(settings.trusted_signers), settings.require_signature)
     return agent
 
 

@@ -51,6 +51,17 @@ def main() -> None:
     """Queue commands for agents behind NAT, follow them live, and keep their results."""
 
 
+@main.command("signing-key")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File for the private key.")
+def signing_key(out: Path) -> None:
+    """Make a key with which to sign commands, and beside it the public key for the agents that are to trust it."""
+    from distributor.cli.signing_key import make_signing_key, public_path
+
+    key_id = make_signing_key(out)
+    click.echo(f"{out}: private key {key_id}, for command-sender --sign-key")
+    click.echo(f"{public_path(out)}: its public key, for the agents' trusted_signers")
+
+
 @main.command()
 @_server_options
 def serve(config: Path | None, **options: Any) -> None:

@@ -89,12 +89,14 @@ class ParamsSchema:
         finally:
             _budget.reset(token)
 
-
-def too_costly() -> InvalidField:
-    """The error for params whose check exceeds MAX_STEPS."""
-    return InvalidField(
-        PARAMS, "PARAMS_TOO_COMPLEX", f"{PARAMS} take too long to check against the schema of the command type"
-    )
+    def check_fully(self, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = ()) -> None:
+        """Like `check` with MAX_STEPS, but raise InvalidField for params that take more."""
+        try:
+            self.check(params, secrets)
+        except TooCostly as error:
+            raise InvalidField(
+                PARAMS, "PARAMS_TOO_COMPLEX", f"{PARAMS} take too long to check against the schema of the command type"
+            ) from error
 
 
 # The schema

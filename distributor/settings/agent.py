@@ -12,7 +12,9 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.environment import default_journal
 from distributor.model.command import AGENT_ID_PATTERN, MAX_DURATION_MS
+from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import CallerTls
+from distributor.settings.trusted_signers import TrustedSignerSettings
 from distributor.settings.values import (
     CompressionMethod,
     Grace,
@@ -46,7 +48,7 @@ def _check_orphan_after(seconds: float) -> float:
     return seconds
 
 
-class AgentSettings(CallerTls):
+class AgentSettings(CallerTls, PolicySettings, TrustedSignerSettings):
     """Settings chosen by the operator of the agent's host."""
 
     table: ClassVar[str] = "agent"

@@ -182,7 +182,7 @@ def test_a_journal_of_a_later_version_is_refused(policy: JournalPolicy) -> None:
     database = sqlite3.connect(policy.path)
     database.execute("PRAGMA user_version = 9")
     database.close()
-    with pytest.raises(ConfigurationError, match="has version 9, this agent reads version 2"):
+    with pytest.raises(ConfigurationError, match="has version 9, this agent reads version 3"):
         Journal.open(policy, "agent123")
 
 

@@ -1,0 +1,112 @@
+"""Vets commands before anything is done with them: the policy of this host, and the signatures of senders.
+
+A server that is in the wrong hands can send anything, so types, params and signatures are checked here again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final, NamedTuple
+
+from distributor.agent.journal_entries import SeenSignature
+from distributor.agent.refusals import refused
+from distributor.identity.policy_source import PolicySource
+from distributor.identity.signatures import SignatureRefused, TrustedSigners
+from distributor.model.command import InvalidField
+from distributor.model.command_type import NotPermitted
+from distributor.model.control import CONTROL_TYPES
+from distributor.model.json_pointer import parse_pointers
+from distributor.tasks import off_loop
+from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.v1 import command_pb2
+from distributor.wire.json_values import plain_struct
+from distributor.wire.signed_command import signed_content
+
+ALL: Final = "*"
+
+
+class Verdict(NamedTuple):
+    """What is known of a command before it is accepted. `checked_ms` is by this host's clock."""
+
+    refusal: gateway.Refused | None = None
+    signature: SeenSignature | None = None
+    checked_ms: int = 0
+
+
+UNVETTED: Final = Verdict()
+NO_VERDICTS: Final[Sequence[Verdict]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignaturePolicy:
+    """Whose signatures an agent accepts, and patterns of the types for which it requires one."""
+
+    trusted: TrustedSigners
+    required: tuple[str, ...] = (ALL,)
+
+    def requires(self, command_type: str) -> bool:
+        """Whether commands of a type must be signed. PING and STOP never: they start nothing."""
+        return command_type not in CONTROL_TYPES and any(fnmatchcase(command_type, one) for one in self.required)
+
+
+class Vetting:
+    """Vets the commands of one agent. Belongs to the connection's loop; large params are checked in threads."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        labels: Mapping[str, str],
+        policy: PolicySource | None = None,
+        signatures: SignaturePolicy | None = None,
+    ) -> None:
+        self._agent_id = agent_id
+        self._labels = labels
+        self._policy = policy
+        self._signatures = signatures
+
+    async def follow(self) -> None:
+        """Follow the policy file until cancelled."""
+        if self._policy:
+            await self._policy.run()
+
+    async def verdicts(self, assignments: Iterable[gateway.Assignment]) -> list[Verdict]:
+        """The verdict on each command, in order: ids are the server's choice, and may repeat."""
+        return [await off_loop(one.command.params.ByteSize(), self.verdict, one.command) for one in assignments]
+
+    def verdict(self, command: command_pb2.Command) -> Verdict:
+        """Vet one command. Takes up to a second for params that are made to be costly."""
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            signature = self._verified(command, now_ms)
+            self._check_type(command)
+        except SignatureRefused as error:
+            return Verdict(refused(gateway.REFUSAL_CODE_UNSUPPORTED, error.code, str(error)))
+        except (NotPermitted, InvalidField) as error:
+            return Verdict(refused(gateway.REFUSAL_CODE_UNSUPPORTED, error.reason.lower(), str(error)))
+        return Verdict(None, signature, now_ms)
+
+    def _verified(self, command: command_pb2.Command, now_ms: int) -> SeenSignature | None:
+        if self._signatures is None or command.type in CONTROL_TYPES:
+            return None
+        if not command.HasField("signature"):
+            if self._signatures.requires(command.type):
+                raise SignatureRefused("signature_missing", f"this agent starts no {command.type} without a signature")
+            return None
+        content = signed_content(command)
+        self._signatures.trusted.verify(content, command.signature.value, now_ms)
+        if command.agent_id != self._agent_id:
+            raise SignatureRefused("signature_invalid", "the signature is for another agent")
+        return SeenSignature(content.key_id, content.signature_id, command.command_id, content.expires_ms)
+
+    def _check_type(self, command: command_pb2.Command) -> None:
+        types = self._policy.current.types if self._policy else None
+        found = types.find(command.type) if types else None
+        if found is None:
+            return
+        found.check_agent(self._agent_id, self._labels)
+        if found.schema is not None:
+            secrets = parse_pointers(command.secret_params, "command.secret_params")
+            found.schema.check_fully(plain_struct(command.params), (*found.secret_steps, *secrets))
