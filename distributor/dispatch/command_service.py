@@ -35,7 +35,7 @@ from distributor.model.queueing import Enqueued, NewCommand, check_new_command
 from distributor.wire.limits import MAX_PAGE
 
 MAX_PAGES_READ: Final = 20
-"""How many pages are read for one page of what a caller may see: 40,000 commands at most."""
+"""How many pages of 1,000 are read for one page of what a caller may see."""
 MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
 
@@ -222,10 +222,15 @@ class CommandService:
             return Page([], "")
         found: list[CommandState] = []
         for _ in range(MAX_PAGES_READ):
-            page = await self._reader.page(query, page_token, size - len(found))
-            found += await self._visibility.visible(caller, page.items)
-            page_token = page.next_page_token
-            if not page_token or len(found) == size:
+            listed, page_token = await self._reader.listed(query, page_token, MAX_PAGE)
+            states = await self._visibility.commands(caller, [state for state, _ in listed])
+            for state, (_, cursor) in zip(states, listed, strict=True):
+                if state is not None:
+                    found.append(state)
+                if len(found) == size:
+                    # The cursor of one that is seen tells of no other.
+                    return Page(found, cursor)
+            if not page_token:
                 break
         return Page(found, page_token)
 

@@ -20,8 +20,11 @@ call names what it is about, and the store compares:
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from distributor.identity.audit_chain import ChainExtension
+from distributor.identity.audit_head import Authenticated
+from distributor.identity.audit_verification import NumberedRow
 from distributor.model.agent import AgentHello, AgentInfo, AgentPresence, Attached, Renewal
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.delivery import (
@@ -124,6 +127,9 @@ class CommandReader(Protocol):
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         """One page of commands, newest first. Raises InvalidArgument for an invalid cursor."""
 
+    async def listed(self, query: CommandFilter, cursor: str, size: int) -> tuple[list[tuple[CommandState, str]], str]:
+        """The same page, with the cursor that continues after each command; and the cursor of the next page."""
+
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         """The presence of each agent."""
 
@@ -191,3 +197,41 @@ class AttemptOutputLog(OutputLog, Protocol):
 
     async def base(self, command_id: str) -> int:
         """The offset at which the current attempt's output begins."""
+
+
+class AuditState(NamedTuple):
+    """The head of the audit trail, None if there is none; the last checkpoint, "" if there is none."""
+
+    now_ms: int
+    head: Authenticated | None
+    checkpoint: str
+
+
+class AuditAppended(NamedTuple):
+    """Whether an extension was stored, and the head as it is now. If not stored, the head is another's."""
+
+    stored: bool
+    now_ms: int
+    head: Authenticated | None
+
+
+class AuditLog(Protocol):
+    """Stores the audit trail. Raises Unavailable if Valkey is away."""
+
+    async def state(self) -> AuditState:
+        """The head, the last checkpoint and the time."""
+
+    async def append(self, extension: ChainExtension) -> AuditAppended:
+        """Store an extension completely, if the head is the one that it extends."""
+
+    async def rows(self, origin: str, segment: int, after: int, count: int) -> Sequence[NumberedRow]:
+        """At most `count` rows of a segment after the one with this number, oldest first."""
+
+    async def rows_before(self, origin: str, segment: int, before: int, count: int) -> Sequence[NumberedRow]:
+        """At most `count` rows of a segment before the one with this number, newest first."""
+
+    async def manifests(self, origin: str) -> Mapping[int, Authenticated]:
+        """The manifests of all closed segments, by number."""
+
+    async def swap_settings(self, digests: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Store a MAC for each setting, and return those of the server that started before; None if there are none."""

@@ -53,6 +53,7 @@ class Metrics:
         self._create_command_metrics()
         self._create_call_metrics()
         self._create_compression_metrics()
+        self._create_audit_metrics()
         ProcessCollector(registry=self.registry)
         Info("distributor_build", "Version of this process.", registry=self.registry).info(
             {"version": distributor.__version__}
@@ -138,6 +139,18 @@ class Metrics:
         """Count repairs of what is stored."""
         self._store_repairs[kind].inc(count)
 
+    def audit_rows_written(self, rows: int) -> None:
+        """Count rows appended to the audit trail."""
+        self._audit_rows.inc(rows)
+
+    def audit_entries_dropped(self, entries: int) -> None:
+        """Count events that are not in the audit trail because it could not be written for too long."""
+        self._audit_dropped.inc(entries)
+
+    def audit_alarm(self) -> None:
+        """Count a sign that the audit trail was tampered with."""
+        self._audit_alarms.inc()
+
     def loop_lag(self, seconds: float) -> None:
         """Observe by how many seconds the event loop was late."""
         self._loop_lag.observe(seconds)
@@ -213,6 +226,17 @@ class Metrics:
         self._loop_lag = Histogram(
             self.registry, "distributor_event_loop_lag_seconds", "Lateness of the event loop.", _LATENCY_BOUNDS
         ).child()
+
+    def _create_audit_metrics(self) -> None:
+        self._audit_rows = Counter(
+            "distributor_audit_rows", "Rows appended to the audit trail.", registry=self.registry
+        )
+        self._audit_dropped = Counter(
+            "distributor_audit_dropped", "Events missing in the audit trail.", registry=self.registry
+        )
+        self._audit_alarms = Counter(
+            "distributor_audit_alarms", "Signs that the audit trail was tampered with.", registry=self.registry
+        )
 
     def _create_compression_metrics(self) -> None:
         plain = Counter(

@@ -84,6 +84,17 @@ class ValkeyCommandReader:
         return [text.decode().split(" ")[0] if text else None for text in await self._connection.call("MGET", *names)]
 
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
+        found, next_cursor = await self._arrivals(query, cursor, size)
+        return Page([state for state, _ in found], next_cursor)
+
+    async def listed(self, query: CommandFilter, cursor: str, size: int) -> tuple[list[tuple[CommandState, str]], str]:
+        found, next_cursor = await self._arrivals(query, cursor, size)
+        return [(state, _write_cursor(arrival, state.command_id, query)) for state, arrival in found], next_cursor
+
+    async def _arrivals(
+        self, query: CommandFilter, cursor: str, size: int
+    ) -> tuple[list[tuple[CommandState, str]], str]:
+        """Commands with their arrivals, and the cursor of the next page."""
         last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [
             query.agent_id,
@@ -97,9 +108,9 @@ class ValkeyCommandReader:
             self._max_scanned_per_page,
         ]
         arrival, command_id, *found = await self._functions.read("list_commands", arguments)
-        read = [rows.known_state(row[-1], row[:-1]) for row in map(rows.text_row, found)]
-        states = [state for state in read if state is not None]
-        return Page(states, _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else "")
+        next_cursor = _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else ""
+        read = [(rows.known_state(row[-1], row), row[-2]) for row in map(rows.text_row, found)]
+        return [(state, arrival) for state, arrival in read if state is not None], next_cursor
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         calls: list[tuple[Argument, ...]] = [("TIME",)]

@@ -65,6 +65,16 @@ ENDED: Final = "commands:ended"
 """list: ids of retained commands in the order in which they ended; the sweep deletes from its beginning."""
 INDEX_CHECK: Final = "commands:index_check"
 """string: the replica that checks the store, or that this has been done; TTL."""
+AUDIT_HEAD: Final = "audit:head"
+"""hash: the head of the audit trail and its MAC."""
+AUDIT_SEGMENT: Final = "audit:segment:{chain}:{segment}"
+"""stream: rows of the audit trail, `row` and `mac`; the id is the number of the row, as `7-0`."""
+AUDIT_MANIFESTS: Final = "audit:manifests:{chain}"
+"""hash: by number of a closed segment, the MAC of its manifest, a space, the manifest; never dropped."""
+AUDIT_CHECKPOINT: Final = "audit:checkpoint"
+"""string: the last signed checkpoint of the audit trail."""
+AUDIT_SETTINGS: Final = "audit:settings"
+"""string: JSON with a MAC for each setting of the server that started last, to name those that change."""
 EVENTS: Final = "events"
 """stream, capped: events; the function that makes a change also writes its entry."""
 
@@ -158,6 +168,10 @@ _OF_A_SHARD: Final = {
     "due_passes": DUE_PASSES,
     "ended": ENDED,
     "index_check": INDEX_CHECK,
+    "audit_head": AUDIT_HEAD,
+    "audit_segment": AUDIT_SEGMENT,
+    "audit_manifests": AUDIT_MANIFESTS,
+    "audit_checkpoint": AUDIT_CHECKPOINT,
     "events": EVENTS,
 }
 

@@ -25,6 +25,7 @@ from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
 from distributor.store import keys
+from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.exchanges import Exchanges
@@ -34,6 +35,7 @@ from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.valkey_connection import ValkeyConnection
+from tests.support.memory_trail import MemoryTrail, queued
 from tests.support.source_tree import PACKAGE
 
 LUA: Final = sorted(path for path in (PACKAGE / "store" / "functions").glob("*.lua") if not path.name.startswith("_"))
@@ -95,6 +97,10 @@ async def call_of(name: str, items: int) -> Recorded:
     output = ValkeyOutputLog(cast(Any, None), functions, exchanges, policy)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
     checker = ValkeyIndexChecker(cast(Any, None), functions, "replica", policy)
+    audit_log = ValkeyAuditLog(cast(Any, None), functions)
+    trail = MemoryTrail()
+    extension = trail.add(*[queued()] * (items - 1))
+    assert extension is not None
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
         "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
@@ -120,6 +126,8 @@ async def call_of(name: str, items: int) -> Recorded:
         "check_indexes": lambda: checker.check([Found("record", "key", "id")] * items),
         "inspect_keys": lambda: checker.inspect_keys("0"),
         "inspect_index": lambda: checker.inspect_index(Index("deadlines", keys.DEADLINES), "0"),
+        "audit_append": lambda: audit_log.append(extension),
+        "audit_state": lambda: audit_log.state(),
         "probe": lambda: Functions.check_writable(functions),
     }
     with pytest.raises(Recorded) as caught:

@@ -124,6 +124,10 @@ class InterleavedStore(MemoryReader):
             for one in states
         ]
 
+    async def listed(self, query: CommandFilter, cursor: str, size: int) -> tuple[list[tuple[CommandState, str]], str]:
+        page = await self.page(query, cursor, size)
+        return [(state, "") for state in page.items], page.next_page_token
+
     async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
         return [{} for _ in agent_ids]
 

@@ -36,6 +36,10 @@ class MemoryReader:
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
         return [NOBODY] * len(agent_ids)
 
+    async def listed(self, query: CommandFilter, cursor: str, size: int) -> tuple[list[tuple[CommandState, str]], str]:
+        page = await self.page(query, cursor, size)
+        return [(state, "") for state in page.items], page.next_page_token
+
     async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
         return [{} for _ in agent_ids]
 

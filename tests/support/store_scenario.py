@@ -9,7 +9,10 @@ from __future__ import annotations
 import gzip
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from unittest import mock
 
+from distributor.identity.audit_chain import ChainPolicy
+from distributor.identity.audit_keys import AuditKeyRing
 from distributor.model.agent import AgentHello, HeldCommand, Renewal
 from distributor.model.command import OfflinePolicy, Reason
 from distributor.model.control import PING, STOP
@@ -28,6 +31,7 @@ from distributor.model.queueing import NewCommand
 from distributor.store import keys
 from distributor.store.index_checker import Found
 from distributor.store.policy import StorePolicy
+from tests.support.memory_trail import MemoryTrail
 from tests.support.store_world import StoreWorld
 
 AGENT: Final = "press-7"
@@ -69,6 +73,18 @@ async def _claim(world: StoreWorld, epoch: int, lease_id: str) -> object:
 async def _check_indexes(world: StoreWorld) -> object:
     await world.connection.call("ZADD", keys.DEADLINES, 1, "c1")
     return await world.index_checker.check([Found("record", keys.STATUS.format(command_id="c1"), "c1")])
+
+
+async def _audit(world: StoreWorld) -> object:
+    """Each run stores the same: times, keys and the name of the chain are given."""
+    trail = MemoryTrail(AuditKeyRing.parse(f"k1 {'A' * 43}"), ChainPolicy(checkpoint_rows=1))
+    with mock.patch("secrets.token_hex", return_value="0011223344556677"):
+        first = trail.add()
+    assert first is not None
+    stored = await world.audit_log.append(first)
+    again = await world.audit_log.append(first)
+    state = await world.audit_log.state()
+    return stored.stored, again.stored, stored.head == state.head, state.checkpoint
 
 
 async def _inspect(world: StoreWorld) -> object:
@@ -229,6 +245,7 @@ STEPS: Final[dict[str, Step]] = {
     "list all commands": lambda world: _list(world),
     "inspect": lambda world: _inspect(world),
     "check_indexes": lambda world: _check_indexes(world),
+    "begin the audit trail": lambda world: _audit(world),
     "forget": lambda world: world.under(retention_ms=0).store.forget(""),
     "look at a forgotten command": lambda world: _look(world, "c1"),
     "count the keys that remain": lambda world: world.connection.call("DBSIZE"),

@@ -21,6 +21,7 @@ from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails
 from distributor.model.queueing import Enqueued, NewCommand, QueueOutcome
 from distributor.store import keys
+from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
@@ -63,6 +64,7 @@ class StoreWorld:
         self.output = ValkeyOutputLog(connections.reads, self.functions, exchanges, self.policy)
         self.reader = ValkeyCommandReader(connections.reads, self.functions, self.policy.offline_after_ms)
         self.index_checker = ValkeyIndexChecker(connections.reads, self.functions, REPLICA, self.policy)
+        self.audit_log = ValkeyAuditLog(connections.reads, self.functions)
         self.epochs: dict[str, int] = {}
         self._event_log = ValkeyEventLog(connections.events)
         self._mint = CommandIdMint()

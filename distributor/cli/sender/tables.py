@@ -21,6 +21,7 @@ from distributor.client import (
     JsonValue,
     Receipts,
 )
+from distributor.model.requester import Requester
 from distributor.wire.documents import time_text
 
 _NAMES_SHOWN = 5
@@ -170,6 +171,16 @@ def _problems(agent: AgentInfo) -> list[str]:
     return problems
 
 
+def requester_text(requester: Requester | None) -> str:
+    """Who queued a command, such as "user alice by service bridge, from 10.0.0.7"; empty if not known."""
+    if requester is None:
+        return ""
+    who = one_line(f"{requester.kind} {requester.subject}")
+    if requester.on_behalf_of:
+        who = f"user {one_line(requester.on_behalf_of)} by {who}"
+    return f"{who}, from {one_line(requester.address)}" if requester.address else who
+
+
 def command_text(screen: Screen, command: Command, result: CommandResult | None = None) -> str:
     """One command with its timeline; `result` if it has ended."""
     state = command.state
@@ -178,6 +189,7 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("agent", state.agent_id),
         ("type", state.type),
         ("retry of", command.retry_of),
+        ("queued by", requester_text(state.requested_by)),
         ("status", screen.status(state.status)),
         ("reason", _reason(state.reason.code, state.reason.message)),
         ("exit code", _exit_code(result) if result else ""),

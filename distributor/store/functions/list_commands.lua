@@ -3,7 +3,7 @@
 -- ARGV     agent_id or '', statuses (comma separated), type or '', queued from (us, inclusive) or '-inf', queued until
 --          (us, exclusive) or '+inf', last seen arrival (us) or '', last seen id or '', page size, maximum commands to
 --          scan
--- Returns  {arrival and id to continue after ('' and '' at the end), then for each command {row..., id}}
+-- Returns  {arrival and id to continue after ('' and '' at the end), then for each command {row..., arrival, id}}
 -- Invariants: scans a bounded number of commands, so a page may be short or empty and still have a next one.
 
 local READ_AT_ONCE = 200
@@ -70,7 +70,7 @@ local function list_commands(args)
       local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
       if row[ROW_STATUS] and (agent_id == '' or row[ROW_AGENT_ID] == agent_id)
         and (kind == '' or row[ROW_TYPE] == kind) and listed(statuses, row[ROW_STATUS]) then
-        row[#ROW_FIELDS + 1] = id
+        row[#ROW_FIELDS + 1], row[#ROW_FIELDS + 2] = whole(arrival), id
         blank(row, 1, #ROW_FIELDS)
         page[#page + 1] = row
       end

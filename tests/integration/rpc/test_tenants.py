@@ -72,9 +72,13 @@ async def test_a_page_is_filled_from_behind_what_is_not_seen(server: RunningServ
     for _ in range(7):
         await queued(server, ALL, "blue-1")
     assert await listed(server, RED, page_size=2) == mine[:0:-1]
+    first = await server.commands.ListCommands(pb.ListCommandsRequest(page_size=2), metadata=credentials_of(RED))
+    rest = pb.ListCommandsRequest(page_size=2, page_token=first.next_page_token)
+    page = await server.commands.ListCommands(rest, metadata=credentials_of(RED))
+    assert ([command.command_id for command in page.commands], page.next_page_token) == (mine[:1], "")
     request = pb.ListAgentsRequest(page_size=1)
-    first = await server.commands.ListAgents(request, metadata=credentials_of(RED))
-    assert ([agent.agent_id for agent in first.agents], first.next_page_token) == (["red-1"], "red-1")
+    some = await server.commands.ListAgents(request, metadata=credentials_of(RED))
+    assert ([agent.agent_id for agent in some.agents], some.next_page_token) == (["red-1"], "red-1")
 
 
 @pytest.mark.parametrize("method", ["GetCommand", "GetResult", "CancelCommand"])

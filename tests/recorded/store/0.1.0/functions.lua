@@ -1,5 +1,5 @@
-#!lua name=distributor_14f06768
-local VERSION = '14f06768'
+#!lua name=distributor_2b2f01e2
+local VERSION = '2b2f01e2'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -21,6 +21,10 @@ local function deadlines_key() return SHARD .. 'commands:deadlines' end
 local function due_passes_key() return SHARD .. 'commands:due' end
 local function ended_key() return SHARD .. 'commands:ended' end
 local function index_check_key() return SHARD .. 'commands:index_check' end
+local function audit_head_key() return SHARD .. 'audit:head' end
+local function audit_segment_key(chain, segment) return SHARD .. 'audit:segment:' .. chain .. ':' .. segment end
+local function audit_manifests_key(chain) return SHARD .. 'audit:manifests:' .. chain end
+local function audit_checkpoint_key() return SHARD .. 'audit:checkpoint' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary', 'requested_by'}
 local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
@@ -1211,6 +1215,64 @@ local function attach(batch, args)
 end
 
 register('attach', attach, {'allow-oom'})
+
+end
+
+do
+-- Purpose: append rows to the audit trail, if its head still is the one that they continue.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, MAC of the present head ('' if there is no trail), new head,
+--          its MAC, id of the chain, segment of the rows, number of the first row, segment that is closed ('' if none),
+--          its manifest, the MAC of that, first segment to drop ('' if none), last segment to drop, checkpoint ('' if
+--          there is no new one);
+--          then for each row: the row, its MAC
+-- Returns  1 if the rows were stored, 0 if the head is another; Valkey's time in ms; the head and its MAC as they are
+--          now ('' and '' if there is no trail)
+-- Invariants: rows, head, manifest and dropped segments change together or not at all. Manifests are never dropped.
+--          Works on a full Valkey: whoever fills it must not act unseen.
+
+local HEADER, ITEM = 15, 2
+
+local function audit_append(batch, args)
+  local head = server.call('HMGET', audit_head_key(), 'head', 'mac')
+  if (head[2] or '') ~= args[4] then return {0, batch.now, head[1] or '', head[2] or ''} end
+  local rows, number = audit_segment_key(args[7], args[8]), tonumber(args[9])
+  for i = HEADER + 1, #args, ITEM do
+    server.call('XADD', rows, whole(number) .. '-0', 'row', args[i], 'mac', args[i + 1])
+    number = number + 1
+  end
+  if args[10] ~= '' then
+    server.call('HSET', audit_manifests_key(args[7]), args[10], args[12] .. ' ' .. args[11])
+  end
+  if args[13] ~= '' then
+    for segment = tonumber(args[13]), tonumber(args[14]) do
+      server.call('UNLINK', audit_segment_key(args[7], whole(segment)))
+    end
+  end
+  if args[15] ~= '' then server.call('SET', audit_checkpoint_key(), args[15]) end
+  server.call('HSET', audit_head_key(), 'head', args[5], 'mac', args[6])
+  return {1, batch.now, args[5], args[6]}
+end
+
+register('audit_append', audit_append, {'allow-oom'})
+
+end
+
+do
+-- Purpose: read the head of the audit trail and its last checkpoint.
+-- KEYS     the event stream of the shard
+-- ARGV     none
+-- Returns  Valkey's time in ms; the head and its MAC ('' and '' if there is no trail); the last checkpoint ('' if there
+--          is none)
+-- Invariants: all parts are from the same moment.
+
+local function audit_state(args)
+  local head = server.call('HMGET', audit_head_key(), 'head', 'mac')
+  local checkpoint = server.call('GET', audit_checkpoint_key())
+  return {new_batch().now, head[1] or '', head[2] or '', checkpoint or ''}
+end
+
+register_reader('audit_state', audit_state)
 
 end
 
@@ -2590,7 +2652,7 @@ do
 -- ARGV     agent_id or '', statuses (comma separated), type or '', queued from (us, inclusive) or '-inf', queued until
 --          (us, exclusive) or '+inf', last seen arrival (us) or '', last seen id or '', page size, maximum commands to
 --          scan
--- Returns  {arrival and id to continue after ('' and '' at the end), then for each command {row..., id}}
+-- Returns  {arrival and id to continue after ('' and '' at the end), then for each command {row..., arrival, id}}
 -- Invariants: scans a bounded number of commands, so a page may be short or empty and still have a next one.
 
 local READ_AT_ONCE = 200
@@ -2657,7 +2719,7 @@ local function list_commands(args)
       local row = server.call('HMGET', status_key(id), unpack(ROW_FIELDS))
       if row[ROW_STATUS] and (agent_id == '' or row[ROW_AGENT_ID] == agent_id)
         and (kind == '' or row[ROW_TYPE] == kind) and listed(statuses, row[ROW_STATUS]) then
-        row[#ROW_FIELDS + 1] = id
+        row[#ROW_FIELDS + 1], row[#ROW_FIELDS + 2] = whole(arrival), id
         blank(row, 1, #ROW_FIELDS)
         page[#page + 1] = row
       end

@@ -6,9 +6,17 @@ import pytest
 
 from distributor.cli.one_line import printable
 from distributor.cli.sender.screen import Screen
-from distributor.cli.sender.tables import agent_absence, short_time, span_text, states_table, timeline
+from distributor.cli.sender.tables import (
+    agent_absence,
+    requester_text,
+    short_time,
+    span_text,
+    states_table,
+    timeline,
+)
 from distributor.client import AgentPresence, CommandState, CommandStatus
 from distributor.model.command import Receipts
+from distributor.model.requester import Requester
 
 
 @pytest.mark.parametrize(
@@ -76,3 +84,16 @@ def test_a_command_that_runs_says_where_its_agent_is() -> None:
     assert agent_absence(state._replace(agent=AgentPresence(True, False, 1_000))) == (
         "has been away since 1970-01-01T00:00:01.000Z; the command may still be running"
     )
+
+
+@pytest.mark.parametrize(
+    ("requester", "text"),
+    [
+        (None, ""),
+        (Requester("user", "bob"), "user bob"),
+        (Requester("service", "bridge", "alice", "10.0.0.7"), "user alice by service bridge, from 10.0.0.7"),
+        (Requester("user", "bob\x1b[2J", "", "::1"), "user bob\\x1b[2J, from ::1"),
+    ],
+)
+def test_who_queued_a_command(requester: Requester | None, text: str) -> None:
+    assert requester_text(requester) == text
