@@ -6,6 +6,7 @@
 const fs = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { parseArgs } = require('node:util');
+const grpc = require('@grpc/grpc-js');
 const { Journal } = require('./journal');
 const { Agent, Failure } = require('./runtime');
 
@@ -26,6 +27,18 @@ async function conformance(params, command) {
 
 const text = (value) => ({ type: 'string', default: value });
 
+// The files are read anew for each connection, so that renewed ones count.
+function credentials({ ca, cert, key, 'token-file': token }) {
+  const file = (path) => (path ? fs.readFileSync(path) : null);
+  if (!ca) return grpc.credentials.createInsecure(); // a token is never sent in plain text
+  const channel = grpc.credentials.createSsl(file(ca), file(key), file(cert));
+  if (!token) return channel;
+  const metadata = new grpc.Metadata();
+  metadata.set('authorization', `Bearer ${file(token).toString().trim()}`);
+  const call = grpc.credentials.createFromMetadataGenerator((_, callback) => callback(null, metadata));
+  return grpc.credentials.combineChannelCredentials(channel, call);
+}
+
 async function main() {
   const { values: options } = parseArgs({
     options: {
@@ -34,11 +47,16 @@ async function main() {
       capacity: text('4'),
       journal: text('node-agent.journal'),
       'orphan-after': text('0'),
+      ca: text(''), // PEM files: turns TLS on
+      cert: text(''),
+      key: text(''),
+      'token-file': text(''),
     },
   });
   const agent = new Agent({
     id: options.agent,
     server: options.server,
+    credentials: () => credentials(options),
     capacity: Number(options.capacity),
     journal: await Journal.open(options.journal),
     orphanAfter: Number(options['orphan-after']),

@@ -102,8 +102,9 @@ class Held {
 class Agent {
   // `handlers` maps a type to a function of (params, {id, signal, output}) that returns the result's data.
   // `orphanAfter`: seconds without a server after which it stops all work; 0 for never.
-  constructor({ id, server, capacity, journal, orphanAfter = 0, handlers }) {
-    Object.assign(this, { id, server, capacity, journal, orphanAfter });
+  // `credentials()` returns those of the next connection.
+  constructor({ id, server, credentials, capacity, journal, orphanAfter = 0, handlers }) {
+    Object.assign(this, { id, server, credentials, capacity, journal, orphanAfter });
     this.handlers = { PING: () => ({ pong: true }), ...handlers };
     this.instance = crypto.randomUUID();
     this.held = new Map(); // by command id
@@ -156,7 +157,7 @@ class Agent {
   // Connections
 
   async #connected() {
-    const client = new Gateway(this.server, grpc.credentials.createInsecure(), CHANNEL);
+    const client = new Gateway(this.server, this.credentials(), CHANNEL);
     const ready = (resolve) => client.waitForReady(Date.now() + CONNECT_MS, (error) => resolve(!error));
     if (await new Promise(ready)) return client;
     client.close();
