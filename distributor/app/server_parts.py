@@ -15,9 +15,11 @@ from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.deadlines import Deadlines
+from distributor.dispatch.emergency_stops import EmergencyStops
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.gauges import Gauges
+from distributor.dispatch.halts import Halts
 from distributor.dispatch.index_check import IndexCheck
 from distributor.dispatch.liveness import Liveness
 from distributor.dispatch.output_holds import OutputHolds
@@ -33,6 +35,7 @@ from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.observability.metrics import Compressed, Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
+from distributor.rpc.emergency_servicer import EmergencyServicer
 from distributor.rpc.interceptors.admission import CallLimit
 from distributor.rpc.interceptors.authentication import Authenticator, Doors
 from distributor.rpc.interceptors.calls import CallInterceptor
@@ -52,6 +55,7 @@ from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
+from distributor.store.stop_store import ValkeyStopStore
 from distributor.wire.at_rest_packer import AtRestObservers, AtRestPacker
 from distributor.wire.compression import Compression
 from distributor.wire.message_packer import MessagePacker
@@ -71,6 +75,7 @@ class Stores:
     exchanges: Exchanges
     commands: ValkeyCommandStore
     sessions: ValkeySessionStore
+    stops: ValkeyStopStore
     output_log: ValkeyOutputLog
     reader: ValkeyCommandReader
     event_log: ValkeyEventLog
@@ -111,6 +116,7 @@ def stores_on(
         exchanges,
         ValkeyCommandStore(functions, exchanges, policy),
         ValkeySessionStore(functions, exchanges, policy),
+        ValkeyStopStore(connections.reads, functions, exchanges, policy.offline_after_ms),
         ValkeyOutputLog(connections.reads, functions, exchanges, policy),
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
         ValkeyEventLog(connections.events, connections.reads, durability, replica),
@@ -154,8 +160,11 @@ def server_parts(
     gateway.at_rest = at_rest
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
     reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
+    halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)
+    gateway.halts = halts
     loops: dict[str, Loop] = {
         "event relay": relay.run,
+        "emergency stops": halts.run,
         "event backlog": EventBacklog(stores.event_log.behind, metrics.events_behind, timing.gauges).run,
         "command distributor": distributor.run,
         "deadlines": Deadlines(stores.commands, wakeups, retry, timing.deadlines, relay.alarm).run,
@@ -174,7 +183,8 @@ def server_parts(
     grpc = _grpc_server(settings, metrics, interceptors, authenticator)
     defaults = CommandDefaults(settings, at_rest)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
-    grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults))
+    emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
+    grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency)
     return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, loops)
 
 

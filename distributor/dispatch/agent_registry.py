@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import AgentSession
 from distributor.model.delivery import Claim
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.observability.metrics import Metrics
 
 
@@ -42,6 +43,20 @@ class AttachedAgent(Protocol):
 
     def acknowledge_output(self, lease: LeaseRef, offset: int) -> None:
         """Let the agent discard its output under this lease before `offset`, and thus send more."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its Hello."""
+
+    @property
+    def stop(self) -> EmergencyStop | None:
+        """The emergency stop under which the agent is halted."""
+
+    def halt(self, stop: EmergencyStop) -> list[LeaseRef]:
+        """Halt the agent. Return the commands that were not sent and will not be, for the caller to release."""
+
+    def resume(self) -> None:
+        """End the halt."""
 
     def drain(self, reconnect_after_seconds: float) -> None:
         """Ask the agent to move to another server. Until it has, it is served as before."""

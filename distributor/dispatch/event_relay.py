@@ -25,6 +25,7 @@ from distributor.model.event import (
     EventKind,
     LateReport,
     OutputArrived,
+    StopsChanged,
 )
 from distributor.model.position import milliseconds_of
 from distributor.observability.logging import get_logger
@@ -90,6 +91,8 @@ class EventRelay:
         self._probing: dict[str, asyncio.Task[None]] = {}
         self.missed = asyncio.Event()
         """Set when events were missed; the waiter clears it."""
+        self.stops_changed = asyncio.Event()
+        """Set when an emergency stop may have begun or ended; the waiter clears it."""
 
     async def run(self) -> None:
         """Relay events until cancelled, from the newest onwards."""
@@ -135,6 +138,7 @@ class EventRelay:
         logger.warning("events were missed, rereading states")
         self._watches.resync()
         self.missed.set()
+        self.stops_changed.set()
         for agent in self._registry:
             self._wakeups.wake(agent.session.agent_id, control=True)
 
@@ -215,6 +219,8 @@ class EventRelay:
                     self._queued(event.agent_id, event.type)
                 case AgentChanged():
                     self._agent_changed(event, ours)
+                case StopsChanged():
+                    self.stops_changed.set()
 
     def _command_changed(self, change: CommandChanged, ours: bool) -> None:
         if ours and change.kind in _NEAR_DEADLINES:

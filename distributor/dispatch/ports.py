@@ -41,11 +41,14 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.event import EventBatch
+from distributor.model.halt import HaltedSession, SessionHalt
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.model.repair import Repair
+from distributor.model.stop_scope import StopScope
 
 
 class CommandStore(Protocol):
@@ -107,6 +110,34 @@ class SessionStore(Protocol):
 
     def detach(self, sessions: Sequence[tuple[str, int]]) -> Awaitable[list[bool]]:
         """Record that agents are away; False if a newer session exists."""
+
+
+class StopStore(Protocol):
+    """Emergency stops. Raises the same errors as CommandStore."""
+
+    async def stop(self, stop_id: str, scope: StopScope, reason: str, stopped_by: str) -> EmergencyStop:
+        """Put a stop in force; the present one if the id is known. Raises FailedPrecondition if there are too many."""
+
+    async def resume(self, stop_ids: Sequence[str]) -> list[EmergencyStop]:
+        """End stops; return those that were in force."""
+
+    async def stops(self) -> list[EmergencyStop]:
+        """The stops in force, oldest first."""
+
+    async def stop_commands(self, agents: Sequence[tuple[str, str]]) -> list[int]:
+        """Request the end of what agents were given, each (agent id, message), while a stop is in force for them.
+
+        Return the number of cancels requested for each, -1 if no stop is in force for it.
+        """
+
+    def halted(self, reports: Sequence[SessionHalt]) -> Awaitable[list[bool]]:
+        """Record what agents say of a halt; False if a newer session exists."""
+
+    def sessions(self, scope: StopScope) -> AsyncIterator[list[HaltedSession]]:
+        """The agents in scope, in parts. Agents that never connected only if the scope has their whole id."""
+
+    async def sessions_of(self, agent_ids: Sequence[str]) -> list[HaltedSession]:
+        """These agents."""
 
 
 class CommandReader(Protocol):

@@ -94,6 +94,16 @@ def agent_offline(agent_id: str, agent: AgentPresence) -> FailedPrecondition:
     )
 
 
+def stopped(agent_id: str, stop_id: str) -> FailedPrecondition:
+    """An emergency stop is in force for the agent."""
+    return FailedPrecondition(
+        f"emergency stop {stop_id} is in force for agent '{agent_id}': nothing is queued for it until resume",
+        field="command.agent_id",
+        reason="EMERGENCY_STOP",
+        metadata={"stop_id": stop_id},
+    )
+
+
 def checked_page_size(page_size: int, default: int) -> int:
     """The requested page size, or the default for 0. Raises InvalidArgument outside 0 to 1,000."""
     if not 0 <= page_size <= MAX_PAGE:
@@ -135,6 +145,8 @@ def refusal(new: NewCommand, queued: Enqueued, limits: CommandLimits) -> Distrib
                 reason="QUEUE_FULL",
                 retry_after_seconds=5.0,
             )
+        case QueueOutcome.STOPPED:
+            return stopped(new.agent_id, queued.stop_id)
         case QueueOutcome.UNSUPPORTED_TYPE:
             return InvalidArgument(
                 f"agent '{new.agent_id}' has no handler for commands of type '{new.type}'",

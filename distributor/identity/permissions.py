@@ -31,6 +31,7 @@ class Need(StrEnum):
 _ROLES: Final = {Need.VIEWER: Role.VIEWER, Need.OPERATOR: Role.OPERATOR, Need.ADMIN: Role.ADMIN}
 
 _COMMANDS: Final = "/distributor.v1.CommandService/"
+_EMERGENCY: Final = "/distributor.v1.EmergencyService/"
 
 RPCS: Final[Mapping[str, Need]] = MappingProxyType(
     {
@@ -50,6 +51,10 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
         f"{_COMMANDS}WatchCommands": Need.VIEWER,
         f"{_COMMANDS}ListAgents": Need.VIEWER,
         f"{_COMMANDS}GetAgent": Need.VIEWER,
+        f"{_EMERGENCY}Stop": Need.ADMIN,
+        f"{_EMERGENCY}Resume": Need.ADMIN,
+        f"{_EMERGENCY}ListStops": Need.ADMIN,
+        f"{_EMERGENCY}WatchStop": Need.ADMIN,
     }
 )
 """By full name of the method."""

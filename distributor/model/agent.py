@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from distributor.model.agent_vitals import AgentVitals
+from distributor.model.emergency_stop import EmergencyStop
 
 
 class AgentStatus(StrEnum):
@@ -95,6 +96,10 @@ class AgentHello(NamedTuple):
     """Its address, as the server sees it."""
     orphan_after_ms: int = 0
     """After how long without a server it stops all work; 0 for never."""
+    knows_halts: bool = False
+    """Whether it knows emergency stops."""
+    halted: str = ""
+    """The emergency stop under which it is halted; empty if it is not."""
 
 
 class Attached(NamedTuple):
@@ -111,6 +116,8 @@ class Attached(NamedTuple):
     """Commands that ended without the result that the agent has: that is kept as late."""
     earlier_journal_id: str = ""
     """Of the agent's last session, if the agent came back with another journal or none."""
+    stop: EmergencyStop | None = None
+    """The latest emergency stop in force for the agent."""
 
 
 class AgentInfo(NamedTuple):

@@ -32,6 +32,8 @@ class EventKind(StrEnum):
     """The delay of a released command is over. Nothing that is shown has changed."""
     OUTPUT = "output"
     AGENT = "agent"
+    STOPS = "stops"
+    """An emergency stop began or ended."""
 
 
 class CommandChanged(NamedTuple):
@@ -87,11 +89,17 @@ class AgentChanged(NamedTuple):
     connected: bool
 
 
-Event: TypeAlias = CommandChanged | CommandReady | LateReport | OutputArrived | AgentChanged
+class StopsChanged(NamedTuple):
+    """An emergency stop began or ended: read which are in force."""
+
+    stop_id: str
+
+
+Event: TypeAlias = CommandChanged | CommandReady | LateReport | OutputArrived | AgentChanged | StopsChanged
 
 
 class EventBatch(NamedTuple):
-    """The events of one change: the replica that made it, and one event per command or agent.
+    """The events of one change: the replica that made it, and one event per command, agent or stop.
 
     `position` is that of the batch in the log: milliseconds by Valkey's clock, a dash, and a sequence number.
     """

@@ -38,6 +38,7 @@ class QueueOutcome(StrEnum):
     QUEUE_FULL = "queue_full"
     UNSUPPORTED_TYPE = "unsupported_type"
     TOO_MANY_SLOTS = "too_many_slots"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class NewCommand(NamedTuple):
 class Enqueued(NamedTuple):
     """The answer to one request. With ALREADY_QUEUED, `command_id` names the earlier command.
 
-    `agent_capacity` is known with TOO_MANY_SLOTS only.
+    `agent_capacity` is known with TOO_MANY_SLOTS only, `stop_id` of the emergency stop with STOPPED only.
     """
 
     outcome: QueueOutcome
@@ -103,6 +104,7 @@ class Enqueued(NamedTuple):
     queued_ms: int
     agent: AgentPresence
     agent_capacity: int = 0
+    stop_id: str = ""
 
     @property
     def already_queued(self) -> bool:

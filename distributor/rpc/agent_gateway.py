@@ -12,6 +12,7 @@ import grpc
 import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.halts import Halts
 from distributor.dispatch.ports import CommandStore, SessionStore
 from distributor.dispatch.refusals import attaching_too_fast, draining
 from distributor.dispatch.session_renewals import SessionRenewals
@@ -70,6 +71,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         """Compresses messages to agents, and decompresses theirs."""
         self.at_rest = STORED_PLAIN
         """Compresses results and output as they are to be stored."""
+        self.halts: Halts | None = None
+        """Applies emergency stops to the agents that attach."""
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
@@ -102,10 +105,16 @@ class AgentGateway(AgentGatewayServiceServicer):
         stream = AgentStream(context, session, self._reports, self._renewals, packer=self.packer)
         stream.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest
+        stream.labels, stream.knows_halts, stream.stop = hello.labels, hello.knows_halts, attached.stop
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
         if older is not None:
             older.end(CloseReason.SUPERSEDED)
+        if self.halts is not None:
+            stream.on_halted = self.halts.reported
+            self.halts.attached(stream)
+        if hello.halted and stream.stop is None:
+            stream.resume_from(hello.halted)
         if self._draining:
             # It began while the session was opened.
             stream.drain(reconnect_after_seconds=0.0)
@@ -241,6 +250,8 @@ class AgentGateway(AgentGatewayServiceServicer):
             server_version=f"distributor {distributor.__version__}",
             accepts_gzip=self.packer.enabled,
         )
+        if attached.stop is not None and hello.knows_halts:
+            welcome.halt.stop_id, welcome.halt.reason = attached.stop.stop_id, attached.stop.reason
         welcome.heartbeat_interval.FromMilliseconds(round(settings.heartbeat_interval * 1000))
         welcome.start_within.FromMilliseconds(round(settings.start_within * 1000))
         for held in hello.held:

@@ -23,6 +23,7 @@ from distributor.model.command import (
     shown,
 )
 from distributor.model.delivery import Extension, OutputPiece
+from distributor.model.halt import HaltReport, StillRunning
 from distributor.model.protocol_violation import ProtocolViolation
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
@@ -77,6 +78,8 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         accepts_gzip=hello.accepts_gzip,
         journal_id=hello.journal_id,
         orphan_after_ms=_orphan_after_ms(hello.orphan_after),
+        knows_halts=hello.HasField("halts"),
+        halted=hello.halts.stop_id,
     )
 
 
@@ -159,6 +162,16 @@ def report(request: pb.ConnectRequest, agent_id: str, at_rest: AtRestPacker = ST
     )
 
 
+def halt_report(halted: pb.Halted, since_ms: int) -> HaltReport:
+    """Convert what an agent says of its halt, bounded. Raises ProtocolViolation for more than 1,000 commands."""
+    if len(halted.running) > MAX_HELD:
+        raise ProtocolViolation(
+            "halted.running", f"halted.running has {len(halted.running):,} entries, the limit is {MAX_HELD:,}"
+        )
+    running = (StillRunning(one.command_id[:_MAX_ID], _survivors(one)) for one in halted.running)
+    return HaltReport(halted.stop_id[:_MAX_ID], since_ms, tuple(running))
+
+
 def vitals_of(heartbeat: pb.Heartbeat) -> AgentVitals:
     """The vitals that a heartbeat reports, bounded."""
     lag = heartbeat.handler_lag
@@ -176,7 +189,7 @@ def signs_of(heartbeat: pb.Heartbeat, session: AgentSession, now: float) -> dict
     return last_signs(silences, session.silent_after_ms, now)
 
 
-def _survivors(item: pb.CancelReport | pb.Result) -> str:
+def _survivors(item: pb.CancelReport | pb.Result | pb.StillRunning) -> str:
     """The processes that still run, readable: at most 20, each name on one line."""
     found = [f"{one.pid} ({shown(one.name, _MAX_NAME)[1:-1]})" for one in item.survivors[:MAX_SURVIVORS]]
     return ", ".join(found)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -20,9 +21,11 @@ from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, Refu
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
 from distributor.model.command import Reason
 from distributor.model.delivery import Claim
+from distributor.model.emergency_stop import EmergencyStop
+from distributor.model.halt import HaltReport
 from distributor.model.protocol_violation import ProtocolViolation
 from distributor.observability.logging import get_logger
-from distributor.rpc.agent_messages import report, signs_of, vitals_of
+from distributor.rpc.agent_messages import halt_report, report, signs_of, vitals_of
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.rpc.malformed import Malformed
 from distributor.rpc.status import to_grpc
@@ -78,7 +81,11 @@ class AgentStream:
         "_written",
         "accepts_gzip",
         "at_rest",
+        "knows_halts",
+        "labels",
+        "on_halted",
         "session",
+        "stop",
     )
 
     def __init__(
@@ -100,6 +107,14 @@ class AgentStream:
         """Compresses results and output as they are to be stored."""
         self.accepts_gzip = False
         """Whether the agent accepts compressed messages."""
+        self.labels: Mapping[str, str] = {}
+        """The labels of its Hello."""
+        self.knows_halts = False
+        """Whether the agent knows Halt and Resume."""
+        self.stop: EmergencyStop | None = None
+        """The emergency stop under which the agent is halted."""
+        self.on_halted: Callable[[AgentStream, HaltReport], None] = _ignored
+        """Receives what the agent says of its halt."""
         self._packer = packer
         self._outbox = AgentOutbox()
         self._writer: asyncio.Task[None] | None = None
@@ -119,6 +134,9 @@ class AgentStream:
             return False
         if not claim.commands:
             return True
+        if self.stop is not None and len(claim.commands) > claim.control:
+            # Claimed before the stop was in force. They go back to the queue.
+            return False
         now = monotonic_ms()
         for place, command in enumerate(claim.commands):
             control = place < claim.control
@@ -162,6 +180,37 @@ class AgentStream:
         """Let the agent discard its output under this lease before `offset`, and thus send more."""
         self.session.output_acknowledged(*lease, offset)
         self._outbox.answer(Answers(outputs=[OutputAnswer(lease, offset)]))
+        self._send()
+
+    def halt(self, stop: EmergencyStop) -> list[LeaseRef]:
+        """Halt the agent. Return the commands that were not sent and will not be, for the caller to release.
+
+        From now on, no command but a control command is sent. Those written before are read before the Halt.
+        """
+        self.stop = stop
+        withheld = []
+        for command_id, item in list(self.session.in_flight.items()):
+            if item.control or item.sent is not None or self._outbox.withdraw(command_id, item.lease_id, None):
+                continue
+            self.session.lost(command_id, item.attempt)
+            withheld.append(LeaseRef(command_id, item.lease_id))
+        if self.knows_halts:
+            halt = self._outbox.control().halt
+            halt.stop_id, halt.reason = stop.stop_id, stop.reason
+            self._outbox.control().ClearField("resume")
+            self._send()
+        return withheld
+
+    def resume(self) -> None:
+        """End the halt."""
+        stop, self.stop = self.stop, None
+        if stop is not None and self.knows_halts:
+            self.resume_from(stop.stop_id)
+
+    def resume_from(self, stop_id: str) -> None:
+        """End a halt that the agent remembers."""
+        self._outbox.control().resume.stop_id = stop_id
+        self._outbox.control().ClearField("halt")
         self._send()
 
     def drain(self, reconnect_after_seconds: float) -> None:
@@ -295,6 +344,9 @@ class AgentStream:
         if self._debugging:
             log_ignored(session, reported)
         answers = await self._reports.handle(session, reported, now)
+        if request.HasField("halted"):
+            # Behind the results: "nothing runs" must not be known before what ran has ended.
+            self._halted(request.halted)
         if self._debugging:
             log_rejected(session, answers)
         if answers.results or answers.outputs:
@@ -303,6 +355,11 @@ class AgentStream:
                 self._send()
             else:
                 self._send_soon()
+
+    def _halted(self, halted: pb.Halted) -> None:
+        stop = self.stop
+        if stop is not None and stop.stop_id == halted.stop_id:
+            self.on_halted(self, halt_report(halted, stop.since_ms))
 
     def _heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> None:
         self.session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
@@ -373,6 +430,10 @@ class AgentStream:
     def _cancel_handler(self) -> None:
         if self._handler is not None:
             self._handler.cancel()
+
+
+def _ignored(stream: AgentStream, report: HaltReport) -> None:
+    pass
 
 
 def _consume_exception(read: asyncio.Future[Any]) -> None:

@@ -13,18 +13,21 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from distributor.errors import ConfigurationError
 from distributor.rpc.agent_gateway import AgentGateway
 from distributor.rpc.command_servicer import CommandServicer
+from distributor.rpc.emergency_servicer import EmergencyServicer
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.method_table import MethodTable
 from distributor.tasks import stop_tasks
-from distributor.v1 import agent_gateway_pb2, command_service_pb2
+from distributor.v1 import agent_gateway_pb2, command_service_pb2, emergency_pb2
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
+from distributor.v1.emergency_pb2_grpc import add_EmergencyServiceServicer_to_server
 from distributor.wire.listening import check_free
 from distributor.wire.transport import server_options
 
 SERVICES: Final = (
     command_service_pb2.DESCRIPTOR.services_by_name["CommandService"].full_name,
     agent_gateway_pb2.DESCRIPTOR.services_by_name["AgentGatewayService"].full_name,
+    emergency_pb2.DESCRIPTOR.services_by_name["EmergencyService"].full_name,
 )
 
 
@@ -59,10 +62,11 @@ class GrpcServer:
         """The full names of all methods that it answers."""
         return self._methods.names
 
-    def serve(self, gateway: AgentGateway, commands: CommandServicer) -> None:
+    def serve(self, gateway: AgentGateway, commands: CommandServicer, emergency: EmergencyServicer) -> None:
         """Register the services."""
         self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)
         self._methods.add(add_CommandServiceServicer_to_server, commands)
+        self._methods.add(add_EmergencyServiceServicer_to_server, emergency)
 
     async def start(self, *listeners: Listener) -> list[int]:
         """Listen and return the port of each listener. Raises ConfigurationError, naming the address, on failure."""

@@ -280,9 +280,10 @@ def _enqueued(commands: list[NewCommand], reply: Any) -> list[Enqueued]:
             command_id.decode(),
             now_ms,
             AgentPresence(known == 1, present == 1, int(away_since or 0)),
-            int(capacity[0]) if capacity else 0,
+            int(detail[0]) if outcome == b"too_many_slots" else 0,
+            detail[0].decode() if outcome == b"stopped" else "",
         )
-        for outcome, command_id, known, present, away_since, *capacity in outcomes
+        for outcome, command_id, known, present, away_since, *detail in outcomes
     ]
 
 

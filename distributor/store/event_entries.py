@@ -20,6 +20,7 @@ from distributor.model.event import (
     EventKind,
     LateReport,
     OutputArrived,
+    StopsChanged,
 )
 from distributor.model.lifecycle import CommandStatus
 from distributor.observability.logging import get_logger
@@ -162,11 +163,16 @@ def _late_report(command_id: str, document: Mapping[str, Any]) -> LateReport:
     return LateReport(command_id, document["agent_id"], CommandStatus(document["reported"]))
 
 
+def _stops_changed(stop_id: str, document: Mapping[str, Any]) -> Event:
+    return StopsChanged(stop_id)
+
+
 _OTHERS: Final = {
     EventKind.OUTPUT: _output_arrived,
     EventKind.AGENT: _agent_changed,
     EventKind.READY: _command_ready,
     EventKind.LATE: _late_report,
+    EventKind.STOPS: _stops_changed,
 }
 
 

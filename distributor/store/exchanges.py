@@ -32,9 +32,20 @@ GATHER_SECONDS: Final = 0.005
 """How long calls wait for others when busy."""
 ENOUGH_ITEMS: Final = 100
 """With this many items, an exchange is sent without waiting for more."""
-ORDER: Final = ("progress", "extend", "append_output", "finish", "release", "heartbeat", "detach", "enqueue", "claim")
+ORDER: Final = (
+    "progress",
+    "extend",
+    "append_output",
+    "finish",
+    "release",
+    "heartbeat",
+    "detach",
+    "halted",
+    "enqueue",
+    "claim",
+)
 """The order of functions in one exchange: what makes room or queues comes before the claim that may use it."""
-UNCOUNTED: Final = frozenset({"heartbeat", "detach", "claim"})
+UNCOUNTED: Final = frozenset({"heartbeat", "detach", "halted", "claim"})
 """Calls that are no sign of load: sessions come and go without commands, and a claim comes with what it is for."""
 TRANSIENT: Final = frozenset({"heartbeat"})
 """Calls whose changes matter only while they are fresh, so that an answer need not wait for them to be durable."""

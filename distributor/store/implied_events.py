@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from distributor.model.command import CommandState, Receipts
+from distributor.model.command import CommandState, Reason, Receipts
 from distributor.model.delivery import ClaimRequest, Completion
 from distributor.model.event import CommandChanged, EventKind
 from distributor.model.lifecycle import CommandStatus
@@ -86,10 +86,13 @@ def finished_events(completions: Sequence[Completion], reply: Any) -> list[Comma
 
 
 def _finished(completion: Completion, now_ms: int, row: Sequence[bytes]) -> CommandChanged:
-    _, revision, command_type, priority, attempt, queued_us, *passed_ms = row
-    *passed_ms, cancel_ms, params_summary, cancel_stage, requested_by = passed_ms
+    _, revision, command_type, priority, attempt, queued_us = row[:6]
+    passed_ms, (cancel_ms, params_summary, cancel_stage, requested_by, *own) = row[6:10], row[10:]
     command_id, agent_id = completion.progress.command_id, completion.progress.agent_id
     reason = completion.reason if completion.reason.code else NO_REASON
+    if own:
+        # That of the cancel that ended it.
+        reason = Reason(own[0].decode(), own[1].decode())
     times_ms = [int(queued_us) // 1000, *[int(one) if one else 0 for one in passed_ms], now_ms]
     state = CommandState(
         command_id,

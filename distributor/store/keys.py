@@ -75,6 +75,8 @@ AUDIT_CHECKPOINT: Final = "audit:checkpoint"
 """string: the last signed checkpoint of the audit trail."""
 AUDIT_SETTINGS: Final = "audit:settings"
 """string: JSON with a MAC for each setting of the server that started last, to name those that change."""
+STOPS: Final = "stops"
+"""hash: the emergency stops in force by id, each as JSON; does not exist while there is none."""
 EVENTS: Final = "events"
 """stream, capped: events; the function that makes a change also writes its entry."""
 
@@ -139,6 +141,7 @@ RARE: Final = (
     "instance_id",
     "slots",
     "extended_ms",
+    "cancel_code",
 )
 """Fields that few commands have."""
 
@@ -172,6 +175,8 @@ _OF_A_SHARD: Final = {
     "audit_segment": AUDIT_SEGMENT,
     "audit_manifests": AUDIT_MANIFESTS,
     "audit_checkpoint": AUDIT_CHECKPOINT,
+    "audit_settings": AUDIT_SETTINGS,
+    "stops": STOPS,
     "events": EVENTS,
 }
 

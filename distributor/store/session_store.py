@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from distributor.errors import AlreadyExists, Unavailable
 from distributor.model.agent import AdoptedCommand, AgentHello, Attached, Renewal
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.lifecycle import Operation, sources
 from distributor.store import rows
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.policy import StorePolicy
+from distributor.store.stop_store import stored_stop
 from distributor.store.valkey_connection import Argument
 
 MAX_SESSIONS_PER_MINUTE: Final = 30
@@ -50,6 +52,7 @@ class ValkeySessionStore:
             "" if unanswering_epoch is None else unanswering_epoch,
             MAX_SESSIONS_PER_MINUTE,
             hello.orphan_after_ms,
+            "1" if hello.knows_halts else "",
         ]
         for held in hello.held:
             arguments += (held.command_id, held.lease_id)
@@ -71,7 +74,7 @@ class ValkeySessionStore:
                 reason="FLAPPING",
                 retry_after_seconds=max(1.0, rest[0] / 1000),
             )
-        epoch, now_ms, earlier_journal, *verdicts = rest
+        epoch, now_ms, earlier_journal, stop, *verdicts = rest
         settled = list(zip(hello.held, verdicts, strict=True))
         adopted = {
             held.command_id: _adopted(held.command_id, held.lease_id, _texts(verdict))
@@ -80,7 +83,7 @@ class ValkeySessionStore:
         }
         counted = frozenset(held.command_id for held, verdict in settled if verdict == b"counted")
         ended = frozenset(held.command_id for held, verdict in settled if verdict == b"ended")
-        return Attached(epoch, now_ms, adopted, counted, ended, earlier_journal.decode())
+        return Attached(epoch, now_ms, adopted, counted, ended, earlier_journal.decode(), _stop(stop))
 
     def heartbeat(self, renewals: Sequence[Renewal]) -> Awaitable[list[bool]]:
         return self._heartbeats.submit(renewals)
@@ -125,6 +128,10 @@ def _adopted(command_id: str, lease_id: str, verdict: list[str]) -> AdoptedComma
         int(revision),
         int(slots or 1),
     )
+
+
+def _stop(stop: Sequence[bytes]) -> EmergencyStop | None:
+    return stored_stop(stop[0].decode(errors="replace"), stop[1]) if stop else None
 
 
 def _texts(values: Sequence[bytes | int]) -> list[str]:

@@ -22,43 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from distributor.v1 import agent_gateway_pb2 as distributor_dot_v1_dot_agent__gateway__pb2
 from distributor.v1 import command_pb2 as distributor_dot_v1_dot_command__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64istributor/v1/emergency.proto\x12\x0e\x64istributor.v1\x1a\"distributor/v1/agent_gateway.proto\x1a\x1c\x64istributor/v1/command.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\tStopScope\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\x12\x11\n\tselectors\x18\x02 \x03(\t\"\x9d\x01\n\rEmergencyStop\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12(\n\x05scope\x18\x02 \x01(\x0b\x32\x19.distributor.v1.StopScope\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nstopped_by\x18\x04 \x01(\t\x12-\n\tstop_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd1\x01\n\tAgentHalt\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.distributor.v1.HaltStatus\x12&\n\x06reason\x18\x03 \x01(\x0b\x32\x16.distributor.v1.Reason\x12-\n\x07running\x18\x04 \x03(\x0b\x32\x1c.distributor.v1.StillRunning\x12/\n\x0borphan_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x0bStopRequest\x12(\n\x05scope\x18\x01 \x01(\x0b\x32\x19.distributor.v1.StopScope\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07stop_id\x18\x03 \x01(\t\";\n\x0cStopResponse\x12+\n\x04stop\x18\x01 \x01(\x0b\x32\x1d.distributor.v1.EmergencyStop\"@\n\rResumeRequest\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x11\n\tselectors\x18\x03 \x03(\t\">\n\x0eResumeResponse\x12,\n\x05stops\x18\x01 \x03(\x0b\x32\x1d.distributor.v1.EmergencyStop\"\x12\n\x10ListStopsRequest\"A\n\x11ListStopsResponse\x12,\n\x05stops\x18\x01 \x03(\x0b\x32\x1d.distributor.v1.EmergencyStop\"O\n\x10WatchStopRequest\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x11WatchStopResponse\x12)\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x19.distributor.v1.AgentHalt\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08*\x94\x01\n\nHaltStatus\x12\x1b\n\x17HALT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14HALT_STATUS_STOPPING\x10\x01\x12\x19\n\x15HALT_STATUS_CONFIRMED\x10\x02\x12\x17\n\x13HALT_STATUS_REFUSED\x10\x03\x12\x1b\n\x17HALT_STATUS_UNREACHABLE\x10\x04\x32\xc4\x02\n\x10\x45mergencyService\x12\x41\n\x04Stop\x12\x1b.distributor.v1.StopRequest\x1a\x1c.distributor.v1.StopResponse\x12G\n\x06Resume\x12\x1d.distributor.v1.ResumeRequest\x1a\x1e.distributor.v1.ResumeResponse\x12P\n\tListStops\x12 .distributor.v1.ListStopsRequest\x1a!.distributor.v1.ListStopsResponse\x12R\n\tWatchStop\x12 .distributor.v1.WatchStopRequest\x1a!.distributor.v1.WatchStopResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64istributor/v1/emergency.proto\x12\x0e\x64istributor.v1\x1a\x1c\x64istributor/v1/command.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\tStopScope\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\x12\x11\n\tselectors\x18\x02 \x03(\t\"\x9d\x01\n\rEmergencyStop\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12(\n\x05scope\x18\x02 \x01(\x0b\x32\x19.distributor.v1.StopScope\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nstopped_by\x18\x04 \x01(\t\x12-\n\tstop_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xce\x01\n\tAgentHalt\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.distributor.v1.HaltStatus\x12&\n\x06reason\x18\x03 \x01(\x0b\x32\x16.distributor.v1.Reason\x12*\n\x07running\x18\x04 \x03(\x0b\x32\x19.distributor.v1.RunningOn\x12/\n\x0borphan_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\tRunningOn\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x11\n\tsurvivors\x18\x02 \x01(\t\"X\n\x0bStopRequest\x12(\n\x05scope\x18\x01 \x01(\x0b\x32\x19.distributor.v1.StopScope\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07stop_id\x18\x03 \x01(\t\";\n\x0cStopResponse\x12+\n\x04stop\x18\x01 \x01(\x0b\x32\x1d.distributor.v1.EmergencyStop\"@\n\rResumeRequest\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x11\n\tselectors\x18\x03 \x03(\t\">\n\x0eResumeResponse\x12,\n\x05stops\x18\x01 \x03(\x0b\x32\x1d.distributor.v1.EmergencyStop\"\x12\n\x10ListStopsRequest\"A\n\x11ListStopsResponse\x12,\n\x05stops\x18\x01 \x03(\x0b\x32\x1d.distributor.v1.EmergencyStop\"O\n\x10WatchStopRequest\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x11WatchStopResponse\x12)\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x19.distributor.v1.AgentHalt\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08*\x94\x01\n\nHaltStatus\x12\x1b\n\x17HALT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14HALT_STATUS_STOPPING\x10\x01\x12\x19\n\x15HALT_STATUS_CONFIRMED\x10\x02\x12\x17\n\x13HALT_STATUS_REFUSED\x10\x03\x12\x1b\n\x17HALT_STATUS_UNREACHABLE\x10\x04\x32\xc4\x02\n\x10\x45mergencyService\x12\x41\n\x04Stop\x12\x1b.distributor.v1.StopRequest\x1a\x1c.distributor.v1.StopResponse\x12G\n\x06Resume\x12\x1d.distributor.v1.ResumeRequest\x1a\x1e.distributor.v1.ResumeResponse\x12P\n\tListStops\x12 .distributor.v1.ListStopsRequest\x1a!.distributor.v1.ListStopsResponse\x12R\n\tWatchStop\x12 .distributor.v1.WatchStopRequest\x1a!.distributor.v1.WatchStopResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'distributor.v1.emergency_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HALTSTATUS']._serialized_start=1130
-  _globals['_HALTSTATUS']._serialized_end=1278
-  _globals['_STOPSCOPE']._serialized_start=181
-  _globals['_STOPSCOPE']._serialized_end=224
-  _globals['_EMERGENCYSTOP']._serialized_start=227
-  _globals['_EMERGENCYSTOP']._serialized_end=384
-  _globals['_AGENTHALT']._serialized_start=387
-  _globals['_AGENTHALT']._serialized_end=596
-  _globals['_STOPREQUEST']._serialized_start=598
-  _globals['_STOPREQUEST']._serialized_end=686
-  _globals['_STOPRESPONSE']._serialized_start=688
-  _globals['_STOPRESPONSE']._serialized_end=747
-  _globals['_RESUMEREQUEST']._serialized_start=749
-  _globals['_RESUMEREQUEST']._serialized_end=813
-  _globals['_RESUMERESPONSE']._serialized_start=815
-  _globals['_RESUMERESPONSE']._serialized_end=877
-  _globals['_LISTSTOPSREQUEST']._serialized_start=879
-  _globals['_LISTSTOPSREQUEST']._serialized_end=897
-  _globals['_LISTSTOPSRESPONSE']._serialized_start=899
-  _globals['_LISTSTOPSRESPONSE']._serialized_end=964
-  _globals['_WATCHSTOPREQUEST']._serialized_start=966
-  _globals['_WATCHSTOPREQUEST']._serialized_end=1045
-  _globals['_WATCHSTOPRESPONSE']._serialized_start=1047
-  _globals['_WATCHSTOPRESPONSE']._serialized_end=1127
-  _globals['_EMERGENCYSERVICE']._serialized_start=1281
-  _globals['_EMERGENCYSERVICE']._serialized_end=1605
+  _globals['_HALTSTATUS']._serialized_start=1143
+  _globals['_HALTSTATUS']._serialized_end=1291
+  _globals['_STOPSCOPE']._serialized_start=145
+  _globals['_STOPSCOPE']._serialized_end=188
+  _globals['_EMERGENCYSTOP']._serialized_start=191
+  _globals['_EMERGENCYSTOP']._serialized_end=348
+  _globals['_AGENTHALT']._serialized_start=351
+  _globals['_AGENTHALT']._serialized_end=557
+  _globals['_RUNNINGON']._serialized_start=559
+  _globals['_RUNNINGON']._serialized_end=609
+  _globals['_STOPREQUEST']._serialized_start=611
+  _globals['_STOPREQUEST']._serialized_end=699
+  _globals['_STOPRESPONSE']._serialized_start=701
+  _globals['_STOPRESPONSE']._serialized_end=760
+  _globals['_RESUMEREQUEST']._serialized_start=762
+  _globals['_RESUMEREQUEST']._serialized_end=826
+  _globals['_RESUMERESPONSE']._serialized_start=828
+  _globals['_RESUMERESPONSE']._serialized_end=890
+  _globals['_LISTSTOPSREQUEST']._serialized_start=892
+  _globals['_LISTSTOPSREQUEST']._serialized_end=910
+  _globals['_LISTSTOPSRESPONSE']._serialized_start=912
+  _globals['_LISTSTOPSRESPONSE']._serialized_end=977
+  _globals['_WATCHSTOPREQUEST']._serialized_start=979
+  _globals['_WATCHSTOPREQUEST']._serialized_end=1058
+  _globals['_WATCHSTOPRESPONSE']._serialized_start=1060
+  _globals['_WATCHSTOPRESPONSE']._serialized_end=1140
+  _globals['_EMERGENCYSERVICE']._serialized_start=1294
+  _globals['_EMERGENCYSERVICE']._serialized_end=1618
 # @@protoc_insertion_point(module_scope)

@@ -4,7 +4,6 @@ isort:skip_file
 Emergency stops: end what runs on agents and keep anything from starting. docs/protocol.md describes their use."""
 
 from collections import abc as _abc
-from distributor.v1 import agent_gateway_pb2 as _agent_gateway_pb2
 from distributor.v1 import command_pb2 as _command_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -137,7 +136,7 @@ class AgentHalt(_message.Message):
         """For REFUSED: could_not_stop or unsupported_agent. For UNREACHABLE: away or never_connected."""
 
     @_builtins.property
-    def running(self) -> _containers.RepeatedCompositeFieldContainer[_agent_gateway_pb2.StillRunning]:
+    def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningOn]:
         """Commands that run, as the agent reports."""
 
     @_builtins.property
@@ -150,7 +149,7 @@ class AgentHalt(_message.Message):
         agent_id: _builtins.str = ...,
         status: Global___HaltStatus.ValueType = ...,
         reason: _command_pb2.Reason | None = ...,
-        running: _abc.Iterable[_agent_gateway_pb2.StillRunning] | None = ...,
+        running: _abc.Iterable[Global___RunningOn] | None = ...,
         orphan_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["orphan_time", b"orphan_time", "reason", b"reason"]  # noqa: Y015
@@ -162,6 +161,31 @@ class AgentHalt(_message.Message):
 Global___AgentHalt: _TypeAlias = AgentHalt  # noqa: Y015
 
 @_typing.final
+class RunningOn(_message.Message):
+    """A command that runs on a halted agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    survivors: _builtins.str
+    """Processes that could not be ended, readable; empty while they are being ended."""
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        survivors: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "survivors", b"survivors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunningOn: _TypeAlias = RunningOn  # noqa: Y015
+
+@_typing.final
 class StopRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,7 +193,7 @@ class StopRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     STOP_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """At most 1,024 characters; may be empty."""
+    """At most 512 characters; may be empty."""
     stop_id: _builtins.str
     """Random, chosen by the caller ([A-Za-z0-9._-]{1,64}), so that a repeated call stops once. Minted if empty."""
     @_builtins.property

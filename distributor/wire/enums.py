@@ -11,8 +11,9 @@ from distributor.model.agent import AgentStatus
 from distributor.model.agent_report import RefusalKind
 from distributor.model.command import OfflinePolicy
 from distributor.model.delivery import OutputStream
+from distributor.model.halt import HaltStatus
 from distributor.model.lifecycle import CancelStage, CommandStatus
-from distributor.v1 import agent_gateway_pb2, command_pb2, command_service_pb2
+from distributor.v1 import agent_gateway_pb2, command_pb2, command_service_pb2, emergency_pb2
 
 STATUS_TO_WIRE: Final = {
     CommandStatus.QUEUED: command_pb2.COMMAND_STATUS_QUEUED,
@@ -67,3 +68,11 @@ STREAM_TO_WIRE: Final = {
     OutputStream.STDERR: command_pb2.OUTPUT_STREAM_STDERR,
 }
 STREAM_FROM_WIRE: Final = {number: stream for stream, number in STREAM_TO_WIRE.items()}
+
+HALT_STATUS_TO_WIRE: Final = {
+    HaltStatus.STOPPING: emergency_pb2.HALT_STATUS_STOPPING,
+    HaltStatus.CONFIRMED: emergency_pb2.HALT_STATUS_CONFIRMED,
+    HaltStatus.REFUSED: emergency_pb2.HALT_STATUS_REFUSED,
+    HaltStatus.UNREACHABLE: emergency_pb2.HALT_STATUS_UNREACHABLE,
+}
+HALT_STATUS_FROM_WIRE: Final = {number: status for status, number in HALT_STATUS_TO_WIRE.items()}

@@ -21,9 +21,11 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
+from distributor.model.halt import SessionHalt
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.model.stop_scope import StopScope
 from distributor.store import keys
 from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
@@ -34,6 +36,7 @@ from distributor.store.index_checker import Found, Index, ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
+from distributor.store.stop_store import ValkeyStopStore
 from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.memory_trail import MemoryTrail, queued
 from tests.support.source_tree import PACKAGE
@@ -95,6 +98,7 @@ async def call_of(name: str, items: int) -> Recorded:
     store = ValkeyCommandStore(functions, exchanges, policy)
     sessions = ValkeySessionStore(functions, exchanges, policy)
     output = ValkeyOutputLog(cast(Any, None), functions, exchanges, policy)
+    stops = ValkeyStopStore(cast(Any, None), functions, exchanges, policy.offline_after_ms)
     reader = ValkeyCommandReader(cast(Any, None), functions, policy.offline_after_ms)
     checker = ValkeyIndexChecker(cast(Any, None), functions, "replica", policy)
     audit_log = ValkeyAuditLog(cast(Any, None), functions)
@@ -119,6 +123,10 @@ async def call_of(name: str, items: int) -> Recorded:
         ),
         "heartbeat": lambda: sessions.heartbeat([Renewal("agent", 1)] * items),
         "detach": lambda: sessions.detach([("agent", 1)] * items),
+        "stop": lambda: stops.stop("stop", StopScope(all=True), "", ""),
+        "resume": lambda: stops.resume(["stop"] * items),
+        "stop_commands": lambda: stops.stop_commands([("agent", "")] * items),
+        "halted": lambda: stops.halted([SessionHalt("agent", 1, None)] * items),
         "append_output": lambda: output.append([OutputPiece("id", "agent", "lease", 1, 0, b"")] * items),
         "read_output": lambda: output.read("id", 0, 1),
         "get_command": lambda: reader.details("id"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence, Set
 from typing import Any, Final, ParamSpec, TypeVar
 
 from distributor.dispatch.agent_registry import AttachedAgent, CloseReason
@@ -30,6 +30,7 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.event import (
     AgentChanged,
     CommandChanged,
@@ -277,6 +278,10 @@ class MemoryAgent:
         self.drained: list[float] = []
         self.probed: list[str] = []
         self.answers_probes = True
+        self.labels: Mapping[str, str] = {}
+        self.stop: EmergencyStop | None = None
+        self.unsent: list[LeaseRef] = []
+        """What a halt withholds."""
 
     def deliver(self, claim: Claim, after_heartbeat: int) -> bool:
         if self.ending:
@@ -302,6 +307,14 @@ class MemoryAgent:
 
     def acknowledge_output(self, lease: LeaseRef, offset: int) -> None:
         self.acknowledged.append((lease.command_id, offset))
+
+    def halt(self, stop: EmergencyStop) -> list[LeaseRef]:
+        self.stop = stop
+        withheld, self.unsent = self.unsent, []
+        return withheld
+
+    def resume(self) -> None:
+        self.stop = None
 
     def drain(self, reconnect_after_seconds: float) -> None:
         self.drained.append(reconnect_after_seconds)

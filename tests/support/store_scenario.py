@@ -25,9 +25,11 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
+from distributor.model.halt import HaltReport, SessionHalt, StillRunning
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.model.stop_scope import StopScope
 from distributor.store import keys
 from distributor.store.index_checker import Found
 from distributor.store.policy import StorePolicy
@@ -35,7 +37,7 @@ from tests.support.memory_trail import MemoryTrail
 from tests.support.store_world import StoreWorld
 
 AGENT: Final = "press-7"
-COMMANDS: Final = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "p1", "s1", "d1")
+COMMANDS: Final = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "p1", "s1", "d1", "e1")
 """All that are queued."""
 POLICY: Final = StorePolicy(ack_deadline_ms=0)
 """Ack deadlines pass at once; the steps say when a server acts on them."""
@@ -110,6 +112,15 @@ async def _look_at_agents(world: StoreWorld) -> object:
 
 async def _list(world: StoreWorld, *statuses: CommandStatus) -> object:
     return await world.reader.page(CommandFilter(agent_id=AGENT, statuses=statuses), "", 20)
+
+
+async def _stop(world: StoreWorld) -> object:
+    stop = await world.stops.stop("stop1", StopScope(selectors=("press-*",)), "leak", "tester")
+    return stop._replace(since_ms=0), len(await world.stops.stops())
+
+
+async def _resume(world: StoreWorld) -> object:
+    return [stop.stop_id for stop in await world.stops.resume(["stop1", "stop2"])]
 
 
 STEPS: Final[dict[str, Step]] = {
@@ -240,6 +251,18 @@ STEPS: Final[dict[str, Step]] = {
     "detach again": lambda world: world.sessions.detach([(AGENT, 4)]),
     "attach another instance": lambda world: _attach(world, "another"),
     "claim nothing for another instance": lambda world: _claim(world, 5, "lease8"),
+    "queue e1": lambda world: world.store.enqueue([new("e1")]),
+    "claim e1": lambda world: _claim(world, 5, "lease9"),
+    "stop the agent": _stop,
+    "queue nothing while stopped": lambda world: world.store.enqueue([new("e2")]),
+    "request the end of e1": lambda world: world.stops.stop_commands([(AGENT, "emergency stop stop1: leak")]),
+    "cancel e1": lambda world: world.store.finish(
+        [Completion(ran("e1", "lease9"), CommandStatus.CANCELLED, Reason("cancelled", "so"), ran=True)]
+    ),
+    "report what runs": lambda world: world.stops.halted(
+        [SessionHalt(AGENT, 5, HaltReport("stop1", 1, (StillRunning("e1", "12 (sleep)"),)))]
+    ),
+    "resume": _resume,
     "look at ended commands": lambda world: _look(world, "c1", "c2", "c3"),
     "look at a present agent": _look_at_agents,
     "list all commands": lambda world: _list(world),

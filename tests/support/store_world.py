@@ -32,6 +32,7 @@ from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
+from distributor.store.stop_store import ValkeyStopStore
 
 AGENT: Final = "agent123"
 INSTANCE: Final = "instance1"
@@ -63,6 +64,7 @@ class StoreWorld:
         self.sessions = ValkeySessionStore(self.functions, exchanges, self.policy)
         self.output = ValkeyOutputLog(connections.reads, self.functions, exchanges, self.policy)
         self.reader = ValkeyCommandReader(connections.reads, self.functions, self.policy.offline_after_ms)
+        self.stops = ValkeyStopStore(connections.reads, self.functions, exchanges, self.policy.offline_after_ms)
         self.index_checker = ValkeyIndexChecker(connections.reads, self.functions, REPLICA, self.policy)
         self.audit_log = ValkeyAuditLog(connections.reads, self.functions)
         self.epochs: dict[str, int] = {}

@@ -149,6 +149,16 @@ class WireAgent:
         return [one for message in self.messages for one in message.cancels]
 
     @property
+    def halts(self) -> list[pb.Halt]:
+        """Those after the Welcome."""
+        return [message.halt for message in self.messages if message.HasField("halt")]
+
+    @property
+    def resumed(self) -> list[str]:
+        """The stops that were resumed."""
+        return [message.resume.stop_id for message in self.messages if message.HasField("resume")]
+
+    @property
     def result_acks(self) -> list[pb.ResultAck]:
         return [one for message in self.messages for one in message.result_acks]
 

@@ -122,6 +122,9 @@ end
 -- version has stored it. Notes the repair in `batch.note`. In _record.lua.
 local complete_record
 
+-- The emergency stops in force, and the one for an agent. In _stops.lua.
+local read_stops, stop_of
+
 -- Of a queued command that has lost its own.
 local DEFAULT_QUEUE_TTL_MS = 86400000
 
@@ -660,9 +663,24 @@ local function goes_on_under(batch, id, fields, lease_id)
   return true
 end
 
+-- Notes that a cancel is wanted of a command that its agent may have. `code` is the reason code that it ends with, ''
+-- for that of any cancel.
+local function request_cancel(batch, id, fields, message, code)
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
+  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
+  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
+    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
+  if code ~= '' then
+    fields[F_CANCEL_CODE] = code
+    set_rare(id, 'cancel_code', code)
+  end
+  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
+end
+
 -- Ends a cancelled command of which nothing runs. The message is that of the caller who cancelled.
 local function end_cancelled(batch, id, fields, retention_ms)
-  fields[F_CODE], fields[F_MESSAGE] = 'cancelled', fields[F_CANCEL_MESSAGE]
+  fields[F_CODE], fields[F_MESSAGE] = fields[F_CANCEL_CODE], fields[F_CANCEL_MESSAGE]
+  if fields[F_CODE] == '' then fields[F_CODE] = 'cancelled' end
   finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
   return 'cancelled'
 end

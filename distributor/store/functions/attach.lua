@@ -5,11 +5,12 @@
 --          time limits, delivery attempts, retention_ms, sources of adopt, sources of release, journal id ('' if it
 --          keeps none), peer address, epoch of a live instance that does not answer and may be superseded ('' for
 --          none), maximum sessions a minute, orphan_after_ms (how long without a server until the agent stops all
---          work, '0' for never);
+--          work, '0' for never), whether it knows emergency stops ('1' or '');
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
---          {'ok', epoch, now_ms, the journal id of its last session if that differs, else '', then for each held
+--          {'ok', epoch, now_ms, the journal id of its last session if that differs, else '', {id, JSON} of the
+--          emergency stop in force for it, else {}, then for each held
 --          command: false to drop it, 'counted' if its result is stored and another run is due, 'ended' if it ended
 --          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, stored bytes of its output,
 --          cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
@@ -17,7 +18,7 @@
 --          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
 --          receive is requeued, one that it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 22, 2
+local HEADER, ITEM = 23, 2
 local MINUTE_MS = 60000
 
 local function adopt(batch, id, fields, slack_ms)
@@ -109,7 +110,8 @@ local function attach(batch, args)
   if not session[1] then server.call('HSET', key, 'history_ms', batch.stamp) end
   local replaced = session[10] and session[10] ~= '' and session[10] ~= args[18]
   if replaced then server.call('HSET', key, 'journal_replaced_ms', batch.stamp) end
-  local reply, held = {'ok', epoch, batch.now, replaced and session[10] or ''}, {}
+  local stop = stop_of(agent_id, args[8])
+  local reply, held = {'ok', epoch, batch.now, replaced and session[10] or '', stop and {stop.id, stop.text} or {}}, {}
   local intact = session[1] and record_of(session[10], session[2]) == record_of(args[18], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
@@ -123,7 +125,8 @@ local function attach(batch, args)
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
     'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes,
-    'offline_after_ms', args[10], 'orphaned_after_ms', args[22] == '0' and '' or whole(args[22] + args[13]))
+    'offline_after_ms', args[10], 'orphaned_after_ms', args[22] == '0' and '' or whole(args[22] + args[13]),
+    'knows_halts', args[23])
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)

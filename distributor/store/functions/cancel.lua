@@ -8,19 +8,10 @@
 
 local HEADER, ITEM = 6, 2
 
--- Notes that a cancel is wanted of a command that its agent may have.
-local function request(batch, id, fields, message)
-  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
-  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
-  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
-    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
-  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
-end
-
 -- Ends a queued command, or waits for its agent where that may run an earlier attempt.
 local function cancel_queued(batch, id, fields, message, retention_ms)
   local known = given_up_state(fields)
-  if known ~= 'none' then request(batch, id, fields, message) end
+  if known ~= 'none' then request_cancel(batch, id, fields, message, '') end
   if known == 'open' then return doubt(batch, id, fields, retention_ms) end
   if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
   fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE] = batch.stamp, message
@@ -37,7 +28,7 @@ local function cancel(batch, args)
       cancel_queued(batch, id, fields, args[i + 1], args[4])
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
       local doubtful = in_doubt(fields)
-      request(batch, id, fields, args[i + 1])
+      request_cancel(batch, id, fields, args[i + 1], '')
       if doubtful then announce_doubt(batch, id, fields) end
     end
     rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false

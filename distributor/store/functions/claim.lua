@@ -12,7 +12,8 @@
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
 --          but ends as failed, an expired one as timeout. One that its agent may have started is assigned again only
 --          while the agent has its record of that. None overtakes one that needs more slots than are left; one that
---          needs more than the agent has ends as failed.
+--          needs more than the agent has ends as failed. While an emergency stop is in force for an agent, it gets only
+--          control commands.
 
 local HEADER, ITEM = 9, 6
 local FIRST = 4
@@ -177,8 +178,10 @@ local function claim(batch, args)
         claimed[2], bytes_left = claim_from(batch, control_key(agent_id), max_control, session, claimed, bytes_left)
       end
       session.control, session.slots_left = false, tonumber(args[i + 5])
-      local _
-      _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
+      if not stop_of(agent_id) then
+        local _
+        _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
+      end
       replies[#replies + 1] = claimed
     end
   end

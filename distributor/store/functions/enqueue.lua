@@ -6,12 +6,13 @@
 --          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
 --          has its own, idempotency key or '', request digest, slots, requester or ''
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
---          for too_many_slots the agent's capacity}};
+--          for too_many_slots the agent's capacity, for stopped the id of the emergency stop}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
---          unsupported_type, too_many_slots
+--          unsupported_type, too_many_slots, stopped
 -- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
 --          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
---          records the instance that it is for.
+--          records the instance that it is for. While an emergency stop is in force for an agent, only control commands
+--          are queued for it.
 
 local HEADER, ITEM = 10, 14
 
@@ -106,7 +107,7 @@ local function store(batch, args, i, agent, place)
   announce_change(batch, 'queued', id, agent_id, '1', 'queued', '0', changed)
 end
 
--- Decides about a command. Returns the outcome, and the id that the idempotency key names.
+-- Decides about a command. Returns the outcome, the id that the idempotency key names, and a detail.
 local function decide(batch, args, i, agent)
   local agent_id, kind, key, digest = args[i + 1], args[i + 2], args[i + 10], args[i + 11]
   local known = key ~= '' and server.call('GET', idempotency_key(key))
@@ -114,10 +115,14 @@ local function decide(batch, args, i, agent)
     local outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
     return outcome, string.sub(known, 1, -#digest - 2)
   end
+  if not CONTROL_TYPES[kind] then
+    local stop = stop_of(agent_id)
+    if stop then return 'stopped', nil, stop.id end
+  end
   -- An absent agent may come back with other types, and refuses what it cannot run.
   if agent.present == 1 and agent.types ~= '' and not listed(agent.types, kind) then return 'unsupported_type' end
   if not CONTROL_TYPES[kind] and agent.capacity and tonumber(args[i + 12]) > agent.capacity then
-    return 'too_many_slots'
+    return 'too_many_slots', nil, agent.capacity
   end
   if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
   local queue_limit = tonumber(args[4])
@@ -139,13 +144,12 @@ local function enqueue(batch, args)
   local place = 0
   for i = HEADER + 1, #args, ITEM do
     local agent = agent_for_queueing(agents, args[i + 1], batch.now, tonumber(args[8]))
-    local outcome, kept_id = decide(batch, args, i, agent)
+    local outcome, kept_id, detail = decide(batch, args, i, agent)
     if outcome == 'queued' then
       store(batch, args, i, agent, place)
       place = place + 1
     end
-    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since,
-      outcome == 'too_many_slots' and agent.capacity or nil}
+    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since, detail}
   end
   return outcomes
 end

@@ -8,7 +8,8 @@
 -- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that is its
 --          result already), unknown, foreign (another agent's), stale (of an earlier attempt), open (not found, but
 --          another attempt may run), or {stored, revision, type, priority, attempt, queued_us, assigned_ms, sent_ms,
---          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage, requested_by}, '' where unset}
+--          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage, requested_by, and reason code and
+--          message if others count than those reported}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported. A command is shown as the attempt that ended it.
@@ -29,12 +30,20 @@ local function runs_permitted(fields)
   return tonumber(of_reason or string.match(permitted, '^%d+')) or 0
 end
 
+-- The agent knows only that a command was cancelled; what cancelled it may have given a code. Returns whether it has.
+local function take_reason_of_cancel(into, fields, status)
+  if status ~= 'cancelled' or fields[F_CANCEL_CODE] == '' then return false end
+  into[F_CODE], into[F_MESSAGE] = fields[F_CANCEL_CODE], fields[F_CANCEL_MESSAGE]
+  return true
+end
+
 -- Keeps a report that came after the end, beside the result. Returns the outcome: 'stored' if it is the result that is
 -- stored, reported again because its acknowledgement was lost.
 local function keep_late(batch, id, fields, args, i, retention_ms)
   local late = {}
   for f = 1, F_RARE_END do late[f] = fields[f] end
   late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
+  take_reason_of_cancel(late, fields, args[i + 3])
   local output_bytes = output_bytes_of(fields, args[i + 7])
   if fields[F_LEASE_ID] == args[i + 2] and fields[F_STATUS] == args[i + 3] then
     local finished = tonumber(server.call('HGET', status_key(id), 'finished_ms'))
@@ -67,13 +76,16 @@ end
 
 local function accept(batch, id, fields, args, i, retention_ms, said)
   fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
+  local of_cancel = take_reason_of_cancel(fields, fields, args[i + 3])
   local output_bytes = output_bytes_of(fields, said)
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
   finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes,
     args[i + 12] == 'survived' and 'could_not_stop' or 'stopped')
-  return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
+  local row = {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
     fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
     fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE], fields[F_REQUESTED_BY]}
+  if of_cancel then add(row, fields[F_CODE], fields[F_MESSAGE]) end
+  return row
 end
 
 -- A cancel did not find the command under this lease. It ends once no other lease is left under which it may run.

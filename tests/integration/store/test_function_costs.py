@@ -21,6 +21,7 @@ COMMANDS_INSIDE: Final[dict[str, dict[str, int]]] = {
     "enqueue": {
         "time": 1,
         "hmget": 1,  # the session of the agent
+        "exists": 1,  # emergency stops
         "zcard": 2,  # how many wait for it: ready, control
         "scard": 1,  # and delayed
         "hset": BATCH,  # status
@@ -31,6 +32,7 @@ COMMANDS_INSIDE: Final[dict[str, dict[str, int]]] = {
     "claim": {
         "time": 1,
         "hmget": 1 + BATCH,  # the session; what each claim is decided by
+        "exists": 1,  # emergency stops
         "zpopmin": 2,  # control, ready
         "mget": 1,
         "hset": BATCH,

@@ -1,5 +1,5 @@
-#!lua name=distributor_2b2f01e2
-local VERSION = '2b2f01e2'
+#!lua name=distributor_906fb529
+local VERSION = '906fb529'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -25,13 +25,15 @@ local function audit_head_key() return SHARD .. 'audit:head' end
 local function audit_segment_key(chain, segment) return SHARD .. 'audit:segment:' .. chain .. ':' .. segment end
 local function audit_manifests_key(chain) return SHARD .. 'audit:manifests:' .. chain end
 local function audit_checkpoint_key() return SHARD .. 'audit:checkpoint' end
+local function audit_settings_key() return SHARD .. 'audit:settings' end
+local function stops_key() return SHARD .. 'stops' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary', 'requested_by'}
-local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms'}
+local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms', 'cancel_code'}
 local REQUEST_FIELDS = {'expires_ms', 'rank', 'time_limit_ms', 'max_runs'}
 local ROW_FIELDS = {'agent_id', 'type', 'priority', 'status', 'attempt', 'queued_ms', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'finished_ms', 'cancel_ms', 'revision', 'params_summary', 'code', 'message', 'cancel_stage', 'requested_by'}
 local OUTPUT_WINDOW = 262144
-local F_RARE_END = 34
+local F_RARE_END = 35
 local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
@@ -71,10 +73,11 @@ local F_CANCEL_STAGE = 31
 local F_INSTANCE_ID = 32
 local F_SLOTS = 33
 local F_EXTENDED_MS = 34
-local F_EXPIRES_MS = 35
-local F_RANK = 36
-local F_TIME_LIMIT_MS = 37
-local F_MAX_RUNS = 38
+local F_CANCEL_CODE = 35
+local F_EXPIRES_MS = 36
+local F_RANK = 37
+local F_TIME_LIMIT_MS = 38
+local F_MAX_RUNS = 39
 local ROW_AGENT_ID = 1
 local ROW_TYPE = 2
 local ROW_STATUS = 4
@@ -207,6 +210,9 @@ end
 -- Returns its fields and where the indexes have it, or nil if there is no record, its agent is not known, or a later
 -- version has stored it. Notes the repair in `batch.note`. In _record.lua.
 local complete_record
+
+-- The emergency stops in force, and the one for an agent. In _stops.lua.
+local read_stops, stop_of
 
 -- Of a queued command that has lost its own.
 local DEFAULT_QUEUE_TTL_MS = 86400000
@@ -746,9 +752,24 @@ local function goes_on_under(batch, id, fields, lease_id)
   return true
 end
 
+-- Notes that a cancel is wanted of a command that its agent may have. `code` is the reason code that it ends with, ''
+-- for that of any cancel.
+local function request_cancel(batch, id, fields, message, code)
+  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
+  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
+  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
+    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
+  if code ~= '' then
+    fields[F_CANCEL_CODE] = code
+    set_rare(id, 'cancel_code', code)
+  end
+  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
+end
+
 -- Ends a cancelled command of which nothing runs. The message is that of the caller who cancelled.
 local function end_cancelled(batch, id, fields, retention_ms)
-  fields[F_CODE], fields[F_MESSAGE] = 'cancelled', fields[F_CANCEL_MESSAGE]
+  fields[F_CODE], fields[F_MESSAGE] = fields[F_CANCEL_CODE], fields[F_CANCEL_MESSAGE]
+  if fields[F_CODE] == '' then fields[F_CODE] = 'cancelled' end
   finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
   return 'cancelled'
 end
@@ -984,6 +1005,86 @@ end
 end
 
 do
+-- Purpose: find the emergency stop that is in force for an agent.
+-- Included between the shared code and the functions; not a function itself. It defines `stop_of` and `read_stops`.
+--
+-- STOPS exists only while a stop is in force, so that one EXISTS per call finds that none is. Selectors match as in
+-- model/stop_scope.py. A stop that cannot be read, as a later version or another program wrote it, is for all agents.
+
+-- Whether a text fits a pattern in which `*` stands for any characters.
+local function matches_wildcards(pattern, text)
+  local parts = {}
+  for part in string.gmatch(pattern .. '*', '([^*]*)%*') do parts[#parts + 1] = part end
+  local head, tail = parts[1], parts[#parts]
+  if #parts == 1 then return text == head end
+  if #text < #head + #tail or string.sub(text, 1, #head) ~= head or string.sub(text, -#tail, -1) ~= tail and tail ~= ''
+  then
+    return false
+  end
+  local at, last = #head + 1, #text - #tail
+  for i = 2, #parts - 1 do
+    if parts[i] ~= '' then
+      local first, found = string.find(text, parts[i], at, true)
+      if not first or found > last then return false end
+      at = found + 1
+    end
+  end
+  return true
+end
+
+local function parse(id, text)
+  local parsed, stop = pcall(cjson.decode, text)
+  local known = parsed and type(stop) == 'table' and type(stop.scope) == 'table' and tonumber(stop.since_ms)
+    and (stop.scope.all == true or type(stop.scope.selectors) == 'table')
+  if not known then stop = {since_ms = 0, scope = {all = true}} end
+  stop.id, stop.text = id, text
+  return stop
+end
+
+-- The stops in force, the latest first; read once per call.
+read_stops = function()
+  local stops = CALL.stops
+  if stops then return stops end
+  stops = {}
+  CALL.stops = stops
+  if server.call('EXISTS', stops_key()) == 0 then return stops end
+  local found = server.call('HGETALL', stops_key())
+  for i = 1, #found, 2 do stops[#stops + 1] = parse(found[i], found[i + 1]) end
+  table.sort(stops, function(one, other)
+    if one.since_ms ~= other.since_ms then return one.since_ms > other.since_ms end
+    return one.id > other.id
+  end)
+  return stops
+end
+
+local function labels_of(agent_id)
+  local parsed, labels = pcall(cjson.decode, server.call('HGET', session_key(agent_id), 'labels') or '{}')
+  return parsed and type(labels) == 'table' and labels or {}
+end
+
+-- The latest stop in force for an agent, or nil. `labels` are those of its session as JSON, nil to read them if needed.
+stop_of = function(agent_id, labels)
+  local stops = read_stops()
+  if #stops == 0 then return nil end
+  local known
+  for _, stop in ipairs(stops) do
+    if stop.scope.all then return stop end
+    for _, selector in ipairs(stop.scope.selectors) do
+      local label, value = string.match(selector, '^([^=]*)=(.*)$')
+      if not label then
+        if matches_wildcards(selector, agent_id) then return stop end
+      else
+        known = known or (labels and cjson.decode(labels)) or labels_of(agent_id)
+        if known[label] and matches_wildcards(value, known[label]) then return stop end
+      end
+    end
+  end
+  return nil
+end
+
+end
+
+do
 -- Purpose: store output of running commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, maximum pieces kept of one
@@ -1088,11 +1189,12 @@ do
 --          time limits, delivery attempts, retention_ms, sources of adopt, sources of release, journal id ('' if it
 --          keeps none), peer address, epoch of a live instance that does not answer and may be superseded ('' for
 --          none), maximum sessions a minute, orphan_after_ms (how long without a server until the agent stops all
---          work, '0' for never);
+--          work, '0' for never), whether it knows emergency stops ('1' or '');
 --          then for each command the agent holds: id, lease id
 -- Returns  {'taken', ms since the other instance was last seen, its epoch, last_seen_ms, its peer address}, or
 --          {'flapping', ms until it may attach again}, or
---          {'ok', epoch, now_ms, the journal id of its last session if that differs, else '', then for each held
+--          {'ok', epoch, now_ms, the journal id of its last session if that differs, else '', {id, JSON} of the
+--          emergency stop in force for it, else {}, then for each held
 --          command: false to drop it, 'counted' if its result is stored and another run is due, 'ended' if it ended
 --          otherwise, or {attempt, assigned_ms, sent_ms, acknowledged_ms, started_ms, stored bytes of its output,
 --          cancel_ms, message of the cancel, '1' for a control command, revision, slots ('' for 1)}}
@@ -1100,7 +1202,7 @@ do
 --          afterwards the agent holds exactly what ASSIGNED lists: a command that it did not
 --          receive is requeued, one that it received and lost ends as outcome_unknown.
 
-local HEADER, ITEM = 22, 2
+local HEADER, ITEM = 23, 2
 local MINUTE_MS = 60000
 
 local function adopt(batch, id, fields, slack_ms)
@@ -1192,7 +1294,8 @@ local function attach(batch, args)
   if not session[1] then server.call('HSET', key, 'history_ms', batch.stamp) end
   local replaced = session[10] and session[10] ~= '' and session[10] ~= args[18]
   if replaced then server.call('HSET', key, 'journal_replaced_ms', batch.stamp) end
-  local reply, held = {'ok', epoch, batch.now, replaced and session[10] or ''}, {}
+  local stop = stop_of(agent_id, args[8])
+  local reply, held = {'ok', epoch, batch.now, replaced and session[10] or '', stop and {stop.id, stop.text} or {}}, {}
   local intact = session[1] and record_of(session[10], session[2]) == record_of(args[18], instance_id)
   for i = HEADER + 1, #args, ITEM do
     reply[#reply + 1] = settle_held(batch, args[i], args[i + 1], args, held)
@@ -1206,7 +1309,8 @@ local function attach(batch, args)
     'connected', '1', 'connected_ms', batch.stamp, 'last_seen_ms', batch.stamp, 'capacity', args[6], 'types', args[7],
     'late_after_ms', args[12], 'labels', args[8], 'version', args[9], 'journal_id', args[18], 'peer', args[19],
     'minute_ms', whole(minute_ms), 'minute_sessions', sessions + 1, 'record_changes', changes,
-    'offline_after_ms', args[10], 'orphaned_after_ms', args[22] == '0' and '' or whole(args[22] + args[13]))
+    'offline_after_ms', args[10], 'orphaned_after_ms', args[22] == '0' and '' or whole(args[22] + args[13]),
+    'knows_halts', args[23])
   server.call('HDEL', key, 'away_since_ms', 'vitals', 'signs')
   server.call('PEXPIRE', key, args[11])
   index(batch, agents_key(), 0, agent_id)
@@ -1287,19 +1391,10 @@ do
 
 local HEADER, ITEM = 6, 2
 
--- Notes that a cancel is wanted of a command that its agent may have.
-local function request(batch, id, fields, message)
-  fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE], fields[F_CANCEL_STAGE] = batch.stamp, message, 'requested'
-  fields[F_CODE], fields[F_MESSAGE] = 'cancel_requested', message
-  set_rare(id, 'revision', revise(fields), 'cancel_ms', batch.stamp, 'cancel_message', message,
-    'cancel_stage', 'requested', 'code', 'cancel_requested', 'message', message)
-  announce(batch, 'cancel_requested', id, fields, cancel_members(fields) .. reason_members(fields))
-end
-
 -- Ends a queued command, or waits for its agent where that may run an earlier attempt.
 local function cancel_queued(batch, id, fields, message, retention_ms)
   local known = given_up_state(fields)
-  if known ~= 'none' then request(batch, id, fields, message) end
+  if known ~= 'none' then request_cancel(batch, id, fields, message, '') end
   if known == 'open' then return doubt(batch, id, fields, retention_ms) end
   if known == 'lost' then return lose(batch, id, fields, 'failed', RECORD_LOST, retention_ms) end
   fields[F_CANCEL_MS], fields[F_CANCEL_MESSAGE] = batch.stamp, message
@@ -1316,7 +1411,7 @@ local function cancel(batch, args)
       cancel_queued(batch, id, fields, args[i + 1], args[4])
     elseif fields and among(args[6], fields[F_STATUS]) and fields[F_CANCEL_MS] == '' then
       local doubtful = in_doubt(fields)
-      request(batch, id, fields, args[i + 1])
+      request_cancel(batch, id, fields, args[i + 1], '')
       if doubtful then announce_doubt(batch, id, fields) end
     end
     rows[#rows + 1] = fields and server.call('HMGET', status_key(id), unpack(ROW_FIELDS)) or false
@@ -1572,7 +1667,8 @@ do
 --          CONTROL, and its deadline is the ack deadline; a command for another instance of the agent is not assigned
 --          but ends as failed, an expired one as timeout. One that its agent may have started is assigned again only
 --          while the agent has its record of that. None overtakes one that needs more slots than are left; one that
---          needs more than the agent has ends as failed.
+--          needs more than the agent has ends as failed. While an emergency stop is in force for an agent, it gets only
+--          control commands.
 
 local HEADER, ITEM = 9, 6
 local FIRST = 4
@@ -1737,8 +1833,10 @@ local function claim(batch, args)
         claimed[2], bytes_left = claim_from(batch, control_key(agent_id), max_control, session, claimed, bytes_left)
       end
       session.control, session.slots_left = false, tonumber(args[i + 5])
-      local _
-      _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
+      if not stop_of(agent_id) then
+        local _
+        _, bytes_left = claim_from(batch, ready_key(agent_id), tonumber(args[i + 2]), session, claimed, bytes_left)
+      end
       replies[#replies + 1] = claimed
     end
   end
@@ -1906,12 +2004,13 @@ do
 --          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
 --          has its own, idempotency key or '', request digest, slots, requester or ''
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
---          for too_many_slots the agent's capacity}};
+--          for too_many_slots the agent's capacity, for stopped the id of the emergency stop}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
---          unsupported_type, too_many_slots
+--          unsupported_type, too_many_slots, stopped
 -- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
 --          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
---          records the instance that it is for.
+--          records the instance that it is for. While an emergency stop is in force for an agent, only control commands
+--          are queued for it.
 
 local HEADER, ITEM = 10, 14
 
@@ -2006,7 +2105,7 @@ local function store(batch, args, i, agent, place)
   announce_change(batch, 'queued', id, agent_id, '1', 'queued', '0', changed)
 end
 
--- Decides about a command. Returns the outcome, and the id that the idempotency key names.
+-- Decides about a command. Returns the outcome, the id that the idempotency key names, and a detail.
 local function decide(batch, args, i, agent)
   local agent_id, kind, key, digest = args[i + 1], args[i + 2], args[i + 10], args[i + 11]
   local known = key ~= '' and server.call('GET', idempotency_key(key))
@@ -2014,10 +2113,14 @@ local function decide(batch, args, i, agent)
     local outcome = string.sub(known, -#digest) == digest and 'already_queued' or 'key_taken'
     return outcome, string.sub(known, 1, -#digest - 2)
   end
+  if not CONTROL_TYPES[kind] then
+    local stop = stop_of(agent_id)
+    if stop then return 'stopped', nil, stop.id end
+  end
   -- An absent agent may come back with other types, and refuses what it cannot run.
   if agent.present == 1 and agent.types ~= '' and not listed(agent.types, kind) then return 'unsupported_type' end
   if not CONTROL_TYPES[kind] and agent.capacity and tonumber(args[i + 12]) > agent.capacity then
-    return 'too_many_slots'
+    return 'too_many_slots', nil, agent.capacity
   end
   if agent.present == 0 and args[i + 8] == 'fail' then return 'agent_offline' end
   local queue_limit = tonumber(args[4])
@@ -2039,13 +2142,12 @@ local function enqueue(batch, args)
   local place = 0
   for i = HEADER + 1, #args, ITEM do
     local agent = agent_for_queueing(agents, args[i + 1], batch.now, tonumber(args[8]))
-    local outcome, kept_id = decide(batch, args, i, agent)
+    local outcome, kept_id, detail = decide(batch, args, i, agent)
     if outcome == 'queued' then
       store(batch, args, i, agent, place)
       place = place + 1
     end
-    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since,
-      outcome == 'too_many_slots' and agent.capacity or nil}
+    outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since, detail}
   end
   return outcomes
 end
@@ -2104,7 +2206,8 @@ do
 -- Returns  {now_ms, then for each command: run_again, late (already ended; stored as LATE_RESULT), stored (that is its
 --          result already), unknown, foreign (another agent's), stale (of an earlier attempt), open (not found, but
 --          another attempt may run), or {stored, revision, type, priority, attempt, queued_us, assigned_ms, sent_ms,
---          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage, requested_by}, '' where unset}
+--          acknowledged_ms, started_ms, cancel_ms, params_summary, cancel_stage, requested_by, and reason code and
+--          message if others count than those reported}, '' where unset}
 -- Invariants: a terminal status and its result are written once, together; only the agent that a command is for can
 --          end it, under the current lease or with the outcome of a given-up attempt if no later one has started; a
 --          run is counted once, however often it is reported. A command is shown as the attempt that ended it.
@@ -2125,12 +2228,20 @@ local function runs_permitted(fields)
   return tonumber(of_reason or string.match(permitted, '^%d+')) or 0
 end
 
+-- The agent knows only that a command was cancelled; what cancelled it may have given a code. Returns whether it has.
+local function take_reason_of_cancel(into, fields, status)
+  if status ~= 'cancelled' or fields[F_CANCEL_CODE] == '' then return false end
+  into[F_CODE], into[F_MESSAGE] = fields[F_CANCEL_CODE], fields[F_CANCEL_MESSAGE]
+  return true
+end
+
 -- Keeps a report that came after the end, beside the result. Returns the outcome: 'stored' if it is the result that is
 -- stored, reported again because its acknowledgement was lost.
 local function keep_late(batch, id, fields, args, i, retention_ms)
   local late = {}
   for f = 1, F_RARE_END do late[f] = fields[f] end
   late[F_STATUS], late[F_CODE], late[F_MESSAGE] = args[i + 3], args[i + 4], args[i + 5]
+  take_reason_of_cancel(late, fields, args[i + 3])
   local output_bytes = output_bytes_of(fields, args[i + 7])
   if fields[F_LEASE_ID] == args[i + 2] and fields[F_STATUS] == args[i + 3] then
     local finished = tonumber(server.call('HGET', status_key(id), 'finished_ms'))
@@ -2163,13 +2274,16 @@ end
 
 local function accept(batch, id, fields, args, i, retention_ms, said)
   fields[F_CODE], fields[F_MESSAGE] = args[i + 4], args[i + 5]
+  local of_cancel = take_reason_of_cancel(fields, fields, args[i + 3])
   local output_bytes = output_bytes_of(fields, said)
   if run_again(batch, id, fields, args[i + 2], args[i + 8], output_bytes) then return 'run_again' end
   finish_command(batch, id, fields, args[i + 3], retention_ms, args[i + 6], output_bytes,
     args[i + 12] == 'survived' and 'could_not_stop' or 'stopped')
-  return {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
+  local row = {'stored', fields[F_REVISION], fields[F_TYPE], fields[F_PRIORITY], fields[F_ATTEMPT], fields[F_QUEUED_US],
     fields[F_ASSIGNED_MS], fields[F_SENT_MS], fields[F_ACKNOWLEDGED_MS], fields[F_STARTED_MS], fields[F_CANCEL_MS],
     fields[F_PARAMS_SUMMARY], fields[F_CANCEL_STAGE], fields[F_REQUESTED_BY]}
+  if of_cancel then add(row, fields[F_CODE], fields[F_MESSAGE]) end
+  return row
 end
 
 -- A cancel did not find the command under this lease. It ends once no other lease is left under which it may run.
@@ -2331,6 +2445,34 @@ local function get_command(args)
 end
 
 register_reader('get_command', get_command)
+
+end
+
+do
+-- Purpose: record what agents say of emergency stops.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep;
+--          then for each agent: agent_id, epoch, its report as JSON ('' if it has resumed)
+-- Returns  for each agent: 1, or 0 if the session is no longer the latest
+-- Invariants: only the latest session reports.
+
+local HEADER, ITEM = 3, 3
+
+local function halted(batch, args)
+  local outcomes = {}
+  for i = HEADER + 1, #args, ITEM do
+    local key = session_key(args[i])
+    local latest = server.call('HGET', key, 'epoch') == args[i + 1]
+    if latest then
+      server.call('HSET', key, 'halted', args[i + 2])
+      announce_agent(batch, args[i], args[i + 1], server.call('HINCRBY', key, 'revision', 1), 'true')
+    end
+    outcomes[#outcomes + 1] = latest and 1 or 0
+  end
+  return outcomes
+end
+
+register('halted', halted, {'allow-oom'})
 
 end
 
@@ -2869,5 +3011,92 @@ local function release(batch, args)
 end
 
 register('release', release, {'allow-oom'})
+
+end
+
+do
+-- Purpose: end emergency stops.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep;
+--          then for each stop: its id
+-- Returns  for each stop: its JSON, or '' if it is not in force
+-- Invariants: queued commands of agents for which no other stop is in force can be claimed again.
+
+local HEADER, ITEM = 3, 1
+
+local function resume(batch, args)
+  local ended = {}
+  for i = HEADER + 1, #args, ITEM do
+    local text = server.call('HGET', stops_key(), args[i])
+    if text then
+      server.call('HDEL', stops_key(), args[i])
+      add_event(batch, args[i], '{"event":"stops"}', 'stops')
+    end
+    ended[#ended + 1] = text or ''
+  end
+  return ended
+end
+
+register('resume', resume, {'allow-oom'})
+
+end
+
+do
+-- Purpose: put an emergency stop in force.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, stop id, scope as JSON, reason, who stops, maximum stops
+-- Returns  {'ok', JSON of the stop}, the present one if the id is known; or {'too_many'}
+-- Invariants: from this call on, no command but a control command is queued for agents in scope, or claimed by them. A
+--          stop never changes.
+
+local function stop(batch, args)
+  local id = args[4]
+  local known = server.call('HGET', stops_key(), id)
+  if known then return {'ok', known} end
+  if server.call('HLEN', stops_key()) >= tonumber(args[8]) then return {'too_many'} end
+  local text = '{"since_ms":' .. batch.stamp .. ',"scope":' .. args[5] .. ',"reason":' .. cjson.encode(args[6])
+    .. ',"stopped_by":' .. cjson.encode(args[7]) .. '}'
+  server.call('HSET', stops_key(), id, text)
+  add_event(batch, id, '{"event":"stops"}', 'stops')
+  return {'ok', text}
+end
+
+register('stop', stop, {'allow-oom'})
+
+end
+
+do
+-- Purpose: request the end of what agents were given for which an emergency stop is in force.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, sources of finish, reason code;
+--          then for each agent: agent_id, message
+-- Returns  for each agent: the number of cancels requested, -1 if no stop is in force for it
+-- Invariants: as those of `cancel`. Control commands go on: they run no work.
+
+local HEADER, ITEM = 5, 2
+
+local function stop_commands(batch, args)
+  local counts = {}
+  for i = HEADER + 1, #args, ITEM do
+    local count = -1
+    if stop_of(args[i]) then
+      count = 0
+      for _, id in ipairs(server.call('SMEMBERS', assigned_key(args[i]))) do
+        local fields = read(id)
+        if fields and fields[F_AGENT_ID] == args[i] and among(args[4], fields[F_STATUS])
+          and fields[F_CANCEL_MS] == '' and not CONTROL_TYPES[fields[F_TYPE]] then
+          local doubtful = in_doubt(fields)
+          request_cancel(batch, id, fields, args[i + 1], args[5])
+          if doubtful then announce_doubt(batch, id, fields) end
+          count = count + 1
+        end
+      end
+    end
+    counts[#counts + 1] = count
+  end
+  return counts
+end
+
+register('stop_commands', stop_commands, {'allow-oom'})
 
 end
