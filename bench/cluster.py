@@ -19,8 +19,10 @@ import grpc
 from bench.agents import AgentsPlan
 from bench.child import ROOT, STOP_TIMEOUT_SECONDS, Child
 from distributor.app.lifespan import Lifespan
-from distributor.identity.tokens import Scope, mint
-from distributor.settings import BridgeSettings
+from distributor.identity.caller import CallerKind
+from distributor.identity.roles import Role
+from distributor.identity.token_keys import shared_key
+from distributor.identity.tokens import NewToken, TokenRules, mint
 from distributor.store import embedded
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.valkey_connection import ValkeyConnection
@@ -130,7 +132,8 @@ class Cluster:
             *("--listen", "127.0.0.1:0", "--server", self.address, "--log-format", "json"),
             environment={"DISTRIBUTOR_BRIDGE_VALKEY_URL": self._valkey.url, "DISTRIBUTOR_BRIDGE_TOKEN_KEY": key},
         )
-        token = mint(key, "bench", [Scope.READ], BridgeSettings().token_audience, now, now + TOKEN_SECONDS)
+        new = NewToken(CallerKind.USER, "bench", now, now + TOKEN_SECONDS, [Role.VIEWER])
+        token = mint(shared_key(key), TokenRules(), new)
         async with process:
             url = json.loads(await process.log_line('"event": "serving dashboards"'))["url"]
             yield Bridge(process.pid, urlsplit(url).netloc, token)

@@ -9,11 +9,13 @@ from typing import Final
 
 from distributor.app.bridge_tls import bridge_certificates
 from distributor.app.lifespan import Loop
+from distributor.app.token_keys import TokenKeys
 from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.app import Admission, MintedToken, bridge_app
 from distributor.bridge.backend_status import ServerCheck
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls
+from distributor.bridge.credentials import CredentialCheck
 from distributor.bridge.dashboard_session import DashboardLimits, SessionServices
 from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.output_pump import OutputPumps
@@ -24,7 +26,9 @@ from distributor.bridge.subscriptions import Subscriptions
 from distributor.client import ClientCredentials, ClientOptions, CommandClient
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.errors import ConfigurationError
-from distributor.identity.tokens import Scope, TokenVerifier, mint
+from distributor.identity.caller import CallerKind
+from distributor.identity.roles import Role
+from distributor.identity.tokens import NewToken, TokenVerifier, mint
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
 from distributor.observability.loop_watchdog import LoopWatchdog
@@ -48,6 +52,7 @@ class BridgeParts:
 
     connections: StoreConnections
     client: CommandClient
+    keys: TokenKeys
     hub: EventHub
     pumps: OutputPumps
     endpoint: HttpEndpoint
@@ -59,8 +64,11 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
 
     Raises ConfigurationError for unusable keys or a missing `valkey_url`.
     """
-    key = settings.signing_key()
-    verifier = TokenVerifier(settings.token_audience, key, settings.public_pems(), settings.token_leeway)
+    if not settings.verifies_tokens:
+        raise ConfigurationError(
+            "no key to verify tokens: set token_key, token_key_file, public_keys or jwks_url", field="token_key"
+        )
+    keys = TokenKeys(settings, lambda _: False)
     connections = StoreConnections.to(_valkey_url(settings))
     functions = Functions(connections.functions)
     reader = ValkeyCommandReader(connections.reads, functions, round(settings.offline_after * 1000))
@@ -82,14 +90,17 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     )
     snapshots = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
-        SessionServices(hub, view, snapshots, CommandCalls(client), verifier, metrics, limits, output),
+        SessionServices(
+            hub, view, snapshots, CommandCalls(client), CredentialCheck(keys.verifier), metrics, limits, output
+        ),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
-        _dev_tokens(key, settings.token_audience) if dev else None,
+        _dev_tokens(keys.verifier) if dev else None,
     )
     return BridgeParts(
         connections,
         client,
+        keys,
         hub,
         pumps,
         bridge_endpoint(
@@ -103,6 +114,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
             "event backlog": EventBacklog(log.behind, metrics.events_behind).run,
             "agent watch": agents.run,
             "server check": check.run,
+            "token keys": keys.run,
             "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
         },
     )
@@ -118,10 +130,12 @@ def _valkey_url(settings: BridgeSettings) -> str:
     return settings.valkey_url
 
 
-def _dev_tokens(key: str, audience: str) -> Callable[[], MintedToken]:
+def _dev_tokens(verifier: TokenVerifier) -> Callable[[], MintedToken]:
     def minted() -> MintedToken:
-        now = int(time.time())
-        expires = now + DEV_TOKEN_SECONDS
-        return MintedToken(mint(key, DEV_SUBJECT, list(Scope), audience, now, expires), expires)
+        key, now = verifier.keys.signing, int(time.time())
+        if key is None:
+            raise ConfigurationError("dev needs a token_key to sign tokens with", field="token_key")
+        new = NewToken(CallerKind.USER, DEV_SUBJECT, now, now + DEV_TOKEN_SECONDS, [Role.ADMIN])
+        return MintedToken(mint(key, verifier.rules, new), new.expires)
 
     return minted

@@ -67,7 +67,7 @@ def _bridge(
 ) -> contextlib.AbstractAsyncContextManager[BridgeProcess]:
     """Run a bridge to this server, with a random key unless one is set, on any port if the default is taken."""
     own: dict[str, object] = {"valkey_url": server.valkey_url, "server": address}
-    if not settings.signing_key():
+    if not settings.shared_keys():
         own["token_key"] = SecretStr(secrets.token_urlsafe(32))
     if "listen" not in settings.model_fields_set and _is_taken(settings.listen):
         own["listen"] = f"{split_address(settings.listen)[0]}:0"

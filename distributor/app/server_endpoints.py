@@ -61,7 +61,10 @@ def _exposed(settings: ServerSettings) -> Iterator[str]:
     if reachable and settings.tls_cert is None:
         yield f"listen {settings.listen} is beyond loopback without TLS: set tls_cert and tls_key"
     if reachable and not settings.authenticates:
-        yield f"listen {settings.listen} is beyond loopback without authentication: set client_ca"
+        yield (
+            f"listen {settings.listen} is beyond loopback without authentication: set client_ca, token_key_file, "
+            "public_keys or jwks_url"
+        )
     if beyond_loopback(settings.http_listen) and not settings.http_tls:
         yield f"http_listen {settings.http_listen} is beyond loopback without TLS: set http_tls, tls_cert and tls_key"
 

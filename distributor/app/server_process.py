@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from distributor.app.authentication import Authentication
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
 from distributor.app.server_endpoints import check_exposure, grpc_listeners, server_certificates
@@ -111,7 +112,10 @@ class ServerProcess:
         stores = stores_on(connections, settings, self._replica, self.metrics, durability)
         lifespan.on_stop("calls to Valkey", stores.exchanges.idle)
         await load_functions(connections.reads, stores.functions)
-        parts = server_parts(stores, settings, self.metrics, interceptors, self._timing, authenticator)
+        authentication = Authentication(settings)
+        parts = server_parts(
+            stores, settings, self.metrics, interceptors, self._timing, authenticator or authentication.authenticator
+        )
         lifespan.on_stop("claims", parts.distributor.idle)
         self._registry, self._gateway, self.methods = parts.registry, parts.gateway, parts.grpc.methods
         await parts.relay.catch_up()
@@ -125,6 +129,9 @@ class ServerProcess:
         await http.start()
         lifespan.on_stop("http", http.stop)
         self.http_port = http.port
+        if authentication.keys is not None:
+            await authentication.keys.start()
+            supervisors["token keys"] = authentication.keys.run
         lifespan.start_loops({**supervisors, **parts.loops, "health": lambda: self._report_health(parts)})
         await self._serve(parts)
 
@@ -206,8 +213,8 @@ async def serving(
 ) -> AsyncIterator[ServerProcess]:
     """Run a server inside the context; drain and stop it on exit.
 
-    `interceptors` run outside our own. No `authenticator`: no authentication. Raises ConfigurationError, or the error
-    of a shutdown step.
+    `interceptors` run outside our own. `authenticator` replaces that of the settings. Raises ConfigurationError, or the
+    error of a shutdown step.
     """
     async with Lifespan(timing.shutdown_step) as lifespan:
         server = ServerProcess(settings, lifespan, timing)

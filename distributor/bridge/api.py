@@ -1,4 +1,4 @@
-"""The read-only JSON API: commands, output and agents, for tokens with the read scope."""
+"""The read-only JSON API: commands, output and agents, for callers with the role viewer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from distributor.bridge.command_calls import CommandCalls
+from distributor.bridge.credentials import Credential, CredentialCheck
 from distributor.bridge.store_view import StoreView, dashboard_command
 from distributor.bridge.stored_output import stored_output
 from distributor.dispatch.ports import OutputLog
-from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied, Unavailable
-from distributor.identity.tokens import Scope, TokenVerifier
+from distributor.errors import DistributorError, InvalidArgument, NotFound, Unauthenticated, Unavailable
+from distributor.identity.permissions import ROUTES, check_permitted
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus
@@ -54,20 +55,20 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """The routes under /api."""
 
-    def __init__(self, view: StoreView, output: OutputLog, calls: CommandCalls, verifier: TokenVerifier) -> None:
+    def __init__(self, view: StoreView, output: OutputLog, calls: CommandCalls, credentials: CredentialCheck) -> None:
         self._view = view
         self._output = output
         self._calls = calls
-        self._verifier = verifier
+        self._credentials = credentials
 
     def routes(self) -> list[Route]:
         """The routes to mount."""
         return [
-            Route("/api/commands", self._authorized(self._commands), methods=["GET"]),
-            Route("/api/commands/{command_id}", self._authorized(self._command), methods=["GET"]),
-            Route("/api/commands/{command_id}/output", self._authorized(self._stored_output), methods=["GET"]),
-            Route("/api/agents", self._authorized(self._agents), methods=["GET"]),
-            Route("/api/{rest:path}", self._authorized(self._not_found), methods=["GET"]),
+            self._route("/api/commands", self._commands),
+            self._route("/api/commands/{command_id}", self._command),
+            self._route("/api/commands/{command_id}/output", self._stored_output),
+            self._route("/api/agents", self._agents),
+            self._route("/api/{rest:path}", self._not_found),
         ]
 
     async def _commands(self, request: Request) -> Response:
@@ -123,29 +124,23 @@ class Api:
     async def _not_found(self, request: Request) -> Response:
         raise NotFound(f"there is no path {shown(request.url.path)}")
 
-    def _authorized(self, handler: Handler) -> Handler:
+    def _route(self, path: str, handler: Handler) -> Route:
         async def authorized(request: Request) -> Response:
             try:
-                self._check_token(request)
-            except PermissionDenied as error:
-                missing_scope = error.reason == "MISSING_SCOPE"
-                headers = {} if missing_scope else {"WWW-Authenticate": "Bearer"}
-                return error_response(error, 403 if missing_scope else 401, headers)
-            try:
+                check_permitted(self._credential(request).caller, ROUTES[path], f"GET {path}")
                 return await handler(request)
+            except Unauthenticated as error:
+                return error_response(error, headers={"WWW-Authenticate": "Bearer"})
             except InvalidField as error:
                 return error_response(InvalidArgument(str(error), field=error.field, reason=error.reason))
             except DistributorError as error:
                 return error_response(error)
 
-        return authorized
+        return Route(path, authorized, methods=["GET"])
 
-    def _check_token(self, request: Request) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise PermissionDenied("a token is required: Authorization: Bearer …", reason="TOKEN_REFUSED")
-        if Scope.READ not in self._verifier.verify(token.strip()).scopes:
-            raise PermissionDenied(f"the token does not have the scope {Scope.READ}", reason="MISSING_SCOPE")
+    def _credential(self, request: Request) -> Credential:
+        address = request.client.host if request.client is not None else ""
+        return self._credentials.of_header(request.headers.get("authorization", ""), address)
 
 
 def error_response(

@@ -79,7 +79,7 @@ def bridge_app(
     """Build the ASGI app. With `dev_token`, /dev/token issues tokens to the page on this machine."""
     for suffix, type_ in _TYPES.items():
         mimetypes.add_type(type_, suffix)
-    api = Api(services.view, services.output, services.calls, services.verifier)
+    api = Api(services.view, services.output, services.calls, services.credentials)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),
         Route("/ws", _upgrade_required),
@@ -139,6 +139,10 @@ class _SocketPeer:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
+
+    @property
+    def address(self) -> str:
+        return self._socket.client.host if self._socket.client is not None else ""
 
     async def receive(self) -> str:
         message = await self._socket.receive()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from distributor.bridge import messages
+from distributor.bridge.credentials import Credential
 from distributor.bridge.dashboard_outbox import DashboardOutbox, Entry
 from distributor.bridge.read_states import ReadStates
-from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState
 from distributor.model.position import order_of
 
@@ -45,11 +45,11 @@ class Dashboard:
     def __init__(
         self,
         connection_id: str,
-        identity: Identity,
+        credential: Credential,
         outbox: DashboardOutbox,
     ) -> None:
         self.connection_id = connection_id
-        self.identity = identity
+        self.credential = credential
         self.outbox = outbox
         self.reads = ReadStates()
         self.resync_reason = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,14 +13,15 @@ from typing import Final, NamedTuple, Protocol
 from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls, PendingCalls
+from distributor.bridge.credentials import Credential, CredentialCheck
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.dispatch.ports import OutputLog
-from distributor.errors import DistributorError, FailedPrecondition, PermissionDenied
-from distributor.identity.tokens import Identity, Scope, TokenVerifier
+from distributor.errors import DistributorError, FailedPrecondition, Unavailable
+from distributor.identity.permissions import MESSAGES, check_permitted
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
 
@@ -27,6 +29,8 @@ POLICY: Final = 1008
 FAULT: Final = 1011
 TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
+
+REVOCATION_CHECK_SECONDS: Final = 2.0
 
 
 class CloseConnection(Exception):
@@ -44,6 +48,10 @@ class PeerGone(Exception):
 
 class Peer(Protocol):
     """The other end of a connection."""
+
+    @property
+    def address(self) -> str:
+        """Where it connects from, without port."""
 
     async def receive(self) -> str:
         """Receive the next message. Raises PeerGone, and CloseConnection if it is not text."""
@@ -69,7 +77,7 @@ class SessionServices(NamedTuple):
     view: StoreView
     snapshots: SnapshotSync
     calls: CommandCalls
-    verifier: TokenVerifier
+    credentials: CredentialCheck
     metrics: BridgeMetrics
     limits: DashboardLimits
     output: OutputLog
@@ -80,38 +88,39 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
     try:
         try:
             async with asyncio.timeout(services.limits.connect_seconds) as limit:
-                connect, identity = await _authenticate(peer, services.verifier, services.limits.connect_bytes)
+                connect, credential = await _authenticate(peer, services)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             seconds = services.limits.connect_seconds
             raise CloseConnection(POLICY, f"no dashboard:connect within {seconds:g} s") from error
         outbox = DashboardOutbox(services.limits.queue_messages, services.limits.queue_bytes)
-        dashboard = Dashboard(secrets.token_hex(8), identity, outbox)
+        dashboard = Dashboard(secrets.token_hex(8), credential, outbox)
         await DashboardSession(peer, dashboard, services).run(connect)
     except PeerGone:
         return
 
 
-async def _authenticate(peer: Peer, verifier: TokenVerifier, max_bytes: int) -> tuple[requests.Connect, Identity]:
+async def _authenticate(peer: Peer, services: SessionServices) -> tuple[requests.Connect, Credential]:
     """Authenticate a dashboard by its dashboard:connect. Raises CloseConnection for anything else.
 
     Until the token is verified, only the type and token of one size-limited message are parsed.
     """
-    text = await peer.receive()
+    text, max_bytes = await peer.receive(), services.limits.connect_bytes
     if len(text) > max_bytes or len(text.encode()) > max_bytes:
         raise CloseConnection(POLICY, f"the first message is over {max_bytes:,} bytes; subscribe once connected")
     try:
         fields = requests.fields_of(text)
-        identity = verifier.verify(requests.token_of(fields))
-        if Scope.READ not in identity.scopes:
-            raise CloseConnection(POLICY, f"the token does not have the scope {Scope.READ}")
+        credential = services.credentials.of_token(requests.token_of(fields), peer.address)
+        check_permitted(credential.caller, MESSAGES["dashboard:connect"], "dashboard:connect")
         requests.check_values(fields, text)
         request = requests.parse(fields)
+    except Unavailable as error:
+        raise CloseConnection(TRY_LATER, error.message) from error
     except DistributorError as error:
         raise CloseConnection(POLICY, error.message) from error
     assert isinstance(request, requests.Connect)
-    return request, identity
+    return request, credential
 
 
 class DashboardSession:
@@ -130,24 +139,18 @@ class DashboardSession:
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the connection ends. Raises PeerGone or CloseConnection."""
-        remaining = self._dashboard.identity.expires + self._services.verifier.leeway_seconds - time.time()
         async with self._registered():
-            try:
-                async with asyncio.timeout(remaining) as limit:
-                    # Each of these returns only by raising.
-                    await first_of(
-                        self._send_all(),
-                        self._close_if_slow(),
-                        self._close_on_overrun(),
-                        self._receive_all(connect),
-                        self._queue_all(),
-                        self._interrupt_all(),
-                        self._resync_when_needed(),
-                    )
-            except TimeoutError as error:
-                if not limit.expired():
-                    raise
-                raise CloseConnection(POLICY, "the token has expired") from error
+            # Each of these returns only by raising.
+            await first_of(
+                self._send_all(),
+                self._close_if_slow(),
+                self._close_on_overrun(),
+                self._close_unless_accepted(),
+                self._receive_all(connect),
+                self._queue_all(),
+                self._interrupt_all(),
+                self._resync_when_needed(),
+            )
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
@@ -184,6 +187,19 @@ class DashboardSession:
         await self._dashboard.overrun.wait()
         raise CloseConnection(TRY_LATER, "the queue exceeds its hard limit")
 
+    async def _close_unless_accepted(self) -> None:
+        """Close the connection once its token has expired or is revoked."""
+        while True:
+            caller = self._dashboard.credential.caller
+            remaining = math.inf
+            if caller.expires is not None:
+                remaining = caller.expires + self._services.credentials.leeway_seconds - time.time()
+            if remaining <= 0:
+                raise CloseConnection(POLICY, "the token has expired")
+            if self._services.credentials.is_revoked(caller):
+                raise CloseConnection(POLICY, "the token is revoked")
+            await asyncio.sleep(min(remaining, REVOCATION_CHECK_SECONDS))
+
     # The reader
 
     async def _receive_all(self, connect: requests.Connect) -> None:
@@ -202,8 +218,7 @@ class DashboardSession:
         try:
             fields = requests.fields_of(text)
             request_id = requests.request_id_of(fields)
-            if requests.needs_write_scope(fields):
-                self._check_write_scope()
+            check_permitted(self._dashboard.credential.caller, requests.need_of(fields), requests.type_of(fields))
             requests.check_values(fields, text)
             request = requests.parse(fields)
             if isinstance(request, requests.Queue | requests.Retry | requests.Interrupt):
@@ -213,10 +228,6 @@ class DashboardSession:
                 await self._serve(request)
         except DistributorError as error:
             self._dashboard.send(messages.error(error, request_id))
-
-    def _check_write_scope(self) -> None:
-        if Scope.WRITE not in self._dashboard.identity.scopes:
-            raise PermissionDenied(f"the token does not have the scope {Scope.WRITE}", reason="MISSING_SCOPE")
 
     async def _serve(
         self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from distributor.bridge import message_fields as read
 from distributor.bridge.message_fields import Fields
 from distributor.errors import InvalidArgument
+from distributor.identity.permissions import MESSAGES, Need
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
     MAX_RUNS,
@@ -32,8 +33,6 @@ MAX_STRUCTURAL_CHARACTERS: Final = 65_536
 """Commas and opening brackets in a message: limits parsing to about 10 ms."""
 MAX_PARAMS_VALUES: Final = 10_000
 """Values in the params of a command: each costs a few microseconds on the way to the server."""
-WRITE_TYPES: Final = frozenset({"command:request", "command:retry", "command:interrupt"})
-"""Message types that require the write scope."""
 _NOT_JSON_MARKERS: Final = ("\\u", "NaN", "Infinity")
 _VERSION: Final = re.compile(r"1\.\d{1,9}\.\d{1,9}")
 
@@ -149,10 +148,16 @@ def check_values(fields: Fields, text: str) -> None:
         raise InvalidArgument(sentence, field=field, reason="MALFORMED_JSON") from error
 
 
-def needs_write_scope(fields: Fields) -> bool:
-    """Whether a message requires the write scope, judged by its type alone."""
+def need_of(fields: Fields) -> Need:
+    """What a message needs, judged by its type alone. An unknown type, which `parse` reports, needs the least."""
     type_ = fields.get("type")
-    return isinstance(type_, str) and type_ in WRITE_TYPES
+    return MESSAGES.get(type_, Need.VIEWER) if isinstance(type_, str) else Need.VIEWER
+
+
+def type_of(fields: Fields) -> str:
+    """The type of a message, as shown in errors."""
+    type_ = fields.get("type")
+    return type_ if isinstance(type_, str) and type_ in MESSAGES else "the message"
 
 
 def token_of(fields: Fields) -> str:

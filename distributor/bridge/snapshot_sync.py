@@ -180,13 +180,13 @@ class SnapshotSync:
             self._subscriptions.add_all_agents(dashboard)
 
     def _connected_fields(self, dashboard: Dashboard, position: str, resumed: bool) -> Document:
-        identity = dashboard.identity
+        caller = dashboard.credential.caller
         return {
             "connectionId": dashboard.connection_id,
-            "userId": identity.subject,
-            "scopes": sorted(identity.scopes),
+            "userId": caller.subject,
+            "roles": sorted(caller.roles),
             "serverTime": time_text(int(time.time() * 1000)),
-            "expireTime": time_text(int(identity.expires * 1000)),
+            "expireTime": time_text(int(caller.expires * 1000)) if caller.expires is not None else None,
             "resumed": resumed,
             "position": position,
         }

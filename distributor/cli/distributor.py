@@ -79,7 +79,12 @@ def serve(config: Path | None, **options: Any) -> None:
 @click.option("--listen", metavar="HOST:PORT", help="Address for dashboards.")
 @click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
 @click.option("--valkey-url", metavar="URL", help="The server's Valkey.")
-@click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
+@click.option(
+    "--token-key-file",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File with a key that signs tokens. Repeatable.",
+)
 @click.option(
     "--public-key",
     "public_keys",
@@ -108,25 +113,49 @@ def bridge(config: Path | None, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--subject", required=True, metavar="NAME", help="Name of the user of the token.")
+@click.option("--subject", metavar="NAME", help="Name of the user of the token.")
+@click.option("--service", metavar="NAME", help="Name of a service, instead of a user.")
+@click.option("--agent", metavar="AGENT", help="Id of an agent, instead of a user: the token is for its stream alone.")
 @click.option(
-    "--scope",
-    "scopes",
+    "--role",
+    "roles",
     multiple=True,
-    type=click.Choice(["dashboard:read", "command:write"]),
-    help="A permission. Repeatable. [default: dashboard:read]",
+    type=click.Choice(["viewer", "operator", "admin", "delegate"]),
+    help="A role. Repeatable. A bridge is a delegate. [default: viewer]",
 )
+@click.option("--on", "agents", multiple=True, metavar="GLOB", help="Only agents such as 'web-*'. Repeatable.")
+@click.option("--on-label", "labels", multiple=True, metavar="NAME=VALUE", help="Only agents with it. Repeatable.")
+@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only commands of such types. Repeatable.")
+@click.option("--grants", default="", metavar="JSON", help="Further grants, as in a token: a list of objects.")
 @click.option(
-    "--expires-in", default="12h", show_default=True, metavar="TIME", help="Lifetime, such as 90s, 15m, 12h or 7d."
+    "--expires-in", "lifetime", default="12h", show_default=True, metavar="TIME", help="Such as 90s, 15m, 12h or 7d."
 )
-@click.option("--token-key-file", type=click.Path(path_type=Path), help="File with the key that signs tokens.")
+@click.option("--key-id", default="", metavar="ID", help="Sign with this key. [default: the first]")
+@click.option(
+    "--token-key-file",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File with a key that signs tokens. Repeatable.",
+)
 @_CONFIG
-def token(config: Path | None, subject: str, scopes: tuple[str, ...], expires_in: str, **options: Any) -> None:
-    """Print a token for a dashboard, signed with the bridge's key."""
-    from distributor.cli.token import token_for
-    from distributor.settings import load_bridge_settings
+def token(
+    config: Path | None,
+    token_key_file: tuple[Path, ...],
+    subject: str | None,
+    service: str | None,
+    agent: str | None,
+    **options: Any,
+) -> None:
+    """Print a token, signed with the key of a server or bridge. Nothing else is printed."""
+    from distributor.cli.token import TokenRequest, token_for, token_settings
+    from distributor.identity.caller import CallerKind
 
-    click.echo(token_for(load_bridge_settings(config, flags(), **given(options)), subject, scopes, expires_in))
+    kinds = {CallerKind.USER: subject, CallerKind.SERVICE: service, CallerKind.AGENT: agent}
+    named = [(kind, name) for kind, name in kinds.items() if name is not None]
+    if len(named) != 1:
+        raise click.UsageError("Give one of --subject, --service and --agent.")
+    ((kind, name),) = named
+    click.echo(token_for(token_settings(config, token_key_file), TokenRequest(name, kind=kind, **options)))
 
 
 @main.command(short_help="Run a server, a bridge and one agent on this machine.")

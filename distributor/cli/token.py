@@ -1,45 +1,130 @@
-"""`distributor token`: mint a token for a dashboard."""
+"""`distributor token`: mint a token for a user, a service or an agent."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from distributor.errors import ConfigurationError
-from distributor.identity.tokens import Scope, mint
-from distributor.settings import BridgeSettings
+from distributor.errors import ConfigurationError, InvalidArgument
+from distributor.identity.caller import CallerKind
+from distributor.identity.grant_claims import grants_of
+from distributor.identity.grants import EVERYTHING, Grants
+from distributor.identity.roles import Role
+from distributor.identity.token_keys import KeyRing, TokenKey, key_ring
+from distributor.identity.tokens import MAX_SUBJECT_CHARACTERS, NewToken, TokenRules, mint
+from distributor.model.command import InvalidField, check_agent_id
+from distributor.settings import load_bridge_settings, load_server_settings
+from distributor.settings.tokens import TokenSettings
 
 MAX_SECONDS: Final = 366 * 86_400
 _LIFETIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def token_for(settings: BridgeSettings, subject: str, scopes: Sequence[str], lifetime: str) -> str:
-    """A token signed with the bridge's key. Raises ConfigurationError."""
-    key = settings.signing_key()
-    if not key:
+class TokenRequest(NamedTuple):
+    """What the token is to say. `agents`, `labels` and `types` are one grant; `grants` are more, in JSON."""
+
+    subject: str
+    lifetime: str
+    kind: CallerKind = CallerKind.USER
+    roles: Sequence[str] = ()
+    agents: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    types: Sequence[str] = ()
+    grants: str = ""
+    key_id: str = ""
+
+
+def token_settings(config: Path | None, key_files: Sequence[Path]) -> TokenSettings:
+    """The settings of the server if they have a key that signs tokens, else those of the bridge."""
+    flags = {"token_key_file": "--token-key-file"}
+    given = list(key_files) or None
+    server = load_server_settings(config, flags, token_key_file=given)
+    if server.token_key_file or server.token_key.get_secret_value():
+        return server
+    return load_bridge_settings(config, flags)
+
+
+def token_for(settings: TokenSettings, wanted: TokenRequest) -> str:
+    """A token signed with a shared key of these settings. Raises ConfigurationError."""
+    key = _signing_key(key_ring(settings.shared_keys(), ()), wanted.key_id)
+    _check_subject(wanted)
+    now = int(time.time())
+    new = NewToken(wanted.kind, wanted.subject, now, now + seconds_of(wanted.lifetime), _roles(wanted), _grants(wanted))
+    return mint(key, TokenRules(settings.token_issuer, settings.token_audience), new)
+
+
+def _signing_key(ring: KeyRing, key_id: str) -> TokenKey:
+    if ring.signing is None:
         raise ConfigurationError(
-            "tokens are signed with the bridge's key: set token_key or token_key_file in [bridge], or "
-            "DISTRIBUTOR_BRIDGE_TOKEN_KEY; generate one with openssl rand -hex 32",
+            "tokens are signed with the key of a server or bridge: set token_key or token_key_file, or "
+            "DISTRIBUTOR_TOKEN_KEY or DISTRIBUTOR_BRIDGE_TOKEN_KEY; generate one with openssl rand -hex 32",
             field="token_key",
         )
-    _check_subject(subject)
-    now = int(time.time())
-    granted = [Scope(scope) for scope in scopes] or [Scope.READ]
-    return mint(key, subject, granted, settings.token_audience, now, now + seconds_of(lifetime))
+    if not key_id:
+        return ring.signing
+    for key in ring.keys:
+        if key.key_id == key_id:
+            return key
+    known = ", ".join(key.key_id for key in ring.keys)
+    raise ConfigurationError(f"--key-id must be one of {known}, not '{key_id}'", field="key_id")
 
 
-def _check_subject(subject: str) -> None:
-    """Raise ConfigurationError for a subject that every bridge would refuse."""
-    problem = ""
+def _check_subject(wanted: TokenRequest) -> None:
+    """Raise ConfigurationError for a subject that every verifier would refuse."""
+    subject, problem = wanted.subject, ""
     if not subject:
         problem = "must not be empty"
     elif any("\ud800" <= character <= "\udfff" for character in subject):
         problem = "must be UTF-8"
+    elif len(subject) > MAX_SUBJECT_CHARACTERS or not subject.isprintable():
+        problem = f"must be at most {MAX_SUBJECT_CHARACTERS} printable characters"
     if problem:
         raise ConfigurationError(f"--subject {problem}", field="subject")
+    if wanted.kind is CallerKind.AGENT:
+        try:
+            check_agent_id(subject, "--agent")
+        except InvalidField as error:
+            raise ConfigurationError(str(error), field="agent") from error
+
+
+def _roles(wanted: TokenRequest) -> Sequence[Role]:
+    if wanted.kind is CallerKind.AGENT:
+        if wanted.roles or wanted.grants or wanted.agents or wanted.labels or wanted.types:
+            raise ConfigurationError("--agent takes no roles and no grants: the token is for its stream alone")
+        return ()
+    return [Role(role) for role in wanted.roles] or [Role.VIEWER]
+
+
+def _grants(wanted: TokenRequest) -> Grants:
+    try:
+        grants: list[Any] = json.loads(wanted.grants) if wanted.grants else []
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"--grants must be a list in JSON: {error}", field="grants") from error
+    narrowed: dict[str, Any] = {}
+    if wanted.agents:
+        narrowed["agents"] = list(wanted.agents)
+    if wanted.types:
+        narrowed["types"] = list(wanted.types)
+    if wanted.labels:
+        narrowed["labels"] = dict(_label(text) for text in wanted.labels)
+    if not narrowed and not wanted.grants:
+        return EVERYTHING
+    try:
+        return grants_of([*grants, narrowed] if narrowed and isinstance(grants, list) else grants)
+    except InvalidArgument as error:
+        raise ConfigurationError(f"--grants: {error}", field="grants") from error
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ConfigurationError(f"--on-label must be NAME=VALUE, not '{text}'", field="labels")
+    return name, value
 
 
 def seconds_of(lifetime: str) -> int:

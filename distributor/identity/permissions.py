@@ -59,6 +59,36 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
 )
 """By full name of the method."""
 
+MESSAGES: Final[Mapping[str, Need]] = MappingProxyType(
+    {
+        "dashboard:connect": Need.VIEWER,
+        "command:request": Need.OPERATOR,
+        "command:retry": Need.OPERATOR,
+        "command:interrupt": Need.OPERATOR,
+        "subscribe": Need.VIEWER,
+        "unsubscribe": Need.VIEWER,
+        "ping": Need.VIEWER,
+    }
+)
+"""By type of a dashboard's message."""
+
+ROUTES: Final[Mapping[str, Need]] = MappingProxyType(
+    {
+        "/ws": Need.NOTHING,
+        "/metrics": Need.VIEWER,
+        "/healthz": Need.NOTHING,
+        "/readyz": Need.NOTHING,
+        "/api/commands": Need.VIEWER,
+        "/api/commands/{command_id}": Need.VIEWER,
+        "/api/commands/{command_id}/output": Need.VIEWER,
+        "/api/agents": Need.VIEWER,
+        "/api/{rest:path}": Need.VIEWER,
+        "/dev/token": Need.NOTHING,
+        "": Need.NOTHING,
+    }
+)
+"""By path of an HTTP route. A WebSocket opens for everyone, to authenticate by its first message; "" is the page."""
+
 
 def check_permitted(caller: Caller | None, need: Need, what: str) -> None:
     """Raise unless `caller`, None if there are no credentials, may do `what`.

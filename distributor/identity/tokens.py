@@ -1,157 +1,285 @@
-"""Verifies dashboard tokens: JWTs with identity and scopes, and keys bound to their algorithms."""
+"""Verifies and mints tokens: JWTs under the rules of RFC 8725.
+
+A token has one algorithm, which its key decides, and the claims `sub`, `iss`, `aud`, `exp`, `iat` and `jti`. Headers
+that a verifier must understand (`crit`) are refused, since none is defined here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from distributor.errors import ConfigurationError, PermissionDenied
+from distributor.errors import ConfigurationError, DistributorError, InvalidArgument, Unauthenticated, Unavailable
+from distributor.identity.caller import CallerKind
+from distributor.identity.grant_claims import NOTHING, grants_of
+from distributor.identity.grants import EVERYTHING, Grants
+from distributor.identity.roles import NO_ROLES, Role, with_included
+from distributor.identity.token_keys import KeyRing, TokenKey
 
-MIN_KEY_BYTES: Final = 32
-MIN_RSA_BITS: Final = 2048
 MAX_TOKEN_CHARACTERS: Final = 8_192
+MAX_SUBJECT_CHARACTERS: Final = 256
+MAX_TOKEN_ID_CHARACTERS: Final = 128
 MAX_EXPIRES: Final = 253_402_300_799
 """The end of the year 9999."""
 LEEWAY_SECONDS: Final = 5.0
+MAX_REMEMBERED: Final = 1_024
+"""Verified tokens remembered, to check the signature of a caller's token once."""
+AGENT_ROLE: Final = "agent"
+_ROLES: Final = {
+    **{role.value: role for role in Role},
+    "dashboard:read": Role.VIEWER,
+    "command:write": Role.OPERATOR,
+}
+"""Roles by the words of the claims `roles` and `scope`; the last two are of the original dashboard protocol."""
+_TYPES: Final = frozenset({"jwt", "at+jwt"})
+_REQUIRED: Final = ("sub", "iss", "aud", "exp", "iat", "jti")
 
-NO_PEMS: Final[Mapping[str, bytes]] = {}
-_REQUIRED: Final = ("exp", "iat", "sub", "aud")
+
+class TokenRules(NamedTuple):
+    """What a token must say, and the tolerated clock difference between its issuer and this process."""
+
+    issuer: str = "command-distributor"
+    audience: str = "command-distributor"
+    leeway_seconds: float = LEEWAY_SECONDS
 
 
-class Scope(StrEnum):
-    """The scopes of a token."""
+class Token(NamedTuple):
+    """The claims of a verified token. Times are in seconds since the epoch. An agent has no roles and no grants."""
 
-    READ = "dashboard:read"
-    WRITE = "command:write"
-
-
-class Identity(NamedTuple):
-    """The claims of a verified token. `expires` is in seconds since the epoch."""
-
+    kind: CallerKind
     subject: str
-    scopes: frozenset[Scope]
+    token_id: str
     expires: float
+    roles: frozenset[Role]
+    grants: Grants
+
+
+class NewToken(NamedTuple):
+    """A token to mint; times in seconds since the epoch. An agent's token has neither roles nor grants."""
+
+    kind: CallerKind
+    subject: str
+    issued: int
+    expires: int
+    roles: Sequence[Role] = ()
+    grants: Grants = EVERYTHING
+
+
+def _never(_: str) -> bool:
+    return False
+
+
+def _nothing() -> bool:
+    return False
 
 
 class TokenVerifier:
-    """Verifies tokens with one shared key, public keys, or both. No I/O."""
+    """Verifies tokens with the keys of a ring, which may be replaced at any time. No I/O."""
 
     def __init__(
         self,
-        audience: str,
-        key: str = "",
-        public_pems: Mapping[str, bytes] = NO_PEMS,
-        leeway_seconds: float = LEEWAY_SECONDS,
+        keys: KeyRing,
+        rules: TokenRules,
+        revoked: Callable[[str], bool] = _never,
+        refresh: Callable[[], bool] = _nothing,
     ) -> None:
-        """`key` is for HS256; `public_pems` maps file names to public keys, each for the algorithm of its key type.
+        """`revoked` says whether a token id is revoked.
 
-        Raises ConfigurationError.
+        `refresh` is called for a token of an unknown key, and returns whether the keys are being fetched again.
         """
-        self._audience = audience
-        self.leeway_seconds = leeway_seconds
-        """Tolerated clock difference between an issuer and this bridge."""
-        self._keys: list[tuple[str, Any]] = []
-        if key:
-            self._keys.append(("HS256", _checked_key(key)))
-        self._keys += [_public_key(name, pem) for name, pem in public_pems.items()]
-        if not self._keys:
-            raise ConfigurationError(
-                "no key to verify tokens: set token_key, token_key_file or public_keys", field="token_key"
-            )
+        self._keys = keys
+        self.rules = rules
+        self.revoked = revoked
+        self.refresh = refresh
+        self._verified: dict[str, Token] = {}
 
-    def verify(self, token: str) -> Identity:
-        """Verify a token. Raises PermissionDenied with the reason; the message never contains the token."""
+    @property
+    def keys(self) -> KeyRing:
+        """The keys in use."""
+        return self._keys
+
+    def use(self, keys: KeyRing) -> None:
+        """Verify with these keys from now on."""
+        if keys != self._keys:
+            self._keys = keys
+            self._verified.clear()
+
+    def verify(self, token: str, now: float | None = None) -> Token:
+        """Verify a token. The message of an error never contains the token.
+
+        Raises Unauthenticated with the reason; Unavailable if its key may be among those being fetched.
+        """
+        now = time.time() if now is None else now
+        known = self._verified.get(token)
+        if known is None:
+            known = self._checked(token, now)
+            if len(self._verified) >= MAX_REMEMBERED:
+                del self._verified[next(iter(self._verified))]
+            self._verified[token] = known
+        if now >= known.expires + self.rules.leeway_seconds:
+            self._verified.pop(token, None)
+            raise refused("the token has expired", "TOKEN_EXPIRED")
+        if self.revoked(known.token_id):
+            raise refused("the token is revoked", "TOKEN_REVOKED")
+        return known
+
+    def _checked(self, token: str, now: float) -> Token:
         if len(token) > MAX_TOKEN_CHARACTERS:
-            raise _rejected(f"the token is over {MAX_TOKEN_CHARACTERS:,} characters")
-        try:
-            algorithm = str(jwt.get_unverified_header(token).get("alg"))
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise _rejected("the token is not a JWT") from error
-        candidates = [key for of_key, key in self._keys if of_key == algorithm]
+            raise refused(f"the token is over {MAX_TOKEN_CHARACTERS:,} characters")
+        algorithm, key_id = _header(token)
+        candidates = self._keys.candidates(algorithm, key_id)
         if not candidates:
-            raise _rejected("the token's algorithm matches none of the bridge's keys")
-        for key in candidates[:-1]:
-            try:
-                return self._checked(token, key, algorithm)
-            except PermissionDenied:
-                continue
-        return self._checked(token, candidates[-1], algorithm)
+            raise self._no_key(key_id)
+        return _token_of(_claims(token, algorithm, candidates), self.rules, now)
 
-    def _checked(self, token: str, key: Any, algorithm: str) -> Identity:
-        try:
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                audience=self._audience,
-                leeway=self.leeway_seconds,
-                options={"require": list(_REQUIRED)},
+    def _no_key(self, key_id: str) -> DistributorError:
+        if key_id and self.refresh():
+            return Unavailable(
+                "the token is signed with a key that is not known yet; the keys are being fetched",
+                reason="KEYS_REFRESHING",
+                retry_after_seconds=1.0,
             )
-            expires = float(claims["exp"])
-        except jwt.ExpiredSignatureError as error:
-            raise _rejected("the token has expired") from error
-        except jwt.MissingRequiredClaimError as error:
-            raise _rejected(f"the token has no {error.claim}") from error
-        except jwt.InvalidAudienceError as error:
-            raise _rejected("the token is for another audience") from error
-        except jwt.InvalidSignatureError as error:
-            raise _rejected("the token is not signed by a key of this bridge") from error
-        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
-            raise _rejected("the token is not valid") from error
-        if expires > MAX_EXPIRES:
-            raise _rejected("the token expires after the year 9999")
-        if not claims["sub"]:
-            raise _rejected("the token has an empty sub")
-        return Identity(claims["sub"], _scopes(claims.get("scope")), expires)
+        return refused("the token's key id and algorithm match none of the keys")
 
 
-def mint(key: str, subject: str, scopes: Sequence[Scope], audience: str, issued: int, expires: int) -> str:
-    """Sign a token with a shared key; times in seconds since the epoch. Raises ConfigurationError for a short key."""
-    claims = {"sub": subject, "scope": " ".join(scopes), "aud": audience, "iat": issued, "exp": expires}
-    return jwt.encode(claims, _checked_key(key), algorithm="HS256")
-
-
-def _scopes(claim: object) -> frozenset[Scope]:
-    words = claim.split() if isinstance(claim, str) else ()
-    return frozenset(scope for scope in Scope if scope in words)
-
-
-def _checked_key(key: str) -> bytes:
-    # A key read from a file may not be valid UTF-8.
-    encoded = key.encode(errors="surrogateescape")
-    if len(encoded) < MIN_KEY_BYTES:
+def mint(key: TokenKey, rules: TokenRules, new: NewToken) -> str:
+    """Sign a token with a shared key."""
+    claims: dict[str, Any] = {
+        "sub": new.subject,
+        "iss": rules.issuer,
+        "aud": rules.audience,
+        "iat": new.issued,
+        "exp": new.expires,
+        "jti": secrets.token_hex(16),
+        "roles": [AGENT_ROLE] if new.kind is CallerKind.AGENT else list(new.roles),
+    }
+    if new.kind is CallerKind.SERVICE:
+        claims["kind"] = new.kind
+    if (grants := new.grants.documents()) is not None:
+        claims["grants"] = grants
+    token = jwt.encode(claims, key.key, algorithm=key.algorithm, headers={"kid": key.key_id})
+    if len(token) > MAX_TOKEN_CHARACTERS:
         raise ConfigurationError(
-            f"token_key must be at least {MIN_KEY_BYTES} bytes, not {len(encoded)}; "
-            "generate one with openssl rand -hex 32",
-            field="token_key",
+            f"the token would be over {MAX_TOKEN_CHARACTERS:,} characters; use fewer grants", field="grants"
         )
-    return encoded
+    return token
 
 
-def _public_key(name: str, pem: bytes) -> tuple[str, Any]:
+def refused(message: str, reason: str = "TOKEN_REFUSED") -> Unauthenticated:
+    """The error for a token that is not accepted."""
+    return Unauthenticated(message, reason=reason, field="token")
+
+
+def _header(token: str) -> tuple[str, str]:
+    """The algorithm and key id of a token; the id is empty if it names none."""
     try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{name} (public_keys) is not a public key in PEM", field="public_keys") from error
-    if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
-        return "RS256", key
-    if isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1":
-        return "ES256", key
-    if isinstance(key, Ed25519PublicKey):
-        return "EdDSA", key
-    raise ConfigurationError(
-        f"{name} (public_keys) must be an RSA key with at least {MIN_RSA_BITS} bits, a P-256 or an Ed25519 key",
-        field="public_keys",
-    )
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise refused("the token is not a JWT") from error
+    if "crit" in header:
+        raise refused("the token has a crit header, which is not supported")
+    type_ = str(header.get("typ", "JWT")).lower().removeprefix("application/")
+    if type_ not in _TYPES:
+        raise refused("the token is of another type")
+    return str(header.get("alg")), str(header.get("kid") or "")
 
 
-def _rejected(message: str) -> PermissionDenied:
-    return PermissionDenied(message, reason="TOKEN_REFUSED", field="token")
+def _claims(token: str, algorithm: str, candidates: Sequence[TokenKey]) -> dict[str, Any]:
+    for candidate in candidates:
+        try:
+            payload = jwt.PyJWS().decode(token, candidate.key, algorithms=[algorithm])
+            claims = json.loads(payload)
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+            raise refused("the token is not valid") from error
+        if not isinstance(claims, dict):
+            raise refused("the token is not valid")
+        return claims
+    raise refused("the token is not signed by a known key")
+
+
+def _token_of(claims: Mapping[str, Any], rules: TokenRules, now: float) -> Token:
+    for name in _REQUIRED:
+        if claims.get(name) is None:
+            raise refused(f"the token has no {name}")
+    if claims["iss"] != rules.issuer:
+        raise refused("the token is of another issuer")
+    audience = claims["aud"]
+    if rules.audience not in (audience if isinstance(audience, list) else [audience]):
+        raise refused("the token is for another audience")
+    expires = _checked_times(claims, now, rules.leeway_seconds)
+    subject = _text(claims, "sub", MAX_SUBJECT_CHARACTERS)
+    token_id = _text(claims, "jti", MAX_TOKEN_ID_CHARACTERS)
+    words = _role_words(claims)
+    if AGENT_ROLE in words:
+        if len(words) > 1:
+            raise refused("the token of an agent must have no other role")
+        return Token(CallerKind.AGENT, subject, token_id, expires, NO_ROLES, NOTHING)
+    roles = with_included({role for word, role in _ROLES.items() if word in words})
+    return Token(_kind(claims, roles), subject, token_id, expires, roles, _grants(claims))
+
+
+def _checked_times(claims: Mapping[str, Any], now: float, leeway: float) -> float:
+    """The time at which the token expires, in seconds since the epoch."""
+    expires = _time(claims, "exp")
+    if expires > MAX_EXPIRES:
+        raise refused("the token expires after the year 9999")
+    if now >= expires + leeway:
+        raise refused("the token has expired", "TOKEN_EXPIRED")
+    if _time(claims, "iat") > now + leeway:
+        raise refused("the token is issued in the future")
+    if claims.get("nbf") is not None and _time(claims, "nbf") > now + leeway:
+        raise refused("the token is not valid yet")
+    return expires
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    value = claims[name]
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError
+        seconds = float(value)
+    except (ValueError, OverflowError) as error:
+        raise refused(f"the token's {name} is not a time") from error
+    if not 0 <= seconds < float("inf"):
+        raise refused(f"the token's {name} is not a time")
+    return seconds
+
+
+def _text(claims: Mapping[str, Any], name: str, limit: int) -> str:
+    value = claims[name]
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
+        raise refused(f"the token's {name} must be 1 to {limit} printable characters")
+    return value
+
+
+def _role_words(claims: Mapping[str, Any]) -> frozenset[str]:
+    """The words of `roles` and of `scope` (RFC 8693). Those unknown here may matter to other programs."""
+    roles = claims.get("roles", [])
+    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+        raise refused("the token's roles must be a list of words")
+    scope = claims.get("scope")
+    return frozenset(roles) | frozenset(scope.split() if isinstance(scope, str) else ())
+
+
+def _kind(claims: Mapping[str, Any], roles: frozenset[Role]) -> CallerKind:
+    kind = claims.get("kind", CallerKind.SERVICE if Role.DELEGATE in roles else CallerKind.USER)
+    if kind not in (CallerKind.USER, CallerKind.SERVICE):
+        raise refused("the token's kind must be user or service")
+    return CallerKind(kind)
+
+
+def _grants(claims: Mapping[str, Any]) -> Grants:
+    # A claim of null is no grant, rather than every grant.
+    if "grants" not in claims:
+        return EVERYTHING
+    try:
+        return grants_of(claims["grants"])
+    except InvalidArgument as error:
+        raise refused(f"the token's {error}") from error

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, ClassVar, Final, Self
+from typing import ClassVar, Final
 
-from pydantic import AfterValidator, Field, JsonValue, SecretStr, model_validator
+from pydantic import Field, JsonValue
 from pydantic_settings import SettingsConfigDict
 
-from distributor.errors import ConfigurationError
 from distributor.settings.bridge_tls import BridgeTls
+from distributor.settings.tokens import TokenSettings
 from distributor.settings.values import (
     Address,
     LogFormat,
     LogLevel,
     OriginList,
-    PathList,
     Seconds,
     Servers,
     ValkeyUrl,
@@ -24,14 +22,7 @@ from distributor.settings.values import (
 _EMPTY: Final[dict[str, JsonValue]] = {"shown_default": "empty"}
 
 
-def _long_enough(key: SecretStr) -> SecretStr:
-    size = len(key.get_secret_value().encode())
-    if 0 < size < 32:
-        raise ValueError(f"must be at least 32 bytes, not {size}; generate one with openssl rand -hex 32")
-    return key
-
-
-class BridgeSettings(BridgeTls):
+class BridgeSettings(BridgeTls, TokenSettings):
     """Settings chosen by the operator of a bridge."""
 
     table: ClassVar[str] = "bridge"
@@ -46,26 +37,6 @@ class BridgeSettings(BridgeTls):
     )
     valkey_url: ValkeyUrl = Field(
         "", description="Valkey of that server, such as `valkey://127.0.0.1:6379/0`.", json_schema_extra=_EMPTY
-    )
-    token_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
-        SecretStr(""),
-        description="Key that signs tokens (HS256), at least 32 bytes. Prefer the environment to the settings file.",
-        json_schema_extra=_EMPTY,
-    )
-    token_key_file: Path | None = Field(
-        None,
-        description="File that holds that key instead; surrounding whitespace is ignored.",
-        json_schema_extra=_EMPTY,
-    )
-    public_keys: PathList = Field(
-        (),
-        description="Comma-separated PEM files with public keys of token issuers: RSA (RS256), P-256 (ES256), "
-        "Ed25519 (EdDSA).",
-        json_schema_extra=_EMPTY,
-    )
-    token_audience: str = Field("command-distributor", min_length=1, description="Required `aud` claim of tokens.")
-    token_leeway: Seconds = Field(
-        5.0, description="Seconds of clock skew allowed between a token's issuer and the bridge."
     )
     allowed_origins: OriginList = Field(
         (),
@@ -115,29 +86,3 @@ class BridgeSettings(BridgeTls):
     )
     log_format: LogFormat = Field("console", description="Format of log lines.")
     log_level: LogLevel = Field("info", description="Minimum level of log lines.")
-
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if self.token_key.get_secret_value() and self.token_key_file is not None:
-            raise ValueError("token_key and token_key_file are both set; set only one")
-        return self
-
-    def signing_key(self) -> str:
-        """Return the key from token_key or token_key_file, "" if neither is set. Raises ConfigurationError."""
-        if self.token_key_file is None:
-            return self.token_key.get_secret_value()
-        key = _read(self.token_key_file, "token_key_file").decode(errors="surrogateescape").strip()
-        if not key:
-            raise ConfigurationError(f"{self.token_key_file} (token_key_file) is empty", field="token_key_file")
-        return key
-
-    def public_pems(self) -> dict[str, bytes]:
-        """Return the contents of `public_keys` by path. Raises ConfigurationError."""
-        return {str(path): _read(path, "public_keys") for path in self.public_keys}
-
-
-def _read(path: Path, field: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path} ({field}): {error.strerror}", field=field) from error

@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.environment import state_folder
 from distributor.settings.tls import ServerTls
+from distributor.settings.tokens import TokenSettings
 from distributor.settings.values import (
     Address,
     CompressionMethod,
@@ -29,7 +30,7 @@ MAX_DROP_SCAN: Final = 10_000
 """Maximum number of commands a store function scans to find one to drop: about ten milliseconds in Valkey."""
 
 
-class ServerSettings(ServerTls):
+class ServerSettings(ServerTls, TokenSettings):
     """Settings chosen by the operator of a server."""
 
     table: ClassVar[str] = "server"
@@ -157,6 +158,11 @@ class ServerSettings(ServerTls):
     log_format: LogFormat = Field("console", description="Format of log lines.")
     log_level: LogLevel = Field("info", description="Minimum level of log lines.")
     reflection: bool = Field(False, description="Serve gRPC reflection.")
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers can prove who they are, and therefore must."""
+        return self.client_ca is not None or self.verifies_tokens
 
     @field_validator("data_dir")
     @classmethod

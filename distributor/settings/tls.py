@@ -46,11 +46,6 @@ class ServerTls(SettingsGroup):
         "read and change everything.",
     )
 
-    @property
-    def authenticates(self) -> bool:
-        """Whether callers can prove who they are, and therefore must."""
-        return self.client_ca is not None
-
     @model_validator(mode="after")
     def _complete_tls(self) -> Self:
         check_pair(self, "tls_cert", "tls_key")

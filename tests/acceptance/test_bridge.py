@@ -24,7 +24,7 @@ async def test_a_launched_bridge_serves_a_minted_token(
     monkeypatch.setenv("DISTRIBUTOR_BRIDGE_TOKEN_KEY_FILE", str(key_file))
     monkeypatch.setenv("DISTRIBUTOR_BRIDGE_VALKEY_URL", valkey_url)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    minting = [str(ROOT / "cmd" / "distributor_server.py"), "token", "--subject=alice", "--scope=dashboard:read"]
+    minting = [str(ROOT / "cmd" / "distributor_server.py"), "token", "--subject=alice", "--role=viewer"]
     minted = await asyncio.to_thread(
         subprocess.run, [sys.executable, *minting], cwd=ROOT, capture_output=True, text=True, check=True
     )

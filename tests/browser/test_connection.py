@@ -197,7 +197,7 @@ async def test_without_a_token_the_page_asks_for_one(browser: Browser, server: R
         await page.live()
         await expect(dialog).to_have_count(0)
         await page.page.get_by_role("link", name="Send…", exact=True).click()
-        await expect(page.page.get_by_text("lacks the scope command:write")).to_be_visible()
+        await expect(page.page.get_by_text("does not have the role operator")).to_be_visible()
         await expect(page.page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
         await page.page.reload()
         await page.live()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from distributor.cli.token import token_for
+from distributor.cli.token import TokenRequest, token_for
 from distributor.settings import BridgeSettings
 from distributor.store.embedded import EmbeddedValkey
 from tests.support.launched_server import ROOT, LaunchedServer, launched_program, launched_server, somewhere
@@ -43,7 +43,7 @@ class World:
 async def world(folder: Path) -> AsyncIterator[World]:
     """Start everything; the server and the bridge log warnings and worse."""
     key = secrets.token_hex(32)
-    token = token_for(BridgeSettings(token_key=key), "fuzz", ("dashboard:read", "command:write"), "12h")
+    token = token_for(BridgeSettings(token_key=key), TokenRequest("fuzz", "12h", roles=["operator"]))
     async with AsyncExitStack() as stack:
         valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
         server = await stack.enter_async_context(

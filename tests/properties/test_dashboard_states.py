@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -26,8 +25,9 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.identity.tokens import Identity, Scope
+from distributor.identity.roles import Role
 from distributor.tasks import stop_tasks
+from tests.support.dashboard_credentials import credential, credential_check
 from tests.support.interleaved_store import InterleavedLog, InterleavedOutput, InterleavedStore, settle
 
 COMMANDS: Final = tuple(f"0199a1b2-0000-7000-8000-00000000000{number}" for number in range(3))
@@ -52,7 +52,7 @@ class Bridge:
             view,
             SnapshotSync(self.hub, view, self.pumps, self.agents, metrics),
             cast(Any, None),
-            cast(Any, type("Verifier", (), {"leeway_seconds": HOUR})),
+            credential_check(),
             metrics,
             DashboardLimits(HOUR, 1, HOUR, 256, 1_048_576),
             cast(Any, None),
@@ -74,6 +74,8 @@ class Bridge:
 
 class Reader:
     """A dashboard that keeps the highest revision, over all its connections."""
+
+    address = "127.0.0.1"
 
     def __init__(self, what: Topics) -> None:
         self.what = what
@@ -133,8 +135,7 @@ class Connection:
         self.reader = reader
         self.bridge = bridge
         reader.connected()
-        identity = Identity("alice", frozenset({Scope.READ}), time.time() + HOUR)
-        dashboard = Dashboard("d", identity, DashboardOutbox())
+        dashboard = Dashboard("d", credential(Role.VIEWER), DashboardOutbox())
         session = DashboardSession(reader, dashboard, bridge.services)
         connect = Connect("token", reader.what, reader.position)
         self.task: asyncio.Task[None] = asyncio.ensure_future(session.run(connect))

@@ -10,10 +10,9 @@ from typing import Any, Final
 from distributor.agent import Agent, CommandContext, CommandFailed, ExecPolicy
 from distributor.agent.command_context import OutputStreamName
 from distributor.app.bridge_process import BridgeProcess, serving_dashboards
-from distributor.cli.token import token_for
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.free_port import free_port
-from tests.support.running_bridge import bridge_settings
+from tests.support.running_bridge import bridge_settings, token_of
 from tests.support.running_server import RunningServer
 from tests.support.serving_agent import background
 from tests.support.waiting import eventually, until
@@ -68,9 +67,9 @@ class PageWorld:
         """Where the page is, without a path."""
         return f"http://127.0.0.1:{self._port}"
 
-    def token(self, *scopes: str) -> str:
-        """A token with these scopes."""
-        return token_for(bridge_settings(self.server), "alice", scopes, "1h")
+    def token(self, *roles: str) -> str:
+        """A token with these roles."""
+        return token_of(bridge_settings(self.server), *roles)
 
     async def start_bridge(self) -> None:
         """Serve, on the same port as before."""

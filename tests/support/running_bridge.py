@@ -12,14 +12,15 @@ from email.message import Message
 from typing import Any, Final, NamedTuple
 
 from distributor.app.bridge_process import BridgeProcess, serving_dashboards
-from distributor.cli.token import token_for
+from distributor.cli.token import TokenRequest, token_for
 from distributor.settings import BridgeSettings
+from distributor.settings.tokens import TokenSettings
 from tests.support.dashboard_client import DashboardClient, dashboard_client
 from tests.support.running_server import RunningServer
 from tests.support.waiting import PATIENCE_SECONDS
 
 TOKEN_KEY: Final = "a key for nothing but tests, of 32 bytes at least"
-READ, WRITE = "dashboard:read", "command:write"
+READ, WRITE = "viewer", "operator"
 
 
 class Answer(NamedTuple):
@@ -48,9 +49,9 @@ class RunningBridge:
     def socket_url(self) -> str:
         return f"ws://{self.address}/ws"
 
-    def token(self, *scopes: str, subject: str = "alice", lifetime: str = "1h") -> str:
-        """A token; one that may do everything where no scopes are given."""
-        return token_for(self.settings, subject, scopes or (READ, WRITE), lifetime)
+    def token(self, *roles: str, subject: str = "alice", lifetime: str = "1h") -> str:
+        """A token; one that may do everything where no roles are given."""
+        return token_of(self.settings, *(roles or (READ, WRITE)), subject=subject, lifetime=lifetime)
 
     @asynccontextmanager
     async def stranger(self, *, checked: bool = True, **options: Any) -> AsyncIterator[DashboardClient]:
@@ -80,6 +81,11 @@ def _open(request: urllib.request.Request) -> Answer:
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.headers, error.read())
+
+
+def token_of(settings: TokenSettings, *roles: str, subject: str = "alice", lifetime: str = "1h", **more: Any) -> str:
+    """A token that `distributor token` prints with these settings."""
+    return token_for(settings, TokenRequest(subject, lifetime, roles=roles, **more))
 
 
 def bridge_settings(server: RunningServer, /, **changes: Any) -> BridgeSettings:

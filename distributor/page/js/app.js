@@ -253,9 +253,9 @@ export class App {
 
   // User actions
 
-  /** Whether the token permits sending; true until the scopes are known. */
+  /** Whether the token permits sending; true until the roles are known. */
   canSend() {
-    return !this.known.userId || this.known.scopes.includes("command:write");
+    return !this.known.userId || this.known.roles.includes("operator");
   }
 
   /** The newest known state of a command. @template {Command | null} T @param {T} command @returns {T} */

@@ -19,7 +19,7 @@
  * @property {string} position  resume position
  * @property {number} clockOffset  ms by which the store's clock is ahead of the browser's
  * @property {string} userId
- * @property {string[]} scopes
+ * @property {string[]} roles
  * @property {boolean} complete  whether a snapshot has arrived
  * @property {boolean} agentsTruncated  whether there may be more agents
  * @property {boolean} queuedTruncated  whether there may be more queued commands for unknown agents
@@ -61,7 +61,7 @@ export function initialState() {
     position: "",
     clockOffset: 0,
     userId: "",
-    scopes: [],
+    roles: [],
     complete: false,
     agentsTruncated: false,
     queuedTruncated: false,
@@ -101,7 +101,7 @@ export function reduce(known, messages, now) {
 const changes = {
   connected(known, message, now, ended) {
     known.userId = message.userId;
-    known.scopes = message.scopes;
+    known.roles = message.roles;
     known.clockOffset = message.serverTime - now;
     snapshot(known, message, now, ended);
   },

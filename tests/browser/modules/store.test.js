@@ -51,7 +51,7 @@ const status = (command, position) => ({ type: "command:status", commandId: comm
 const connected = (more = {}) => ({
   type: "connected",
   userId: "alice",
-  scopes: ["dashboard:read"],
+  roles: ["viewer"],
   serverTime: NOW,
   resumed: false,
   position: "1-0",
@@ -76,7 +76,7 @@ export const tests = {
     same(known.complete, true);
     same([...known.agents.keys()], ["a"]);
     same([...known.commands.keys()], ["1", "2"]);
-    same([known.userId, known.scopes, known.position], ["alice", ["dashboard:read"], "1-0"]);
+    same([known.userId, known.roles, known.position], ["alice", ["viewer"], "1-0"]);
   },
   "what was known before stays as it was"() {
     const before = after(connected({ agents: [agent("a")] }));

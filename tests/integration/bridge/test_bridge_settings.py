@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from tests.support.own_logs import own_logs
 from tests.support.running_bridge import READ, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
+from tests.support.token_issuer import claims
 from tests.support.waiting import eventually
 
 STALL_SECONDS = 0.3
@@ -35,9 +36,7 @@ async def test_public_keys_verify_tokens_of_others(server: RunningServer, tmp_pa
     pem.write_bytes(
         private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    now = int(time.time())
-    claims = {"sub": "alice", "scope": READ, "aud": "command-distributor", "iat": now, "exp": now + 60}
-    token = jwt.encode(claims, private, algorithm="EdDSA")
+    token = jwt.encode(claims(), private, algorithm="EdDSA")
     async with running_bridge(server) as without, running_bridge(server, public_keys=(pem,)) as bridge:
         assert (await without.get("/api/agents", token)).status == 401
         assert (await bridge.get("/api/agents", token)).status == 200

@@ -176,7 +176,7 @@ async def test_an_unknown_command_cannot_be_interrupted(bridge: RunningBridge) -
     assert (error["code"], error["field"]) == ("NOT_FOUND", "commandId")
 
 
-async def test_changes_need_their_scope(server: RunningServer, bridge: RunningBridge) -> None:
+async def test_changes_need_their_role(server: RunningServer, bridge: RunningBridge) -> None:
     command_id = await server.queue()
     async with bridge.dashboard(READ) as dashboard:
         for type_, fields in (
@@ -185,7 +185,7 @@ async def test_changes_need_their_scope(server: RunningServer, bridge: RunningBr
             ("command:interrupt", {"commandId": command_id}),
         ):
             error = await dashboard.refused(type_, **fields)
-            assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "MISSING_SCOPE")
+            assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "ROLE_MISSING")
             dashboard.messages.clear()
 
 

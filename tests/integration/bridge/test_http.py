@@ -6,7 +6,7 @@ import pytest
 
 from distributor.wire.documents import milliseconds_of
 from tests.support.protocol_schema import check
-from tests.support.running_bridge import WRITE, RunningBridge, running_bridge
+from tests.support.running_bridge import RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
 
 UNKNOWN_ID = "01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33"
@@ -105,7 +105,7 @@ async def test_every_call_needs_a_token_that_may_read(bridge: RunningBridge) -> 
         assert (nobody.status, nobody.headers["WWW-Authenticate"]) == (401, "Bearer")
         check(nobody.json(), "apiError")
         assert (await bridge.get(path, token="x.y.z")).status == 401
-        assert (await bridge.get(path, token=bridge.token(WRITE))).status == 403
+        assert (await bridge.get(path, token=bridge.token("delegate"))).status == 403
 
 
 async def test_operators_can_look_without_one(bridge: RunningBridge) -> None:

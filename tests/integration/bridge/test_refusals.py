@@ -12,26 +12,22 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from distributor.bridge.snapshot_sync import SnapshotSync
-from distributor.identity.tokens import Scope, mint
+from distributor.identity.caller import CallerKind
+from distributor.identity.roles import Role
+from distributor.identity.token_keys import shared_key
+from distributor.identity.tokens import NewToken, TokenRules, mint
 from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
+from tests.support.token_issuer import RULES, claims
 
-AUDIENCE = "command-distributor"
 
-
-def token(**changes: Any) -> str:
+def token(key: str = TOKEN_KEY, audience: str = RULES.audience, **changes: Any) -> str:
     """A token minted as ours are."""
     now = int(time.time())
-    fields: dict[str, Any] = {
-        "key": TOKEN_KEY,
-        "subject": "alice",
-        "scopes": [Scope.READ],
-        "audience": AUDIENCE,
-        "issued": now,
-        "expires": now + 60,
-    }
-    return mint(**fields | changes)
+    usual: dict[str, Any] = {"kind": CallerKind.USER, "subject": "alice", "issued": now, "expires": now + 60}
+    new = NewToken(**usual | {"roles": [Role.VIEWER]} | changes)
+    return mint(shared_key(key), TokenRules(audience=audience), new)
 
 
 async def test_a_plain_get_is_told_to_upgrade(bridge: RunningBridge) -> None:
@@ -42,9 +38,7 @@ async def test_a_plain_get_is_told_to_upgrade(bridge: RunningBridge) -> None:
 
 def signed(algorithm: str = "HS256", **changes: Any) -> str:
     """A token that we would not mint, signed with our key unless with none; a claim that is None is left out."""
-    now = int(time.time())
-    claims = {"sub": "alice", "scope": READ, "aud": AUDIENCE, "iat": now, "exp": now + 60} | changes
-    given = {name: value for name, value in claims.items() if value is not None}
+    given = {name: value for name, value in claims(**changes).items() if value is not None}
     return jwt.encode(given, cast(Any, None) if algorithm == "none" else TOKEN_KEY, algorithm=algorithm)
 
 
@@ -57,14 +51,14 @@ def signed(algorithm: str = "HS256", **changes: Any) -> str:
         (lambda: 7, "token must be text"),
         (lambda: "no.jwt.at-all", "not a JWT"),
         (lambda: token(expires=int(time.time()) - 60), "expired"),
-        (lambda: token(key="another key, also of 32 bytes or more"), "not signed by a key of this bridge"),
+        (lambda: token(key="another key, also of 32 bytes or more"), "key id and algorithm match none"),
         (lambda: token(audience="somebody-else"), "another audience"),
-        (lambda: token(scopes=[Scope.WRITE]), "dashboard:read"),
-        (lambda: signed("none"), "algorithm matches none of the bridge"),
-        (lambda: signed("HS512"), "algorithm matches none of the bridge"),
+        (lambda: token(roles=[Role.DELEGATE]), "needs the role viewer"),
+        (lambda: signed("none"), "algorithm match none of the keys"),
+        (lambda: signed("HS512"), "algorithm match none of the keys"),
         (lambda: signed(exp=None), "has no exp"),
-        (lambda: signed(iat=int(time.time()) + 600), "not valid"),
-        (lambda: signed(sub=""), "has an empty sub"),
+        (lambda: signed(iat=int(time.time()) + 600), "issued in the future"),
+        (lambda: signed(sub=""), "sub must be 1 to 256"),
     ],
 )
 async def test_a_token_that_will_not_do(bridge: RunningBridge, made: Callable[[], object], why: str) -> None:
@@ -210,11 +204,11 @@ async def test_unknown_fields_are_ignored(bridge: RunningBridge) -> None:
     assert not dashboard.of("error")
 
 
-async def test_scopes_are_told(bridge: RunningBridge) -> None:
+async def test_roles_are_told(bridge: RunningBridge) -> None:
     async with bridge.stranger() as dashboard:
-        assert (await dashboard.connect(bridge.token(READ)))["scopes"] == [READ]
+        assert (await dashboard.connect(bridge.token(READ)))["roles"] == [READ]
     async with bridge.stranger() as dashboard:
-        assert (await dashboard.connect(bridge.token()))["scopes"] == [WRITE, READ]
+        assert (await dashboard.connect(bridge.token()))["roles"] == [WRITE, READ]
 
 
 async def test_a_fault_of_our_own_is_logged_and_ends_the_connection_with_a_code(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.dashboard_session import DashboardLimits, DashboardSession, PeerGone, SessionServices
 from distributor.bridge.requests import Connect, Topics
-from distributor.identity.tokens import Identity
+from tests.support.dashboard_credentials import credential, credential_check
 from tests.unit.bridge.test_dashboard_session import Peer, SnapshotSync
 
 
@@ -21,13 +20,13 @@ async def test_output_that_was_cut_is_counted_when_the_dashboard_leaves() -> Non
     metrics, peer = BridgeMetrics(), Peer()
     peer.gone = True
     services = SessionServices(*([cast(Any, None)] * 8))._replace(
-        verifier=cast(Any, SimpleNamespace(leeway_seconds=5.0)),
+        credentials=credential_check(),
         hub=cast(Any, SimpleNamespace(dashboards=set(), delivered_until="1-0")),
         snapshots=cast(Any, SnapshotSync()),
         metrics=metrics,
         limits=DashboardLimits(5.0, 131_072, 10.0, 16, 1_048_576),
     )
-    dashboard = Dashboard("id", Identity("alice", frozenset(), time.time() + 60), DashboardOutbox())
+    dashboard = Dashboard("id", credential(), DashboardOutbox())
     dashboard.outbox.cut_bytes = 66
     with pytest.raises(PeerGone):
         await DashboardSession(peer, dashboard, services).run(Connect("token", Topics(), None))

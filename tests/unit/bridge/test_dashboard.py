@@ -7,10 +7,10 @@ import pytest
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
-from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import OutputChunk, OutputStream
 from distributor.model.lifecycle import CommandStatus
+from tests.support.dashboard_credentials import credential
 
 PIECE = OutputChunk(OutputStream.STDERR, 4, b"\xff")
 
@@ -26,7 +26,7 @@ def change(status: CommandStatus, position: str = "1-0", command_id: str = "c") 
 
 
 def dashboard(messages: int = 256) -> Dashboard:
-    return Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
+    return Dashboard("d", credential(), DashboardOutbox(messages))
 
 
 def told(to: Dashboard) -> list[str]:

@@ -12,10 +12,10 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import change_of
-from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal
 from distributor.model.lifecycle import CommandStatus
+from tests.support.dashboard_credentials import credential
 from tests.support.waiting import until
 
 
@@ -24,7 +24,7 @@ def change(command_id: str, position: str, status: CommandStatus = CommandStatus
 
 
 def connected(messages: int = 256) -> Dashboard:
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
+    dashboard = Dashboard("d", credential(), DashboardOutbox(messages))
     dashboard.set_resume_position("1-0")
     return dashboard
 

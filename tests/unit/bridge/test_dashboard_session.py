@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,11 +23,12 @@ from distributor.bridge.dashboard_session import (
     serve_dashboard,
 )
 from distributor.bridge.requests import Connect, Topics
-from distributor.errors import PermissionDenied
-from distributor.identity.tokens import Identity, Scope
+from distributor.identity.roles import Role
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.tasks import stop_tasks
+from tests.support.dashboard_credentials import credential, credential_check
+from tests.support.token_issuer import signed
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 PING = json.dumps({"type": "ping", "version": "1.0.0"})
@@ -37,6 +37,8 @@ CONNECT = Connect("token", Topics(), None)
 
 class Peer:
     """Says what it is given, then nothing; takes messages as fast as the test lets it."""
+
+    address = "127.0.0.1"
 
     def __init__(self, says: Iterable[str] = ()) -> None:
         self._says: Iterator[str] = iter(says)
@@ -82,14 +84,13 @@ def session(peer: Peer, snapshots: SnapshotSync, slow_close: float = 10.0) -> tu
     hub = SimpleNamespace(dashboards=set(), delivered_until="1-0")
     limits = DashboardLimits(5.0, 131_072, slow_close, 16, 1_048_576)
     services = SessionServices(*([cast(Any, None)] * 8))._replace(
-        verifier=cast(Any, SimpleNamespace(leeway_seconds=5.0)),
+        credentials=credential_check(),
         hub=cast(Any, hub),
         snapshots=cast(Any, snapshots),
         metrics=BridgeMetrics(),
         limits=limits,
     )
-    identity = Identity("alice", frozenset(), time.time() + 60)
-    dashboard = Dashboard("id", identity, DashboardOutbox(limits.queue_messages, limits.queue_bytes))
+    dashboard = Dashboard("id", credential(Role.VIEWER), DashboardOutbox(limits.queue_messages, limits.queue_bytes))
     return dashboard, DashboardSession(peer, dashboard, services).run(CONNECT)
 
 
@@ -223,13 +224,8 @@ async def test_a_pong_has_the_position_up_to_which_everything_was_told(told_all:
     assert json.loads(peer.heard[0])["position"] == position
 
 
-class Verifier:
-    """Accepts one token."""
-
-    def verify(self, token: str) -> Identity:
-        if token != "good":
-            raise PermissionDenied("the token is not valid", reason="TOKEN_REFUSED")
-        return Identity("alice", frozenset({Scope.READ}), time.time() + 60)
+GOOD = "GOOD"
+"""Stands for a token that is made when the test runs."""
 
 
 @pytest.mark.parametrize(
@@ -237,8 +233,8 @@ class Verifier:
     [
         (json.dumps({"type": "command:request", "version": "1.0.0", "agentId": "a", "command": "x"}), "must be dash"),
         (json.dumps({"type": "command:request", "command": "echo " + "x" * 600_000}), "over 131,072 bytes"),
-        (json.dumps({"type": "dashboard:connect", "token": "good", "x": "\u20ac" * 50_000}), "over 131,072 bytes"),
-        (json.dumps({"type": "dashboard:connect", "token": "bad", "subscribe": 7}), "token is not valid"),
+        (json.dumps({"type": "dashboard:connect", "token": GOOD, "x": "\u20ac" * 50_000}), "over 131,072 bytes"),
+        (json.dumps({"type": "dashboard:connect", "token": "bad", "subscribe": 7}), "token is not a JWT"),
         (json.dumps({"type": "dashboard:connect", "version": "1.0.0"}), "token is required"),
         (json.dumps({"type": ["dashboard:connect"]}), "must be dashboard:connect"),
         ("{", "not valid JSON"),
@@ -253,21 +249,21 @@ async def test_nothing_of_a_stranger_is_interpreted(text: str, why: str, monkeyp
         raise AssertionError("parsed before its sender was known")
 
     monkeypatch.setattr("distributor.bridge.requests.parse", parse)
-    peer = Peer([text, PING])
+    peer = Peer([text.replace(GOOD, signed()), PING])
     with pytest.raises(CloseConnection, match=why) as closing:
         await serve_dashboard(peer, strangers())
     assert (closing.value.code, peer.said, peer.heard) == (1008, 1, [])
 
 
 async def test_a_known_sender_is_told_which_field_was_wrong() -> None:
-    text = json.dumps({"type": "dashboard:connect", "version": "1.0.0", "token": "good", "subscribe": {"agents": 7}})
+    text = json.dumps({"type": "dashboard:connect", "version": "1.0.0", "token": GOOD, "subscribe": {"agents": 7}})
     with pytest.raises(CloseConnection, match="agents must be a list") as closing:
-        await serve_dashboard(Peer([text]), strangers())
+        await serve_dashboard(Peer([text.replace(GOOD, signed())]), strangers())
     assert closing.value.code == 1008
 
 
 @pytest.mark.parametrize("type_", ["command:request", "command:retry", "command:interrupt"])
-async def test_the_scope_is_checked_before_the_rest_of_a_change_is_parsed(type_: str) -> None:
+async def test_the_role_is_checked_before_the_rest_of_a_change_is_parsed(type_: str) -> None:
     peer = Peer([json.dumps({"type": type_, "command": 7, "commandId": 7, "requestId": "r"})])
     peer.reads.set()
     _, running = session(peer, SnapshotSync())
@@ -276,11 +272,11 @@ async def test_the_scope_is_checked_before_the_rest_of_a_change_is_parsed(type_:
     task.cancel()
     await asyncio.wait([task])
     error = json.loads(peer.heard[0])
-    assert (error["reason"], error["requestId"]) == ("MISSING_SCOPE", "r")
+    assert (error["reason"], error["requestId"]) == ("ROLE_MISSING", "r")
 
 
 def strangers() -> SessionServices:
-    """Services of which nothing but the verifier may be used."""
+    """Services of which nothing but the credentials may be used."""
     return SessionServices(*([cast(Any, None)] * 8))._replace(
-        verifier=cast(Any, Verifier()), limits=DashboardLimits(5.0, 131_072, 10.0, 16, 1_048_576)
+        credentials=credential_check(), limits=DashboardLimits(5.0, 131_072, 10.0, 16, 1_048_576)
     )

@@ -18,11 +18,11 @@ from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import Unavailable
-from distributor.identity.tokens import Identity
 from distributor.model.command import CommandResult
 from distributor.model.event import EventBatch, EventKind
 from distributor.model.lifecycle import CommandStatus
 from distributor.tasks import stop_tasks
+from tests.support.dashboard_credentials import credential
 from tests.support.memory_reader import MemoryReader
 from tests.support.memory_stores import changed, state
 from tests.support.own_logs import own_logs
@@ -65,7 +65,7 @@ class Stream:
 
 
 def new_dashboard() -> Dashboard:
-    return Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    return Dashboard("d", credential(), DashboardOutbox())
 
 
 @asynccontextmanager

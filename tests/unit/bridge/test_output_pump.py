@@ -13,10 +13,10 @@ from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.output_pump import OutputPumps
 from distributor.errors import Unavailable
-from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
 from distributor.model.lifecycle import CommandStatus
+from tests.support.dashboard_credentials import credential
 from tests.support.own_logs import own_logs
 from tests.support.waiting import PATIENCE_SECONDS, until
 
@@ -64,7 +64,7 @@ async def pumps(log: Log) -> AsyncIterator[OutputPumps]:
 
 
 def viewer(pumps: OutputPumps, messages: int = 256) -> Dashboard:
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox(messages))
+    dashboard = Dashboard("d", credential(), DashboardOutbox(messages))
     dashboard.on_room = lambda: pumps.resume(dashboard)
     return dashboard
 

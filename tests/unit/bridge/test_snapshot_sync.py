@@ -15,10 +15,10 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import CommandPage
 from distributor.bridge.subscriptions import Subscriptions
-from distributor.identity.tokens import Identity
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
+from tests.support.dashboard_credentials import credential
 
 
 def change(text: str, position: str, event: str = "") -> Change:
@@ -87,7 +87,7 @@ async def test_what_comes_while_a_dashboard_returns_is_told_once_and_in_order() 
     hub = Hub()
     agents = Agents(hub.happens)
     snapshots = SnapshotSync(cast(Any, hub), cast(Any, None), cast(Any, None), cast(Any, agents), BridgeMetrics())
-    dashboard = hub.dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    dashboard = hub.dashboard = Dashboard("d", credential(), DashboardOutbox())
     await snapshots.connect(dashboard, Connect("token", Topics(all_commands=True), "3-0"))
     texts = [entry.text for entry in iter(dashboard.outbox.take, None)]
     assert '"resumed":true,"position":"3-0"' in texts[0]
@@ -116,7 +116,7 @@ class View:
 @pytest.mark.parametrize("what", [Topics(commands=("c",)), Topics(all_commands=True)])
 async def test_states_do_not_go_back_behind_what_was_read(what: Topics) -> None:
     hub = Hub()
-    dashboard = Dashboard("d", Identity("alice", frozenset(), 0.0), DashboardOutbox())
+    dashboard = Dashboard("d", credential(), DashboardOutbox())
     snapshots = SnapshotSync(
         cast(Any, hub), cast(Any, View(dashboard)), cast(Any, None), cast(Any, Agents()), BridgeMetrics()
     )

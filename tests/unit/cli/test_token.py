@@ -8,24 +8,81 @@ from click.testing import CliRunner
 from distributor.cli.distributor import bridge, main
 from distributor.cli.token import seconds_of
 from distributor.errors import ConfigurationError
-from distributor.identity.tokens import Scope, TokenVerifier
+from distributor.identity.caller import CallerKind
+from distributor.identity.roles import Role
+from distributor.identity.token_keys import key_ring, shared_key
+from distributor.identity.tokens import Token, TokenRules, TokenVerifier
 
 KEY = "a key for nothing but tests, of 32 bytes at least"
 
 
 def test_a_token_that_a_bridge_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTRIBUTOR_BRIDGE_TOKEN_KEY", KEY)
-    shown = CliRunner().invoke(main, ["token", "--subject", "alice", "--scope", "command:write"])
+    token = minted("--subject", "alice", "--role", "operator")
+    assert (token.kind, token.subject) == (CallerKind.USER, "alice")
+    assert token.roles == {Role.OPERATOR, Role.VIEWER}
+    assert token.grants.everything
+
+
+@pytest.mark.parametrize("name", ["DISTRIBUTOR_TOKEN_KEY", "DISTRIBUTOR_BRIDGE_TOKEN_KEY"])
+def test_the_key_is_that_of_the_server_or_the_bridge(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, KEY)
+    assert minted("--subject", "alice").roles == {Role.VIEWER}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "name"),
+    [
+        (["--service", "bridge", "--role", "delegate"], CallerKind.SERVICE, "bridge"),
+        (["--agent", "web-1"], CallerKind.AGENT, "web-1"),
+    ],
+)
+def test_tokens_of_services_and_agents(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], kind: CallerKind, name: str
+) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_TOKEN_KEY", KEY)
+    token = minted(*arguments)
+    assert (token.kind, token.subject) == (kind, name)
+
+
+def test_grants_narrow_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_TOKEN_KEY", KEY)
+    narrow = minted("--subject=a", "--on=web-*", "--on-label=site=berlin", "--type=PING", '--grants=[{"agents":["x"]}]')
+    assert narrow.grants.permit("web-1", {"site": "berlin"}, "PING")
+    assert narrow.grants.permit("x", {}, "EXEC")
+    for agent_id, site, type_ in (("web-1", "rome", "PING"), ("db", "berlin", "PING"), ("web-1", "berlin", "EXEC")):
+        assert not narrow.grants.permit(agent_id, {"site": site}, type_)
+    assert not minted("--subject=a", "--grants=[]").grants.permit_agent("x", {})
+
+
+def test_a_key_is_chosen_by_its_id(tmp_path: Path) -> None:
+    keys = [tmp_path / name for name in ("new", "old")]
+    for place, path in enumerate(keys):
+        path.write_text(f"{place}" * 32)
+    files = [f"--token-key-file={path}" for path in keys]
+    old = shared_key("1" * 32)
+    token = printed("--subject=a", f"--key-id={old.key_id}", *files)
+    assert TokenVerifier(key_ring(["1" * 32], []), TokenRules()).verify(token).subject == "a"
+    token = printed("--subject=a", *files)
+    assert TokenVerifier(key_ring(["0" * 32], []), TokenRules()).verify(token).subject == "a"
+
+
+def printed(*arguments: str) -> str:
+    """What `distributor token` prints: the token alone."""
+    shown = CliRunner().invoke(main, ["token", *arguments])
     assert shown.exit_code == 0, shown.output
-    identity = TokenVerifier("command-distributor", KEY).verify(shown.output.strip())
-    assert (identity.subject, identity.scopes) == ("alice", frozenset({Scope.WRITE}))
+    (line,) = shown.stdout.splitlines()
+    return line
+
+
+def minted(*arguments: str) -> Token:
+    """What the token says that is printed."""
+    return TokenVerifier(key_ring([KEY], []), TokenRules()).verify(printed(*arguments))
 
 
 def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
-    shown = CliRunner().invoke(main, ["token", "--subject", "alice", "--token-key-file", str(tmp_path / "key")])
-    identity = TokenVerifier("command-distributor", KEY).verify(shown.output.strip())
-    assert identity.scopes == {Scope.READ}
+    assert minted("--subject", "alice", "--token-key-file", str(tmp_path / "key")).roles == {Role.VIEWER}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +113,7 @@ def test_help_and_version_are_data() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        (["token", "--subject", "a"], {}, "tokens are signed with the bridge's key"),
+        (["token", "--subject", "a"], {}, "tokens are signed with the key of a server or bridge"),
         (["token", "--subject", "a"], {"TOKEN_KEY": "short"}, "must be at least 32 bytes, not 5"),
         (["token", "--subject", "a", "--token-key-file", "/nowhere"], {}, "cannot read /nowhere (token_key_file)"),
         (["token", "--subject", "a", "--expires-in", "soon"], {"TOKEN_KEY": KEY}, "--expires-in must be"),
@@ -64,13 +121,21 @@ def test_help_and_version_are_data() -> None:
         (["token", "--subject", "\udcff"], {"TOKEN_KEY": KEY}, "--subject must be UTF-8"),
         (["token", "--subject", "a", "--token-key-file", "/dev/null"], {}, "/dev/null (token_key_file) is empty"),
         (["bridge", "--public-key", __file__], {}, f"{__file__} (public_keys) is not a public key in PEM"),
-        (["bridge"], {}, "no key to verify tokens: set token_key, token_key_file or public_keys"),
+        (["bridge"], {}, "no key to verify tokens: set token_key, token_key_file, public_keys or jwks_url"),
         (["bridge"], {"TOKEN_KEY": KEY}, "a bridge reads from the Valkey of its server: set valkey_url"),
         (["bridge"], {"TOKEN_KEY": KEY, "VALKEY_URL": "valkey://127.0.0.1:1"}, "cannot use the Valkey at"),
         (["bridge", "--public-key", "/nowhere"], {}, "cannot read /nowhere (public_keys)"),
         (["bridge", "--allow-origin", "foo"], {}, "distributor: --allow-origin must be an origin such as https://"),
         (["dev", "--bridge-listen=x", "--data-dir=/nowhere"], {}, "distributor: --bridge-listen must be host:port"),
-        (["token"], {}, "distributor: Missing option '--subject'."),
+        (["token"], {}, "distributor: Give one of --subject, --service and --agent."),
+        (["token", "--subject=a", "--agent=b"], {}, "distributor: Give one of --subject, --service and --agent."),
+        (["token", "--agent=a b"], {"TOKEN_KEY": KEY}, "--agent must"),
+        (["token", "--agent=a", "--role=viewer"], {"TOKEN_KEY": KEY}, "--agent takes no roles and no grants"),
+        (["token", "--subject=a", "--grants={"], {"TOKEN_KEY": KEY}, "--grants must be a list in JSON"),
+        (["token", "--subject=a", "--grants={}"], {"TOKEN_KEY": KEY}, "--grants: grants must be a list"),
+        (["token", "--subject=a", '--grants=[{"agent":[]}]'], {"TOKEN_KEY": KEY}, "grants[0].agent"),
+        (["token", "--subject=a", "--on-label=x"], {"TOKEN_KEY": KEY}, "--on-label must be NAME=VALUE"),
+        (["token", "--subject=a", "--key-id=x"], {"TOKEN_KEY": KEY}, "--key-id must be one of"),
         (["serve", "--no-such"], {}, "distributor: No such option '--no-such'."),
         (["serv"], {}, "distributor: No such command 'serv'. Did you mean 'serve'?"),
         (["bridge"], {"TOKEN_KEYS": KEY}, "unknown setting DISTRIBUTOR_BRIDGE_TOKEN_KEYS in the environment; did you"),

@@ -12,7 +12,7 @@ KEY = "a key for nothing but tests, of 32 bytes at least"
 
 def test_a_key_is_not_shown() -> None:
     settings = load_bridge_settings(token_key=KEY)
-    assert settings.signing_key() == KEY
+    assert settings.shared_keys() == [KEY]
     assert KEY not in repr(settings)
     with pytest.raises(ConfigurationError) as caught:
         load_bridge_settings(token_key="too short a secret")
@@ -21,7 +21,7 @@ def test_a_key_is_not_shown() -> None:
 
 def test_one_key_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="token_key and token_key_file are both set"):
-        load_bridge_settings(token_key=KEY, token_key_file=tmp_path)
+        load_bridge_settings(token_key=KEY, token_key_file=[tmp_path])
 
 
 def test_lists_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

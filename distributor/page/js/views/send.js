@@ -21,7 +21,7 @@ export function sendView(app) {
     { class: "view" },
     h("div", { class: "heading" }, h("h1", null, "Send a command")),
     !app.canSend() &&
-      h("p", { class: "problem-box" }, "Your token lacks the scope command:write: you can view, but not send."),
+      h("p", { class: "problem-box" }, "Your token does not have the role operator: you can view, but not send."),
     app.away().some(({ part }) => part === "server") &&
       h("p", { class: "problem-box" }, "The server is unavailable: commands cannot be sent now."),
     h(

@@ -1,0 +1,28 @@
+"""Decides by the settings whether a server authenticates its callers, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from distributor.app.token_keys import TokenKeys
+from distributor.identity.authenticator import Authenticator, certificate_reader, no_certificates
+from distributor.settings import ServerSettings
+
+TRUST_DOMAIN: Final = "distributor"
+
+
+class Authentication:
+    """How a server knows its callers. `keys` is None without keys for tokens."""
+
+    def __init__(self, settings: ServerSettings, revoked: Callable[[str], bool] = lambda _: False) -> None:
+        """`revoked` says whether a token id is revoked. Raises ConfigurationError for unusable keys."""
+        self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
+        self.authenticator = self._authenticator(settings) if settings.authenticates else None
+        """None while authentication is off."""
+
+    def _authenticator(self, settings: ServerSettings) -> Authenticator:
+        return Authenticator(
+            self.keys.verifier if self.keys is not None else None,
+            certificate_reader(TRUST_DOMAIN) if settings.client_ca is not None else no_certificates,
+        )

@@ -1,0 +1,159 @@
+"""Finds out who calls: by a client certificate, a token, or both a service's credential and its user's token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from distributor.errors import PermissionDenied, Unauthenticated
+from distributor.identity.caller import Caller, CallerKind
+from distributor.identity.certificates import PeerIdentity, PeerKind, current_identity
+from distributor.identity.grant_claims import NOTHING
+from distributor.identity.roles import Role
+from distributor.identity.service_access import NO_ACCESS, ServiceAccess
+from distributor.identity.tokens import Token, TokenVerifier, refused
+
+AUTHORIZATION: Final = "authorization"
+ON_BEHALF_OF: Final = "distributor-on-behalf-of"
+"""Metadata with the token of the user that a delegate calls for."""
+_CERTIFICATE: Final = "x509_pem_cert"
+"""The property of gRPC's transport with the certificate of a peer, in PEM."""
+
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+Transport: TypeAlias = Mapping[str, Iterable[bytes]]
+"""What the transport has verified of a peer."""
+
+
+CertificateReader: TypeAlias = Callable[[Transport], PeerIdentity | None]
+"""Returns the identity in the certificate that the transport has verified; None without one. Raises Unauthenticated."""
+ServiceDirectory: TypeAlias = Callable[[str], ServiceAccess | None]
+
+
+def certificate_reader(trust_domain: str) -> CertificateReader:
+    """Reads the identities of this trust domain."""
+
+    def read(transport: Transport) -> PeerIdentity | None:
+        certificates = list(transport.get(_CERTIFICATE, ()))
+        return current_identity(certificates[0], trust_domain, time.time()) if certificates else None
+
+    return read
+
+
+def no_certificates(_: Transport) -> None:
+    """A server that accepts no client certificates."""
+    return
+
+
+def no_services(_: str) -> ServiceAccess | None:
+    """A server without a policy file."""
+    return None
+
+
+class Authenticator:
+    """Tells who calls. Holds no state of its own, so keys and services may change at any time."""
+
+    def __init__(
+        self,
+        verifier: TokenVerifier | None,
+        certificates: CertificateReader = no_certificates,
+        services: ServiceDirectory = no_services,
+    ) -> None:
+        """Without a verifier, no token counts. `services` returns what a service with a certificate may do."""
+        self._verifier = verifier
+        self._certificates = certificates
+        self._services = services
+
+    async def caller(self, metadata: Metadata, transport: Transport, address: str) -> Caller | None:
+        """Return who calls from `address`; None without credentials.
+
+        A call on behalf of a user has that user's roles and grants, and none of the delegate's.
+
+        Raises Unauthenticated for credentials that do not count, PermissionDenied if the caller is no delegate, and
+        Unavailable while the key of a token is being fetched.
+        """
+        token, on_behalf_of = _credentials(metadata)
+        identity = self._certificates(transport)
+        if identity is not None and token:
+            raise Unauthenticated(
+                "a client certificate and a token are two identities; send one", reason="TWO_IDENTITIES"
+            )
+        if identity is not None:
+            caller = self._by_certificate(identity, address)
+        elif token:
+            caller = caller_of(self._verified(token), address)
+        elif on_behalf_of:
+            raise Unauthenticated(
+                f"{ON_BEHALF_OF} needs a credential of the caller's own", reason="CREDENTIALS_REQUIRED"
+            )
+        else:
+            return None
+        return self._delegated(caller, on_behalf_of) if on_behalf_of else caller
+
+    def _verified(self, token: str) -> Token:
+        if self._verifier is None:
+            raise refused("tokens are not accepted here, as no key is set to verify them")
+        return self._verifier.verify(token)
+
+    def _by_certificate(self, identity: PeerIdentity, address: str) -> Caller:
+        name, expires = identity.peer.name, identity.expires
+        if identity.peer.kind is PeerKind.AGENT:
+            return Caller(CallerKind.AGENT, name, grants=NOTHING, address=address, expires=expires)
+        access = self._services(name) or NO_ACCESS
+        return Caller(CallerKind.SERVICE, name, access.roles, access.grants, address=address, expires=expires)
+
+    def _delegated(self, delegate: Caller, token: str) -> Caller:
+        if Role.DELEGATE not in delegate.roles:
+            raise PermissionDenied(
+                f"a call on behalf of others needs the role {Role.DELEGATE}, and {delegate} does not have it",
+                reason="NOT_A_DELEGATE",
+            )
+        user = caller_of(self._verified(token), delegate.address)
+        if user.kind is not CallerKind.USER:
+            raise Unauthenticated(f"the token in {ON_BEHALF_OF} is not that of a user", reason="NOT_A_USER")
+        expiries = [expires for expires in (delegate.expires, user.expires) if expires is not None]
+        return replace(
+            delegate,
+            roles=user.roles - {Role.DELEGATE},
+            grants=user.grants,
+            on_behalf_of=user.subject,
+            token_ids=(*delegate.token_ids, *user.token_ids),
+            expires=min(expiries, default=None),
+        )
+
+
+def caller_of(token: Token, address: str) -> Caller:
+    """The caller with this token."""
+    return Caller(
+        token.kind,
+        token.subject,
+        token.roles,
+        token.grants,
+        address=address,
+        token_ids=(token.token_id,),
+        expires=token.expires,
+    )
+
+
+def bearer_token(value: str) -> str:
+    """The token in the value of an `authorization` header. Raises Unauthenticated for another scheme."""
+    scheme, _, token = value.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise refused("authorization must be Bearer and a token")
+    return token.strip()
+
+
+def _credentials(metadata: Metadata) -> tuple[str, str]:
+    """The caller's token and that of the user it calls for, each empty if absent."""
+    found = {AUTHORIZATION: "", ON_BEHALF_OF: ""}
+    for name, value in metadata:
+        if name not in found:
+            continue
+        if found[name]:
+            raise refused(f"{name} is sent twice")
+        if not isinstance(value, str) or not value:
+            raise refused(f"{name} must be text")
+        found[name] = value
+    token = bearer_token(found[AUTHORIZATION]) if found[AUTHORIZATION] else ""
+    return token, found[ON_BEHALF_OF]

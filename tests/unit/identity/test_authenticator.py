@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from distributor.errors import PermissionDenied, Unauthenticated
+from distributor.identity.authenticator import ON_BEHALF_OF, Authenticator, certificate_reader
+from distributor.identity.caller import Caller, CallerKind
+from distributor.identity.certificates import PeerIdentity, PeerKind, PeerName
+from distributor.identity.grants import Grant, Grants
+from distributor.identity.roles import NO_ROLES, Role
+from distributor.identity.service_access import ServiceAccess
+from distributor.identity.token_keys import key_ring
+from distributor.identity.tokens import TokenVerifier
+from tests.support.certificates import CertificateMaker
+from tests.support.token_issuer import KEY, RULES, signed
+
+SERVICES = {
+    "bridge": ServiceAccess(frozenset({Role.DELEGATE})),
+    "reports": ServiceAccess(frozenset({Role.VIEWER}), Grants((Grant(agents=("web-*",)),))),
+    "gateway": ServiceAccess(frozenset({Role.DELEGATE, Role.ADMIN})),
+}
+
+
+def of_certificate(transport: Mapping[str, Iterable[bytes]]) -> PeerIdentity | None:
+    """As if the transport had verified a certificate with this identity."""
+    if "identity" not in transport:
+        return None
+    kind, name = (part.decode() for part in transport["identity"])
+    return PeerIdentity(PeerName(PeerKind(kind), name), 0, 0.0, 2_100_000_000.0)
+
+
+AUTHENTICATOR = Authenticator(TokenVerifier(key_ring([KEY], []), RULES), of_certificate, SERVICES.get)
+
+
+async def who(*metadata: tuple[str, str | bytes], identity: str = "") -> Caller | None:
+    transport = {"identity": [part.encode() for part in identity.split("/")]} if identity else {}
+    return await AUTHENTICATOR.caller(metadata, transport, "10.0.0.7")
+
+
+def bearer(**changes: Any) -> tuple[str, str]:
+    return "authorization", f"Bearer {signed(**changes)}"
+
+
+def on_behalf_of(**changes: Any) -> tuple[str, str]:
+    return ON_BEHALF_OF, signed(**changes)
+
+
+async def test_without_credentials_nobody_is_known() -> None:
+    assert await who(("user-agent", "x")) is None
+
+
+async def test_a_token_says_who_calls() -> None:
+    caller = await who(bearer(roles=["operator"], grants=[{"agents": ["web-*"]}], jti="7"))
+    assert caller is not None
+    assert (caller.kind, caller.subject, caller.address) == (CallerKind.USER, "alice", "10.0.0.7")
+    assert caller.roles == {Role.OPERATOR, Role.VIEWER}
+    assert caller.grants.permit_agent("web-1", {})
+    assert not caller.grants.permit_agent("db-1", {})
+    assert caller.token_ids == ("7",)
+    assert caller.expires is not None
+
+
+async def test_a_certificate_says_who_calls() -> None:
+    agent = await who(identity="agent/web-1")
+    assert agent is not None
+    assert (agent.kind, agent.subject, agent.roles, agent.expires) == (
+        CallerKind.AGENT,
+        "web-1",
+        NO_ROLES,
+        2_100_000_000,
+    )
+    assert not agent.grants.permit_agent("web-1", {})
+    service = await who(identity="service/reports")
+    assert service is not None
+    assert (service.kind, service.roles, service.grants) == (CallerKind.SERVICE, *SERVICES["reports"])
+
+
+async def test_a_service_without_a_table_may_do_nothing() -> None:
+    caller = await who(identity="service/unheard-of")
+    assert caller is not None
+    assert caller.roles == set()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [("authorization", "Bearer")],
+        [("authorization", "Bearer ")],
+        [("authorization", "Basic YTpi")],
+        [("authorization", b"Bearer x")],
+        [("authorization", "")],
+        [("authorization", "Bearer not-a-token")],
+        [bearer(), bearer()],
+        [bearer(exp=1)],
+        [on_behalf_of()],
+        [bearer(roles=["delegate"]), (ON_BEHALF_OF, "not-a-token")],
+        [bearer(roles=["delegate"]), on_behalf_of(exp=1)],
+        [bearer(roles=["delegate"]), on_behalf_of(), on_behalf_of()],
+        [bearer(roles=["delegate"]), on_behalf_of(roles=["agent"], scope="")],
+        [bearer(roles=["delegate"]), on_behalf_of(kind="service")],
+        [bearer(roles=["delegate"]), on_behalf_of(roles=["delegate"])],
+    ],
+)
+async def test_credentials_that_do_not_count(metadata: list[tuple[str, str | bytes]]) -> None:
+    with pytest.raises(Unauthenticated):
+        await who(*metadata)
+
+
+async def test_two_identities_are_none() -> None:
+    with pytest.raises(Unauthenticated, match="two identities"):
+        await who(bearer(), identity="service/reports")
+
+
+async def test_without_a_key_no_token_counts() -> None:
+    with pytest.raises(Unauthenticated, match="no key is set"):
+        await Authenticator(None).caller([bearer()], {}, "")
+
+
+@pytest.mark.parametrize("identity", ["service/bridge", "service/gateway", ""])
+async def test_a_delegate_has_its_users_rights_and_none_of_its_own(identity: str) -> None:
+    own = [] if identity else [bearer(roles=["delegate", "admin"], sub="bridge", scope="", jti="of the bridge")]
+    narrow = {"roles": ["viewer"], "grants": [{"agents": ["web-1"]}], "jti": "of alice"}
+    caller = await who(*own, on_behalf_of(**narrow), identity=identity)
+    assert caller is not None
+    assert (caller.kind, caller.on_behalf_of) == (CallerKind.SERVICE, "alice")
+    assert caller.subject in ("bridge", "gateway")
+    assert caller.roles == {Role.VIEWER}
+    assert not caller.grants.permit_agent("web-2", {})
+    assert caller.token_ids == (("of alice",) if identity else ("of the bridge", "of alice"))
+    assert caller.expires is not None
+
+
+async def test_a_delegate_itself_may_do_nothing() -> None:
+    caller = await who(identity="service/bridge")
+    assert caller is not None
+    assert caller.roles == {Role.DELEGATE}
+
+
+@pytest.mark.parametrize("identity", ["service/reports", "service/unheard-of", "agent/web-1", ""])
+async def test_others_cannot_call_on_behalf_of_a_user(identity: str) -> None:
+    own = [] if identity else [bearer(roles=["admin"])]
+    with pytest.raises(PermissionDenied, match="needs the role delegate"):
+        await who(*own, on_behalf_of(roles=["admin"]), identity=identity)
+
+
+async def test_a_call_on_behalf_of_a_user_ends_with_the_first_of_both_tokens() -> None:
+    for own, users in ((60, 30), (30, 60)):
+        caller = await who(bearer(roles=["delegate"], exp=2_000_000_000 + own), on_behalf_of(exp=2_000_000_000 + users))
+        assert caller is not None
+        assert caller.expires == 2_000_000_030
+
+
+def test_a_certificate_is_taken_from_the_transport_alone() -> None:
+    maker = CertificateMaker()
+    read = certificate_reader(maker.trust_domain)
+    identity = read({"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
+    assert identity is not None
+    assert identity.peer == PeerName(PeerKind.AGENT, "web-1")
+    assert read({"x509_pem_cert": []}) is None
+    assert read({}) is None
+    with pytest.raises(Unauthenticated):
+        certificate_reader("another")({"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
