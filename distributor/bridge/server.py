@@ -54,6 +54,8 @@ def bridge_endpoint(
 class _DashboardProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol, fixed to close connections whose peer does not read instead of waiting indefinitely.
 
+    Reads no further while answers wait to be read: each ping is answered by a pong, which would pile up.
+
     Treats an HTTP denial response as the end of the handshake; uvicorn would log an incomplete handshake.
     """
 
@@ -72,6 +74,21 @@ class _DashboardProtocol(WebSocketsSansIOProtocol):
         self.transport.set_protocol(_PieceReader(self))
         if not self.read_paused:
             self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # The application may have resumed reading, as its own messages were taken.
+        if not self.writable.is_set():
+            self.transport.pause_reading()
 
     async def send(self, message: ASGISendEvent) -> None:
         closing = message["type"] == "websocket.close"

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from distributor.observability.http_protocol import BoundedHttpProtocol
 from distributor.wire.certificate_files import CertificateFiles
 from distributor.wire.http_context import http_server_context
 from distributor.wire.listening import listening_socket
@@ -26,7 +27,7 @@ Check = Callable[[], str | None]
 
 _NOT_CACHED: Final = {"Cache-Control": "no-store"}
 _OPTIONS: Final[Mapping[str, Any]] = {
-    "http": "h11",
+    "http": BoundedHttpProtocol,
     "ws": "none",
     "lifespan": "off",
     "log_config": None,

@@ -30,6 +30,10 @@ MAX_PENDING_CALLS: Final = 20_000
 
 Above gRPC's own limit of 1,000 to 3,000, calls end as CANCELLED: 10,000 agents that retried at once never all got in.
 """
+HANDSHAKE_TIMEOUT_MS: Final = 10_000
+"""For a peer to finish the handshakes of TLS and HTTP/2. gRPC's own limit is two minutes."""
+MAX_METADATA_BYTES: Final = 16_384
+"""Names and values of a call's metadata. gRPC itself refuses calls at random from 8 KiB on, some only at megabytes."""
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Room for 20 commands or results of 256 KiB each."""
 
@@ -68,4 +72,5 @@ def server_options() -> Options:
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
     ]

@@ -10,6 +10,7 @@ from distributor.observability.metrics import Metrics
 from distributor.rpc.interceptors.admission import EXEMPT, CallLimit
 from distributor.rpc.interceptors.authentication import Door, Doors, later
 from distributor.rpc.interceptors.errors import abort
+from distributor.rpc.interceptors.metadata import check_metadata_size
 from distributor.rpc.interceptors.metrics import MeasuredCall
 from distributor.rpc.interceptors.wrapping import Context, Handler, Interceptor
 from distributor.rpc.malformed import Malformed, tolerant
@@ -41,6 +42,7 @@ class CallInterceptor(Interceptor):
         async def call(request: Any, context: Context) -> Any:
             with MeasuredCall(metrics, method, context):
                 try:
+                    check_metadata_size(context)
                     if door is not None:
                         request = await door.admit(request, context)
                     if isinstance(request, Malformed):
@@ -60,6 +62,7 @@ class CallInterceptor(Interceptor):
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with MeasuredCall(metrics, method, context):
                 try:
+                    check_metadata_size(context)
                     if door is not None:
                         request = await door.admit(request, context)
                     if isinstance(request, Malformed):
