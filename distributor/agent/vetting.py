@@ -18,11 +18,11 @@ from distributor.identity.signatures import SignatureRefused, TrustedSigners
 from distributor.model.command import InvalidField
 from distributor.model.command_type import NotPermitted
 from distributor.model.control import CONTROL_TYPES
-from distributor.model.json_pointer import parse_pointers
 from distributor.tasks import off_loop
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 from distributor.wire.json_values import plain_struct
+from distributor.wire.secret_params import secret_steps
 from distributor.wire.signed_command import signed_content
 
 ALL: Final = "*"
@@ -108,5 +108,5 @@ class Vetting:
             return
         found.check_agent(self._agent_id, self._labels)
         if found.schema is not None:
-            secrets = parse_pointers(command.secret_params, "command.secret_params")
-            found.schema.check_fully(plain_struct(command.params), (*found.secret_steps, *secrets))
+            secrets = (*found.secret_steps, *secret_steps(command))
+            found.schema.check_fully(plain_struct(command.params), secrets)

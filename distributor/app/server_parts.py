@@ -26,8 +26,10 @@ from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.retention import Retention
 from distributor.dispatch.retrying import Retrying
+from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
+from distributor.identity.policy_source import PolicySource
 from distributor.model.command import CommandLimits
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
@@ -162,7 +164,9 @@ def server_parts(
     reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
     halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)
     gateway.halts = halts
+    policy = PolicySource(settings.policy_file)
     loops: dict[str, Loop] = {
+        "policy file": policy.run,
         "event relay": relay.run,
         "emergency stops": halts.run,
         "event backlog": EventBacklog(stores.event_log.behind, metrics.events_behind, timing.gauges).run,
@@ -179,9 +183,10 @@ def server_parts(
     }
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
     service = CommandService(stores.commands, stores.reader, distributor, limits, relay.alarm)
+    service.places = TypePlaces(stores.reader, policy)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
     grpc = _grpc_server(settings, metrics, interceptors, authenticator)
-    defaults = CommandDefaults(settings, at_rest)
+    defaults = CommandDefaults(settings, at_rest, policy)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
     grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency)

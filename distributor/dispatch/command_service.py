@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Collection, Iterable, Sequence, Set
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Final, Protocol
 
 from distributor.dispatch.deadline_alarm import DeadlineAlarm
@@ -13,8 +13,9 @@ from distributor.dispatch.deadlines import MAX_WAIT_SECONDS
 from distributor.dispatch.ports import CommandReader, CommandStore
 from distributor.dispatch.random_bits import RandomBits
 from distributor.dispatch.refusals import bad_page_token, checked_page_size, no_such_command, not_ended, refusal, valid
+from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.visibility import Visibility
-from distributor.errors import DistributorError, InvalidArgument, NotFound
+from distributor.errors import DistributorError, InvalidArgument, NotFound, PermissionDenied
 from distributor.identity.caller import Caller
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import (
@@ -64,6 +65,8 @@ class CommandService:
         self._limits = limits or CommandLimits()
         self._alarm = alarm or DeadlineAlarm()
         self._visibility = Visibility(reader)
+        self.places: TypePlaces | None = None
+        """Where registered types may run; None if anywhere."""
         self._mint = CommandIdMint()
         self._random_bits = RandomBits()
 
@@ -77,9 +80,8 @@ class CommandService:
     async def queue(self, caller: Caller, new: NewCommand) -> Enqueued:
         """Store one command. Raises the error for an invalid or refused one."""
         valid(check_new_command, new, self._limits)
-        if not caller.grants.everything:
-            for not_granted in (await self._visibility.refused(caller, [new])).values():
-                raise not_granted
+        for not_permitted in (await self._refused(caller, [new])).values():
+            raise not_permitted
         (queued,) = await self._stored_and_claimed([_scoped(caller, new)])
         error = refusal(new, queued, self._limits)
         if error is not None:
@@ -96,7 +98,7 @@ class CommandService:
         answers: list[Enqueued | DistributorError | None] = [None] * len(requested)
         commands: list[NewCommand] = []
         places: list[int] = []
-        refused = await self._visibility.refused(caller, requested)
+        refused = await self._refused(caller, requested)
         for place, new in enumerate(requested):
             if place % MAX_COMMANDS_PER_STEP == MAX_COMMANDS_PER_STEP - 1:
                 # A batch of 1,000 takes several milliseconds: yield to other tasks.
@@ -114,6 +116,16 @@ class CommandService:
         for place, new, queued in zip(places, commands, await self._enqueue(commands), strict=True):
             answers[place] = self._answer(new, queued) if isinstance(queued, Enqueued) else queued
         return [answer for answer in answers if answer is not None]
+
+    async def _refused(self, caller: Caller, commands: Sequence[NewCommand]) -> Mapping[int, PermissionDenied]:
+        """The error for each command that grants or policy do not permit, by its place."""
+        refused: Mapping[int, PermissionDenied] = {}
+        if not caller.grants.everything:
+            refused = await self._visibility.refused(caller, commands)
+        if self.places is not None and (misplaced := await self.places.refused(commands)):
+            # What the grants say comes first: it tells nothing of the policy.
+            refused = {**misplaced, **refused}
+        return refused
 
     async def _enqueue(self, commands: Sequence[NewCommand]) -> list[Enqueued | DistributorError]:
         answers: list[Enqueued | DistributorError] = []

@@ -13,13 +13,11 @@ from distributor.dispatch.ports import CommandReader
 from distributor.dispatch.refusals import bounded, no_such_command, not_ended, valid
 from distributor.dispatch.visibility import Visibility
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument
-from distributor.identity.caller import Caller
+from distributor.identity.caller import ANYONE, Caller
 from distributor.model.command import IDEMPOTENCY_KEY_PATTERN, CommandState, check_command_id
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter
 from distributor.model.queueing import NewCommand
-from distributor.model.requester import Requester
-from distributor.tasks import off_loop
 from distributor.wire.limits import MAX_BATCH_COMMANDS, MAX_PAGE
 
 RETRIED_BY_DEFAULT: Final = (CommandStatus.FAILED, CommandStatus.TIMEOUT, CommandStatus.CANCELLED)
@@ -65,7 +63,7 @@ class Origin(NamedTuple):
     encoded: bytes
     new_id: str
     idempotency_key: str
-    requester: Requester | None = None
+    caller: Caller = ANYONE
 
 
 class Repeated(NamedTuple):
@@ -157,8 +155,9 @@ class Retrying:
         for id, new_id, details in zip(ids, self._service.new_ids(len(ids)), read, strict=True):
             try:
                 encoded = _retained(id, details)
-                origin = Origin(id, encoded, new_id, _key_for(id, key), caller.requester())
-                repeated[id] = await off_loop(len(encoded), self._repeat, origin)
+                origin = Origin(id, encoded, new_id, _key_for(id, key), caller)
+                # A check against a schema may take long, whatever the size.
+                repeated[id] = await asyncio.to_thread(self._repeat, origin)
             except DistributorError as error:
                 outcomes[id] = error
         made = await self._made_under(caller, repeated, key) if matched and key else {}

@@ -26,14 +26,11 @@ import referencing.jsonschema
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from distributor.model.check_budget import MAX_STEPS, TooCostly
 from distributor.model.command import InvalidField, shown
 from distributor.model.json_pointer import Steps, covered
 from distributor.model.json_value import JsonValue, step
 
-MAX_STEPS: Final = 50_000
-"""Most that a check may cost."""
-QUICK_STEPS: Final = 1_000
-"""A check within this budget takes a few milliseconds at most, so that an event loop can run it."""
 MAX_SCHEMA_CHARS: Final = 262_144
 PARAMS: Final = "command.params"
 
@@ -52,10 +49,6 @@ _budget: ContextVar[list[int]] = ContextVar("budget of the check")
 
 class SchemaError(ValueError):
     """A schema cannot be used; `str()` says why."""
-
-
-class TooCostly(Exception):
-    """A check exceeded its budget."""
 
 
 class ParamsSchema:

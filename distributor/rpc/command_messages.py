@@ -25,6 +25,7 @@ from distributor.wire.enums import (
     STREAM_TO_WIRE,
 )
 from distributor.wire.json_values import fill_received
+from distributor.wire.secret_params import hide_secrets
 
 QueueAnswer: TypeAlias = command_service_pb2.QueueCommandResponse | command_service_pb2.QueueCommandOutcome
 
@@ -34,9 +35,10 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 def fill_command(message: command_pb2.Command, state: CommandState, encoded: bytes | None) -> None:
-    """Write a command into `message`: all of it, or what its state still holds if it was just forgotten."""
+    """Write a command into `message`, without secrets: all of it, or what its state still holds if it was forgotten."""
     if encoded is not None:
         message.ParseFromString(encoded)
+        hide_secrets(message)
         return
     message.command_id = state.command_id
     message.agent_id = state.agent_id
@@ -97,6 +99,7 @@ def fill_presence(message: command_pb2.CommandState, agent: AgentPresence) -> No
 def fill_queued(answer: QueueAnswer, command: command_pb2.Command, queued: Enqueued) -> None:
     """Write a command that has just been queued into the answer to its request."""
     answer.command.CopyFrom(command)
+    hide_secrets(answer.command)
     state = answer.state
     state.status = STATUS_TO_WIRE[CommandStatus.QUEUED]
     state.revision = 1

@@ -12,8 +12,9 @@ import grpc
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.retrying import Retrying, RetryRequest
-from distributor.errors import DistributorError, InvalidArgument
+from distributor.errors import DistributorError, InvalidArgument, PermissionDenied
 from distributor.identity.caller import Caller
+from distributor.model.check_budget import MAX_STEPS, QUICK_STEPS, TooCostly
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.rpc import command_messages as messages
@@ -49,8 +50,7 @@ class CommandServicer(CommandServiceServicer):
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
         caller = current_caller()
         (command_id,) = self._service.new_ids(1)
-        size = request.command.params.ByteSize()
-        new = await off_loop(size, new_command, request, command_id, self._defaults, caller.requester())
+        new = await self._new(caller, request, command_id)
         queued = await self._service.queue(caller, new)
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
@@ -60,6 +60,16 @@ class CommandServicer(CommandServiceServicer):
         if request.hold_output:
             self._watcher.reserve(queued.command_id)
         return response
+
+    async def _new(self, caller: Caller, request: pb.QueueCommandRequest, command_id: str) -> NewCommand:
+        """Convert a request: on the loop if that is quick, else in a thread."""
+        if request.command.params.ByteSize() <= LARGE_BYTES:
+            try:
+                return new_command(request, command_id, self._defaults, caller, QUICK_STEPS)
+            except TooCostly:
+                # Only the check against the schema can be: again from the beginning, with all its steps.
+                pass
+        return await asyncio.to_thread(new_command, request, command_id, self._defaults, caller, MAX_STEPS)
 
     async def _fill(
         self, caller: Caller, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str
@@ -83,7 +93,6 @@ class CommandServicer(CommandServiceServicer):
 
     async def QueueCommands(self, request: pb.QueueCommandsRequest, context: Context) -> pb.QueueCommandsResponse:
         caller = current_caller()
-        requester = caller.requester()
         self._service.check_batch(len(request.requests))
         valid: list[NewCommand] = []
         errors: dict[int, DistributorError] = {}
@@ -92,12 +101,8 @@ class CommandServicer(CommandServiceServicer):
         for place, (item, command_id) in enumerate(zip(request.requests, ids, strict=True)):
             size = item.command.params.ByteSize()
             try:
-                if size > LARGE_BYTES:
-                    new = await off_loop(size, new_command, item, command_id, self._defaults, requester)
-                else:
-                    new = new_command(item, command_id, self._defaults, requester)
-                valid.append(new)
-            except InvalidArgument as error:
+                valid.append(await self._new(caller, item, command_id))
+            except (InvalidArgument, PermissionDenied) as error:
                 errors[place] = error
             since_pause += REQUEST_BYTES + size
             if since_pause > LARGE_BYTES:

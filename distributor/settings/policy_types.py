@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField
 from distributor.model.command_type import CommandType, CommandTypes
 from distributor.model.json_pointer import Steps, parse_pointers
-from distributor.model.params_schema import ParamsSchema, SchemaError
 from distributor.settings.policy_text import PolicyText, json_file
+
+if TYPE_CHECKING:
+    from distributor.model.params_schema import ParamsSchema
 
 MAX_TYPES: Final = 1_000
 ROLES: Final = ("viewer", "operator", "admin", "delegate")
@@ -52,6 +54,9 @@ def _command_type(text: PolicyText, name: str, content: Mapping[str, Any]) -> Co
 def _schema(text: PolicyText, table: str, content: Mapping[str, Any]) -> ParamsSchema | None:
     if "schema" not in content:
         return None
+    # Slow to import, and needed only with a schema.
+    from distributor.model.params_schema import ParamsSchema, SchemaError
+
     schema = content["schema"]
     try:
         if isinstance(schema, str):

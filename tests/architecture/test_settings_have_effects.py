@@ -13,6 +13,7 @@ from tests.support.source_tree import ROOT
 SEEN_BY: Final[dict[str, dict[str, str]]] = {
     "server": {
         "listen": "test_a_watch_survives_a_restart_of_the_server",
+        "policy_file": "test_policy_file_is_read_again_when_it_changes",
         "http_listen": "test_a_second_server_on_the_same_http_port",
         "valkey_url": "test_a_valkey_that_is_not_there",
         "token_key": "test_a_key_turns_authentication_on",

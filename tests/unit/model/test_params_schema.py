@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from distributor.model.check_budget import TooCostly
 from distributor.model.command import InvalidField
 from distributor.model.json_value import JsonValue
-from distributor.model.params_schema import ParamsSchema, SchemaError, TooCostly
+from distributor.model.params_schema import ParamsSchema, SchemaError
 
 PROGRAM: dict[str, Any] = {
     "type": "object",
