@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from distributor.app.audit_parts import AuditParts, audit_parts
 from distributor.app.lifespan import Loop
 from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.audited_callers import AuditedCallers
+from distributor.dispatch.audited_changes import AuditedChanges
 from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
@@ -31,6 +34,7 @@ from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.identity.policy_source import PolicySource
 from distributor.model.command import CommandLimits
+from distributor.model.event import EventBatch
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.loop_lag import LoopLag
 from distributor.observability.loop_watchdog import LoopWatchdog
@@ -39,6 +43,7 @@ from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_by
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.emergency_servicer import EmergencyServicer
 from distributor.rpc.interceptors.admission import CallLimit
+from distributor.rpc.interceptors.audit import AuditInterceptor, CallAudit
 from distributor.rpc.interceptors.authentication import Authenticator, Doors
 from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
@@ -46,6 +51,7 @@ from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults, repeated_command
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
+from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
@@ -82,6 +88,7 @@ class Stores:
     reader: ValkeyCommandReader
     event_log: ValkeyEventLog
     index_checker: ValkeyIndexChecker
+    audit_log: ValkeyAuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ class ServerParts:
     gauges: Gauges
     gateway: AgentGateway
     grpc: GrpcServer
+    audit: AuditParts | None
     loops: Mapping[str, Loop]
 
 
@@ -123,6 +131,7 @@ def stores_on(
         ValkeyCommandReader(connections.reads, functions, policy.offline_after_ms),
         ValkeyEventLog(connections.events, connections.reads, durability, replica),
         ValkeyIndexChecker(connections.reads, functions, replica, policy),
+        ValkeyAuditLog(connections.reads, functions),
     )
 
 
@@ -143,7 +152,8 @@ def server_parts(
     watches = Watches(metrics, settings.max_watchers)
     gauges = Gauges(stores.reader, stores.functions.check_writable, metrics, timing.gauges)
     relay = EventRelay(stores.event_log, stores.replica, registry, wakeups, watches, metrics)
-    stores.functions.on_changes = relay.relay_own
+    audit = audit_parts(stores.audit_log, settings, metrics, authenticated=authenticator is not None)
+    stores.functions.on_changes = _own_changes(relay, audit)
     distributor = CommandDistributor(
         stores.commands,
         registry,
@@ -158,6 +168,8 @@ def server_parts(
     reports = AgentReports(stores.commands, stores.output_log, wakeups, retry, settings.max_result_bytes, holds)
     gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
     gateway.hello_timeout_seconds = timing.hello
+    if audit is not None:
+        gateway.audit = audit.recorder
     at_rest = _at_rest_packer(settings, metrics)
     gateway.at_rest = at_rest
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
@@ -180,17 +192,18 @@ def server_parts(
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
         "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
+        **(audit.loops if audit is not None else {}),
     }
     limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
     service = CommandService(stores.commands, stores.reader, distributor, limits, relay.alarm)
     service.places = TypePlaces(stores.reader, policy)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
-    grpc = _grpc_server(settings, metrics, interceptors, authenticator)
+    grpc = _grpc_server(settings, metrics, interceptors, authenticator, audit)
     defaults = CommandDefaults(settings, at_rest, policy)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
     grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency)
-    return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, loops)
+    return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, audit, loops)
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:
@@ -200,12 +213,33 @@ def retry_policy(settings: ServerSettings) -> RetryPolicy:
     )
 
 
+def _own_changes(relay: EventRelay, audit: AuditParts | None) -> Callable[[EventBatch], None]:
+    """What to do with the changes that this replica makes."""
+    if audit is None:
+        return relay.relay_own
+    changes = AuditedChanges(audit.recorder)
+
+    def on_changes(batch: EventBatch) -> None:
+        relay.relay_own(batch)
+        changes.record(batch)
+
+    return on_changes
+
+
 def _grpc_server(
-    settings: ServerSettings, metrics: Metrics, more: Sequence[Interceptor], authenticator: Authenticator | None
+    settings: ServerSettings,
+    metrics: Metrics,
+    more: Sequence[Interceptor],
+    authenticator: Authenticator | None,
+    audit: AuditParts | None,
 ) -> GrpcServer:
     doors = Doors(authenticator) if authenticator is not None else None
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
-    ours = [CallInterceptor(metrics, CallLimit(settings.max_calls), doors), CompressionInterceptor(packer)]
+    limit = CallLimit(settings.max_calls)
+    ours: list[Interceptor] = [CallInterceptor(metrics, limit, doors), CompressionInterceptor(packer)]
+    if audit is not None:
+        calls = CallInterceptor(metrics, limit, doors, CallAudit(AuditedCallers(audit.recorder)))
+        ours = [calls, CompressionInterceptor(packer), AuditInterceptor(audit.recorder)]
     return GrpcServer([*more, *ours], settings.reflection)
 
 

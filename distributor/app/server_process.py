@@ -116,6 +116,9 @@ class ServerProcess:
         parts = server_parts(
             stores, settings, self.metrics, interceptors, self._timing, authenticator or authentication.authenticator
         )
+        if parts.audit is not None:
+            await parts.audit.begin()
+            lifespan.on_stop("audit trail", parts.audit.end)
         lifespan.on_stop("claims", parts.distributor.idle)
         self._registry, self._gateway, self.methods = parts.registry, parts.gateway, parts.grpc.methods
         await parts.relay.catch_up()

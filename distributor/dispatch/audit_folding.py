@@ -84,11 +84,11 @@ class AuditFolding:
             self._summarise(entry, now)
 
     def take(self, *, most: int, summaries: bool) -> list[Noted]:
-        """Take at most `most` entries, oldest first; then all summaries if there is room for them."""
+        """Take at most `most` entries, oldest first, and then all summaries."""
         taken, self._entries = self._entries[:most], self._entries[most:]
         # What waits on must not change any more, or it would be out of order.
         self._open.clear()
-        if summaries and len(taken) < most:
+        if summaries:
             taken += self._summaries.values()
             self._summaries.clear()
         return taken

@@ -160,9 +160,14 @@ class AuditRecorder:
     async def run_once(self, *, summaries: bool = True) -> None:
         """Append all entries that wait. Raises the errors of the AuditLog, MissingAuditKey and AuditTampered."""
         async with self._appending:
-            while self._taken or len(self._folding) or (summaries and self._folding.has_summaries) or self._prune:
+            # What comes in the meantime gathers for the next time.
+            left = len(self._folding)
+            while self._taken or left > 0 or (summaries and self._folding.has_summaries) or self._prune:
                 if not self._taken:
-                    self._taken = self._folding.take(most=MAX_ROWS_AT_ONCE, summaries=summaries)
+                    most = min(left, MAX_ROWS_AT_ONCE)
+                    self._taken = self._folding.take(most=most, summaries=summaries and most == left)
+                    left -= most
+                    summaries = summaries and left > 0
                 await self._append(self._taken)
                 self._taken, self._doubtful = [], []
 
@@ -236,12 +241,12 @@ class AuditRecorder:
             raise
 
     async def _try(self, extension: ChainExtension, noted: list[Noted]) -> AuditAppended:
-        try:
-            appended = await self._log.append(extension)
-        except DistributorError:
-            if noted is self._taken:
-                self._doubtful.append(extension)
-            raise
+        if noted is self._taken:
+            # Until there is an answer, also if this is cancelled.
+            self._doubtful.append(extension)
+        appended = await self._log.append(extension)
+        if noted is self._taken:
+            self._doubtful.remove(extension)
         self._set_clock(appended.now_ms)
         return appended
 

@@ -31,6 +31,7 @@ class ChainPolicy:
 
     segment_ms: int = 86_400_000
     segment_rows: int = 50_000
+    segment_bytes: int = 33_554_432
     checkpoint_ms: int = 300_000
     checkpoint_rows: int = 1_000
 
@@ -127,7 +128,8 @@ class _Writer:
         if not segment.rows or self._rows:
             return False
         same_period = segment.first_at_ms // policy.segment_ms == self._now_ms // policy.segment_ms
-        return segment.rows >= policy.segment_rows or (self._now_ms > segment.first_at_ms and not same_period)
+        full = segment.rows >= policy.segment_rows or segment.size_bytes >= policy.segment_bytes
+        return full or (self._now_ms > segment.first_at_ms and not same_period)
 
     def open_segment(self) -> None:
         """Close the open segment, and begin the next one with a row that names the manifest."""

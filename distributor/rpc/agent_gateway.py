@@ -12,6 +12,7 @@ import grpc
 import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.agent_reports import AgentReports
+from distributor.dispatch.audit_recorder import NO_AUDIT, Audit
 from distributor.dispatch.halts import Halts
 from distributor.dispatch.ports import CommandStore, SessionStore
 from distributor.dispatch.refusals import attaching_too_fast, draining
@@ -20,6 +21,7 @@ from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Aborted, AlreadyExists, DistributorError, InvalidArgument, Unavailable
 from distributor.model.agent import AgentHello, Attached
 from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES, AgentSession
+from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, Detail
 from distributor.model.delivery import NOT_DELIVERED, Release
 from distributor.model.in_flight import InFlight
 from distributor.model.output_flow import OutputFlow
@@ -28,6 +30,7 @@ from distributor.rpc.agent_admission import AgentAdmission
 from distributor.rpc.agent_messages import agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
 from distributor.rpc.attach_pace import AttachPace
+from distributor.rpc.current_caller import host_of
 from distributor.rpc.malformed import Malformed
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -73,6 +76,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         """Compresses results and output as they are to be stored."""
         self.halts: Halts | None = None
         """Applies emergency stops to the agents that attach."""
+        self.audit: Audit = NO_AUDIT
+        """Records which agents come and go."""
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
@@ -119,6 +124,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             # It began while the session was opened.
             stream.drain(reconnect_after_seconds=0.0)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
+        self._note(AuditEvent.AGENT_CONNECTED, session, hello.peer)
         if attached.earlier_journal_id:
             logger.warning(
                 "an agent came back without its journal",
@@ -135,8 +141,14 @@ class AgentGateway(AgentGatewayServiceServicer):
             goodbye = await stream.read()
         finally:
             self._registry.remove(stream)
+            self._note(AuditEvent.AGENT_DISCONNECTED, session, hello.peer, "left" if goodbye else "lost")
             # Clean up even if the handler is cancelled.
             await asyncio.shield(self._start_cleanup(self._clean_up(stream, goodbye)))
+
+    def _note(self, event: AuditEvent, session: AgentSession, peer: str, reason: str = "") -> None:
+        actor = AuditActor("agent", session.agent_id, address=host_of(peer))
+        details: dict[str, Detail] = {"epoch": session.epoch}
+        self.audit.note(AuditEntry(event, actor, agent_id=session.agent_id, reason=reason, details=details))
 
     @property
     def streams(self) -> int:

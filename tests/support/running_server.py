@@ -45,6 +45,7 @@ def quick_settings(valkey_url: str, **changes: Any) -> ServerSettings:
         "retry_first": 0.01,
         "retry_most": 0.01,
         "drain_timeout": 0.2,
+        "audit": "off",
     }
     return ServerSettings(**quick | changes)
 

@@ -49,9 +49,10 @@ class Door:
         if self._need is not Need.NOTHING:
             metadata = context.invocation_metadata() or ()
             caller = await self._authenticator.caller(metadata, context.auth_context(), host_of(context.peer()))
-            check_permitted(caller, self._need, self._method)
             if caller is not None:
+                # Before the check: a refusal is recorded with who was refused.
                 set_current_caller(caller)
+            check_permitted(caller, self._need, self._method)
         return request.parse(request.data) if isinstance(request, Unparsed) else request
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from distributor.observability.metrics import Metrics
 from distributor.rpc.interceptors.admission import EXEMPT, CallLimit
+from distributor.rpc.interceptors.audit import CallAudit
 from distributor.rpc.interceptors.authentication import Door, Doors, later
 from distributor.rpc.interceptors.errors import abort
 from distributor.rpc.interceptors.metadata import check_metadata_size
@@ -24,10 +25,13 @@ class CallInterceptor(Interceptor):
     A wrapper for each of these would cost every message of every call a coroutine step more.
     """
 
-    def __init__(self, metrics: Metrics, limit: CallLimit, doors: Doors | None = None) -> None:
+    def __init__(
+        self, metrics: Metrics, limit: CallLimit, doors: Doors | None = None, audit: CallAudit | None = None
+    ) -> None:
         self._metrics = metrics
         self._limit = limit
         self._doors = doors
+        self._audit = audit
 
     def wrap(self, method: str, handler: Handler) -> Handler:
         wrapped = super().wrap(method, handler)
@@ -38,6 +42,7 @@ class CallInterceptor(Interceptor):
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
+        audit = self._audit
 
         async def call(request: Any, context: Context) -> Any:
             with MeasuredCall(metrics, method, context):
@@ -45,11 +50,15 @@ class CallInterceptor(Interceptor):
                     check_metadata_size(context)
                     if door is not None:
                         request = await door.admit(request, context)
+                        if audit is not None:
+                            audit.admitted()
                     if isinstance(request, Malformed):
                         raise request.error
                     with limit:
                         return await behaviour(request, context)
                 except Exception as error:  # noqa: BLE001 - the caller always gets a status
+                    if audit is not None:
+                        audit.ended(method, error, context)
                     await abort(method, error, context)
 
         return call
@@ -58,6 +67,7 @@ class CallInterceptor(Interceptor):
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
         metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
+        audit = self._audit
 
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with MeasuredCall(metrics, method, context):
@@ -65,6 +75,8 @@ class CallInterceptor(Interceptor):
                     check_metadata_size(context)
                     if door is not None:
                         request = await door.admit(request, context)
+                        if audit is not None:
+                            audit.admitted()
                     if isinstance(request, Malformed):
                         raise request.error
                     with limit:
@@ -72,6 +84,8 @@ class CallInterceptor(Interceptor):
                             async for response in responses:
                                 yield response
                 except Exception as error:  # noqa: BLE001 - the caller always gets a status
+                    if audit is not None:
+                        audit.ended(method, error, context)
                     await abort(method, error, context)
 
         return call
