@@ -10,6 +10,7 @@ from typing import Final
 from distributor.app.bridge_tls import bridge_certificates
 from distributor.app.lifespan import Loop
 from distributor.app.token_keys import TokenKeys
+from distributor.app.valkey_address import valkey_address
 from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.app import Admission, MintedToken, bridge_app
 from distributor.bridge.backend_status import ServerCheck
@@ -127,7 +128,7 @@ def _valkey_url(settings: BridgeSettings) -> str:
             "DISTRIBUTOR_BRIDGE_VALKEY_URL, or --valkey-url",
             field="valkey_url",
         )
-    return settings.valkey_url
+    return valkey_address(settings)
 
 
 def _dev_tokens(verifier: TokenVerifier) -> Callable[[], MintedToken]:

@@ -16,6 +16,7 @@ from distributor.app.server_endpoints import check_exposure, grpc_listeners, ser
 from distributor.app.server_parts import DEFAULT_TIMING, ServerParts, server_parts, stores_on
 from distributor.app.signals import StopSignals
 from distributor.app.timing import ServerTiming
+from distributor.app.valkey_address import valkey_address
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
@@ -140,7 +141,7 @@ class ServerProcess:
 
     async def _open_valkey(self) -> dict[str, Loop]:
         """Set `valkey_url`, starting an embedded Valkey if none is set; return the loops that supervise it."""
-        self.valkey_url = self._settings.valkey_url
+        self.valkey_url = valkey_address(self._settings)
         if self.valkey_url:
             return {}
         self._embedded = embedded = EmbeddedValkey(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from distributor.settings import BridgeSettings, ServerSettings
+    from distributor.store.access_rules import Program as ValkeyProgram
 
 NAME: Final = "distributor"
 _CONFIG: Final = config_option("a table for each program, such as [server]")
@@ -179,6 +180,26 @@ def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: 
     from distributor.cli.demo import demonstrate
 
     _run(settings, demonstrate(settings, bridge_settings, once=once))
+
+
+@main.command("valkey-acl", short_help="Print the ACL of the user for Valkey.")
+@click.option("--user", default="distributor", show_default=True, metavar="NAME", help="Name of the user.")
+@click.option(
+    "--for",
+    "program",
+    type=click.Choice(["server", "bridge"]),
+    default="server",
+    show_default=True,
+    help="A server reads and writes, a bridge only reads.",
+)
+def valkey_acl(user: str, program: ValkeyProgram) -> None:
+    """Print the line for Valkey's ACL file that permits what a server or a bridge does, and nothing else.
+
+    Put the password in place of PASSWORD. After ACL SETUSER, the words from the name on do the same.
+    """
+    from distributor.cli.valkey_acl import print_acl
+
+    print_acl(user, program)
 
 
 @main.command(short_help="Test an agent in any language against the protocol.")

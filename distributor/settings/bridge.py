@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.settings.bridge_tls import BridgeTls
 from distributor.settings.tokens import TokenSettings
+from distributor.settings.valkey_tls import ValkeyTls
 from distributor.settings.values import (
     Address,
     LogFormat,
@@ -22,7 +23,7 @@ from distributor.settings.values import (
 _EMPTY: Final[dict[str, JsonValue]] = {"shown_default": "empty"}
 
 
-class BridgeSettings(BridgeTls, TokenSettings):
+class BridgeSettings(BridgeTls, TokenSettings, ValkeyTls):
     """Settings chosen by the operator of a bridge."""
 
     table: ClassVar[str] = "bridge"

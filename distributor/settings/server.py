@@ -15,6 +15,7 @@ from distributor.settings.audit import AuditSettings
 from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import ServerTls
 from distributor.settings.tokens import TokenSettings
+from distributor.settings.valkey_tls import ValkeyTls
 from distributor.settings.values import (
     Address,
     CompressionMethod,
@@ -32,7 +33,7 @@ MAX_DROP_SCAN: Final = 10_000
 """Maximum number of commands a store function scans to find one to drop: about ten milliseconds in Valkey."""
 
 
-class ServerSettings(ServerTls, TokenSettings, PolicySettings, AuditSettings):
+class ServerSettings(ServerTls, TokenSettings, PolicySettings, AuditSettings, ValkeyTls):
     """Settings chosen by the operator of a server."""
 
     table: ClassVar[str] = "server"

@@ -149,7 +149,7 @@ class Functions:
     async def read(self, name: str, arguments: Sequence[Argument], connection: ValkeyConnection | None = None) -> Any:
         """Call a function that only reads and return its reply. Large replies need a `connection` of their own."""
         begun = time.perf_counter()
-        packed = self._packed(name, *arguments)
+        packed = self._packed(name, *arguments, by="FCALL_RO")
         reply = await (self._executed(packed) if connection is None else self._executed_over(connection, packed))
         if isinstance(reply, DistributorError):
             self.note_failure(name)
@@ -195,8 +195,8 @@ class Functions:
             self._observe(call.name, call.items, seconds)
         return reply
 
-    def _packed(self, name: str, *arguments: Argument) -> tuple[Argument, ...]:
-        return ("FCALL", f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
+    def _packed(self, name: str, *arguments: Argument, by: str = "FCALL") -> tuple[Argument, ...]:
+        return (by, f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
 
     def _send(self, packed: list[tuple[Argument, ...]]) -> asyncio.Future[list[Any]]:
         if self._durability.proof:

@@ -12,16 +12,27 @@ from distributor.store.valkey_connection import ValkeyConnection
 MIN_VERSION: Final = (7, 0)
 """The first version with functions, by `redis_version`; Valkey itself began at 7.2."""
 
+_CLOSED: Final = (
+    "no Valkey answers there, or it wants TLS (valkeys://) or a client certificate (valkey_cert, valkey_key)"
+)
 _REMEDIES: Final = (
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS there: use valkey:// in valkey_url"),
+    ("Hostname mismatch", "valkey_url must name a host that its certificate is for"),
+    ("IP address mismatch", "valkey_url must name a host that its certificate is for"),
+    ("certificate has expired", "renew its certificate, or correct the clock"),
+    ("CERTIFICATE_VERIFY_FAILED", "set valkey_ca to the authority of its certificate"),
+    ("CERTIFICATE_REQUIRED", "it requires a client certificate: set valkey_cert and valkey_key"),
+    ("ALERT_UNKNOWN_CA", "it does not trust our client certificate: set valkey_cert and valkey_key of its authority"),
     ("Protocol error", "no Valkey answers there: check host and port"),
     ("Timeout", "no Valkey answers there, or TLS is on at one end only (valkeys://)"),
-    ("Connection lost", "no Valkey answers there, or it wants TLS (valkeys://)"),
-    ("reset by peer", "no Valkey answers there, or it wants TLS (valkeys://)"),
+    ("Connection lost", _CLOSED),
+    ("Connection closed by server", _CLOSED),
+    ("reset by peer", _CLOSED),
     ("Error 111", "start it, or check host and port"),
     ("No such file", "start it, or check the path of its socket"),
     ("Authentication required", "put the password into valkey_url: valkey://:password@host:6379"),
     ("username-password", "check user and password in valkey_url"),
-    ("no permissions", "grant its user what docs/operations.md lists under Valkey"),
+    ("o permissions", "distributor valkey-acl prints the permissions that its user needs"),
     ("read only replica", "name its primary in valkey_url"),
     ("used memory", "it is full: raise its maxmemory"),
     ("LOADING", "wait until it has loaded its data"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import libvalkey
 import valkey.exceptions as driver
@@ -21,6 +23,9 @@ CONNECT_TIMEOUT_SECONDS: Final = 5.0
 REPLY_TIMEOUT_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 64
 Argument = str | bytes | int | float
+
+_TLS_SCHEMES: Final = ("valkeys://", "rediss://")
+_CHECK_HOST: Final = "ssl_check_hostname"
 
 
 class ValkeyConnection:
@@ -69,7 +74,7 @@ class ValkeyConnection:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
-        """Lend a connection for one exchange. A broken connection reconnects when used again."""
+        """Lend a connection for one exchange."""
         async with self._permits:
             connection = self._idle.pop() if self._idle else self._factory.make_connection()
             try:
@@ -80,14 +85,16 @@ class ValkeyConnection:
                 await self.close()
                 raise
             finally:
-                self._idle.append(connection)
+                # One that is broken is replaced by a new one, which reads certificate files again.
+                if connection.is_connected:
+                    self._idle.append(connection)
 
 
 def connection_factory(url: str, reply_timeout_seconds: float | None) -> ConnectionPool:
     """The driver's maker of connections to `url`, without retries. Raises ConfigurationError if `url` is invalid."""
     try:
         return ConnectionPool.from_url(
-            url,
+            _checking_host(url),
             socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
             socket_timeout=reply_timeout_seconds,
             retry=Retry(NoBackoff(), 0),
@@ -98,7 +105,29 @@ def connection_factory(url: str, reply_timeout_seconds: float | None) -> Connect
         ) from error
 
 
+class ValkeyFiles(NamedTuple):
+    """PEM files for TLS to Valkey: authorities to trust, and a client certificate with its key."""
+
+    authorities: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def with_files(url: str, files: ValkeyFiles) -> str:
+    """`url` with these files, in the form that the driver reads them for each connection."""
+    given = zip(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), files, strict=True)
+    query = urlencode({name: str(path) for name, path in given if path is not None})
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+
+
+def _checking_host(url: str) -> str:
+    """`url` with the check that Valkey's certificate is for its host, which the driver leaves out unless asked."""
+    if not url.startswith(_TLS_SCHEMES) or _CHECK_HOST in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{_CHECK_HOST}=true"
+
+
 def without_password(url: str) -> str:
-    """`url` without its password."""
+    """`url` without user, password and options."""
     scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"

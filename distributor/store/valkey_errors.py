@@ -16,6 +16,8 @@ _TRY_LATER: Final = frozenset(
 """Codes of error replies that end by themselves or with a failover."""
 
 _CREDENTIALS: Final = ("NOAUTH", "WRONGPASS")
+_DENIED: Final = "NOPERM"
+_DENIED_IN_FUNCTION: Final = "ACL failure in script"
 _FULL: Final = "OOM"
 _GENERIC: Final = "ERR"
 
@@ -52,6 +54,8 @@ def refusal(reply: str) -> DistributorError:
         error = _credentials(text)
     elif code == _FULL:
         error = _full(text)
+    elif code == _DENIED or _DENIED_IN_FUNCTION in text:
+        error = _denied(text)
     else:
         text = text if code == _GENERIC else reply
         error = DistributorError(f"Valkey refused a call: {text}", reason="STORE_ERROR")
@@ -74,6 +78,8 @@ def _converted(error: driver.ValkeyError | OSError) -> DistributorError:
         return _full(str(error))
     if isinstance(error, driver.ReadOnlyError):
         return _try_later(str(error))
+    if isinstance(error, driver.NoPermissionError):
+        return _denied(str(error))
     if isinstance(error, driver.ResponseError):
         return refusal(str(error))
     return DistributorError(f"Valkey failed: {error}", reason="STORE_ERROR")
@@ -84,7 +90,17 @@ def _try_later(text: str) -> Unavailable:
 
 
 def _credentials(text: str) -> Unavailable:
-    return Unavailable(f"Valkey refuses our credentials: {text}", reason="STORE_UNAVAILABLE")
+    return Unavailable(
+        f"Valkey refuses our credentials: {text.rstrip('.')}; check user and password in valkey_url",
+        reason="STORE_UNAVAILABLE",
+    )
+
+
+def _denied(text: str) -> DistributorError:
+    return DistributorError(
+        f"Valkey denies a call to our user: {text.rstrip('.')}; distributor valkey-acl prints the permissions it needs",
+        reason="STORE_ERROR",
+    )
 
 
 def _full(text: str) -> ResourceExhausted:

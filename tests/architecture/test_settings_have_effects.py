@@ -74,6 +74,9 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "mtls_listen": "test_mutual_tls_has_an_address_of_its_own",
         "http_tls": "test_metrics_over_tls_follow_the_certificate",
         "insecure": "test_insecure_permits_it_and_says_so",
+        "valkey_ca": "test_a_server_uses_tls_and_a_limited_user",
+        "valkey_cert": "test_a_server_uses_tls_and_a_limited_user",
+        "valkey_key": "test_a_server_uses_tls_and_a_limited_user",
     },
     "bridge": {
         "listen": "test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing",
@@ -112,6 +115,9 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "server_key": "test_credentials_of_a_bridge_come_from_its_settings",
         "server_token": "test_credentials_of_a_bridge_come_from_its_settings",
         "server_token_file": "test_credentials_of_a_bridge_come_from_its_settings",
+        "valkey_ca": "test_a_server_uses_tls_and_a_limited_user",
+        "valkey_cert": "test_a_server_uses_tls_and_a_limited_user",
+        "valkey_key": "test_a_server_uses_tls_and_a_limited_user",
     },
     "agent": {
         "server": "test_stop_ends_the_process_with_success",

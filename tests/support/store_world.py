@@ -33,6 +33,7 @@ from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.stop_store import ValkeyStopStore
+from distributor.store.valkey_connection import ValkeyConnection
 
 AGENT: Final = "agent123"
 INSTANCE: Final = "instance1"
@@ -51,9 +52,15 @@ Dump = dict[str, tuple[str, Any, bool]]
 class StoreWorld:
     """All stores of one replica under one policy. `under()` gives the same Valkey under another."""
 
-    def __init__(self, connections: StoreConnections, policy: StorePolicy | None = None) -> None:
+    def __init__(
+        self,
+        connections: StoreConnections,
+        policy: StorePolicy | None = None,
+        inspecting: ValkeyConnection | None = None,
+    ) -> None:
         self.connections = connections
-        self.connection = connections.reads
+        self.connection = inspecting or connections.reads
+        """With which a test looks at what is stored, and damages it."""
         self.told: list[EventBatch] = []
         """Changes that came with the replies of the functions."""
         self.policy = policy or StorePolicy()
@@ -73,7 +80,7 @@ class StoreWorld:
 
     def under(self, **policy: Any) -> StoreWorld:
         """The same Valkey, agents and ids, under a policy that differs from the default in `policy`."""
-        world = StoreWorld(self.connections, StorePolicy(**policy))
+        world = StoreWorld(self.connections, StorePolicy(**policy), self.connection)
         world.epochs, world._mint = self.epochs, self._mint
         return world
 

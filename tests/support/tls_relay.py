@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.support.certificates import CertificateMaker
 
 
 class TlsRelay:
@@ -24,6 +20,11 @@ class TlsRelay:
         self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
         """Its address, with the password and the certificate to trust."""
+        self.bare_url = ""
+        """The same without a certificate to trust."""
+        self.port = 0
+        self.peers: list[bytes] = []
+        """The client certificate (DER) of each connection that had one."""
 
     def drop(self) -> None:
         """End all connections."""
@@ -32,6 +33,9 @@ class TlsRelay:
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if shown:
+            self.peers.append(shown)
         inner_reader, inner_writer = await asyncio.open_unix_connection(self._socket)
         self._writers |= {writer, inner_writer}
         await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
@@ -39,15 +43,22 @@ class TlsRelay:
 
 
 @asynccontextmanager
-async def tls_relay(valkey_url: str, folder: Path) -> AsyncIterator[TlsRelay]:
-    """A relay to the embedded Valkey at `valkey_url`."""
-    password, _, path = valkey_url.removeprefix("unix://:").partition("@")
+async def tls_relay(
+    valkey_url: str, folder: Path, maker: CertificateMaker | None = None, *, mutual: bool = False
+) -> AsyncIterator[TlsRelay]:
+    """A relay to the embedded Valkey at `valkey_url`. If `mutual`, it requires client certificates of `maker`."""
+    user, _, path = valkey_url.removeprefix("unix://").partition("@")
     relay = TlsRelay(unquote(path))
+    files = (maker or CertificateMaker()).server("127.0.0.1").write(folder, "relay")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(folder))
+    context.load_cert_chain(files.certificate, files.key)
+    if mutual:
+        context.load_verify_locations(files.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     server = await asyncio.start_server(relay.relay, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    relay.url = f"valkeys://:{password}@127.0.0.1:{port}?ssl_ca_certs={folder / 'relay.pem'}"
+    relay.port = server.sockets[0].getsockname()[1]
+    relay.bare_url = f"valkeys://{user}@127.0.0.1:{relay.port}"
+    relay.url = f"{relay.bare_url}?ssl_ca_certs={files.ca}"
     try:
         yield relay
     finally:
@@ -63,27 +74,3 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         pass
     finally:
         writer.close()
-
-
-def _certificate(folder: Path) -> Path:
-    """A file with a key and a certificate for the loopback address, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "relay.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return pem

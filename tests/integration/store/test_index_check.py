@@ -381,10 +381,20 @@ async def test_one_of_several_replicas_takes_a_turn(world: StoreWorld) -> None:
     assert sorted(await asyncio.gather(*(checker.take_turn(0) for checker in checkers))) == [False, False, True]
 
 
-@pytest.mark.parametrize("where", ["record", "key", "zset", "set", "ended", "session"])
-async def test_what_has_gone_since_it_was_found_is_no_repair(world: StoreWorld, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("record", keys.STATUS),
+        ("key", keys.COMMAND),
+        ("zset", keys.READY),
+        ("set", keys.DELAYED),
+        ("ended", keys.ENDED),
+        ("session", keys.SESSION),
+    ],
+)
+async def test_what_has_gone_since_it_was_found_is_no_repair(world: StoreWorld, where: str, name: str) -> None:
     gone = world.new_id()
-    found = Found(where, f"{where} of {gone}", gone, AGENT)
+    found = Found(where, name.format(command_id=gone, agent_id=AGENT), gone, AGENT)
     assert await world.index_checker.check([found]) == []
     assert await world.dump() == {}
 

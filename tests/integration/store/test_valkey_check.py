@@ -42,7 +42,7 @@ def info(**changed: str) -> bytes:
         (b"-NOAUTH Authentication required.\r\n", "Authentication required; put the password into valkey_url: valkey:"),
         (
             b"-NOPERM User weak has no permissions to run the 'info' command\r\n",
-            "; grant its user what docs",
+            "; distributor valkey-acl prints",
         ),
         (info(redis_version="6.2.7", valkey_version=""), "is version 6.2.7; Valkey 7.2 or newer is needed"),
         (info(cluster_enabled="1"), "runs in cluster mode, which is not supported"),

@@ -1,0 +1,14 @@
+"""The address of Valkey, with the files for TLS."""
+
+from __future__ import annotations
+
+from distributor.settings import BridgeSettings, ServerSettings
+from distributor.store.valkey_connection import ValkeyFiles, with_files
+from distributor.wire.certificate_files import CertificateFiles, PemPaths, SettingNames
+
+
+def valkey_address(settings: ServerSettings | BridgeSettings) -> str:
+    """`valkey_url` with its certificate files; empty if it is. Raises ConfigurationError if they are unusable."""
+    paths = PemPaths(settings.valkey_cert, settings.valkey_key, settings.valkey_ca)
+    CertificateFiles(paths, SettingNames("valkey_cert", "valkey_key", "valkey_ca")).load()
+    return with_files(settings.valkey_url, ValkeyFiles(settings.valkey_ca, settings.valkey_cert, settings.valkey_key))
