@@ -17,6 +17,7 @@ class StopCause(Enum):
     ORPHANED = "orphaned"
     AGENT_STOPPED = "agent_stopped"
     DISOWNED = "disowned"
+    HALTED = "emergency_stop"
 
 
 class StartCommand(NamedTuple):

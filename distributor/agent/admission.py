@@ -26,7 +26,7 @@ class Admission:
     @property
     def takes_work(self) -> bool:
         """Whether the agent accepts commands for which it has room."""
-        return self.accepting and self._record.journal_problem is None
+        return self.accepting and self._record.journal_problem is None and self._record.halt.current is None
 
     @property
     def credit(self) -> int:
@@ -65,6 +65,8 @@ class Admission:
             if self._record.control < CONTROL_ROOM and self._record.size < MAX_HELD:
                 return None
             return refused(gateway.REFUSAL_CODE_BUSY, "busy", f"the agent runs {CONTROL_ROOM} control commands")
+        if self._record.halt.current:
+            return refused(gateway.REFUSAL_CODE_BUSY, "emergency_stop", self._record.halt.current.message)
         if not self.accepting:
             return refused(gateway.REFUSAL_CODE_BUSY, "stopping", "the agent accepts no more commands")
         if self._record.journal_problem:

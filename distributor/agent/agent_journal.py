@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
+from distributor.agent.halt_memory import RememberedHalt
 from distributor.agent.journal import damaged
 from distributor.agent.journal_entries import JournalContents, Stage
 from distributor.agent.journal_policy import JournalPolicy, Orphans
@@ -34,6 +35,9 @@ class AgentJournal:
     def __init__(self, policy: JournalPolicy, thread: JournalThread, contents: JournalContents) -> None:
         self.journal_id = contents.journal_id
         self.record = CommandRecord(durable=True, remembered_bytes=min(REMEMBERED_RESULT_BYTES, policy.max_bytes // 8))
+        if contents.halt:
+            self.record.halt.restore(RememberedHalt(*contents.halt))
+            logger.warning("this agent is halted until a server resumes it", stop_id=contents.halt[0])
         self._policy = policy
         self._same_boot = contents.same_boot
         self.writer = JournalWriter(self.record, thread)

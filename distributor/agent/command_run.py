@@ -29,10 +29,10 @@ logger = get_logger()
 OnEnd = Callable[["CommandRun", gateway.Result], None]
 OnRun = Callable[["CommandRun"], None]
 
-_MAY_COME_TOO_LATE: Final = (StopCause.CANCELLED, StopCause.AGENT_STOPPED)
+_MAY_COME_TOO_LATE: Final = (StopCause.CANCELLED, StopCause.HALTED, StopCause.AGENT_STOPPED)
 """Causes without effect on a handler that ends before it notices the request. A limit was exceeded all the same."""
 
-_WAITED_FOR: Final = (StopCause.CANCELLED, StopCause.DISOWNED)
+_WAITED_FOR: Final = (StopCause.CANCELLED, StopCause.HALTED, StopCause.DISOWNED)
 """Causes after which a command runs until its handler ends. The result of a disowned one is not reported, so that a
 failure could not say that it still runs."""
 
@@ -145,9 +145,9 @@ class CommandRun:
         await self._settled.wait()
 
     def _still_overdue(self, cause: StopCause) -> None:
-        if cause is StopCause.CANCELLED:
+        if cause in (StopCause.CANCELLED, StopCause.HALTED):
             self._on_overdue(self)
-        elif cause is StopCause.AGENT_STOPPED or self._cause is StopCause.CANCELLED:
+        elif cause is StopCause.AGENT_STOPPED or self._cause in (StopCause.CANCELLED, StopCause.HALTED):
             self._abandon(cause)
 
     def _done(self, ending: HandlerEnding) -> None:

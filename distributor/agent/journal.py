@@ -8,6 +8,7 @@ opened next, which tells the server that the record is not complete.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import sqlite3
@@ -196,7 +197,10 @@ class Journal:
                 raise
             self._roll_back()
             problem = self._reason(error)
-        return JournalContents(journal_id, self._commands(), self._output(), same_boot, problem, self._signatures())
+        halt = tuple(str(part) for part in json.loads(known.get("halt", "[]")))
+        return JournalContents(
+            journal_id, self._commands(), self._output(), same_boot, problem, self._signatures(), halt
+        )
 
     def _note_opened(self) -> None:
         """Note that the journal is open, on the disk, so that a power failure from here on is noticed."""
@@ -274,6 +278,8 @@ def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
         rows = ",".join(["(?,?,?,?)"] * len(signatures))
         values = [value for signature in signatures for value in signature]
         yield f"INSERT OR REPLACE INTO signatures (key_id, signature_id, command_id, expires_ms) VALUES {rows}", values
+    if batch.halt is not None:
+        yield "INSERT OR REPLACE INTO journal (name, value) VALUES ('halt', ?)", [json.dumps(batch.halt)]
     now = int(time.time())
     for entries in _parts(sorted(batch.commands, key=_result_bytes)):
         yield _upsert(len(entries)), [value for entry in entries for value in _row(entry, now)]

@@ -80,11 +80,13 @@ class JournalBatch(NamedTuple):
     """Those of commands that start."""
     unsigned: Sequence[tuple[str, str]] = ()
     """Key id and signature id of signatures to remove."""
+    halt: tuple[str, ...] | None = None
+    """The emergency stop in force, its id and reason; () if it has ended, None if it has not changed."""
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to commit."""
-        return not any(self)
+        return not any(self) and self.halt is None
 
 
 class JournalContents(NamedTuple):
@@ -99,3 +101,5 @@ class JournalContents(NamedTuple):
     """Why the journal cannot be written, if it cannot."""
     signatures: Sequence[SeenSignature] = ()
     """Those of started commands that have not expired."""
+    halt: tuple[str, ...] = ()
+    """The emergency stop in force, its id and reason; empty if there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from distributor.agent.journal import JOURNAL_FULL, JOURNAL_SLOW, NEARLY_FULL, JournalError
@@ -76,6 +77,7 @@ class JournalWriter:
         self._idle.set()
         self._closing = False
         record.unwritten.on_change = self._changed
+        record.halt.on_change = partial(self._changed, urgent=True)
 
     def output_written(self, command_id: str) -> None:
         """Note that a command has new output."""
@@ -102,7 +104,7 @@ class JournalWriter:
         if self._writing is not None:
             self._idle.clear()
             await finishes(self._idle.wait(), CLOSE_SECONDS)
-        if self._record.unwritten or self._output:
+        if self._record.unwritten or self._record.halt.unwritten or self._output:
             self._commit(all_output=True)
         for handle in (self._soon, self._later, self._output_timer, self._slow_timer):
             if handle:
@@ -172,7 +174,10 @@ class JournalWriter:
             for watched in self._output.values():
                 _take_output(watched, watched.held.window.written, output)
         signatures = self._record.signatures.take()
-        return JournalBatch(commands, forgotten, output, trimmed, signatures.started, signatures.unstarted)
+        halt: tuple[str, ...] | None = None
+        if self._record.halt.unwritten:
+            halt = self._record.halt.take() or ()
+        return JournalBatch(commands, forgotten, output, trimmed, signatures.started, signatures.unstarted, halt)
 
     def _settle_output(
         self, command_id: str, entry: CommandEntry | None, output: list[OutputEntry], trimmed: list[tuple[str, int]]
@@ -205,10 +210,12 @@ class JournalWriter:
     def _settle(self, batch: JournalBatch, error: JournalError | None) -> None:
         if error is None:
             self._record.unwritten.succeeded()
+            self._record.halt.succeeded()
             self._set_problem(_NEARLY_FULL if self._thread.fill >= NEARLY_FULL else None, failing=False)
             self.on_written()
         else:
             self._record.unwritten.failed()
+            self._record.halt.failed()
             self._record.signatures.failed()
             for command_id, offset in batch.trimmed:
                 self._untrimmed[command_id] = max(offset, self._untrimmed.get(command_id, 0))
@@ -220,7 +227,8 @@ class JournalWriter:
     def _go_on(self) -> None:
         if self._closing:
             return
-        if self._record.unwritten.urgent and not self._record.journal_failing:
+        urgent = self._record.unwritten.urgent or self._record.halt.unwritten
+        if urgent and not self._record.journal_failing:
             self._commit()
         elif self._record.journal_problem is not None:
             # Again even if nothing waits, to learn when there is room.

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import MutableSequence, Set
 from typing import Final, TypeVar
 
+from distributor.agent.halted_report import halted_report
 from distributor.agent.output_window import Chunk
 from distributor.agent.record import CommandRecord, RecordedCommand
 from distributor.v1 import agent_gateway_pb2 as gateway
@@ -36,6 +37,8 @@ class Outbox:
         self.started: list[gateway.Started] = []
         self.refused: list[gateway.Refused] = []
         self.cancel_reports: list[gateway.CancelReport] = []
+        self.halt_due = False
+        """Whether to say what runs under the emergency stop in force."""
         self._record = record
         self._results: deque[str] = deque()
         self.sent_results: dict[str, None] = {}
@@ -57,7 +60,7 @@ class Outbox:
     @property
     def can_gather(self) -> bool:
         """Whether what waits may wait a little longer: only Started, Output and Results, within one message."""
-        if self.heartbeat is not None or self.refused or self.cancel_reports or self._extended:
+        if self.heartbeat is not None or self.halt_due or self.refused or self.cancel_reports or self._extended:
             return False
         if self.received and self._written_received():
             return False
@@ -136,7 +139,16 @@ class Outbox:
         self._take_output(message, max_chunk_bytes, output_limit, behind)
         behind.update(self._extended)
         self._take_results(message, behind)
+        if self.halt_due:
+            self._take_halted(message)
         return message if message.ListFields() else None
+
+    def _take_halted(self, message: gateway.ConnectRequest) -> None:
+        """Say that nothing runs only with the results of what ran, or after them."""
+        halted = halted_report(self._record)
+        if halted is not None and (halted.running or not self._results):
+            message.halted.CopyFrom(halted)
+            self.halt_due = False
 
     def _take_started(self, message: gateway.ConnectRequest, behind: Set[str]) -> None:
         if not behind:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
+from distributor.agent.halt_memory import HaltMemory
 from distributor.agent.journal_entries import CommandEntry, ProcessMark, SeenSignature, Stage
 from distributor.agent.output_window import Chunk, OutputWindow
 from distributor.agent.seen_signatures import SeenSignatures
@@ -123,6 +124,8 @@ class CommandRecord:
         """Whether it cannot be written. What runs is then reported without it."""
         self.stuck = 0
         """Slots of handlers that did not stop when asked. Their commands have failed, but they occupy them."""
+        self.halt = HaltMemory()
+        """The emergency stop in force, if any."""
         self.suspects: set[str] = set()
         """Results of which one has ended a stream; they are sent one at a time."""
         self._held: dict[str, RecordedCommand] = {}

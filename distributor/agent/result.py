@@ -15,6 +15,7 @@ from distributor.wire.json_values import NotJson, fill_value, json_text
 
 _STOPPED: Final = {
     StopCause.CANCELLED: (command_pb2.COMMAND_STATUS_CANCELLED, "cancelled", "stopped as asked"),
+    StopCause.HALTED: (command_pb2.COMMAND_STATUS_CANCELLED, "emergency_stop", "an emergency stop ended it"),
     StopCause.AGENT_STOPPED: (command_pb2.COMMAND_STATUS_CANCELLED, "agent_stopped", "the agent was stopped"),
     StopCause.TIME_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "time_limit", "it ran longer than its time limit"),
     StopCause.IDLE_LIMIT: (command_pb2.COMMAND_STATUS_TIMEOUT, "idle_limit", "it was silent for its idle limit"),

@@ -27,6 +27,7 @@ from distributor.agent.admission import Admission, slots_of
 from distributor.agent.agent_profile import AgentProfile
 from distributor.agent.cancels import Cancels
 from distributor.agent.gathering import Gathering
+from distributor.agent.halting import Halting
 from distributor.agent.heartbeats import Heartbeats
 from distributor.agent.outbox import Outbox
 from distributor.agent.output_exchange import OutputExchange
@@ -73,6 +74,7 @@ class SessionState:
         self._output = OutputExchange(record, self._outbox)
         self._trial = ResultTrial(record, self._outbox, self._heartbeats)
         self._cancels = Cancels(record, self._outbox, self._withdrawals)
+        self._halting = Halting(record, self._outbox, self._withdrawals, self._refuse)
 
     @property
     def credit(self) -> int:
@@ -128,6 +130,8 @@ class SessionState:
             agent_version=self._profile.agent_version,
             accepts_gzip=self._profile.accepts_gzip,
         )
+        hello.halts.stop_id = self._record.halt.current.stop_id if self._record.halt.current else ""
+        hello.halts.SetInParent()
         if self._profile.orphan_after:
             hello.orphan_after.FromNanoseconds(int(self._profile.orphan_after * 1e9))
         return gateway.ConnectRequest(hello=hello)
@@ -157,6 +161,8 @@ class SessionState:
         problem = self._record.journal_problem
         if problem:
             beat.problems.add(code=problem.code, message=problem.message)
+        if self._record.halt.current:
+            beat.problems.add(code="emergency_stop", message=self._record.halt.current.message)
         self._heartbeats.add_vitals(beat, vitals)
         self._outbox.heartbeat = beat
 
@@ -195,6 +201,7 @@ class SessionState:
         """Report that a command runs on although a cancel should have ended it."""
         if self._open:
             self._cancels.could_not_stop(command_id, survivors)
+        self._halting.could_not_stop(command_id, survivors)
 
     def finished(self, command_id: str, now: float) -> None:
         """Note that the command's result is in the record. Before the Welcome this does nothing, too."""
@@ -204,6 +211,7 @@ class SessionState:
             # Output that waits is sent with it.
             self._gathering.expect(command_id, now)
             self._unwritten.append(command_id)
+        self._halting.finished(command_id)
         if self._open:
             self._outbox.add_result(command_id)
             self._cancels.ended(command_id)
@@ -325,10 +333,22 @@ class SessionState:
         assignments = message.commands.assignments if self.phase is not Phase.GONE else ()
         for assignment, verdict in zip(assignments, vetted or repeat(UNVETTED), strict=False):
             actions += self._assigned(assignment, verdict, message.commands.after_heartbeat, now)
+        return actions + self._orders(message, now)
+
+    def _orders(self, message: gateway.ConnectResponse, now: float) -> list[Action]:
+        """Process what concerns the agent as a whole."""
+        actions: list[Action] = []
         if message.HasField("drain"):
             actions.append(ServerDrains(message.drain.reconnect_after.ToTimedelta().total_seconds()))
         if message.HasField("stop"):
             actions.append(ServerStops(message.stop.reason))
+        if message.HasField("halt"):
+            actions += self._halting.halt(message.halt, now)
+            self.heartbeat(now)
+        if message.HasField("resume") and self._record.halt.current:
+            self._halting.resume()
+            # Room again.
+            self.heartbeat(now)
         return actions
 
     def _welcome(self, welcome: gateway.Welcome, now: float) -> list[Action]:
@@ -339,9 +359,13 @@ class SessionState:
         self.server_accepts_gzip = welcome.accepts_gzip
         verdicts = {verdict.command_id: verdict for verdict in welcome.verdicts}
         actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version)]
+        if welcome.HasField("halt"):
+            # First: reconciling starts what waits.
+            self._halting.note(welcome.halt)
         for held in self._record.held:
             if not held.disowned:
                 actions += self._reconcile(held, verdicts.get(held.command_id), now)
+        actions += self._halting.apply(now)
         self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN
         # Commands are as fresh as the latest answered heartbeat, and a late Welcome leaves little of that. Also, the
         # server assumes until a heartbeat that all capacity is free.
@@ -367,6 +391,8 @@ class SessionState:
                 return []
             held.disowned = True
             return [StopCommand(held.command_id, StopCause.DISOWNED)]
+        if held.pending_start and self._record.halt.current:
+            return []
         if held.pending_start:
             # The server confirmed it after it had read the Hello.
             held.pending_start = held.pending_start._replace(fresh_until=self._heartbeats.fresh_until(0))

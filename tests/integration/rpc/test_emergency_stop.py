@@ -3,51 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from distributor.v1 import agent_gateway_pb2 as pb
-from distributor.v1 import emergency_pb2
-from distributor.v1.emergency_pb2_grpc import EmergencyServiceStub
+from tests.support.emergency import CONFIRMED, REFUSED, STOPPING, UNREACHABLE, reports, resume, stop
 from tests.support.received_errors import error_of
 from tests.support.running_server import ASSIGNED, CANCELLED, QUEUED, RunningServer, running_server
 
-if TYPE_CHECKING:
-    from distributor.v1.emergency_pb2_grpc import EmergencyServiceAsyncStub
-
 HALTS = pb.HaltMemory()
-ALL = emergency_pb2.StopScope(all=True)
-
-
-def emergency(server: RunningServer) -> EmergencyServiceAsyncStub:
-    """The service of emergency stops."""
-    stub: EmergencyServiceAsyncStub = EmergencyServiceStub(server.channel)
-    return stub
-
-
-async def stop(server: RunningServer, *selectors: str, **fields: Any) -> emergency_pb2.EmergencyStop:
-    """Stop the selected agents, or all."""
-    scope = emergency_pb2.StopScope(selectors=selectors, all=not selectors)
-    response: emergency_pb2.StopResponse = await emergency(server).Stop(
-        emergency_pb2.StopRequest(scope=scope, **fields)
-    )
-    return response.stop
-
-
-async def resume(server: RunningServer) -> list[str]:
-    response = await emergency(server).Resume(emergency_pb2.ResumeRequest(all=True))
-    return [stop.stop_id for stop in response.stops]
-
-
-async def reports(server: RunningServer, stop_id: str, seconds: float = 0.0) -> dict[str, emergency_pb2.AgentHalt]:
-    """What is known of each agent, once all have answered or the time has passed."""
-    request = emergency_pb2.WatchStopRequest(stop_id=stop_id)
-    request.timeout.FromMilliseconds(round(seconds * 1000))
-    known: dict[str, emergency_pb2.AgentHalt] = {}
-    async for response in emergency(server).WatchStop(request):
-        known.update((agent.agent_id, agent) for agent in response.agents)
-    return known
 
 
 @pytest.fixture
@@ -87,13 +51,13 @@ async def test_what_runs_is_ended_and_the_agent_confirms(server: RunningServer) 
         (halt,) = await agent.until(lambda: agent.halts)
         assert (halt.stop_id, halt.reason) == (begun.stop_id, "leak")
         await agent.until(lambda: [one.command_id for one in agent.cancels] == [command_id])
-        report = (await reports(server, begun.stop_id))["agent123"]
-        assert report.status == emergency_pb2.HALT_STATUS_STOPPING
+        report = (await reports(server, begun.stop_id, 0))["agent123"]
+        assert report.status == STOPPING
         await agent.send(halted=pb.Halted(stop_id=begun.stop_id, running=[pb.StillRunning(command_id=command_id)]))
         await agent.finish(assignment, status=CANCELLED, reason={"code": "cancelled", "message": "as asked"})
         await agent.send(halted=pb.Halted(stop_id=begun.stop_id))
-        report = (await reports(server, begun.stop_id, 20))["agent123"]
-        assert report.status == emergency_pb2.HALT_STATUS_CONFIRMED
+        report = (await reports(server, begun.stop_id))["agent123"]
+        assert report.status == CONFIRMED
         result = await server.result(command_id)
         assert (result.status, result.reason.code) == (CANCELLED, "emergency_stop")
         assert result.reason.message == f"emergency stop {begun.stop_id}: leak"
@@ -106,7 +70,7 @@ async def test_an_agent_that_does_not_know_stops_is_cancelled_and_reported(serve
         begun = await stop(server)
         await agent.until(lambda: agent.cancels)
         report = (await reports(server, begun.stop_id))["agent123"]
-        assert (report.status, report.reason.code) == (emergency_pb2.HALT_STATUS_REFUSED, "unsupported_agent")
+        assert (report.status, report.reason.code) == (REFUSED, "unsupported_agent")
         assert (await server.state(command_id)).status == ASSIGNED
         assert not agent.halts
 
@@ -116,9 +80,9 @@ async def test_an_agent_that_is_away_is_reported_with_its_end(server: RunningSer
         pass
     await server.until_away()
     begun = await stop(server, "agent123", "nobody")
-    found = await reports(server, begun.stop_id, 20)
+    found = await reports(server, begun.stop_id)
     away, never = found["agent123"], found["nobody"]
-    assert (away.status, away.reason.code) == (emergency_pb2.HALT_STATUS_UNREACHABLE, "away")
+    assert (away.status, away.reason.code) == (UNREACHABLE, "away")
     assert away.orphan_time.seconds - begun.stop_time.seconds + 1 >= 60
-    assert (never.status, never.reason.code) == (emergency_pb2.HALT_STATUS_UNREACHABLE, "never_connected")
+    assert (never.status, never.reason.code) == (UNREACHABLE, "never_connected")
     assert not never.HasField("orphan_time")
