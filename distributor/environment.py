@@ -11,6 +11,11 @@ ATTEMPT_MARKER: Final = "DISTRIBUTOR_ATTEMPT"
 """Environment variables that say for what a process runs."""
 
 
+def environment_value(name: str) -> str | None:
+    """Return the variable that a caller names as the source of a secret; None if it is not set."""
+    return os.environ.get(name)
+
+
 def state_folder() -> Path:
     """Return our folder in the state directory of the XDG Base Directory Specification."""
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "distributor"

@@ -46,6 +46,8 @@ _REQUEST_FIELDS: Final = (
     "slots",
     "progressTime",
     "attempts",
+    "secretParams",
+    "signedBy",
     "lateResult",
 )
 

@@ -23,6 +23,7 @@ _FIELDS: Final = {
     "max_runs": "maxRuns",
     "max_runs_by_reason": "maxRunsByReason",
     "slots": "slots",
+    "secret_params": "secretParams",
     "command_id": "commandId",
     "idempotency_key": "idempotencyKey",
 }

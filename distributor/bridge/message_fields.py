@@ -18,6 +18,7 @@ from distributor.model.command import (
     check_command_id,
     shown,
 )
+from distributor.model.json_pointer import parse_pointers
 
 MAX_ITEMS: Final = 1_000
 MIN_SECONDS: Final = 0.001
@@ -61,6 +62,16 @@ def agent_ids(items: list[Any], field: str) -> tuple[str, ...]:
             raise invalid(f"{field}[{place}]", f"must be an agent id, not {as_json(item)}")
         check_agent_id(item, f"{field}[{place}]")
     return tuple(items)
+
+
+def pointers(fields: Fields, name: str) -> tuple[str, ...]:
+    """JSON pointers; empty if absent. Raises InvalidField for an invalid one, or too many."""
+    given = items(fields, name)
+    for place, item in enumerate(given):
+        if not isinstance(item, str):
+            raise invalid(f"{name}[{place}]", f"must be a JSON pointer, not {as_json(item)}")
+    parse_pointers(given, name)
+    return tuple(given)
 
 
 def command_id(value: object, field: str) -> str:

@@ -214,6 +214,7 @@ def _queue(fields: Fields) -> Queue:
         max_runs_by_reason=read.runs_by_reason(fields, "maxRunsByReason"),
         slots=read.count(fields, "slots", MAX_SLOTS, "SLOTS_OUT_OF_RANGE"),
         idempotency_key=read.text(fields, "idempotencyKey"),
+        secret_params=read.pointers(fields, "secretParams"),
     )
     return Queue(request_id_of(fields), command)
 

@@ -55,7 +55,10 @@ def main() -> None:
 @main.command("signing-key")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File for the private key.")
 def signing_key(out: Path) -> None:
-    """Make a key with which to sign commands, and beside it the public key for the agents that are to trust it."""
+    """Make a key to sign commands with.
+
+    Its public key, for the agents that are to trust it, is written beside it.
+    """
     from distributor.cli.signing_key import make_signing_key, public_path
 
     key_id = make_signing_key(out)

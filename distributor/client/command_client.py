@@ -99,7 +99,7 @@ class CommandClient:
         gather and travel together, with their own answers, retries and deadlines.
         Set `hold_output` if a `watch` with `hold_output` follows, so that no output is lost before it begins.
         """
-        wired = wire_request(request, request.idempotency_key or _minted_key())
+        wired = wire_request(request, request.idempotency_key or _minted_key(), self._options.signer)
         wired.hold_output = hold_output
         answer = await self._calls.call(self._queueing.call, wired)
         # A minted key can only have been used by an earlier try of this call.
@@ -113,7 +113,10 @@ class CommandClient:
         fails. If a later call fails, its error is the outcome of each command not queued yet.
         """
         requests = list(requests)
-        wired = [wire_request(request, request.idempotency_key or _minted_key()) for request in requests]
+        wired = [
+            wire_request(request, request.idempotency_key or _minted_key(), self._options.signer)
+            for request in requests
+        ]
         outcomes: list[values.QueueOutcome] = []
         for batch in batches(wired):
             try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from distributor.client.signing import CommandSigner
 from distributor.model.retry_policy import RetryPolicy
 from distributor.wire.compression import DEFAULT_COMPRESSION, Compression
 from distributor.wire.credentials import NO_CREDENTIALS, ClientCredentials
@@ -34,7 +35,7 @@ class ClientOptions:
     again: once for all streams of a client. `jitter` draws a number in [0, 1) for each delay, so that many clients of
     one server do not return at the same moment. `compression` is that of messages with params, results or
     output, if the server accepts it. `credentials` are the client's certificate and token, and the authorities it
-    trusts.
+    trusts. `signer` signs each command end to end.
     """
 
     call_timeout_seconds: float = 20.0
@@ -44,4 +45,5 @@ class ClientOptions:
     on_connectivity: Callable[[Connectivity], None] | None = None
     jitter: Callable[[], float] = random.random
     compression: Compression = DEFAULT_COMPRESSION
+    signer: CommandSigner | None = None
     credentials: ClientCredentials = NO_CREDENTIALS

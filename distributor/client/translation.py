@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from distributor.client import values
+from distributor.client.signing import CommandSigner
 from distributor.client.status import error_of_outcome
 from distributor.errors import DistributorError, InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
@@ -45,6 +46,7 @@ from distributor.wire.enums import (
 from distributor.wire.json_values import NotJson, TooDeep, fill_struct, plain_struct, plain_value
 from distributor.wire.limits import MAX_BATCH_COMMANDS
 from distributor.wire.params_summary import params_summary
+from distributor.wire.secret_params import secret_steps, shown_params
 from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 N = TypeVar("N", bound=int)
@@ -58,8 +60,13 @@ _ENVELOPE_BYTES = 16
 """Upper bound of what a batch of one adds to its request."""
 
 
-def wire_request(request: CommandRequest, idempotency_key: str) -> command_service_pb2.QueueCommandRequest:
-    """The wire form of `request` with `idempotency_key`. Raises InvalidArgument for values that have none."""
+def wire_request(
+    request: CommandRequest, idempotency_key: str, signer: CommandSigner | None = None
+) -> command_service_pb2.QueueCommandRequest:
+    """The wire form of `request` with `idempotency_key`, signed by `signer`.
+
+    Raises InvalidArgument for values that have none.
+    """
     command = command_pb2.Command(
         agent_id=request.agent_id,
         type=request.type,
@@ -69,6 +76,7 @@ def wire_request(request: CommandRequest, idempotency_key: str) -> command_servi
     )
     command.max_runs_by_reason.update(request.max_runs_by_reason)
     _fill_params(command, request.params)
+    command.secret_params.extend(request.secret_params)
     if request.priority is not None:
         command.priority = _int32(request.priority, "command.priority")
     if request.time_limit_seconds is not None:
@@ -77,6 +85,8 @@ def wire_request(request: CommandRequest, idempotency_key: str) -> command_servi
         command.idle_limit.CopyFrom(_duration(request.idle_limit_seconds, "command.idle_limit"))
     if request.queue_ttl_seconds is not None:
         command.queue_ttl.CopyFrom(_duration(request.queue_ttl_seconds, "command.queue_ttl"))
+    if signer is not None:
+        signer.sign(command)
     wire = command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
     if wire.ByteSize() + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
         raise _too_large(wire)
@@ -120,8 +130,8 @@ def wire_agent_status(status: AgentStatus) -> command_service_pb2.AgentStatus.Va
 
 
 def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, params: Struct | None = None) -> Command:
-    """A command and its state as one value; `params` if `wire` came without its own."""
-    params = wire.params if params is None else params
+    """A command and its state as one value; `params`, without secrets, if `wire` came without its own."""
+    params = wire.params if params is None else shown_params(params, secret_steps(wire))
     return Command(
         state=_state(wire, state, params_summary(params)),
         params=plain_struct(params),
@@ -133,6 +143,8 @@ def command_of(wire: command_pb2.Command, state: command_pb2.CommandState, param
         retry_of=wire.retry_of,
         slots=wire.slots or 1,
         max_runs_by_reason=dict(wire.max_runs_by_reason),
+        secret_params=tuple(wire.secret_params),
+        signed_by=wire.signature.key_id,
     )
 
 

@@ -129,6 +129,10 @@ class Command(NamedTuple):
     slots: int = 1
     max_runs_by_reason: Mapping[str, int] = MappingProxyType({})
     late_result: CommandResult | None = None
+    secret_params: tuple[str, ...] = ()
+    """JSON pointers of params that only its agent sees; `params` have `***` in their place."""
+    signed_by: str = ""
+    """Id of the key with which its sender signed it; empty if it is not signed."""
 
     @property
     def command_id(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,7 +49,8 @@ class CommandRequest:
     sign of life (there is no default), `queue_ttl_seconds` the time in the queue. `slots` is how much of its agent's
     capacity it uses, one by default. `max_runs` bounds the runs if handlers report transient failures,
     `max_runs_by_reason` those after failures with a reason code, transient or not. The same `idempotency_key` with the
-    same command queues once; without one the client mints a key for its own retries.
+    same command queues once; without one the client mints a key for its own retries. `secret_params` are JSON pointers,
+    such as `/password`, of params that only the agent may see.
     """
 
     agent_id: str
@@ -64,6 +65,7 @@ class CommandRequest:
     idle_limit_seconds: float | None = None
     slots: int | None = None
     max_runs_by_reason: Mapping[str, int] = field(default_factory=dict)
+    secret_params: Sequence[str] = ()
 
 
 class NewCommand(NamedTuple):

@@ -16,7 +16,13 @@ from distributor.model.check_budget import MAX_STEPS
 from distributor.model.command import AGENT_ID_PATTERN, COMMAND_ID_PATTERN, NAMED_PRIORITIES, OfflinePolicy
 from distributor.model.queueing import NewCommand
 from distributor.rpc.command_messages import fill_requester, unknown_enum_value
-from distributor.rpc.type_check import check_params, check_secret_params, mark_secrets, permitted_type
+from distributor.rpc.type_check import (
+    check_params,
+    check_secret_params,
+    check_secrets_given,
+    mark_secrets,
+    permitted_type,
+)
 from distributor.settings import ServerSettings
 from distributor.v1 import command_pb2, command_service_pb2
 from distributor.wire.at_rest_packer import STORED_PLAIN, AtRestPacker
@@ -154,6 +160,7 @@ def _new_command(
     command.command_id = request.command_id
     if found is not None:
         mark_secrets(command, found)
+    check_secrets_given(command)
     requester = request.caller.requester()
     if requester is not None:
         fill_requester(command.requested_by, requester)

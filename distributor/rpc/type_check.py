@@ -9,10 +9,10 @@ from distributor.identity.caller import Caller
 from distributor.model.check_budget import MAX_STEPS
 from distributor.model.command import InvalidField
 from distributor.model.command_type import CommandType, CommandTypes, NotPermitted
-from distributor.model.json_pointer import parse_pointers
+from distributor.model.json_pointer import MASK, parse_pointers
 from distributor.v1 import command_pb2
 from distributor.wire.json_values import plain_struct
-from distributor.wire.secret_params import secret_steps
+from distributor.wire.secret_params import is_masked, secret_steps
 
 SECRET_PARAMS = "command.secret_params"
 
@@ -52,6 +52,17 @@ def check_params(command: command_pb2.Command, found: CommandType, steps: int) -
             found.schema.check_fully(params, secrets)
     except InvalidField as error:
         raise InvalidArgument(str(error), reason=error.reason, field=error.field) from error
+
+
+def check_secrets_given(command: command_pb2.Command) -> None:
+    """Raise InvalidArgument if a secret is the mask that is shown in its place, as in a copy of a document."""
+    if command.secret_params and is_masked(command.params, secret_steps(command)):
+        raise InvalidArgument(
+            f"command.params has {MASK} in place of a secret, which is never shown: give the secret itself, or retry"
+            " the command, which keeps it",
+            reason="SECRET_NOT_GIVEN",
+            field="command.params",
+        )
 
 
 def mark_secrets(command: command_pb2.Command, found: CommandType) -> None:

@@ -84,6 +84,8 @@ def command_document(command: Command) -> Document:
         "slots": command.slots,
         "progressTime": _time(command.state.progress_ms),
         "attempts": [attempt_document(one) for one in command.state.attempts],
+        "secretParams": list(command.secret_params),
+        "signedBy": command.signed_by or None,
         "lateResult": result_document(command.late_result) if command.late_result is not None else None,
     }
 

@@ -6,7 +6,7 @@ the way is hidden as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.struct_pb2 import Struct, Value
 
@@ -38,12 +38,35 @@ def hide_secrets(command: command_pb2.Command) -> None:
 
 def without_secrets(command: command_pb2.Command) -> Struct:
     """The params of `command` without its secrets; the params themselves if it has none."""
-    if not command.secret_params:
-        return command.params
-    params = Struct()
-    params.CopyFrom(command.params)
-    mask(params, secret_steps(command))
-    return params
+    return shown_params(command.params, secret_steps(command))
+
+
+def shown_params(params: Struct, secrets: Sequence[Steps]) -> Struct:
+    """A copy of `params` without `secrets`; the params themselves if there are none."""
+    if not secrets:
+        return params
+    shown = Struct()
+    shown.CopyFrom(params)
+    mask(shown, secrets)
+    return shown
+
+
+def is_masked(params: Struct, secrets: Iterable[Steps]) -> bool:
+    """Whether a secret is MASK: what was shown in its place has been sent."""
+    return any(_is_masked(params, steps) for steps in secrets)
+
+
+def _is_masked(params: Struct, steps: Steps) -> bool:
+    value = params.fields.get(steps[0])
+    for step in steps[1:]:
+        if value is None or value.WhichOneof("kind") == "string_value":
+            break
+        if value.WhichOneof("kind") == "list_value":
+            items = value.list_value.values
+            value = items[int(step)] if step.isdecimal() and len(step) < 10 and int(step) < len(items) else None
+        else:
+            value = value.struct_value.fields.get(step)
+    return value is not None and value.string_value == MASK
 
 
 def mask(params: Struct, secrets: Iterable[Steps]) -> None:

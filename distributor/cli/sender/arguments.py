@@ -63,7 +63,7 @@ class JsonObject(ParsedParam):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The parsed object."""
         if value == "-":
-            _claim_stdin(param, ctx)
+            claim_stdin(param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -76,11 +76,11 @@ class InputFile(click.File):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The open file."""
         if value == "-":
-            _claim_stdin(param, ctx)
+            claim_stdin(param, ctx)
         return super().convert(value, param, ctx)
 
 
-def _claim_stdin(param: click.Parameter | None, ctx: click.Context | None) -> None:
+def claim_stdin(param: click.Parameter | None, ctx: click.Context | None) -> None:
     """Raise UsageError if another option already reads standard input: the second would find it empty."""
     if param is None or ctx is None:
         return

@@ -19,6 +19,7 @@ from distributor.cli.one_line import show_error
 from distributor.cli.sender import arguments
 from distributor.cli.sender.passthrough import PassedCode
 from distributor.cli.sender.screen import Format
+from distributor.cli.sender.secret_values import SECRET_PARAM
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.cli.sender.server_calls import ServerCalls
 from distributor.errors import DistributorError
@@ -156,11 +157,26 @@ class SendCommand(click.Command):
     help="Parameters as a JSON object: literal, in a file, or on standard input.",
 )
 @click.option(
+    "--secret-param",
+    "secret_params",
+    type=SECRET_PARAM,
+    multiple=True,
+    metavar="NAME=env:VARIABLE|@FILE|-",
+    help="A text parameter that only the agent sees, from the environment, a file or standard input. May be repeated.",
+)
+@click.option(
+    "--sign-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Sign the commands end to end with this private key, of distributor signing-key.",
+)
+@click.option("--sign-for", type=arguments.DURATION, help="How long agents accept the signature. [default: 1h]")
+@click.option(
     "--input",
     type=arguments.INPUT_FILE,
     help="Queue a command per line: JSON with agentId, type, params, priority, timeLimitSeconds, idleLimitSeconds, "
-    "queueTtlSeconds, offline, maxRuns, maxRunsByReason, slots, idempotencyKey. Options apply to what a line leaves "
-    "out. - is standard input.",
+    "queueTtlSeconds, offline, maxRuns, maxRunsByReason, slots, idempotencyKey, secretParams. Options apply to "
+    "what a line leaves out. - is standard input.",
 )
 @click.option(
     "--repeat", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Queue each command N times. [default: 1]"
@@ -199,7 +215,7 @@ class SendCommand(click.Command):
 @connection_options
 @click.argument("argv", metavar="[-- PROGRAM [ARG]...]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
+def send(connection: ServerCalls, /, output: str, sign_key: Path | None, sign_for: float | None, **given: Any) -> int:
     """Queue commands. This is the default COMMAND.
 
     Arguments after -- are a program to run, with its arguments: an EXEC command.
@@ -211,6 +227,9 @@ def send(connection: ServerCalls, /, output: str, **given: Any) -> int:
     waiting = WaitOptions(**{field.name: given.pop(field.name) for field in fields(WaitOptions)})
     requests = SendOptions(**given).requests()
     waiting.check(len(requests), output)
+    if sign_for is not None and sign_key is None:
+        raise click.UsageError("--sign-for needs --sign-key")
+    connection.sign_with(sign_key, sign_for)
 
     from distributor.cli.sender import queueing
 

@@ -10,6 +10,7 @@ import click
 
 from distributor.cli.sender import arguments
 from distributor.model.command import MAX_DURATION_MS, MAX_RUNS, MAX_SLOTS, OfflinePolicy
+from distributor.model.json_pointer import parse_pointers
 
 _MIN_SECONDS: Final = 0.001
 _MAX_SECONDS: Final = MAX_DURATION_MS // 1000
@@ -109,6 +110,13 @@ def _runs_by_reason(value: object) -> dict[str, int]:
     return {reason: _count_to(MAX_RUNS)(runs) for reason, runs in value.items()}
 
 
+def _pointers(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"must be a list of JSON pointers, not {json.dumps(value)}")
+    parse_pointers(value, "secretParams")
+    return tuple(value)
+
+
 def _offline(text: str) -> OfflinePolicy:
     if text not in list(OfflinePolicy):
         raise ValueError(f"must be queue or fail, not {json.dumps(text)}")
@@ -127,5 +135,6 @@ _NAMES: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
     "maxRuns": ("max_runs", _count_to(MAX_RUNS)),
     "maxRunsByReason": ("max_runs_by_reason", _runs_by_reason),
     "slots": ("slots", _count_to(MAX_SLOTS)),
+    "secretParams": ("secret_params", _pointers),
     "idempotencyKey": ("idempotency_key", _text(arguments.parse_idempotency_key)),
 }

@@ -11,6 +11,7 @@ import click
 from distributor.cli.sender.arguments import merged_params
 from distributor.cli.sender.input_lines import read_lines
 from distributor.model.command import OfflinePolicy
+from distributor.model.json_pointer import pointer_to
 from distributor.model.queueing import CommandRequest
 
 MAX_COMMANDS: Final = 100_000
@@ -64,6 +65,7 @@ class SendOptions:
     type: str | None
     params: Sequence[tuple[str, str]]
     params_json: Sequence[dict[str, Any]]
+    secret_params: Sequence[tuple[str, str]]
     argv: Sequence[str]
     input: IO[bytes] | None
     repeat: int
@@ -97,6 +99,8 @@ class SendOptions:
                 raise click.UsageError(f"--input line {number} is {line['type']}, but only EXEC takes a program to run")
             if self.argv and "params" in line:
                 raise click.UsageError(f"--input line {number} has params, which a program to run excludes")
+            if self.secret_params and ("params" in line or "secret_params" in line):
+                raise click.UsageError(f"--input line {number} has params, which --secret-param excludes")
             yield line
 
     def _check_count(self, count: int) -> None:
@@ -126,6 +130,7 @@ class SendOptions:
             "idempotency_key": self.idempotency_key,
             "max_runs": self.max_runs,
             "max_runs_by_reason": dict(self.max_runs_for) or None,
+            "secret_params": [pointer_to(name) for name, _ in self.secret_params] or None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -136,6 +141,6 @@ class SendOptions:
                 raise click.UsageError(f"a program to run needs --type EXEC, not {self.type}")
             objects.append({"argv": list(self.argv)})
         try:
-            return merged_params(self.params, objects)
+            return merged_params([*self.params, *self.secret_params], objects)
         except ValueError as error:
             raise click.UsageError(str(error)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout
 
 if TYPE_CHECKING:
     from distributor.client import CommandClient, Connectivity
+    from distributor.client.signing import CommandSigner
 
     Action = Callable[[CommandClient, Screen], Awaitable[ExitCode | int]]
 
@@ -23,11 +24,17 @@ class ServerCalls:
 
     server: str | None = None
     config: Path | None = None
+    sign_key: Path | None = None
+    sign_for: float | None = None
 
     def set(self, name: str, value: Any) -> None:
         """Store an option that may stand before or after the name of the command."""
         if value is not None:
             setattr(self, name, value)
+
+    def sign_with(self, key: Path | None, validity_seconds: float | None) -> None:
+        """Sign commands with a private key, valid for so long or the default time; None to sign none."""
+        self.sign_key, self.sign_for = key, validity_seconds
 
     def run(self, output: str, action: Action) -> int:
         """Call `action` with a connected client and a screen of the format `output`; return its exit code.
@@ -59,8 +66,16 @@ class ServerCalls:
             compression=Compression(settings.compression == "gzip", settings.compression_threshold),
             credentials=ClientCredentials.of(settings),
         )
+        if self.sign_key is not None:
+            options = replace(options, signer=self._signer(self.sign_key))
         async with CommandClient(settings.server, options) as client:
             return await action(client, screen)
+
+    def _signer(self, key: Path) -> CommandSigner:
+        from distributor.client.signing import DEFAULT_VALIDITY_SECONDS, CommandSigner
+        from distributor.identity.signatures import Signer
+
+        return CommandSigner(Signer.from_file(key), self.sign_for or DEFAULT_VALIDITY_SECONDS)
 
 
 def cannot_write(error: OSError) -> ExitCode:

@@ -200,6 +200,8 @@ def command_text(screen: Screen, command: Command, result: CommandResult | None 
         ("idle limit", span_text(command.idle_limit_ms) if command.idle_limit_ms else ""),
         ("slots", str(command.slots) if command.slots != 1 else ""),
         ("params", _json(command.params) if command.params else ""),
+        ("secret", " ".join(command.secret_params)),
+        ("signed by", command.signed_by),
         ("output", f"{state.output_bytes:,} bytes" if state.output_bytes else ""),
         ("progress", f"silent for {_whole_span(state.progress_ms)}" if state.progress_ms else ""),
         ("leftovers", leftovers_text(result) if result else ""),

@@ -91,6 +91,7 @@ const requestOf = (document) => ({
   retryOf: document.retryOf ?? undefined,
   progress: ms(document.progressTime) || undefined,
   attempts: document.attempts.map(attemptOf),
+  secretParams: document.secretParams,
   lateResult: document.lateResult ? resultOf(document.lateResult) : undefined,
 });
 

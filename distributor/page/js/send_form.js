@@ -19,7 +19,7 @@
  * @typedef {import("./protocol.js").Command} Command
  * @typedef {{command: Command, params: Record<string, any> | null, timeLimitSeconds?: number,
  *   idleLimitSeconds?: number, queueTtlSeconds?: number, offline?: string, slots?: number, maxRuns?: number,
- *   maxRunsByReason?: Record<string, number>, retryOf?: string, progress?: number,
+ *   maxRunsByReason?: Record<string, number>, retryOf?: string, secretParams?: string[], progress?: number,
  *   attempts?: import("./protocol.js").Attempt[], lateResult?: import("./protocol.js").Result}} Sent
  *   a command as read from `/api`; params are null while the server is unavailable
  */
@@ -171,6 +171,7 @@ export class SendForm {
 export function draftOf({ command, params, ...sent }) {
   const { timeLimitSeconds, idleLimitSeconds, queueTtlSeconds, offline, slots, maxRuns, maxRunsByReason } = sent;
   if (!params) throw new Error("the server is unavailable");
+  if (sent.secretParams?.length) throw new Error("it has secret params, which are not shown; Retry keeps them");
   const { line, rest } = draftParams(command.type, params);
   return {
     agentId: command.agentId,

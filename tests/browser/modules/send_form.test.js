@@ -94,6 +94,8 @@ export const tests = {
   },
   "a command without its params cannot be copied"() {
     throws(() => draftOf({ command: { agentId: "a", type: "PING" }, params: null }), "the server is unavailable");
+    const secret = { command: { agentId: "a", type: "PING" }, params: { p: "***" }, secretParams: ["/p"] };
+    throws(() => draftOf(secret), "secret params, which are not shown");
   },
   "numbers of runs are numbers"() {
     const runs = { agentId: "a", commandType: "X", maxRuns: "3", maxRunsByReason: " exit_nonzero=5,flaky=2 " };

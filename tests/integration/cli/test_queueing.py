@@ -99,6 +99,7 @@ async def test_commands_come_from_a_file(running: RunningServer) -> None:
 SET_BY_THE_SERVER = {
     "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "cancelStage",
     "agentKnown", "agentAwaySince", "outputBytes", "revision", "attempts", "retryOf", "lateResult", "progressTime",
+    "signedBy",
 }  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_a_command_has_what_was_requested() -> None:
     document = command_document(Command(state, {"n": 1}, 1_500, 60_000, OfflinePolicy.FAIL, 2))
     assert (document["agentKnown"], document["agentAwaySince"], document["outputBytes"]) == (True, AT_TEXT, 0)
     assert document["reason"] == {"code": "busy", "message": "no room"}
-    requested = {name: document[name] for name in list(document)[-12:]}
+    requested = {name: document[name] for name in list(document)[-14:]}
     assert requested == {
         "params": {"n": 1},
         "timeLimitSeconds": 1.5,
@@ -76,6 +76,8 @@ def test_a_command_has_what_was_requested() -> None:
         "slots": 1,
         "progressTime": None,
         "attempts": [],
+        "secretParams": [],
+        "signedBy": None,
         "lateResult": None,
     }
     limited = Command(state, {}, 1_500, 60_000, OfflinePolicy.FAIL, 2, idle_limit_ms=250)
