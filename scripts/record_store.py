@@ -137,7 +137,7 @@ def _functions() -> set[str]:
 
 def _called(recording: Recording) -> set[str]:
     sent = [call.send for calls in recording.steps.values() for call in calls]
-    return {command[1].removesuffix(f"_{LIBRARY}") for command in sent if command[0] == "FCALL"}
+    return {command[1].removesuffix(f"_{LIBRARY}") for command in sent if command[0].startswith("FCALL")}
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from distributor.app.token_keys import TokenKeys
 from distributor.identity.authenticator import Authenticator, certificate_reader, no_certificates
 from distributor.settings import ServerSettings
-
-TRUST_DOMAIN: Final = "distributor"
 
 
 class Authentication:
@@ -24,5 +21,5 @@ class Authentication:
     def _authenticator(self, settings: ServerSettings) -> Authenticator:
         return Authenticator(
             self.keys.verifier if self.keys is not None else None,
-            certificate_reader(TRUST_DOMAIN) if settings.client_ca is not None else no_certificates,
+            certificate_reader(settings.trust_domain) if settings.client_ca is not None else no_certificates,
         )

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from distributor.app.audit_parts import AuditParts, audit_parts
+from distributor.app.issuing import agent_issuer
 from distributor.app.lifespan import Loop
 from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry
@@ -17,8 +18,10 @@ from distributor.dispatch.audited_changes import AuditedChanges
 from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
+from distributor.dispatch.credentials import Credentials
 from distributor.dispatch.deadlines import Deadlines
 from distributor.dispatch.emergency_stops import EmergencyStops
+from distributor.dispatch.enrolment import Enrolments
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.dispatch.event_relay import EventRelay
 from distributor.dispatch.gauges import Gauges
@@ -29,6 +32,7 @@ from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.retention import Retention
 from distributor.dispatch.retrying import Retrying
+from distributor.dispatch.revocations import Revocations
 from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
@@ -41,7 +45,9 @@ from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.observability.metrics import Compressed, Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
 from distributor.rpc.command_servicer import CommandServicer
+from distributor.rpc.credential_servicer import CredentialServicer
 from distributor.rpc.emergency_servicer import EmergencyServicer
+from distributor.rpc.enrolment_servicer import EnrolmentServicer
 from distributor.rpc.interceptors.admission import CallLimit
 from distributor.rpc.interceptors.audit import AuditInterceptor, CallAudit
 from distributor.rpc.interceptors.authentication import Authenticator, Doors
@@ -56,12 +62,14 @@ from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
 from distributor.store.durability import Durability
+from distributor.store.enrolment_store import ValkeyEnrolmentStore
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
+from distributor.store.revocation_list import ValkeyRevocationStore
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.stop_store import ValkeyStopStore
 from distributor.wire.at_rest_packer import AtRestObservers, AtRestPacker
@@ -89,6 +97,8 @@ class Stores:
     event_log: ValkeyEventLog
     index_checker: ValkeyIndexChecker
     audit_log: ValkeyAuditLog
+    enrolment: ValkeyEnrolmentStore
+    revocations: ValkeyRevocationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,8 @@ class ServerParts:
     relay: EventRelay
     distributor: CommandDistributor
     gauges: Gauges
+    revocations: Revocations
+    enrolment: EnrolmentServicer
     gateway: AgentGateway
     grpc: GrpcServer
     audit: AuditParts | None
@@ -132,6 +144,8 @@ def stores_on(
         ValkeyEventLog(connections.events, connections.reads, durability, replica),
         ValkeyIndexChecker(connections.reads, functions, replica, policy),
         ValkeyAuditLog(connections.reads, functions),
+        ValkeyEnrolmentStore(functions, policy.offline_after_ms),
+        ValkeyRevocationStore(functions),
     )
 
 
@@ -173,6 +187,9 @@ def server_parts(
     at_rest = _at_rest_packer(settings, metrics)
     gateway.at_rest = at_rest
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
+    revocations = Revocations(stores.revocations, timing.revocations)
+    enrolments = Enrolments(stores.enrolment, revocations, agent_issuer(settings))
+    gateway.revocations, gateway.enrolments = revocations, enrolments
     reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
     halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)
     gateway.halts = halts
@@ -188,6 +205,7 @@ def server_parts(
         "index check": IndexCheck(stores.index_checker, metrics, settings.cleanup_interval).run,
         "reconciler": reconciler.run,
         "returned agents": reconciler.run_returned,
+        "revocations": revocations.run,
         "liveness": Liveness(registry, settings.offline_after, timing.liveness).run,
         "gauges": gauges.run,
         "loop lag": LoopLag(metrics).run,
@@ -203,7 +221,12 @@ def server_parts(
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
     grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency)
-    return ServerParts(registry, watches, relay, distributor, gauges, gateway, grpc, audit, loops)
+    credentials = Credentials(stores.enrolment, stores.revocations, revocations, enrolments)
+    enrolment = EnrolmentServicer(enrolments)
+    grpc.serve_credentials(enrolment, CredentialServicer(credentials))
+    return ServerParts(
+        registry, watches, relay, distributor, gauges, revocations, enrolment, gateway, grpc, audit, loops
+    )
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:

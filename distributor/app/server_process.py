@@ -113,7 +113,7 @@ class ServerProcess:
         stores = stores_on(connections, settings, self._replica, self.metrics, durability)
         lifespan.on_stop("calls to Valkey", stores.exchanges.idle)
         await load_functions(connections.reads, stores.functions)
-        authentication = Authentication(settings)
+        authentication = Authentication(settings, lambda token_id: parts.revocations.is_revoked(token_id))
         parts = server_parts(
             stores, settings, self.metrics, interceptors, self._timing, authenticator or authentication.authenticator
         )
@@ -122,6 +122,7 @@ class ServerProcess:
             lifespan.on_stop("audit trail", parts.audit.end)
         lifespan.on_stop("claims", parts.distributor.idle)
         self._registry, self._gateway, self.methods = parts.registry, parts.gateway, parts.grpc.methods
+        await parts.revocations.load()
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()
@@ -155,6 +156,7 @@ class ServerProcess:
         self._lifespan.on_stop("streams", parts.gateway.idle)
         self.port, *more = await parts.grpc.start(*grpc_listeners(self._settings, self._certificates))
         self.mtls_port = more[0] if more else 0
+        parts.enrolment.servers = self._settings.agent_servers or (f":{self.mtls_port}" if more else "")
         self._lifespan.on_stop("grpc", lambda: parts.grpc.stop(self._timing.shutdown_grace))
         self._lifespan.on_stop("draining", lambda: self._drain(parts), self._settings.drain_timeout)
         await self._set_health(parts)

@@ -20,6 +20,8 @@ class CloseReason(StrEnum):
     SUPERSEDED = "superseded"
     SILENT = "silent"
     DRAINING = "draining"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
 
 
 class AttachedAgent(Protocol):

@@ -42,12 +42,14 @@ from distributor.model.delivery import (
     Release,
 )
 from distributor.model.emergency_stop import EmergencyStop
+from distributor.model.enrolment import Enrolment, EnrolmentToken, NewEnrolmentToken
 from distributor.model.event import EventBatch
 from distributor.model.halt import HaltedSession, SessionHalt
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.model.repair import Repair
+from distributor.model.revocation import Revocation, RevocationList, RevokedKind
 from distributor.model.stop_scope import StopScope
 
 
@@ -211,6 +213,35 @@ class OutputLog(Protocol):
 
     async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:
         """Chunks from byte `offset` on, about `max_bytes`. If the first begins later, there is a gap."""
+
+
+class EnrolmentStore(Protocol):
+    """Enrolment tokens, and how often agents have enrolled. Raises the same errors as CommandStore."""
+
+    async def create(self, token: NewEnrolmentToken) -> int:
+        """Store a token; return when it expires, in milliseconds since the epoch."""
+
+    async def token(self, token_id: str, digest: str) -> EnrolmentToken:
+        """Return a token. Raises PermissionDenied if there is none, or its secret has another digest."""
+
+    async def enrol(self, enrolment: Enrolment) -> int:
+        """Use the token once; return the new generation of the agent's certificates. Earlier ones are revoked.
+
+        Raises PermissionDenied if the token does not serve any more, and AlreadyExists if another agent has the id.
+        """
+
+
+class RevocationStore(Protocol):
+    """The list of revocations. Raises the same errors as CommandStore."""
+
+    async def changed_since(self, version: int) -> RevocationList | None:
+        """Return the list if it has another version."""
+
+    async def revoke(self, kind: RevokedKind, subject: str, revoked_by: str, reason: str) -> Revocation:
+        """Add or renew an entry. An enrolment token is deleted as well."""
+
+    async def restore_agent(self, agent_id: str) -> None:
+        """Remove an agent's entry. Raises NotFound, and FailedPrecondition if the agent has enrolled again since."""
 
 
 class IndexChecker(Protocol):

@@ -104,6 +104,13 @@ class Authority:
             return False
         return True
 
+    def has_issued_first(self, chain_pem: bytes) -> bool:
+        """Whether this CA signed the first certificate of a chain; False if that cannot be read."""
+        try:
+            return self.has_issued(x509.load_pem_x509_certificates(chain_pem)[0])
+        except ValueError:
+            return False
+
     def issue_peer(
         self, name: PeerName, trust_domain: str, key: PublicKey, now: datetime, lifetime: timedelta, generation: int = 0
     ) -> IssuedCertificate:

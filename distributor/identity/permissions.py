@@ -32,6 +32,8 @@ _ROLES: Final = {Need.VIEWER: Role.VIEWER, Need.OPERATOR: Role.OPERATOR, Need.AD
 
 _COMMANDS: Final = "/distributor.v1.CommandService/"
 _EMERGENCY: Final = "/distributor.v1.EmergencyService/"
+_ENROLMENT: Final = "/distributor.v1.EnrolmentService/"
+_CREDENTIALS: Final = "/distributor.v1.CredentialService/"
 
 RPCS: Final[Mapping[str, Need]] = MappingProxyType(
     {
@@ -55,6 +57,14 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
         f"{_EMERGENCY}Resume": Need.ADMIN,
         f"{_EMERGENCY}ListStops": Need.ADMIN,
         f"{_EMERGENCY}WatchStop": Need.ADMIN,
+        f"{_ENROLMENT}Enrol": Need.ENROLMENT,
+        f"{_ENROLMENT}StartRenewal": Need.ENROLMENT,
+        f"{_ENROLMENT}Renew": Need.ENROLMENT,
+        f"{_CREDENTIALS}CreateEnrolmentToken": Need.ADMIN,
+        f"{_CREDENTIALS}RevokeAgent": Need.ADMIN,
+        f"{_CREDENTIALS}RestoreAgent": Need.ADMIN,
+        f"{_CREDENTIALS}RevokeToken": Need.ADMIN,
+        f"{_CREDENTIALS}ListRevocations": Need.ADMIN,
     }
 )
 """By full name of the method."""

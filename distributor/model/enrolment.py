@@ -8,10 +8,24 @@ from typing import Final, NamedTuple
 
 from distributor.model.command import AGENT_ID_PATTERN, InvalidField, shown
 
-MAX_TOKEN_COUNT: Final = 100_000
+MAX_TOKEN_USES: Final = 100_000
 MAX_TOKEN_LIFETIME_MS: Final = 30 * 86_400_000
 _MAX_PATTERN: Final = 128
 _PATTERN_CHARACTERS: Final = frozenset("*?")
+
+
+class NewEnrolmentToken(NamedTuple):
+    """A token to store: of its secret only the `digest`. `agents` is an agent id or a pattern with `*` and `?`.
+
+    `uses` is how many agents may enrol with it.
+    """
+
+    token_id: str
+    digest: str
+    agents: str
+    labels: Mapping[str, str]
+    uses: int
+    lifetime_ms: int
 
 
 class EnrolmentToken(NamedTuple):

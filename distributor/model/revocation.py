@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -31,6 +31,19 @@ class Revocation(NamedTuple):
     reason: str = ""
 
 
+class Credential(NamedTuple):
+    """By what a caller is known, as far as that can be revoked or expire.
+
+    `agent_id` is empty unless it is an agent; `generation` is that of an agent's certificate, None for a token.
+    `expires` is in seconds since the epoch; None if the credential does not end by itself.
+    """
+
+    agent_id: str = ""
+    generation: int | None = None
+    token_ids: Sequence[str] = ()
+    expires: float | None = None
+
+
 class RevocationList:
     """The whole list, at one version. Immutable."""
 
@@ -40,6 +53,9 @@ class RevocationList:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[Revocation]:
+        return iter(self._entries.values())
 
     def is_token_revoked(self, token_id: str) -> bool:
         """Whether the token with this id is revoked."""
@@ -58,6 +74,13 @@ class RevocationList:
         """Whether an agent's token, issued so many seconds after the epoch, is older than the agent's revocation."""
         entry = self.agent(agent_id)
         return entry is not None and issued * 1000 <= entry.revoked_ms
+
+    def refuses(self, credential: Credential) -> bool:
+        """Whether a credential is revoked. Of an agent's token, this list cannot tell whether it is newer."""
+        if any(map(self.is_token_revoked, credential.token_ids)):
+            return True
+        generation = credential.generation
+        return generation is not None and self.is_certificate_revoked(credential.agent_id, generation)
 
 
 NOTHING_REVOKED: Final = RevocationList(0, ())

@@ -13,9 +13,11 @@ import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.audit_recorder import NO_AUDIT, Audit
+from distributor.dispatch.enrolment import Enrolments
 from distributor.dispatch.halts import Halts
 from distributor.dispatch.ports import CommandStore, SessionStore
 from distributor.dispatch.refusals import attaching_too_fast, draining
+from distributor.dispatch.revocations import Revocations
 from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Aborted, AlreadyExists, DistributorError, InvalidArgument, Unavailable
@@ -25,12 +27,15 @@ from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, De
 from distributor.model.delivery import NOT_DELIVERED, Release
 from distributor.model.in_flight import InFlight
 from distributor.model.output_flow import OutputFlow
+from distributor.model.revocation import Credential
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
+from distributor.rpc.agent_credential import StreamEnd, agent_credential, check_agent_is_caller
 from distributor.rpc.agent_messages import agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
 from distributor.rpc.attach_pace import AttachPace
-from distributor.rpc.current_caller import host_of
+from distributor.rpc.current_caller import current_caller, host_of
+from distributor.rpc.enrolment_messages import certificate_renewal
 from distributor.rpc.malformed import Malformed
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
@@ -78,6 +83,10 @@ class AgentGateway(AgentGatewayServiceServicer):
         """Applies emergency stops to the agents that attach."""
         self.audit: Audit = NO_AUDIT
         """Records which agents come and go."""
+        self.revocations = Revocations()
+        """Ends streams whose credentials lapse."""
+        self.enrolments: Enrolments | None = None
+        """Renews the certificates of attached agents."""
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
@@ -95,11 +104,16 @@ class AgentGateway(AgentGatewayServiceServicer):
             wait_seconds = self._pace.admit(time.monotonic())
             if wait_seconds is not None:
                 raise attaching_too_fast(wait_seconds)
-            hello = await self._hello(context)
-            with self._admission.agent(hello.agent_id):
-                await self._serve(hello, context)
+            caller = current_caller()
+            credential = agent_credential(caller, context.auth_context, self._settings.trust_domain)
+            end = StreamEnd()
+            with self.revocations.guard(credential, end):
+                hello = await self._hello(context)
+                check_agent_is_caller(hello.agent_id, caller, hello.peer)
+                with self._admission.agent(hello.agent_id):
+                    await self._serve(hello, context, credential, end)
 
-    async def _serve(self, hello: AgentHello, context: Context) -> None:
+    async def _serve(self, hello: AgentHello, context: Context, credential: Credential, end: StreamEnd) -> None:
         hello_read_at = monotonic_ms()
         attached = await self._attach(hello)
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
@@ -111,6 +125,8 @@ class AgentGateway(AgentGatewayServiceServicer):
         stream.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest
         stream.labels, stream.knows_halts, stream.stop = hello.labels, hello.knows_halts, attached.stop
+        if self.enrolments is not None:
+            stream.renew_certificate = certificate_renewal(self.enrolments, credential)
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
         if older is not None:
@@ -120,6 +136,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             self.halts.attached(stream)
         if hello.halted and stream.stop is None:
             stream.resume_from(hello.halted)
+        end.opened(stream)
         if self._draining:
             # It began while the session was opened.
             stream.drain(reconnect_after_seconds=0.0)

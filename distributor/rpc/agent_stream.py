@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from distributor.dispatch.agent_registry import CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.ignored_reports import log_ignored, log_rejected
 from distributor.dispatch.refusals import draining, superseded
+from distributor.dispatch.revocations import Lapse
 from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.errors import Aborted, DistributorError, InvalidArgument
 from distributor.model.agent_report import Answers, LeaseRef, OutputAnswer, Refusal, RefusalKind, Report
@@ -27,11 +29,18 @@ from distributor.model.protocol_violation import ProtocolViolation
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_messages import halt_report, report, signs_of, vitals_of
 from distributor.rpc.agent_outbox import AgentOutbox
+from distributor.rpc.enrolment_messages import (
+    CERTIFICATE_INTERVAL_MS,
+    RenewCertificate,
+    asked_too_soon,
+    no_certificate,
+)
 from distributor.rpc.malformed import Malformed
 from distributor.rpc.status import to_grpc
 from distributor.rpc.unpacking import unpacked
 from distributor.tasks import LARGE_BYTES, off_loop
 from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1.enrolment_pb2 import CertificateRequest
 from distributor.wire.at_rest_packer import STORED_PLAIN
 from distributor.wire.message_packer import PLAIN, MessagePacker
 
@@ -68,6 +77,7 @@ class AgentStream:
 
     __slots__ = (
         "_acks_due",
+        "_certificate_asked_at",
         "_context",
         "_debugging",
         "_ending",
@@ -84,6 +94,7 @@ class AgentStream:
         "knows_halts",
         "labels",
         "on_halted",
+        "renew_certificate",
         "session",
         "stop",
     )
@@ -115,6 +126,9 @@ class AgentStream:
         """The emergency stop under which the agent is halted."""
         self.on_halted: Callable[[AgentStream, HaltReport], None] = _ignored
         """Receives what the agent says of its halt."""
+        self.renew_certificate: RenewCertificate = no_certificate
+        """Answers certificate requests."""
+        self._certificate_asked_at = -math.inf
         self._packer = packer
         self._outbox = AgentOutbox()
         self._writer: asyncio.Task[None] | None = None
@@ -249,6 +263,10 @@ class AgentStream:
                 error = Aborted("no heartbeat came in time", reason="SILENT")
             case CloseReason.DRAINING:
                 error = draining()
+            case CloseReason.REVOKED:
+                error = Lapse.REVOKED.error()
+            case CloseReason.EXPIRED:
+                error = Lapse.EXPIRED.error()
         if self._ending is None:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=close_reason.value)
             # Claim nothing more: commands that cannot be delivered would use up attempts.
@@ -336,11 +354,9 @@ class AgentStream:
             alone = len(request.ListFields()) == 1
             if alone and not session.takes_waiting:
                 return
-        size = request.ByteSize() if request.results or self.at_rest.enabled else 0
-        if size > LARGE_BYTES:
-            reported = await off_loop(size, report, request, session.agent_id, self.at_rest)
-        else:
-            reported = report(request, session.agent_id, self.at_rest)
+        if request.HasField("certificate_request"):
+            self._answer_certificate_request(request.certificate_request, now)
+        reported = await self._reported(request)
         if self._debugging:
             log_ignored(session, reported)
         answers = await self._reports.handle(session, reported, now)
@@ -356,6 +372,12 @@ class AgentStream:
             else:
                 self._send_soon()
 
+    async def _reported(self, request: pb.ConnectRequest) -> Report:
+        size = request.ByteSize() if request.results or self.at_rest.enabled else 0
+        if size > LARGE_BYTES:
+            return await off_loop(size, report, request, self.session.agent_id, self.at_rest)
+        return report(request, self.session.agent_id, self.at_rest)
+
     def _halted(self, halted: pb.Halted) -> None:
         stop = self.stop
         if stop is not None and stop.stop_id == halted.stop_id:
@@ -365,6 +387,13 @@ class AgentStream:
         self.session.heartbeat(heartbeat.sequence, heartbeat.credit, heartbeat.running, now)
         signs = signs_of(heartbeat, self.session, now) if heartbeat.progress else None
         self._renewals.renew(self, heartbeat.sequence, vitals_of(heartbeat), signs)
+
+    def _answer_certificate_request(self, request: CertificateRequest, now: float) -> None:
+        soon = now - self._certificate_asked_at < CERTIFICATE_INTERVAL_MS
+        self._certificate_asked_at = now
+        reply = asked_too_soon() if soon else self.renew_certificate(request.request)
+        self._outbox.control().certificate.CopyFrom(reply)
+        self._send()
 
     # Writing
 

@@ -21,7 +21,7 @@ from distributor.observability.logging import get_logger
 from distributor.store import keys
 from distributor.store.durability import Durability
 from distributor.store.event_entries import own_events
-from distributor.store.keys import lua_prelude
+from distributor.store.keys import lua_keys, lua_prelude
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.policy import StorePolicy
 from distributor.store.valkey_connection import Argument, ValkeyConnection
@@ -42,8 +42,9 @@ def library_source() -> tuple[str, str]:
     files = sorted((entry for entry in FOLDER.iterdir() if entry.name.endswith(".lua")), key=lambda entry: entry.name)
     shared = (FOLDER / "_shared.lua").read_text()
     # One block per file, so that local names cannot clash.
-    blocks = [f"do\n{entry.read_text()}\nend\n" for entry in files if entry.name != "_shared.lua"]
-    body = "\n".join([lua_prelude(), lua_transitions(), lua_cancel_stages(), shared, *blocks])
+    texts = [entry.read_text() for entry in files if entry.name != "_shared.lua"]
+    blocks = [f"do\n{lua_keys(text, shared)}\n{text}\nend\n" for text in texts]
+    body = "\n".join([lua_prelude(shared), lua_transitions(), lua_cancel_stages(), shared, *blocks])
     version = hashlib.sha256(body.encode()).hexdigest()[:8]
     return f"#!lua name=distributor_{version}\nlocal VERSION = '{version}'\n{body}", version
 

@@ -77,6 +77,14 @@ AUDIT_SETTINGS: Final = "audit:settings"
 """string: JSON with a MAC for each setting of the server that started last, to name those that change."""
 STOPS: Final = "stops"
 """hash: the emergency stops in force by id, each as JSON; does not exist while there is none."""
+ENROLMENT_TOKEN: Final = "enrolment:token:{token_id}"
+"""hash: digest of the secret, agents, labels, left, expires_ms; TTL."""
+GENERATIONS: Final = "agents:generations"
+"""hash: how often each agent has enrolled."""
+REVOCATIONS: Final = "revocations"
+"""hash: `agent:` or `token:` with an id → generation, revoked_ms, revoked_by and reason as JSON."""
+REVOCATIONS_VERSION: Final = "revocations:version"
+"""string: counts the changes of REVOCATIONS."""
 EVENTS: Final = "events"
 """stream, capped: events; the function that makes a change also writes its entry."""
 
@@ -177,6 +185,10 @@ _OF_A_SHARD: Final = {
     "audit_checkpoint": AUDIT_CHECKPOINT,
     "audit_settings": AUDIT_SETTINGS,
     "stops": STOPS,
+    "enrolment_token": ENROLMENT_TOKEN,
+    "generations": GENERATIONS,
+    "revocations": REVOCATIONS,
+    "revocations_version": REVOCATIONS_VERSION,
     "events": EVENTS,
 }
 
@@ -184,17 +196,30 @@ _OF_A_SHARD: Final = {
 _PER_AGENT: Final = {name: template for name, template in _OF_A_SHARD.items() if "{agent_id}" in template}
 
 
-def lua_prelude() -> str:
+def lua_keys(source: str, known: str = "") -> str:
+    """Lua source of the key functions that `source` uses and `known`, which has its own, does not.
+
+    Lua permits 200 local variables at once, so each file defines the keys that only it needs.
+    """
+    used, known_ones = _keys_in(source), _keys_in(known)
+    return "\n".join(text for name, text in _KEY_FUNCTIONS.items() if name in used and name not in known_ones)
+
+
+def _keys_in(source: str) -> set[str]:
+    return set(re.findall(r"\b(\w+)_key\b", source))
+
+
+def lua_prelude(source: str | None = None) -> str:
     """Lua source that defines key names and field numbers for the functions.
 
-    A template becomes a function `<name>_key(placeholder, ...)`; `SHARD` is the tag of the shard that a call is for.
-    To find out what a key is, there are a name and a pattern for each template, in the order in which to try them.
-    Fields become constants with their number, such as `F_STATUS`, counted over FIELDS, RARE_FIELDS and REQUEST_FIELDS;
-    those of a row likewise, such as `ROW_STATUS`. The sets of special command types come from `model/control.py`.
+    A template becomes a function `<name>_key(placeholder, ...)`, if `source` uses it; all do without a `source`.
+    `SHARD` is the tag of the shard that a call is for. To find out what a key is, there are a name and a pattern for
+    each template, in the order in which to try them. Fields become constants with their number, such as `F_STATUS`,
+    counted over FIELDS, RARE_FIELDS and REQUEST_FIELDS; those of a row likewise, such as `ROW_STATUS`. The sets of
+    special command types come from `model/control.py`.
     """
     lines = ["local SHARD = ''", f"local EVENTS = '{EVENTS}'"]
-    lines += [_lua_key(name, template, ()) for name, template in _OF_A_COMMAND.items()]
-    lines += [_lua_key(name, template, ("SHARD",)) for name, template in _OF_A_SHARD.items()]
+    lines += _KEY_FUNCTIONS.values() if source is None else [lua_keys(source)]
     lines += [
         _lua_list("FIELDS", OFTEN_READ),
         _lua_list("RARE_FIELDS", RARE),
@@ -232,3 +257,9 @@ def _lua_key(name: str, template: str, prefix: tuple[str, ...]) -> str:
     parts = re.split(r"{(\w+)}", template)
     pieces = [part if place % 2 else f"'{part}'" for place, part in enumerate(parts) if part]
     return f"local function {name}_key({', '.join(parts[1::2])}) return {' .. '.join([*prefix, *pieces])} end"
+
+
+_KEY_FUNCTIONS: Final = {
+    **{name: _lua_key(name, template, ()) for name, template in _OF_A_COMMAND.items()},
+    **{name: _lua_key(name, template, ("SHARD",)) for name, template in _OF_A_SHARD.items()},
+}

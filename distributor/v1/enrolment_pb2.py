@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64istributor/v1/enrolment.proto\x12\x0e\x64istributor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x01\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12?\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0b\x32\".distributor.v1.CertificateRequest\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"\xd2\x01\n\rEnrolResponse\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1b.distributor.v1.Certificate\x12\x0f\n\x07servers\x18\x02 \x01(\t\x12\x39\n\x06labels\x18\x03 \x03(\x0b\x32).distributor.v1.EnrolResponse.LabelsEntry\x12\x14\n\x0ctrust_domain\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x15\n\x13StartRenewalRequest\")\n\x14StartRenewalResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\"\x8a\x01\n\x0cRenewRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12?\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0b\x32\".distributor.v1.CertificateRequest\x12\x11\n\tchallenge\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"A\n\rRenewResponse\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1b.distributor.v1.Certificate\"%\n\x12\x43\x65rtificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"\x90\x01\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x11\n\tserver_ca\x18\x02 \x01(\x0c\x12.\n\nissue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xf9\x01\n\x10\x45nrolmentService\x12\x44\n\x05\x45nrol\x12\x1c.distributor.v1.EnrolRequest\x1a\x1d.distributor.v1.EnrolResponse\x12Y\n\x0cStartRenewal\x12#.distributor.v1.StartRenewalRequest\x1a$.distributor.v1.StartRenewalResponse\x12\x44\n\x05Renew\x12\x1c.distributor.v1.RenewRequest\x1a\x1d.distributor.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64istributor/v1/enrolment.proto\x12\x0e\x64istributor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x01\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12?\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0b\x32\".distributor.v1.CertificateRequest\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"\xd2\x01\n\rEnrolResponse\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1b.distributor.v1.Certificate\x12\x0f\n\x07servers\x18\x02 \x01(\t\x12\x39\n\x06labels\x18\x03 \x03(\x0b\x32).distributor.v1.EnrolResponse.LabelsEntry\x12\x14\n\x0ctrust_domain\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x13StartRenewalRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\")\n\x14StartRenewalResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\"\x8a\x01\n\x0cRenewRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12?\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0b\x32\".distributor.v1.CertificateRequest\x12\x11\n\tchallenge\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"A\n\rRenewResponse\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1b.distributor.v1.Certificate\"%\n\x12\x43\x65rtificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"\x90\x01\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x11\n\tserver_ca\x18\x02 \x01(\x0c\x12.\n\nissue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xf9\x01\n\x10\x45nrolmentService\x12\x44\n\x05\x45nrol\x12\x1c.distributor.v1.EnrolRequest\x1a\x1d.distributor.v1.EnrolResponse\x12Y\n\x0cStartRenewal\x12#.distributor.v1.StartRenewalRequest\x1a$.distributor.v1.StartRenewalResponse\x12\x44\n\x05Renew\x12\x1c.distributor.v1.RenewRequest\x1a\x1d.distributor.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,17 +41,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLRESPONSE_LABELSENTRY']._serialized_start=381
   _globals['_ENROLRESPONSE_LABELSENTRY']._serialized_end=426
   _globals['_STARTRENEWALREQUEST']._serialized_start=428
-  _globals['_STARTRENEWALREQUEST']._serialized_end=449
-  _globals['_STARTRENEWALRESPONSE']._serialized_start=451
-  _globals['_STARTRENEWALRESPONSE']._serialized_end=492
-  _globals['_RENEWREQUEST']._serialized_start=495
-  _globals['_RENEWREQUEST']._serialized_end=633
-  _globals['_RENEWRESPONSE']._serialized_start=635
-  _globals['_RENEWRESPONSE']._serialized_end=700
-  _globals['_CERTIFICATEREQUEST']._serialized_start=702
-  _globals['_CERTIFICATEREQUEST']._serialized_end=739
-  _globals['_CERTIFICATE']._serialized_start=742
-  _globals['_CERTIFICATE']._serialized_end=886
-  _globals['_ENROLMENTSERVICE']._serialized_start=889
-  _globals['_ENROLMENTSERVICE']._serialized_end=1138
+  _globals['_STARTRENEWALREQUEST']._serialized_end=470
+  _globals['_STARTRENEWALRESPONSE']._serialized_start=472
+  _globals['_STARTRENEWALRESPONSE']._serialized_end=513
+  _globals['_RENEWREQUEST']._serialized_start=516
+  _globals['_RENEWREQUEST']._serialized_end=654
+  _globals['_RENEWRESPONSE']._serialized_start=656
+  _globals['_RENEWRESPONSE']._serialized_end=721
+  _globals['_CERTIFICATEREQUEST']._serialized_start=723
+  _globals['_CERTIFICATEREQUEST']._serialized_end=760
+  _globals['_CERTIFICATE']._serialized_start=763
+  _globals['_CERTIFICATE']._serialized_end=907
+  _globals['_ENROLMENTSERVICE']._serialized_start=910
+  _globals['_ENROLMENTSERVICE']._serialized_end=1159
 # @@protoc_insertion_point(module_scope)

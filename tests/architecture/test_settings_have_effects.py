@@ -12,6 +12,11 @@ from tests.support.source_tree import ROOT
 
 SEEN_BY: Final[dict[str, dict[str, str]]] = {
     "server": {
+        "trust_domain": "test_the_trust_domain_is_a_setting",
+        "ca_key": "test_an_outside_ca_issues_elsewhere",
+        "certificate_lifetime": "test_the_lifetime_is_a_setting",
+        "renewal_grace": "test_the_grace_is_a_setting",
+        "agent_servers": "test_agents_are_sent_where_they_can_connect",
         "listen": "test_a_watch_survives_a_restart_of_the_server",
         "policy_file": "test_policy_file_is_read_again_when_it_changes",
         "http_listen": "test_a_second_server_on_the_same_http_port",

@@ -21,20 +21,24 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
+from distributor.model.enrolment import Enrolment, NewEnrolmentToken
 from distributor.model.halt import SessionHalt
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.model.revocation import RevokedKind
 from distributor.model.stop_scope import StopScope
 from distributor.store import keys
 from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.enrolment_store import ValkeyEnrolmentStore
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import FunctionCall, Functions
 from distributor.store.index_checker import Found, Index, ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
+from distributor.store.revocation_list import ValkeyRevocationStore
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.stop_store import ValkeyStopStore
 from distributor.store.valkey_connection import ValkeyConnection
@@ -105,6 +109,7 @@ async def call_of(name: str, items: int) -> Recorded:
     trail = MemoryTrail()
     extension = trail.add(*[queued()] * (items - 1))
     assert extension is not None
+    enrolment, revocations = ValkeyEnrolmentStore(functions, 30_000), ValkeyRevocationStore(functions)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "enqueue": lambda: store.enqueue([NewCommand("id", "agent", "PING", b"")] * items),
         "claim": lambda: store.claim([ClaimRequest("agent", 1, 1, "lease")] * items),
@@ -136,6 +141,12 @@ async def call_of(name: str, items: int) -> Recorded:
         "inspect_index": lambda: checker.inspect_index(Index("deadlines", keys.DEADLINES), "0"),
         "audit_append": lambda: audit_log.append(extension),
         "audit_state": lambda: audit_log.state(),
+        "create_enrolment_token": lambda: enrolment.create(NewEnrolmentToken("id", "digest", "agent", {}, 1, 1)),
+        "enrolment_token": lambda: enrolment.token("id", "digest"),
+        "enrol": lambda: enrolment.enrol(Enrolment("agent", "id", "digest", False, False)),
+        "revoke": lambda: revocations.revoke(RevokedKind.AGENT, "agent", "user:ada", "lost"),
+        "restore_agent": lambda: revocations.restore_agent("agent"),
+        "revocations": lambda: revocations.changed_since(0),
         "probe": lambda: Functions.check_writable(functions),
     }
     with pytest.raises(Recorded) as caught:

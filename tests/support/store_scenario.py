@@ -25,10 +25,12 @@ from distributor.model.delivery import (
     Progress,
     Release,
 )
+from distributor.model.enrolment import Enrolment, NewEnrolmentToken
 from distributor.model.halt import HaltReport, SessionHalt, StillRunning
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.listing import CommandFilter
 from distributor.model.queueing import NewCommand
+from distributor.model.revocation import RevokedKind
 from distributor.model.stop_scope import StopScope
 from distributor.store import keys
 from distributor.store.index_checker import Found
@@ -41,6 +43,8 @@ COMMANDS: Final = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "p1", "s1", "
 """All that are queued."""
 POLICY: Final = StorePolicy(ack_deadline_ms=0)
 """Ack deadlines pass at once; the steps say when a server acts on them."""
+
+TOKEN: Final = NewEnrolmentToken("token1", "digest", "enrolled", {"site": "lab"}, 3, 3_600_000)
 
 Step = Callable[[StoreWorld], Awaitable[object]]
 
@@ -108,6 +112,28 @@ async def _look_at_agents(world: StoreWorld) -> object:
     depth = await world.reader.depth()
     agents, presences = await world.reader.agents([AGENT]), await world.reader.presences([AGENT, "absent"])
     return agents, presences, await world.reader.agent_ids("", 9), depth.by_status
+
+
+async def _token(world: StoreWorld) -> object:
+    token = await world.enrolment.token(TOKEN.token_id, TOKEN.digest)
+    return token.agents, token.labels, token.left
+
+
+async def _enrol_twice(world: StoreWorld) -> object:
+    """As a second generation."""
+    enrolment = Enrolment("enrolled", TOKEN.token_id, TOKEN.digest, False, True)
+    return [await world.enrolment.enrol(enrolment) for _ in range(2)]
+
+
+async def _revoke(world: StoreWorld, kind: RevokedKind, subject: str) -> object:
+    entry = await world.revocations.revoke(kind, subject, "user:ada", 'a "lost" host')
+    return entry._replace(revoked_ms=0)
+
+
+async def _look_at_revocations(world: StoreWorld) -> object:
+    found = await world.revocations.changed_since(0)
+    assert found is not None
+    return sorted(entry._replace(revoked_ms=0) for entry in found)
 
 
 async def _list(world: StoreWorld, *statuses: CommandStatus) -> object:
@@ -266,6 +292,13 @@ STEPS: Final[dict[str, Step]] = {
     "look at ended commands": lambda world: _look(world, "c1", "c2", "c3"),
     "look at a present agent": _look_at_agents,
     "list all commands": lambda world: _list(world),
+    "make an enrolment token": lambda world: world.enrolment.create(TOKEN),
+    "look at an enrolment token": lambda world: _token(world),
+    "enrol twice": lambda world: _enrol_twice(world),
+    "revoke an agent": lambda world: _revoke(world, RevokedKind.AGENT, "enrolled"),
+    "revoke a token": lambda world: _revoke(world, RevokedKind.TOKEN, "token1"),
+    "look at the revocations": lambda world: _look_at_revocations(world),
+    "restore an agent": lambda world: world.revocations.restore_agent("enrolled"),
     "inspect": lambda world: _inspect(world),
     "check_indexes": lambda world: _check_indexes(world),
     "begin the audit trail": lambda world: _audit(world),

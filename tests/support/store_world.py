@@ -25,12 +25,14 @@ from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
 from distributor.store.connections import StoreConnections
+from distributor.store.enrolment_store import ValkeyEnrolmentStore
 from distributor.store.event_log import ValkeyEventLog
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
+from distributor.store.revocation_list import ValkeyRevocationStore
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.stop_store import ValkeyStopStore
 from distributor.store.valkey_connection import ValkeyConnection
@@ -74,6 +76,8 @@ class StoreWorld:
         self.stops = ValkeyStopStore(connections.reads, self.functions, exchanges, self.policy.offline_after_ms)
         self.index_checker = ValkeyIndexChecker(connections.reads, self.functions, REPLICA, self.policy)
         self.audit_log = ValkeyAuditLog(connections.reads, self.functions)
+        self.enrolment = ValkeyEnrolmentStore(self.functions, self.policy.offline_after_ms)
+        self.revocations = ValkeyRevocationStore(self.functions)
         self.epochs: dict[str, int] = {}
         self._event_log = ValkeyEventLog(connections.events)
         self._mint = CommandIdMint()

@@ -800,3 +800,12 @@ local function ask(...)
   if type(reply) == 'table' and reply.err then return nil end
   return reply
 end
+
+-- Adds an entry to the list of revocations; returns it as JSON. Every reader of the list notices the new version.
+local function note_revocation(batch, kind, subject, entry)
+  entry.revoked_ms = batch.stamp
+  local text = cjson.encode(entry)
+  server.call('HSET', revocations_key(), kind .. ':' .. subject, text)
+  server.call('INCR', revocations_version_key())
+  return text
+end

@@ -30,6 +30,7 @@ READ_BY_BRIDGES: Final = (
     "functions/get_command.lua",
     "functions/list_commands.lua",
     "functions/read_output.lua",
+    "functions/revocations.lua",
 )
 
 

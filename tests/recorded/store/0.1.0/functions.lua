@@ -1,32 +1,22 @@
-#!lua name=distributor_906fb529
-local VERSION = '906fb529'
+#!lua name=distributor_43b98f18
+local VERSION = '43b98f18'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
 local function status_key(command_id) return 'command:status:' .. command_id end
 local function agent_command_key(agent_id, command_id) return 'agent:' .. agent_id .. ':command:list:' .. command_id end
 local function result_key(command_id) return 'cmd:result:' .. command_id end
-local function late_result_key(command_id) return 'cmd:late:' .. command_id end
-local function output_key(command_id) return 'command:output:' .. command_id end
-local function idempotency_key(key) return SHARD .. 'command:idempotency:' .. key end
 local function ready_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':ready' end
 local function control_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':control' end
 local function delayed_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':delayed' end
 local function assigned_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':assigned' end
-local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 local function session_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':session' end
-local function agents_key() return SHARD .. 'agents' end
 local function by_status_key(status) return SHARD .. 'commands:status:' .. status end
 local function deadlines_key() return SHARD .. 'commands:deadlines' end
 local function due_passes_key() return SHARD .. 'commands:due' end
 local function ended_key() return SHARD .. 'commands:ended' end
-local function index_check_key() return SHARD .. 'commands:index_check' end
-local function audit_head_key() return SHARD .. 'audit:head' end
-local function audit_segment_key(chain, segment) return SHARD .. 'audit:segment:' .. chain .. ':' .. segment end
-local function audit_manifests_key(chain) return SHARD .. 'audit:manifests:' .. chain end
-local function audit_checkpoint_key() return SHARD .. 'audit:checkpoint' end
-local function audit_settings_key() return SHARD .. 'audit:settings' end
-local function stops_key() return SHARD .. 'stops' end
+local function revocations_key() return SHARD .. 'revocations' end
+local function revocations_version_key() return SHARD .. 'revocations:version' end
 local function events_key() return SHARD .. 'events' end
 local FIELDS = {'status', 'revision', 'agent_id', 'type', 'lease_id', 'attempt', 'queued_us', 'assigned_ms', 'sent_ms', 'acknowledged_ms', 'started_ms', 'rare', 'priority', 'params_summary', 'requested_by'}
 local RARE_FIELDS = {'cancel_ms', 'code', 'message', 'runs', 'counted_lease', 'uncounted', 'output_bytes', 'output_base', 'output_dropped', 'attempts', 'latest_attempt', 'given_up', 'given_up_by', 'doubt_until', 'cancel_message', 'cancel_stage', 'instance_id', 'slots', 'extended_ms', 'cancel_code'}
@@ -890,7 +880,17 @@ local function ask(...)
   return reply
 end
 
+-- Adds an entry to the list of revocations; returns it as JSON. Every reader of the list notices the new version.
+local function note_revocation(batch, kind, subject, entry)
+  entry.revoked_ms = batch.stamp
+  local text = cjson.encode(entry)
+  server.call('HSET', revocations_key(), kind .. ':' .. subject, text)
+  server.call('INCR', revocations_version_key())
+  return text
+end
+
 do
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 -- Purpose: make records complete, whatever another program has deleted of them.
 -- Included between the shared code and the functions; not a function itself. It defines `complete_record`.
 
@@ -1005,6 +1005,7 @@ end
 end
 
 do
+local function stops_key() return SHARD .. 'stops' end
 -- Purpose: find the emergency stop that is in force for an agent.
 -- Included between the shared code and the functions; not a function itself. It defines `stop_of` and `read_stops`.
 --
@@ -1085,6 +1086,7 @@ end
 end
 
 do
+local function output_key(command_id) return 'command:output:' .. command_id end
 -- Purpose: store output of running commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, maximum pieces kept of one
@@ -1182,6 +1184,7 @@ register('append_output', append_output, {})
 end
 
 do
+local function agents_key() return SHARD .. 'agents' end
 -- Purpose: open a session for an agent and decide which held commands it keeps.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id, instance id, capacity, types (comma separated),
@@ -1323,6 +1326,10 @@ register('attach', attach, {'allow-oom'})
 end
 
 do
+local function audit_head_key() return SHARD .. 'audit:head' end
+local function audit_segment_key(chain, segment) return SHARD .. 'audit:segment:' .. chain .. ':' .. segment end
+local function audit_manifests_key(chain) return SHARD .. 'audit:manifests:' .. chain end
+local function audit_checkpoint_key() return SHARD .. 'audit:checkpoint' end
 -- Purpose: append rows to the audit trail, if its head still is the one that they continue.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, MAC of the present head ('' if there is no trail), new head,
@@ -1363,6 +1370,8 @@ register('audit_append', audit_append, {'allow-oom'})
 end
 
 do
+local function audit_head_key() return SHARD .. 'audit:head' end
+local function audit_checkpoint_key() return SHARD .. 'audit:checkpoint' end
 -- Purpose: read the head of the audit trail and its last checkpoint.
 -- KEYS     the event stream of the shard
 -- ARGV     none
@@ -1381,6 +1390,7 @@ register_reader('audit_state', audit_state)
 end
 
 do
+
 -- Purpose: end queued commands; request the end of assigned ones, and of queued ones that their agent may run.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of cancel, sources of finish;
@@ -1424,6 +1434,7 @@ register('cancel', cancel, {'allow-oom'})
 end
 
 do
+
 -- Purpose: record how far cancels have got: written to the agent's stream, or what the agent said of them.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
@@ -1476,6 +1487,8 @@ register('cancel_stage', cancel_stage, {'allow-oom'})
 end
 
 do
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
+local function agents_key() return SHARD .. 'agents' end
 -- Purpose: check commands and indexes against each other, and repair what does not fit.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, ack_deadline_ms, slack_ms added to time limits,
@@ -1653,6 +1666,7 @@ register('check_indexes', check_indexes, {'allow-oom'})
 end
 
 do
+
 -- Purpose: assign queued commands to attached agents, by rank, each under a lease; control commands first.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, ack_deadline_ms, maximum total bytes of commands, sources of
@@ -1848,6 +1862,29 @@ register('claim', claim, {'allow-oom'}, 'assigned')
 end
 
 do
+local function enrolment_token_key(token_id) return SHARD .. 'enrolment:token:' .. token_id end
+-- Purpose: store an enrolment token, without its secret.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, token id, digest of its secret, agent id or pattern of ids,
+--          labels (JSON), how many agents may enrol with it, lifetime_ms
+-- Returns  when it expires, in milliseconds since the epoch
+-- Invariants: a token expires with its key.
+
+local function create_enrolment_token(batch, args)
+  local key = enrolment_token_key(args[4])
+  local expires_ms = whole(batch.now + args[9])
+  server.call('HSET', key, 'digest', args[5], 'agents', args[6], 'labels', args[7], 'left', args[8],
+    'expires_ms', expires_ms)
+  server.call('PEXPIRE', key, args[9])
+  return expires_ms
+end
+
+register('create_enrolment_token', create_enrolment_token, {})
+
+end
+
+do
+
 -- Purpose: record that agents are away.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep;
@@ -1879,6 +1916,7 @@ register('detach', detach, {'allow-oom'})
 end
 
 do
+
 -- Purpose: act on passed deadlines of live commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, delivery attempts, retention_ms,
@@ -1996,6 +2034,8 @@ register('due', due, {'allow-oom'})
 end
 
 do
+local function idempotency_key(key) return SHARD .. 'command:idempotency:' .. key end
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 -- Purpose: store commands and make them ready for their agents.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
@@ -2157,6 +2197,64 @@ register('enqueue', enqueue, {}, 'queued')
 end
 
 do
+local function enrolment_token_key(token_id) return SHARD .. 'enrolment:token:' .. token_id end
+local function generations_key() return SHARD .. 'agents:generations' end
+-- Purpose: use an enrolment token once, and begin a new generation of the agent's certificates.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, token id, digest of its secret, agent_id, '1' for a token that
+--          admits new agents only, '1' to replace an agent that is connected, offline_after_ms
+-- Returns  {'refused'} if there is no such token, it is used up, or its secret is another; {'known'} if the agent has
+--          enrolled before and the token admits new agents only; {'live', ms since the agent was last seen, its peer
+--          address}; or {'ok', generation}
+-- Invariants: a token never serves more often than its count, whoever asks at the same time; from then on, certificates
+--          of earlier generations are revoked; nothing is changed unless the agent is enrolled.
+
+local function enrol(batch, args)
+  local key, agent_id = enrolment_token_key(args[4]), args[6]
+  local token = server.call('HMGET', key, 'digest', 'left')
+  if token[1] ~= args[5] or tonumber(token[2]) < 1 then return {'refused'} end
+  local generation = tonumber(server.call('HGET', generations_key(), agent_id) or 0) + 1
+  local only_new = args[7] == '1'
+  if generation > 1 and only_new then return {'known'} end
+  local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'peer')
+  if is_present(session[1], session[2], batch.now, tonumber(args[9])) and (only_new or args[8] ~= '1') then
+    return {'live', batch.now - tonumber(session[2]), session[3] or ''}
+  end
+  if server.call('HINCRBY', key, 'left', -1) < 1 then server.call('DEL', key) end
+  server.call('HSET', generations_key(), agent_id, whole(generation))
+  if generation > 1 then
+    local entry = {generation = whole(generation - 1), revoked_by = '', reason = 'enrolled again'}
+    note_revocation(batch, 'agent', agent_id, entry)
+  end
+  return {'ok', generation}
+end
+
+register('enrol', enrol, {})
+
+end
+
+do
+local function enrolment_token_key(token_id) return SHARD .. 'enrolment:token:' .. token_id end
+-- Purpose: read an enrolment token.
+-- KEYS     the event stream of the shard
+-- ARGV     token id, digest of its secret
+-- Returns  {agent id or pattern of ids, labels (JSON), how many agents may still enrol with it, expires_ms}; {} if
+--          there is no such token, or its secret is another
+-- Invariants: without the secret, nothing shows whether a token exists.
+
+local function enrolment_token(args)
+  local key = enrolment_token_key(args[1])
+  local token = server.call('HMGET', key, 'digest', 'agents', 'labels', 'left', 'expires_ms')
+  if token[1] ~= args[2] then return {} end
+  return {token[2], token[3], token[4], token[5]}
+end
+
+register_reader('enrolment_token', enrolment_token)
+
+end
+
+do
+
 -- Purpose: extend the time limits of running commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
@@ -2196,6 +2294,7 @@ register('extend', extend, {'allow-oom'})
 end
 
 do
+local function late_result_key(command_id) return 'cmd:late:' .. command_id end
 -- Purpose: store the outcomes that agents report.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of finish, sources of settle;
@@ -2356,6 +2455,10 @@ register('finish', finish, {'allow-oom'}, 'finished')
 end
 
 do
+local function late_result_key(command_id) return 'cmd:late:' .. command_id end
+local function output_key(command_id) return 'command:output:' .. command_id end
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
+local function agents_key() return SHARD .. 'agents' end
 -- Purpose: delete commands past their retention, and remove agents with expired sessions from the index.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum commands, maximum agents, agent id to continue after
@@ -2408,6 +2511,7 @@ register('forget', forget, {'allow-oom'})
 end
 
 do
+local function late_result_key(command_id) return 'cmd:late:' .. command_id end
 -- Purpose: read everything about one command, and the presence of its agent.
 -- KEYS     the event stream of the shard
 -- ARGV     id
@@ -2449,6 +2553,7 @@ register_reader('get_command', get_command)
 end
 
 do
+
 -- Purpose: record what agents say of emergency stops.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep;
@@ -2477,6 +2582,7 @@ register('halted', halted, {'allow-oom'})
 end
 
 do
+
 -- Purpose: renew the sessions of agents after a heartbeat.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, session_ttl_ms;
@@ -2520,6 +2626,7 @@ register('heartbeat', heartbeat, {'allow-oom'})
 end
 
 do
+
 -- Purpose: look at a page of an index for entries that `check_indexes` has to check.
 -- KEYS     the event stream of the shard
 -- ARGV     name of the index in keys.py, its key, the agent_id or status that the key names ('' if none), cursor ('0'
@@ -2589,6 +2696,9 @@ register_reader('inspect_index', inspect_index)
 end
 
 do
+local function output_key(command_id) return 'command:output:' .. command_id end
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
+local function agents_key() return SHARD .. 'agents' end
 -- Purpose: look at a page of all keys for what `check_indexes` has to check; names the indexes of agents as well.
 -- KEYS     the event stream of the shard
 -- ARGV     cursor ('0' to start), keys to look at
@@ -2789,6 +2899,7 @@ register_reader('inspect_keys', inspect_keys)
 end
 
 do
+local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 -- Purpose: one page of commands, newest first.
 -- KEYS     the event stream of the shard
 -- ARGV     agent_id or '', statuses (comma separated), type or '', queued from (us, inclusive) or '-inf', queued until
@@ -2880,6 +2991,7 @@ register_reader('list_commands', list_commands)
 end
 
 do
+
 -- Purpose: check whether Valkey accepts writes. Changes nothing.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep
@@ -2895,6 +3007,7 @@ register('probe', probe, {'allow-oom'})
 end
 
 do
+
 -- Purpose: record that an agent has acknowledged or started commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, slack_ms added to the time limit, sources of finish;
@@ -2944,6 +3057,7 @@ register('progress', progress, {'allow-oom'})
 end
 
 do
+local function output_key(command_id) return 'command:output:' .. command_id end
 -- Purpose: read output of a command from an offset on.
 -- KEYS     the event stream of the shard
 -- ARGV     id, offset, bytes that are enough
@@ -2967,6 +3081,7 @@ register_reader('read_output', read_output)
 end
 
 do
+
 -- Purpose: requeue commands that an agent did not start: refused as busy or stale, or never sent.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, delivery attempts, retention_ms, slack_ms added to the time
@@ -3015,6 +3130,29 @@ register('release', release, {'allow-oom'})
 end
 
 do
+
+-- Purpose: let the credentials of a revoked agent count again.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id
+-- Returns  'ok'; 'unknown' if the agent is not revoked; 'replaced' if it has enrolled again since
+-- Invariants: earlier enrolments of an agent that has enrolled again never count.
+
+local function restore_agent(batch, args)
+  local field = 'agent' .. ':' .. args[4]
+  local entry = server.call('HGET', revocations_key(), field)
+  if not entry then return 'unknown' end
+  if cjson.decode(entry).revoked_by == '' then return 'replaced' end
+  server.call('HDEL', revocations_key(), field)
+  server.call('INCR', revocations_version_key())
+  return 'ok'
+end
+
+register('restore_agent', restore_agent, {'allow-oom'})
+
+end
+
+do
+local function stops_key() return SHARD .. 'stops' end
 -- Purpose: end emergency stops.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep;
@@ -3042,6 +3180,52 @@ register('resume', resume, {'allow-oom'})
 end
 
 do
+
+-- Purpose: read the list of revocations if it has changed.
+-- KEYS     the event stream of the shard
+-- ARGV     the version that the reader has
+-- Returns  {version} if it is that, or {version, then for each entry: 'agent' or 'token', ':' and its id, the entry as
+--          JSON}
+-- Invariants: changes nothing.
+
+local function revocations(args)
+  local version = server.call('GET', revocations_version_key()) or '0'
+  if version == args[1] then return {version} end
+  local reply = server.call('HGETALL', revocations_key())
+  table.insert(reply, 1, version)
+  return reply
+end
+
+register_reader('revocations', revocations)
+
+end
+
+do
+local function enrolment_token_key(token_id) return SHARD .. 'enrolment:token:' .. token_id end
+local function generations_key() return SHARD .. 'agents:generations' end
+-- Purpose: revoke what an agent has, or a token.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, 'agent' or 'token', the agent's or token's id, who revokes it,
+--          why
+-- Returns  the entry of the list as JSON
+-- Invariants: an agent's later enrolments count; a revoked enrolment token serves no more.
+
+local function revoke(batch, args)
+  local kind, subject = args[4], args[5]
+  if kind == 'agent' then
+    local generation = server.call('HGET', generations_key(), subject) or '0'
+    return note_revocation(batch, kind, subject, {generation = generation, revoked_by = args[6], reason = args[7]})
+  end
+  server.call('DEL', enrolment_token_key(subject))
+  return note_revocation(batch, kind, subject, {generation = '0', revoked_by = args[6], reason = args[7]})
+end
+
+register('revoke', revoke, {'allow-oom'})
+
+end
+
+do
+local function stops_key() return SHARD .. 'stops' end
 -- Purpose: put an emergency stop in force.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, stop id, scope as JSON, reason, who stops, maximum stops
@@ -3066,6 +3250,7 @@ register('stop', stop, {'allow-oom'})
 end
 
 do
+
 -- Purpose: request the end of what agents were given for which an emergency stop is in force.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, sources of finish, reason code;
