@@ -185,6 +185,25 @@ def demo(config: Path | None, once: bool, bridge_listen: str | None, **options: 
     _run(settings, demonstrate(settings, bridge_settings, once=once))
 
 
+@main.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command("show", short_help="Print every setting.")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--origin", is_flag=True, help="Say where each value comes from: default, file or environment.")
+@_CONFIG
+def config_show(tables: tuple[str, ...], origin: bool, config: Path | None) -> None:
+    """Print every setting as it is in force, as a settings file; keys and passwords are left out.
+
+    TABLE is server, bridge, agent or client. [default: all]
+    """
+    from distributor.cli.config_show import show_settings
+
+    show_settings(tables, config, with_origin=origin)
+
+
 @main.command("valkey-acl", short_help="Print the ACL of the user for Valkey.")
 @click.option("--user", default="distributor", show_default=True, metavar="NAME", help="Name of the user.")
 @click.option(

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -70,7 +70,33 @@ def environment_name(group: type[SettingsGroup], field: str) -> str:
     return f"{group.model_config.get('env_prefix', '')}{field}".upper()
 
 
+def load_with_origins(
+    group: type[Group], config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
+) -> tuple[Group, Mapping[str, str]]:
+    """Load a group, and say where each setting that is not a default comes from; see `load_server_settings`."""
+    settings, origins = _load_group(group, config, flags, overrides)
+    return settings, {name: origin.text for name, origin in origins.items()}
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name holds a key or a password."""
+    return name in _SECRET_FIELDS
+
+
+class _Origin(NamedTuple):
+    """Where a setting comes from: as errors name it, and as a list of settings does."""
+
+    name: str
+    text: str
+
+
 def _load(group: type[Group], config: Path | None, flags: Mapping[str, str], overrides: Mapping[str, Any]) -> Group:
+    return _load_group(group, config, flags, overrides)[0]
+
+
+def _load_group(
+    group: type[Group], config: Path | None, flags: Mapping[str, str], overrides: Mapping[str, Any]
+) -> tuple[Group, Mapping[str, _Origin]]:
     path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = _read_toml(path) if path else {}
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -80,11 +106,15 @@ def _load(group: type[Group], config: Path | None, flags: Mapping[str, str], ove
 
     from_file: dict[str, Any] = file.get(group.table, {})
     from_environment = EnvSettingsSource(group)()
-    origins = {name: f"{name} in [{group.table}] of {path}" for name in from_file}
-    origins |= {name: environment_name(group, name) for name in from_environment}
-    origins |= {name: flags.get(name, f"--{name.replace('_', '-')}") for name in given}
+    origins = {name: _Origin(f"{name} in [{group.table}] of {path}", f"file {path}") for name in from_file}
+    for name in from_environment:
+        variable = environment_name(group, name)
+        origins[name] = _Origin(variable, f"environment {variable}")
+    for name in given:
+        flag = flags.get(name, f"--{name.replace('_', '-')}")
+        origins[name] = _Origin(flag, f"flag {flag}")
     try:
-        return group(**{**from_file, **from_environment, **given})
+        return group(**{**from_file, **from_environment, **given}), origins
     except ValidationError as error:
         raise _error(_sentence(details, origins) for details in error.errors()) from None
 
@@ -130,12 +160,12 @@ def _unknown(names: Iterable[str], known: Iterable[str], where: str, prefix: str
     return problems
 
 
-def _sentence(details: ErrorDetails, origins: Mapping[str, str]) -> str:
+def _sentence(details: ErrorDetails, origins: Mapping[str, _Origin]) -> str:
     message = details["msg"].removeprefix("Value error, ")
     if not details["loc"]:
         return message
     name, *parts = map(str, details["loc"])
-    origin = origins.get(name, name)
+    origin = origins[name].name if name in origins else name
     # Occurrences of a repeated flag have no index.
     where = origin if origin.startswith("--") else ".".join([origin, *parts])
     message = message.replace("Input should be", "must be", 1).partition(", unable to")[0]
