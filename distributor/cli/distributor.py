@@ -162,6 +162,92 @@ def token(
     click.echo(token_for(token_settings(config, token_key_file), TokenRequest(name, kind=kind, **options)))
 
 
+_ADMIN_SERVER: Final = click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
+_ADMIN_CONFIG: Final = config_option("a table [client]")
+_OUTPUT: Final = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
+)
+_ON: Final = click.option(
+    "--on",
+    "selectors",
+    multiple=True,
+    metavar="SELECTOR",
+    help="An agent id, which may have *, such as 'web-*', or label=value. Repeatable.",
+)
+
+
+@main.command(short_help="Stop agents in an emergency.")
+@click.option("--all", "everything", is_flag=True, help="Stop every agent, also those that connect later.")
+@_ON
+@click.option("--reason", default="", metavar="TEXT", help="Why, shown wherever the stop is.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, max=600),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for agents that do not answer.",
+)
+@_OUTPUT
+@_ADMIN_SERVER
+@_ADMIN_CONFIG
+def stop(
+    everything: bool, selectors: tuple[str, ...], reason: str, timeout: float, output: str, **options: Any
+) -> None:
+    """End everything that runs on agents, and queue and start nothing, until `distributor resume`.
+
+    Exits with 0 if every agent has confirmed that nothing runs there, with 3 if some have not answered in time, else
+    with 1.
+    """
+    from distributor.cli.stops import checked_scope
+    from distributor.cli.stops import stop as stop_agents
+
+    scope = checked_scope(everything, selectors)
+    _administer(output, options, lambda client, screen: stop_agents(client, screen, scope, reason, timeout))
+
+
+@main.command(short_help="End emergency stops.")
+@click.argument("stop_id", required=False, default="", metavar="[ID]")
+@click.option("--all", "everything", is_flag=True, help="End every stop.")
+@_ON
+@_OUTPUT
+@_ADMIN_SERVER
+@_ADMIN_CONFIG
+def resume(stop_id: str, everything: bool, selectors: tuple[str, ...], output: str, **options: Any) -> None:
+    """End the stop with this ID, those with exactly these selectors, or all; what waits in the queues starts."""
+    from distributor.cli.stops import resume as resume_agents
+
+    if (bool(stop_id), everything, bool(selectors)).count(True) != 1:
+        raise click.UsageError("give one of ID, --all and --on")
+    _administer(output, options, lambda client, screen: resume_agents(client, screen, stop_id, selectors, everything))
+
+
+@main.command(short_help="List the emergency stops in force.")
+@_OUTPUT
+@_ADMIN_SERVER
+@_ADMIN_CONFIG
+def stops(output: str, **options: Any) -> None:
+    """List the emergency stops in force, oldest first."""
+    from distributor.cli.stops import list_stops
+
+    _administer(output, options, list_stops)
+
+
+def _administer(output: str, options: dict[str, Any], action: Callable[[Any, Any], Coroutine[Any, Any, int]]) -> None:
+    """Call `action` with a client for emergencies and a screen, and exit with its code."""
+    import asyncio
+
+    from distributor.cli.admin_calls import admin_options
+    from distributor.cli.sender.screen import Screen
+    from distributor.client.emergency_client import EmergencyClient
+
+    async def call() -> int:
+        async with EmergencyClient(*admin_options(options["config"], options["server"])) as client:
+            return int(await action(client, Screen(output)))
+
+    click.get_current_context().exit(asyncio.run(call()))
+
+
 @main.command(short_help="Run a server, a bridge and one agent on this machine.")
 @_BRIDGE_LISTEN
 @_server_options
