@@ -53,6 +53,7 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
         f"{_COMMANDS}WatchCommands": Need.VIEWER,
         f"{_COMMANDS}ListAgents": Need.VIEWER,
         f"{_COMMANDS}GetAgent": Need.VIEWER,
+        "/distributor.v1.IdentityService/WhoAmI": Need.CALLER,
         f"{_EMERGENCY}Stop": Need.ADMIN,
         f"{_EMERGENCY}Resume": Need.ADMIN,
         f"{_EMERGENCY}ListStops": Need.ADMIN,

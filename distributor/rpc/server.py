@@ -16,15 +16,24 @@ from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.credential_servicer import CredentialServicer
 from distributor.rpc.emergency_servicer import EmergencyServicer
 from distributor.rpc.enrolment_servicer import EnrolmentServicer
+from distributor.rpc.identity_servicer import IdentityServicer
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.method_table import MethodTable
 from distributor.tasks import stop_tasks
-from distributor.v1 import agent_gateway_pb2, command_service_pb2, credentials_pb2, emergency_pb2, enrolment_pb2
+from distributor.v1 import (
+    agent_gateway_pb2,
+    command_service_pb2,
+    credentials_pb2,
+    emergency_pb2,
+    enrolment_pb2,
+    identity_pb2,
+)
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
 from distributor.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
 from distributor.v1.emergency_pb2_grpc import add_EmergencyServiceServicer_to_server
 from distributor.v1.enrolment_pb2_grpc import add_EnrolmentServiceServicer_to_server
+from distributor.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from distributor.wire.listening import check_free
 from distributor.wire.transport import server_options
 
@@ -34,6 +43,7 @@ SERVICES: Final = (
     emergency_pb2.DESCRIPTOR.services_by_name["EmergencyService"].full_name,
     enrolment_pb2.DESCRIPTOR.services_by_name["EnrolmentService"].full_name,
     credentials_pb2.DESCRIPTOR.services_by_name["CredentialService"].full_name,
+    identity_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
 )
 
 
@@ -73,6 +83,7 @@ class GrpcServer:
         self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)
         self._methods.add(add_CommandServiceServicer_to_server, commands)
         self._methods.add(add_EmergencyServiceServicer_to_server, emergency)
+        self._methods.add(add_IdentityServiceServicer_to_server, IdentityServicer())
 
     def serve_credentials(self, enrolment: EnrolmentServicer, credentials: CredentialServicer) -> None:
         """Register the services that issue and revoke credentials."""
