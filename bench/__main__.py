@@ -7,7 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import grpc
@@ -36,23 +38,29 @@ TIDYING_SECONDS = 120.0
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the JSON report.")
 @click.option("--save-baseline", is_flag=True, help="Also save the figures as bench/baseline.json.")
 @click.option(
-    "--profile", type=click.Path(file_okay=False, path_type=Path), help="Profile the server into this folder."
+    "--profile",
+    "profile_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Profile the server into this folder.",
 )
+@click.option("--soak-seconds", type=click.FloatRange(min=1), help="Length of the scenario soak. [default: 600]")
 @click.option("--without-uvloop", is_flag=True, help="Run the server on asyncio's event loop.")
 def main(
     names: tuple[str, ...],
     quick: bool,
     output: Path | None,
     save_baseline: bool,
-    profile: Path | None,
-    without_uvloop: bool,
+    soak_seconds: float | None,
+    **variant: Any,
 ) -> None:
     """Start a server, Valkey, agents and load on loopback, and measure them.
 
     Exits with 0 once everything is measured, even if a target is missed, and with 1 if something failed.
     """
     scale = QUICK if quick else FULL
-    report = Report(scale, ServerVariant(profile, without_uvloop))
+    if soak_seconds is not None:
+        scale = replace(scale, soak_seconds=soak_seconds)
+    report = Report(scale, ServerVariant(**variant))
     names = names or tuple(SCENARIOS)
     try:
         permit_open_files(scale.many_agents if WITH_MANY_AGENTS.intersection(names) else scale.idle_agents)

@@ -73,6 +73,10 @@ class Child:
             self._process.kill()
             await self._process.wait()
 
+    def terminate(self) -> None:
+        """Ask it to end, so that it prints what it has found; it is awaited at the end of the context."""
+        self._process.send_signal(signal.SIGTERM)
+
     async def write_line(self, text: str) -> None:
         """Write a line to its stdin. Raises BenchFailed if it has ended."""
         assert self._process.stdin is not None

@@ -68,6 +68,11 @@ class Scale:
     """Commands of each durability in a round."""
     durability_samples: int = 200
     """Single commands of each durability; a fifth of them on a slowed disk."""
+    soak_agents: int = 2_000
+    soak_processes: int = 2
+    soak_seconds: float = 600.0
+    soak_reconnects_per_second: float = 50.0
+    soak_commands_per_second: float = 100.0
     peer_batched_commands: int = 20_000
     """Commands of each contender in a round."""
     peer_single_commands: int = 5_000
@@ -106,6 +111,10 @@ QUICK = Scale(
     durability_rounds=1,
     durability_batched=400,
     durability_samples=10,
+    soak_agents=40,
+    soak_seconds=5.0,
+    soak_reconnects_per_second=10.0,
+    soak_commands_per_second=50.0,
     peer_batched_commands=1_000,
     peer_single_commands=200,
     peer_latency_samples=20,

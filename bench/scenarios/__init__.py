@@ -19,6 +19,7 @@ from bench.scenarios.many_agents import many_agents
 from bench.scenarios.memory_commands import memory_commands
 from bench.scenarios.memory_reconnects import memory_reconnects
 from bench.scenarios.peers import peers
+from bench.scenarios.soak import soak
 from bench.scenarios.throughput import throughput_batched, throughput_gathered, throughput_single
 
 Scenario = Callable[[Cluster, Scale], Awaitable[tuple[list[Finding], dict[str, Any]]]]
@@ -40,6 +41,7 @@ SCENARIOS: dict[str, Scenario] = {
         memory_reconnects,
         dashboards,
         durability,
+        soak,
         peers,
     )
 }
