@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: help demo test test-fast check bench faults fuzz mutants format proto docs upgrade clean env env-dev browser node-agent \
+.PHONY: help demo test test-fast check bench faults fuzz mutants format proto docs upgrade sbom clean env env-dev browser node-agent \
         check-format check-lint check-types check-layers check-proto check-docs check-commits
 
 help: ## List the targets
@@ -49,8 +49,11 @@ proto: env-dev ## Generate distributor/v1 from proto/
 docs: env-dev ## Generate the tables in docs/
 	@$(BIN)/python -m scripts.generated_docs
 
-upgrade: env-dev ## Update constraints.txt to the latest permitted versions
+upgrade: env-dev ## Update constraints.txt and requirements.txt to the latest permitted versions
 	@scripts/upgrade.sh
+
+sbom: env-dev ## Write build/sbom.cdx.json, the parts of an installation in CycloneDX
+	@scripts/sbom.sh
 
 clean: ## Remove .venv and all generated files that are not committed
 	rm -rf .venv build dist *.egg-info bench/results distributor/page/vendor

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Updates constraints.txt to the latest versions that pyproject.toml permits. Run make check and make test afterwards.
+# Updates constraints.txt, and requirements.txt with hashes, to the latest versions that pyproject.toml permits.
+# Run make check and make test afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,3 +13,4 @@ trap 'rm -rf "$fresh"' EXIT
   "$fresh/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable
 } >"$fresh/constraints.txt"
 mv "$fresh/constraints.txt" constraints.txt
+scripts/hash_requirements.sh
