@@ -19,8 +19,9 @@ from distributor.agent import Agent
 from distributor.app.server_process import ServerProcess, serving
 from distributor.client import ClientCredentials, ClientOptions, CommandClient, CommandRequest
 from distributor.errors import Unauthenticated, Unavailable
+from distributor.identity.caller import Caller
 from distributor.model.retry_policy import RetryPolicy
-from distributor.rpc.interceptors.authentication import Authenticator
+from distributor.rpc.interceptors.authentication import AuthContext, Authenticator, Metadata
 from tests.support.certificates import CertificateFiles, CertificateMaker
 from tests.support.known_callers import AGENT, OPERATOR, KnownCallers
 from tests.support.running_server import quick_settings
@@ -46,6 +47,13 @@ async def served(
     settings = quick_settings(valkey_url, tls_cert=files.certificate, tls_key=files.key, **changes)
     async with serving(settings, authenticator=authenticator) as process:
         yield process
+
+
+class WithCertificate:
+    """Takes whoever has a client certificate for an operator."""
+
+    async def caller(self, metadata: Metadata, transport: AuthContext, address: str) -> Caller | None:
+        return OPERATOR if transport.get("x509_pem_cert") else None
 
 
 def client(address: str, credentials: ClientCredentials, tries: RetryPolicy = ONCE) -> CommandClient:
@@ -107,7 +115,7 @@ async def test_mutual_tls_has_an_address_of_its_own(
     stranger = CertificateMaker("another CA").service("billing").write(tmp_path, "stranger")
     anonymous = ClientCredentials(ca=files.ca)
     known = replace(anonymous, certificate=own.certificate, key=own.key)
-    async with served(valkey_url, files, client_ca=files.ca, mtls_listen="127.0.0.1:0") as server:
+    async with served(valkey_url, files, WithCertificate(), client_ca=files.ca, mtls_listen="127.0.0.1:0") as server:
         mutual = f"127.0.0.1:{server.mtls_port}"
         assert "requires a client certificate" in await refused(mutual, anonymous)
         wrong = replace(anonymous, certificate=stranger.certificate, key=stranger.key)
@@ -173,7 +181,7 @@ async def test_a_client_uses_a_new_certificate_for_new_calls(
     own = maker.service("billing").write(tmp_path, "own")
     known = ClientCredentials(files.ca, own.certificate, own.key)
     async with (
-        served(valkey_url, files, client_ca=files.ca, mtls_listen="127.0.0.1:0") as server,
+        served(valkey_url, files, WithCertificate(), client_ca=files.ca, mtls_listen="127.0.0.1:0") as server,
         client(f"127.0.0.1:{server.mtls_port}", known) as calls,
     ):
         queued = await calls.queue(CommandRequest("agent123", "PRINT"))
