@@ -12,7 +12,15 @@ import click
 
 from distributor import __version__
 from distributor.cli.one_line import OneLineCommand
-from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, config_option, flags, given
+from distributor.cli.shared_options import (
+    LOG_FORMAT,
+    LOG_LEVEL,
+    caller_tls_options,
+    config_option,
+    flags,
+    given,
+    with_options,
+)
 from distributor.errors import ConfigurationError
 from distributor.model.command import shown
 
@@ -55,6 +63,7 @@ NAME: Final = "command-agent"
     metavar="TYPE",
     help="Start such commands only if signed; * for all. Repeatable.",
 )
+@with_options(*caller_tls_options())
 @LOG_FORMAT
 @LOG_LEVEL
 @config_option("an [agent] table")

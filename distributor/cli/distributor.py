@@ -14,7 +14,16 @@ import click
 
 from distributor import __version__
 from distributor.cli.one_line import OneLineCommand, OneLineGroup
-from distributor.cli.shared_options import LOG_FORMAT, LOG_LEVEL, Option, Program, config_option, flags, given
+from distributor.cli.shared_options import (
+    LOG_FORMAT,
+    LOG_LEVEL,
+    Option,
+    Program,
+    config_option,
+    file_option,
+    flags,
+    given,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,6 +45,12 @@ def _server_options(command: Program) -> Program:
         click.option("--http-listen", metavar="HOST:PORT", help="HTTP address for /metrics, /healthz and /readyz."),
         click.option("--valkey-url", metavar="URL", help="The Valkey to use. [default: start an embedded one]"),
         click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory of the embedded Valkey."),
+        file_option("--tls-cert", "Certificate of the gRPC address; turns TLS on."),
+        file_option("--tls-key", "Key of that certificate."),
+        file_option("--client-ca", "Authorities of client certificates."),
+        click.option("--mtls-listen", metavar="HOST:PORT", help="gRPC address that requires client certificates."),
+        click.option("--http-tls", is_flag=True, default=None, help="Serve the HTTP address over TLS too."),
+        click.option("--insecure", is_flag=True, default=None, help="Permit what is unsafe beyond loopback."),
         click.option("--reflection", is_flag=True, default=None, help="Enable gRPC reflection."),
         LOG_FORMAT,
         LOG_LEVEL,
@@ -81,7 +96,14 @@ def serve(config: Path | None, **options: Any) -> None:
 # Also a program of its own: cmd/websocket_bridge.py.
 @main.command(cls=OneLineCommand, prefix=NAME, short_help="Serve the page, and a WebSocket for dashboards.")
 @click.option("--listen", metavar="HOST:PORT", help="Address for dashboards.")
+@file_option("--tls-cert", "Certificate of that address; turns TLS on.")
+@file_option("--tls-key", "Key of that certificate.")
+@click.option("--insecure", is_flag=True, default=None, help="Permit plain text beyond loopback.")
 @click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
+@file_option("--server-ca", "Authorities of the server's certificate. [default: those of the system]")
+@file_option("--server-cert", "Client certificate for the server.")
+@file_option("--server-key", "Key of the client certificate.")
+@file_option("--server-token-file", "File with the bridge's own token for the server.")
 @click.option("--valkey-url", metavar="URL", help="The server's Valkey.")
 @click.option(
     "--token-key-file",

@@ -17,6 +17,34 @@ LOG_FORMAT: Final[Option] = click.option(
 LOG_LEVEL: Final[Option] = click.option("--log-level", metavar="LEVEL", help="Minimum level to log.")
 
 
+def file_option(name: str, help_text: str, **options: Any) -> Option:
+    """An option that names a file."""
+    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text, **options)
+
+
+def caller_tls_options(**more: Any) -> list[Option]:
+    """The options for TLS and the token of an agent or a caller. `more` goes to each."""
+    return [
+        click.option("--tls", is_flag=True, default=None, help="Use TLS on loopback too.", **more),
+        file_option("--tls-ca", "Authorities of the server's certificate. [default: those of the system]", **more),
+        file_option("--tls-cert", "Client certificate.", **more),
+        file_option("--tls-key", "Key of the client certificate.", **more),
+        file_option("--token-file", "File with the token to send.", **more),
+        click.option("--insecure", is_flag=True, default=None, help="Permit plain text beyond loopback.", **more),
+    ]
+
+
+def with_options(*options: Option) -> Option:
+    """Decorate a command with `options`, in this order."""
+
+    def decorate(command: Program) -> Program:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def config_option(tables: str) -> Option:
     """The option `--config`; `tables` describes the tables of the file that the program reads."""
     return click.option(

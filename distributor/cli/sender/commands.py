@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -22,6 +22,7 @@ from distributor.cli.sender.screen import Format
 from distributor.cli.sender.secret_values import SECRET_PARAM
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.cli.sender.server_calls import ServerCalls
+from distributor.cli.shared_options import caller_tls_options
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentStatus
 from distributor.model.command import MAX_RUNS, MAX_SLOTS, OfflinePolicy
@@ -60,6 +61,8 @@ def connection_options(command: F) -> F:
         ),
     ):
         command = decorate(command)
+    for option in reversed(caller_tls_options(expose_value=False, callback=_remember)):
+        command = cast("F", option(command))
     return command
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import show_error
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
     Action = Callable[[CommandClient, Screen], Awaitable[ExitCode | int]]
 
 
+_CREDENTIALS: Final = ("tls", "tls_ca", "tls_cert", "tls_key", "token_file", "insecure")
+
+
 @dataclass(slots=True)
 class ServerCalls:
     """The server options of the command line, filled while arguments are parsed, and the calls made with them."""
 
     server: str | None = None
     config: Path | None = None
+    tls: bool | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    token_file: Path | None = None
+    insecure: bool | None = None
     sign_key: Path | None = None
     sign_for: float | None = None
 
@@ -60,7 +69,9 @@ class ServerCalls:
         from distributor.client import ClientCredentials, ClientOptions, CommandClient, Compression
         from distributor.settings import load_client_settings
 
-        settings = load_client_settings(self.config, server=self.server)
+        settings = load_client_settings(
+            self.config, server=self.server, **{name: getattr(self, name) for name in _CREDENTIALS}
+        )
         options = ClientOptions(
             on_connectivity=lambda change: screen.message(_connectivity_text(change)),
             compression=Compression(settings.compression == "gzip", settings.compression_threshold),
