@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
+from pathlib import Path
 
 import grpc
 
@@ -24,12 +25,12 @@ from distributor.tasks import first_of, stop_tasks
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
-from distributor.wire.transport import channel_options
+from distributor.wire.credentials import ClientCredentials, Connector
 
 ATTACHING_AT_ONCE = 50
 RETRY_SECONDS = (0.1, 1.0)
 """Range of the random wait before an agent tries again to reconnect."""
-CHANNEL_OPTIONS = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 """Each agent has its own connection, like agents on separate hosts."""
 
 Stream = grpc.aio.StreamStreamCall[pb.ConnectRequest, pb.ConnectResponse]
@@ -43,6 +44,8 @@ class AgentsPlan:
     prefix: str
     count: int
     capacity: int
+    credentials: str = ""
+    """Folder with ca.pem, and a certificate and a key for each agent; "" for plain text without authentication."""
 
     def dump(self) -> str:
         """Encode the plan as JSON."""
@@ -51,6 +54,13 @@ class AgentsPlan:
     def ids(self) -> list[str]:
         """Return the ids of the agents."""
         return [f"{self.prefix}-{number}" for number in range(self.count)]
+
+    def connector(self, agent_id: str) -> Connector:
+        """Return what opens the connection of an agent."""
+        if not self.credentials:
+            return Connector()
+        folder = Path(self.credentials)
+        return Connector(ClientCredentials(folder / "ca.pem", folder / f"{agent_id}.pem", folder / f"{agent_id}.key"))
 
 
 def hello(agent_id: str, instance_id: str, capacity: int) -> pb.ConnectRequest:
@@ -63,8 +73,9 @@ def hello(agent_id: str, instance_id: str, capacity: int) -> pb.ConnectRequest:
 class InstantAgent:
     """An agent that reports each command as received, started and completed at once."""
 
-    def __init__(self, agent_id: str, capacity: int) -> None:
+    def __init__(self, agent_id: str, capacity: int, connector: Connector | None = None) -> None:
         self._agent_id = agent_id
+        self._connector = connector or Connector()
         self._instance_id = secrets.token_hex(8)
         self._capacity = capacity
         self._serving: asyncio.Task[None] | None = None
@@ -72,7 +83,7 @@ class InstantAgent:
 
     async def attach(self, address: str) -> None:
         """Connect; return after the server's Welcome. Raises ConnectionError or AioRpcError if it refuses."""
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = self._connector.channel(address, CHANNEL_OPTIONS)
         self._stream: Stream = AgentGatewayServiceStub(self._channel).Connect()
         await self._stream.write(hello(self._agent_id, self._instance_id, self._capacity))
         message = await self._stream.read()
@@ -99,6 +110,10 @@ class InstantAgent:
             # Cancelling its read cancels the stream.
             await stop_tasks([self._serving])
         await self._channel.close()
+        return await self.attach_when_admitted(address)
+
+    async def attach_when_admitted(self, address: str) -> int:
+        """Attach and serve, trying again while the server refuses; return the number of retries."""
         for retries in count():
             try:
                 await self.attach(address)
@@ -145,7 +160,7 @@ def _done(commands: pb.Commands) -> pb.ConnectRequest:
 
 async def run(plan: AgentsPlan) -> None:
     """Attach all agents, report that, serve until a signal, detach."""
-    agents = [InstantAgent(agent_id, plan.capacity) for agent_id in plan.ids()]
+    agents = [InstantAgent(agent_id, plan.capacity, plan.connector(agent_id)) for agent_id in plan.ids()]
     some = asyncio.Semaphore(ATTACHING_AT_ONCE)
 
     async def attach(agent: InstantAgent) -> None:

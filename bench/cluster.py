@@ -26,6 +26,7 @@ from distributor.identity.tokens import NewToken, TokenRules, mint
 from distributor.store import embedded
 from distributor.store.embedded import EmbeddedValkey
 from distributor.store.valkey_connection import ValkeyConnection
+from distributor.wire.credentials import Metadata
 from distributor.wire.transport import channel_options
 
 TOKEN_SECONDS = 3_600
@@ -137,6 +138,11 @@ class Cluster:
         async with process:
             url = json.loads(await process.log_line('"event": "serving dashboards"'))["url"]
             yield Bridge(process.pid, urlsplit(url).netloc, token)
+
+    @property
+    def authorization(self) -> Metadata:
+        """The metadata of a caller; empty without authentication."""
+        return ()
 
     def channel(self) -> grpc.aio.Channel:
         """Open a separate connection to the server."""

@@ -15,6 +15,7 @@ from distributor.client import CommandClient, CommandRequest, JsonValue
 from distributor.v1 import command_pb2
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.credentials import Metadata
 
 TYPE: Final = "READ"
 PARAMS: Final[dict[str, JsonValue]] = {"path": "/var/log/syslog", "lines": 100, "follow": False}
@@ -32,7 +33,8 @@ def queue_request(agent_id: str) -> pb.QueueCommandRequest:
 class CompletionWatch:
     """A WatchCommands stream for all agents, open inside this async context manager."""
 
-    def __init__(self, channel: grpc.aio.Channel, agent_ids: Sequence[str]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, agent_ids: Sequence[str], metadata: Metadata = ()) -> None:
+        self._metadata = metadata
         self._request = pb.WatchCommandsRequest(agent_ids=agent_ids)
         self._stub = CommandServiceStub(channel)
         self._watching = asyncio.Event()
@@ -70,7 +72,7 @@ class CompletionWatch:
 
     async def _watch(self) -> None:
         try:
-            async for message in self._stub.WatchCommands(self._request):
+            async for message in self._stub.WatchCommands(self._request, metadata=self._metadata):
                 now = time.perf_counter()
                 # The first message is empty: from here on, no change is missed.
                 self._watching.set()
@@ -100,7 +102,9 @@ class Callers:
         *,
         calls: int,
         outstanding: int,
+        metadata: Metadata = (),
     ) -> None:
+        self._metadata = metadata
         self._stub = CommandServiceStub(channel)
         self._endings = endings
         self._requests = [queue_request(agent_id) for agent_id in agent_ids]
@@ -115,7 +119,7 @@ class Callers:
         message = pb.QueueCommandsRequest(requests=requests)
 
         async def call(_: int) -> None:
-            response = await self._stub.QueueCommands(message)
+            response = await self._stub.QueueCommands(message, metadata=self._metadata)
             for outcome in response.outcomes:
                 if not outcome.command_id:
                     raise BenchFailed(f"a command was refused: {outcome.error}")
@@ -126,9 +130,13 @@ class Callers:
         """Queue with QueueCommand and wait for all to complete."""
 
         async def call(number: int) -> None:
-            await self._stub.QueueCommand(self._requests[number % len(self._requests)])
+            await self._stub.QueueCommand(self._requests[number % len(self._requests)], metadata=self._metadata)
 
         await self._queue(commands, 1, call)
+
+    def others_asked(self, commands: int) -> None:
+        """Note commands that others queued, and whose completion the same watch has seen."""
+        self._asked += commands
 
     async def queue_with_client(self, client: CommandClient, commands: int) -> None:
         """Queue with `CommandClient.queue` and wait for all to complete."""

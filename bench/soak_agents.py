@@ -68,8 +68,7 @@ async def run(plan: AgentsPlan, per_second: float) -> None:
 
     async def attach(agent: InstantAgent) -> None:
         async with some:
-            await agent.attach(plan.address)
-        agent.serve()
+            await agent.attach_when_admitted(plan.address)
 
     with StopSignals() as signals:
         await asyncio.gather(*(attach(agent) for agent in agents))

@@ -19,6 +19,7 @@ from bench.scenarios.many_agents import many_agents
 from bench.scenarios.memory_commands import memory_commands
 from bench.scenarios.memory_reconnects import memory_reconnects
 from bench.scenarios.peers import peers
+from bench.scenarios.security import security
 from bench.scenarios.soak import soak
 from bench.scenarios.throughput import throughput_batched, throughput_gathered, throughput_single
 
@@ -41,6 +42,7 @@ SCENARIOS: dict[str, Scenario] = {
         memory_reconnects,
         dashboards,
         durability,
+        security,
         soak,
         peers,
     )
