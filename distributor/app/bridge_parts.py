@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from distributor.app.bridge_tls import bridge_certificates
+from distributor.app.bridge_tls import bridge_certificates, watched_certificates
+from distributor.app.certificate_watch import CertificateWatch
 from distributor.app.lifespan import Loop
 from distributor.app.token_keys import TokenKeys
 from distributor.app.valkey_address import valkey_address
@@ -98,6 +99,8 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(keys.verifier) if dev else None,
     )
+    certificates = bridge_certificates(settings)
+    watched = watched_certificates(settings, certificates)
     return BridgeParts(
         connections,
         client,
@@ -108,7 +111,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
             settings.listen,
             app,
             WebSocketLimits(settings.ping_interval, settings.max_message_bytes, settings.close_timeout),
-            bridge_certificates(settings),
+            certificates,
         ),
         {
             "event hub": hub.run,
@@ -116,6 +119,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
             "agent watch": agents.run,
             "server check": check.run,
             "token keys": keys.run,
+            "certificate expiry": CertificateWatch(watched, metrics.registry).run,
             "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
         },
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from distributor.app.server_endpoints import beyond_loopback, log_change
+from distributor.app.valkey_address import valkey_certificates
 from distributor.errors import ConfigurationError
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings
-from distributor.wire.certificate_files import CertificateFiles, PemPaths
+from distributor.wire.certificate_files import CertificateFiles, PemPaths, SettingNames
 
 logger = get_logger()
 
@@ -19,6 +20,15 @@ def bridge_certificates(settings: BridgeSettings) -> CertificateFiles | None:
     files.on_change = log_change
     files.load()
     return files
+
+
+def watched_certificates(settings: BridgeSettings, page: CertificateFiles | None) -> dict[str, CertificateFiles]:
+    """The certificates of a bridge, by what they are for."""
+    to_server = CertificateFiles(
+        PemPaths(settings.server_cert, settings.server_key), SettingNames("server_cert", "server_key", "server_ca")
+    )
+    watched = {"server": to_server, "valkey": valkey_certificates(settings)}
+    return watched | {"listen": page} if page is not None else watched
 
 
 def check_page_exposure(settings: BridgeSettings) -> None:

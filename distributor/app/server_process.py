@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from distributor.app.authentication import Authentication
+from distributor.app.certificate_watch import CertificateWatch
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
 from distributor.app.server_endpoints import check_exposure, grpc_listeners, server_certificates
 from distributor.app.server_parts import DEFAULT_TIMING, ServerParts, server_parts, stores_on
 from distributor.app.signals import StopSignals
 from distributor.app.timing import ServerTiming
-from distributor.app.valkey_address import valkey_address
+from distributor.app.valkey_address import valkey_address, valkey_certificates
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.refusals import draining
 from distributor.observability.http import HttpEndpoint, observability_app
@@ -134,11 +135,18 @@ class ServerProcess:
         await http.start()
         lifespan.on_stop("http", http.stop)
         self.http_port = http.port
+        supervisors["certificate expiry"] = self._certificate_watch().run
         if authentication.keys is not None:
             await authentication.keys.start()
             supervisors["token keys"] = authentication.keys.run
         lifespan.start_loops({**supervisors, **parts.loops, "health": lambda: self._report_health(parts)})
         await self._serve(parts)
+
+    def _certificate_watch(self) -> CertificateWatch:
+        watched = {"valkey": valkey_certificates(self._settings)}
+        if self._certificates is not None:
+            watched["listen"] = self._certificates
+        return CertificateWatch(watched, self.metrics.registry)
 
     async def _open_valkey(self) -> dict[str, Loop]:
         """Set `valkey_url`, starting an embedded Valkey if none is set; return the loops that supervise it."""

@@ -9,6 +9,11 @@ from distributor.wire.certificate_files import CertificateFiles, PemPaths, Setti
 
 def valkey_address(settings: ServerSettings | BridgeSettings) -> str:
     """`valkey_url` with its certificate files; empty if it is. Raises ConfigurationError if they are unusable."""
-    paths = PemPaths(settings.valkey_cert, settings.valkey_key, settings.valkey_ca)
-    CertificateFiles(paths, SettingNames("valkey_cert", "valkey_key", "valkey_ca")).load()
+    valkey_certificates(settings).load()
     return with_files(settings.valkey_url, ValkeyFiles(settings.valkey_ca, settings.valkey_cert, settings.valkey_key))
+
+
+def valkey_certificates(settings: ServerSettings | BridgeSettings) -> CertificateFiles:
+    """The certificate files for Valkey, not loaded yet."""
+    paths = PemPaths(settings.valkey_cert, settings.valkey_key, settings.valkey_ca)
+    return CertificateFiles(paths, SettingNames("valkey_cert", "valkey_key", "valkey_ca"))
